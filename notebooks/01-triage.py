@@ -1,0 +1,59 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Triage
+#
+# Looks at the running system, holds it against the plan's decision matrix and recommends a rollback. Nothing here
+# changes anything.
+
+# %% tags=["parameters"]
+PLAN: str = "parameters/feat-2025-20251103111429.yaml"  # what the rollback is
+TARGET: str = "rehearsal"  # where it runs: a file below parameters/
+TYPE: str = ""  # headless: the rollback type to choose; empty takes the recommendation
+OPERATOR: str = ""  # who is at the keyboard
+REASON: str = ""  # why, for the log
+INCIDENT: str = ""  # the incident's number
+RUN: str = ""  # the folder of a run to take up again; empty begins a new one
+
+# %% [markdown]
+# ## Open the run
+#
+# *Do*: run the cell. *Expect*: a banner with the target's name and colour. *If not*: the message names the file and the
+# key to mend.
+
+# %%
+from runbook_lib.notebook import choose, open_run, recommended, symptoms
+
+run = await open_run(PLAN, TARGET, run=RUN, operator=OPERATOR, reason=REASON, incident=INCIDENT)
+
+# %% [markdown]
+# ## Probe the symptoms
+#
+# *Do*: run the cell; it opens the users' page in a browser and asks API, database and logs. *Expect*: a table of checks
+# and the matrix with the matching row marked. *If not*: a check that says UNKNOWN could not be made; mend what it names
+# and run the cell again.
+
+# %%
+await symptoms(run)
+
+# %% [markdown]
+# ## Choose the rollback
+#
+# *Do*: confirm the recommendation or choose another type. *Expect*: one line that says what was chosen, and by whom; a
+# type that would leave code and data apart is carried out as the next larger one. *Then*: open the notebook of that type.
+
+# %%
+chosen = await choose(run, "TYPE", TYPE or recommended(run))

@@ -1,0 +1,204 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Full rollback: database, backend and frontend
+#
+# Stops the services, backs the database up, takes the feature's data and code back, starts the old version and shows that
+# it works. Everything that can be known beforehand is looked at before the first service stops.
+
+# %% tags=["parameters"]
+PLAN: str = "parameters/feat-2025-20251103111429.yaml"  # what the rollback is
+TARGET: str = "rehearsal"  # where it runs: a file below parameters/
+OPTION: str = "A"  # A clear the backfilled entries
+OPERATOR: str = ""  # who is at the keyboard
+REASON: str = ""  # why, for the log
+INCIDENT: str = ""  # the incident's number
+RUN: str = ""  # the folder of a run to take up again; empty begins a new one
+APPROVE: str = ""  # headless: the digest of the preview that was approved
+WAIVE: str = ""  # break glass, "name: reason", for a check or a step that may fail
+
+# %% [markdown]
+# ## Open the run
+#
+# *Do*: run the cell. *Expect*: a banner with the target's name and colour; read both. *If not*: the message names the
+# file and the key to mend.
+
+# %%
+from runbook_lib.notebook import (
+    apply, approve, check_prerequisites, choose, close, compare, look_before, open_run, preview, verify
+)  # fmt: skip
+
+run = await open_run(
+    PLAN, TARGET, type="full", run=RUN, operator=OPERATOR, reason=REASON, incident=INCIDENT, waive=WAIVE
+)
+
+# %% [markdown]
+# ### What happens to the data
+#
+# *Do*: choose. *Expect*: one line that says what was chosen. A: the backfilled entries go, what users added stays.
+
+# %%
+option = await choose(run, "OPTION", OPTION)
+
+# %% [markdown]
+# ## Before any downtime
+#
+# ### Prerequisites
+#
+# *Do*: run the cell. *Expect*: PASS in every row. *If not*: nothing was touched; mend what the row names and run the
+# cell again.
+
+# %%
+await check_prerequisites(run)
+
+# %% [markdown]
+# ### The page as users see it now
+#
+# *Do*: run the cell. *Expect*: what is broken shows here as FAIL; the screenshot is kept to be held against the one
+# after.
+
+# %%
+await look_before(run)
+
+# %% [markdown]
+# ### Preview
+#
+# *Do*: run the cell and read it: what each step changes, what it loses, how it is undone. The old version is built in a
+# scratch clone. *Expect*: a digest above the table. *If not*: nothing was touched.
+
+# %%
+await preview(run)
+
+# %% [markdown]
+# ### The one approval
+#
+# **After this the services stop.** Users see an outage until the frontend is started again.
+#
+# *Do*: give the answer asked for. *Expect*: one line APPROVED. *If not*: nothing was touched, and no step below will act.
+
+# %%
+await approve(run, APPROVE)
+
+# %% [markdown]
+# ## Stop and back up
+
+# %% [markdown]
+# ### Stop the services
+#
+# *Do*: run the cell. *Expect*: all stopped, none of their database connections left. *If not*: the row names what still runs or which connection is left.
+
+# %%
+await apply(run, "stop-services")
+
+# %% [markdown]
+# ### Back up the database
+#
+# *Do*: run the cell. *Expect*: a dump, read back, with its hash. *If not*: nothing goes on without a backup, unless WAIVE names `back-up` with a reason.
+
+# %%
+await apply(run, "back-up")
+
+# %% [markdown]
+# ## Roll back the data
+#
+# **From here the data change.** Each changed row leaves an undo row, committed with it.
+
+# %% [markdown]
+# ### Clear the backfilled entries
+#
+# *Do*: run the cell. *Expect*: no backfilled entry left, and equal fingerprints of all else. *If not*: do not go on; the row names the bucket and the rows to look at.
+
+# %%
+await apply(run, "clear-backfill")
+
+# %% [markdown]
+# ## Roll back the backend
+
+# %% [markdown]
+# ### Take the backend's code back
+#
+# *Do*: run the cell. *Expect*: the feature's commits taken back, the migration's file kept with its schema. *If not*: nothing is done twice when the cell is run again; the error says what is safe.
+
+# %%
+await apply(run, "revert-backend")
+
+# %% [markdown]
+# ### Build the backend
+#
+# *Do*: run the cell. *Expect*: a build of the commit that was approved. *If not*: nothing is done twice when the cell is run again; the error says what is safe.
+
+# %%
+await apply(run, "build-backend")
+
+# %% [markdown]
+# ### Start the backend and its worker
+#
+# *Do*: run the cell. *Expect*: both run in the wanted version. *If not*: read the log; run the cell again.
+
+# %%
+await apply(run, "start-backend")
+
+# %% [markdown]
+# ## Roll back the frontend
+
+# %% [markdown]
+# ### Take the frontend's code back
+#
+# *Do*: run the cell. *Expect*: the feature's commits taken back, later work kept. *If not*: nothing is done twice when the cell is run again; the error says what is safe.
+
+# %%
+await apply(run, "revert-frontend")
+
+# %% [markdown]
+# ### Build the frontend
+#
+# *Do*: run the cell. *Expect*: a build of the commit that was approved. *If not*: nothing is done twice when the cell is run again; the error says what is safe.
+
+# %%
+await apply(run, "build-frontend")
+
+# %% [markdown]
+# ### Start the frontend
+#
+# *Do*: run the cell. *Expect*: it runs in the wanted version. *If not*: read the log; run the cell again.
+
+# %%
+await apply(run, "start-frontend")
+
+# %% [markdown]
+# ## Before and after
+#
+# *Do*: run the cell. *Expect*: the rows of each kind as the preview foretold; entries of the users' own are all there.
+
+# %%
+await compare(run)
+
+# %% [markdown]
+# ## Verify
+#
+# *Do*: run the cell. *Expect*: PASS in every row. *If not*: the run is not verified, and stops; each row says what was
+# seen.
+
+# %%
+await verify(run)
+
+# %% [markdown]
+# ## Close
+#
+# *Do*: run the cell. *Expect*: VERIFIED; report and log are in the run folder.
+
+# %%
+await close(run)

@@ -1,0 +1,7 @@
+"""Looking at a page as a user sees it."""
+
+from runbook_lib.adapters.browser.chromium import ChromiumBrowser
+from runbook_lib.adapters.browser.memory import MemoryBrowser
+from runbook_lib.adapters.browser.protocol import Browser, ConsoleError, Media, Visit
+
+__all__ = ["Browser", "ChromiumBrowser", "ConsoleError", "Media", "MemoryBrowser", "Visit"]

@@ -1,0 +1,1 @@
+"""What the runbook asks of PostgreSQL: the only place that knows its SQL."""

@@ -1,0 +1,115 @@
+"""Connections that name the run, wait briefly for locks and notice a dead network."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+from runbook_lib.errors import AdapterError
+
+SETTINGS = "-c lock_timeout=2s -c statement_timeout=10min -c idle_in_transaction_session_timeout=1min"
+
+Row = dict[str, Any]
+Connection = psycopg.Connection[Row]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Which database this is, and as whom we are in it."""
+
+    system: str
+    database: str
+    server_version: int
+    role: str
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """A database reached by a libpq service; `run` stands in the server's list of connections."""
+
+    service: str
+    run: str
+
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        """A connection in autocommit mode, closed afterwards.
+
+        Raises:
+            AdapterError: The database cannot be reached, or a statement failed.
+        """
+        try:
+            connection: Connection = psycopg.connect(
+                service=self.service,
+                application_name=f"runbook {self.run}"[:63],
+                options=SETTINGS,
+                connect_timeout=5,
+                keepalives_idle=10,
+                keepalives_interval=5,
+                keepalives_count=3,
+                autocommit=True,
+                row_factory=dict_row,  # type: ignore[arg-type]
+            )
+        except psycopg.OperationalError as error:
+            raise AdapterError(
+                f"The database cannot be reached: {str(error).strip()}",
+                where=f"libpq service {self.service}",
+                state="Nothing was asked of it.",
+                safe_next="See that the server runs and that the service file names it; then try again.",
+            ) from None
+        try:
+            with connection:
+                yield connection
+        except psycopg.Error as error:
+            raise AdapterError(
+                f"A statement failed: {str(error).strip()}",
+                where=f"libpq service {self.service}",
+                state="The transaction it was part of left no trace.",
+                safe_next="Read the cause, then run the step again: it goes on where it stopped.",
+            ) from error
+
+
+def identity(connection: Connection) -> Identity:
+    """Which database this is. Read-only."""
+    row = one(
+        connection,
+        """SELECT system_identifier::text AS system, current_database() AS database,
+                  current_setting('server_version_num')::int AS server_version, current_user AS role
+           FROM pg_control_system()""",
+    )
+    return Identity(**row)
+
+
+def one(connection: Connection, query: Any, parameters: Any = None) -> Row:
+    """The single row that a query gives.
+
+    Raises:
+        AdapterError: It gave none.
+    """
+    row = connection.execute(query, parameters).fetchone()
+    if row is None:
+        raise AdapterError("A query that must give a row gave none.", state="Nothing was changed by it.")
+    return row
+
+
+def connections_of(connection: Connection, role: str) -> list[Row]:
+    """The connections to this database that a role holds now. Read-only."""
+    return connection.execute(
+        """SELECT pid, application_name, state, backend_start FROM pg_stat_activity
+           WHERE datname = current_database() AND usename = %s AND pid <> pg_backend_pid() ORDER BY pid""",
+        [role],
+    ).fetchall()
+
+
+def rights_missing(connection: Connection, schema: str, table: str) -> list[str]:
+    """What our role may not do although the rollback needs it. Read-only."""
+    row = one(
+        connection,
+        """SELECT has_table_privilege(to_regclass(%(t)s), 'SELECT, UPDATE') AS "read and update the table",
+                  has_database_privilege(current_database(), 'CREATE') AS "make a schema for undo rows",
+                  pg_has_role('pg_read_all_stats', 'USAGE') AS "see other roles' connections\"""",
+        {"t": f'"{schema}"."{table}"'},
+    )
+    return [right for right, held in row.items() if not held]

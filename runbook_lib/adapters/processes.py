@@ -1,0 +1,193 @@
+"""Running commands."""
+
+import os
+import shlex
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Protocol
+
+from runbook_lib.errors import AdapterError
+from runbook_lib.redaction import redact
+
+GRACE = 2.0  # seconds that a command has to end after each signal
+TAIL = 10  # lines of what a command said that go into an error
+
+
+@dataclass(frozen=True)
+class Completed:
+    """What a command that ended has left."""
+
+    command: tuple[str, ...]
+    exit_code: int
+    output: str
+    errors: str
+    seconds: float
+
+    def require(self) -> "Completed":
+        """Itself, when the command succeeded. Read-only.
+
+        Raises:
+            AdapterError: The exit code is not 0.
+        """
+        if self.exit_code != 0:
+            raise AdapterError(
+                f"{shown(self.command)} ended with exit code {self.exit_code}{_tail(self.errors)}",
+                state="The command ended by itself; what it had done before it failed stays done.",
+                safe_next="Mend what it names, then try again.",
+            )
+        return self
+
+
+class Processes(Protocol):
+    """Runs commands and waits for them."""
+
+    def run(
+        self,
+        command: Sequence[str],
+        *,
+        cwd: Path | None = None,
+        timeout: float,
+        env: Mapping[str, str] | None = None,
+        input: str | None = None,
+    ) -> Completed:
+        """Run `command`, with `env` added to the environment, for at most `timeout` seconds. Changes what it changes.
+
+        Raises:
+            AdapterError: The program is missing, or did not end in time and was ended.
+        """
+
+
+class LocalProcesses:
+    """Commands on this machine, each in a session of its own, so that an interrupt reaches it only through `run`."""
+
+    def run(
+        self,
+        command: Sequence[str],
+        *,
+        cwd: Path | None = None,
+        timeout: float,
+        env: Mapping[str, str] | None = None,
+        input: str | None = None,
+    ) -> Completed:
+        """See `Processes.run`; an interrupt ends the command and its children first."""
+        started = time.monotonic()
+        # Files, not pipes: a service that the command leaves running would hold a pipe open, and the wait with it.
+        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors, _stdin(input) as stdin:
+            try:
+                process = subprocess.Popen(
+                    list(command),
+                    cwd=cwd,
+                    env={**os.environ, **(env or {})},
+                    stdin=stdin,
+                    stdout=output,
+                    stderr=errors,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise _not_started(command, error) from None
+            try:
+                exit_code = process.wait(timeout)
+            except subprocess.TimeoutExpired:
+                _end(process)
+                raise _too_slow(command, timeout, _text(errors)) from None
+            except BaseException:
+                _end(process)
+                raise
+            return Completed(tuple(command), exit_code, _text(output), _text(errors), time.monotonic() - started)
+
+
+Script = Callable[[tuple[str, ...]], Completed | tuple[int, str, str]]
+
+
+class ScriptedProcesses:
+    """Commands that a function answers: with exit code, output and errors, or by raising OSError or TimeoutError."""
+
+    def __init__(self, script: Script) -> None:
+        self._script = script
+
+    def run(
+        self,
+        command: Sequence[str],
+        *,
+        cwd: Path | None = None,
+        timeout: float,
+        env: Mapping[str, str] | None = None,
+        input: str | None = None,
+    ) -> Completed:
+        """See `Processes.run`."""
+        try:
+            answer = self._script(tuple(command))
+        except TimeoutError:
+            raise _too_slow(command, timeout, "") from None
+        except OSError as error:
+            raise _not_started(command, error) from None
+        return answer if isinstance(answer, Completed) else Completed(tuple(command), *answer, seconds=0.0)
+
+
+def shown(command: Sequence[str]) -> str:
+    """`command` as one would type it, without secrets. Read-only."""
+    return redact(shlex.join(command))
+
+
+@contextmanager
+def _stdin(text: str | None) -> Iterator[IO[bytes]]:
+    with open(os.devnull, "rb") if text is None else tempfile.TemporaryFile() as file:
+        if text is not None:
+            file.write(text.encode())
+            file.seek(0)
+        yield file
+
+
+def _text(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode(errors="replace")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            _signal(process, number)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(GRACE)
+                return
+    finally:
+        _signal(process, signal.SIGKILL)  # whoever of its group is left
+        process.wait()
+
+
+def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+
+
+def _tail(text: str) -> str:
+    lines = redact(text).strip().splitlines()[-TAIL:]
+    return ":\n" + "\n".join(lines) if lines else "."
+
+
+def _not_started(command: Sequence[str], error: OSError) -> AdapterError:
+    culprit = error.filename or command[0]
+    remedy = (
+        f"Install {command[0]} or put it on the PATH."
+        if str(culprit) == command[0]
+        else f"Make sure that the directory {culprit} exists."
+    )
+    return AdapterError(
+        f"{shown(command)} could not be started: {culprit}: {error.strerror or error}.",
+        state="The command was not begun.",
+        safe_next=f"{remedy} Then try again.",
+    )
+
+
+def _too_slow(command: Sequence[str], timeout: float, errors: str) -> AdapterError:
+    return AdapterError(
+        f"{shown(command)} did not end within {timeout:g} s and was ended{_tail(errors)}",
+        state="What the command had done by then is unknown.",
+        safe_next="Find out what holds now before trying again.",
+    )

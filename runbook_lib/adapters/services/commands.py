@@ -1,0 +1,64 @@
+"""Services under any manager that has a command line: docker-compose, pm2, systemd."""
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from runbook_lib.adapters.processes import Completed, Processes, shown
+from runbook_lib.adapters.services import log_lines
+from runbook_lib.adapters.services.errors import not_started, not_stopped, unreachable
+from runbook_lib.errors import AdapterError
+from runbook_lib.target import Commands
+
+INTERVAL = 0.1  # seconds between two questions
+
+
+class CommandServices:
+    """Services managed by a target's commands; `running` prints something while one runs, and fails if it cannot tell."""
+
+    def __init__(self, commands: Commands, directory: Path, timeout: float, processes: Processes) -> None:
+        self._commands = commands
+        self._directory = directory
+        self._timeout = timeout
+        self._processes = processes
+
+    def is_running(self, name: str) -> bool:
+        """See `Services.is_running`."""
+        try:
+            return bool(self._run(self._commands.running, name).output.strip())
+        except AdapterError as error:
+            raise unreachable(name, shown(self._commands.running), error.what.rstrip(".")) from None
+
+    def stop(self, name: str) -> None:
+        """See `Services.stop`; the command is run even for a stopped service, which might be about to be restarted."""
+        self.is_running(name)
+        self._run(self._commands.stop, name)
+        if not self._becomes(name, running=False):
+            raise not_stopped(name, shown(self._commands.running), self._timeout, "still running")
+
+    def start(self, name: str) -> None:
+        """See `Services.start`."""
+        if self.is_running(name):
+            return
+        self._run(self._commands.start, name)
+        if not self._becomes(name, running=True):
+            raise not_started(name, shown(self._commands.running), f"not running {self._timeout:g} s after the start")
+
+    def logs(self, name: str, since: datetime | None) -> list[str]:
+        """See `Services.logs`; what the command prints on its error stream follows what it prints on its output."""
+        answer = self._run(self._commands.logs, name, since or datetime.fromtimestamp(0, UTC))
+        return [line for text in (answer.output, answer.errors) for line in log_lines.since(text.splitlines(), since)]
+
+    def _becomes(self, name: str, *, running: bool) -> bool:
+        deadline = time.monotonic() + self._timeout
+        while self.is_running(name) != running:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(INTERVAL)
+        return True
+
+    def _run(self, command: Sequence[str], name: str, since: datetime | None = None) -> Completed:
+        moment = since.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if since else ""
+        filled = [word.replace("{service}", name).replace("{since}", moment) for word in command]
+        return self._processes.run(filled, cwd=self._directory, timeout=self._timeout).require()

@@ -1,0 +1,54 @@
+"""Services that exist only in memory."""
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+
+from runbook_lib.adapters.services import log_lines
+from runbook_lib.adapters.services.errors import not_started, unknown_service, unreachable
+
+WHERE = "memory"
+
+
+class MemoryServices:
+    """Services whose start is a function from the name to the lines logged; it raises OSError when one does not start.
+
+    `running` and `lines` may be looked at and changed; with `reachable` off, the manager does not answer.
+    """
+
+    def __init__(self, names: Iterable[str], launch: Callable[[str], Iterable[str]] = lambda name: ()) -> None:
+        self.lines: dict[str, list[str]] = {name: [] for name in names}
+        self.running: set[str] = set()
+        self.reachable = True
+        self._launch = launch
+
+    def is_running(self, name: str) -> bool:
+        """See `Services.is_running`."""
+        self._ask(name)
+        return name in self.running
+
+    def stop(self, name: str) -> None:
+        """See `Services.stop`."""
+        self._ask(name)
+        self.running.discard(name)
+
+    def start(self, name: str) -> None:
+        """See `Services.start`."""
+        self._ask(name)
+        if name in self.running:
+            return
+        try:
+            self.lines[name].extend(self._launch(name))
+        except OSError as error:
+            raise not_started(name, WHERE, str(error)) from None
+        self.running.add(name)
+
+    def logs(self, name: str, since: datetime | None) -> list[str]:
+        """See `Services.logs`."""
+        self._ask(name)
+        return log_lines.since(self.lines[name], since)
+
+    def _ask(self, name: str) -> None:
+        if not self.reachable:
+            raise unreachable(name, WHERE, "it is switched off")
+        if name not in self.lines:
+            raise unknown_service(name, WHERE)

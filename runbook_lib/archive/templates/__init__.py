@@ -1,0 +1,36 @@
+"""The templates of the archive and how they are filled in."""
+
+from datetime import datetime
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from runbook_lib.archive.facts import clock, title
+from runbook_lib.archive.timeline import facts
+
+
+def render(template: str, **values: Any) -> str:
+    """The text of a template with `values` filled in, escaped where it is HTML. Read-only."""
+    environment = Environment(
+        loader=PackageLoader("runbook_lib.archive"),
+        autoescape=select_autoescape(["html.j2"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(
+        clock=clock, facts=facts, moment=_moment, line=_line, title_in=lambda name, plan: title(plan, name)
+    )
+    return environment.get_template(template).render(**values)
+
+
+def _moment(value: str | datetime | None, form: str = "%Y-%m-%d %H:%M:%S") -> str:
+    if value is None:
+        return "not yet"
+    return (datetime.fromisoformat(value) if isinstance(value, str) else value).strftime(form)
+
+
+def _line(value: Any) -> str:
+    """One line of Markdown in which the value's own markup does not count."""
+    return " ".join(str(value).split()).replace("<", "&lt;")

@@ -1,0 +1,38 @@
+"""The kinds of check a plan names; each looks at the real thing and says PASS, FAIL or UNKNOWN."""
+
+from collections.abc import Callable, Iterable
+
+from runbook_lib.checks import api, data, latency, logs, page, schema, services
+from runbook_lib.checks.round import Round
+from runbook_lib.errors import AdapterError
+from runbook_lib.results import Result, Status
+
+Check = Callable[[Round, str], Result]
+
+KINDS: dict[str, Check] = {
+    "services": services.running_in_wanted_version,
+    "schema": schema.as_expected,
+    "api_present": api.present,
+    "api_absent": api.absent_or_empty,
+    "page_media": page.shows_media,
+    "page_console": page.no_errors,
+    "page_thread": page.loads,
+    "page_render": page.renders,
+    "logs": logs.no_errors,
+    "latency": latency.within_limit,
+    "proof": data.only_intended,
+    "integrity": data.intact,
+}
+
+
+def run(checks: Iterable[str], around: Round) -> list[Result]:
+    """Make the named checks of a plan in one round of observations; what cannot be checked is UNKNOWN. Read-only."""
+    return [_made(name, around) for name in checks]
+
+
+def _made(name: str, around: Round) -> Result:
+    spec = around.context.plan.checks[name]
+    try:
+        return KINDS[spec.kind](around, name)
+    except AdapterError as error:
+        return Result(name, spec.title, Status.UNKNOWN, f"could not be checked: {error.what}")

@@ -1,0 +1,27 @@
+"""The data hold what they should, and nothing was changed that should not be."""
+
+from runbook_lib.checks.round import Round
+from runbook_lib.plan import DatabaseStep
+from runbook_lib.results import Result, Status, verdict
+
+
+def intact(around: Round, name: str) -> Result:
+    """Whether the backfilled column holds lists of objects, each backfilled one with its source. Read-only."""
+    with around.context.postgres.connect() as connection:
+        bad = {what: rows for what, rows in around.context.backfill.malformed(connection).items() if rows}
+    if bad:
+        return around.result(name, Status.FAIL, "; ".join(f"{rows} rows: {what}" for what, rows in bad.items()))
+    return around.result(name, Status.PASS, "every value is a list of objects, every backfilled one has its source")
+
+
+def only_intended(around: Round, name: str) -> Result:
+    """What the change of the data was shown to have left alone, while nothing else could write. Read-only."""
+    changes = [
+        step
+        for step in around.context.plan.types[around.context.type].steps
+        if isinstance(spec := around.context.plan.steps[step], DatabaseStep) and spec.kind == "clear_backfill"
+    ]
+    results = [result for step in changes for result in around.verified.get(step, [])]
+    if not results:
+        return around.result(name, Status.UNKNOWN, "no proof was made in this run")
+    return around.result(name, verdict(results), "; ".join(result.summary for result in results))

@@ -1,0 +1,73 @@
+"""The page shows a user what it should, in a real browser."""
+
+from collections.abc import Callable
+from urllib.parse import urljoin
+
+from runbook_lib.adapters.browser import Visit
+from runbook_lib.checks.round import Round
+from runbook_lib.results import Result, Status
+
+READY = ("", "true")
+
+
+def shows_media(around: Round, name: str) -> Result:
+    """Whether the page shows each picture that the database names, and never the forbidden text. Read-only."""
+
+    def problems(sample: str, visit: Visit) -> list[str]:
+        shown = {medium.url for medium in visit.media}
+        _, media = around.expected(sample)
+        absent = [url for url in media if urljoin(visit.url, url) not in shown]
+        found = [f"{len(absent)} of {len(media)} media are not shown, such as {absent[0]}"] if absent else []
+        forbidden = around.context.plan.page.forbidden_text
+        if count := visit.text.count(forbidden):
+            found.append(f"“{forbidden}” stands on it {count} times")
+        return found
+
+    return _judged(around, name, problems, lambda s, v: f"all {len(around.expected(s)[1])} media are shown")
+
+
+def no_errors(around: Round, name: str) -> Result:
+    """Whether the browser's console and network stayed free of errors. Read-only."""
+    return _judged(
+        around,
+        name,
+        lambda _, visit: [f"{error.text} ({error.url})" for error in visit.errors],
+        lambda _, visit: "no error",
+    )
+
+
+def loads(around: Round, name: str) -> Result:
+    """Whether the page got ready and shows as many items as the database holds. Read-only."""
+
+    def problems(sample: str, visit: Visit) -> list[str]:
+        items, _ = around.expected(sample)
+        found = [] if visit.ready_state in READY else [f"it did not get ready ({visit.ready_state or 'no sign of it'})"]
+        return found + ([f"it shows {visit.items} items of {items}"] if visit.items != items else [])
+
+    return _judged(around, name, problems, lambda _, visit: f"{visit.items} items shown")
+
+
+def renders(around: Round, name: str) -> Result:
+    """Whether every picture and video on the page was loaded and drawn. Read-only."""
+
+    def problems(_: str, visit: Visit) -> list[str]:
+        broken = [medium.url for medium in visit.media if not medium.rendered]
+        if not visit.media:
+            return ["no picture or video is on it"]
+        return [f"{len(broken)} of {len(visit.media)} do not render, such as {broken[0]}"] if broken else []
+
+    return _judged(around, name, problems, lambda _, visit: f"{len(visit.media)} of {len(visit.media)} rendered")
+
+
+def _judged(
+    around: Round, name: str, problems: Callable[[str, Visit], list[str]], good: Callable[[str, Visit], str]
+) -> Result:
+    found = {visit.url: problems(sample, visit) for sample, visit in around.visits.items()}
+    bad = [f"{url}: {'; '.join(lines)}" for url, lines in found.items() if lines]
+    fine = [f"{visit.url}: {good(sample, visit)}" for sample, visit in around.visits.items()]
+    return around.result(
+        name,
+        Status.FAIL if bad else Status.PASS,
+        "; ".join(bad or fine),
+        screenshots=[around.screenshot(sample) for sample in around.visits],
+    )

@@ -1,0 +1,99 @@
+"""One round of observations: what several checks look at is fetched once."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+from urllib.parse import urljoin
+
+from psycopg import sql
+
+from runbook_lib.adapters.browser import Visit
+from runbook_lib.adapters.http import Answer
+from runbook_lib.context import Context
+from runbook_lib.errors import AdapterError
+from runbook_lib.results import Result, Status
+
+
+@dataclass
+class Round:
+    """A round of checks, named ("before", "after" and so on); logs count from `since`."""
+
+    context: Context
+    name: str
+    since: datetime
+    verified: Mapping[str, Sequence[Result]] = field(default_factory=dict)  # step -> what its own verification found
+
+    def result(self, check: str, status: Status, summary: str, **evidence: Any) -> Result:
+        """A result of one of the plan's checks."""
+        return Result(check, self.context.plan.checks[check].title, status, summary, evidence)
+
+    @cached_property
+    def samples(self) -> list[str]:
+        """Some values of the plan's sample column, spread over those in which media are expected. Read-only.
+
+        Raises:
+            AdapterError: The database cannot be reached, or no row serves.
+        """
+        spec = self.context.plan.api.sample
+        query = sql.SQL("""SELECT DISTINCT {column}::text AS value, md5({column}::text) AS spread FROM {table}
+        WHERE {having} IS NOT NULL ORDER BY spread LIMIT {count}""").format(
+            column=sql.Identifier(spec.column),
+            having=sql.Identifier(spec.having),
+            table=self.context.backfill.table,
+            count=sql.Literal(spec.count),
+        )
+        with self.context.postgres.connect() as connection:
+            values = [row["value"] for row in connection.execute(query)]
+        if not values:
+            raise AdapterError(f"No row with {spec.having} is there to look at.", where=self.context.plan.database.table)
+        return values
+
+    def expected(self, sample: str) -> tuple[int, list[str]]:
+        """How many items a sample holds by the database, and the media that they name. Read-only."""
+        plan = self.context.plan
+        query = sql.SQL(
+            "SELECT count(*) AS items, array_remove(array_agg({media}), NULL) AS media FROM {t} WHERE {c}::text = {v}"
+        )
+        with self.context.postgres.connect() as connection:
+            row = connection.execute(
+                query.format(
+                    media=sql.Identifier(plan.database.backfill.source),
+                    t=self.context.backfill.table,
+                    c=sql.Identifier(plan.api.sample.column),
+                    v=sql.Literal(sample),
+                )
+            ).fetchone()
+        assert row is not None
+        return row["items"], row["media"]
+
+    @cached_property
+    def answers(self) -> dict[str, Answer]:
+        """The API's answer for each sample. Read-only."""
+        return {sample: self.ask(sample) for sample in self.samples}
+
+    def ask(self, sample: str) -> Answer:
+        """Ask the API for one sample. Read-only."""
+        api = self.context.plan.api
+        url = self.context.target.endpoint(api.service) + api.path.format(sample=sample)
+        return self.context.http.get(url, token=self.context.token)
+
+    @cached_property
+    def visits(self) -> dict[str, Visit]:
+        """The page of the first samples, opened in a real browser, each with a screenshot in the evidence. Read-only."""
+        page = self.context.plan.page
+        base = self.context.target.endpoint(page.service)
+        found = {
+            sample: self.context.browser.visit(
+                urljoin(base, page.path.format(sample=sample)), ready=page.ready, items=page.items, media=page.media
+            )
+            for sample in self.samples[: page.samples]
+        }
+        for sample, visit in found.items():
+            self.context.folder.write_image(self.screenshot(sample), visit.screenshot)
+        return found
+
+    def screenshot(self, sample: str) -> str:
+        """The file of a sample's screenshot in the run folder."""
+        return f"evidence/page-{sample}-{self.name}.png"

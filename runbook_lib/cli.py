@@ -1,0 +1,170 @@
+"""The command line: one library call a command. Exit codes: 0 verified, 1 declined, 2 usage, 3 failed, 4 unknown."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from runbook_lib import archive, conductor, display, dryrun
+from runbook_lib import run as runs
+from runbook_lib.closing import Outcome
+from runbook_lib.errors import RunbookError
+from runbook_lib.progress import Told, to_console
+from runbook_lib.redaction import redact
+from runbook_lib.run import Run
+
+PLAN = Path("parameters/feat-2025-20251103111429.yaml")
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else.")
+run_argument = click.argument("run", type=click.Path(path_type=Path))
+
+
+@click.group()
+def commands() -> None:
+    """Roll a release back: rehearse, plan, run, and verify what was done."""
+
+
+def main() -> None:
+    """Run the command line; an error of the runbook is a message and an exit code, never a traceback."""
+    try:
+        commands(standalone_mode=False)
+    except RunbookError as error:
+        if "--json" in sys.argv:
+            click.echo(json.dumps({"error": redact(str(error)), "exit_code": error.exit_code}))
+        else:
+            click.echo(redact(str(error)), err=True)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted. What was done is in the journal; the same command goes on from there.", err=True)
+        sys.exit(4)
+
+
+@commands.command()
+@click.option("--scenario", default="all-media-missing", show_default=True, help="Which fault to rehearse, or all.")
+@click.option("--rows", default=20_000, show_default=True, type=click.IntRange(min=200), help="Rows in the table.")
+@json_option
+def rehearse(scenario: str, rows: int, as_json: bool) -> None:
+    """Bring up the embedded stack, break it, roll back, verify, tear down."""
+    from runbook_lib.rehearsal.rehearse import rehearse as carry_out
+
+    told = carry_out(scenario, rows, _teller(as_json))
+    if as_json:
+        click.echo(json.dumps([vars(one) for one in told]))
+    sys.exit(max(one.exit_code for one in told))
+
+
+@commands.command()
+@click.option("--plan", "plan_file", default=PLAN, show_default=True, type=click.Path(path_type=Path))
+@click.option("--target", "target_file", required=True, type=click.Path(path_type=Path), help="A target file.")
+@click.option("--type", "type_name", required=True, help="The rollback type, such as frontend or full.")
+@click.option("--option", default="A", show_default=True)
+@click.option("--operator", default="", help="Who is at the keyboard.")
+@click.option("--reason", default="", help="Why, for the log.")
+@click.option("--incident", default="", help="The incident's number.")
+@json_option
+def plan(plan_file: Path, target_file: Path, type_name: str, as_json: bool, **about: str) -> None:
+    """Preview every step of a rollback; nothing is written to the target, and that is shown."""
+    run = runs.open_new(plan_file, target_file, type_name, **about)  # type: ignore[arg-type]
+    try:
+        told = dryrun.dry_run(run)
+    finally:
+        run.close_adapters()
+    if as_json:
+        click.echo(json.dumps({"run": str(run.folder.path), **told.as_json()}))
+    else:
+        click.echo(redact(told.shown.text))
+        click.echo(f"\nTo carry it out: runbook run {run.folder.path} --approve {told.digest}")
+
+
+@commands.command(name="run")
+@run_argument
+@click.option("--approve", "approved", multiple=True, help="A digest that `runbook plan` printed.")
+@click.option("--waive", default="", help="NAME: REASON of a check or step that may fail.")
+@json_option
+def run_command(run: Path, approved: tuple[str, ...], waive: str, as_json: bool) -> None:
+    """Carry out a planned run, or go on with one that was cut short, in its folder."""
+    opened = runs.open_existing(run)
+    outcome = conductor.carry_out(run, _approval(approved), {"WAIVE": waive}, _teller(as_json))
+    _end(opened, outcome, as_json)
+
+
+@commands.command()
+@run_argument
+@json_option
+def status(run: Path, as_json: bool) -> None:
+    """What the journal says of a run."""
+    opened = runs.open_existing(run)
+    if as_json:
+        click.echo(json.dumps(_as_json(opened), default=vars))
+    else:
+        from runbook_lib.notebook import status as shown
+
+        click.echo(redact(shown(opened).text))
+        click.echo(f"Outcome: {(opened.state.outcome or {'status': 'still open'})['status']}")
+
+
+@commands.command()
+@run_argument
+@json_option
+def verify(run: Path, as_json: bool) -> None:
+    """Check the seal of an archived run: every file, and the journal's chain."""
+    problems = [str(problem) for problem in archive.verify(run)]
+    if as_json:
+        click.echo(json.dumps({"run": str(run), "intact": not problems, "problems": problems}))
+    else:
+        click.echo("\n".join(problems) or f"{run}: every file is as it was sealed. The seal is not signed.")
+    sys.exit(3 if problems else 0)
+
+
+def _teller(as_json: bool) -> Told:
+    return (lambda _: None) if as_json else to_console(Console())
+
+
+def _approval(approved: tuple[str, ...]) -> Callable[[Run], str]:
+    """Ask for the approval on a terminal; elsewhere only a digest named beforehand counts."""
+
+    def approve(run: Run) -> str:
+        known = run.state.previews
+        named = [digest for digest in approved if digest in known and set(known[digest]) == set(run.steps)]
+        if named:
+            return named[-1]
+        run.prerequisites()
+        digest, found = run.previews()
+        if digest in approved:
+            return digest
+        click.echo(redact(display.previews(digest, found).text), err=True)
+        if approved or not sys.stdin.isatty():
+            click.echo(f"Not approved: this is preview {digest}. Approve it with --approve {digest}", err=True)
+            return ""
+        answer = run.context.target.name
+        typed = click.prompt(f"Type {answer} to carry this out, anything else to leave", default="", show_default=False)
+        return digest if typed.strip() == answer else ""
+
+    return approve
+
+
+def _end(run: Run, outcome: Outcome, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(_as_json(run), default=vars))
+    else:
+        click.echo(f"Report: {run.folder.path / 'report.html'}")
+    sys.exit(outcome.exit_code)
+
+
+def _as_json(run: Run) -> dict[str, Any]:
+    state = run.state
+    return {
+        "run": str(run.folder.path),
+        "type": state.type,
+        "steps": state.steps,
+        "checks": state.checks.get("after", {}),
+        "waivers": state.waivers,
+        "outcome": state.outcome,
+    }

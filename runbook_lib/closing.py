@@ -1,0 +1,78 @@
+"""The end of a run: the checklist, the outcome that follows from it, and the archive."""
+
+from dataclasses import dataclass
+
+from runbook_lib import archive
+from runbook_lib.journal import Journal
+from runbook_lib.plan import Plan
+from runbook_lib.results import Result, Status
+from runbook_lib.run import Run
+from runbook_lib.state import RunState
+
+EXIT_CODES = {"verified": 0, "declined": 1, "failed": 3, "unknown": 4, "escalated": 4}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended, in a word, an exit code and a sentence."""
+
+    status: str
+    summary: str
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of a command that ends so."""
+        return EXIT_CODES[self.status]
+
+
+def verify(run: Run) -> list[Result]:
+    """Make every check of the rollback type's checklist. Read-only."""
+    return run.observe("after", run.context.plan.types[run.context.type].checks)
+
+
+def judge(plan: Plan, state: RunState) -> Outcome:
+    """What the record of a run adds up to; only positively verified is success. Pure."""
+    if state.escalations and state.escalations[-1]["to"] == state.type and not _begun_since_escalation(plan, state):
+        last = state.escalations[-1]
+        return Outcome("escalated", f"{plan.types[last['from']].title} was not enough: {last['because']}")
+    spec = plan.types[state.type]
+    if not state.approved and not state.steps:
+        return Outcome("declined", "Nothing was approved, and nothing was done.")
+    undone = [name for name in spec.steps if not state.step(name).is_done and name not in state.waivers]
+    if undone:
+        unknown = [name for name in undone if state.step(name).status == "started"]
+        what = f"not done: {', '.join(undone)}"
+        return Outcome("unknown", f"{what}; unknown: {', '.join(unknown)}") if unknown else Outcome("failed", what)
+    found = {name: state.checks.get("after", {}).get(name, {}).get("status") for name in spec.checks}
+    failed = [name for name, status in found.items() if status == Status.FAIL]
+    unknown = [name for name, status in found.items() if status not in (Status.PASS, Status.FAIL)]
+    waived = [name for name in [*failed, *unknown] if name in state.waivers]
+    if [name for name in failed if name not in waived]:
+        return Outcome("failed", f"failed: {', '.join(failed)}")
+    if failed or unknown:
+        text = f"not positively verified: {', '.join([*failed, *unknown])}"
+        return Outcome("unknown", text + (f" (waived: {', '.join(waived)})" if waived else ""))
+    left_out = [name for name in spec.steps if not state.step(name).is_done]
+    note = f"; waived: {', '.join(left_out)}" if left_out else ""
+    return Outcome("verified", f"all {len(spec.steps) - len(left_out)} steps done, all {len(found)} checks passed{note}")
+
+
+def close(run: Run, outcome: Outcome | None = None) -> Outcome:
+    """Journal the outcome, by the record where none is given, and write log, report and manifest."""
+    ended = outcome or judge(run.context.plan, run.state)
+    run.journal.append("outcome", status=ended.status, exit_code=ended.exit_code, summary=ended.summary)
+    write_archive(run)
+    return ended
+
+
+def write_archive(run: Run) -> None:
+    """Write log, report and manifest of a run as it stands now."""
+    events = Journal(run.folder.journal_path).events()
+    archive.write_log(run.folder, run.context.plan, run.state, events)
+    archive.write_report(run.folder, run.context.plan, run.state, events)
+    archive.seal(run.folder)
+
+
+def _begun_since_escalation(plan: Plan, state: RunState) -> bool:
+    own = set(plan.types[state.escalations[-1]["from"]].steps)
+    return any(name in plan.types[state.type].steps and name not in own for name in state.steps)

@@ -1,0 +1,74 @@
+"""Before and after of the data that a rollback touches, kept as evidence and shown as pandas tables."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from runbook_lib.adapters.postgres.catalog import catalog
+from runbook_lib.context import Context
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CATALOG_BEFORE = "evidence/catalog-before.json"
+ROWS_BEFORE = "evidence/rows-before.json"
+
+
+def keep_before(context: Context) -> None:
+    """Keep catalog, counts and sample rows as they are before the first change; what is kept already stays. Read-only."""
+    if context.folder.read_json(ROWS_BEFORE) is not None:
+        return
+    with context.postgres.connect() as connection:
+        context.folder.write_json(CATALOG_BEFORE, catalog(connection))
+        context.folder.write_json(
+            ROWS_BEFORE,
+            {
+                "kinds": context.backfill.kinds(connection),
+                "invisible": context.backfill.invisible(connection),
+                "samples": context.backfill.samples(connection),
+            },
+        )
+
+
+def tables(context: Context) -> dict[str, pd.DataFrame]:
+    """Title -> table: rows by kind, sample rows, what older code no longer shows; each with before and after. Read-only."""
+    import pandas as pd
+
+    before = context.folder.read_json(ROWS_BEFORE)
+    if before is None:
+        return {}
+    key, column = context.plan.database.key, context.plan.database.backfill.column
+    with context.postgres.connect() as connection:
+        kinds = context.backfill.kinds(connection)
+        rows = {row[key]: row for row in context.backfill.rows(connection, [row[key] for row in before["samples"]])}
+    counts = pd.DataFrame(before["kinds"]).rename(columns={"rows": "before"})
+    counts["after"] = [row["rows"] for row in kinds]
+    counts["change"] = counts["after"] - counts["before"]
+    samples = pd.DataFrame(
+        [
+            {
+                "kind before": row["kind"],
+                key: row[key],
+                context.plan.database.backfill.source: row[context.plan.database.backfill.source],
+                f"{column} before": _short(row[column]),
+                f"{column} after": _short(rows[row[key]][column]) if row[key] in rows else "row is gone",
+            }
+            for row in before["samples"]
+        ]
+    )
+    invisible = pd.DataFrame(
+        [{"what older code does not show": what, "rows": number} for what, number in before["invisible"].items()]
+    )
+    return {
+        f"Rows of {context.plan.database.table} by what {column} holds": counts[
+            ["kind", "before", "after", "change", "shown by old code"]
+        ],
+        "Sample rows": samples,
+        "What users will not see in the old version": invisible,
+    }
+
+
+def _short(value: Any, width: int = 300) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= width else text[: width - 1] + "…"

@@ -1,0 +1,109 @@
+"""Runs the notebooks of a run without a person, one after another, until the run has an outcome."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from runbook_lib import closing
+from runbook_lib.closing import Outcome
+from runbook_lib.errors import ParametersError
+from runbook_lib.journal import Journal
+from runbook_lib.progress import Told, followed
+from runbook_lib.run import Run, open_existing
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = ROOT / "notebooks"
+
+Approve = Callable[[Run], str]  # a run whose previews are wanted -> the digest approved, "" for none
+
+
+def execute(folder: Path, notebook: str, parameters: Mapping[str, str], tell: Told) -> Outcome | None:
+    """Execute one notebook into the run folder with papermill; returns the outcome where it did not end well.
+
+    Changes the target by what the notebook's cells do.
+
+    Raises:
+        ParametersError: There is no such notebook.
+    """
+    source = NOTEBOOKS / f"{notebook}.ipynb"
+    if not source.exists():
+        raise ParametersError(
+            f"There is no notebook {source}.", state="Nothing was touched.", safe_next="Mend the plan's types."
+        )
+    run = open_existing(folder)
+    output = run.folder.next_name(notebook, ".ipynb")
+    run.journal.append("notebook-started", notebook=notebook, output=output)
+    with followed(run.folder.journal_path, tell):
+        problem = _papermill(source, f"runbook://{folder.resolve() / output}", {**parameters, "RUN": str(folder)})
+        run.journal.append("notebook-ended", notebook=notebook, output=output, status="failed" if problem else "completed")
+    return _ended_badly(run, problem) if problem else None
+
+
+def carry_out(folder: Path, approve: Approve, parameters: Mapping[str, str], tell: Told) -> Outcome:
+    """Walk the notebooks of the run's type, and of those it escalates to, until there is an outcome.
+
+    Changes the target by what the approved steps do.
+    """
+    while True:
+        run = open_existing(folder)
+        type_name = run.context.type
+        try:
+            with followed(run.folder.journal_path, tell):
+                digest = approve(run)
+        finally:
+            run.close_adapters()
+        if not digest:
+            return _closed(run, Outcome("declined", "The previews were not approved."))
+        notebook = run.context.plan.types[type_name].notebook
+        assert notebook is not None
+        problem = execute(folder, notebook, {"APPROVE": digest, **parameters}, tell)
+        if problem:
+            return _closed(run, problem)
+        outcome = run.state.outcome
+        if outcome is None:
+            return _closed(run, Outcome("unknown", "The notebook ended without recording an outcome."))
+        if outcome["status"] != "escalated":
+            closing.write_archive(run)
+            return Outcome(outcome["status"], outcome["summary"])
+
+
+def _papermill(source: Path, output: str, parameters: Mapping[str, str]) -> str:
+    """Execute a notebook; returns what went wrong, "" for nothing."""
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    from runbook_lib.errors import RunbookError
+
+    os.environ["RUNBOOK_HEADLESS"] = "1"
+    try:
+        papermill.execute_notebook(
+            str(source), output, dict(parameters), engine_name="runbook", kernel_name="python3", progress_bar=False
+        )
+    except PapermillExecutionError as error:
+        return f"{error.ename}: {error.evalue}"
+    except (RunbookError, RuntimeError, TimeoutError) as error:
+        return f"{type(error).__name__}: {error}"
+    finally:
+        del os.environ["RUNBOOK_HEADLESS"]
+    return ""
+
+
+def _ended_badly(run: Run, problem: str) -> Outcome:
+    """The outcome of a notebook that failed: what its last cell said of itself, else unknown."""
+    events = Journal(run.folder.journal_path).events()
+    started = max(e.seq for e in events if e.kind == "notebook-started")
+    said = [e for e in events if e.seq > started and e.kind in ("stopped", "outcome")]
+    for event in reversed(said):
+        if event.kind == "outcome":
+            return Outcome(event.data["status"], event.data["summary"])
+        status = {1: "declined", 4: "unknown"}.get(event.data["exit_code"], "failed")
+        return Outcome(status, event.data["error"].splitlines()[0])
+    return Outcome("unknown", f"The notebook did not end by itself: {problem}")
+
+
+def _closed(run: Run, outcome: Outcome) -> Outcome:
+    recorded = run.state.outcome
+    if recorded and (recorded["status"], recorded["summary"]) == (outcome.status, outcome.summary):
+        closing.write_archive(run)
+        return outcome
+    return closing.close(run, outcome)

@@ -1,0 +1,114 @@
+"""What steps and checks work with: the plan, the target, its adapters, and the run's own facts."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from runbook_lib.adapters.browser import Browser, ChromiumBrowser
+from runbook_lib.adapters.git import Checkout
+from runbook_lib.adapters.http import DirectHttp, Http
+from runbook_lib.adapters.postgres.backfill import Backfill
+from runbook_lib.adapters.postgres.connection import Postgres
+from runbook_lib.adapters.postgres.dump import DumpTools
+from runbook_lib.adapters.postgres.proof import Proof
+from runbook_lib.adapters.processes import LocalProcesses, Processes
+from runbook_lib.adapters.services import Services, connect
+from runbook_lib.folder import RunFolder
+from runbook_lib.parameters import secret
+from runbook_lib.plan import Plan
+from runbook_lib.redaction import register
+from runbook_lib.target import Target
+
+
+@dataclass
+class Context:
+    """One run's plan, target and adapters; each adapter is made when it is first asked for."""
+
+    plan: Plan
+    target: Target
+    folder: RunFolder
+    type: str
+    option: str
+    operator: str
+    opened_at: datetime
+    approved: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # step -> the facts that were approved
+    outcomes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # step -> what it left, by the journal
+
+    @property
+    def run(self) -> str:
+        """A short name for this run that fits into an identifier."""
+        return hashlib.sha256(self.folder.id.encode()).hexdigest()[:12]
+
+    @property
+    def schema_stays(self) -> bool:
+        """Whether this rollback leaves the feature's columns, and so the migration that made them."""
+        return self.option == "A"
+
+    @cached_property
+    def processes(self) -> Processes:
+        """What runs commands."""
+        return LocalProcesses()
+
+    @cached_property
+    def services(self) -> Services:
+        """What manages the target's services."""
+        return connect(self.target.services, self.processes)
+
+    @cached_property
+    def http(self) -> Http:
+        """What makes requests."""
+        return DirectHttp()
+
+    @cached_property
+    def browser(self) -> Browser:
+        """What opens pages."""
+        return ChromiumBrowser()
+
+    @cached_property
+    def postgres(self) -> Postgres:
+        """The target's database."""
+        return Postgres(self.target.database.service, self.run)
+
+    @cached_property
+    def dump_tools(self) -> DumpTools:
+        """The tools that back the database up."""
+        return DumpTools(self.processes, self.target.database.tools, self.target.database.service)
+
+    @cached_property
+    def backfill(self) -> Backfill:
+        """The feature's backfill, as SQL."""
+        return Backfill(self.plan.database, self.run)
+
+    @cached_property
+    def proof(self) -> Proof:
+        """The fingerprints of the table that the rollback changes."""
+        return Proof(self.backfill, self.run)
+
+    @cached_property
+    def token(self) -> str:
+        """The API's bearer token."""
+        return register(secret(self.target.api_token.env, f"target {self.target.name}, key api_token"))
+
+    @cached_property
+    def scratch(self) -> Path:
+        """A temporary directory that goes with this context."""
+        self._scratch = tempfile.TemporaryDirectory(prefix="runbook-", ignore_cleanup_errors=True)
+        return Path(self._scratch.name)
+
+    def checkout(self, repository: str) -> Checkout:
+        """The checkout that a repository is deployed from."""
+        return Checkout(Path(self.target.repositories[repository].path), self.processes)
+
+    def close(self) -> None:
+        """Let go of the browser and of the scratch directory, where there are any."""
+        if "browser" in self.__dict__:
+            self.browser.close()
+        if "scratch" in self.__dict__:
+            self._scratch.cleanup()

@@ -1,0 +1,169 @@
+"""How plan, preview, state and checks look: inline-styled HTML that survives an untrusted archive, and plain text."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from runbook_lib.results import Result, not_passed
+from runbook_lib.state import RunState
+from runbook_lib.steps.base import Preview
+from runbook_lib.triage import Recommendation
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from runbook_lib.closing import Outcome
+    from runbook_lib.loop import Done
+    from runbook_lib.run import Run
+
+SYMBOLS = {"PASS": "✔", "FAIL": "✘", "UNKNOWN": "?"}
+COLOURS = {"PASS": "#1a7f37", "FAIL": "#cf222e", "UNKNOWN": "#9a6700"}
+ENVIRONMENTS = {"production": "#cf222e", "staging": "#9a6700", "rehearsal": "#0969da"}
+CELL = "padding:3px 10px;border-bottom:1px solid #d0d7de;text-align:left;vertical-align:top;white-space:normal"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Something to look at, as HTML and as text."""
+
+    html: str
+    text: str
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        return {"text/html": self.html, "text/plain": self.text}
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def beside(*parts: Shown) -> Shown:
+    """Several things below one another."""
+    return Shown("".join(part.html for part in parts), "\n".join(part.text for part in parts))
+
+
+def banner(run: Run) -> Shown:
+    """Who does what, where, why, and how far it has come."""
+    state, target = run.state, run.context.target
+    colour = ENVIRONMENTS[target.environment]
+    kind = run.context.plan.types[state.type].title if state.type else "not chosen yet"
+    lines = [
+        f"{run.context.plan.feature} · {run.context.plan.title}",
+        f"Target {target.name} ({target.environment.upper()}) · rollback {kind}",
+        f"Incident {state.opened['incident'] or 'none named'} · by {run.context.operator or 'nobody named'} · "
+        f"{state.opened['reason'] or 'no reason given'}",
+        f"Run folder {run.folder.path} · {progress(run)}",
+        *(f"WAIVED by {w['by'] or 'nobody named'}: {name}: {w['reason']}" for name, w in state.waivers.items()),
+    ]
+    html = "<br>".join(f"<b>{escape(line)}</b>" if place < 2 else escape(line) for place, line in enumerate(lines))
+    style = f"border-left:8px solid {colour};padding:8px 14px;background:#f6f8fa;color:#1f2328"
+    return Shown(f'<div style="{style}">{html}</div>', "\n".join(lines))
+
+
+def progress(run: Run) -> str:
+    """How many steps of the type are done, and what has no known outcome."""
+    state = run.state
+    if not state.type:
+        return "no step yet"
+    names = run.context.plan.types[state.type].steps
+    done = sum(state.step(name).is_done for name in names)
+    open_ended = [name for name in names if state.step(name).status == "started"]
+    return f"{done} of {len(names)} steps done" + (f", outcome unknown: {', '.join(open_ended)}" if open_ended else "")
+
+
+def results(found: Sequence[Result], heading: str) -> Shown:
+    """A checklist, the worst told in the heading."""
+    bad = not_passed(found)
+    verdict = f"{len(found) - len(bad)} of {len(found)} PASS"
+    rows = [[f"{SYMBOLS[r.status]} {r.status}", r.title, r.summary] for r in found]
+    colours = [COLOURS[r.status] for r in found]
+    return table(f"{heading}: {verdict}", ["result", "check", "what was seen"], rows, colours)
+
+
+def previews(digest: str, found: Iterable[Preview]) -> Shown:
+    """What each step would change and lose, and the digest that an approval names."""
+    rows = [
+        [p.title, "\n".join(p.would), "\n".join(p.loses) or "nothing", p.locks, p.undone_by, f"{p.estimate} s"]
+        for p in found
+    ]
+    head = ["step", "would", "loses", "locks", "undone by", "estimate"]
+    return table(f"Preview {digest} (nothing was changed)", head, rows)
+
+
+def done(what: Done) -> Shown:
+    """What became of a step."""
+    facts = ", ".join(f"{name} {_fact(value)}" for name, value in what.outcome.items())
+    line = f"{what.title}: {what.how} ({what.seconds:.1f} s, planned {what.estimate} s){': ' + facts if facts else ''}"
+    shown = Shown(f"<p><b>{escape(line)}</b></p>", line)
+    return beside(shown, results(what.results, "Verified")) if what.results else shown
+
+
+def recommendation(found: Recommendation) -> Shown:
+    """The decision matrix with its rows scored."""
+    marks = {"yes": "► yes", "no": "no", "unknown": "? unknown"}
+    rows = [[marks[r.matches], r.row.symptom, r.row.severity, r.row.action, r.row.type, r.because] for r in found.rows]
+    head = ["matches", "symptom", "severity", "action", "rollback type", "seen"]
+    advice = f"Recommended: {found.type or 'nothing'}. {found.reason}"
+    colours = [COLOURS["FAIL"] if r.matches == "yes" else "" for r in found.rows]
+    return beside(table("Decision matrix", head, rows, colours), Shown(f"<p><b>{escape(advice)}</b></p>", advice))
+
+
+def outcome(ended: Outcome, state: RunState) -> Shown:
+    """How the run ended."""
+    colour = {"verified": COLOURS["PASS"], "failed": COLOURS["FAIL"]}.get(ended.status, COLOURS["UNKNOWN"])
+    line = f"{ended.status.upper()}: {ended.summary}"
+    waived = [f"Waived: {name}: {waiver['reason']}" for name, waiver in state.waivers.items()]
+    html = "<br>".join(map(escape, [*waived, line]))
+    return Shown(f'<p style="font-size:1.2em;font-weight:bold;color:{colour}">{html}</p>', "\n".join([*waived, line]))
+
+
+def pictures(run: Run, round_name: str) -> Shown:
+    """The screenshots of a round, as small pictures."""
+    files = [e["file"] for e in run.state.evidence if e["kind"] == "image" and e["file"].endswith(f"-{round_name}.png")]
+    html = "".join(
+        f'<figure style="display:inline-block;margin:6px"><img style="width:420px;border:1px solid #d0d7de" '
+        f'alt="{escape(file)}" src="data:image/png;base64,{b64encode((run.folder.path / file).read_bytes()).decode()}">'
+        f"<figcaption>{escape(file)}</figcaption></figure>"
+        for file in files
+    )
+    return Shown(html, "\n".join(f"screenshot {file}" for file in files))
+
+
+def line(text: str) -> Shown:
+    """One static line, as a choice leaves behind."""
+    return Shown(f"<p><code>{escape(text)}</code></p>", text)
+
+
+def frame(title: str, data: pd.DataFrame) -> Shown:
+    """A pandas table."""
+    return table(title, [str(c) for c in data.columns], [[_fact(v) for v in row] for row in data.itertuples(index=False)])
+
+
+def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], colours: Sequence[str] = ()) -> Shown:
+    """A table; `colours` are for the first cell of each row, whose words say the same."""
+
+    def cell(value: str, style: str = "", tag: str = "td") -> str:
+        return f'<{tag} style="{CELL}{style}">{escape(str(value)).replace(chr(10), "<br>")}</{tag}>'
+
+    body = "".join(
+        "<tr>"
+        + cell(row[0], f";font-weight:bold;white-space:nowrap;color:{colours[n]}" if colours and colours[n] else "")
+        + "".join(cell(value) for value in row[1:])
+        + "</tr>"
+        for n, row in enumerate(rows)
+    )
+    html = (
+        f'<p style="margin:8px 0 2px"><b>{escape(title)}</b></p><table style="border-collapse:collapse;font-size:13px">'
+        f"<tr>{''.join(cell(name, ';font-weight:bold', 'th') for name in head)}</tr>{body}</table>"
+    )
+    text = [title, *("  " + " | ".join(str(value).replace("\n", "; ") for value in row) for row in [head, *rows])]
+    return Shown(html, "\n".join(text))
+
+
+def _fact(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {item}" for name, item in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

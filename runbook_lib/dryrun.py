@@ -1,0 +1,72 @@
+"""The dry run: everything previewed, nothing written to the target, and that shown."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from runbook_lib import display
+from runbook_lib.adapters.postgres.catalog import catalog
+from runbook_lib.context import Context
+from runbook_lib.display import Shown
+from runbook_lib.errors import RunbookError
+from runbook_lib.run import Run
+from runbook_lib.steps.base import Preview
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What a dry run found."""
+
+    digest: str
+    previews: list[Preview]
+    untouched: dict[str, str]
+    shown: Shown
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as plain values."""
+        return {"digest": self.digest, "previews": [asdict(p) for p in self.previews], "untouched": self.untouched}
+
+
+def dry_run(run: Run) -> DryRun:
+    """Check the prerequisites, preview every step, and compare the target before and after. Read-only.
+
+    Raises:
+        PreconditionError: A prerequisite does not hold.
+        RunbookError: The target is not as it was before.
+    """
+    before = fingerprint(run.context, run.touches_database)
+    prerequisites = run.prerequisites()
+    digest, previews = run.previews()
+    after = fingerprint(run.context, run.touches_database)
+    if changed := [name for name in before if before[name] != after[name]]:
+        raise RunbookError(
+            f"While this only looked, something changed on the target: {', '.join(changed)}.",
+            where=run.context.target.name,
+            state="The runbook's previews do not write; somebody else may be at work.",
+            safe_next="Find out who; then plan again.",
+        )
+    shown = display.beside(
+        display.banner(run),
+        display.results(prerequisites, "Prerequisites"),
+        display.previews(digest, previews),
+        display.table("The same before and after this dry run", ["what", "fingerprint"], [list(p) for p in after.items()]),
+    )
+    return DryRun(digest, previews, after, shown)
+
+
+def fingerprint(context: Context, with_database: bool) -> dict[str, str]:
+    """Short hashes of what a rollback could change: catalog, rows to clear, checkouts, services, backups. Read-only."""
+    found: dict[str, Any] = {}
+    if with_database:
+        with context.postgres.connect() as connection:
+            found["database catalog"] = catalog(connection)
+            found["rows with backfilled entries"] = context.backfill.count(connection)
+        directory = Path(context.target.backups.directory)
+        found["backups"] = sorted((path.name, path.stat().st_size) for path in directory.iterdir())
+    for repository in context.plan.repositories:
+        checkout = context.checkout(repository)
+        found[f"checkout {repository}"] = [checkout.head(), checkout.changed_files()]
+    found["services running"] = [name for name in context.plan.services if context.services.is_running(name)]
+    return {name: hashlib.sha256(json.dumps(value).encode()).hexdigest()[:12] for name, value in found.items()}

@@ -1,0 +1,121 @@
+"""The append-only record of a run: one JSON object a line, fsynced, each holding the hash of the one before."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from fcntl import LOCK_EX, LOCK_UN, flock
+from pathlib import Path
+from typing import Any
+
+from runbook_lib.errors import JournalError
+from runbook_lib.redaction import redact
+
+GENESIS = "0" * 64
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that happened: its place in the chain, when (UTC, ISO 8601), what kind, and the facts."""
+
+    seq: int
+    at: str
+    kind: str
+    data: dict[str, Any]
+    previous: str
+    hash: str
+
+    @property
+    def time(self) -> datetime:
+        """When it happened."""
+        return datetime.fromisoformat(self.at)
+
+
+class Journal:
+    """A journal file; several processes may append to it, each entry is on disk before `append` returns."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, kind: str, /, **data: Any) -> Event:
+        """Add an event, redacted, and wait until it is on disk.
+
+        Raises:
+            JournalError: The chain is broken, or the disk does not take it.
+        """
+        try:
+            with self._locked() as descriptor:
+                events, whole = self._read()
+                if whole < os.fstat(descriptor).st_size:  # a crash left half a line behind
+                    os.ftruncate(descriptor, whole)
+                event = _linked(events[-1] if events else None, kind, json.loads(redact(json.dumps(data, default=str))))
+                os.write(descriptor, _line(event))
+                os.fsync(descriptor)
+                return event
+        except OSError as error:
+            raise JournalError(
+                f"The journal cannot be written: {error}.",
+                where=str(self.path),
+                state="The last event is not on record; nothing was begun after it.",
+                safe_next="Make room or mend the rights there, then run the notebook again in this run folder.",
+            ) from None
+
+    def events(self) -> list[Event]:
+        """Every event in order; half a line that a crash left at the end is passed over. Read-only.
+
+        Raises:
+            JournalError: A line was changed, taken out or put in.
+        """
+        return self._read()[0] if self.path.exists() else []
+
+    def _read(self) -> tuple[list[Event], int]:
+        content = self.path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        events: list[Event] = []
+        for number, line in enumerate(content[:whole].splitlines(), 1):
+            try:
+                event = Event(**json.loads(line))
+                linked = _linked(events[-1] if events else None, event.kind, event.data, at=event.at)
+            except (ValueError, TypeError):
+                raise self._broken(number) from None
+            if linked != event:
+                raise self._broken(number)
+            events.append(event)
+        return events, whole
+
+    def _broken(self, line: int) -> JournalError:
+        return JournalError(
+            f"The journal's chain is broken at line {line}: that line or the one before is not what was written.",
+            where=str(self.path),
+            state="What the run did cannot be taken from this journal.",
+            safe_next="Keep the folder as it is for the reviewer; look at the live state with `runbook plan`.",
+        )
+
+    @contextmanager
+    def _locked(self) -> Iterator[int]:
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            flock(descriptor, LOCK_EX)
+            yield descriptor
+        finally:
+            flock(descriptor, LOCK_UN)
+            os.close(descriptor)
+
+
+def _linked(last: Event | None, kind: str, data: dict[str, Any], at: str | None = None) -> Event:
+    body = {
+        "seq": last.seq + 1 if last else 1,
+        "at": at or datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "kind": kind,
+        "data": data,
+        "previous": last.hash if last else GENESIS,
+    }
+    digest = hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return Event(**body, hash=digest)
+
+
+def _line(event: Event) -> bytes:
+    return (json.dumps(vars(event), separators=(",", ":"), ensure_ascii=False) + "\n").encode()

@@ -1,0 +1,183 @@
+"""The step loop: probe, check, journal, act, journal, verify. The only caller of a step's `apply` and `undo`."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+from runbook_lib import approval
+from runbook_lib.errors import Declined, PreconditionError, RunbookError, StepFailed, UnknownOutcome
+from runbook_lib.results import Result, not_passed
+from runbook_lib.run import Run, explain
+from runbook_lib.state import RunState
+from runbook_lib.steps.base import Effect, Facts, Step
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of a step: how it came about, what it left, what its verification found."""
+
+    step: str
+    title: str
+    how: str
+    seconds: float
+    estimate: int
+    outcome: Facts
+    results: list[Result]
+
+
+def apply(run: Run, name: str) -> Done:
+    """Carry a step out, or go on with it, unless its effect is there already. Changes the target.
+
+    Raises:
+        Declined: No approval covers the step.
+        PreconditionError: Something must hold and does not, or the live facts have drifted from those approved.
+        UnknownOutcome: Whether the step was done cannot be told.
+        StepFailed: It was begun and did not end as it should.
+    """
+    with run.folder.lock():
+        state = run.refresh()
+        step = _step(run, name)
+        if _built_upon(run, state, name):
+            return _done(
+                run, step, "already done, by the journal; later steps build on it", state.step(name).seconds or 0, []
+            )
+        probe = step.probe()
+        if probe.effect is Effect.UNKNOWN:
+            raise UnknownOutcome(
+                f"Whether “{step.title}” was done cannot be told: {probe.detail}.",
+                where=run.context.target.name,
+                state="Nothing was begun.",
+                safe_next="Look at the target by hand; then run the cell again, or undo.",
+            )
+        if probe.effect is Effect.DONE:
+            if not state.step(name).is_done:
+                run.journal.append("found", step=name, title=step.title, outcome={"found": probe.detail})
+            return _done(run, step, f"already done: {probe.detail}", 0, _verified(run, step))
+        _require_approval(run, state, step, fresh=probe.effect is Effect.NOT_DONE)
+        run.require(run.record(f"step:{name}", step.preconditions()))
+        try:
+            seconds = _act(run, step, "applied", step.apply)
+        except StepFailed:
+            if name not in state.waivers:
+                raise
+            return _done(run, step, f"failed, and waived: {state.waivers[name]['reason']}", 0, [])
+        return _done(
+            run, step, "done" if probe.effect is Effect.NOT_DONE else "gone on with and done", seconds, _verified(run, step)
+        )
+
+
+def undo(run: Run, name: str) -> Done:
+    """Put back what a step changed. Changes the target.
+
+    Raises:
+        Declined: The step was not done in this run.
+        StepFailed: It could not be put back.
+    """
+    with run.folder.lock():
+        state = run.refresh()
+        step = _step(run, name)
+        if state.step(name).status not in ("done", "started", "failed"):
+            raise Declined(
+                f"“{step.title}” was not done in this run, so there is nothing to undo.",
+                where=str(run.folder.path),
+                state="Nothing was changed.",
+                safe_next="Look at `runbook status`.",
+            )
+        seconds = _act(run, step, "undone", step.undo)
+        return _done(run, step, "undone", seconds, [])
+
+
+def _step(run: Run, name: str) -> Step:
+    steps = run.steps
+    if name not in steps:
+        raise Declined(
+            f"The rollback type {run.context.type} has no step {name!r}.",
+            where=str(run.folder.path),
+            state="Nothing was changed.",
+            safe_next=f"Its steps are: {', '.join(steps)}.",
+        )
+    return steps[name]
+
+
+def _built_upon(run: Run, state: RunState, name: str) -> bool:
+    order, begun = list(run.steps), list(state.steps)
+    if not state.step(name).is_done:
+        return False
+    later = order[order.index(name) + 1 :]
+    return any(other in later for other in begun[begun.index(name) + 1 :])
+
+
+def _require_approval(run: Run, state: RunState, step: Step, *, fresh: bool) -> None:
+    approved = state.previews.get(state.approved, {}).get(step.name)
+    if approved is None:
+        raise Declined(
+            f"“{step.title}” has no approval.",
+            where=str(run.folder.path),
+            state="Nothing was changed.",
+            safe_next="Run the preview cell, read it, and approve its digest.",
+        )
+    if fresh and (lines := approval.drift(approved, step.preview(), run.context.plan.database.drift_tolerance)):
+        raise PreconditionError(
+            f"Since it was approved, “{step.title}” has drifted: {'; '.join(lines)}.",
+            where=run.context.target.name,
+            state="This step was not begun.",
+            safe_next="Take a new preview, read it, and approve that.",
+        )
+
+
+def _act(run: Run, step: Step, event: str, action: Any) -> float:
+    run.journal.append("started", step=step.name, title=step.title)
+    begun = monotonic()
+    try:
+        with _interruptible():
+            outcome = action()
+    except BaseException as error:
+        run.journal.append("failed", step=step.name, error=explain(error))
+        if isinstance(error, RunbookError):
+            raise StepFailed(
+                f"“{step.title}” failed: {error.what}",
+                where=error.where or run.context.target.name,
+                state=error.state or "It may be half done.",
+                safe_next=error.safe_next or "Run the cell again: the step is probed before it goes on. Or undo it.",
+            ) from error
+        raise
+    seconds = round(monotonic() - begun, 3)
+    run.journal.append(event, step=step.name, seconds=seconds, outcome=dict(outcome))
+    run.refresh()
+    return seconds
+
+
+def _verified(run: Run, step: Step) -> list[Result]:
+    results = run.record(f"step:{step.name}", step.verify())
+    if bad := not_passed(results):
+        run.journal.append("failed", step=step.name, error="; ".join(f"{r.status}: {r.summary}" for r in bad))
+        raise StepFailed(
+            f"“{step.title}” was carried out, but its verification says: "
+            + "; ".join(f"{r.title}: {r.status}, {r.summary}" for r in bad),
+            where=run.context.target.name,
+            state="The step's effect is there; it is not what it should be.",
+            safe_next="Do not go on. Undo the step, or mend the cause and run the cell again.",
+        )
+    return results
+
+
+def _done(run: Run, step: Step, how: str, seconds: float, results: list[Result]) -> Done:
+    outcome = run.context.outcomes.get(step.name, {})
+    return Done(step.name, step.title, how, seconds, step.spec.estimate, outcome, results)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let an interrupt end the step at once; a kernel running an awaiting cell would only take note of it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,262 @@
+"""What a notebook's cells call: one function an action, each showing what it did, attended or headless."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from IPython.display import display as show
+
+from runbook_lib import closing, comparison, display, loop, triage
+from runbook_lib import run as runs
+from runbook_lib.display import Shown
+from runbook_lib.errors import ParametersError, RunbookError
+from runbook_lib.results import not_passed
+from runbook_lib.run import Run
+from runbook_lib.widgets import choice, confirmation
+
+__all__ = [
+    "apply", "approve", "check_prerequisites", "choose", "close", "compare", "escalate",
+    "follow_ups", "look_before", "note", "open_run", "preview", "recommended", "resume", "status", "symptoms", "undo", "verify",
+]  # fmt: skip
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _journaled(action: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+    """Have an error that ends a cell stand in the journal too."""
+
+    @functools.wraps(action)
+    async def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await action(*args, **kwargs)
+        except RunbookError as error:
+            run = args[0]
+            assert isinstance(run, Run)
+            run.journal.append("stopped", cell=action.__name__, exit_code=error.exit_code, error=str(error))
+            raise
+
+    return wrapped
+
+
+async def open_run(
+    plan: str,
+    target: str,
+    *,
+    type: str = "",
+    run: str = "",
+    option: str = "A",
+    operator: str = "",
+    reason: str = "",
+    incident: str = "",
+    waive: str = "",
+) -> Run:
+    """Begin a run, or take up the one whose folder `run` names, and show its banner.
+
+    Raises:
+        ParametersError: Anything about the parameters is wrong; nothing was touched.
+    """
+    if run:
+        opened = runs.open_existing(Path(run), operator)
+        _require_type(opened, type)
+    else:
+        opened = runs.open_new(
+            Path(plan), _target_file(target), type, option=option, operator=operator, reason=reason, incident=incident
+        )
+    if waive:
+        name, _, why = waive.partition(":")
+        opened.waive(name.strip(), why.strip())
+    show(display.banner(opened))
+    return opened
+
+
+async def resume(run: str, operator: str = "") -> Run:
+    """Take up the run whose folder `run` names, and show its banner.
+
+    Raises:
+        ParametersError: The folder holds no run.
+    """
+    if not run:
+        raise ParametersError("RUN is empty.", state="Nothing was touched.", safe_next="Name a folder below outputs/.")
+    opened = runs.open_existing(Path(run), operator)
+    show(display.banner(opened))
+    return opened
+
+
+@_journaled
+async def choose(run: Run, name: str, value: str) -> str:
+    """Choose the rollback TYPE or the OPTION, and leave one static line that says what and by whom."""
+    plan = run.context.plan
+    if name == "TYPE":
+        options = {key: spec.title for key, spec in plan.types.items() if not spec.by_hand}
+    elif name == "OPTION":
+        options = {key: _OPTIONS.get(key, "") for key in plan.types[run.context.type].options}
+    else:
+        raise ParametersError(f"There is no choice named {name}.", state="Nothing was changed.", safe_next="TYPE or OPTION.")
+    chosen, by = await choice(name, options, value)
+    if name == "TYPE":
+        carried_out = plan.carried_out(chosen)
+        if carried_out != chosen:
+            show(display.line(f"{plan.types[chosen].title} is carried out as {carried_out}: {plan.types[chosen].because}"))
+        run.choose("TYPE", carried_out, by)
+    else:
+        run.choose(name, chosen, by)
+    show(display.line(f"{name} = {chosen} ({by})"))
+    return chosen
+
+
+@_journaled
+async def symptoms(run: Run) -> Shown:
+    """Probe the symptoms of the plan's decision matrix and say which rollback they ask for. Read-only."""
+    found = run.observe("triage", triage.checks_needed(run.context.plan))
+    advice = triage.recommend(run.context.plan, found)
+    run.journal.append("recommended", type=advice.type, reason=advice.reason)
+    return display.beside(display.results(found, "Symptoms"), display.recommendation(advice))
+
+
+def recommended(run: Run) -> str:
+    """The rollback type that the triage of this run recommended, "" for none. Read-only."""
+    return next((e.data["type"] for e in reversed(run.journal.events()) if e.kind == "recommended"), "")
+
+
+@_journaled
+async def check_prerequisites(run: Run) -> Shown:
+    """Look at all that must hold before any downtime; anything but PASS stops here. Read-only."""
+    return display.results(run.prerequisites(), "Prerequisites")
+
+
+@_journaled
+async def look_before(run: Run) -> Shown:
+    """The users' page as it is before anything changes; what is broken here stops nothing. Read-only."""
+    names = [
+        n for n in run.context.plan.types[run.context.type].checks if run.context.plan.checks[n].kind.startswith("page")
+    ]
+    return display.beside(display.results(run.observe("before", names), "Before"), display.pictures(run, "before"))
+
+
+@_journaled
+async def preview(run: Run) -> Shown:
+    """What each step would change, lose and lock, and the digest to approve. Read-only."""
+    return display.previews(*run.previews())
+
+
+@_journaled
+async def approve(run: Run, value: str) -> Shown:
+    """Approve everything that the latest preview shows; production wants the target's name typed."""
+    digest = list(run.state.previews)[-1] if run.state.previews else ""
+    if value in run.state.previews:
+        digest = value
+    question = f"Carry out preview {digest} on {run.context.target.name}?"
+    if not run.context.target.is_production or value == digest:
+        by = await confirmation(question, digest, value)
+    else:
+        by = await confirmation(question, run.context.target.name, value)
+    run.approve(digest, run.context.operator or by)
+    return display.line(f"APPROVED {digest} ({by})")
+
+
+@_journaled
+async def apply(run: Run, step: str) -> Shown:
+    """Carry out one step, unless it is done already. Changes the target."""
+    return display.done(loop.apply(run, step))
+
+
+@_journaled
+async def undo(run: Run, step: str) -> Shown:
+    """Put back what one step changed. Changes the target."""
+    return display.done(loop.undo(run, step))
+
+
+@_journaled
+async def verify(run: Run) -> Shown:
+    """The whole checklist; anything but PASS stops here, unless the plan's ladder goes on from it. Read-only."""
+    found = closing.verify(run)
+    shown = display.beside(display.results(found, "Verification"), display.pictures(run, "after"))
+    if not_passed(found) and not run.escalation():
+        show(shown)
+        run.require(found)
+    return shown
+
+
+@_journaled
+async def escalate(run: Run) -> Shown:
+    """Go on to the next type of the plan's ladder in this run, where the checks call for it."""
+    if not run.escalation():
+        return display.line("No escalation is called for.")
+    to = run.escalate()
+    because = run.state.escalations[-1]["because"]
+    notebook = run.context.plan.types[to].notebook
+    return display.line(f"This rollback is not enough ({because}). Go on with {notebook}, RUN = {run.folder.path}")
+
+
+@_journaled
+async def compare(run: Run) -> Shown:
+    """Before and after of the data, side by side, kept in the evidence. Read-only."""
+    found = comparison.tables(run.context)
+    for number, (title, data) in enumerate(found.items(), 1):
+        file = f"evidence/table-{number}.json"
+        run.folder.write_text(file, data.to_json(orient="split"))
+        run.journal.append("evidence", title=title, file=file, kind="table")
+    return display.beside(*(display.frame(title, data) for title, data in found.items()))
+
+
+@_journaled
+async def note(run: Run, text: str) -> Shown:
+    """Add a remark to the record, where there is any text."""
+    if text:
+        run.journal.append("noted", text=text)
+    return display.line(text or "No notes.")
+
+
+def follow_ups(run: Run) -> Shown:
+    """What the plan wants done once the rollback is over. Read-only."""
+    return display.table("What follows", ["to do"], [[f"☐ {text}"] for text in run.context.plan.follow_ups])
+
+
+def status(run: Run) -> Shown:
+    """The banner and the steps, as the journal tells them now. Read-only."""
+    state = run.state
+    rows = [[step.status, step.title, f"{step.seconds or 0:.1f} s", step.error] for step in state.steps.values()]
+    return display.beside(display.banner(run), display.table("Steps", ["state", "step", "took", "error"], rows))
+
+
+@_journaled
+async def close(run: Run) -> Shown:
+    """Record the outcome, and write log, report and manifest."""
+    ended = closing.close(run)
+    shown = display.outcome(ended, run.state)
+    run.close_adapters()
+    if ended.status not in ("verified", "escalated"):
+        show(shown)
+        raise RunbookError(
+            f"The rollback is not verified: {ended.summary}",
+            where=str(run.folder.path),
+            state="What was done is in the journal and the report.",
+            safe_next="Read the report; mend the cause and run the notebook again in this run folder.",
+        )
+    return shown
+
+
+def _require_type(run: Run, type_name: str) -> None:
+    if not type_name:
+        return
+    wanted = run.context.plan.carried_out(type_name)
+    if not run.context.type:
+        run.choose("TYPE", wanted, "parameter")
+    elif run.context.type != wanted:
+        raise ParametersError(
+            f"This run is of the type {run.context.type}, and this notebook carries out {wanted}.",
+            where=str(run.folder.path),
+            state="Nothing was changed.",
+            safe_next=f"Open {run.context.plan.types[run.context.type].notebook}, or escalate there.",
+        )
+
+
+_OPTIONS = {"A": "clear the backfilled entries, keep the columns"}
+
+
+def _target_file(target: str) -> Path:
+    return Path(target) if target.endswith((".yaml", ".yml")) else Path("parameters") / f"{target}.yaml"

@@ -1,0 +1,166 @@
+"""A papermill engine whose statuses are true: what did not run to its end is never called completed."""
+
+import asyncio
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from time import monotonic
+from types import FrameType
+from typing import Any
+
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbclient.util import ensure_async, run_sync
+from papermill.clientwrap import PapermillNotebookClient
+from papermill.engines import NBClientEngine, NotebookExecutionManager
+from papermill.log import logger
+
+from runbook_lib.errors import RunbookError
+
+GRACE = 60  # seconds that an interrupted cell has for its `finally`, and after it the kernel for its exit
+
+
+class NotebookUnfinished(RunbookError):
+    """A notebook did not run to its end; the copy that was saved says how far it came."""
+
+
+class _Record(NotebookExecutionManager):  # type: ignore[misc]  # papermill has no types
+    """The statuses in the saved notebook."""
+
+    def cell_failed(self, cell: Any, index: int) -> None:
+        """Mark a cell as failed, with its times."""
+        self.cell_exception(cell, cell_index=index)
+        self.cell_complete(cell, cell_index=index)
+
+    def notebook_complete(self, **kwargs: Any) -> None:
+        """Mark what is still under way as failed, leave what never ran pending, and save."""
+        for index, cell in enumerate(self.nb.cells):
+            if cell.metadata.papermill["status"] == self.RUNNING:
+                self.cell_failed(cell, index)
+        self.end_time = self.now()
+        self.nb.metadata.papermill["end_time"] = self.end_time.isoformat()
+        self.nb.metadata.papermill["duration"] = (self.end_time - self.start_time).total_seconds()
+        self.cleanup_pbar()
+        self.save()
+
+
+class _Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill has no types
+    """Runs the cells until one of them does not complete."""
+
+    def create_kernel_manager(self) -> Any:
+        """A kernel manager that gives the kernel time to exit by itself."""
+        manager = super().create_kernel_manager()
+        manager.shutdown_wait_time = GRACE
+        return manager
+
+    def papermill_execute_cells(self) -> None:
+        """Run cell after cell; an interrupted one is waited for, so that its `finally` runs."""
+        for index, cell in enumerate(self.nb.cells):
+            self.nb_man.cell_start(cell, index)
+            try:
+                self.execute_cell(cell, index)
+            except BaseException as error:
+                self.nb_man.cell_failed(cell, index)
+                if isinstance(error, KeyboardInterrupt | CellTimeoutError):
+                    run_sync(self._async_interrupt_and_wait)()
+                raise
+            self.nb_man.cell_complete(cell, cell_index=index)
+
+    async def _async_interrupt_and_wait(self) -> None:
+        await ensure_async(self.km.interrupt_kernel())
+        readers = asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()}, return_exceptions=True)
+        deadline = monotonic() + GRACE
+        while not readers.done() and monotonic() < deadline:  # they end when the kernel is done with the cell
+            self.kc.kernel_info()  # a kernel that awaits does not notice the signal until a message wakes it
+            await asyncio.wait([readers], timeout=0.5)
+        readers.cancel()
+        with suppress(TimeoutError, DeadKernelError):  # those messages are answered before the kernel is told to exit
+            await asyncio.wait_for(self.async_wait_for_reply(self.kc.kernel_info()), 2)
+
+
+class RunbookEngine(NBClientEngine):  # type: ignore[misc]  # papermill has no types
+    """Runs a notebook as papermill does, and fails unless every cell completed."""
+
+    @classmethod
+    def execute_notebook(
+        cls,
+        nb: Any,
+        kernel_name: str,
+        output_path: str | None = None,
+        progress_bar: bool = True,
+        log_output: bool = False,
+        autosave_cell_every: int = 30,
+        **kwargs: Any,
+    ) -> Any:
+        """Run `nb`, saving it after each cell.
+
+        Raises:
+            NotebookUnfinished: A cell raised, exited or took too long, or the kernel died.
+            KeyboardInterrupt: SIGINT, SIGTERM or SIGHUP came.
+        """
+        record = _Record(nb, output_path, log_output, progress_bar, autosave_cell_every)
+        with _termination_interrupts():
+            record.notebook_start()
+            try:
+                cls.execute_managed_notebook(record, kernel_name, log_output=log_output, **kwargs)
+            except BaseException as error:
+                record.nb.metadata.papermill["exception"] = True
+                unfinished = _explained(error, nb, output_path)
+                if isinstance(error, Exception):
+                    raise unfinished from None
+                logger.error(str(unfinished))
+                raise
+            finally:
+                record.notebook_complete()
+        return record.nb
+
+    @classmethod
+    def execute_managed_notebook(
+        cls,
+        nb_man: Any,
+        kernel_name: str,
+        start_timeout: int = 60,
+        execution_timeout: int | None = None,
+        input_path: str | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Run the cells in a fresh kernel; a tag that allows a cell to raise is not heeded."""
+        settings = {**kwargs, "timeout": execution_timeout, "startup_timeout": start_timeout, "force_raise_errors": True}
+        return _Client(nb_man, kernel_name=kernel_name, log=logger, **settings).execute()
+
+
+@contextmanager
+def _termination_interrupts() -> Iterator[None]:
+    """Have SIGTERM and SIGHUP end the run as Ctrl-C does, unless whoever started it has them ignored."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    handlers = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                handlers[number] = signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _explained(error: BaseException, nb: Any, output_path: str | None) -> NotebookUnfinished:
+    code = [cell.metadata.papermill["status"] for cell in nb.cells if cell.cell_type == "code"]
+    completed, pending = code.count("completed"), code.count("pending")
+    match error:
+        case CellExecutionError():
+            what = f"A cell raised {error.ename}: {error.evalue}"
+        case KeyboardInterrupt():
+            what = f"The run was interrupted by {str(error) or 'SIGINT'}."
+        case _:
+            what = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return NotebookUnfinished(
+        what,
+        where=output_path or "a notebook that is not saved",
+        state=f"Of {len(code)} code cells {completed} completed and {pending} never ran.",
+        safe_next="Read the failed cell there and the journal, then run the notebook again: done steps are found done.",
+    )

@@ -1,0 +1,125 @@
+"""Reads a YAML file into a strict model, or says which key of which file is wrong and how to mend it."""
+
+import os
+import re
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from runbook_lib.errors import ParametersError
+
+NOTHING_TOUCHED = "Nothing was touched."
+
+
+class Model(BaseModel):
+    """A frozen model in which an unknown key or a wrong type is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+M = TypeVar("M", bound=Model)
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML in which a key may stand only once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def load(path: Path, model: type[M], environment: Mapping[str, str] | None = None) -> M:
+    """Read `path` as `model`; with an environment, `${NAME}` in a string is taken from it. Read-only.
+
+    Raises:
+        ParametersError: The file is missing, is not YAML, or does not fit the model.
+    """
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)  # noqa: S506 - derived from SafeLoader
+    except FileNotFoundError:
+        raise ParametersError(
+            f"There is no file {path}.", state=NOTHING_TOUCHED, safe_next="Name a file below parameters/."
+        ) from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ParametersError(
+            f"{path} cannot be read as YAML: {' '.join(str(error).split())}",
+            state=NOTHING_TOUCHED,
+            safe_next="Mend the line named.",
+        ) from None
+    if not isinstance(data, dict):
+        raise ParametersError(f"{path} holds no keys.", state=NOTHING_TOUCHED, safe_next="Name a plan or target file.")
+    if environment is not None:
+        data = _filled_in(data, environment, path, "")
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise _explained(path, error, model) from None
+
+
+def _filled_in(value: Any, environment: Mapping[str, str], path: Path, key: str) -> Any:
+    if isinstance(value, dict):
+        return {k: _filled_in(v, environment, path, f"{key}.{k}".lstrip(".")) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_filled_in(v, environment, path, f"{key}.{i}") for i, v in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+
+    def found(match: re.Match[str]) -> str:
+        name = match[1]
+        if name not in environment:
+            raise ParametersError(
+                f"The environment has no {name}, which {path} takes its value from.",
+                where=f"{path}, key {key}",
+                state=NOTHING_TOUCHED,
+                safe_next=f"Set {name}, or write the value into the file.",
+            )
+        return environment[name]
+
+    return re.sub(r"\$\{(\w+)\}", found, value)
+
+
+def _explained(path: Path, error: ValidationError, model: type[BaseModel]) -> ParametersError:
+    lines = []
+    for problem in error.errors(include_url=False):
+        key = ".".join(str(part) for part in problem["loc"])
+        match problem["type"]:
+            case "extra_forbidden":
+                text, remedy = "unknown key", "take it out, or mend its spelling"
+            case "missing":
+                text, remedy = "missing", "add it"
+            case kind:
+                text = problem["msg"].removeprefix("Value error, ")
+                remedy = "put quotes around it" if kind == "string_type" else "mend the value"
+                if not isinstance(problem["input"], dict | list):
+                    text += f", but the file has {problem['input']!r}"
+        lines.append(": ".join(part for part in (str(path), key, f"{text}; {remedy}.") if part))
+    return ParametersError(
+        "\n".join(lines),
+        state=NOTHING_TOUCHED,
+        safe_next=f"The keys are described in docs/parameters.md ({model.__name__}).",
+    )
+
+
+def secret(name: str, where: str, environment: Mapping[str, str] = os.environ) -> str:
+    """The secret that the environment holds under `name`. Read-only.
+
+    Raises:
+        ParametersError: It is not there, or empty.
+    """
+    value = environment.get(name, "")
+    if not value:
+        raise ParametersError(
+            f"The secret {name} is not in the environment.",
+            where=where,
+            state=NOTHING_TOUCHED,
+            safe_next=f"Export {name} in the shell that starts the runbook; never write it into a file here.",
+        )
+    return value

@@ -1,0 +1,75 @@
+"""Takes secrets out of text: the values known to be secret, in every form they travel in, and what looks like one."""
+
+import base64
+import html
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from urllib.parse import quote, quote_plus
+
+import markupsafe
+
+HIDDEN = "[redacted]"
+SHORTEST = 6  # a shorter value would match ordinary text
+
+_SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSW|PASSPHRASE|API_?KEY|CREDENTIAL|DSN|DATABASE_URL", re.IGNORECASE)
+_URL_PASSWORD = re.compile(r"(?P<before>\b[a-z][a-z0-9+.-]*://[^\s/:@\"'\\]*:)[^\s/@\"'\\]+(?=@)", re.IGNORECASE)
+_ASSIGNED = re.compile(
+    r"(?P<before>\b(?:password|passwd|pgpassword)\s*[=:]\s*)(?!\[redacted\])[^\s\"'\\,;&]+", re.IGNORECASE
+)
+_BEARER = re.compile(r"(?P<before>\bBearer\s+)(?!\[redacted\]|TOKEN\b)[A-Za-z0-9._~+/-]{8,}=*", re.IGNORECASE)
+
+_known: set[str] = set()
+
+
+def register(secret: str) -> str:
+    """Have `secret` redacted from now on wherever this process writes; returns it unchanged."""
+    if len(secret) >= SHORTEST:
+        _known.add(secret)
+    return secret
+
+
+def register_environment(environment: Mapping[str, str] = os.environ) -> None:
+    """Register every environment variable whose name says that it holds a secret, and the passwords of libpq's files."""
+    for name, value in environment.items():
+        if _SECRET_NAME.search(name):
+            register(value)
+    for password in _libpq_passwords(environment):
+        register(password)
+
+
+def redact(text: str) -> str:
+    """`text` without any registered secret (raw, escaped for JSON, HTML or a URL, base64, hex) or what looks like one."""
+    for form in sorted({form for secret in _known for form in _forms(secret)}, key=len, reverse=True):
+        text = text.replace(form, HIDDEN)
+    for pattern in (_URL_PASSWORD, _ASSIGNED, _BEARER):
+        text = pattern.sub(rf"\g<before>{HIDDEN}", text)
+    return text
+
+
+def _forms(secret: str) -> Iterable[str]:
+    raw = secret.encode()
+    yield secret
+    yield json.dumps(secret)[1:-1]
+    yield html.escape(secret)
+    yield str(markupsafe.escape(secret))  # spells quotes otherwise
+    yield quote(secret, safe="")
+    yield quote_plus(secret)
+    yield raw.hex()
+    for offset in range(3):  # base64 of a longer text shows the secret in one of three shapes
+        start = (offset * 8 + 5) // 6
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            whole = encode(b"\0" * offset + raw).decode().rstrip("=")
+            end = (offset + len(raw)) * 8 // 6
+            if end - start >= SHORTEST:
+                yield whole[start:end]
+
+
+def _libpq_passwords(environment: Mapping[str, str]) -> Iterable[str]:
+    for variable, pattern in (("PGSERVICEFILE", r"^\s*password\s*=\s*(.+?)\s*$"), ("PGPASSFILE", r"^(?:[^:#]*:){4}(.+)$")):
+        try:
+            with open(environment.get(variable, ""), encoding="utf-8") as file:
+                yield from re.findall(pattern, file.read(), re.MULTILINE)
+        except OSError:
+            continue

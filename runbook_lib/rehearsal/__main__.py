@@ -1,0 +1,48 @@
+"""Brings the stack up to play with: python -m runbook_lib.rehearsal."""
+
+import shlex
+import signal
+import sys
+from pathlib import Path
+
+import click
+
+from runbook_lib.errors import RunbookError
+from runbook_lib.rehearsal.faults import FAULTS
+from runbook_lib.rehearsal.stack import Stack, stack
+
+
+@click.command(epilog=" ".join(f"{fault.name}: {fault.description}" for fault in FAULTS))
+@click.option("--rows", type=click.IntRange(min=1), default=20_000, show_default=True, help="Messages in the database.")
+@click.option("--fault", type=click.Choice([fault.name for fault in FAULTS]), default="none", show_default=True)
+def main(rows: int, fault: str) -> None:
+    """Bring a disposable stack up, keep it until Ctrl-C, take it down."""
+    try:
+        with stack(rows, fault) as running:
+            click.echo(_described(running, _write_environment(running)))
+            signal.pause()
+    except RunbookError as error:
+        click.echo(str(error), err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        click.echo("The stack is down.")
+
+
+def _write_environment(running: Stack) -> Path:
+    file = running.root / "environment"
+    file.touch(mode=0o600)
+    file.write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in running.environment.items()))
+    return file
+
+
+def _described(running: Stack, environment: Path) -> str:
+    return f"""\
+Frontend     {running.environment["REHEARSAL_FRONTEND_URL"]}
+Backend      {running.environment["REHEARSAL_BACKEND_URL"]}/health
+Database     PGSERVICEFILE={running.environment["PGSERVICEFILE"]} psql service=rehearsal
+Environment  . {environment}
+Ctrl-C takes the stack down."""
+
+
+if __name__ == "__main__":
+    main()

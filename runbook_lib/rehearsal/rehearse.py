@@ -1,0 +1,89 @@
+"""A rehearsal: the stack up, a fault in, triage, the notebooks, the verdict, the stack down."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+
+from runbook_lib import conductor
+from runbook_lib import run as runs
+from runbook_lib.closing import Outcome
+from runbook_lib.conductor import ROOT
+from runbook_lib.errors import ParametersError
+from runbook_lib.progress import Told
+from runbook_lib.rehearsal.scenarios import SCENARIOS, Scenario
+from runbook_lib.rehearsal.stack import stack
+from runbook_lib.run import Run
+
+PLAN = ROOT / "parameters" / "feat-2025-20251103111429.yaml"
+TARGET = ROOT / "parameters" / "rehearsal.yaml"
+OUTPUTS = ROOT / "outputs"
+
+
+@dataclass(frozen=True)
+class Rehearsed:
+    """How the rehearsal of one scenario ended."""
+
+    scenario: str
+    run: str
+    type: str
+    status: str
+    exit_code: int
+    seconds: float
+
+
+def rehearse(scenario: str, rows: int, tell: Told) -> list[Rehearsed]:
+    """Rehearse one scenario, or all; each on a stack of its own, which is gone afterwards.
+
+    Raises:
+        ParametersError: There is no such scenario.
+    """
+    if scenario != "all" and scenario not in SCENARIOS:
+        raise ParametersError(
+            f"There is no scenario {scenario!r}.",
+            state="Nothing was started.",
+            safe_next=f"Name one of: all, {', '.join(SCENARIOS)}.",
+        )
+    names = list(SCENARIOS) if scenario == "all" else [scenario]
+    return [_one(name, SCENARIOS[name], rows, tell) for name in names]
+
+
+def _one(name: str, scenario: Scenario, rows: int, tell: Told) -> Rehearsed:
+    begun = monotonic()
+    tell(f"Scenario {name}: {scenario.about}")
+    tell(f"bringing up PostgreSQL, backend, frontend and worker with {rows} rows …")
+    before = dict(os.environ)
+    with stack(rows=rows, fault=scenario.fault) as up:
+        os.environ.update(up.environment)
+        try:
+            tell(f"  up in {monotonic() - begun:.1f} s: {up.environment['REHEARSAL_FRONTEND_URL']}")
+            run = runs.open_new(
+                PLAN, TARGET, "", operator="rehearsal", reason=scenario.about, incident=f"rehearsal-{name}", outputs=OUTPUTS
+            )
+            outcome = _walk(run, scenario, tell)
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+    seconds = round(monotonic() - begun, 1)
+    ended_as = run.state.type
+    code = outcome.exit_code if ended_as == scenario.ends_as else max(outcome.exit_code, 3)
+    if code == 0:
+        tell(f"Scenario {name}: {ended_as} rollback VERIFIED in {seconds} s, all torn down")
+    else:
+        tell(
+            f"Scenario {name}: ended as {ended_as or 'nothing'} (expected {scenario.ends_as}), {outcome.status}: {outcome.summary}"
+        )
+    tell(f"Report: {os.path.relpath(run.folder.path / 'report.html')}")
+    return Rehearsed(name, str(run.folder.path), ended_as, outcome.status, code, seconds)
+
+
+def _walk(run: Run, scenario: Scenario, tell: Told) -> Outcome:
+    folder: Path = run.folder.path
+    problem = conductor.execute(folder, "01-triage", {"TYPE": scenario.chosen}, tell)
+    if problem:
+        return problem
+    return conductor.carry_out(folder, _approved_as_previewed, {}, tell)
+
+
+def _approved_as_previewed(run: Run) -> str:
+    return run.previews()[0]

@@ -1,0 +1,47 @@
+"""Signals that end a process, turned into an orderly end."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
+
+ENDING = (signal.SIGTERM, signal.SIGHUP)
+
+
+@contextmanager
+def ending_signals_raise() -> Iterator[None]:
+    """Raise SystemExit on SIGTERM and SIGHUP inside the block, so that `finally` runs.
+
+    Only the main thread can do so; a signal that was ignored stays ignored.
+    """
+    with _handlers(_leave, ENDING, keep_ignored=True):
+        yield
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Ignore SIGINT, SIGTERM and SIGHUP inside the block: what it holds is finished first."""
+    with _handlers(signal.SIG_IGN, (signal.SIGINT, *ENDING), keep_ignored=False):
+        yield
+
+
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
+@contextmanager
+def _handlers(handler: object, numbers: tuple[signal.Signals, ...], *, keep_ignored: bool) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in numbers}
+    chosen = [number for number in numbers if not (keep_ignored and before[number] is signal.SIG_IGN)]
+    try:
+        for number in chosen:
+            signal.signal(number, handler)  # type: ignore[arg-type]
+        yield
+    finally:
+        for number in chosen:
+            signal.signal(number, before[number])

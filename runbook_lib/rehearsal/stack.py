@@ -1,0 +1,129 @@
+"""A whole stack, brought up to be rolled back and thrown away."""
+
+import os
+import secrets
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from runbook_lib.rehearsal.data import fill
+from runbook_lib.rehearsal.database import Database, create_empty_database
+from runbook_lib.rehearsal.faults import Fault, fault_named
+from runbook_lib.rehearsal.health import backend_healthy, frontend_healthy, worker_healthy
+from runbook_lib.rehearsal.polling import until_healthy
+from runbook_lib.rehearsal.postgres import binaries, clean_environment, initialise
+from runbook_lib.rehearsal.processes import MARK
+from runbook_lib.rehearsal.programs import application_programs, build, postgres_program
+from runbook_lib.rehearsal.server import Server, external_server
+from runbook_lib.rehearsal.signals import undisturbed
+from runbook_lib.rehearsal.supervisor import Supervisor, supervisor
+from runbook_lib.rehearsal.workspace import workspace
+
+HEALTH_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A running stack: where its files are, what a target file needs to resolve, its database and its services."""
+
+    root: Path
+    environment: dict[str, str] = field(repr=False)
+    database: Database
+    supervisor: Supervisor
+
+
+@contextmanager
+def stack(rows: int = 20_000, fault: str = "none") -> Iterator[Stack]:
+    """Bring up PostgreSQL, backend, frontend and worker with a release that holds `fault`; bring them down at the end.
+
+    The database is on an embedded server, or on the one that the libpq settings in REHEARSAL_SERVER lead to.
+    Raises StackError when a part cannot be built or does not become healthy.
+    """
+    chosen = fault_named(fault)
+    with workspace() as root:
+        ending = ExitStack()
+        try:
+            yield _bring_up(root, rows, chosen, ending)
+        finally:
+            with undisturbed():
+                ending.close()
+
+
+def _bring_up(root: Path, rows: int, fault: Fault, ending: ExitStack) -> Stack:
+    building = ending.enter_context(ThreadPoolExecutor(1)).submit(build, root, fault)
+    environment = _environment(root)
+    conninfo = os.environ.get("REHEARSAL_SERVER")
+    programs = application_programs(environment)
+    if conninfo:
+        server = external_server(conninfo)
+    else:
+        server = initialise(root / "pg" / "data", root / "pg")
+        programs.append(postgres_program(root))
+    marked = {**clean_environment(), MARK: str(root)}
+    supervised = ending.enter_context(supervisor(root, programs, marked))
+    if not conninfo:
+        supervised.start("postgres")
+        _await(supervised, "postgres", server.answers)
+    database = create_empty_database(server, f"_{root.name.removeprefix('rb-')}" if conninfo else "")
+    if conninfo:
+        ending.callback(database.drop_all)
+    (root / "backups").mkdir()
+    fill(database, rows, root / "backups")
+    _write_services(Path(environment["PGSERVICEFILE"]), server, database)
+    building.result()
+    _start(supervised, environment, database)
+    return Stack(root, environment, database, supervised)
+
+
+def _environment(root: Path) -> dict[str, str]:
+    backend, frontend = _free_ports(2)
+    return {
+        "REHEARSAL_ROOT": str(root),
+        "REHEARSAL_BACKEND_URL": f"http://127.0.0.1:{backend}",
+        "REHEARSAL_FRONTEND_URL": f"http://127.0.0.1:{frontend}",
+        "REHEARSAL_API_TOKEN": secrets.token_urlsafe(24),
+        "REHEARSAL_PYTHON": sys.executable,
+        "REHEARSAL_PG_BIN": str(binaries()),
+        "PGSERVICEFILE": str(root / "pg_service.conf"),
+    }
+
+
+def _write_services(file: Path, server: Server, database: Database) -> None:
+    services = {
+        "rehearsal": database.parameters(database.runbook),
+        "rehearsal_app": database.parameters(database.application),
+        "rehearsal_admin": server.parameters,
+    }
+    file.touch(mode=0o600)
+    with file.open("w") as output:
+        for name, parameters in services.items():
+            print(f"[{name}]", *(f"{key}={value}" for key, value in parameters.items()), "", sep="\n", file=output)
+
+
+def _start(supervised: Supervisor, environment: dict[str, str], database: Database) -> None:
+    healthy: dict[str, Callable[[], bool]] = {
+        "backend": lambda: backend_healthy(environment["REHEARSAL_BACKEND_URL"]),
+        "frontend": lambda: frontend_healthy(environment["REHEARSAL_FRONTEND_URL"]),
+        "worker": lambda: worker_healthy(database),
+    }
+    for name in healthy:
+        supervised.start(name)
+    for name, ready in healthy.items():
+        _await(supervised, name, ready)
+
+
+def _await(supervised: Supervisor, name: str, ready: Callable[[], bool]) -> None:
+    until_healthy(ready, HEALTH_SECONDS, name, lambda: supervised.running(name), supervised.log(name))
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    try:
+        return [opened.getsockname()[1] for opened in sockets]
+    finally:
+        for opened in sockets:
+            opened.close()

@@ -1,0 +1,307 @@
+"""One run of a rollback: its folder, its journal, its observations and its approval."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+
+from runbook_lib import approval, checks, comparison
+from runbook_lib.checks.prerequisites import prerequisites
+from runbook_lib.checks.round import Round
+from runbook_lib.context import Context
+from runbook_lib.errors import Declined, ParametersError, PreconditionError, RunbookError
+from runbook_lib.folder import RunFolder
+from runbook_lib.journal import Journal
+from runbook_lib.plan import DatabaseStep, load_plan
+from runbook_lib.redaction import register_environment
+from runbook_lib.results import Result, Status, not_passed
+from runbook_lib.state import RunState, replay
+from runbook_lib.steps import steps_of
+from runbook_lib.steps.base import Preview, Step
+from runbook_lib.target import load_target
+
+LOG_SECONDS = 3600
+
+
+class Run:
+    """A run that has been opened; everything it learns or does is journaled."""
+
+    def __init__(self, folder: RunFolder, context: Context) -> None:
+        self.folder = folder
+        self.context = context
+        self.journal = Journal(folder.journal_path)
+        self.refresh()
+
+    @property
+    def state(self) -> RunState:
+        """What the journal says, read anew. Read-only."""
+        return replay(self.journal.events())
+
+    @property
+    def steps(self) -> dict[str, Step]:
+        """The steps of the run's rollback type, in order."""
+        return steps_of(self.context)
+
+    @property
+    def touches_database(self) -> bool:
+        """Whether any step of the type changes or reads the database."""
+        spec = self.context.plan
+        return any(isinstance(spec.steps[name], DatabaseStep) for name in spec.types[self.context.type].steps)
+
+    def refresh(self) -> RunState:
+        """Take what other processes have journaled into this one's context."""
+        state = self.state
+        self.context.type = state.type
+        self.context.option = state.choices.get("OPTION", self.context.option)
+        self.context.approved = {n: s["facts"] for n, s in state.previews.get(state.approved, {}).items()}
+        self.context.outcomes = {name: step.outcome for name, step in state.steps.items()}
+        return state
+
+    def choose(self, name: str, value: str, by: str) -> None:
+        """Record a choice and go by it."""
+        if self.state.choices.get(name) != value:
+            self.journal.append("chosen", name=name, value=value, by=by)
+        self.refresh()
+
+    def waive(self, name: str, reason: str) -> None:
+        """Record that a check or a step may fail, and why.
+
+        Raises:
+            ParametersError: The plan has no such check or step, or the reason says nothing.
+        """
+        if name not in self.context.plan.checks and name not in self.context.plan.steps:
+            raise ParametersError(
+                f"There is no check or step {name!r} to waive.",
+                state="Nothing was waived.",
+                safe_next=f"Name one of: {', '.join([*self.context.plan.checks, *self.context.plan.steps])}.",
+            )
+        if len(reason.split()) < 3:
+            raise ParametersError(
+                f"The reason for waiving {name} says too little: {reason!r}.",
+                state="Nothing was waived.",
+                safe_next="Write a sentence that a reviewer will understand months from now.",
+            )
+        if self.state.waivers.get(name, {}).get("reason") != reason:
+            self.journal.append("waived", name=name, reason=reason, by=self.context.operator)
+
+    def prerequisites(self) -> list[Result]:
+        """Look at all that must hold before any downtime; journaled. Read-only.
+
+        Raises:
+            PreconditionError: Something does not hold, or could not be looked at.
+        """
+        return self.require(self.record("prerequisites", prerequisites(self.context, self.touches_database)))
+
+    def observe(self, round_name: str, names: Sequence[str]) -> list[Result]:
+        """Make some of the plan's checks and journal them. Read-only."""
+        around = Round(self.context, round_name, self._logs_since(), self._verified_steps())
+        results = self.record(round_name, checks.run(names, around))
+        for sample in around.__dict__.get("visits", {}):
+            self.journal.append(
+                "evidence", title=f"Page of sample {sample}, {round_name}", file=around.screenshot(sample), kind="image"
+            )
+        return results
+
+    def previews(self) -> tuple[str, list[Preview]]:
+        """Preview every step, keep what the data look like now, and journal the digest that an approval names. Read-only."""
+        if self.touches_database:
+            comparison.keep_before(self.context)
+        found = [step.preview() for step in self.steps.values()]
+        binding = approval.bound(found)
+        digest = approval.digest(binding)
+        if digest not in self.state.previews:
+            self.journal.append("previewed", digest=digest, steps=binding, shown=[asdict(p) for p in found])
+        return digest, found
+
+    def approve(self, digest: str, by: str) -> None:
+        """Record the approval of the previews that `digest` names.
+
+        Raises:
+            Declined: No preview of this run has that digest, or what is there now has drifted from it.
+        """
+        state = self.state
+        if digest not in state.previews:
+            raise Declined(
+                f"No preview of this run has the digest {digest!r}.",
+                where=str(self.folder.path),
+                state="Nothing was changed.",
+                safe_next="Read the preview, then approve the digest that stands under it.",
+            )
+        tolerance = self.context.plan.database.drift_tolerance
+        for name, step in self.steps.items():
+            if state.step(name).is_done or name not in state.previews[digest]:
+                continue
+            if lines := approval.drift(state.previews[digest][name], step.preview(), tolerance):
+                raise Declined(
+                    f"Since it was previewed, {step.title} has drifted: {'; '.join(lines)}.",
+                    where=str(self.folder.path),
+                    state="Nothing was changed.",
+                    safe_next="Take a new preview, read it, and approve that.",
+                )
+        if state.approved != digest:
+            self.journal.append("approved", digest=digest, by=by)
+        self.refresh()
+
+    def escalation(self) -> str:
+        """The type that the checks just made call for instead, or "" where this one was enough."""
+        spec = self.context.plan.types[self.context.type]
+        after = self.state.checks.get("after", {})
+        failed = [name for name in spec.escalates_on if after.get(name, {}).get("status") == Status.FAIL]
+        return (spec.escalates_to or "") if failed else ""
+
+    def escalate(self) -> str:
+        """Go on as the next type of the plan's ladder, in this same run, keeping what is done; returns its name."""
+        before, to = self.context.type, self.escalation()
+        spec = self.context.plan.types[before]
+        after = self.state.checks["after"]
+        because = "; ".join(f"{n}: {after[n]['summary']}" for n in spec.escalates_on if after[n]["status"] == Status.FAIL)
+        self.journal.append("escalated", **{"from": before, "to": to, "because": because})
+        self.refresh()
+        return to
+
+    def record(self, round_name: str, results: Iterable[Result]) -> list[Result]:
+        """Journal what checks found, and hand it back."""
+        kept = list(results)
+        for result in kept:
+            self.journal.append("checked", round=round_name, **asdict(result))
+        return kept
+
+    def require(self, results: list[Result]) -> list[Result]:
+        """Hand the results back if each is PASS or waived by name.
+
+        Raises:
+            PreconditionError: One is not.
+        """
+        waived = self.state.waivers
+        if bad := [result for result in not_passed(results) if result.name not in waived]:
+            raise PreconditionError(
+                "Not positively verified: " + "; ".join(f"{r.title} ({r.status}): {r.summary}" for r in bad),
+                where=str(self.folder.path),
+                state="Nothing more was begun. What was done is in the journal.",
+                safe_next="Mend the cause and run the cell again; what is done already is not done twice.",
+            )
+        return results
+
+    def close_adapters(self) -> None:
+        """Let go of what this process holds open."""
+        self.context.close()
+
+    def _logs_since(self) -> datetime:
+        starts = [e for e in self.journal.events() if e.kind == "started" and "start" in self._kind(e.data["step"])]
+        if starts:
+            return starts[0].time
+        return datetime.fromtimestamp(self.context.opened_at.timestamp() - LOG_SECONDS, self.context.opened_at.tzinfo)
+
+    def _kind(self, step: str) -> str:
+        spec = self.context.plan.steps.get(step)
+        return spec.kind if spec else ""
+
+    def _verified_steps(self) -> dict[str, list[Result]]:
+        return {
+            round_name.removeprefix("step:"): [
+                Result(r["name"], r["title"], Status(r["status"]), r["summary"], r["evidence"]) for r in results.values()
+            ]
+            for round_name, results in self.state.checks.items()
+            if round_name.startswith("step:")
+        }
+
+
+def open_new(
+    plan_file: Path,
+    target_file: Path,
+    type_name: str,
+    *,
+    option: str = "A",
+    operator: str = "",
+    reason: str = "",
+    incident: str = "",
+    outputs: Path = Path("outputs"),
+) -> Run:
+    """Begin a run: read plan and target, make its folder, journal who, what and why.
+
+    Raises:
+        ParametersError: Anything about the plan, the target or the parameters is wrong; no folder was made.
+    """
+    register_environment()
+    plan, target = load_plan(plan_file), load_target(target_file)
+    carried_out = plan.carried_out(type_name) if type_name else ""
+    if target.is_production and not (operator and reason):
+        raise ParametersError(
+            "A run on production needs the operator's name and a reason.",
+            where=f"target {target.name}",
+            state="Nothing was touched.",
+            safe_next="Fill in OPERATOR and REASON.",
+        )
+    folder = RunFolder.create(outputs, incident, carried_out or "triage")
+    Journal(folder.journal_path).append(
+        "opened",
+        plan=plan.feature,
+        plan_file=_portable(plan_file),
+        plan_sha256=_sha256(plan_file),
+        target=target.name,
+        target_file=_portable(target_file),
+        environment=target.environment,
+        type=carried_out,
+        option=option,
+        operator=operator,
+        reason=reason,
+        incident=incident,
+    )
+    return open_existing(folder.path)
+
+
+def open_existing(path: Path, operator: str = "") -> Run:
+    """Take up a run in its folder, where it was left.
+
+    Raises:
+        ParametersError: The folder holds no run.
+        PreconditionError: The plan has changed since the run began.
+    """
+    register_environment()
+    folder = RunFolder.open(path)
+    events = Journal(folder.journal_path).events()
+    opened = replay(events).opened
+    plan_file, target_file = Path(opened["plan_file"]), Path(opened["target_file"])
+    if _sha256(plan_file) != opened["plan_sha256"]:
+        raise PreconditionError(
+            "The plan has changed since this run began.",
+            where=str(plan_file),
+            state="Nothing was touched by this process.",
+            safe_next="Put the plan back as it was, or begin a new run, which finds what is done already.",
+        )
+    return Run(
+        folder,
+        Context(
+            plan=load_plan(plan_file),
+            target=load_target(target_file),
+            folder=folder,
+            type=opened["type"],
+            option=opened["option"],
+            operator=operator or opened["operator"],
+            opened_at=events[0].time,
+        ),
+    )
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ParametersError(
+            f"{path} cannot be read: {error.strerror}.",
+            state="Nothing was touched.",
+            safe_next="Name a file below parameters/.",
+        ) from None
+
+
+def _portable(path: Path) -> str:
+    return os.path.relpath(path) if Path.cwd() in path.resolve().parents else str(path)
+
+
+def explain(error: BaseException) -> str:
+    """An error as the journal keeps it."""
+    return str(error) if isinstance(error, RunbookError) else f"{type(error).__name__}: {error}"

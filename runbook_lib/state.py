@@ -1,0 +1,107 @@
+"""The state of a run as its journal tells it: a pure replay of events."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from runbook_lib.errors import JournalError
+from runbook_lib.journal import Event
+
+StepStatus = Literal["pending", "started", "done", "found done", "failed", "undone"]
+
+
+@dataclass
+class StepState:
+    """What is on record of one step; "started" means that its outcome is unknown."""
+
+    name: str
+    title: str
+    status: StepStatus = "pending"
+    seconds: float | None = None
+    outcome: dict[str, Any] = field(default_factory=dict)
+    error: str = ""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the step's effect was there when it was last looked at."""
+        return self.status in ("done", "found done")
+
+
+@dataclass
+class RunState:
+    """All that the journal says of a run, by the latest word on each thing."""
+
+    opened: dict[str, Any]
+    opened_at: str
+    type: str = ""
+    choices: dict[str, str] = field(default_factory=dict)
+    previews: dict[str, dict[str, Any]] = field(default_factory=dict)  # digest -> step -> facts and volumes
+    approved: str = ""
+    approved_by: str = ""
+    steps: dict[str, StepState] = field(default_factory=dict)  # in the order they were begun
+    checks: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)  # round -> name -> result
+    waivers: dict[str, dict[str, str]] = field(default_factory=dict)
+    evidence: list[dict[str, str]] = field(default_factory=list)
+    escalations: list[dict[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    outcome: dict[str, Any] | None = None
+
+    def step(self, name: str) -> StepState:
+        """The state of a step, "pending" where nothing is on record."""
+        return self.steps.get(name, StepState(name, name))
+
+
+def replay(events: Iterable[Event]) -> RunState:
+    """The state that `events` lead to. Read-only.
+
+    Raises:
+        JournalError: The first event does not open a run.
+    """
+    state: RunState | None = None
+    for event in events:
+        data = event.data
+        if state is None:
+            if event.kind != "opened":
+                break
+            state = RunState(opened=data, opened_at=event.at, type=data["type"])
+            continue
+        match event.kind:
+            case "chosen":
+                state.choices[data["name"]] = data["value"]
+                if data["name"] == "TYPE":
+                    state.type = data["value"]
+            case "previewed":
+                state.previews[data["digest"]] = data["steps"]
+            case "approved":
+                state.approved, state.approved_by = data["digest"], data["by"]
+            case "started":
+                state.steps[data["step"]] = StepState(data["step"], data["title"], "started")
+            case "found":
+                state.steps[data["step"]] = StepState(data["step"], data["title"], "found done", outcome=data["outcome"])
+            case "applied" | "undone":
+                step = state.steps[data["step"]]
+                step.status = "done" if event.kind == "applied" else "undone"
+                step.seconds, step.outcome, step.error = data["seconds"], data["outcome"], ""
+            case "failed":
+                step = state.steps[data["step"]]
+                step.status, step.error = "failed", data["error"]
+            case "checked":
+                state.checks.setdefault(data["round"], {})[data["name"]] = data
+            case "waived":
+                state.waivers[data["name"]] = data
+            case "evidence":
+                state.evidence = [e for e in state.evidence if e["file"] != data["file"]] + [data]
+            case "escalated":
+                state.escalations.append(data)
+                state.type = data["to"]
+            case "noted":
+                state.notes.append(data["text"])
+            case "outcome":
+                state.outcome = data
+    if state is None:
+        raise JournalError(
+            "The journal does not begin with the opening of a run.",
+            state="What the run did cannot be taken from this journal.",
+            safe_next="Keep the folder for the reviewer and begin a new run.",
+        )
+    return state

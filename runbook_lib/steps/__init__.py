@@ -1,0 +1,24 @@
+"""The kinds of step a plan is made of."""
+
+from runbook_lib.context import Context
+from runbook_lib.steps.backup import Backup
+from runbook_lib.steps.base import Step
+from runbook_lib.steps.clear_backfill import ClearBackfill
+from runbook_lib.steps.code import Build, Revert
+from runbook_lib.steps.services import Restart, Start, Stop
+
+KINDS: dict[str, type[Step]] = {
+    "stop": Stop,
+    "start": Start,
+    "restart": Restart,
+    "backup": Backup,
+    "clear_backfill": ClearBackfill,
+    "revert": Revert,
+    "build": Build,
+}
+
+
+def steps_of(context: Context) -> dict[str, Step]:
+    """The steps of the run's rollback type, in order."""
+    names = context.plan.types[context.type].steps
+    return {name: KINDS[context.plan.steps[name].kind](name, context) for name in names}

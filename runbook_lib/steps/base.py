@@ -1,0 +1,90 @@
+"""What every step can do: be previewed, probed, applied, verified and undone."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from runbook_lib.context import Context
+from runbook_lib.plan import StepSpec
+from runbook_lib.results import Result
+
+Facts = Mapping[str, Any]
+
+
+class Effect(StrEnum):
+    """Whether a step's effect is there in the live system."""
+
+    DONE = "done"
+    NOT_DONE = "not done"
+    HALF_DONE = "half done"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What was found of a step's effect, and a sentence on it."""
+
+    effect: Effect
+    detail: str
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a step would do, computed without doing it.
+
+    `facts` must be the same when the step is applied; `volumes` may differ within the plan's tolerance.
+    """
+
+    step: str
+    title: str
+    would: list[str]
+    loses: list[str] = field(default_factory=list)
+    locks: str = "none"
+    undone_by: str = ""
+    estimate: int = 0  # seconds
+    facts: Facts = field(default_factory=dict)
+    volumes: Mapping[str, int] = field(default_factory=dict)
+
+
+class Step(ABC):
+    """One step of a rollback on one target."""
+
+    def __init__(self, name: str, context: Context) -> None:
+        self.name = name
+        self.context = context
+        self.spec: StepSpec = context.plan.steps[name]
+
+    @property
+    def title(self) -> str:
+        """What the step is called in the plan."""
+        return self.spec.title
+
+    @abstractmethod
+    def preview(self) -> Preview:
+        """What the step would change and lose. Read-only."""
+
+    @abstractmethod
+    def probe(self) -> Probe:
+        """Whether the effect is there already. Read-only."""
+
+    def preconditions(self) -> list[Result]:
+        """What must hold before the step, each looked at. Read-only."""
+        return []
+
+    @abstractmethod
+    def apply(self) -> Facts:
+        """Do it, or go on where it stopped; returns what it left. Changes the target."""
+
+    @abstractmethod
+    def verify(self) -> list[Result]:
+        """Whether what the step was for has come about. Read-only."""
+
+    @abstractmethod
+    def undo(self) -> Facts:
+        """Put back what was there before; returns what that left. Changes the target."""
+
+    def result(self, suffix: str, title: str, status: Any, summary: str, **evidence: Any) -> Result:
+        """A result named after this step."""
+        return Result(f"{self.name}: {suffix}", title, status, summary, evidence)

@@ -1,0 +1,207 @@
+"""Steps that stop, start and restart services."""
+
+import time
+from collections.abc import Callable
+
+from runbook_lib import versions
+from runbook_lib.adapters.postgres.connection import connections_of
+from runbook_lib.context import Context
+from runbook_lib.errors import AdapterError, StepFailed
+from runbook_lib.oldcode import prepare
+from runbook_lib.plan import RepositoryStep, ServicesStep
+from runbook_lib.results import Result, Status
+from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step
+
+POLL = 0.05  # seconds
+
+
+class _ServicesStep(Step):
+    @property
+    def services(self) -> list[str]:
+        assert isinstance(self.spec, ServicesStep)
+        return self.spec.services
+
+    def _running(self) -> list[str]:
+        return [name for name in self.services if self.context.services.is_running(name)]
+
+    def _stop(self) -> Facts:
+        for name in self.services:
+            self.context.services.stop(name)
+        return {"stopped": self.services}
+
+    def _start(self) -> Facts:
+        deadline = time.monotonic() + self.context.target.services.timeout
+        for name in self.services:
+            self.context.services.start(name)
+        return {"running": {name: self._wait_for_version(name, deadline) for name in self.services}}
+
+    def _wait_for_version(self, name: str, deadline: float) -> str:
+        wanted = versions.wanted(self.context, name)
+        while True:
+            try:
+                found = versions.running(self.context, name)
+                problem = f"it runs {found}, not {wanted[:12]}"
+            except AdapterError as error:
+                found, problem = "", error.what
+            if versions.same(found, wanted):
+                return found
+            if time.monotonic() > deadline:
+                raise StepFailed(
+                    f"{name} did not come up in the wanted version: {problem}",
+                    where=f"service {name}",
+                    state="It was started; what it runs is not what was wanted.",
+                    safe_next="Read its log, mend the cause, and run the step again.",
+                )
+            time.sleep(POLL)
+
+    def _in_wanted_version(self) -> list[str]:
+        return [
+            name
+            for name in self._running()
+            if versions.same(
+                _or_empty(lambda n=name: versions.running(self.context, n)), versions.wanted(self.context, name)
+            )  # type: ignore[misc]
+        ]
+
+    def _wanted_by_plan(self) -> dict[str, str]:
+        """Service -> the commit it will run, once this run's reverts are made."""
+        reverted = {
+            spec.repository
+            for name in self.context.plan.types[self.context.type].steps
+            if isinstance(spec := self.context.plan.steps[name], RepositoryStep) and spec.kind == "revert"
+        }
+        built_from = self.context.target.services.built_from
+        return {
+            name: prepare(self.context, built_from[name]).commit
+            if built_from[name] in reverted
+            else versions.wanted(self.context, name)
+            for name in self.services
+        }
+
+
+class Stop(_ServicesStep):
+    """Stop services, and see that none of their database connections is left."""
+
+    def preview(self) -> Preview:
+        """What would be stopped. Read-only."""
+        running = self._running()
+        return Preview(
+            self.name,
+            self.title,
+            would=[f"stop {', '.join(self.services)} ({', '.join(running) or 'none'} running now): users see an outage"],
+            undone_by="starting them again",
+            estimate=self.spec.estimate,
+            facts={"services": self.services},
+        )
+
+    def probe(self) -> Probe:
+        """Whether all are stopped and disconnected. Read-only."""
+        running = self._running()
+        if running:
+            effect = Effect.NOT_DONE if len(running) == len(self.services) else Effect.HALF_DONE
+            return Probe(effect, f"running: {', '.join(running)}")
+        if connected := _connections(self.context):
+            return Probe(Effect.HALF_DONE, f"{len(connected)} database connections of theirs are left")
+        return Probe(Effect.DONE, "none runs, and none is connected to the database")
+
+    def apply(self) -> Facts:
+        """Stop them in the plan's order. Changes the target."""
+        left = self._stop()
+        deadline = time.monotonic() + self.context.target.services.timeout
+        while _connections(self.context) and time.monotonic() < deadline:
+            time.sleep(POLL)
+        return left
+
+    def verify(self) -> list[Result]:
+        """That none runs, and none is connected. Read-only."""
+        return [
+            self.result("stopped", "Services stopped", *_none(self._running(), "none runs", "still running")),
+            no_connections(self.context, self.name),
+        ]
+
+    def undo(self) -> Facts:
+        """Start them again. Changes the target."""
+        return self._start()
+
+
+class Start(_ServicesStep):
+    """Start services and wait until each says that it runs the wanted version."""
+
+    def preview(self) -> Preview:
+        """What would be started, in which version. Read-only."""
+        wanted = self._wanted_by_plan()
+        return Preview(
+            self.name,
+            self.title,
+            would=[f"{self.spec.kind} {name} in version {commit[:12]}" for name, commit in wanted.items()],
+            undone_by="stopping them",
+            estimate=self.spec.estimate,
+            facts={"versions": wanted},
+        )
+
+    def probe(self) -> Probe:
+        """Whether all run in the wanted version. Read-only."""
+        running = self._in_wanted_version()
+        if len(running) == len(self.services):
+            return Probe(Effect.DONE, "all run in the wanted version")
+        return Probe(
+            Effect.HALF_DONE if running else Effect.NOT_DONE, f"in the wanted version: {', '.join(running) or 'none'}"
+        )
+
+    def apply(self) -> Facts:
+        """Start them in the plan's order; one that runs in another version is stopped first. Changes the target."""
+        right = self._in_wanted_version()
+        for name in self._running():
+            if name not in right:
+                self.context.services.stop(name)
+        return self._start()
+
+    def verify(self) -> list[Result]:
+        """That each runs in the wanted version. Read-only."""
+        wrong = sorted(set(self.services) - set(self._in_wanted_version()))
+        return [
+            self.result(
+                "running",
+                "Services run in the wanted version",
+                *_none(wrong, "all do", "not in the wanted version"),
+            )
+        ]
+
+    def undo(self) -> Facts:
+        """Stop them. Changes the target."""
+        return self._stop()
+
+
+class Restart(Start):
+    """Stop and start services so that they run the wanted version."""
+
+    def undo(self) -> Facts:
+        """Restart them, in whatever version is built by now. Changes the target."""
+        self._stop()
+        return self._start()
+
+
+def no_connections(context: Context, step: str) -> Result:
+    """That the application's role holds no connection to the database. Read-only."""
+    found = _connections(context)
+    pids = [f"pid {row['pid']} ({row['application_name'] or 'no name'})" for row in found]
+    status, summary = _none(pids, "none is left", "still connected")
+    return Result(
+        f"{step}: disconnected", "No connection of the application is left", status, summary, {"connections": found}
+    )
+
+
+def _connections(context: Context) -> list[dict[str, object]]:
+    with context.postgres.connect() as connection:
+        return connections_of(connection, context.target.database.application_role)
+
+
+def _none(found: list[str], good: str, bad: str) -> tuple[Status, str]:
+    return (Status.FAIL, f"{bad}: {', '.join(found)}") if found else (Status.PASS, good)
+
+
+def _or_empty(ask: Callable[[], str]) -> str:
+    try:
+        return ask()
+    except AdapterError:
+        return ""

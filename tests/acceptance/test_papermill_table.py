@@ -1,0 +1,112 @@
+"""Each way in which a notebook can end badly, through a real papermill process: it fails, and the saved copy says why."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+
+CLEANED_UP = """
+from pathlib import Path
+import {module}
+try:
+    Path("under-way").touch()
+    {wait}
+finally:
+    {clean_up}
+    Path("cleaned-up").touch()
+"""
+BLOCKING = CLEANED_UP.format(module="time", wait="time.sleep(60)", clean_up="time.sleep(0.1)")
+AWAITING = CLEANED_UP.format(module="asyncio", wait="await asyncio.sleep(60)", clean_up="await asyncio.sleep(0.1)")
+
+ROWS = {
+    "raises": "raise ValueError('no')",
+    "kernel killed": "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
+    "exits with 0": "import sys; sys.exit(0)",
+    "asks for input": "input()",
+}
+
+
+def start(directory: Path, cell: str, *options: str, tags: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+    """Papermill at work on three cells, the second of which is `cell`."""
+    cells = [nbformat.v4.new_code_cell(source) for source in ("1 + 1", cell, "2 + 2")]
+    cells[1].metadata["tags"] = list(tags)
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), directory / "in.ipynb")
+    command = [sys.executable, "-m", "papermill", "--engine", "runbook", "--kernel", "python3", "--no-progress-bar", *options]
+    return subprocess.Popen(
+        [*command, "in.ipynb", "out.ipynb"],
+        cwd=directory,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a background job has it ignored
+    )
+
+
+def end(process: subprocess.Popen[str]) -> str:
+    try:
+        return process.communicate(timeout=30)[1]
+    finally:
+        process.kill()
+
+
+def wait_for(file: Path) -> None:
+    deadline = time.monotonic() + 30
+    while not file.exists():
+        assert time.monotonic() < deadline, f"{file.name} never came"
+        time.sleep(0.02)
+
+
+def saved(directory: Path) -> tuple[object, list[str]]:
+    notebook = json.loads((directory / "out.ipynb").read_text())
+    return notebook["metadata"]["papermill"]["exception"], [
+        cell["metadata"]["papermill"]["status"] for cell in notebook["cells"]
+    ]
+
+
+@pytest.mark.parametrize("cell", ROWS.values(), ids=ROWS.keys())
+def test_a_cell_that_does_not_complete_fails_the_run(tmp_path: Path, cell: str) -> None:
+    process = start(tmp_path, cell)
+    end(process)
+    assert (process.returncode, *saved(tmp_path)) == (1, True, ["completed", "failed", "pending"])
+
+
+def test_a_tag_does_not_allow_a_cell_to_raise(tmp_path: Path) -> None:
+    process = start(tmp_path, ROWS["raises"], tags=("raises-exception",))
+    end(process)
+    assert (process.returncode, *saved(tmp_path)) == (1, True, ["completed", "failed", "pending"])
+
+
+@pytest.mark.parametrize("cell", [BLOCKING, AWAITING], ids=["blocking", "awaiting"])
+def test_a_cell_past_its_time_fails_and_cleans_up(tmp_path: Path, cell: str) -> None:
+    process = start(tmp_path, cell, "--execution-timeout", "1")
+    end(process)
+    assert (process.returncode, *saved(tmp_path)) == (1, True, ["completed", "failed", "pending"])
+    assert (tmp_path / "cleaned-up").exists()
+
+
+@pytest.mark.parametrize("cell", [BLOCKING, AWAITING], ids=["blocking", "awaiting"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_fails_the_cell_under_way_and_lets_it_clean_up(tmp_path: Path, cell: str, number: signal.Signals) -> None:
+    process = start(tmp_path, cell)
+    wait_for(tmp_path / "under-way")
+    process.send_signal(number)
+    said = end(process)
+    assert (process.returncode, *saved(tmp_path)) == (1, True, ["completed", "failed", "pending"])
+    assert (tmp_path / "cleaned-up").exists()
+    assert f"interrupted by {number.name}" in said
+
+
+def test_a_whole_run_completes(tmp_path: Path) -> None:
+    process = start(tmp_path, "3 + 3")
+    end(process)
+    assert (process.returncode, *saved(tmp_path)) == (0, None, ["completed"] * 3)
+
+
+def test_the_error_names_the_cause_and_how_far_the_run_came(tmp_path: Path) -> None:
+    said = end(start(tmp_path, ROWS["exits with 0"]))
+    assert "A cell raised SystemExit: 0" in said
+    assert "1 completed and 1 never ran" in said

@@ -1,0 +1,102 @@
+"""A supervisord with small services, each of which says when it starts."""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from contract_helpers import until
+
+from runbook_lib.adapters.services.rpc import call
+
+SERVICE = """
+import signal, sys, time
+from datetime import UTC, datetime
+name = sys.argv[1]
+if name == "stubborn":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+stamp = datetime.now(UTC).isoformat(timespec="milliseconds")
+print(f"{stamp} INFO {name} started\\n  with a second line", flush=True)
+if name == "broken":
+    sys.exit(7)
+if name == "split":
+    print(f"{stamp} ERROR apart", file=sys.stderr, flush=True)
+if name == "flapping":
+    sys.exit(1)
+signal.pause()
+"""
+
+HEAD = """
+[unix_http_server]
+file={root}/s
+[supervisord]
+nodaemon=true
+logfile=/dev/null
+logfile_maxbytes=0
+pidfile={root}/pid
+[rpcinterface:supervisor]
+supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
+[supervisorctl]
+serverurl=unix://{root}/s
+"""
+
+PROGRAM = """
+[program:{name}]
+command={python} {root}/service.py {name}
+autostart=false
+startsecs=0
+stopasgroup=true
+stdout_logfile={root}/{name}.log
+"""
+
+OPTIONS = {
+    "web": "autorestart=false\nredirect_stderr=true\n",
+    "worker": "autorestart=false\nredirect_stderr=true\n",
+    "stubborn": "autorestart=false\nredirect_stderr=true\nstopwaitsecs=1\n",
+    "broken": "autorestart=false\nredirect_stderr=true\nstartsecs=1\nstartretries=0\n",
+    "split": "autorestart=false\nstderr_logfile={root}/split.err\n",
+    "flapping": "autorestart=true\nredirect_stderr=true\n",
+}
+
+
+@dataclass(frozen=True)
+class Supervisord:
+    root: Path
+
+    @property
+    def socket(self) -> Path:
+        return self.root / "s"
+
+    @property
+    def configuration(self) -> Path:
+        return self.root / "conf"
+
+
+@contextmanager
+def supervising() -> Iterator[Supervisord]:
+    root = Path(tempfile.mkdtemp(prefix="rc-"))  # short: the path of a socket has at most 107 bytes
+    made = Supervisord(root)
+    (root / "service.py").write_text(SERVICE)
+    programs = [
+        PROGRAM.format(root=root, name=name, python=sys.executable) + OPTIONS[name].format(root=root) for name in OPTIONS
+    ]
+    made.configuration.write_text("".join([HEAD.format(root=root), *programs]))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "supervisor.supervisord", "-c", str(made.configuration)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        until(made.socket.exists, "supervisord listens")
+        yield made
+        call(made.socket, "shutdown")
+    except BaseException:
+        process.terminate()
+        raise
+    finally:
+        process.wait(20)
+        shutil.rmtree(root)

@@ -1,0 +1,267 @@
+import asyncio
+import base64
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from contract_helpers import lives, until
+from contract_site import Page, Site, serving
+
+from runbook_lib.adapters.browser import Browser, ChromiumBrowser, ConsoleError, Media, MemoryBrowser, Visit
+from runbook_lib.errors import AdapterError
+
+PNG = base64.b64decode(  # 2 x 1 pixels
+    "iVBORw0KGgoAAAANSUhEUgAAAAIAAAABCAYAAAD0In+KAAAAEUlEQVR4nGP4z8DwH4QZYAwAR8oH+Rq28akAAAAASUVORK5CYII="
+)
+SELECTORS = {"ready": "body[data-ready]", "items": "#list .item", "media": "#list img, #list video"}
+LIST = '<body data-ready="yes"><ul id="list"><li class="item">One</li><li class="item">Two</li></ul></body>'
+UNREADY = "<body>Loading</body>"
+
+
+def page(html: str) -> Page:
+    return 200, "text/html; charset=utf-8", f"<!doctype html><title>Page</title>{html}".encode()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[ChromiumBrowser]:
+    browser = ChromiumBrowser()
+    browser.warm()
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(params=["chromium", "memory"])
+def browser(request: pytest.FixtureRequest, site: Site, gone: str) -> Browser:
+    site.pages |= {"/list": page(LIST), "/unready": page(UNREADY)}
+    return request.getfixturevalue("chromium") if request.param == "chromium" else MemoryBrowser(_memory(gone))
+
+
+def _memory(gone: str):
+    def visit(url: str) -> Visit:
+        if url.startswith(gone):
+            raise ConnectionRefusedError("refused")
+        if url.endswith("/list"):
+            return Visit(url, "yes", "One\nTwo", 2, [], [], PNG)
+        return Visit(url, None, "Loading", 0, [], [], PNG)
+
+    return visit
+
+
+def test_a_page_is_told_as_it_is(browser: Browser, site: Site) -> None:
+    visit = browser.visit(f"{site.url}/list", **SELECTORS)
+    facts = (visit.url, visit.ready_state, visit.text.split(), visit.items, visit.media, visit.errors)
+    assert facts == (f"{site.url}/list", "yes", ["One", "Two"], 2, [], [])
+
+
+def test_the_screenshot_is_a_png(browser: Browser, site: Site) -> None:
+    assert browser.visit(f"{site.url}/list", **SELECTORS).screenshot.startswith(b"\x89PNG")
+
+
+def test_a_page_that_never_gets_ready_is_told(browser: Browser, site: Site) -> None:
+    visit = browser.visit(f"{site.url}/unready", **SELECTORS, timeout=1)
+    assert (visit.ready_state, visit.text) == (None, "Loading")
+
+
+def test_a_server_that_is_gone_leaves_it_unknown_what_a_user_sees(browser: Browser, gone: str) -> None:
+    with pytest.raises(AdapterError, match=rf"(?s){gone}/ could not be looked at.*unknown"):
+        browser.visit(f"{gone}/", **SELECTORS)
+
+
+def look(chromium: ChromiumBrowser, site: Site, html: str, *, timeout: float = 20) -> Visit:
+    site.pages["/picture.png"] = (200, "image/png", PNG)
+    site.pages["/"] = page(html)
+    return chromium.visit(site.url, **SELECTORS, timeout=timeout)
+
+
+def test_a_picture_that_loads_is_rendered(chromium: ChromiumBrowser, site: Site) -> None:
+    visit = look(chromium, site, '<body data-ready><div id="list"><img src="/picture.png"></div>')
+    assert visit.media == [Media(f"{site.url}/picture.png", rendered=True, natural_width=2)]
+
+
+def test_a_lazy_picture_far_below_is_rendered(chromium: ChromiumBrowser, site: Site) -> None:
+    far = '<div style="height: 20000px"></div><img loading="lazy" src="/picture.png">'
+    visit = look(chromium, site, f'<body data-ready><div id="list">{far}</div>')
+    assert [media.rendered for media in visit.media] == [True]
+
+
+def test_a_picture_whose_file_is_no_picture_is_not_rendered(chromium: ChromiumBrowser, site: Site) -> None:
+    site.pages["/broken.png"] = (200, "image/png", b"no picture")
+    visit = look(chromium, site, '<body data-ready><div id="list"><img src="/broken.png"><img src="/picture.png"></div>')
+    assert [media.rendered for media in visit.media] == [False, True]
+
+
+def test_a_picture_that_never_arrives_is_not_waited_for_beyond_the_timeout(chromium: ChromiumBrowser, site: Site) -> None:
+    visit = look(chromium, site, '<body data-ready><div id="list"><img src="/hangs"></div>', timeout=1)
+    assert (visit.ready_state, [media.rendered for media in visit.media]) == ("", [False])
+
+
+def test_a_video_that_is_missing_is_not_rendered(chromium: ChromiumBrowser, site: Site) -> None:
+    visit = look(chromium, site, '<body data-ready><div id="list"><video preload="none" src="/gone.webm"></video></div>')
+    assert visit.media == [Media(f"{site.url}/gone.webm", rendered=False, natural_width=0)]
+
+
+def test_an_error_of_the_console_is_told_with_its_url(chromium: ChromiumBrowser, site: Site) -> None:
+    site.pages["/code.js"] = (200, "text/javascript", b"console.error('it broke')")
+    visit = look(chromium, site, '<body data-ready><script src="/code.js"></script>')
+    assert visit.errors == [ConsoleError("it broke", f"{site.url}/code.js")]
+
+
+def test_an_exception_of_the_page_is_told_with_its_url(chromium: ChromiumBrowser, site: Site) -> None:
+    visit = look(chromium, site, "<body data-ready><script>throw new Error('thrown')</script>")
+    assert visit.errors == [ConsoleError("thrown", f"{site.url}/")]
+
+
+def test_a_request_that_is_refused_is_told_once_with_its_url(chromium: ChromiumBrowser, site: Site) -> None:
+    visit = look(chromium, site, '<body data-ready><img src="/missing.png">')
+    assert visit.errors == [ConsoleError("HTTP 404 Not Found", f"{site.url}/missing.png")]
+
+
+def test_a_request_that_fails_is_told_once_with_its_url(chromium: ChromiumBrowser, site: Site, gone: str) -> None:
+    visit = look(chromium, site, f'<body data-ready><img src="{gone}/x.png">')
+    assert visit.errors == [ConsoleError("net::ERR_CONNECTION_REFUSED", f"{gone}/x.png")]
+
+
+def test_a_missing_favicon_is_told_with_its_url(chromium: ChromiumBrowser, site: Site) -> None:
+    del site.pages["/favicon.ico"]
+    assert {error.url for error in look(chromium, site, LIST).errors} == {f"{site.url}/favicon.ico"}
+
+
+def test_a_page_that_the_server_refuses_is_not_waited_for(chromium: ChromiumBrowser, site: Site) -> None:
+    visit = chromium.visit(f"{site.url}/nowhere", **SELECTORS, timeout=600)
+    assert (visit.ready_state, visit.errors[0].text) == (None, "HTTP 404 Not Found")
+
+
+def test_each_visit_is_the_first(chromium: ChromiumBrowser, site: Site) -> None:
+    remember = "<body data-ready><script>document.write(localStorage.seen || 'new'); localStorage.seen = 'known'</script>"
+    look(chromium, site, remember)
+    assert look(chromium, site, remember).text == "new"
+
+
+def test_a_visit_works_while_the_caller_runs_a_loop(chromium: ChromiumBrowser, site: Site) -> None:
+    site.pages["/list"] = page(LIST)
+
+    async def cell() -> Visit:
+        return chromium.visit(f"{site.url}/list", **SELECTORS)
+
+    assert asyncio.run(cell()).items == 2
+
+
+def test_a_browser_that_cannot_start_leaves_it_unknown_what_a_user_sees(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNBOOK_CHROMIUM", "/bin/false")
+    browser = ChromiumBrowser()
+    try:
+        with pytest.raises(AdapterError, match=r"(?s)did not start.*unknown.*RUNBOOK_CHROMIUM"):
+            browser.visit(site.url, **SELECTORS)
+    finally:
+        browser.close()
+
+
+VISITOR = """
+import os, signal, sys
+from runbook_lib.adapters.browser import ChromiumBrowser
+browser = ChromiumBrowser()
+def visit():
+    print(browser.visit(sys.argv[1], ready="body", items="li", media="img").items, flush=True)
+def interrupted_visit():
+    signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.5)
+    try:
+        browser.visit(sys.argv[1], ready="never", items="li", media="img")
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+visit()
+for line in sys.stdin:
+    exec(line)
+"""
+
+
+class Visitor:
+    """A process with a browser that has visited a page, and runs what it is told."""
+
+    def __init__(self, site: Site) -> None:
+        site.pages["/list"] = page(LIST)
+        command = [sys.executable, "-c", VISITOR, f"{site.url}/list"]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout
+        assert self.process.stdout.readline() == "2\n"
+
+    def tell(self, statement: str) -> None:
+        print(statement, file=self.process.stdin, flush=True)
+
+    def answer(self, statement: str) -> str:
+        self.tell(statement)
+        assert self.process.stdout
+        return self.process.stdout.readline().strip()
+
+    def descendants(self) -> list[int]:
+        parents = {}
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdecimal() and lives(int(entry.name)):
+                with suppress(OSError):
+                    stat = (entry / "stat").read_text()
+                    parents[int(entry.name)] = int(stat.rpartition(")")[2].split()[1])
+        found, edge = [], [self.process.pid]
+        while edge:
+            edge = [child for child, parent in parents.items() if parent in edge]
+            found += edge
+        return found
+
+
+@contextmanager
+def visiting() -> Iterator[Visitor]:
+    with serving() as site:
+        visitor = Visitor(site)
+        yield visitor
+        visitor.process.kill()
+        visitor.process.communicate()
+
+
+@pytest.fixture(scope="module")
+def visitor() -> Iterator[Visitor]:
+    with visiting() as made:
+        yield made
+
+
+@pytest.mark.parametrize("end", ["sys.exit()", "os._exit(1)"])
+def test_no_process_of_the_browser_outlives_the_interpreter(end: str) -> None:
+    with visiting() as visitor:
+        started = visitor.descendants()
+        visitor.tell(end)
+        until(lambda: not any(map(lives, started)), f"every process is gone after {end}")
+
+
+def test_closing_leaves_no_process(visitor: Visitor) -> None:
+    visitor.answer("visit()")
+    assert visitor.answer("browser.close(); print('closed', flush=True)") == "closed"
+    until(lambda: not visitor.descendants(), "every process is gone")
+
+
+def test_closing_while_the_browser_starts_leaves_no_process(visitor: Visitor) -> None:
+    again = "browser.close(); browser.warm(); browser.close(); print('closed', flush=True)"
+    assert visitor.answer(again) == "closed"
+    until(lambda: not visitor.descendants(), "every process is gone")
+
+
+def test_an_interrupted_visit_can_be_made_again(visitor: Visitor) -> None:
+    assert [visitor.answer("interrupted_visit()"), visitor.answer("visit()")] == ["interrupted", "2"]
+
+
+def test_a_driver_that_died_is_started_again(visitor: Visitor) -> None:
+    visitor.answer("visit()")
+    driver, *_ = visitor.descendants()
+    os.kill(driver, signal.SIGKILL)
+    until(lambda: not lives(driver), "the driver is gone")
+    assert visitor.answer("visit()") == "2"
+
+
+def test_a_browser_that_died_is_started_again(visitor: Visitor) -> None:
+    visitor.answer("visit()")
+    _, chromium, *others = visitor.descendants()
+    os.kill(chromium, signal.SIGKILL)
+    until(lambda: not any(map(lives, [chromium, *others])), "Chromium is gone")
+    assert visitor.answer("visit()") == "2"

@@ -1,0 +1,48 @@
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from runbook_lib.adapters.services import log_lines
+
+MOMENT = datetime(2026, 11, 22, 20, 7, 53, 123_900, tzinfo=UTC)
+
+
+@pytest.fixture
+def two_hours_east(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as patched:
+        patched.setenv("TZ", "UTC-2")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("line", "kept"),
+    [
+        ("2026-11-22T20:07:53.123+00:00 INFO in the same millisecond", True),
+        ("2026-11-22T20:07:53.122+00:00 INFO before", False),
+        ("2026-11-22T20:07:53.124Z INFO after", True),
+        ("2026-11-22T21:07:53.122+01:00 INFO before, elsewhere", False),
+        ("2026-11-22T19:07:53.124-01:00 INFO after, elsewhere", True),
+        ("2026-11-22 22:07:53,122 INFO before, in local time", False),
+        ("2026-11-22 22:07:53,124 INFO after, in local time", True),
+        ("2026-13-45T99:99:99.000Z no time at all", True),
+        ("no stamp", True),
+    ],
+)
+@pytest.mark.usefixtures("two_hours_east")
+def test_a_line_is_kept_from_the_moment_on_or_when_its_time_is_unknown(line: str, kept: bool) -> None:
+    assert log_lines.since([line], MOMENT) == ([line] if kept else [])
+
+
+def test_lines_without_a_stamp_belong_to_the_one_before() -> None:
+    old, new = (MOMENT + timedelta(seconds=offset) for offset in (-1, 1))
+    lines = [f"{old.isoformat()} ERROR old", "  trace of old", f"{new.isoformat()} ERROR new", "  trace of new"]
+    assert log_lines.since(lines, MOMENT) == lines[2:]
+
+
+def test_without_a_moment_every_line_is_kept() -> None:
+    lines = ["2000-01-01T00:00:00Z long ago", "no stamp"]
+    assert log_lines.since(lines, None) == lines

@@ -1,0 +1,130 @@
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from contract_helpers import lives, until
+
+from runbook_lib import redaction
+from runbook_lib.adapters import processes
+from runbook_lib.adapters.processes import Completed, LocalProcesses, Processes, ScriptedProcesses
+from runbook_lib.errors import AdapterError
+
+SAYS_BOTH = ("sh", "-c", "echo out; echo err >&2")
+FAILS = ("sh", "-c", "echo because >&2; exit 3")
+NEVER_ENDS = ("sleep", "1000")
+MISSING = ("no-such-program", "--flag")
+
+
+def script(command: tuple[str, ...]) -> Completed | tuple[int, str, str]:
+    if command == MISSING:
+        raise FileNotFoundError(2, "No such file or directory", MISSING[0])
+    if command == NEVER_ENDS:
+        raise TimeoutError
+    return {SAYS_BOTH: (0, "out\n", "err\n"), FAILS: (3, "", "because\n")}[command]
+
+
+@pytest.fixture(params=[LocalProcesses(), ScriptedProcesses(script)], ids=["local", "scripted"])
+def any_processes(request: pytest.FixtureRequest) -> Processes:
+    return request.param
+
+
+def test_a_command_leaves_its_output_and_its_errors_apart(any_processes: Processes) -> None:
+    done = any_processes.run(SAYS_BOTH, timeout=10)
+    assert (done.command, done.exit_code, done.output, done.errors) == (SAYS_BOTH, 0, "out\n", "err\n")
+
+
+def test_a_failure_is_returned(any_processes: Processes) -> None:
+    assert any_processes.run(FAILS, timeout=10).exit_code == 3
+
+
+def test_a_required_failure_is_raised_with_command_code_and_cause(any_processes: Processes) -> None:
+    with pytest.raises(AdapterError, match=r"(?s)sh -c .*exit code 3.*because"):
+        any_processes.run(FAILS, timeout=10).require()
+
+
+def test_a_required_success_is_itself(any_processes: Processes) -> None:
+    done = any_processes.run(SAYS_BOTH, timeout=10)
+    assert done.require() is done
+
+
+def test_a_missing_program_is_named_with_the_remedy(any_processes: Processes) -> None:
+    with pytest.raises(AdapterError, match=r"(?s)no-such-program.*Install no-such-program"):
+        any_processes.run(MISSING, timeout=10)
+
+
+def test_a_command_that_does_not_end_is_an_unknown_outcome(any_processes: Processes) -> None:
+    with pytest.raises(AdapterError, match=r"(?s)sleep 1000 did not end within 0.1 s.*unknown"):
+        any_processes.run(NEVER_ENDS, timeout=0.1)
+
+
+def test_a_missing_directory_is_named() -> None:
+    with pytest.raises(AdapterError, match="directory /no/such/place exists"):
+        LocalProcesses().run(["true"], cwd=Path("/no/such/place"), timeout=10)
+
+
+def test_the_command_runs_in_the_directory(tmp_path: Path) -> None:
+    assert LocalProcesses().run(["pwd", "-P"], cwd=tmp_path, timeout=10).output.strip() == str(tmp_path.resolve())
+
+
+def test_variables_are_added_to_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INHERITED", "a")
+    assert LocalProcesses().run(["sh", "-c", "echo $INHERITED $ADDED"], env={"ADDED": "b"}, timeout=10).output == "a b\n"
+
+
+def test_input_is_what_the_command_reads() -> None:
+    long = "é" * 100_000
+    assert LocalProcesses().run(["cat"], input=long, timeout=10).output == long
+
+
+def test_without_input_the_command_reads_nothing() -> None:
+    assert LocalProcesses().run(["cat"], timeout=10).output == ""
+
+
+def test_a_secret_is_in_no_error() -> None:
+    secret = redaction.register("canary-in-a-command")
+    with pytest.raises(AdapterError) as raised:
+        LocalProcesses().run(["sh", "-c", f"echo {secret} >&2; exit 1"], timeout=10).require()
+    assert secret not in str(raised.value)
+
+
+def test_what_a_command_leaves_running_holds_nobody_up(tmp_path: Path) -> None:
+    done = LocalProcesses().run(["sh", "-c", "sleep 1000 & echo $!"], timeout=5)
+    left = int(done.output)
+    assert lives(left)
+    subprocess.run(["kill", str(left)], check=True)
+
+
+def test_at_the_timeout_the_command_is_asked_to_end_by_an_interrupt(tmp_path: Path) -> None:
+    polite = "trap 'touch interrupted; exit 1' INT; sleep 1000"
+    with pytest.raises(AdapterError):
+        LocalProcesses().run(["sh", "-c", polite], cwd=tmp_path, timeout=0.5)
+    assert (tmp_path / "interrupted").exists()
+
+
+def test_at_the_timeout_a_command_that_ignores_signals_is_killed_with_its_children(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "GRACE", 0.1)
+    stubborn = "trap '' INT TERM; sleep 1000 & echo $$ $! > pids; wait; sleep 1000"
+    with pytest.raises(AdapterError):
+        LocalProcesses().run(["sh", "-c", stubborn], cwd=tmp_path, timeout=0.5)
+    pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+    until(lambda: not any(map(lives, pids)), "the command and its child are gone")
+
+
+def test_an_interrupt_ends_the_command_and_goes_on(tmp_path: Path) -> None:
+    program = """
+from runbook_lib.adapters.processes import LocalProcesses
+try:
+    LocalProcesses().run(["sh", "-c", "sleep 1000 & echo $$ $! > pids.new; mv pids.new pids; wait"], timeout=60)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    runner = subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    until((tmp_path / "pids").exists, "the command runs")
+    runner.send_signal(signal.SIGINT)
+    assert runner.communicate(timeout=20)[0] == "interrupted\n"
+    pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+    until(lambda: not any(map(lives, pids)), "the command and its child are gone")

@@ -1,0 +1,37 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from runbook_lib.rehearsal import postgres
+from runbook_lib.rehearsal.errors import StackError
+from runbook_lib.rehearsal.faults import fault_named
+from runbook_lib.rehearsal.server import external_server
+
+
+def test_an_unknown_fault_names_the_known_ones() -> None:
+    with pytest.raises(StackError) as raised:
+        fault_named("gremlins")
+    assert "frontend-errors" in raised.value.safe_next
+
+
+def test_a_socket_path_too_long_for_the_system_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    socket = tmp_path / ("x" * 100)
+    with pytest.raises(StackError, match="too long"):
+        postgres.initialise(socket / "data", socket)
+    assert not socket.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root needs a user namespace")
+def test_root_without_user_namespaces_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    postgres.user_namespace.cache_clear()
+    with pytest.raises(StackError, match="no user namespace"):
+        postgres.user_namespace()
+
+
+def test_an_external_server_that_does_not_answer_is_named_by_its_setting(tmp_path: Path) -> None:
+    with pytest.raises(StackError) as raised:
+        external_server(f"host={tmp_path} password=canary")
+    assert raised.value.where == "REHEARSAL_SERVER"
+    assert "canary" not in str(raised.value)

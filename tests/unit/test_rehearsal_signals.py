@@ -1,0 +1,46 @@
+import os
+import signal
+import threading
+
+import pytest
+
+from runbook_lib.rehearsal.signals import ending_signals_raise, undisturbed
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_an_ending_signal_raises_and_the_handler_is_restored(number: signal.Signals, code: int) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit) as ended, ending_signals_raise():
+        os.kill(os.getpid(), number)
+    assert ended.value.code == code
+    assert signal.getsignal(number) is before
+
+
+def test_an_ignored_signal_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with ending_signals_raise():
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_what_is_undisturbed_is_finished(number: signal.Signals) -> None:
+    with undisturbed():
+        os.kill(os.getpid(), number)
+
+
+def test_another_thread_leaves_the_handlers_alone() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    seen = []
+
+    def look() -> None:
+        with ending_signals_raise():
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    assert seen == [before]
