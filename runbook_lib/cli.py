@@ -13,9 +13,11 @@ from runbook_lib import archive, conductor, display, dryrun
 from runbook_lib import run as runs
 from runbook_lib.closing import Outcome
 from runbook_lib.errors import RunbookError
+from runbook_lib.folder import RunFolder
 from runbook_lib.progress import Told, to_console
 from runbook_lib.redaction import redact
 from runbook_lib.run import Run
+from runbook_lib.state import RunState
 
 PLAN = Path("parameters/feat-2025-20251103111429.yaml")
 
@@ -99,15 +101,12 @@ def run_command(run: Path, approved: tuple[str, ...], waive: str, as_json: bool)
 @run_argument
 @json_option
 def status(run: Path, as_json: bool) -> None:
-    """What the journal says of a run."""
-    opened = runs.open_existing(run)
+    """What the journal says of a run; the target is not asked."""
+    folder, plan, state = runs.read(run)
     if as_json:
-        click.echo(json.dumps(_as_json(opened), default=vars))
+        click.echo(json.dumps(_as_json(folder, state), default=vars))
     else:
-        from runbook_lib.notebook import status as shown
-
-        click.echo(redact(shown(opened).text))
-        click.echo(f"Outcome: {(opened.state.outcome or {'status': 'still open'})['status']}")
+        click.echo(redact(display.status(folder, plan, state).text))
 
 
 @commands.command()
@@ -152,16 +151,15 @@ def _approval(approved: tuple[str, ...]) -> Callable[[Run], str]:
 
 def _end(run: Run, outcome: Outcome, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(_as_json(run), default=vars))
+        click.echo(json.dumps(_as_json(run.folder, run.state), default=vars))
     else:
         click.echo(f"Report: {run.folder.path / 'report.html'}")
     sys.exit(outcome.exit_code)
 
 
-def _as_json(run: Run) -> dict[str, Any]:
-    state = run.state
+def _as_json(folder: RunFolder, state: RunState) -> dict[str, Any]:
     return {
-        "run": str(run.folder.path),
+        "run": str(folder.path),
         "type": state.type,
         "steps": state.steps,
         "checks": state.checks.get("after", {}),

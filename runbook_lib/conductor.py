@@ -6,7 +6,7 @@ from pathlib import Path
 
 from runbook_lib import closing
 from runbook_lib.closing import Outcome
-from runbook_lib.errors import ParametersError
+from runbook_lib.errors import ParametersError, RunbookError
 from runbook_lib.journal import Journal
 from runbook_lib.progress import Told, followed
 from runbook_lib.run import Run, open_existing
@@ -56,7 +56,11 @@ def carry_out(folder: Path, approve: Approve, parameters: Mapping[str, str], tel
             return _closed(run, Outcome("declined", "The previews were not approved."))
         notebook = run.context.plan.types[type_name].notebook
         assert notebook is not None
-        problem = execute(folder, notebook, {"APPROVE": digest, **parameters}, tell)
+        try:
+            problem = execute(folder, notebook, {"APPROVE": digest, **parameters}, tell)
+        except KeyboardInterrupt:
+            _closed(run, Outcome("unknown", "Interrupted; the same command goes on from here."))
+            raise
         if problem:
             return _closed(run, problem)
         outcome = run.state.outcome
@@ -70,19 +74,14 @@ def carry_out(folder: Path, approve: Approve, parameters: Mapping[str, str], tel
 def _papermill(source: Path, output: str, parameters: Mapping[str, str]) -> str:
     """Execute a notebook; returns what went wrong, "" for nothing."""
     import papermill
-    from papermill.exceptions import PapermillExecutionError
-
-    from runbook_lib.errors import RunbookError
 
     os.environ["RUNBOOK_HEADLESS"] = "1"
     try:
         papermill.execute_notebook(
             str(source), output, dict(parameters), engine_name="runbook", kernel_name="python3", progress_bar=False
         )
-    except PapermillExecutionError as error:
-        return f"{error.ename}: {error.evalue}"
-    except (RunbookError, RuntimeError, TimeoutError) as error:
-        return f"{type(error).__name__}: {error}"
+    except RunbookError as error:
+        return error.what
     finally:
         del os.environ["RUNBOOK_HEADLESS"]
     return ""

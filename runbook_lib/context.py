@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -40,6 +41,7 @@ class Context:
     opened_at: datetime
     approved: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # step -> the facts that were approved
     outcomes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # step -> what it left, by the journal
+    _closing: ExitStack = field(default_factory=ExitStack)
 
     @property
     def run(self) -> str:
@@ -64,12 +66,16 @@ class Context:
     @cached_property
     def http(self) -> Http:
         """What makes requests."""
-        return DirectHttp()
+        http = DirectHttp()
+        self._closing.callback(http.close)
+        return http
 
     @cached_property
     def browser(self) -> Browser:
         """What opens pages."""
-        return ChromiumBrowser()
+        browser = ChromiumBrowser()
+        self._closing.callback(browser.close)
+        return browser
 
     @cached_property
     def postgres(self) -> Postgres:
@@ -99,16 +105,15 @@ class Context:
     @cached_property
     def scratch(self) -> Path:
         """A temporary directory that goes with this context."""
-        self._scratch = tempfile.TemporaryDirectory(prefix="runbook-", ignore_cleanup_errors=True)
-        return Path(self._scratch.name)
+        directory = tempfile.TemporaryDirectory(prefix="runbook-", ignore_cleanup_errors=True)
+        return Path(self._closing.enter_context(directory))
 
     def checkout(self, repository: str) -> Checkout:
         """The checkout that a repository is deployed from."""
         return Checkout(Path(self.target.repositories[repository].path), self.processes)
 
     def close(self) -> None:
-        """Let go of the browser and of the scratch directory, where there are any."""
-        if "browser" in self.__dict__:
-            self.browser.close()
-        if "scratch" in self.__dict__:
-            self._scratch.cleanup()
+        """Let go of the browser, the connections and the scratch directory; each is made anew when asked for again."""
+        self._closing.close()
+        for name in ("http", "browser", "scratch"):
+            self.__dict__.pop(name, None)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from runbook_lib.folder import RunFolder
+from runbook_lib.plan import Plan
 from runbook_lib.results import Result, not_passed
 from runbook_lib.state import RunState
 from runbook_lib.steps.base import Preview
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
 
     from runbook_lib.closing import Outcome
     from runbook_lib.loop import Done
-    from runbook_lib.run import Run
 
 SYMBOLS = {"PASS": "✔", "FAIL": "✘", "UNKNOWN": "?"}
 COLOURS = {"PASS": "#1a7f37", "FAIL": "#cf222e", "UNKNOWN": "#9a6700"}
@@ -45,33 +46,47 @@ def beside(*parts: Shown) -> Shown:
     return Shown("".join(part.html for part in parts), "\n".join(part.text for part in parts))
 
 
-def banner(run: Run) -> Shown:
+def banner(folder: RunFolder, plan: Plan, state: RunState) -> Shown:
     """Who does what, where, why, and how far it has come."""
-    state, target = run.state, run.context.target
-    colour = ENVIRONMENTS[target.environment]
-    kind = run.context.plan.types[state.type].title if state.type else "not chosen yet"
+    opened = state.opened
+    kind = plan.types[state.type].title if state.type else "not chosen yet"
     lines = [
-        f"{run.context.plan.feature} · {run.context.plan.title}",
-        f"Target {target.name} ({target.environment.upper()}) · rollback {kind}",
-        f"Incident {state.opened['incident'] or 'none named'} · by {run.context.operator or 'nobody named'} · "
-        f"{state.opened['reason'] or 'no reason given'}",
-        f"Run folder {run.folder.path} · {progress(run)}",
+        f"{plan.feature} · {plan.title}",
+        f"Target {opened['target']} ({opened['environment'].upper()}) · rollback {kind}",
+        f"Incident {opened['incident'] or 'none named'} · by {opened['operator'] or 'nobody named'} · "
+        f"{opened['reason'] or 'no reason given'}",
+        f"Run folder {folder.path} · {progress(plan, state)}",
         *(f"WAIVED by {w['by'] or 'nobody named'}: {name}: {w['reason']}" for name, w in state.waivers.items()),
     ]
-    html = "<br>".join(f"<b>{escape(line)}</b>" if place < 2 else escape(line) for place, line in enumerate(lines))
-    style = f"border-left:8px solid {colour};padding:8px 14px;background:#f6f8fa;color:#1f2328"
+    html = "<br>".join(f"<b>{escape(text)}</b>" if place < 2 else escape(text) for place, text in enumerate(lines))
+    style = f"border-left:8px solid {ENVIRONMENTS[opened['environment']]};padding:8px 14px;background:#f6f8fa;color:#1f2328"
     return Shown(f'<div style="{style}">{html}</div>', "\n".join(lines))
 
 
-def progress(run: Run) -> str:
+def progress(plan: Plan, state: RunState) -> str:
     """How many steps of the type are done, and what has no known outcome."""
-    state = run.state
     if not state.type:
         return "no step yet"
-    names = run.context.plan.types[state.type].steps
+    names = plan.types[state.type].steps
     done = sum(state.step(name).is_done for name in names)
     open_ended = [name for name in names if state.step(name).status == "started"]
     return f"{done} of {len(names)} steps done" + (f", outcome unknown: {', '.join(open_ended)}" if open_ended else "")
+
+
+def status(folder: RunFolder, plan: Plan, state: RunState) -> Shown:
+    """The banner, the steps and the outcome, as the journal tells them."""
+    names = dict.fromkeys([*(plan.types[state.type].steps if state.type else []), *state.steps])
+    rows = []
+    for name in names:
+        step = state.step(name)
+        known = "outcome unknown" if step.status == "started" else step.status
+        rows.append([known, plan.steps[name].title, "" if step.seconds is None else f"{step.seconds:.1f} s", step.error])
+    ended = state.outcome or {"status": "still open", "summary": "no outcome is on record"}
+    return beside(
+        banner(folder, plan, state),
+        table("Steps", ["state", "step", "took", "error"], rows),
+        line(f"Outcome: {ended['status']}, {ended['summary']}"),
+    )
 
 
 def results(found: Sequence[Result], heading: str) -> Shown:
@@ -120,12 +135,12 @@ def outcome(ended: Outcome, state: RunState) -> Shown:
     return Shown(f'<p style="font-size:1.2em;font-weight:bold;color:{colour}">{html}</p>', "\n".join([*waived, line]))
 
 
-def pictures(run: Run, round_name: str) -> Shown:
+def pictures(folder: RunFolder, state: RunState, round_name: str) -> Shown:
     """The screenshots of a round, as small pictures."""
-    files = [e["file"] for e in run.state.evidence if e["kind"] == "image" and e["file"].endswith(f"-{round_name}.png")]
+    files = [e["file"] for e in state.evidence if e["kind"] == "image" and e["file"].endswith(f"-{round_name}.png")]
     html = "".join(
         f'<figure style="display:inline-block;margin:6px"><img style="width:420px;border:1px solid #d0d7de" '
-        f'alt="{escape(file)}" src="data:image/png;base64,{b64encode((run.folder.path / file).read_bytes()).decode()}">'
+        f'alt="{escape(file)}" src="data:image/png;base64,{b64encode((folder.path / file).read_bytes()).decode()}">'
         f"<figcaption>{escape(file)}</figcaption></figure>"
         for file in files
     )
@@ -138,8 +153,9 @@ def line(text: str) -> Shown:
 
 
 def frame(title: str, data: pd.DataFrame) -> Shown:
-    """A pandas table."""
-    return table(title, [str(c) for c in data.columns], [[_fact(v) for v in row] for row in data.itertuples(index=False)])
+    """A pandas table; what is missing in it stays empty."""
+    rows = data.astype(object).where(data.notna(), "").itertuples(index=False)
+    return table(title, [str(name) for name in data.columns], [[_fact(value) for value in row] for row in rows])
 
 
 def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], colours: Sequence[str] = ()) -> Shown:

@@ -48,7 +48,7 @@ def dry_run(run: Run) -> DryRun:
             safe_next="Find out who; then plan again.",
         )
     shown = display.beside(
-        display.banner(run),
+        display.banner(run.folder, run.context.plan, run.state),
         display.results(prerequisites, "Prerequisites"),
         display.previews(digest, previews),
         display.table("The same before and after this dry run", ["what", "fingerprint"], [list(p) for p in after.items()]),

@@ -106,7 +106,7 @@ class Journal:
 
 
 def _linked(last: Event | None, kind: str, data: dict[str, Any], at: str | None = None) -> Event:
-    body = {
+    body: dict[str, Any] = {
         "seq": last.seq + 1 if last else 1,
         "at": at or datetime.now(UTC).isoformat(timespec="milliseconds"),
         "kind": kind,

@@ -69,7 +69,7 @@ async def open_run(
     if waive:
         name, _, why = waive.partition(":")
         opened.waive(name.strip(), why.strip())
-    show(display.banner(opened))
+    show(_banner(opened))
     return opened
 
 
@@ -82,7 +82,7 @@ async def resume(run: str, operator: str = "") -> Run:
     if not run:
         raise ParametersError("RUN is empty.", state="Nothing was touched.", safe_next="Name a folder below outputs/.")
     opened = runs.open_existing(Path(run), operator)
-    show(display.banner(opened))
+    show(_banner(opened))
     return opened
 
 
@@ -104,7 +104,6 @@ async def choose(run: Run, name: str, value: str) -> str:
         run.choose("TYPE", carried_out, by)
     else:
         run.choose(name, chosen, by)
-    show(display.line(f"{name} = {chosen} ({by})"))
     return chosen
 
 
@@ -134,7 +133,9 @@ async def look_before(run: Run) -> Shown:
     names = [
         n for n in run.context.plan.types[run.context.type].checks if run.context.plan.checks[n].kind.startswith("page")
     ]
-    return display.beside(display.results(run.observe("before", names), "Before"), display.pictures(run, "before"))
+    return display.beside(
+        display.results(run.observe("before", names), "Before"), display.pictures(run.folder, run.state, "before")
+    )
 
 
 @_journaled
@@ -155,7 +156,7 @@ async def approve(run: Run, value: str) -> Shown:
     else:
         by = await confirmation(question, run.context.target.name, value)
     run.approve(digest, run.context.operator or by)
-    return display.line(f"APPROVED {digest} ({by})")
+    return display.line(f"APPROVED {digest}")
 
 
 @_journaled
@@ -174,7 +175,7 @@ async def undo(run: Run, step: str) -> Shown:
 async def verify(run: Run) -> Shown:
     """The whole checklist; anything but PASS stops here, unless the plan's ladder goes on from it. Read-only."""
     found = closing.verify(run)
-    shown = display.beside(display.results(found, "Verification"), display.pictures(run, "after"))
+    shown = display.beside(display.results(found, "Verification"), display.pictures(run.folder, run.state, "after"))
     if not_passed(found) and not run.escalation():
         show(shown)
         run.require(found)
@@ -217,10 +218,8 @@ def follow_ups(run: Run) -> Shown:
 
 
 def status(run: Run) -> Shown:
-    """The banner and the steps, as the journal tells them now. Read-only."""
-    state = run.state
-    rows = [[step.status, step.title, f"{step.seconds or 0:.1f} s", step.error] for step in state.steps.values()]
-    return display.beside(display.banner(run), display.table("Steps", ["state", "step", "took", "error"], rows))
+    """The banner, the steps and the outcome, as the journal tells them now. Read-only."""
+    return display.status(run.folder, run.context.plan, run.state)
 
 
 @_journaled
@@ -238,6 +237,10 @@ async def close(run: Run) -> Shown:
             safe_next="Read the report; mend the cause and run the notebook again in this run folder.",
         )
     return shown
+
+
+def _banner(run: Run) -> Shown:
+    return display.banner(run.folder, run.context.plan, run.state)
 
 
 def _require_type(run: Run, type_name: str) -> None:

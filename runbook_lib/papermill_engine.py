@@ -60,6 +60,7 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill has n
             try:
                 self.execute_cell(cell, index)
             except BaseException as error:
+                self.set_widgets_metadata()
                 self.nb_man.cell_failed(cell, index)
                 if isinstance(error, KeyboardInterrupt | CellTimeoutError):
                     run_sync(self._async_interrupt_and_wait)()

@@ -54,7 +54,8 @@ def _forms(secret: str) -> Iterable[str]:
     yield json.dumps(secret)[1:-1]
     yield html.escape(secret)
     yield str(markupsafe.escape(secret))  # spells quotes otherwise
-    yield quote(secret, safe="")
+    for safe in ("", "/", "!*'()"):  # in a query, in a path, and as browsers do it
+        yield quote(secret, safe=safe)
     yield quote_plus(secret)
     yield raw.hex()
     for offset in range(3):  # base64 of a longer text shows the secret in one of three shapes

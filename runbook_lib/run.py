@@ -10,13 +10,13 @@ from datetime import datetime
 from pathlib import Path
 
 from runbook_lib import approval, checks, comparison
-from runbook_lib.checks.prerequisites import prerequisites
+from runbook_lib.checks.prerequisites import PREREQUISITES, prerequisites
 from runbook_lib.checks.round import Round
 from runbook_lib.context import Context
 from runbook_lib.errors import Declined, ParametersError, PreconditionError, RunbookError
 from runbook_lib.folder import RunFolder
 from runbook_lib.journal import Journal
-from runbook_lib.plan import DatabaseStep, load_plan
+from runbook_lib.plan import DatabaseStep, Plan, load_plan
 from runbook_lib.redaction import register_environment
 from runbook_lib.results import Result, Status, not_passed
 from runbook_lib.state import RunState, replay
@@ -71,13 +71,14 @@ class Run:
         """Record that a check or a step may fail, and why.
 
         Raises:
-            ParametersError: The plan has no such check or step, or the reason says nothing.
+            ParametersError: There is no such prerequisite, check or step, or the reason says nothing.
         """
-        if name not in self.context.plan.checks and name not in self.context.plan.steps:
+        known = [*PREREQUISITES, *self.context.plan.checks, *self.context.plan.steps]
+        if name not in known:
             raise ParametersError(
                 f"There is no check or step {name!r} to waive.",
                 state="Nothing was waived.",
-                safe_next=f"Name one of: {', '.join([*self.context.plan.checks, *self.context.plan.steps])}.",
+                safe_next=f"Name one of: {', '.join(known)}.",
             )
         if len(reason.split()) < 3:
             raise ParametersError(
@@ -254,6 +255,17 @@ def open_new(
     return open_existing(folder.path)
 
 
+def read(path: Path) -> tuple[RunFolder, Plan, RunState]:
+    """A run's folder, its plan and its state by the journal, without its target. Read-only.
+
+    Raises:
+        ParametersError: The folder holds no run.
+    """
+    folder = RunFolder.open(path)
+    state = replay(Journal(folder.journal_path).events())
+    return folder, load_plan(Path(state.opened["plan_file"])), state
+
+
 def open_existing(path: Path, operator: str = "") -> Run:
     """Take up a run in its folder, where it was left.
 
@@ -262,9 +274,8 @@ def open_existing(path: Path, operator: str = "") -> Run:
         PreconditionError: The plan has changed since the run began.
     """
     register_environment()
-    folder = RunFolder.open(path)
-    events = Journal(folder.journal_path).events()
-    opened = replay(events).opened
+    folder, plan, state = read(path)
+    opened = state.opened
     plan_file, target_file = Path(opened["plan_file"]), Path(opened["target_file"])
     if _sha256(plan_file) != opened["plan_sha256"]:
         raise PreconditionError(
@@ -276,13 +287,13 @@ def open_existing(path: Path, operator: str = "") -> Run:
     return Run(
         folder,
         Context(
-            plan=load_plan(plan_file),
+            plan=plan,
             target=load_target(target_file),
             folder=folder,
             type=opened["type"],
             option=opened["option"],
             operator=operator or opened["operator"],
-            opened_at=events[0].time,
+            opened_at=datetime.fromisoformat(state.opened_at),
         ),
     )
 

@@ -5,6 +5,9 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from IPython.core.getipython import get_ipython
+from IPython.display import display as show
+
 from runbook_lib.display import line
 from runbook_lib.errors import Declined, ParametersError
 
@@ -13,11 +16,7 @@ def attended() -> bool:
     """Whether a person can answer: RUNBOOK_HEADLESS says no, else a kernel tells by whether it may ask for input."""
     if os.environ.get("RUNBOOK_HEADLESS"):
         return False
-    try:
-        from IPython.core.getipython import get_ipython
-    except ImportError:
-        return False
-    kernel = getattr(get_ipython(), "kernel", None)  # type: ignore[no-untyped-call]
+    kernel = getattr(get_ipython(), "kernel", None)
     return bool(getattr(kernel, "_allow_stdin", False))
 
 
@@ -42,16 +41,18 @@ async def choice(name: str, options: Mapping[str, str], value: str) -> tuple[str
                 state="Nothing was changed.",
                 safe_next=f"Give it one of: {', '.join(options)}.",
             )
+        show(line(f"{name} = {value} (parameter)"))
         return value, "parameter"
 
     import ipywidgets as widgets
 
     select = widgets.Dropdown(
-        options=[("choose …", ""), *((f"{k}: {v}", k) for k, v in options.items())], value=value, description=name
+        options=[("choose …", ""), *((f"{key}: {text}", key) for key, text in options.items())],
+        value=value,
+        description=name,
     )
-    return await _asked(
-        [select], "Choose", lambda: select.value, lambda chosen: line(f"{name} = {chosen} (operator)")
-    ), "operator"
+    chosen = await _asked([select], "Choose", lambda: str(select.value), lambda found: f"{name} = {found} (operator)")
+    return chosen, "operator"
 
 
 async def confirmation(question: str, answer: str, value: str) -> str:
@@ -67,6 +68,7 @@ async def confirmation(question: str, answer: str, value: str) -> str:
                 state="Nothing was changed.",
                 safe_next="Read the preview above; then run again with that answer.",
             )
+        show(line(f"{question} {answer} (parameter)"))
         return "parameter"
 
     import ipywidgets as widgets
@@ -76,30 +78,33 @@ async def confirmation(question: str, answer: str, value: str) -> str:
     await _asked(
         [label, typed],
         "Confirm",
-        lambda: typed.value.strip() if typed.value.strip() == answer else "",
-        lambda _: line(f"{question} Confirmed by typing {answer} (operator)"),
+        lambda: answer if typed.value.strip() == answer else "",
+        lambda found: f"{question} {found} (operator)",
     )
     return "operator"
 
 
-async def _asked(controls: list[Any], button: str, read: Callable[[], str], static: Callable[[str], Any]) -> str:
-    """Show controls and a button until `read` gives something on a click; then only a static line is left."""
+async def _asked(controls: list[Any], button: str, read: Callable[[], str], said: Callable[[str], str]) -> str:
+    """Show controls and a button until `read` gives something on a click; then only one static line is left."""
     import ipywidgets as widgets
-    from IPython.display import display
 
     loop = asyncio.get_running_loop()
     answered: asyncio.Future[str] = loop.create_future()
 
+    def settle(found: str) -> None:
+        if not answered.done():
+            answered.set_result(found)
+
     def clicked(_: Any) -> None:
         if found := read():
-            loop.call_soon_threadsafe(lambda: answered.done() or answered.set_result(found))
+            loop.call_soon_threadsafe(settle, found)
 
-    press = widgets.Button(description=button, button_style="")
+    press = widgets.Button(description=button)
     press.on_click(clicked)
-    handle = display(widgets.VBox([*controls, press]), display_id=True)
+    handle = show(widgets.VBox([*controls, press]), display_id=True)
     found = await answered
     if handle is None:
-        display(static(found))
+        show(line(said(found)))
     else:
-        handle.update(static(found))
+        handle.update(line(said(found)))
     return found

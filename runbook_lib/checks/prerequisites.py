@@ -18,22 +18,12 @@ Found = tuple[Status, str]
 
 def prerequisites(context: Context, touches_database: bool) -> list[Result]:
     """Make each check that the run's rollback type needs. Read-only."""
-    looks: list[tuple[str, str, Callable[[Context], Found]]] = [
-        ("checkouts", "The checkouts are clean and writable", _checkouts),
-        ("services", "The service manager answers", _services),
-    ]
-    if touches_database:
-        looks += [
-            ("database", "The database answers, and our role is not the application's", _database),
-            ("rights", "Our role may do what the rollback does", _rights),
-            ("backup", "A backup from before is present, readable and recent", _backup),
-            ("tools", "pg_dump and pg_restore are of the server's version", _tools),
-            ("disk", "There is room for a backup", _disk),
-        ]
-    return [_looked(context, name, title, look) for name, title, look in looks]
+    names = [name for name, (_, of_database, _) in PREREQUISITES.items() if touches_database or not of_database]
+    return [_looked(context, name) for name in names]
 
 
-def _looked(context: Context, name: str, title: str, look: Callable[[Context], Found]) -> Result:
+def _looked(context: Context, name: str) -> Result:
+    title, _, look = PREREQUISITES[name]
     try:
         return Result(name, title, *look(context))
     except AdapterError as error:
@@ -117,3 +107,14 @@ def _disk(context: Context) -> Found:
 
 def _writable(path: Path) -> bool:
     return os.access(path, os.W_OK)
+
+
+PREREQUISITES: dict[str, tuple[str, bool, Callable[[Context], Found]]] = {  # name -> title, only for the database, look
+    "checkouts": ("The checkouts are clean and writable", False, _checkouts),
+    "services": ("The service manager answers", False, _services),
+    "database": ("The database answers, and our role is not the application's", True, _database),
+    "rights": ("Our role may do what the rollback does", True, _rights),
+    "backup": ("A backup from before is present, readable and recent", True, _backup),
+    "tools": ("pg_dump and pg_restore are of the server's version", True, _tools),
+    "disk": ("There is room for a backup", True, _disk),
+}

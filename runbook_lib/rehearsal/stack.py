@@ -68,13 +68,14 @@ def _bring_up(root: Path, rows: int, fault: Fault, ending: ExitStack) -> Stack:
     if not conninfo:
         supervised.start("postgres")
         _await(supervised, "postgres", server.answers)
+    building.result()
+    supervised.start("frontend")  # it needs no database, and starts while that is filled
     database = create_empty_database(server, f"_{root.name.removeprefix('rb-')}" if conninfo else "")
     if conninfo:
         ending.callback(database.drop_all)
     (root / "backups").mkdir()
     fill(database, rows, root / "backups")
     _write_services(Path(environment["PGSERVICEFILE"]), server, database)
-    building.result()
     _start(supervised, environment, database)
     return Stack(root, environment, database, supervised)
 
@@ -110,8 +111,8 @@ def _start(supervised: Supervisor, environment: dict[str, str], database: Databa
         "frontend": lambda: frontend_healthy(environment["REHEARSAL_FRONTEND_URL"]),
         "worker": lambda: worker_healthy(database),
     }
-    for name in healthy:
-        supervised.start(name)
+    supervised.start("backend")
+    supervised.start("worker")
     for name, ready in healthy.items():
         _await(supervised, name, ready)
 

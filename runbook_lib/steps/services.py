@@ -1,7 +1,6 @@
 """Steps that stop, start and restart services."""
 
 import time
-from collections.abc import Callable
 
 from runbook_lib import versions
 from runbook_lib.adapters.postgres.connection import connections_of
@@ -55,13 +54,14 @@ class _ServicesStep(Step):
             time.sleep(POLL)
 
     def _in_wanted_version(self) -> list[str]:
-        return [
-            name
-            for name in self._running()
-            if versions.same(
-                _or_empty(lambda n=name: versions.running(self.context, n)), versions.wanted(self.context, name)
-            )  # type: ignore[misc]
-        ]
+        found = {name: self._version(name) for name in self._running()}
+        return [name for name, version in found.items() if versions.same(version, versions.wanted(self.context, name))]
+
+    def _version(self, name: str) -> str:
+        try:
+            return versions.running(self.context, name)
+        except AdapterError:
+            return ""
 
     def _wanted_by_plan(self) -> dict[str, str]:
         """Service -> the commit it will run, once this run's reverts are made."""
@@ -198,10 +198,3 @@ def _connections(context: Context) -> list[dict[str, object]]:
 
 def _none(found: list[str], good: str, bad: str) -> tuple[Status, str]:
     return (Status.FAIL, f"{bad}: {', '.join(found)}") if found else (Status.PASS, good)
-
-
-def _or_empty(ask: Callable[[], str]) -> str:
-    try:
-        return ask()
-    except AdapterError:
-        return ""

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from contract_helpers import until
+from .contract_helpers import until
 
 from runbook_lib.adapters.services.rpc import call
 
@@ -56,6 +56,7 @@ stdout_logfile={root}/{name}.log
 OPTIONS = {
     "web": "autorestart=false\nredirect_stderr=true\n",
     "worker": "autorestart=false\nredirect_stderr=true\n",
+    "slow": "autorestart=false\nredirect_stderr=true\nstartsecs=1\n",
     "stubborn": "autorestart=false\nredirect_stderr=true\nstopwaitsecs=1\n",
     "broken": "autorestart=false\nredirect_stderr=true\nstartsecs=1\nstartretries=0\n",
     "split": "autorestart=false\nstderr_logfile={root}/split.err\n",

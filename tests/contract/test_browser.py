@@ -9,14 +9,23 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from contract_helpers import lives, until
-from contract_site import Page, Site, serving
+from .contract_helpers import lives, until
+from .contract_site import Page, Site, serving
 
 from runbook_lib.adapters.browser import Browser, ChromiumBrowser, ConsoleError, Media, MemoryBrowser, Visit
 from runbook_lib.errors import AdapterError
 
 PNG = base64.b64decode(  # 2 x 1 pixels
     "iVBORw0KGgoAAAANSUhEUgAAAAIAAAABCAYAAAD0In+KAAAAEUlEQVR4nGP4z8DwH4QZYAwAR8oH+Rq28akAAAAASUVORK5CYII="
+)
+WEBM = base64.b64decode(  # 16 x 16 pixels, VP8
+    "GkXfo59ChoEBQveBAULygQRC84EIQoKEd2VibUKHgQRChYECGFOAZwEAAAAAAAICEU2bdLlNu4tTq4QVSalmU6yBbk27i1OrhBZUrmtTrIGTTbuL"
+    "U6uEH0O2dVOsgdRNu4xTq4QcU7trU6yCAfDsrgAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAVSalmoCrXsYMP"
+    "QkBEiYRDSYTdTYCGQ2hyb21lV0GGQ2hyb21lFlSua7yuuteBAXPFh+0HQ13IFJCDgQFV7oEBhoVWX1ZQOOCdsIEQuoEQU8CBAVWwkFWxgQFVuYEC"
+    "VbqBDVW7gQEfQ7Z1AQAAAAAAARDngQCg6KG9gQAAALACAJ0BKhAAEAAABwiFhYiZhIgBJBATrVAfwBBn79j+/6d5P//J7v/J7v/J7v/8nu//OwbE"
+    "u14AAHWhpqak7oEBpZ8QAgCdASoQABAAAAcIhYWImYSIASQQAGBrAP7/uoMAoNChr4EAZQDxAQAAEAkgAMA5wEGp/5ZqCHj+/uu8v/lPY4r6P/Kf"
+    "v/+T3Z40pol/+TgAdaGZppfugQGlktEBAAAQCSAAwADCwX+gAEAAAPuBAKDPoa6BAMkAsQEAABAJIADAAYH/oGAHeP7/p3k//8nuzxpTRL/8nu//"
+    "Ovmuo4upvUQAdaGZppfugQGlktEBAAAQCSAAwADCwX+gAEAAAPuBZRxTu2uNu4uzgQC3hveBAfGB1A=="
 )
 SELECTORS = {"ready": "body[data-ready]", "items": "#list .item", "media": "#list img, #list video"}
 LIST = '<body data-ready="yes"><ul id="list"><li class="item">One</li><li class="item">Two</li></ul></body>'
@@ -98,6 +107,12 @@ def test_a_picture_whose_file_is_no_picture_is_not_rendered(chromium: ChromiumBr
 def test_a_picture_that_never_arrives_is_not_waited_for_beyond_the_timeout(chromium: ChromiumBrowser, site: Site) -> None:
     visit = look(chromium, site, '<body data-ready><div id="list"><img src="/hangs"></div>', timeout=1)
     assert (visit.ready_state, [media.rendered for media in visit.media]) == ("", [False])
+
+
+def test_a_video_that_waits_to_be_played_is_rendered(chromium: ChromiumBrowser, site: Site) -> None:
+    site.pages["/film.webm"] = (200, "video/webm", WEBM)
+    visit = look(chromium, site, '<body data-ready><div id="list"><video preload="none" src="/film.webm"></video></div>')
+    assert visit.media == [Media(f"{site.url}/film.webm", rendered=True, natural_width=16)]
 
 
 def test_a_video_that_is_missing_is_not_rendered(chromium: ChromiumBrowser, site: Site) -> None:

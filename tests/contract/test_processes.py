@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from contract_helpers import lives, until
+from .contract_helpers import lives, until
 
 from runbook_lib import redaction
 from runbook_lib.adapters import processes

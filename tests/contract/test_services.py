@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from contract_helpers import until
-from contract_supervisor import Supervisord, supervising
+from .contract_helpers import until
+from .contract_supervisor import Supervisord, supervising
 
 from runbook_lib import target
 from runbook_lib.adapters.processes import LocalProcesses
@@ -57,7 +57,7 @@ def _memory(*, reachable: bool = True) -> MemoryServices:
         stamp = datetime.now(UTC).isoformat(timespec="milliseconds")
         return [f"{stamp} INFO {name} started", "  with a second line"]
 
-    made = MemoryServices(["web", "worker", "stubborn", "broken"], launch)
+    made = MemoryServices(["web", "worker", "slow", "stubborn", "broken"], launch)
     made.reachable = reachable
     return made
 
@@ -145,6 +145,11 @@ def test_without_its_manager_a_service_is_neither_running_nor_stopped(managed: M
 def test_without_a_manager_there_is_no_log(managed: Managed) -> None:
     with pytest.raises(AdapterError):
         managed.without_manager().logs("web", None)
+
+
+def test_a_service_that_takes_a_while_runs_once_it_is_started(services: Services) -> None:
+    services.start("slow")
+    assert services.is_running("slow")
 
 
 def test_a_service_that_does_not_start_is_an_error(services: Services) -> None:

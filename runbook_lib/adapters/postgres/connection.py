@@ -50,7 +50,7 @@ class Postgres:
                 keepalives_interval=5,
                 keepalives_count=3,
                 autocommit=True,
-                row_factory=dict_row,  # type: ignore[arg-type]
+                row_factory=dict_row,
             )
         except psycopg.OperationalError as error:
             raise AdapterError(

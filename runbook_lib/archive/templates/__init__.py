@@ -7,6 +7,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from runbook_lib.archive.facts import clock, title
 from runbook_lib.archive.timeline import facts
+from runbook_lib.plan import Plan
 
 
 def render(template: str, **values: Any) -> str:
@@ -19,10 +20,12 @@ def render(template: str, **values: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(
-        clock=clock, facts=facts, moment=_moment, line=_line, title_in=lambda name, plan: title(plan, name)
-    )
+    environment.filters.update(clock=clock, facts=facts, moment=_moment, line=_line, title_in=_title_in)
     return environment.get_template(template).render(**values)
+
+
+def _title_in(name: str, plan: Plan) -> str:
+    return title(plan, name)
 
 
 def _moment(value: str | datetime | None, form: str = "%Y-%m-%d %H:%M:%S") -> str:

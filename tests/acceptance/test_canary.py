@@ -1,0 +1,153 @@
+"""Secrets are planted wherever a run writes; afterwards none of them is in any file of its folder, in any form."""
+
+import base64
+import html
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote, unquote_plus
+
+import nbformat
+import pytest
+
+from runbook_lib import archive
+from runbook_lib.folder import RunFolder
+from runbook_lib.journal import Event, Journal
+from runbook_lib.plan import load_plan
+from runbook_lib.redaction import HIDDEN, register_environment
+from runbook_lib.state import replay
+
+FEATURE = Path(__file__).parents[2] / "parameters" / "feat-2025-20251103111429.yaml"
+DSN_PASSWORD = "dsn%pw&Quartz{41}"
+SECRETS = {"CANARY_API_TOKEN": "tok_Zeppelin-7741/xyz+q", "CANARY_PASSWORD": 'Wal"nut <9> s3a'}
+PLANTED = [*SECRETS.values(), DSN_PASSWORD]
+TYPED = "typed by a person"  # in a password field, so nothing else knows that it is secret
+
+CELLS = [
+    'PARAMETER: str = ""',
+    """
+import base64, os
+from urllib.parse import quote
+from IPython.display import HTML, display
+from html import escape
+secrets = [os.environ[name] for name in ("CANARY_API_TOKEN", "CANARY_PASSWORD", "CANARY_DSN_PASSWORD")]
+dsn = f"postgresql://app:{quote(secrets[2], safe='')}@db/x"
+for secret in secrets:
+    print(secret, repr(secret), quote(secret), base64.b64encode(secret.encode()).decode(), secret.encode().hex())
+    for user in ("a", "ab", "abc"):
+        print("Basic", base64.b64encode(f"{user}:{secret}".encode()).decode())
+        print("Basic", base64.urlsafe_b64encode(f"{user}:{secret}".encode()).decode())
+    display(HTML(f"<b title='{escape(secret)}'>{escape(secret)}</b>"))
+print(dsn)
+{"token": secrets[0], "nested": [secrets[1], {"dsn": dsn}]}
+""",
+    'import ipywidgets\nipywidgets.Password(value="typed by a person"), ipywidgets.Password(value=secrets[1])',
+    'raise RuntimeError(f"cannot connect to {dsn} as {secrets[0]}, " + "dsn%pw&Quartz{41}")',
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunFolder]:
+    """A run folder in which every way of writing was tried with a secret."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**SECRETS, "CANARY_DSN_PASSWORD": DSN_PASSWORD}.items():
+            patch.setenv(name, value)
+        register_environment()
+        folder = RunFolder.create(tmp_path_factory.mktemp("outputs"), "canary", "full")
+        execute_notebook(folder, tmp_path_factory.mktemp("source"))
+        archive_run(folder)
+        yield folder
+
+
+def execute_notebook(folder: RunFolder, directory: Path) -> None:
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in CELLS])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook.cells[0].metadata["tags"] = ["parameters"]
+    nbformat.write(notebook, directory / "in.ipynb")
+    addresses = [str(directory / "in.ipynb"), f"runbook://{folder.path}/01-canary.ipynb"]
+    options = ["--engine", "runbook", "--kernel", "python3", "--no-progress-bar"]
+    parameter = ["-r", "PARAMETER", SECRETS["CANARY_API_TOKEN"]]
+    command = [sys.executable, "-m", "papermill", *addresses, *options, *parameter]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert "NotebookUnfinished: A cell raised RuntimeError" in ended.stderr
+
+
+def archive_run(folder: RunFolder) -> None:
+    said = " ".join([*PLANTED, *(base64.b64encode(f"user:{secret}".encode()).decode() for secret in PLANTED)])
+    folder.write_json("evidence/rows.json", {"columns": [said], "index": [0], "data": [[said]]})
+    journal = Journal(folder.journal_path)
+    journal.append(
+        "opened", plan="P", target="t", environment="rehearsal", type="full", operator=said, reason=said, incident="I"
+    )
+    journal.append("waived", name="latency-normal", reason=said, by=said)
+    journal.append("started", step="back-up", title="Back up")
+    journal.append("failed", step="back-up", error=f"pg_dump: postgresql://app:{quote(DSN_PASSWORD)}@db/x {said}")
+    journal.append("noted", text=said)
+    journal.append("something-new", values=[said, {said: said}])
+    evidence = {"title": said, "file": "evidence/rows.json", "kind": "table"}
+    events = [*journal.events(), Event(99, "2025-11-03T12:00:00+00:00", "evidence", evidence, "", "")]
+    plan = load_plan(FEATURE)
+    archive.write_log(folder, plan, replay(events), events)
+    archive.write_report(folder, plan, replay(events), events)
+    archive.seal(folder)
+
+
+def readings(text: str) -> Iterator[str]:
+    """The text as it stands and in every way in which somebody could read a secret out of it."""
+    unescaped = re.sub(r"\\+u001b\[[0-9;]*m|\x1b\[[0-9;]*m", "", text)
+    for _ in range(3):  # JSON inside JSON
+        yield unescaped
+        yield html.unescape(unescaped)
+        yield unquote_plus(unescaped)
+        yield unescaped.replace("\\", "")
+        unescaped = unescaped.replace('\\"', '"').replace("\\\\", "\\")
+    for run in re.findall(r"[A-Za-z0-9+/_-]{6,}", text):
+        standard = run.replace("-", "+").replace("_", "/")
+        for start in range(4):
+            part = standard[start:]
+            yield base64.b64decode(part + "A" * (-len(part) % 4)).decode("latin-1")
+    for run in re.findall(r"(?:[0-9a-fA-F]{2}){6,}", text):
+        yield bytes.fromhex(run).decode("latin-1")
+
+
+def test_the_reader_of_this_test_finds_what_is_not_hidden() -> None:
+    secret = PLANTED[1]
+    forms = [json.dumps(json.dumps(secret)), quote(secret), html.escape(secret), secret.encode().hex()]
+    forms += [base64.urlsafe_b64encode(f"{user}:{secret}".encode()).decode() for user in ("a", "ab", "abc")]
+    for form in forms:
+        assert any(secret[1:-1] in reading for reading in readings(f"x {form} y")), form
+
+
+def test_everything_that_was_to_be_written_was_written(folder: RunFolder) -> None:
+    assert {file.name for file in folder.path.rglob("*") if file.is_file()} == {
+        "01-canary.ipynb",
+        "journal.jsonl",
+        "manifest.json",
+        "report.html",
+        "rollback-log.md",
+        "rows.json",
+    }
+    kept = (folder.path / "01-canary.ipynb").read_text()
+    assert all(words in kept for words in ("cannot connect to", "PasswordModel", "<b title", "Basic", HIDDEN))
+
+
+@pytest.mark.parametrize("secret", [*PLANTED, TYPED], ids=["token", "password", "password of a DSN", "typed"])
+def test_no_file_holds_a_secret_in_any_form(folder: RunFolder, secret: str) -> None:
+    middle = secret[2:-2]  # most of a secret is as bad as all of it
+    for file in folder.path.rglob("*"):
+        if file.is_file() and not (secret == TYPED and file.name == "01-canary.ipynb"):
+            assert not any(middle in reading for reading in readings(file.read_text())), file.name
+
+
+def test_the_state_of_a_password_field_is_not_kept(folder: RunFolder) -> None:
+    notebook = json.loads((folder.path / "01-canary.ipynb").read_text())
+    state = notebook["metadata"]["widgets"]["application/vnd.jupyter.widget-state+json"]["state"]
+    fields = [model["state"] for model in state.values() if model["model_name"] == "PasswordModel"]
+    assert [field["value"] for field in fields] == [HIDDEN, HIDDEN]
+
+
+def test_the_notebook_can_still_be_read(folder: RunFolder) -> None:
+    nbformat.validate(nbformat.read(folder.path / "01-canary.ipynb", as_version=4))

@@ -1,0 +1,338 @@
+import hashlib
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runbook_lib import archive
+from runbook_lib.folder import RunFolder
+from runbook_lib.journal import Event, Journal
+from runbook_lib.plan import Plan, load_plan
+from runbook_lib.state import replay
+
+FEATURE = Path(__file__).parents[2] / "parameters" / "feat-2025-20251103111429.yaml"
+START = datetime(2025, 11, 3, 12, 0, tzinfo=UTC)
+PIXEL = b"\x89PNG\r\n\x1a\nnot really a picture"
+
+Happened = tuple[str, dict[str, Any]]
+OPENED: Happened = (
+    "opened",
+    {
+        "plan": "P",
+        "target": "staging-7",
+        "environment": "staging",
+        "type": "full",
+        "operator": "Dana",
+        "reason": "Media <b>gone</b>",
+        "incident": "INC-1",
+    },
+)
+VERIFIED: Happened = ("outcome", {"status": "verified", "exit_code": 0, "summary": "all passed"})
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    return load_plan(FEATURE)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    return RunFolder.create(tmp_path, "INC-1", "full")
+
+
+def done(plan: Plan) -> list[Happened]:
+    """Every step of the full rollback done."""
+    events: list[Happened] = []
+    for name in plan.types["full"].steps:
+        events += [
+            ("started", {"step": name, "title": plan.steps[name].title}),
+            ("applied", {"step": name, "seconds": 2.0, "outcome": {"rows_cleared": 12}}),
+        ]
+    return events
+
+
+def checked(plan: Plan, **other: str) -> list[Happened]:
+    """Every check of the full rollback passed, but for `other`."""
+    return [
+        (
+            "checked",
+            {
+                "name": name,
+                "title": plan.checks[name].title,
+                "status": other.get(name.replace("-", "_"), "PASS"),
+                "summary": f"looked at {name}",
+                "round": "after",
+            },
+        )
+        for name in plan.types["full"].checks
+    ]
+
+
+def events(*happened: Happened) -> list[Event]:
+    """The events, ten seconds apart."""
+    return [
+        Event(n, (START + timedelta(seconds=10 * n)).isoformat(), kind, data, "", "")
+        for n, (kind, data) in enumerate([OPENED, *happened], 1)
+    ]
+
+
+def report(folder: RunFolder, plan: Plan, *happened: Happened) -> str:
+    history = events(*happened)
+    return archive.write_report(folder, plan, replay(history), history).read_text()
+
+
+def log(folder: RunFolder, plan: Plan, *happened: Happened) -> str:
+    history = events(*happened)
+    return archive.write_log(folder, plan, replay(history), history).read_text()
+
+
+def headline(page: str) -> str:
+    found = re.search(r"<h1[^>]*>(.*?)</h1>", page, re.DOTALL)
+    assert found
+    return found[1]
+
+
+def words(page: str) -> str:
+    return unescape(" ".join(re.sub(r"<[^>]+>", " ", page.split("<body>")[1]).split()))
+
+
+# The report's verdict
+
+
+def test_a_run_without_an_outcome_is_still_open(folder: RunFolder, plan: Plan) -> None:
+    assert headline(report(folder, plan, *done(plan), *checked(plan))) == "… STILL OPEN"
+
+
+def test_a_report_can_be_written_right_after_the_opening(folder: RunFolder, plan: Plan) -> None:
+    assert headline(report(folder, plan)) == "… STILL OPEN"
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [("failed", "✘ FAILED"), ("unknown", "? UNKNOWN"), ("declined", "⊘ DECLINED"), ("escalated", "▲ ESCALATED")],
+)
+def test_an_outcome_is_told_in_a_word_and_a_symbol(folder: RunFolder, plan: Plan, status: str, expected: str) -> None:
+    assert headline(report(folder, plan, ("outcome", {"status": status, "exit_code": 3, "summary": "so"}))) == expected
+
+
+def test_a_verified_run_is_verified(folder: RunFolder, plan: Plan) -> None:
+    assert headline(report(folder, plan, *done(plan), *checked(plan), VERIFIED)) == "✔ VERIFIED"
+
+
+@pytest.mark.parametrize("status", ["FAIL", "UNKNOWN"])
+def test_a_verdict_that_the_checks_contradict_is_not_repeated(folder: RunFolder, plan: Plan, status: str) -> None:
+    page = report(folder, plan, *done(plan), *checked(plan, api_media_url=status), VERIFIED)
+    assert headline(page) == "? UNKNOWN"
+
+
+def test_a_verdict_over_checks_that_were_not_made_is_not_repeated(folder: RunFolder, plan: Plan) -> None:
+    assert headline(report(folder, plan, *done(plan), *checked(plan)[1:], VERIFIED)) == "? UNKNOWN"
+
+
+def test_a_verdict_over_a_step_of_unknown_outcome_is_not_repeated(folder: RunFolder, plan: Plan) -> None:
+    assert headline(report(folder, plan, *done(plan)[:-1], *checked(plan), VERIFIED)) == "? UNKNOWN"
+
+
+def test_a_run_that_went_on_after_its_outcome_is_open_again(folder: RunFolder, plan: Plan) -> None:
+    again = ("started", {"step": "stop-services", "title": "Stop"})
+    assert headline(report(folder, plan, *done(plan), *checked(plan), VERIFIED, again)) == "… STILL OPEN"
+
+
+# What the report shows
+
+
+def test_a_waiver_stands_before_everything_but_the_verdict(folder: RunFolder, plan: Plan) -> None:
+    waived = ("waived", {"name": "latency-normal", "reason": "no load at night", "by": "Dana"})
+    page = words(report(folder, plan, waived, *done(plan), *checked(plan, latency_normal="UNKNOWN"), VERIFIED))
+    assert page.index("VERIFIED, with 1 waiver") < page.index("no load at night") < page.index("INC-1")
+
+
+def test_a_waived_check_keeps_its_own_status(folder: RunFolder, plan: Plan) -> None:
+    waived = ("waived", {"name": "latency-normal", "reason": "no load at night", "by": "Dana"})
+    page = words(report(folder, plan, waived, *checked(plan, latency_normal="UNKNOWN")))
+    assert "UNKNOWN waived Performance is normal" in page
+
+
+def test_the_report_needs_nothing_from_outside(folder: RunFolder, plan: Plan) -> None:
+    folder.write_image("evidence/page.png", PIXEL)
+    page = report(folder, plan, ("evidence", {"title": "The page", "file": "evidence/page.png", "kind": "image"}))
+    assert not re.search(r"""(?:src|href)\s*=\s*["']?\s*(?:https?:|//)|@import|url\(|<script|<link""", page, re.IGNORECASE)
+    assert re.findall(r'src="([^"]{0,22})', page) == ["data:image/png;base64,"]
+
+
+def test_what_people_wrote_is_escaped(folder: RunFolder, plan: Plan) -> None:
+    page = report(folder, plan, ("noted", {"text": "<script>alert(1)</script>"}))
+    assert "<script" not in page
+    assert "<b>gone" not in page
+
+
+def test_the_duration_is_set_against_the_budget(folder: RunFolder, plan: Plan) -> None:
+    waits: list[Happened] = [("noted", {"text": str(n)}) for n in range(70)]
+    page = words(report(folder, plan, *done(plan), *waits, ("outcome", {"status": "failed", "exit_code": 3, "summary": ""})))
+    assert "14 min 40 s, OVER the plan's 10 min" in page
+
+
+def test_a_table_kept_as_evidence_is_shown_with_its_index(folder: RunFolder, plan: Plan) -> None:
+    folder.write_json("evidence/t.json", {"columns": ["before", "after"], "index": ["rows"], "data": [[12, None]]})
+    page = report(folder, plan, ("evidence", {"title": "Rows", "file": "evidence/t.json", "kind": "table"}))
+    assert "<td>rows</td><td>12</td><td></td>" in page
+
+
+@pytest.mark.parametrize("file", ["evidence/gone.json", "../../outside.json", "/etc/hostname"])
+def test_evidence_that_cannot_be_shown_is_named(folder: RunFolder, plan: Plan, file: str) -> None:
+    page = report(folder, plan, ("evidence", {"title": "Rows", "file": file, "kind": "table"}))
+    assert file in page
+    assert "not shown" in page or "cannot be shown" in page
+
+
+def test_an_unknown_kind_of_event_stands_in_the_timeline(folder: RunFolder, plan: Plan) -> None:
+    assert 'something-new {"x": [1, 2]}' in words(report(folder, plan, ("something-new", {"x": [1, 2]})))
+
+
+def test_an_event_with_other_facts_than_usual_stands_in_the_timeline(folder: RunFolder, plan: Plan) -> None:
+    assert 'recommended {"words": "other"}' in words(report(folder, plan, ("recommended", {"words": "other"})))
+
+
+def test_executed_notebooks_are_linked(folder: RunFolder, plan: Plan) -> None:
+    folder.write_text("03 full.ipynb", "{}")
+    ended = ("notebook-ended", {"notebook": "03-full", "output": "03 full.ipynb", "status": "failed"})
+    assert '<a href="03%20full.ipynb">' in report(folder, plan, ended)
+
+
+# The rollback log
+
+
+def test_the_log_ticks_what_was_done(folder: RunFolder, plan: Plan) -> None:
+    text = log(folder, plan, *done(plan), *checked(plan), VERIFIED)
+    actions = text.split("### Actions Taken")[1].split("###")[0].strip().splitlines()
+    assert actions == [
+        "- [x] Services stopped",
+        "- [x] Database rolled back",
+        "- [x] Backend code reverted",
+        "- [x] Frontend code reverted",
+        "- [x] Services restarted",
+        "- [x] Verification completed",
+    ]
+
+
+def test_the_log_ticks_nothing_that_was_not_done(folder: RunFolder, plan: Plan) -> None:
+    assert "[x]" not in log(folder, plan)
+
+
+def test_an_undone_step_is_not_ticked(folder: RunFolder, plan: Plan) -> None:
+    undone = ("undone", {"step": "clear-backfill", "seconds": 1, "outcome": {}})
+    text = log(folder, plan, *done(plan), undone)
+    assert "- [ ] Database rolled back (Option A: clear the backfilled entries: undone)" in text
+
+
+@pytest.mark.parametrize("status", ["FAIL", "UNKNOWN"])
+def test_one_check_that_did_not_pass_leaves_the_verification_open(folder: RunFolder, plan: Plan, status: str) -> None:
+    assert "- [ ] Verification completed (" in log(folder, plan, *done(plan), *checked(plan, media_renders=status))
+
+
+def test_an_area_names_its_failing_checks(folder: RunFolder, plan: Plan) -> None:
+    text = log(folder, plan, *checked(plan, media_renders="FAIL"))
+    assert "- Frontend Status: Issues: Every picture and video renders (FAIL: looked at media-renders)\n" in text
+    assert "- Database Status: OK\n" in text
+
+
+def test_an_area_that_was_not_looked_at_is_not_ok(folder: RunFolder, plan: Plan) -> None:
+    assert "OK" not in log(folder, plan, *done(plan))
+
+
+def test_the_log_begins_with_the_waivers(folder: RunFolder, plan: Plan) -> None:
+    text = log(folder, plan, ("waived", {"name": "latency-normal", "reason": "no load at night", "by": "Dana"}))
+    assert "no load at night" in text.splitlines()[0]
+
+
+def test_the_log_ends_with_the_plans_follow_ups(folder: RunFolder, plan: Plan) -> None:
+    assert log(folder, plan).splitlines()[-len(plan.follow_ups) :] == [f"- [ ] {step}" for step in plan.follow_ups]
+
+
+# The seal
+
+
+@pytest.fixture
+def sealed(folder: RunFolder) -> RunFolder:
+    Journal(folder.journal_path).append("opened", type="full")
+    folder.write_text("report.html", "<p>fine</p>")
+    folder.write_text("evidence/rows.json", "[1]")
+    archive.seal(folder)
+    return folder
+
+
+def files_with_problems(folder: RunFolder) -> set[str]:
+    return {problem.file for problem in archive.verify(folder.path)}
+
+
+def test_a_sealed_folder_is_intact(sealed: RunFolder) -> None:
+    assert archive.verify(sealed.path) == []
+
+
+def test_a_changed_file_is_found(sealed: RunFolder) -> None:
+    (sealed.path / "evidence" / "rows.json").write_text("[2]")
+    assert files_with_problems(sealed) == {"evidence/rows.json"}
+
+
+def test_an_added_file_is_found(sealed: RunFolder) -> None:
+    (sealed.path / "evidence" / "more.json").write_text("[]")
+    assert files_with_problems(sealed) == {"evidence/more.json"}
+
+
+def test_a_removed_file_is_found(sealed: RunFolder) -> None:
+    (sealed.path / "report.html").unlink()
+    assert files_with_problems(sealed) == {"report.html"}
+
+
+def test_an_event_after_the_seal_is_found(sealed: RunFolder) -> None:
+    Journal(sealed.journal_path).append("noted", text="late")
+    assert any("event 2" in str(problem) for problem in archive.verify(sealed.path))
+
+
+def test_a_journal_that_was_rewritten_is_found(sealed: RunFolder) -> None:
+    sealed.journal_path.unlink()
+    Journal(sealed.journal_path).append("opened", type="frontend")
+    manifest = json.loads((sealed.path / "manifest.json").read_text())
+    archive.seal(sealed)
+    forged = json.loads((sealed.path / "manifest.json").read_text())
+    sealed.write_json("manifest.json", forged | {"journal": manifest["journal"]})
+    assert files_with_problems(sealed) == {"journal.jsonl"}
+
+
+def test_a_broken_chain_is_found_though_the_hash_of_the_file_fits(sealed: RunFolder) -> None:
+    Journal(sealed.journal_path).append("noted", text="second")
+    sealed_head = Journal(sealed.journal_path).events()[-1]
+    archive.seal(sealed)
+    manifest = json.loads((sealed.path / "manifest.json").read_text())
+    lines = sealed.journal_path.read_text().replace("second", "forged")
+    sealed.journal_path.write_text(lines)
+    manifest["files"]["journal.jsonl"] = hashlib.sha256(lines.encode()).hexdigest()
+    sealed.write_json("manifest.json", manifest)
+    assert manifest["journal"]["head"] == sealed_head.hash
+    assert files_with_problems(sealed) == {"journal.jsonl"}
+
+
+def test_a_second_seal_takes_the_place_of_the_first(sealed: RunFolder) -> None:
+    Journal(sealed.journal_path).append("noted", text="late")
+    archive.seal(sealed)
+    assert archive.verify(sealed.path) == []
+
+
+def test_a_folder_without_a_seal_is_not_intact(folder: RunFolder) -> None:
+    assert files_with_problems(folder) == {"manifest.json"}
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"files": 3, "journal": {}}'])
+def test_a_manifest_that_cannot_be_read_is_a_problem(sealed: RunFolder, content: str) -> None:
+    (sealed.path / "manifest.json").write_text(content)
+    assert files_with_problems(sealed) == {"manifest.json"}
+
+
+def test_the_manifest_says_that_it_is_not_signed(sealed: RunFolder) -> None:
+    manifest = json.loads((sealed.path / "manifest.json").read_text())
+    assert manifest["signed"] is False
+    assert "no proof against forgery" in manifest["note"]
