@@ -19,8 +19,6 @@ from runbook_lib.redaction import redact
 from runbook_lib.run import Run
 from runbook_lib.state import RunState
 
-PLAN = Path("parameters/feat-2025-20251103111429.yaml")
-
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else.")
 run_argument = click.argument("run", type=click.Path(path_type=Path))
 
@@ -63,7 +61,7 @@ def rehearse(scenario: str, rows: int, as_json: bool) -> None:
 
 
 @commands.command()
-@click.option("--plan", "plan_file", default=PLAN, show_default=True, type=click.Path(path_type=Path))
+@click.option("--plan", "plan_file", required=True, type=click.Path(path_type=Path), help="A plan file.")
 @click.option("--target", "target_file", required=True, type=click.Path(path_type=Path), help="A target file.")
 @click.option("--type", "type_name", required=True, help="The rollback type, such as frontend or full.")
 @click.option("--option", default="A", show_default=True)

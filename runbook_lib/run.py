@@ -13,12 +13,12 @@ from runbook_lib import approval, checks, comparison
 from runbook_lib.checks.prerequisites import PREREQUISITES, prerequisites
 from runbook_lib.checks.round import Round
 from runbook_lib.context import Context
-from runbook_lib.errors import Declined, ParametersError, PreconditionError, RunbookError
+from runbook_lib.errors import Declined, ParametersError, PreconditionError, RunbookError, UnknownOutcome
 from runbook_lib.folder import RunFolder
 from runbook_lib.journal import Journal
 from runbook_lib.plan import DatabaseStep, Plan, load_plan
 from runbook_lib.redaction import register_environment
-from runbook_lib.results import Result, Status, not_passed
+from runbook_lib.results import Result, Status, not_passed, verdict
 from runbook_lib.state import RunState, replay
 from runbook_lib.steps import steps_of
 from runbook_lib.steps.base import Preview, Step
@@ -134,7 +134,7 @@ class Run:
             )
         tolerance = self.context.plan.database.drift_tolerance
         for name, step in self.steps.items():
-            if state.step(name).is_done or name not in state.previews[digest]:
+            if state.step(name).status != "pending" or name not in state.previews[digest]:
                 continue
             if lines := approval.drift(state.previews[digest][name], step.preview(), tolerance):
                 raise Declined(
@@ -175,11 +175,13 @@ class Run:
         """Hand the results back if each is PASS or waived by name.
 
         Raises:
-            PreconditionError: One is not.
+            PreconditionError: One failed.
+            UnknownOutcome: None failed, but one could not be told.
         """
         waived = self.state.waivers
         if bad := [result for result in not_passed(results) if result.name not in waived]:
-            raise PreconditionError(
+            kind = PreconditionError if verdict(bad) is Status.FAIL else UnknownOutcome
+            raise kind(
                 "Not positively verified: " + "; ".join(f"{r.title} ({r.status}): {r.summary}" for r in bad),
                 where=str(self.folder.path),
                 state="Nothing more was begun. What was done is in the journal.",

@@ -49,11 +49,17 @@ def clean_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("PG")}
 
 
-def initialise(data: Path, socket: Path) -> Server:
-    """Create a cluster in `data` whose server will listen in `socket`, with a random superuser password.
+def marked_environment(root: Path) -> dict[str, str]:
+    """Return the environment of a process that is to end with the stack in `root`. Read-only."""
+    return {**clean_environment(), MARK: str(root)}
+
+
+def initialise(root: Path) -> Server:
+    """Create a cluster below `root` whose server will listen there too, with a random superuser password.
 
     Raises StackError when the socket's path is too long or initdb fails.
     """
+    data, socket = _data(root), _socket(root)
     if len(bytes(socket / ".s.PGSQL.5432")) > SOCKET_PATH_LIMIT:
         raise StackError(
             "the path of the PostgreSQL socket is too long for the operating system",
@@ -73,7 +79,7 @@ def initialise(data: Path, socket: Path) -> Server:
     ]
     try:
         result = subprocess.run(
-            [*user_namespace(), *command], env=clean_environment(), capture_output=True, text=True, check=False
+            [*user_namespace(), *command], env=marked_environment(root), capture_output=True, text=True, check=False
         )
     finally:
         secret.unlink()
@@ -87,9 +93,9 @@ def initialise(data: Path, socket: Path) -> Server:
     return Server({"host": str(socket), "port": "5432", "user": "postgres", "password": password, "dbname": "postgres"})
 
 
-def command(data: Path, socket: Path) -> list[str]:
+def command(root: Path) -> list[str]:
     """Return the command that runs the server in the foreground; SIGINT stops it fast. Read-only."""
-    return [*user_namespace(), str(binaries() / "postgres"), "-D", str(data), "-k", str(socket)]
+    return [*user_namespace(), str(binaries() / "postgres"), "-D", str(_data(root)), "-k", str(_socket(root))]
 
 
 @cache
@@ -122,15 +128,21 @@ def embedded_server() -> Iterator[Server]:
     Raises StackError when the server does not start.
     """
     with workspace() as root:
-        data, socket = root / "pg" / "data", root / "pg"
-        running = initialise(data, socket)
+        running = initialise(root)
         log = root / "postgres.log"
         with log.open("wb") as output:
-            marked = {**clean_environment(), MARK: str(root)}
-            process = subprocess.Popen(command(data, socket), env=marked, stdout=output, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(command(root), env=marked_environment(root), stdout=output, stderr=subprocess.STDOUT)
         try:
             until_healthy(running.answers, START_SECONDS, "PostgreSQL", lambda: process.poll() is None, log)
             yield running
         finally:
             process.send_signal(signal.SIGINT)
             process.wait(START_SECONDS)
+
+
+def _socket(root: Path) -> Path:
+    return root / "pg"
+
+
+def _data(root: Path) -> Path:
+    return root / "pg" / "data"

@@ -27,7 +27,7 @@ def build(root: Path, fault: Fault) -> None:
 
 def postgres_program(root: Path) -> Program:
     """Return the embedded server as a service; SIGINT is its fast shutdown. Read-only."""
-    return Program("postgres", command(root / "pg" / "data", root / "pg"), root, stop_signal="INT")
+    return Program("postgres", command(root), root, stop_signal="INT")
 
 
 def application_programs(environment: dict[str, str]) -> list[Program]:

@@ -15,8 +15,7 @@ from runbook_lib.rehearsal.database import Database, create_empty_database
 from runbook_lib.rehearsal.faults import Fault, fault_named
 from runbook_lib.rehearsal.health import backend_healthy, frontend_healthy, worker_healthy
 from runbook_lib.rehearsal.polling import until_healthy
-from runbook_lib.rehearsal.postgres import binaries, clean_environment, initialise
-from runbook_lib.rehearsal.processes import MARK
+from runbook_lib.rehearsal.postgres import binaries, initialise, marked_environment
 from runbook_lib.rehearsal.programs import application_programs, build, postgres_program
 from runbook_lib.rehearsal.server import Server, external_server
 from runbook_lib.rehearsal.signals import undisturbed
@@ -61,10 +60,9 @@ def _bring_up(root: Path, rows: int, fault: Fault, ending: ExitStack) -> Stack:
     if conninfo:
         server = external_server(conninfo)
     else:
-        server = initialise(root / "pg" / "data", root / "pg")
+        server = initialise(root)
         programs.append(postgres_program(root))
-    marked = {**clean_environment(), MARK: str(root)}
-    supervised = ending.enter_context(supervisor(root, programs, marked))
+    supervised = ending.enter_context(supervisor(root, programs, marked_environment(root)))
     if not conninfo:
         supervised.start("postgres")
         _await(supervised, "postgres", server.answers)

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from .contract_helpers import until
-
 from runbook_lib.adapters.services.rpc import call
+
+from .contract_helpers import until
 
 SERVICE = """
 import signal, sys, time

@@ -4,16 +4,18 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from .contract_helpers import lives, until
-from .contract_site import Page, Site, serving
 
 from runbook_lib.adapters.browser import Browser, ChromiumBrowser, ConsoleError, Media, MemoryBrowser, Visit
 from runbook_lib.errors import AdapterError
+
+from .contract_helpers import lives, until
+from .contract_site import Page, Site, serving
 
 PNG = base64.b64decode(  # 2 x 1 pixels
     "iVBORw0KGgoAAAANSUhEUgAAAAIAAAABCAYAAAD0In+KAAAAEUlEQVR4nGP4z8DwH4QZYAwAR8oH+Rq28akAAAAASUVORK5CYII="
@@ -198,10 +200,11 @@ for line in sys.stdin:
 class Visitor:
     """A process with a browser that has visited a page, and runs what it is told."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, scratch: str) -> None:
         site.pages["/list"] = page(LIST)
         command = [sys.executable, "-c", VISITOR, f"{site.url}/list"]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        environment = {**os.environ, "TMPDIR": scratch}  # a browser that is killed leaves its profile there
+        self.process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout
         assert self.process.stdout.readline() == "2\n"
 
@@ -229,8 +232,8 @@ class Visitor:
 
 @contextmanager
 def visiting() -> Iterator[Visitor]:
-    with serving() as site:
-        visitor = Visitor(site)
+    with serving() as site, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+        visitor = Visitor(site, scratch)
         yield visitor
         visitor.process.kill()
         visitor.process.communicate()

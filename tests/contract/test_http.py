@@ -4,10 +4,11 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
-from .contract_site import Site
 
 from runbook_lib.adapters.http import Answer, DirectHttp, Http, MemoryHttp
 from runbook_lib.errors import AdapterError
+
+from .contract_site import Site
 
 TOKEN = "canary-token-5f2a"
 

@@ -4,12 +4,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from .contract_helpers import lives, until
 
 from runbook_lib import redaction
 from runbook_lib.adapters import processes
 from runbook_lib.adapters.processes import Completed, LocalProcesses, Processes, ScriptedProcesses
 from runbook_lib.errors import AdapterError
+
+from .contract_helpers import lives, until
 
 SAYS_BOTH = ("sh", "-c", "echo out; echo err >&2")
 FAILS = ("sh", "-c", "echo because >&2; exit 3")

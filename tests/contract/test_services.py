@@ -6,14 +6,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from .contract_helpers import until
-from .contract_supervisor import Supervisord, supervising
 
 from runbook_lib import target
 from runbook_lib.adapters.processes import LocalProcesses
 from runbook_lib.adapters.services import MemoryServices, Services, connect
 from runbook_lib.adapters.services.rpc import call
 from runbook_lib.errors import AdapterError
+
+from .contract_helpers import until
+from .contract_supervisor import Supervisord, supervising
 
 TIMEOUT = 20
 

@@ -410,9 +410,10 @@ def test_signal_to_the_owner_brings_everything_down(number: signal.Signals, code
     assert list(temporary.iterdir()) == []
 
 
-def test_signal_while_starting_brings_everything_down(temporary: Path) -> None:
+@pytest.mark.parametrize("sign", ["pg/data/base/1", "supervisor.sock"])
+def test_signal_while_starting_brings_everything_down(sign: str, temporary: Path) -> None:
     process = owner()
-    assert until(lambda: list(temporary.glob("rb-*/supervisor.sock")) != [], 10)
+    assert until(lambda: list(temporary.glob(f"rb-*/{sign}")) != [], 10)
     (root,) = temporary.iterdir()
     process.terminate()
     assert process.wait(10) == 143

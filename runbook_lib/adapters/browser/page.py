@@ -23,7 +23,7 @@ async ([selector, milliseconds]) => {
   const settled = e => rendered(e) || failed(e) || (!video(e) && e.complete);
   const until = performance.now() + milliseconds;
   for (const e of all().filter(e => !rendered(e))) {
-
+    if (video(e)) e.preload = "auto";
     e.scrollIntoView({block: "center", behavior: "instant"});
     await new Promise(requestAnimationFrame);
   }

@@ -1,0 +1,114 @@
+"""Bad parameters give one clear error before anything is touched."""
+
+from pathlib import Path
+
+import pytest
+
+from runbook_lib.errors import ParametersError
+from runbook_lib.plan import load_plan
+from runbook_lib.target import load_target
+
+ROOT = Path(__file__).parents[2]
+PLAN = (ROOT / "parameters" / "feat-2025-20251103111429.yaml").read_text()
+TARGET = (ROOT / "parameters" / "production.example.yaml").read_text().replace('"[Phone/Slack]"', "+00 0000")
+ENVIRONMENT = {"SOCIAL_SELLING_API_TOKEN": "a token for tests"}
+
+
+def plan_error(tmp_path: Path, old: str, new: str) -> str:
+    assert old in PLAN
+    file = tmp_path / "plan.yaml"
+    file.write_text(PLAN.replace(old, new, 1))
+    with pytest.raises(ParametersError) as caught:
+        load_plan(file)
+    assert "Nothing was touched" in str(caught.value)
+    return str(caught.value)
+
+
+def target_error(tmp_path: Path, old: str, new: str, environment: dict[str, str] | None = None) -> str:
+    assert old in TARGET
+    file = tmp_path / "target.yaml"
+    file.write_text(TARGET.replace(old, new, 1))
+    with pytest.raises(ParametersError) as caught:
+        load_target(file, ENVIRONMENT if environment is None else environment)
+    assert "Nothing was touched" in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("  table: messages", "  tabel: messages", "database.tabel: unknown key"),
+        ("  table: messages\n", "", "database.table: missing"),
+        ('version: "039"', "version: 037", "database.migration.version: Input should be a valid string"),
+        ("drift_tolerance: 0.01", "drift_tolerance: 2", "database.drift_tolerance"),
+        ("edited: keep", "edited: sometimes", "database.backfill.edited"),
+        ("kind: backup", "kind: backpu", "steps.back-up"),
+        ("services: [backend, worker], estimate", "services: [backend, wroker], estimate", "'wroker'"),
+        ("steps: [revert-frontend,", "steps: [revert-frontned,", "'revert-frontned'"),
+        ("table: messages", "table: messages\n  table: messages", "stands twice"),
+        ("feature: FEAT", "feature: [FEAT", "cannot be read as YAML"),
+    ],
+)
+def test_a_bad_plan(tmp_path: Path, old: str, new: str, told: str) -> None:
+    message = plan_error(tmp_path, old, new)
+
+    assert told in message
+    assert "plan.yaml" in message
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("environment: production", "environment: prod", "environment"),
+        ("  timeout: 120", "  timeout: soon", "timeout"),
+        ("manager: commands", "manager: kubernetes", "services"),
+        ('"+00 0000"', '"[Phone]"', "contacts.On-Call Engineer still reads as a placeholder"),
+        ("directory: /var/backups", "directory: ${BACKUPS}", "The environment has no BACKUPS"),
+        ("api_token: {env: SOCIAL_SELLING_API_TOKEN}", "api_token: a-token-in-the-file", "api_token"),
+    ],
+)
+def test_a_bad_target(tmp_path: Path, old: str, new: str, told: str) -> None:
+    if old == '"+00 0000"':
+        old = "On-Call Engineer: +00 0000"
+        new = 'On-Call Engineer: "[Phone]"'
+    message = target_error(tmp_path, old, new)
+
+    assert told in message
+    assert "target.yaml" in message
+
+
+def test_a_missing_secret(tmp_path: Path) -> None:
+    message = target_error(tmp_path, "name:", "name:", environment={})
+
+    assert "SOCIAL_SELLING_API_TOKEN is not in the environment" in message
+
+
+def test_the_production_example_stops_on_its_placeholders() -> None:
+    with pytest.raises(ParametersError, match="placeholder"):
+        load_target(ROOT / "parameters" / "production.example.yaml", ENVIRONMENT)
+
+
+def test_the_production_example_is_whole_once_they_are_filled_in(tmp_path: Path) -> None:
+    file = tmp_path / "target.yaml"
+    file.write_text(TARGET)
+
+    assert load_target(file, ENVIRONMENT).is_production
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ParametersError, match="There is no file"):
+        load_plan(tmp_path / "none.yaml")
+
+
+def test_a_type_that_leaves_code_and_data_apart_is_carried_out_as_a_larger_one() -> None:
+    plan = load_plan(ROOT / "parameters" / "feat-2025-20251103111429.yaml")
+
+    assert plan.carried_out("data") == "full"
+
+
+@pytest.mark.parametrize("type_name", ["restore", "nonsense"])
+def test_a_type_that_cannot_be_carried_out(type_name: str) -> None:
+    plan = load_plan(ROOT / "parameters" / "feat-2025-20251103111429.yaml")
+
+    with pytest.raises(ParametersError):
+        plan.carried_out(type_name)

@@ -1,0 +1,128 @@
+"""The rules that the project's own files keep."""
+
+import ast
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import jupytext
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "runbook_lib"
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+# A module may import what stands in its own row or below; what stands above is out of reach.
+FLOORS = [
+    {"cli", "notebook", "rehearsal"},
+    {"conductor", "dryrun"},
+    {"widgets", "progress", "closing", "display", "loop"},
+    {"archive", "run", "papermill_engine", "papermill_io"},
+    {"triage", "approval", "steps", "checks"},
+    {"comparison", "versions", "oldcode"},
+    {"context"},
+    {"reverts"},
+    {"adapters"},
+    {"folder", "journal", "state", "target"},
+    {"plan", "redaction", "results"},
+    {"parameters"},
+    {"errors"},
+]
+FEATURE_WORDS = r"[\"'./ ]messages\b(?= *[\"'.(])|attachments?|media_?url|replied|conversation|legacy_migration|social_selling|FEAT-2025"
+
+
+def modules() -> list[Path]:
+    return [p for p in PACKAGE.rglob("*.py") if PACKAGE / "rehearsal" / "application" not in p.parents]
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported_rooms(path: Path) -> set[str]:
+    """The rooms a module imports when it is loaded; what is for type checkers alone does not count."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            node.body = [ast.Pass()]
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("runbook_lib"):
+            parts = node.module.split(".")
+            found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+    return found
+
+
+def test_imports_go_one_way() -> None:
+    floor = {name: number for number, names in enumerate(FLOORS) for name in names}
+    upward = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in modules()
+        if path.name != "__init__.py" or path.parent != PACKAGE
+        for name in imported_rooms(path)
+        if floor[name] < floor[room(path)]
+    ]
+
+    assert upward == []
+
+
+def test_nothing_outside_the_rehearsal_names_a_word_of_the_feature() -> None:
+    named = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in PACKAGE.rglob("*")
+        if path.is_file() and path.suffix in {".py", ".j2"} and PACKAGE / "rehearsal" not in path.parents
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if re.search(FEATURE_WORDS, line, re.IGNORECASE)
+    ]
+
+    assert named == []
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_and_its_text_say_the_same(notebook: Path) -> None:
+    def cells(path: Path) -> list[tuple[str, str, list[str]]]:
+        return [(c.cell_type, c.source, c.metadata.get("tags", [])) for c in jupytext.read(path).cells]
+
+    assert cells(notebook) == cells(notebook.with_suffix(".py"))
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_kept_without_outputs(notebook: Path) -> None:
+    content = json.loads(notebook.read_text())
+
+    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in content["cells"])
+    assert "papermill" not in content["metadata"]
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_has_short_cells_that_each_follow_prose(notebook: Path) -> None:
+    cells = json.loads(notebook.read_text())["cells"]
+    code = [(before, cell) for before, cell in zip(cells, cells[1:], strict=False) if cell["cell_type"] == "code"]
+    source = ["".join(cell["source"]) for _, cell in code]
+
+    assert all(before["cell_type"] == "markdown" for before, _ in code)
+    assert not [text for text in source if re.search(r"^\s*(def|for|while|try|SELECT)\b", text, re.MULTILINE)]
+    assert sum(text.startswith("#") and not text.startswith("##") for c in cells[:1] for text in c["source"]) == 1
+
+
+def test_the_top_level_holds_what_it_should_and_no_more() -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    top = {line.split("/")[0] for line in tracked.splitlines()}
+
+    assert top <= {
+        "pyproject.toml", "notebooks", "runbook_lib", "parameters", "outputs", "tests", "README.md", "CHANGELOG.md",
+        "LICENSE", "Makefile", "docs", "benchmarks", ".ci", ".gitignore",
+    }  # fmt: skip
+
+
+def test_the_lock_names_no_host() -> None:
+    assert "://" not in (ROOT / ".ci" / "headless.lock").read_text()
+
+
+def test_every_locked_package_has_a_hash() -> None:
+    lock = (ROOT / ".ci" / "headless.lock").read_text()
+    packages = re.findall(r"^[a-z0-9._-]+==", lock, re.MULTILINE)
+
+    assert len(packages) > 50
+    assert len(re.findall(r"^[a-z0-9._-]+==[^\n]+\\\n    --hash=sha256:", lock, re.MULTILINE)) == len(packages)
