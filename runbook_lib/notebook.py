@@ -131,7 +131,9 @@ async def check_prerequisites(run: Run) -> Shown:
 async def look_before(run: Run) -> Shown:
     """The users' page as it is before anything changes; what is broken here stops nothing. Read-only."""
     if run.state.steps:
-        return display.beside(display.line("Taken before the first step:"), display.pictures(run.folder, run.state, "before"))
+        return display.beside(
+            display.line("Taken before the first step:"), display.pictures(run.folder, run.state, "before")
+        )
     names = [
         n for n in run.context.plan.types[run.context.type].checks if run.context.plan.checks[n].kind.startswith("page")
     ]

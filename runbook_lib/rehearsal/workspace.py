@@ -21,8 +21,8 @@ def workspace() -> Iterator[Path]:
 
     What stacks with a killed owner left behind is removed first.
     """
-    sweep()
     with ending_signals_raise():
+        sweep()
         root = Path(tempfile.mkdtemp(prefix=PREFIX))
         try:
             (root / OWNER).write_text(json.dumps(_identity(os.getpid())))

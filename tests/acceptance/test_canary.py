@@ -15,13 +15,15 @@ import pytest
 
 from runbook_lib import archive
 from runbook_lib.folder import RunFolder
-from runbook_lib.journal import Event, Journal
+from runbook_lib.journal import Journal
 from runbook_lib.plan import load_plan
 from runbook_lib.redaction import HIDDEN, register_environment
 from runbook_lib.state import replay
 
 FEATURE = Path(__file__).parents[2] / "parameters" / "feat-2025-20251103111429.yaml"
 DSN_PASSWORD = "dsn%pw&Quartz{41}"
+KEY_LINES = ["-- kiwi-orchard-881 --", "-- plum-harbour-227 --"]
+KEY = "\n".join(KEY_LINES)
 SECRETS = {"CANARY_API_TOKEN": "tok_Zeppelin-7741/xyz+q", "CANARY_PASSWORD": 'Wal"nut <9> s3a'}
 PLANTED = [*SECRETS.values(), DSN_PASSWORD]
 TYPED = "typed by a person"  # in a password field, so nothing else knows that it is secret
@@ -40,8 +42,10 @@ for secret in secrets:
     for user in ("a", "ab", "abc"):
         print("Basic", base64.b64encode(f"{user}:{secret}".encode()).decode())
         print("Basic", base64.urlsafe_b64encode(f"{user}:{secret}".encode()).decode())
+    print(f"highlighted {secret[:5]}\\x1b[31m{secret[5:]}\\x1b[0m")
     display(HTML(f"<b title='{escape(secret)}'>{escape(secret)}</b>"))
 print(dsn)
+print("key", os.environ["CANARY_SECRET_KEY"], "end")
 {"token": secrets[0], "nested": [secrets[1], {"dsn": dsn}]}
 """,
     'import ipywidgets\nipywidgets.Password(value="typed by a person"), ipywidgets.Password(value=secrets[1])',
@@ -53,7 +57,7 @@ print(dsn)
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunFolder]:
     """A run folder in which every way of writing was tried with a secret."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {**SECRETS, "CANARY_DSN_PASSWORD": DSN_PASSWORD}.items():
+        for name, value in {**SECRETS, "CANARY_DSN_PASSWORD": DSN_PASSWORD, "CANARY_SECRET_KEY": KEY}.items():
             patch.setenv(name, value)
         register_environment()
         folder = RunFolder.create(tmp_path_factory.mktemp("outputs"), "canary", "full")
@@ -76,7 +80,8 @@ def execute_notebook(folder: RunFolder, directory: Path) -> None:
 
 
 def archive_run(folder: RunFolder) -> None:
-    said = " ".join([*PLANTED, *(base64.b64encode(f"user:{secret}".encode()).decode() for secret in PLANTED)])
+    encoded = [base64.b64encode(f"user:{secret}".encode()).decode() for secret in PLANTED]
+    said = " ".join([*PLANTED, KEY, *encoded])
     folder.write_json("evidence/rows.json", {"columns": [said], "index": [0], "data": [[said]]})
     journal = Journal(folder.journal_path)
     journal.append(
@@ -87,8 +92,8 @@ def archive_run(folder: RunFolder) -> None:
     journal.append("failed", step="back-up", error=f"pg_dump: postgresql://app:{quote(DSN_PASSWORD)}@db/x {said}")
     journal.append("noted", text=said)
     journal.append("something-new", values=[said, {said: said}])
-    evidence = {"title": said, "file": "evidence/rows.json", "kind": "table"}
-    events = [*journal.events(), Event(99, "2025-11-03T12:00:00+00:00", "evidence", evidence, "", "")]
+    journal.append("evidence", title=said, file="evidence/rows.json", kind="table")
+    events = journal.events()
     plan = load_plan(FEATURE)
     archive.write_log(folder, plan, replay(events), events)
     archive.write_report(folder, plan, replay(events), events)
@@ -134,7 +139,7 @@ def test_everything_that_was_to_be_written_was_written(folder: RunFolder) -> Non
     assert all(words in kept for words in ("cannot connect to", "PasswordModel", "<b title", "Basic", HIDDEN))
 
 
-@pytest.mark.parametrize("secret", [*PLANTED, TYPED], ids=["token", "password", "password of a DSN", "typed"])
+@pytest.mark.parametrize("secret", [*PLANTED, *KEY_LINES, TYPED])
 def test_no_file_holds_a_secret_in_any_form(folder: RunFolder, secret: str) -> None:
     middle = secret[2:-2]  # most of a secret is as bad as all of it
     for file in folder.path.rglob("*"):

@@ -29,7 +29,7 @@ FLOORS = [
     {"parameters"},
     {"errors"},
 ]
-FEATURE_WORDS = r"[\"'./ ]messages\b(?= *[\"'.(])|attachments?|media_?url|replied|conversation|legacy_migration|social_selling|FEAT-2025"
+FEATURE_WORDS = r"[\"'.]messages\b|(FROM|UPDATE|TABLE) messages|attachments?|media_?url|replied|conversation|legacy_migration|social_selling|FEAT-2025"
 
 
 def modules() -> list[Path]:

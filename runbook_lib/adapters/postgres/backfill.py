@@ -120,7 +120,7 @@ class Backfill:
         connection.execute(
             self._format(
                 sql.SQL("""CREATE TABLE IF NOT EXISTS {undo} AS
-                SELECT t.{key} AS key, t.{column} AS old, t.{column} AS new, {touch} AS touched, now() AS at
+                SELECT t.{key} AS key, t.{column} AS old, t.{column} AS new, {touch} AS touched, now() AS at, t.xmin AS xid
                 FROM {table} t WITH NO DATA"""),
                 touch=sql.Identifier("t", touch) if touch else sql.SQL("NULL::timestamptz"),
             )
@@ -143,7 +143,7 @@ class Backfill:
             ), changed AS (
                 UPDATE {table} t SET {column} = chosen.new {touch} FROM chosen WHERE t.{key} = chosen.key RETURNING t.{key} AS key
             ), saved AS (
-                INSERT INTO {undo} SELECT key, old, new, touched, now() FROM chosen JOIN changed USING (key) RETURNING key
+                INSERT INTO {undo} SELECT key, old, new, touched, now(), pg_current_xact_id()::xid FROM chosen JOIN changed USING (key) RETURNING key
             )
             SELECT (SELECT count(*) FROM chosen) AS chosen, (SELECT count(*) FROM saved) AS saved,
                    (SELECT max(key) FROM chosen) AS last"""),

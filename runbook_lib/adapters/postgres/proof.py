@@ -51,7 +51,7 @@ class Proof:
         ).fetchall()
         return [
             f"{row['scope']}: bucket {row['bucket']} differs; written since: "
-            + (", ".join(self._suspects(connection, row["bucket"], row["since"], outside)) or "no row (one was deleted)")
+            + (", ".join(self._suspects(connection, row["bucket"], row["since"])) or "no row (one was deleted)")
             for row in rows
         ]
 
@@ -93,15 +93,18 @@ class Proof:
     def _bucket(self) -> sql.Composed:
         return sql.SQL("(hash_record_extended(ROW(t.{}), 0) & {})").format(self.backfill.key, sql.Literal(BUCKETS - 1))
 
-    def _suspects(self, connection: Connection, bucket: int, since: int, outside: sql.Composable) -> list[str]:
+    def _suspects(self, connection: Connection, bucket: int, since: int) -> list[str]:
+        """Rows of a bucket that were written since, by a transaction that is not one of this run's. Read-only."""
         rows = connection.execute(
             sql.SQL("""SELECT t.{key}::text AS key FROM {table} t
-            WHERE {bucket} = {number} AND {outside} AND age(t.xmin) < age({since}::xid) ORDER BY t.{key} LIMIT 20""").format(
+            WHERE {bucket} = {number} AND age(t.xmin) < age({since}::xid)
+              AND NOT EXISTS (SELECT FROM {undo} u WHERE u.key = t.{key} AND u.xid = t.xmin)
+            ORDER BY t.{key} LIMIT 20""").format(
                 key=self.backfill.key,
                 table=self.backfill.table,
                 bucket=self._bucket(),
                 number=sql.Literal(bucket),
-                outside=outside,
+                undo=self.backfill.undo,
                 since=sql.Literal(str(since)),
             )
         )

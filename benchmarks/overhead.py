@@ -1,0 +1,187 @@
+"""Measures what the runbook costs over a plain shell script of the same commands, each on an embedded stack of its own."""
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from time import monotonic
+
+from runbook_lib.rehearsal.stack import Stack, stack
+
+ROOT = Path(__file__).resolve().parent.parent
+PLAN = ROOT / "parameters" / "feat-2025-20251103111429.yaml"
+TARGET = ROOT / "parameters" / "rehearsal.yaml"
+BIN = Path(sys.executable).parent
+TIMEOUT = 300  # seconds that one command may take
+
+FUNCTIONS = r"""
+export GIT_EDITOR=true
+control() { "$BIN/supervisorctl" -s "unix://$REHEARSAL_ROOT/supervisor.sock" "$@"; }
+if command -v curl >/dev/null; then
+    ask() { curl -fsS --noproxy '*' -H "Authorization: Bearer $REHEARSAL_API_TOKEN" "$1"; }
+else
+    ask() { "$BIN/python" -c 'if True:
+        import os, sys, urllib.request as http
+        request = http.Request(sys.argv[1], headers={"Authorization": "Bearer " + os.environ["REHEARSAL_API_TOKEN"]})
+        print(http.build_opener(http.ProxyHandler({})).open(request, timeout=10).read().decode())' "$1"; }
+fi
+answers() {  # ADDRESS TEXT: waits until what the address serves holds the text
+    left=100
+    until ask "$1" 2>/dev/null | grep -q "$2"; do
+        left=$((left - 1)); [ $left -gt 0 ] || { echo "$1 does not answer with $2" >&2; exit 1; }
+        sleep 0.1
+    done
+}
+take_back() {  # REPOSITORY: reverts the feature's commits, newest first, merges by their first parent
+    cd "$REHEARSAL_ROOT/$1"
+    before=$(git rev-parse HEAD)
+    for commit in $(git log --first-parent --format=%H --grep="$FEATURE"); do
+        if git rev-parse --quiet --verify "$commit^2" >/dev/null; then
+            git revert --no-edit -m 1 "$commit"
+        else
+            git revert --no-edit "$commit"
+        fi
+    done
+    if [ -n "$(git diff --name-only --diff-filter=D "$before" HEAD -- migrations)" ]; then
+        git checkout "$before" -- migrations
+        git commit -m "Keep the migration: its schema stays"
+    fi
+    "$REHEARSAL_PYTHON" build.py
+}
+"""
+
+QUICK = """
+take_back frontend
+control restart frontend
+answers "$REHEARSAL_FRONTEND_URL/version.json" "$(git -C "$REHEARSAL_ROOT/frontend" rev-parse --short=12 HEAD)"
+answers "$REHEARSAL_FRONTEND_URL/" '<html'
+answers "$REHEARSAL_BACKEND_URL/api/messaging/conversations/1/messages" mediaUrl
+"""
+
+FULL = """
+control stop frontend worker backend
+"$REHEARSAL_PG_BIN/pg_dump" -Fc -f "$REHEARSAL_ROOT/backups/before_rollback.dump"
+"$REHEARSAL_PG_BIN/psql" -v ON_ERROR_STOP=1 <<'SQL'
+BEGIN;
+UPDATE messages
+SET attachments = '[]'::jsonb,
+    updated_at = NOW()
+WHERE attachments @> '[{"source": "legacy_migration"}]'::jsonb;
+SELECT COUNT(*) as cleared FROM messages WHERE attachments != '[]'::jsonb;
+COMMIT;
+SQL
+take_back backend
+control start backend worker
+answers "$REHEARSAL_BACKEND_URL/health" "$(git -C "$REHEARSAL_ROOT/backend" rev-parse --short=12 HEAD)"
+take_back frontend
+control start frontend
+answers "$REHEARSAL_FRONTEND_URL/version.json" "$(git -C "$REHEARSAL_ROOT/frontend" rev-parse --short=12 HEAD)"
+answers "$REHEARSAL_FRONTEND_URL/" '<html'
+answers "$REHEARSAL_BACKEND_URL/api/messaging/conversations/1/messages" mediaUrl
+"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A rollback type, the fault it is for, its shell script, and the seconds that the runbook may take over it."""
+
+    type: str
+    fault: str
+    script: str
+    bar: float
+
+
+CASES = (Case("full", "all-media-missing", FULL, 12.0), Case("frontend", "frontend-errors", QUICK, 6.0))
+
+
+def timed(command: Sequence[str | Path], directory: Path, environment: dict[str, str]) -> tuple[float, str]:
+    """Run a command; returns its wall seconds and its output, and ends the benchmark where the command fails."""
+    begun = monotonic()
+    ended = subprocess.run(
+        command, cwd=directory, env=environment, capture_output=True, text=True, timeout=TIMEOUT, check=False
+    )
+    seconds = monotonic() - begun
+    if ended.returncode:
+        said = f"{ended.stdout[-2000:]}{ended.stderr[-2000:]}".replace(environment["REHEARSAL_API_TOKEN"], "•••")
+        sys.exit(f"{Path(command[0]).name} {command[1]} ended with exit code {ended.returncode}:\n{said}")
+    return seconds, ended.stdout
+
+
+def ours(up: Stack, case: Case, directory: Path) -> dict[str, float]:
+    """Plan, approve and run a rollback as its users do without a person at the keyboard."""
+    environment = {**os.environ, **up.environment}
+    plan = [BIN / "runbook", "plan", "--plan", PLAN, "--target", TARGET, "--type", case.type, "--json"]
+    planning, output = timed(plan, directory, environment)
+    told = json.loads(output)
+    running, output = timed(
+        [BIN / "runbook", "run", told["run"], "--approve", told["digest"], "--json"], directory, environment
+    )
+    assert json.loads(output)["outcome"]["status"] == "verified"
+    return {"runbook plan": planning, "runbook run": running, "runbook": planning + running}
+
+
+def script(up: Stack, case: Case, directory: Path) -> dict[str, float]:
+    """Run the same commands from a shell script."""
+    feature = next(line.split()[-1] for line in PLAN.read_text().splitlines() if line.startswith("feature:"))
+    file = directory / "rollback.sh"
+    file.write_text(f"BIN={shlex.quote(str(BIN))} FEATURE={feature}\n{FUNCTIONS}{case.script}")
+    environment = {**os.environ, **up.environment, "PGSERVICE": "rehearsal"}
+    return {"shell script": timed(["sh", "-e", file], directory, environment)[0]}
+
+
+def floor(up: Stack, case: Case, directory: Path) -> dict[str, float]:
+    """Execute an empty notebook with papermill as it comes."""
+    python = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    empty = {"cells": [], "metadata": python, "nbformat": 4, "nbformat_minor": 5}
+    (directory / "empty.ipynb").write_text(json.dumps(empty))
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar", "empty.ipynb", "executed.ipynb"]
+    return {"papermill, empty notebook": timed(command, directory, {**os.environ, **up.environment})[0]}
+
+
+def measure(case: Case, rows: int, rounds: int) -> dict[str, list[float]]:
+    """Measure one case on two equal stacks a round, taking turns at being first; returns the walls by what was measured."""
+    walls: dict[str, list[float]] = {}
+    for number in range(rounds):
+        with (
+            stack(rows, case.fault) as one,
+            stack(rows, case.fault) as other,
+            tempfile.TemporaryDirectory(prefix="overhead-") as temporary,
+        ):
+            turns = [(script, one), (floor, one), (ours, other)]
+            for measured, up in turns if number % 2 == 0 else reversed(turns):
+                for name, seconds in measured(up, case, Path(temporary)).items():
+                    walls.setdefault(name, []).append(seconds)
+    return walls
+
+
+def told(case: Case, walls: dict[str, list[float]]) -> bool:
+    """Print the figures of one case; returns whether the runbook stays within the bar."""
+    print(f"{case.type} ({case.fault}), seconds: median (min to max)")
+    for name in ("runbook plan", "runbook run", "runbook", "shell script", "papermill, empty notebook"):
+        print(f"  {name:26} {median(walls[name]):6.2f} ({min(walls[name]):.2f} to {max(walls[name]):.2f})")
+    ours, rival = median(walls["runbook"]), median(walls["shell script"])
+    within = ours - rival <= case.bar
+    print(f"  over the script by {ours - rival:.2f} s, {ours / rival:.1f} times its wall")
+    print(f"  bar {case.bar:g} s over the script: {'PASS' if within else 'over'}\n", flush=True)
+    return within
+
+
+def main() -> int:
+    """Measure every case; 1 where one is over its bar."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=20_000, help="rows in the table (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of each case (default: %(default)s)")
+    options = parser.parse_args()
+    within = [told(case, measure(case, options.rows, options.rounds)) for case in CASES]
+    return 0 if all(within) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""Backups with PostgreSQL's own tools."""
+
+from pathlib import Path
+
+import pytest
+
+from runbook_lib.adapters.postgres.connection import Postgres
+from runbook_lib.adapters.postgres.dump import DumpTools, sha256
+from runbook_lib.adapters.processes import LocalProcesses
+from runbook_lib.errors import AdapterError
+from runbook_lib.rehearsal.database import Database
+from runbook_lib.rehearsal.postgres import binaries
+
+
+@pytest.fixture
+def tools(postgres: Postgres) -> DumpTools:
+    return DumpTools(LocalProcesses(), str(binaries()), postgres.service)
+
+
+def test_a_dump_can_be_read_back(tools: DumpTools, database: Database, tmp_path: Path) -> None:
+    file = tmp_path / "all.dump"
+
+    tools.dump(file, 60)
+    tools.read_through(file, 60)
+    contents = tools.contents(file)
+
+    assert contents.database == database.name
+    assert "public.messages" in contents.tables_with_data
+    assert list(tmp_path.glob("*.partial")) == []
+
+
+def test_a_dump_that_was_cut_short_cannot_be_read_through(tools: DumpTools, tmp_path: Path) -> None:
+    file = tmp_path / "all.dump"
+    tools.dump(file, 60)
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+    with pytest.raises(AdapterError):
+        tools.read_through(file, 60)
+
+
+def test_a_dump_that_fails_leaves_no_file_by_its_name(tools: DumpTools, database: Database, tmp_path: Path) -> None:
+    database.drop()
+
+    with pytest.raises(AdapterError):
+        tools.dump(tmp_path / "all.dump", 60)
+
+    assert not (tmp_path / "all.dump").exists()
+
+
+def test_the_hash_tells_one_changed_byte(tmp_path: Path) -> None:
+    (tmp_path / "one").write_bytes(b"abc")
+    (tmp_path / "two").write_bytes(b"abd")
+
+    assert sha256(tmp_path / "one") != sha256(tmp_path / "two")
+
+
+def test_the_tools_say_their_version(tools: DumpTools) -> None:
+    assert {tools.version("pg_dump"), tools.version("pg_restore")} == {18}
