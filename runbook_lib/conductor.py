@@ -36,6 +36,7 @@ def execute(folder: Path, notebook: str, parameters: Mapping[str, str], tell: To
     with followed(run.folder.journal_path, tell):
         problem = _papermill(source, f"runbook://{folder.resolve() / output}", {**parameters, "RUN": str(folder)})
         run.journal.append("notebook-ended", notebook=notebook, output=output, status="failed" if problem else "completed")
+    closing.write_archive(run)
     return _ended_badly(run, problem) if problem else None
 
 
@@ -67,7 +68,6 @@ def carry_out(folder: Path, approve: Approve, parameters: Mapping[str, str], tel
         if outcome is None:
             return _closed(run, Outcome("unknown", "The notebook ended without recording an outcome."))
         if outcome["status"] != "escalated":
-            closing.write_archive(run)
             return Outcome(outcome["status"], outcome["summary"])
 
 
@@ -103,6 +103,5 @@ def _ended_badly(run: Run, problem: str) -> Outcome:
 def _closed(run: Run, outcome: Outcome) -> Outcome:
     recorded = run.state.outcome
     if recorded and (recorded["status"], recorded["summary"]) == (outcome.status, outcome.summary):
-        closing.write_archive(run)
         return outcome
     return closing.close(run, outcome)

@@ -5,6 +5,8 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import monotonic
 from types import FrameType
 from typing import Any
@@ -17,7 +19,8 @@ from papermill.log import logger
 
 from runbook_lib.errors import RunbookError
 
-GRACE = 60  # seconds that an interrupted cell has for its `finally`, and after it the kernel for its exit
+CELL_GRACE = 60  # seconds that an interrupted cell has for its `finally`
+EXIT_GRACE = 10  # seconds that the kernel then has to exit; half-way it is sent SIGTERM, as now and then it hangs there
 
 
 class NotebookUnfinished(RunbookError):
@@ -45,12 +48,15 @@ class _Record(NotebookExecutionManager):  # type: ignore[misc]  # papermill has 
 
 
 class _Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill has no types
-    """Runs the cells until one of them does not complete."""
+    """Runs the cells until one of them does not complete, in a kernel that only this user reaches."""
+
+    sockets: Path
 
     def create_kernel_manager(self) -> Any:
-        """A kernel manager that gives the kernel time to exit by itself."""
+        """A kernel manager that speaks through sockets in a private directory and gives the kernel time to exit."""
         manager = super().create_kernel_manager()
-        manager.shutdown_wait_time = GRACE
+        manager.transport, manager.ip = "ipc", str(self.sockets / "kernel")
+        manager.shutdown_wait_time = EXIT_GRACE
         return manager
 
     def papermill_execute_cells(self) -> None:
@@ -70,7 +76,7 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill has n
     async def _async_interrupt_and_wait(self) -> None:
         await ensure_async(self.km.interrupt_kernel())
         readers = asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()}, return_exceptions=True)
-        deadline = monotonic() + GRACE
+        deadline = monotonic() + CELL_GRACE
         while not readers.done() and monotonic() < deadline:  # they end when the kernel is done with the cell
             self.kc.kernel_info()  # a kernel that awaits does not notice the signal until a message wakes it
             await asyncio.wait([readers], timeout=0.5)
@@ -127,7 +133,10 @@ class RunbookEngine(NBClientEngine):  # type: ignore[misc]  # papermill has no t
     ) -> Any:
         """Run the cells in a fresh kernel; a tag that allows a cell to raise is not heeded."""
         settings = {**kwargs, "timeout": execution_timeout, "startup_timeout": start_timeout, "force_raise_errors": True}
-        return _Client(nb_man, kernel_name=kernel_name, log=logger, **settings).execute()
+        with TemporaryDirectory(prefix="rb-kernel-") as sockets:
+            client = _Client(nb_man, kernel_name=kernel_name, log=logger, **settings)
+            client.sockets = Path(sockets)
+            return client.execute()
 
 
 @contextmanager

@@ -109,7 +109,7 @@ class Checkout:
         return self._git_try(*arguments, at=at).require()
 
     def _git_try(self, *arguments: str, at: datetime | None = None) -> Completed:
-        environment = {"GIT_TERMINAL_PROMPT": "0", "GIT_EDITOR": "true", "LC_ALL": "C"}
+        environment = {"GIT_TERMINAL_PROMPT": "0", "GIT_EDITOR": "true", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
         if at:
             environment |= {"GIT_AUTHOR_DATE": at.isoformat(), "GIT_COMMITTER_DATE": at.isoformat()}
         directory = self.path if self.path.exists() else self.path.parent

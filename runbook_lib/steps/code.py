@@ -80,7 +80,7 @@ class Revert(_RepositoryStep):
         ]
 
     def undo(self) -> Facts:
-        """Move the branch back to where it was. Changes the target.
+        """Move the branch back to where it was, and build that. Changes the target.
 
         Raises:
             PreconditionError: Work was added since, or this run did not move the branch.
@@ -95,6 +95,7 @@ class Revert(_RepositoryStep):
                 safe_next="Revert this run's commits by hand.",
             )
         checkout.back_to(left["before"])
+        oldcode.build(self.context, self.repository, checkout.path)
         return {"commit": left["before"]}
 
 
@@ -117,7 +118,7 @@ class Build(_RepositoryStep):
             self.name,
             self.title,
             would=[f"run `{command}` on {old.commit[:12]}; it was built in a scratch clone in {monotonic() - begun:.1f} s"],
-            undone_by="building again once the code is back",
+            undone_by="taking the code forward again, which builds it",
             estimate=self.spec.estimate,
             facts={"commit": old.commit},
         )
@@ -147,5 +148,5 @@ class Build(_RepositoryStep):
         return [self.result("built", "The old version is built", Status.FAIL if right is False else Status.PASS, summary)]
 
     def undo(self) -> Facts:
-        """Build again what is checked out. Changes the target."""
-        return self.apply()
+        """Nothing: undoing the revert builds what it brings back. Read-only."""
+        return {"built": self.context.checkout(self.repository).head()}

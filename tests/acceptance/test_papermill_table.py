@@ -58,7 +58,7 @@ def start(directory: Path, cell: str, *options: str, tags: tuple[str, ...] = ())
 
 def end(process: subprocess.Popen[str]) -> str:
     try:
-        return process.communicate(timeout=30)[1]
+        return process.communicate(timeout=60)[1]
     finally:
         process.kill()
 

@@ -1,13 +1,26 @@
-"""The plan of this project, and a target with nothing behind it."""
+"""The plan of this project, and a target with nothing behind it but memory."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from runbook_lib.adapters.http import Answer, MemoryHttp
+from runbook_lib.adapters.processes import ScriptedProcesses
+from runbook_lib.adapters.services import MemoryServices
+from runbook_lib.context import Context
+from runbook_lib.folder import RunFolder
+from runbook_lib.journal import Journal
 from runbook_lib.plan import Plan, load_plan
+from runbook_lib.run import Run
 from runbook_lib.target import Target, load_target
 
 ROOT = Path(__file__).parents[2]
+OPENED = datetime(2025, 11, 3, 12, 0, tzinfo=UTC)
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +33,81 @@ def target() -> Target:
     names = ("ROOT", "BACKEND_URL", "FRONTEND_URL", "API_TOKEN", "PG_BIN", "PYTHON", "APPLICATION_ROLE")
     environment = {f"REHEARSAL_{name}": f"http://{name.lower()}.test" for name in names}
     return load_target(ROOT / "parameters" / "rehearsal.yaml", environment)
+
+
+@dataclass
+class World:
+    """What stands behind the target: what each service runs once started, and who is connected to the database."""
+
+    head: str = "5eed" * 10  # what every checkout holds
+    versions: dict[str, str] = field(default_factory=dict)  # service -> what it says it runs, "" for nothing; else head
+    connections: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.services = MemoryServices(["frontend", "backend", "worker"], self._launched)
+        self.http = MemoryHttp(self._answered)
+        self.processes = ScriptedProcesses(self._commanded)
+
+    def start_all(self) -> None:
+        for name in self.services.lines:
+            self.services.start(name)
+
+    @contextmanager
+    def connect(self) -> Iterator["World"]:
+        yield self
+
+    def execute(self, *_: object) -> "World":
+        return self
+
+    def fetchall(self) -> list[dict[str, Any]]:
+        return self.connections
+
+    def _version(self, name: str) -> str:
+        return self.versions.get(name, self.head)
+
+    def _launched(self, name: str) -> list[str]:
+        said = self._version(name)
+        return [f"{datetime.now(UTC).isoformat()} {name} version {said} started"] if said else []
+
+    def _answered(self, url: str, token: str | None) -> Answer:
+        name = "backend" if "backend" in url else "frontend"
+        if name not in self.services.running:
+            raise ConnectionRefusedError("refused")
+        said = self._version(name)
+        return Answer.of(200, f'{{"version": "{said}"}}' if said else "{}")
+
+    def _commanded(self, command: tuple[str, ...]) -> tuple[int, str, str]:
+        return (0, f"{self.head}\n", "") if command == ("git", "rev-parse", "HEAD") else (1, "", "not scripted")
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def context(plan: Plan, target: Target, world: World, tmp_path: Path) -> Context:
+    """A full rollback whose adapters are all in memory; a test replaces one in `__dict__`."""
+    impatient = target.model_copy(update={"services": target.services.model_copy(update={"timeout": 0})})
+    made = Context(plan, impatient, RunFolder.create(tmp_path, "INC-1", "full"), "full", "A", "Dana", OPENED)
+    made.__dict__.update(
+        services=world.services, http=world.http, processes=world.processes, postgres=world, token="unit-bearer"
+    )
+    return made
+
+
+@pytest.fixture
+def run(context: Context) -> Run:
+    """The run of that context, just opened."""
+    Journal(context.folder.journal_path).append(
+        "opened",
+        plan=context.plan.feature,
+        target=context.target.name,
+        environment=context.target.environment,
+        type="full",
+        option="A",
+        operator="Dana",
+        reason="no pictures",
+        incident="INC-1",
+    )
+    return Run(context.folder, context)

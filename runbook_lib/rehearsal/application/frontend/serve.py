@@ -42,7 +42,7 @@ async def page(request: Request) -> Response:
 
 
 async def version(request: Request) -> Response:
-    return JSONResponse({"version": built_version()}, headers={"Cache-Control": "no-cache"})
+    return JSONResponse({"version": request.app.state.version}, headers={"Cache-Control": "no-cache"})
 
 
 async def favicon(request: Request) -> Response:
@@ -105,7 +105,8 @@ def main() -> None:
         datefmt="%Y-%m-%dT%H:%M:%S",
     )
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    logger.info("frontend version %s started", built_version())
+    app.state.version = built_version()
+    logger.info("frontend version %s started", app.state.version)
     uvicorn.run(app, port=parser.parse_args().port, log_config=None, timeout_graceful_shutdown=3)
 
 

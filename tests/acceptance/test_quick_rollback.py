@@ -1,0 +1,55 @@
+"""The quick rollback: the frontend alone, with the database down, and on to the full one where it is not enough."""
+
+from collections.abc import Callable
+
+from runbook_lib import conductor
+from runbook_lib.rehearsal.stack import Stack
+from runbook_lib.run import Run
+
+from .conftest import up
+
+Begin = Callable[..., Run]
+
+
+def as_previewed(run: Run) -> str:
+    return run.previews()[0]
+
+
+def told(_: str) -> None:
+    pass
+
+
+def test_quick_takes_the_frontend_back_and_shows_that_the_api_still_serves_it(broken_frontend: Stack, begin: Begin) -> None:
+    run = begin("frontend")
+    backend = run.context.checkout("backend").head()
+
+    outcome = conductor.carry_out(run.folder.path, as_previewed, {}, told)
+
+    assert outcome.status == "verified"
+    assert list(run.state.steps) == ["revert-frontend", "build-frontend", "restart-frontend"]
+    assert {s.status for s in run.state.steps.values()} == {"done"}
+    assert run.context.checkout("backend").head() == backend
+
+
+def test_quick_works_with_the_database_down_and_does_not_call_that_verified(broken_frontend: Stack, begin: Begin) -> None:
+    broken_frontend.supervisor.stop("postgres")
+    run = begin("frontend")
+
+    outcome = conductor.carry_out(run.folder.path, as_previewed, {}, told)
+
+    assert {s.status for s in run.state.steps.values()} == {"done"}
+    assert run.state.checks["after"]["api-media-url"]["status"] == "UNKNOWN"
+    assert (outcome.status, outcome.exit_code) == ("unknown", 4)
+
+
+def test_quick_goes_on_to_full_in_the_same_run_where_the_api_serves_older_clients_nothing(begin: Begin) -> None:
+    with up("media-url-dropped"):
+        run = begin("frontend")
+
+        outcome = conductor.carry_out(run.folder.path, as_previewed, {}, told)
+
+        assert outcome.status == "verified"
+        assert run.state.type == "full"
+        assert [e["from"] for e in run.state.escalations] == ["frontend"]
+        assert len([p for p in run.folder.path.glob("*.ipynb")]) == 2
+        assert [e.data["step"] for e in run.journal.events() if e.kind == "started"].count("revert-frontend") == 1

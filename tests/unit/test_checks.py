@@ -1,0 +1,328 @@
+"""Each kind of check, made against what is in memory."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from runbook_lib import checks
+from runbook_lib.adapters.browser import ConsoleError, Media, MemoryBrowser, Visit
+from runbook_lib.adapters.http import Answer, MemoryHttp
+from runbook_lib.checks.round import Round
+from runbook_lib.context import Context
+from runbook_lib.errors import AdapterError
+from runbook_lib.plan import Plan
+from runbook_lib.results import Result, Status
+
+SINCE = datetime(2025, 11, 3, 12, 0, tzinfo=UTC)
+SITE = "http://frontend_url.test"
+PICTURE = Media(f"{SITE}/media/1.png", rendered=True, natural_width=640)
+
+
+class Known(Round):
+    """A round in which each sample holds two items, one of them with a picture."""
+
+    def expected(self, sample: str) -> tuple[int, list[str]]:
+        return 2, ["/media/1.png"]
+
+
+@pytest.fixture
+def around(context: Context) -> Round:
+    made = Known(context, "after", SINCE)
+    made.__dict__["samples"] = ["7", "8"]
+    return made
+
+
+def check(around: Round, name: str) -> Result:
+    (found,) = checks.run([name], around)
+    return found
+
+
+# --- services
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "said"),
+    [
+        pytest.param(lambda w: None, "PASS", "runs 5eed", id="all run what is wanted"),
+        pytest.param(lambda w: w.services.stop("worker"), "FAIL", "worker: does not run", id="one is stopped"),
+        pytest.param(lambda w: w.versions.update(backend="0ld" * 10), "FAIL", "wanted 5eed5eed5eed", id="wrong version"),
+        pytest.param(lambda w: w.versions.update(backend="5eed"), "FAIL", "runs 5eed, wanted", id="too short to tell"),
+        pytest.param(lambda w: w.versions.update(backend=""), "UNKNOWN", "version is not known", id="no version told"),
+        pytest.param(lambda w: w.services.lines["worker"].clear(), "UNKNOWN", "worker: runs, but", id="none in the log"),
+        pytest.param(lambda w: setattr(w.services, "reachable", False), "UNKNOWN", "did not answer", id="no manager"),
+    ],
+)
+def test_services(around: Round, world: Any, change: Callable[[Any], None], status: str, said: str) -> None:
+    world.start_all()
+    change(world)
+
+    found = check(around, "services-running")
+
+    assert (found.status, said in found.summary) == (status, True)
+
+
+def test_one_stopped_service_counts_more_than_one_of_unknown_version(around: Round, world: Any) -> None:
+    world.start_all()
+    world.versions["backend"] = ""
+    world.services.stop("worker")
+
+    assert check(around, "services-running").status is Status.FAIL
+
+
+# --- the API
+
+
+def items(*rows: dict[str, Any]) -> Answer:
+    return Answer.of(200, json.dumps({"messages": rows}))
+
+
+def api(context: Context, first: Answer | type[OSError], second: Answer) -> None:
+    def answer(url: str, token: str | None) -> Answer:
+        found = {"7": first, "8": second}[url.split("/")[-2]]
+        if not isinstance(found, Answer):
+            raise found("refused")
+        return found if token == "unit-bearer" else Answer.of(401, "{}")
+
+    context.__dict__["http"] = MemoryHttp(answer)
+
+
+SERVED = items({"mediaUrl": "/media/1.png", "attachments": []}, {"mediaUrl": None})
+NO_FIELD = items({"mediaUrl": "/media/1.png"}, {"text": "hello"})
+ALL_NULL = items({"mediaUrl": None}, {"mediaUrl": None})
+ALL_EMPTY = items({"mediaUrl": ""})
+NOT_JSON = Answer.of(200, "<html>")
+UNANSWERED = [
+    pytest.param(Answer.of(401, "{}"), "UNKNOWN", "refused the token", id="401 says nothing of the data"),
+    pytest.param(Answer.of(403, "{}"), "UNKNOWN", "refused the token", id="403 says nothing of the data"),
+    pytest.param(Answer.of(503, "{}"), "UNKNOWN", "could not answer", id="503"),
+    pytest.param(Answer.of(404, "{}"), "FAIL", "does not serve", id="404"),
+    pytest.param(ConnectionRefusedError, "UNKNOWN", "could not be checked", id="no answer"),
+]
+
+
+@pytest.mark.parametrize(
+    ("first", "status", "said"),
+    [
+        pytest.param(SERVED, "PASS", "4 items of 2 samples: 0 without", id="served"),
+        pytest.param(NO_FIELD, "FAIL", "1 without mediaUrl", id="one item without the field"),
+        pytest.param(ALL_NULL, "FAIL", "", id="a sample with media has none"),
+        pytest.param(ALL_EMPTY, "FAIL", "", id="an empty text is no value"),
+        pytest.param(items(), "FAIL", "", id="a sample with rows is served empty"),
+        pytest.param(NOT_JSON, "FAIL", "", id="a sample is not JSON"),
+        *UNANSWERED,
+    ],
+)
+def test_api_present(around: Round, first: Any, status: str, said: str) -> None:
+    api(around.context, first, SERVED)
+
+    found = check(around, "api-media-url")
+
+    assert (found.status, said in found.summary) == (status, True)
+
+
+@pytest.mark.parametrize("everywhere", [ALL_NULL, items(), NOT_JSON], ids=["all null", "empty lists", "no JSON"])
+def test_api_present_fails_where_no_sample_has_a_value(around: Round, everywhere: Answer) -> None:
+    api(around.context, everywhere, everywhere)
+
+    assert check(around, "api-media-url").status is Status.FAIL
+
+
+@pytest.mark.parametrize(
+    ("first", "status", "said"),
+    [
+        pytest.param(items({"text": "hello"}), "PASS", "0 of 3", id="absent"),
+        pytest.param(items({"attachments": []}), "PASS", "0 of 3", id="empty"),
+        pytest.param(items({"attachments": None}), "PASS", "0 of 3", id="null"),
+        pytest.param(items({"attachments": [{"url": "x"}]}), "FAIL", "1 of 3", id="filled"),
+        pytest.param(items(), "UNKNOWN", "", id="a sample with rows is served empty"),
+        pytest.param(NOT_JSON, "UNKNOWN", "", id="a sample is not JSON"),
+        *UNANSWERED,
+    ],
+)
+def test_api_absent(around: Round, first: Any, status: str, said: str) -> None:
+    api(around.context, first, SERVED)
+
+    found = check(around, "api-attachments-gone")
+
+    assert (found.status, said in found.summary) == (status, True)
+
+
+@pytest.mark.parametrize("everywhere", [items(), NOT_JSON], ids=["empty lists", "no JSON"])
+def test_api_absent_is_unknown_where_nothing_was_served(around: Round, everywhere: Answer) -> None:
+    api(around.context, everywhere, everywhere)
+
+    assert check(around, "api-attachments-gone").status is Status.UNKNOWN
+
+
+# --- the page
+
+
+def page(**changed: Any) -> Callable[[str], Visit]:
+    seen = {"ready_state": "true", "text": "hello", "items": 2, "media": [PICTURE], "errors": [], "screenshot": b"png"}
+    return lambda url: Visit(url=url, **(seen | changed))
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "status", "said"),
+    [
+        ("frontend-displays-media", {}, "PASS", "all 1 media are shown"),
+        ("frontend-displays-media", {"media": []}, "FAIL", "1 of 1 media are not shown, such as /media/1.png"),
+        ("frontend-displays-media", {"text": "Content unavailable"}, "FAIL", "“Content unavailable” stands on it 1 times"),
+        ("no-console-errors", {}, "PASS", "no error"),
+        ("no-console-errors", {"errors": [ConsoleError("HTTP 404", f"{SITE}/x.js")]}, "FAIL", f"HTTP 404 ({SITE}/x.js)"),
+        ("thread-loads", {}, "PASS", "2 items shown"),
+        ("thread-loads", {"ready_state": ""}, "PASS", "2 items shown"),
+        ("thread-loads", {"items": 1}, "FAIL", "1 items of 2"),
+        ("thread-loads", {"ready_state": None}, "FAIL", "did not get ready (no sign of it)"),
+        ("thread-loads", {"ready_state": "error"}, "FAIL", "did not get ready (error)"),
+        ("media-renders", {}, "PASS", "1 of 1 rendered"),
+        (
+            "media-renders",
+            {"media": [Media("/broken.png", False, 0), PICTURE]},
+            "FAIL",
+            "1 of 2 do not render, such as /bro",
+        ),
+        ("media-renders", {"media": []}, "FAIL", "no picture or video"),
+    ],
+)
+def test_page(around: Round, name: str, changed: dict[str, Any], status: str, said: str) -> None:
+    around.context.__dict__["browser"] = MemoryBrowser(page(**changed))
+
+    found = check(around, name)
+
+    assert (found.status, said in found.summary) == (status, True)
+
+
+PAGE_CHECKS = ["frontend-displays-media", "no-console-errors", "thread-loads", "media-renders"]
+
+
+@pytest.mark.parametrize("name", PAGE_CHECKS)
+def test_a_page_that_cannot_be_looked_at_is_unknown(around: Round, name: str) -> None:
+    def refused(url: str) -> Visit:
+        raise ConnectionRefusedError("refused")
+
+    around.context.__dict__["browser"] = MemoryBrowser(refused)
+
+    assert check(around, name).status is Status.UNKNOWN
+
+
+def test_a_round_opens_each_page_once_and_keeps_its_screenshot(around: Round) -> None:
+    opened: list[str] = []
+    around.context.__dict__["browser"] = MemoryBrowser(lambda url: (opened.append(url), page()(url))[1])
+
+    found = checks.run(PAGE_CHECKS, around)
+
+    assert opened == [f"{SITE}/conversations/7"]
+    assert [(around.context.folder.path / f).read_bytes() for f in found[0].evidence["screenshots"]] == [b"png"]
+
+
+# --- logs
+
+
+@pytest.mark.parametrize(
+    ("lines", "status", "said"),
+    [
+        pytest.param(["2025-11-03T12:00:01Z INFO up"], "PASS", "1 lines of backend", id="no error"),
+        pytest.param(["2025-11-03T12:00:01Z ERROR lost"], "FAIL", "backend: 2025-11-03T12:00:01Z ERROR lost", id="error"),
+        pytest.param(["2025-11-03T12:00:01Z INFO x", "Traceback (most recent call last):"], "FAIL", "1 errors", id="trace"),
+        pytest.param(["2025-11-03T12:00:01Z INFO 0 ERRORS"], "PASS", "no error", id="a longer word"),
+        pytest.param(
+            ["2025-11-03T11:00:00Z ERROR old", "2025-11-03T12:00:01Z INFO up"], "PASS", "no error", id="an older error"
+        ),
+        pytest.param([], "UNKNOWN", "nothing was logged since 2025-11-03T12:00:00+00:00 by backend", id="nothing"),
+        pytest.param(["2025-11-03T11:00:00Z INFO up"], "UNKNOWN", "nothing was logged", id="nothing since then"),
+    ],
+)
+def test_logs(around: Round, world: Any, lines: list[str], status: str, said: str) -> None:
+    world.services.lines.update(worker=["2025-11-03T12:00:02Z INFO up"], backend=lines)
+
+    found = check(around, "no-backend-errors")
+
+    assert (found.status, said in found.summary) == (status, True)
+
+
+def test_logs_that_cannot_be_read_are_unknown(around: Round, world: Any) -> None:
+    world.services.reachable = False
+
+    assert check(around, "no-backend-errors").status is Status.UNKNOWN
+
+
+# --- latency
+
+
+@pytest.mark.parametrize(
+    ("slow", "status"),
+    [
+        pytest.param(0, "PASS", id="all fast"),
+        pytest.param(2, "PASS", id="5 of 100 slow"),
+        pytest.param(3, "FAIL", id="more than 5 of 100 slow"),
+        pytest.param(40, "FAIL", id="all slow"),
+    ],
+)
+def test_latency(around: Round, slow: int, status: str) -> None:
+    seconds = iter([1.0] * slow + [0.01] * (40 - slow))
+    around.context.__dict__["http"] = MemoryHttp(lambda url, token: Answer.of(200, "{}", next(seconds)))
+
+    assert check(around, "latency-normal").status == status
+
+
+@pytest.mark.parametrize("code", [401, 500])
+def test_the_speed_of_requests_that_were_not_served_is_unknown(around: Round, code: int) -> None:
+    codes = iter([code] + [200] * 39)
+    around.context.__dict__["http"] = MemoryHttp(lambda url, token: Answer.of(next(codes), "{}", 0.01))
+
+    found = check(around, "latency-normal")
+
+    assert (found.status, found.summary) == ("UNKNOWN", f"1 of 40 requests were not served ({code})")
+
+
+# --- the proof that a step made
+
+
+def proven(*statuses: Status) -> dict[str, list[Result]]:
+    return {"clear-backfill": [Result("clear-backfill: proof", "Proof", status, "seen") for status in statuses]}
+
+
+@pytest.mark.parametrize(
+    ("verified", "status"),
+    [
+        pytest.param({}, "UNKNOWN", id="no proof in this run"),
+        pytest.param({"stop-services": proven(Status.PASS)["clear-backfill"]}, "UNKNOWN", id="another step's"),
+        pytest.param(proven(Status.PASS, Status.PASS), "PASS", id="proven"),
+        pytest.param(proven(Status.PASS, Status.UNKNOWN), "UNKNOWN", id="not told"),
+        pytest.param(proven(Status.UNKNOWN, Status.FAIL), "FAIL", id="disproven"),
+    ],
+)
+def test_proof(context: Context, verified: dict[str, list[Result]], status: str) -> None:
+    assert check(Round(context, "after", SINCE, verified), "only-intended-rows").status == status
+
+
+# --- whatever the kind
+
+
+class Gone:
+    """A database that cannot be reached."""
+
+    def connect(self) -> None:
+        raise AdapterError("The database cannot be reached.")
+
+
+def test_what_cannot_be_looked_at_is_never_passed(context: Context, plan: Plan) -> None:
+    def refused(*_: object) -> Any:
+        raise ConnectionRefusedError("refused")
+
+    context.services.reachable = False  # type: ignore[attr-defined]
+    context.__dict__.update(http=MemoryHttp(refused), browser=MemoryBrowser(refused), postgres=Gone())
+
+    found = checks.run(plan.checks, Round(context, "after", SINCE))
+
+    assert {result.name: result.status for result in found} == dict.fromkeys(plan.checks, Status.UNKNOWN)
+
+
+def test_a_result_bears_the_name_and_the_title_of_the_plan(around: Round, plan: Plan) -> None:
+    found = check(around, "services-running")
+
+    assert (found.name, found.title) == ("services-running", plan.checks["services-running"].title)

@@ -1,0 +1,193 @@
+"""What the record of a run adds up to."""
+
+from typing import Any
+
+import pytest
+
+from runbook_lib.closing import Outcome, judge
+from runbook_lib.journal import Event
+from runbook_lib.plan import Plan
+from runbook_lib.state import replay
+
+Happened = tuple[str, dict[str, Any]]
+OPENED: Happened = ("opened", {"type": "full"})
+APPROVED: Happened = ("approved", {"digest": "d", "by": "Dana"})
+STEPS = [
+    "stop-services", "back-up", "clear-backfill", "revert-backend", "build-backend", "start-backend", "revert-frontend",
+    "build-frontend", "start-frontend",
+]  # fmt: skip
+CHECKS = [
+    "services-running", "schema-expected", "api-media-url", "api-attachments-gone", "frontend-displays-media",
+    "no-console-errors", "no-backend-errors", "thread-loads", "media-renders", "latency-normal", "only-intended-rows",
+]  # fmt: skip
+
+
+def judged(plan: Plan, *history: Happened) -> Outcome:
+    at = "2025-11-03T12:00:00+00:00"
+    return judge(plan, replay(Event(n, at, kind, data, "", "") for n, (kind, data) in enumerate(history, 1)))
+
+
+def begun(step: str) -> Happened:
+    return "started", {"step": step, "title": step}
+
+
+def ended(step: str, kind: str = "applied") -> Happened:
+    return kind, {"step": step, "seconds": 1.0, "outcome": {}, "error": "it broke"}
+
+
+def done(*steps: str) -> list[Happened]:
+    return [event for step in steps for event in (begun(step), ended(step))]
+
+
+def checked(status: str, *names: str) -> list[Happened]:
+    return [("checked", {"round": "after", "name": name, "status": status, "summary": "seen"}) for name in names]
+
+
+def waived(name: str) -> Happened:
+    return "waived", {"name": name, "reason": "the probe is broken", "by": "Dana"}
+
+
+def all_but(names: list[str], *left_out: str) -> list[str]:
+    return [name for name in names if name not in left_out]
+
+
+DONE, PASSED = done(*STEPS), checked("PASS", *CHECKS)
+ALL = [OPENED, APPROVED, *DONE, *PASSED]
+WITHOUT_BACK_UP = [OPENED, APPROVED, *done(*all_but(STEPS, "back-up"))]
+FOUND: Happened = ("found", {"step": "stop-services", "title": "Stop", "outcome": {}})
+TO_FULL: Happened = ("escalated", {"from": "frontend", "to": "full", "because": "api-media-url: none"})
+
+
+@pytest.mark.parametrize(
+    ("history", "status", "said"),
+    [
+        pytest.param(ALL, "verified", "all 9 steps done, all 11 checks passed", id="all done, all passed"),
+        pytest.param(
+            [OPENED, APPROVED, FOUND, *done(*all_but(STEPS, "stop-services")), *PASSED],
+            "verified",
+            "all 9 steps done",
+            id="a step was found done",
+        ),
+        pytest.param([OPENED], "declined", "Nothing was approved", id="nothing approved"),
+        pytest.param([OPENED, APPROVED], "failed", "not done: stop-services", id="nothing begun"),
+        pytest.param([*WITHOUT_BACK_UP, *PASSED], "failed", "not done: back-up", id="a step is missing"),
+        pytest.param(
+            [*WITHOUT_BACK_UP, begun("back-up"), ended("back-up", "failed"), *PASSED],
+            "failed",
+            "not done: back-up",
+            id="a step failed",
+        ),
+        pytest.param(
+            [*WITHOUT_BACK_UP, *done("back-up"), begun("back-up"), ended("back-up", "undone"), *PASSED],
+            "failed",
+            "not done: back-up",
+            id="a step was undone",
+        ),
+        pytest.param(
+            [*WITHOUT_BACK_UP, begun("back-up"), *PASSED], "unknown", "unknown: back-up", id="a step has no outcome"
+        ),
+        pytest.param(
+            [*WITHOUT_BACK_UP, begun("back-up"), ended("back-up", "failed"), waived("back-up"), *PASSED],
+            "verified",
+            "all 8 steps done, all 11 checks passed; waived: back-up",
+            id="a step failed and is waived",
+        ),
+        pytest.param([OPENED, APPROVED, *DONE], "unknown", "not positively verified: services-running", id="no check"),
+        pytest.param(
+            [OPENED, APPROVED, *DONE, *checked("PASS", *all_but(CHECKS, "thread-loads"))],
+            "unknown",
+            "not positively verified: thread-loads",
+            id="a check is missing",
+        ),
+        pytest.param([*ALL, *checked("UNKNOWN", "thread-loads")], "unknown", "thread-loads", id="a check could not be made"),
+        pytest.param([*ALL, *checked("FAIL", "thread-loads")], "failed", "failed: thread-loads", id="a check failed"),
+        pytest.param(
+            [*ALL, *checked("FAIL", "thread-loads"), *checked("PASS", "thread-loads")],
+            "verified",
+            "",
+            id="a check passed at last",
+        ),
+        pytest.param(
+            [*ALL, *checked("FAIL", "thread-loads"), *checked("UNKNOWN", "media-renders")],
+            "failed",
+            "thread-loads",
+            id="one failed, one is unknown",
+        ),
+        pytest.param(
+            [*ALL, *checked("FAIL", "thread-loads"), waived("thread-loads")],
+            "unknown",
+            "(waived: thread-loads)",
+            id="a failed check is waived",
+        ),
+        pytest.param(
+            [*ALL, *checked("UNKNOWN", "thread-loads"), waived("thread-loads")],
+            "unknown",
+            "(waived: thread-loads)",
+            id="an unknown check is waived",
+        ),
+        pytest.param(
+            [OPENED, APPROVED, *DONE, *checked("PASS", *all_but(CHECKS, "thread-loads")), waived("thread-loads")],
+            "unknown",
+            "(waived: thread-loads)",
+            id="a missing check is waived",
+        ),
+        pytest.param(
+            [*ALL, *checked("FAIL", "thread-loads", "media-renders"), waived("thread-loads")],
+            "failed",
+            "media-renders",
+            id="one failed check of two is waived",
+        ),
+        pytest.param(
+            [("opened", {"type": "frontend"}), APPROVED, *done("revert-frontend"), TO_FULL],
+            "escalated",
+            "Quick: the frontend alone was not enough: api-media-url: none",
+            id="escalated",
+        ),
+        pytest.param(
+            [("opened", {"type": "frontend"}), APPROVED, TO_FULL, *DONE, *PASSED], "verified", "", id="escalated and done"
+        ),
+        pytest.param(
+            [("opened", {"type": "frontend"}), APPROVED, TO_FULL, *done("stop-services")],
+            "failed",
+            "not done",
+            id="escalated and begun",
+        ),
+    ],
+)
+def test_judge(plan: Plan, history: list[Happened], status: str, said: str) -> None:
+    outcome = judged(plan, *history)
+
+    assert (outcome.status, said in outcome.summary) == (status, True)
+
+
+def test_checks_of_another_round_do_not_count(plan: Plan) -> None:
+    before = [(kind, data | {"round": "before"}) for kind, data in PASSED]
+
+    assert judged(plan, OPENED, APPROVED, *DONE, *before).status == "unknown"
+
+
+def test_checks_made_before_the_last_change_do_not_count(plan: Plan) -> None:
+    repeated = [begun("back-up"), ended("back-up", "undone"), *done("back-up")]
+
+    assert judged(plan, *ALL, *repeated).status == "unknown"
+
+
+def test_a_run_whose_type_was_never_chosen_is_declined(plan: Plan) -> None:
+    assert judged(plan, ("opened", {"type": ""})).status == "declined"
+
+
+@pytest.mark.parametrize("left_out", STEPS)
+def test_no_run_is_verified_without_each_step(plan: Plan, left_out: str) -> None:
+    assert judged(plan, OPENED, APPROVED, *done(*all_but(STEPS, left_out)), *PASSED).status == "failed"
+
+
+@pytest.mark.parametrize("left_out", CHECKS)
+def test_no_run_is_verified_without_each_check(plan: Plan, left_out: str) -> None:
+    assert judged(plan, OPENED, APPROVED, *DONE, *checked("PASS", *all_but(CHECKS, left_out))).status == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [("verified", 0), ("declined", 1), ("failed", 3), ("unknown", 4), ("escalated", 4)]
+)
+def test_only_verified_exits_with_0(status: str, code: int) -> None:
+    assert Outcome(status, "").exit_code == code

@@ -1,0 +1,286 @@
+"""Stopping, starting and restarting services that exist in memory."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from runbook_lib.adapters.services import MemoryServices
+from runbook_lib.context import Context
+from runbook_lib.errors import AdapterError, StepFailed
+from runbook_lib.results import Status, not_passed
+from runbook_lib.steps import services as services_module
+from runbook_lib.steps.base import Effect, Step
+from runbook_lib.steps.services import Restart, Start, Stop
+
+OLD = "0ddba11" * 5
+LEFT = {"pid": 41, "application_name": "worker", "state": "idle", "backend_start": None}
+
+World = Any
+
+
+@pytest.fixture
+def stop(context: Context) -> Stop:
+    return Stop("stop-services", context)
+
+
+@pytest.fixture
+def start(context: Context) -> Start:
+    return Start("start-backend", context)
+
+
+@pytest.fixture
+def restart(context: Context) -> Restart:
+    return Restart("restart-frontend", context)
+
+
+class Watched(MemoryServices):
+    """Services that write down what is asked of them, and of which some never stop."""
+
+    def __init__(self, world: World, stubborn: set[str] = frozenset()) -> None:  # type: ignore[assignment]
+        super().__init__(world.services.lines, world.services._launch)
+        self.running = set(world.services.running)
+        self.asked: list[str] = []
+        self.stubborn = stubborn
+
+    def stop(self, name: str) -> None:
+        self.asked.append(f"stop {name}")
+        if name not in self.stubborn:
+            super().stop(name)
+
+    def start(self, name: str) -> None:
+        self.asked.append(f"start {name}")
+        super().start(name)
+
+
+def watch(step: Step, world: World, stubborn: set[str] = frozenset()) -> Watched:  # type: ignore[assignment]
+    world.services = Watched(world, stubborn)
+    step.context.__dict__["services"] = world.services
+    return world.services
+
+
+# --- stop
+
+
+@pytest.mark.parametrize(
+    ("running", "connected", "effect", "said"),
+    [
+        ({"frontend", "backend", "worker"}, [], Effect.NOT_DONE, "running: frontend, worker, backend"),
+        ({"worker"}, [], Effect.HALF_DONE, "running: worker"),
+        (set(), [LEFT], Effect.HALF_DONE, "1 database connections"),
+        (set(), [], Effect.DONE, "none runs"),
+    ],
+    ids=["all run", "a forgotten worker", "a connection is left", "none"],
+)
+def test_probe_of_stop(stop: Stop, world: World, running: set[str], connected: list[Any], effect: Effect, said: str) -> None:
+    world.services.running, world.connections = running, connected
+
+    probe = stop.probe()
+
+    assert (probe.effect, said in probe.detail) == (effect, True)
+
+
+def test_stop_stops_in_the_order_of_the_plan(stop: Stop, world: World) -> None:
+    world.start_all()
+    watched = watch(stop, world)
+
+    stop.apply()
+
+    assert watched.asked == ["stop frontend", "stop worker", "stop backend"]
+    assert not_passed(stop.verify()) == []
+
+
+def test_stop_waits_for_connections_to_close(stop: Stop, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(services_module, "POLL", 0)
+    later: Iterator[list[Any]] = iter([[LEFT], [LEFT], []])
+    monkeypatch.setattr(world, "fetchall", lambda: next(later, []))
+    target = stop.context.target
+    stop.context.target = target.model_copy(update={"services": target.services.model_copy(update={"timeout": 60})})
+
+    stop.apply()
+
+    assert next(later, "all asked for") == "all asked for"
+
+
+def test_a_worker_that_still_runs_is_not_stopped(stop: Stop, world: World) -> None:
+    world.start_all()
+    watch(stop, world, stubborn={"worker"})
+
+    stop.apply()
+
+    assert [(r.status, r.summary) for r in not_passed(stop.verify())] == [(Status.FAIL, "still running: worker")]
+
+
+def test_a_connection_that_is_left_is_not_stopped(stop: Stop, world: World) -> None:
+    world.connections = [LEFT]
+
+    stop.apply()
+
+    assert [(r.status, r.summary) for r in not_passed(stop.verify())] == [(Status.FAIL, "still connected: pid 41 (worker)")]
+
+
+@pytest.mark.parametrize("ask", [Stop.preview, Stop.probe, Stop.apply, Stop.verify])
+def test_a_manager_that_does_not_answer_is_never_taken_for_stopped(
+    stop: Stop, world: World, ask: Callable[[Stop], Any]
+) -> None:
+    world.services.reachable = False
+
+    with pytest.raises(AdapterError, match="did not answer"):
+        ask(stop)
+
+
+def test_undo_of_stop_starts_what_is_checked_out(stop: Stop, world: World) -> None:
+    left = stop.undo()
+
+    assert left == {"running": dict.fromkeys(["frontend", "worker", "backend"], world.head)}
+    assert world.services.running == {"frontend", "backend", "worker"}
+
+
+def test_the_preview_of_stop_changes_nothing(stop: Stop, world: World) -> None:
+    world.start_all()
+
+    preview = stop.preview()
+
+    assert (preview.facts, len(world.services.running)) == ({"services": ["frontend", "worker", "backend"]}, 3)
+
+
+# --- start
+
+
+@pytest.mark.parametrize(
+    ("running", "versions", "effect"),
+    [
+        (set(), {}, Effect.NOT_DONE),
+        ({"backend", "worker"}, {}, Effect.DONE),
+        ({"backend"}, {}, Effect.HALF_DONE),
+        ({"backend", "worker"}, {"backend": OLD}, Effect.HALF_DONE),
+        ({"backend", "worker"}, {"backend": OLD, "worker": OLD}, Effect.NOT_DONE),
+        ({"backend", "worker"}, {"backend": ""}, Effect.HALF_DONE),
+    ],
+    ids=["none", "all", "one is missing", "one is back in the old version", "both are", "one does not tell"],
+)
+def test_probe_of_start(start: Start, world: World, running: set[str], versions: dict[str, str], effect: Effect) -> None:
+    world.versions = versions
+    for name in running:
+        world.services.start(name)
+
+    assert start.probe().effect is effect
+
+
+def test_start_starts_in_the_order_of_the_plan(start: Start, world: World) -> None:
+    watched = watch(start, world)
+
+    assert start.apply() == {"running": {"backend": world.head, "worker": world.head}}
+    assert watched.asked == ["start backend", "start worker"]
+    assert not_passed(start.verify()) == []
+
+
+def test_a_service_in_another_version_is_stopped_before_it_is_started(start: Start, world: World) -> None:
+    world.versions["worker"] = OLD
+    world.start_all()
+    world.versions.clear()
+    watched = watch(start, world)
+
+    start.apply()
+
+    assert "stop worker" in watched.asked
+    assert "stop backend" not in watched.asked
+    assert not_passed(start.verify()) == []
+
+
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [(OLD, f"it runs {OLD}, not 5eed5eed5eed"), ("", "does not say which version")],
+    ids=["the old one", "none told"],
+)
+def test_a_service_that_never_comes_up_in_the_wanted_version_fails(
+    start: Start, world: World, version: str, said: str
+) -> None:
+    world.versions["backend"] = version
+
+    with pytest.raises(StepFailed, match="backend did not come up in the wanted version") as error:
+        start.apply()
+
+    assert said in error.value.what
+    assert (error.value.where, bool(error.value.state), bool(error.value.safe_next)) == ("service backend", True, True)
+
+
+def test_a_service_that_does_not_start_is_an_error(start: Start, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(name: str) -> list[str]:
+        raise OSError("exit status 1")
+
+    monkeypatch.setattr(world.services, "_launch", fail)
+
+    with pytest.raises(AdapterError, match="backend did not start"):
+        start.apply()
+
+
+@pytest.mark.parametrize(
+    ("change", "wrong"),
+    [
+        (lambda w: w.versions.update(backend=OLD), "backend"),
+        (lambda w: w.versions.update(backend=""), "backend"),
+        (lambda w: w.services.stop("worker"), "worker"),
+    ],
+    ids=["the old version is back", "no version told", "one is stopped"],
+)
+def test_start_is_not_verified(start: Start, world: World, change: Callable[[World], None], wrong: str) -> None:
+    world.start_all()
+    change(world)
+
+    (result,) = start.verify()
+
+    assert (result.status, result.summary) == (Status.FAIL, f"not in the wanted version: {wrong}")
+
+
+def test_undo_of_start_stops(start: Start, world: World) -> None:
+    world.start_all()
+
+    start.undo()
+
+    assert world.services.running == {"frontend"}
+
+
+# --- restart
+
+
+def test_restart_ends_in_the_wanted_version(restart: Restart, world: World) -> None:
+    world.versions["frontend"] = OLD
+    world.start_all()
+    world.versions.clear()
+    watched = watch(restart, world)
+
+    assert restart.apply() == {"running": {"frontend": world.head}}
+    assert watched.asked == ["stop frontend", "start frontend"]
+    assert not_passed(restart.verify()) == []
+
+
+def test_restart_starts_what_is_stopped(restart: Restart, world: World) -> None:
+    assert restart.apply() == {"running": {"frontend": world.head}}
+
+
+def test_restart_stops_a_service_that_says_the_wanted_version_already(restart: Restart, world: World) -> None:
+    world.start_all()
+    watched = watch(restart, world)
+
+    assert restart.probe().effect is Effect.NOT_DONE
+    restart.apply()
+
+    assert watched.asked == ["stop frontend", "start frontend"]
+
+
+def test_a_restart_on_record_is_probed_by_the_version(restart: Restart, world: World) -> None:
+    restart.context.outcomes = {"restart-frontend": {"running": {"frontend": world.head}}}
+    world.start_all()
+    assert restart.probe().effect is Effect.DONE
+
+    world.versions["frontend"] = OLD
+    assert restart.probe().effect is Effect.NOT_DONE
+
+
+def test_undo_of_restart_restarts(restart: Restart, world: World) -> None:
+    world.start_all()
+    watched = watch(restart, world)
+
+    assert restart.undo() == {"running": {"frontend": world.head}}
+    assert watched.asked == ["stop frontend", "start frontend"]

@@ -1,0 +1,226 @@
+"""Choices and confirmations, with and without a person, without a kernel."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from runbook_lib import widgets
+from runbook_lib.errors import Declined, ParametersError
+
+OPTIONS = {"A": "keep the columns", "B": "drop the columns"}
+QUESTION = "Carry out preview d on production?"
+
+
+class Screen:
+    """What a notebook would show: what was displayed, and what stands there after updates."""
+
+    def __init__(self) -> None:
+        self.shown: list[Any] = []
+
+    def show(self, what: Any, display_id: bool = False) -> "Screen | None":
+        self.shown.append(what)
+        return self if display_id else None
+
+    def update(self, what: Any) -> None:
+        self.shown[-1] = what
+
+    @property
+    def controls(self) -> list[Any]:
+        return list(self.shown[-1].children)
+
+    @property
+    def button(self) -> Any:
+        return self.controls[-1]
+
+    @property
+    def field(self) -> Any:
+        return self.controls[-2]
+
+
+@pytest.fixture
+def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
+    made = Screen()
+    monkeypatch.setattr(widgets, "show", made.show)
+    return made
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(widgets, "attended", lambda: False)
+
+
+@pytest.fixture
+def person(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(widgets, "attended", lambda: True)
+
+
+def answered(asking: Callable[[], Awaitable[Any]], *actions: Callable[[], Any]) -> tuple[bool, Any]:
+    """Ask, do each action, and say whether that was an answer, and which."""
+
+    async def go() -> tuple[bool, Any]:
+        task = asyncio.ensure_future(asking())
+        for action in (lambda: None, *actions):
+            for _ in range(5):
+                await asyncio.sleep(0)
+            action()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        if task.done():
+            return True, task.result()
+        task.cancel()
+        return False, None
+
+    return asyncio.run(go())
+
+
+def choosing(value: str = "") -> Callable[[], Awaitable[tuple[str, str]]]:
+    return lambda: widgets.choice("OPTION", OPTIONS, value)
+
+
+def confirming(value: str = "") -> Callable[[], Awaitable[str]]:
+    return lambda: widgets.confirmation(QUESTION, "production", value)
+
+
+def test_without_a_kernel_nobody_is_there() -> None:
+    assert widgets.attended() is False
+
+
+def test_headless_is_said_to_be_headless_even_where_a_kernel_could_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = type("Kernel", (), {"_allow_stdin": True})
+    monkeypatch.setattr(widgets, "get_ipython", lambda: type("Shell", (), {"kernel": kernel}))
+    monkeypatch.delenv("RUNBOOK_HEADLESS", raising=False)
+    assert widgets.attended() is True
+
+    monkeypatch.setenv("RUNBOOK_HEADLESS", "1")
+    assert widgets.attended() is False
+
+
+# --- nobody is there
+
+
+@pytest.mark.usefixtures("alone")
+def test_the_parameter_chooses_where_nobody_sits(screen: Screen) -> None:
+    assert answered(choosing("A")) == (True, ("A", "parameter"))
+    assert [str(line) for line in screen.shown] == ["OPTION = A (parameter)"]
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize(("value", "said"), [("", "is empty"), ("C", "cannot be chosen"), ("a", "cannot be chosen")])
+def test_a_parameter_that_is_no_option_is_an_error(screen: Screen, value: str, said: str) -> None:
+    with pytest.raises(ParametersError, match=said) as error:
+        answered(choosing(value))
+
+    assert ("A" in error.value.safe_next, "B" in error.value.safe_next, screen.shown) == (True, True, [])
+
+
+@pytest.mark.usefixtures("alone")
+def test_the_parameter_confirms_where_nobody_sits(screen: Screen) -> None:
+    assert answered(confirming("production")) == (True, "parameter")
+    assert [str(line) for line in screen.shown] == [f"{QUESTION} production (parameter)"]
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("value", ["", "yes", "Production", "production "])
+def test_a_parameter_that_is_not_the_answer_declines(screen: Screen, value: str) -> None:
+    with pytest.raises(Declined, match="needs the answer 'production'"):
+        answered(confirming(value))
+
+    assert screen.shown == []
+
+
+# --- a person is there
+
+
+@pytest.mark.usefixtures("person")
+def test_nothing_is_chosen_beforehand_and_a_click_on_nothing_does_nothing(screen: Screen) -> None:
+    assert answered(choosing(), lambda: screen.button.click()) == (False, None)
+    assert screen.field.value == ""
+
+
+@pytest.mark.usefixtures("person")
+def test_a_choice_counts_only_once_it_is_confirmed(screen: Screen) -> None:
+    assert answered(choosing(), lambda: setattr(screen.field, "value", "B")) == (False, None)
+
+
+@pytest.mark.usefixtures("person")
+def test_a_parameter_alone_does_not_choose_for_a_person(screen: Screen) -> None:
+    assert answered(choosing("A")) == (False, None)
+
+
+@pytest.mark.usefixtures("person")
+def test_a_confirmed_choice_leaves_one_line(screen: Screen) -> None:
+    given = answered(choosing(), lambda: setattr(screen.field, "value", "B"), lambda: screen.button.click())
+
+    assert given == (True, ("B", "operator"))
+    assert [str(line) for line in screen.shown] == ["OPTION = B (operator)"]
+
+
+@pytest.mark.usefixtures("person")
+def test_an_impossible_parameter_is_an_error_before_a_person_is_asked(screen: Screen) -> None:
+    with pytest.raises(ParametersError, match="cannot be chosen"):
+        answered(choosing("C"))
+
+    assert screen.shown == []
+
+
+@pytest.mark.usefixtures("person")
+@pytest.mark.parametrize("typed", ["", "yes", "Production", "productio"])
+def test_a_wrong_word_confirms_nothing(screen: Screen, typed: str) -> None:
+    typing: list[Callable[[], Any]] = [lambda: setattr(screen.field, "value", typed), lambda: screen.button.click()]
+
+    assert answered(confirming(), *typing) == (False, None)
+
+
+@pytest.mark.usefixtures("person")
+def test_the_right_word_without_a_click_confirms_nothing(screen: Screen) -> None:
+    assert answered(confirming(), lambda: setattr(screen.field, "value", "production")) == (False, None)
+
+
+@pytest.mark.usefixtures("person")
+def test_the_parameter_does_not_confirm_for_a_person(screen: Screen) -> None:
+    assert answered(confirming("production"), lambda: screen.button.click()) == (False, None)
+    assert screen.field.value == ""
+
+
+@pytest.mark.usefixtures("person")
+def test_the_right_word_confirms_after_a_wrong_one_and_leaves_one_line(screen: Screen) -> None:
+    given = answered(
+        confirming(),
+        lambda: setattr(screen.field, "value", "yes"),
+        lambda: screen.button.click(),
+        lambda: setattr(screen.field, "value", " production "),
+        lambda: screen.button.click(),
+    )
+
+    assert given == (True, "operator")
+    assert [str(line) for line in screen.shown] == [f"{QUESTION} production (operator)"]
+
+
+@pytest.mark.usefixtures("person")
+def test_a_second_click_does_nothing(screen: Screen) -> None:
+    def click_twice_with_another_choice_between() -> None:
+        field, button = screen.field, screen.button
+        button.click()
+        field.value = "A"
+        button.click()
+
+    given = answered(choosing(), lambda: setattr(screen.field, "value", "B"), click_twice_with_another_choice_between)
+
+    assert (given, len(screen.shown)) == ((True, ("B", "operator")), 1)
+
+
+@pytest.mark.usefixtures("person")
+def test_where_a_display_cannot_be_updated_the_line_is_shown_below(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(widgets, "show", lambda what, display_id=False: screen.show(what))
+    box: list[Any] = []
+
+    def choose_and_click() -> None:
+        box.extend(screen.controls)
+        box[0].value = "B"
+        box[-1].click()
+
+    answered(choosing(), choose_and_click)
+
+    assert str(screen.shown[-1]) == "OPTION = B (operator)"
