@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from runbook_lib.errors import ParametersError, PreconditionError
-from runbook_lib.redaction import redact
+from runbook_lib.redaction import redact, redact_values
 
 
 class RunFolder:
@@ -61,7 +61,8 @@ class RunFolder:
 
     def write_json(self, name: str, value: Any) -> Path:
         """Write `value` as JSON, redacted."""
-        return self.write_text(name, json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+        clean = redact_values(json.loads(json.dumps(value, default=str)))
+        return self._write(name, (json.dumps(clean, indent=2, ensure_ascii=False) + "\n").encode())
 
     def read_json(self, name: str) -> Any:
         """What a JSON file of the folder holds; None where there is no such file. Read-only."""

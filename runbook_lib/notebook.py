@@ -69,6 +69,7 @@ async def open_run(
     if waive:
         name, _, why = waive.partition(":")
         opened.waive(name.strip(), why.strip())
+    opened.context.browser.warm()
     show(_banner(opened))
     return opened
 
@@ -82,6 +83,7 @@ async def resume(run: str, operator: str = "") -> Run:
     if not run:
         raise ParametersError("RUN is empty.", state="Nothing was touched.", safe_next="Name a folder below outputs/.")
     opened = runs.open_existing(Path(run), operator)
+    opened.context.browser.warm()
     show(_banner(opened))
     return opened
 

@@ -62,6 +62,9 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill has n
     def papermill_execute_cells(self) -> None:
         """Run cell after cell; an interrupted one is waited for, so that its `finally` runs."""
         for index, cell in enumerate(self.nb.cells):
+            if cell.cell_type != "code":
+                cell.metadata.papermill["status"] = self.nb_man.COMPLETED  # saved with the next code cell
+                continue
             self.nb_man.cell_start(cell, index)
             try:
                 self.execute_cell(cell, index)

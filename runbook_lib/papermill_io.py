@@ -93,6 +93,8 @@ def _clean_lines(lines: list[str]) -> list[str]:
 
 def _clean_text(text: str) -> str:
     cleaned = redact(text)
+    if "\x1b" not in cleaned:
+        return cleaned
     plain = _COLOUR.sub("", cleaned)  # in a traceback the highlighting may run through a secret
     without_colour = redact(plain)
     return cleaned if without_colour == plain else without_colour

@@ -6,6 +6,8 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any
 from urllib.parse import quote, quote_plus
 
 import markupsafe
@@ -41,11 +43,34 @@ def register_environment(environment: Mapping[str, str] = os.environ) -> None:
 
 def redact(text: str) -> str:
     """`text` without any registered secret (raw, escaped for JSON, HTML or a URL, base64, hex) or what looks like one."""
-    for form in sorted({form for secret in _known for form in _forms(secret)}, key=len, reverse=True):
+    return _redacted(text, _all_forms(frozenset(_known)))
+
+
+def redact_values(value: Any) -> Any:
+    """`value` with every text in it redacted by itself: redacting its JSON could cut an escape sequence in two."""
+    match value:
+        case str():
+            return redact(value)
+        case dict():
+            return {redact(str(key)): redact_values(item) for key, item in value.items()}
+        case list() | tuple():
+            return [redact_values(item) for item in value]
+        case _:
+            return value
+
+
+@lru_cache(maxsize=4096)  # a notebook is saved after every cell, and most of it has not changed
+def _redacted(text: str, forms: tuple[str, ...]) -> str:
+    for form in forms:
         text = text.replace(form, HIDDEN)
     for pattern in (_URL_PASSWORD, _ASSIGNED, _BEARER):
         text = pattern.sub(rf"\g<before>{HIDDEN}", text)
     return text
+
+
+@lru_cache(maxsize=8)
+def _all_forms(secrets: frozenset[str]) -> tuple[str, ...]:
+    return tuple(sorted({form for secret in secrets for form in _forms(secret)}, key=len, reverse=True))
 
 
 def _forms(secret: str) -> Iterable[str]:

@@ -34,6 +34,7 @@ class Run:
         self.folder = folder
         self.context = context
         self.journal = Journal(folder.journal_path)
+        self._previewed: list[Preview] = []
         self.refresh()
 
     @property
@@ -112,6 +113,7 @@ class Run:
         if self.touches_database:
             comparison.keep_before(self.context)
         found = [step.preview() for step in self.steps.values()]
+        self._previewed = found
         binding = approval.bound(found)
         digest = approval.digest(binding)
         if digest not in self.state.previews:
@@ -133,12 +135,13 @@ class Run:
                 safe_next="Read the preview, then approve the digest that stands under it.",
             )
         tolerance = self.context.plan.database.drift_tolerance
-        for name, step in self.steps.items():
-            if state.step(name).status != "pending" or name not in state.previews[digest]:
+        for preview in self._previewed or [step.preview() for step in self.steps.values()]:
+            approved = state.previews[digest].get(preview.step)
+            if approved is None or state.step(preview.step).status != "pending":
                 continue
-            if lines := approval.drift(state.previews[digest][name], step.preview(), tolerance):
+            if lines := approval.drift(approved, preview, tolerance):
                 raise Declined(
-                    f"Since it was previewed, {step.title} has drifted: {'; '.join(lines)}.",
+                    f"Since it was previewed, {preview.title} has drifted: {'; '.join(lines)}.",
                     where=str(self.folder.path),
                     state="Nothing was changed.",
                     safe_next="Take a new preview, read it, and approve that.",

@@ -172,6 +172,23 @@ def test_without_an_approval_nothing_is_applied(run: Run, step: Tiny) -> None:
     assert (step.calls, told(run)) == (["probe"], [])
 
 
+def test_what_has_drifted_since_the_preview_is_not_approved(run: Run, step: Tiny) -> None:
+    digest, _ = run.previews()
+    step.facts = {"database": "another"}
+
+    with pytest.raises(Declined, match="has drifted: database was 'd', is 'another'"):
+        run.approve(digest, "Dana")
+
+    assert run.state.approved == ""
+
+
+def test_only_the_digest_of_a_preview_can_be_approved(run: Run, step: Tiny) -> None:
+    run.previews()
+
+    with pytest.raises(Declined, match="No preview of this run has the digest"):
+        run.approve("0000", "Dana")
+
+
 def test_what_has_drifted_since_the_approval_is_not_applied(approved: Run, step: Tiny) -> None:
     step.facts = {"database": "another"}
 

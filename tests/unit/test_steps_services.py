@@ -39,7 +39,7 @@ class Watched(MemoryServices):
 
     def __init__(self, world: World, stubborn: set[str] = frozenset()) -> None:  # type: ignore[assignment]
         super().__init__(world.services.lines, world.services._launch)
-        self.running = set(world.services.running)
+        self.running, self.lines = set(world.services.running), world.services.lines
         self.asked: list[str] = []
         self.stubborn = stubborn
 

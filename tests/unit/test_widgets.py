@@ -59,7 +59,10 @@ def person(monkeypatch: pytest.MonkeyPatch) -> None:
 def answered(asking: Callable[[], Awaitable[Any]], *actions: Callable[[], Any]) -> tuple[bool, Any]:
     """Ask, do each action, and say whether that was an answer, and which."""
 
+    problems: list[dict[str, Any]] = []  # what callbacks raised
+
     async def go() -> tuple[bool, Any]:
+        asyncio.get_running_loop().set_exception_handler(lambda _, problem: problems.append(problem))
         task = asyncio.ensure_future(asking())
         for action in (lambda: None, *actions):
             for _ in range(5):
@@ -72,7 +75,9 @@ def answered(asking: Callable[[], Awaitable[Any]], *actions: Callable[[], Any]) 
         task.cancel()
         return False, None
 
-    return asyncio.run(go())
+    given = asyncio.run(go())
+    assert problems == []
+    return given
 
 
 def choosing(value: str = "") -> Callable[[], Awaitable[tuple[str, str]]]:

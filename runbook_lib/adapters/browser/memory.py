@@ -11,6 +11,9 @@ class MemoryBrowser:
     def __init__(self, page: Callable[[str], Visit]) -> None:
         self._page = page
 
+    def warm(self) -> None:
+        """Nothing: it is always there."""
+
     def visit(self, url: str, *, ready: str, items: str, media: str, timeout: float = 20) -> Visit:
         """See `Browser.visit`."""
         try:

@@ -40,6 +40,9 @@ class Visit:
 class Browser(Protocol):
     """Visits pages, each time as somebody who was never there before."""
 
+    def warm(self) -> None:
+        """Begin to start, so that the first visit need not wait."""
+
     def visit(self, url: str, *, ready: str, items: str, media: str, timeout: float = 20) -> Visit:
         """Open `url`, wait up to `timeout` seconds for `ready` and for `media`, and tell what is there. Read-only.
 
