@@ -36,9 +36,7 @@ WAIVE: str = ""  # break glass, "name: reason", for a check or a step that may f
 # file and the key to mend.
 
 # %%
-from runbook_lib.notebook import (
-    apply, approve, check_prerequisites, close, escalate, look_before, open_run, preview, verify
-)  # fmt: skip
+from runbook_lib.notebook import apply, approve, check_prerequisites, close, escalate, look_before, open_run, preview, verify
 
 run = await open_run(
     PLAN, TARGET, type="frontend", run=RUN, operator=OPERATOR, reason=REASON, incident=INCIDENT, waive=WAIVE
@@ -89,7 +87,8 @@ await approve(run, APPROVE)
 # %% [markdown]
 # ### Take the frontend's code back
 #
-# *Do*: run the cell. *Expect*: the feature's commits taken back, later work kept. *If not*: nothing is done twice when the cell is run again; the error says what is safe.
+# *Do*: run the cell. *Expect*: the feature's commits taken back, later work kept. *If not*: nothing is done twice
+# when the cell is run again; the error says what is safe.
 
 # %%
 await apply(run, "revert-frontend")
@@ -97,7 +96,8 @@ await apply(run, "revert-frontend")
 # %% [markdown]
 # ### Build the frontend
 #
-# *Do*: run the cell. *Expect*: a build of the commit that was approved. *If not*: nothing is done twice when the cell is run again; the error says what is safe.
+# *Do*: run the cell. *Expect*: a build of the commit that was approved. *If not*: nothing is done twice when the
+# cell is run again; the error says what is safe.
 
 # %%
 await apply(run, "build-frontend")

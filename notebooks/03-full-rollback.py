@@ -38,12 +38,19 @@ WAIVE: str = ""  # break glass, "name: reason", for a check or a step that may f
 
 # %%
 from runbook_lib.notebook import (
-    apply, approve, check_prerequisites, choose, close, compare, look_before, open_run, preview, verify
-)  # fmt: skip
-
-run = await open_run(
-    PLAN, TARGET, type="full", run=RUN, operator=OPERATOR, reason=REASON, incident=INCIDENT, waive=WAIVE
+    apply,
+    approve,
+    check_prerequisites,
+    choose,
+    close,
+    compare,
+    look_before,
+    open_run,
+    preview,
+    verify,
 )
+
+run = await open_run(PLAN, TARGET, type="full", run=RUN, operator=OPERATOR, reason=REASON, incident=INCIDENT, waive=WAIVE)
 
 # %% [markdown]
 # ### What happens to the data
@@ -98,7 +105,8 @@ await approve(run, APPROVE)
 # %% [markdown]
 # ### Stop the services
 #
-# *Do*: run the cell. *Expect*: all stopped, none of their database connections left. *If not*: the row names what still runs or which connection is left.
+# *Do*: run the cell. *Expect*: all stopped, none of their database connections left. *If not*: the row names what
+# still runs or which connection is left.
 
 # %%
 await apply(run, "stop-services")
@@ -106,7 +114,8 @@ await apply(run, "stop-services")
 # %% [markdown]
 # ### Back up the database
 #
-# *Do*: run the cell. *Expect*: a dump, read back, with its hash. *If not*: nothing goes on without a backup, unless WAIVE names `back-up` with a reason.
+# *Do*: run the cell. *Expect*: a dump, read back, with its hash. *If not*: nothing goes on without a backup, unless
+# WAIVE names `back-up` with a reason.
 
 # %%
 await apply(run, "back-up")
@@ -119,7 +128,8 @@ await apply(run, "back-up")
 # %% [markdown]
 # ### Clear the backfilled entries
 #
-# *Do*: run the cell. *Expect*: no backfilled entry left, and equal fingerprints of all else. *If not*: do not go on; the row names the bucket and the rows to look at.
+# *Do*: run the cell. *Expect*: no backfilled entry left, and equal fingerprints of all else. *If not*: do not go
+# on; the row names the bucket and the rows to look at.
 
 # %%
 await apply(run, "clear-backfill")
@@ -130,7 +140,8 @@ await apply(run, "clear-backfill")
 # %% [markdown]
 # ### Take the backend's code back
 #
-# *Do*: run the cell. *Expect*: the feature's commits taken back, the migration's file kept with its schema. *If not*: nothing is done twice when the cell is run again; the error says what is safe.
+# *Do*: run the cell. *Expect*: the feature's commits taken back, the migration's file kept with its schema. *If
+# not*: nothing is done twice when the cell is run again; the error says what is safe.
 
 # %%
 await apply(run, "revert-backend")
@@ -138,7 +149,8 @@ await apply(run, "revert-backend")
 # %% [markdown]
 # ### Build the backend
 #
-# *Do*: run the cell. *Expect*: a build of the commit that was approved. *If not*: nothing is done twice when the cell is run again; the error says what is safe.
+# *Do*: run the cell. *Expect*: a build of the commit that was approved. *If not*: nothing is done twice when the
+# cell is run again; the error says what is safe.
 
 # %%
 await apply(run, "build-backend")
@@ -157,7 +169,8 @@ await apply(run, "start-backend")
 # %% [markdown]
 # ### Take the frontend's code back
 #
-# *Do*: run the cell. *Expect*: the feature's commits taken back, later work kept. *If not*: nothing is done twice when the cell is run again; the error says what is safe.
+# *Do*: run the cell. *Expect*: the feature's commits taken back, later work kept. *If not*: nothing is done twice
+# when the cell is run again; the error says what is safe.
 
 # %%
 await apply(run, "revert-frontend")
@@ -165,7 +178,8 @@ await apply(run, "revert-frontend")
 # %% [markdown]
 # ### Build the frontend
 #
-# *Do*: run the cell. *Expect*: a build of the commit that was approved. *If not*: nothing is done twice when the cell is run again; the error says what is safe.
+# *Do*: run the cell. *Expect*: a build of the commit that was approved. *If not*: nothing is done twice when the
+# cell is run again; the error says what is safe.
 
 # %%
 await apply(run, "build-frontend")

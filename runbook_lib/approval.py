@@ -32,9 +32,9 @@ def drift(approved: Mapping[str, Mapping[str, Any]], preview: Preview, tolerance
     """
     now = bound([preview])[preview.step]
     lines = [
-        f"{name} was {approved['facts'].get(name)!r}, is {value!r}"
-        for name, value in now["facts"].items()
-        if approved["facts"].get(name) != value
+        f"{name} was {approved['facts'].get(name)!r}, is {now['facts'].get(name)!r}"
+        for name in {**approved["facts"], **now["facts"]}
+        if approved["facts"].get(name) != now["facts"].get(name)
     ]
     for name, value in now["volumes"].items():
         before = approved["volumes"].get(name, 0)

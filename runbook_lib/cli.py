@@ -12,7 +12,7 @@ from rich.console import Console
 from runbook_lib import archive, conductor, display, dryrun
 from runbook_lib import run as runs
 from runbook_lib.closing import Outcome
-from runbook_lib.errors import RunbookError
+from runbook_lib.errors import ParametersError, RunbookError
 from runbook_lib.folder import RunFolder
 from runbook_lib.progress import Told, to_console
 from runbook_lib.redaction import redact
@@ -39,7 +39,10 @@ def main() -> None:
             click.echo(redact(str(error)), err=True)
         sys.exit(error.exit_code)
     except click.ClickException as error:
-        error.show()
+        if "--json" in sys.argv:
+            click.echo(json.dumps({"error": error.format_message(), "exit_code": error.exit_code}))
+        else:
+            error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted. What was done is in the journal; the same command goes on from there.", err=True)
@@ -91,6 +94,10 @@ def plan(plan_file: Path, target_file: Path, type_name: str, as_json: bool, **ab
 def run_command(run: Path, approved: tuple[str, ...], waive: str, as_json: bool) -> None:
     """Carry out a planned run, or go on with one that was cut short, in its folder."""
     opened = runs.open_existing(run)
+    if not opened.context.type:
+        raise ParametersError(
+            "This run has no rollback type yet.", state="Nothing was changed.", safe_next="Choose one in 01-triage."
+        )
     outcome = conductor.carry_out(run, _approval(approved), {"WAIVE": waive}, _teller(as_json))
     _end(opened, outcome, as_json)
 

@@ -35,10 +35,14 @@ def judge(plan: Plan, state: RunState) -> Outcome:
     if state.escalations and state.escalations[-1]["to"] == state.type and not _begun_since_escalation(plan, state):
         last = state.escalations[-1]
         return Outcome("escalated", f"{plan.types[last['from']].title} was not enough: {last['because']}")
-    spec = plan.types[state.type]
     if not state.approved and not state.steps:
         return Outcome("declined", "Nothing was approved, and nothing was done.")
-    undone = [name for name in spec.steps if not state.step(name).is_done and name not in state.waivers]
+    spec = plan.types[state.type]
+    undone = [
+        name
+        for name in spec.steps
+        if not state.step(name).is_done and (name not in state.waivers or state.step(name).status == "started")
+    ]
     if undone:
         unknown = [name for name in undone if state.step(name).status == "started"]
         what = f"not done: {', '.join(undone)}"

@@ -32,8 +32,8 @@ def execute(folder: Path, notebook: str, parameters: Mapping[str, str], tell: To
         )
     run = open_existing(folder)
     output = run.folder.next_name(notebook, ".ipynb")
-    run.journal.append("notebook-started", notebook=notebook, output=output)
     with followed(run.folder.journal_path, tell):
+        run.journal.append("notebook-started", notebook=notebook, output=output)
         problem = _papermill(source, f"runbook://{folder.resolve() / output}", {**parameters, "RUN": str(folder)})
         run.journal.append("notebook-ended", notebook=notebook, output=output, status="failed" if problem else "completed")
     closing.write_archive(run)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runbook_lib.adapters.browser import Browser, ChromiumBrowser
 from runbook_lib.adapters.git import Checkout
@@ -27,6 +27,9 @@ from runbook_lib.plan import Plan
 from runbook_lib.redaction import register
 from runbook_lib.target import Target
 
+if TYPE_CHECKING:
+    from runbook_lib.oldcode import OldCode
+
 
 @dataclass
 class Context:
@@ -41,6 +44,8 @@ class Context:
     opened_at: datetime
     approved: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # step -> the facts that were approved
     outcomes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # step -> what it left, by the journal
+    done: frozenset[str] = frozenset()  # the steps that the journal has finished
+    prepared: dict[str, OldCode] = field(default_factory=dict)  # what was made in the scratch directory
     _closing: ExitStack = field(default_factory=ExitStack)
 
     @property
@@ -117,3 +122,4 @@ class Context:
         self._closing.close()
         for name in ("http", "browser", "scratch"):
             self.__dict__.pop(name, None)
+        self.prepared.clear()

@@ -51,7 +51,9 @@ class Journal:
                 events, whole = self._read()
                 if whole < os.fstat(descriptor).st_size:  # a crash left half a line behind
                     os.ftruncate(descriptor, whole)
-                event = _linked(events[-1] if events else None, kind, redact_values(json.loads(json.dumps(data, default=str))))
+                event = _linked(
+                    events[-1] if events else None, kind, redact_values(json.loads(json.dumps(data, default=str)))
+                )
                 os.write(descriptor, _line(event))
                 os.fsync(descriptor)
                 return event

@@ -9,11 +9,11 @@ from time import monotonic
 from typing import Any
 
 from runbook_lib import approval
-from runbook_lib.errors import Declined, PreconditionError, RunbookError, StepFailed, UnknownOutcome
+from runbook_lib.errors import AdapterError, Declined, PreconditionError, RunbookError, StepFailed, UnknownOutcome
 from runbook_lib.results import Result, not_passed
 from runbook_lib.run import Run, explain
 from runbook_lib.state import RunState
-from runbook_lib.steps.base import Effect, Facts, Step
+from runbook_lib.steps.base import Effect, Facts, Probe, Step
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def apply(run: Run, name: str) -> Done:
             return _done(
                 run, step, "already done, by the journal; later steps build on it", state.step(name).seconds or 0, []
             )
-        probe = step.probe()
+        probe = _probed(run, step)
         if probe.effect is Effect.UNKNOWN:
             raise UnknownOutcome(
                 f"Whether “{step.title}” was done cannot be told: {probe.detail}.",
@@ -58,7 +58,7 @@ def apply(run: Run, name: str) -> Done:
                 run.journal.append("found", step=name, title=step.title, outcome={"found": probe.detail})
             return _done(run, step, f"already done: {probe.detail}", 0, _verified(run, step))
         _require_approval(run, state, step, fresh=probe.effect is Effect.NOT_DONE)
-        run.require(run.record(f"step:{name}", step.preconditions()))
+        run.require(run.record(f"before:{name}", step.preconditions()))
         try:
             seconds = _act(run, step, "applied", step.apply)
         except StepFailed:
@@ -80,7 +80,7 @@ def undo(run: Run, name: str) -> Done:
     with run.folder.lock():
         state = run.refresh()
         step = _step(run, name)
-        if state.step(name).status not in ("done", "started", "failed"):
+        if not state.step(name).begun_here:
             raise Declined(
                 f"“{step.title}” was not done in this run, so there is nothing to undo.",
                 where=str(run.folder.path),
@@ -89,6 +89,18 @@ def undo(run: Run, name: str) -> Done:
             )
         seconds = _act(run, step, "undone", step.undo)
         return _done(run, step, "undone", seconds, [])
+
+
+def _probed(run: Run, step: Step) -> Probe:
+    try:
+        return step.probe()
+    except AdapterError as error:
+        raise UnknownOutcome(
+            f"Whether “{step.title}” was done cannot be told: {error.what}",
+            where=error.where or run.context.target.name,
+            state="Nothing was begun.",
+            safe_next=error.safe_next or "Mend the cause and run the cell again.",
+        ) from error
 
 
 def _step(run: Run, name: str) -> Step:
@@ -108,7 +120,7 @@ def _built_upon(run: Run, state: RunState, name: str) -> bool:
     if not state.step(name).is_done:
         return False
     later = order[order.index(name) + 1 :]
-    return any(other in later for other in begun[begun.index(name) + 1 :])
+    return any(other in later and state.step(other).status != "undone" for other in begun[begun.index(name) + 1 :])
 
 
 def _require_approval(run: Run, state: RunState, step: Step, *, fresh: bool) -> None:
@@ -137,14 +149,15 @@ def _act(run: Run, step: Step, event: str, action: Any) -> float:
             outcome = action()
     except BaseException as error:
         run.journal.append("failed", step=step.name, error=explain(error))
-        if isinstance(error, RunbookError):
-            raise StepFailed(
-                f"“{step.title}” failed: {error.what}",
-                where=error.where or run.context.target.name,
-                state=error.state or "It may be half done.",
-                safe_next=error.safe_next or "Run the cell again: the step is probed before it goes on. Or undo it.",
-            ) from error
-        raise
+        if not isinstance(error, Exception):
+            raise
+        known = error if isinstance(error, RunbookError) else RunbookError(explain(error))
+        raise StepFailed(
+            f"“{step.title}” failed: {known.what}",
+            where=known.where or run.context.target.name,
+            state=known.state or "It may be half done.",
+            safe_next=known.safe_next or "Run the cell again: the step is probed before it goes on. Or undo it.",
+        ) from error
     seconds = round(monotonic() - begun, 3)
     run.journal.append(event, step=step.name, seconds=seconds, outcome=dict(outcome))
     run.refresh()

@@ -17,11 +17,6 @@ from runbook_lib.results import not_passed
 from runbook_lib.run import Run
 from runbook_lib.widgets import choice, confirmation
 
-__all__ = [
-    "apply", "approve", "check_prerequisites", "choose", "close", "compare", "escalate",
-    "follow_ups", "look_before", "note", "open_run", "preview", "recommended", "resume", "status", "symptoms", "undo", "verify",
-]  # fmt: skip
-
 P = ParamSpec("P")
 T = TypeVar("T")
 

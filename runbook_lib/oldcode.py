@@ -36,15 +36,17 @@ def prepare(context: Context, repository: str) -> OldCode:
             safe_next="Commit or stash them; they would otherwise be built into the old version.",
         )
     head = checkout.head()
+    if known := context.prepared.get(f"{repository} {head}"):
+        return known
     path = context.scratch / f"{repository}-{head[:12]}"
     commits = commits_to_revert(checkout.log(), context.plan.feature, checkout.brought_by)
-    clone = Checkout(path, context.processes) if path.exists() else checkout.scratch(path)
-    if clone.head() == head and commits:
-        for commit in commits:
-            clone.revert(commit, _author(context), context.opened_at)
+    clone = checkout.scratch(path)
+    for commit in commits:
+        clone.revert(commit, _author(context), context.opened_at)
+    if commits:
         _keep_migration(context, repository, clone, head)
     kept = context.plan.database.migration
-    return OldCode(
+    made = context.prepared[f"{repository} {head}"] = OldCode(
         head=head,
         commit=clone.head(),
         reverted=commits,
@@ -53,6 +55,7 @@ def prepare(context: Context, repository: str) -> OldCode:
         else [],
         path=path,
     )
+    return made
 
 
 def live_commits(context: Context, repository: str) -> list[Commit]:

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 
@@ -50,13 +50,15 @@ def milestone(kind: str, data: dict[str, Any]) -> str:
 def followed(journal: Path, tell: Told) -> Iterator[None]:
     """Tell every milestone that is added to a journal while the block runs. Read-only."""
     ended = threading.Event()
-    follower = threading.Thread(target=_follow, args=(journal, tell, ended), daemon=True)
-    follower.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        follower.join()
+    with open(journal, encoding="utf-8") as file:
+        file.seek(0, 2)
+        follower = threading.Thread(target=_follow, args=(file, tell, ended), daemon=True)
+        follower.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            follower.join()
 
 
 def to_console(console: Console) -> Told:
@@ -71,18 +73,16 @@ def to_console(console: Console) -> Told:
     return tell
 
 
-def _follow(journal: Path, tell: Told, ended: threading.Event) -> None:
-    with open(journal, encoding="utf-8") as file:
-        file.seek(0, 2)
-        pending = ""
-        last_look = False
-        while True:
-            pending += file.read()
-            *lines, pending = pending.split("\n")
-            for line in lines:
-                event = json.loads(line)
-                if text := milestone(event["kind"], event["data"]):
-                    tell(text)
-            if last_look:
-                return
-            last_look = ended.wait(POLL)
+def _follow(file: TextIO, tell: Told, ended: threading.Event) -> None:
+    pending = ""
+    last_look = False
+    while True:
+        pending += file.read()
+        *lines, pending = pending.split("\n")
+        for line in lines:
+            event = json.loads(line)
+            if text := milestone(event["kind"], event["data"]):
+                tell(text)
+        if last_look:
+            return
+        last_look = ended.wait(POLL)

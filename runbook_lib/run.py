@@ -34,7 +34,6 @@ class Run:
         self.folder = folder
         self.context = context
         self.journal = Journal(folder.journal_path)
-        self._previewed: list[Preview] = []
         self.refresh()
 
     @property
@@ -60,6 +59,7 @@ class Run:
         self.context.option = state.choices.get("OPTION", self.context.option)
         self.context.approved = {n: s["facts"] for n, s in state.previews.get(state.approved, {}).items()}
         self.context.outcomes = {name: step.outcome for name, step in state.steps.items()}
+        self.context.done = frozenset(name for name, step in state.steps.items() if step.is_done)
         return state
 
     def choose(self, name: str, value: str, by: str) -> None:
@@ -113,7 +113,6 @@ class Run:
         if self.touches_database:
             comparison.keep_before(self.context)
         found = [step.preview() for step in self.steps.values()]
-        self._previewed = found
         binding = approval.bound(found)
         digest = approval.digest(binding)
         if digest not in self.state.previews:
@@ -135,10 +134,11 @@ class Run:
                 safe_next="Read the preview, then approve the digest that stands under it.",
             )
         tolerance = self.context.plan.database.drift_tolerance
-        for preview in self._previewed or [step.preview() for step in self.steps.values()]:
-            approved = state.previews[digest].get(preview.step)
-            if approved is None or state.step(preview.step).status != "pending":
+        for name, step in self.steps.items():
+            approved = state.previews[digest].get(name)
+            if approved is None or state.step(name).status != "pending":
                 continue
+            preview = step.preview()
             if lines := approval.drift(approved, preview, tolerance):
                 raise Declined(
                     f"Since it was previewed, {preview.title} has drifted: {'; '.join(lines)}.",
@@ -235,6 +235,14 @@ def open_new(
     register_environment()
     plan, target = load_plan(plan_file), load_target(target_file)
     carried_out = plan.carried_out(type_name) if type_name else ""
+    options = plan.types[carried_out].options if carried_out else []
+    if options and option not in options:
+        raise ParametersError(
+            f"The rollback type {carried_out} has no option {option!r}.",
+            where=str(plan_file),
+            state="Nothing was touched.",
+            safe_next=f"Choose one of: {', '.join(options)}.",
+        )
     if target.is_production and not (operator and reason):
         raise ParametersError(
             "A run on production needs the operator's name and a reason.",

@@ -20,6 +20,7 @@ class StepState:
     seconds: float | None = None
     outcome: dict[str, Any] = field(default_factory=dict)
     error: str = ""
+    begun_here: bool = False  # whether this run acted, and did not undo it since
 
     @property
     def is_done(self) -> bool:
@@ -75,12 +76,19 @@ def replay(events: Iterable[Event]) -> RunState:
             case "approved":
                 state.approved, state.approved_by = data["digest"], data["by"]
             case "started":
-                state.steps[data["step"]] = StepState(data["step"], data["title"], "started")
+                left = state.step(data["step"]).outcome
+                state.steps[data["step"]] = StepState(data["step"], data["title"], "started", outcome=left, begun_here=True)
+                state.checks.pop("after", None)  # a checklist made before a change says nothing of what is now
             case "found":
-                state.steps[data["step"]] = StepState(data["step"], data["title"], "found done", outcome=data["outcome"])
+                known = state.step(data["step"])
+                left = {**known.outcome, **data["outcome"]} if known.begun_here else data["outcome"]
+                state.steps[data["step"]] = StepState(
+                    data["step"], data["title"], "found done", outcome=left, begun_here=known.begun_here
+                )
             case "applied" | "undone":
                 step = state.steps[data["step"]]
                 step.status = "done" if event.kind == "applied" else "undone"
+                step.begun_here = event.kind == "applied"
                 step.seconds, step.outcome, step.error = data["seconds"], data["outcome"], ""
             case "failed":
                 step = state.steps[data["step"]]

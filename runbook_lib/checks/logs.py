@@ -6,7 +6,9 @@ from runbook_lib.checks.round import Round
 from runbook_lib.plan import LogsCheck
 from runbook_lib.results import Result, Status
 
-_ERROR = re.compile(r"\b(ERROR|CRITICAL|FATAL)\b|^Traceback ", re.MULTILINE)
+_ERROR = re.compile(
+    r"\b(?:ERROR|CRITICAL|FATAL)\b|^Traceback |\"level\":\s*\"(?:error|critical|fatal)\"|(?:^|[\s\[])(?:error|fatal)[\]:]"
+)
 
 
 def no_errors(around: Round, name: str) -> Result:

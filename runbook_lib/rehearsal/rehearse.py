@@ -70,9 +70,8 @@ def _one(name: str, scenario: Scenario, rows: int, tell: Told) -> Rehearsed:
     if code == 0:
         tell(f"Scenario {name}: {ended_as} rollback VERIFIED in {seconds} s, all torn down")
     else:
-        tell(
-            f"Scenario {name}: ended as {ended_as or 'nothing'} (expected {scenario.ends_as}), {outcome.status}: {outcome.summary}"
-        )
+        expected = f"ended as {ended_as or 'nothing'} (expected {scenario.ends_as})"
+        tell(f"Scenario {name}: {expected}, {outcome.status}: {outcome.summary}")
     tell(f"Report: {os.path.relpath(run.folder.path / 'report.html')}")
     return Rehearsed(name, str(run.folder.path), ended_as, outcome.status, code, seconds)
 

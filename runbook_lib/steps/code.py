@@ -143,7 +143,7 @@ class Build(_RepositoryStep):
         summary = {
             True: f"the build is of {head[:12]}",
             False: f"the build is not of {head[:12]}",
-            None: "the build command succeeded; the target names no artifact to tell the version by, the service's own word counts",
+            None: "the build command succeeded; the target names no artifact, so the service's own word counts",
         }[right]
         return [self.result("built", "The old version is built", Status.FAIL if right is False else Status.PASS, summary)]
 

@@ -177,7 +177,7 @@ class Restart(Start):
 
     def probe(self) -> Probe:
         """Whether this run restarted them; a version served from a file says nothing of the process. Read-only."""
-        if "running" not in self.context.outcomes.get(self.name, {}):
+        if self.name not in self.context.done:
             return Probe(Effect.NOT_DONE, "no restart by this run is on record")
         return super().probe()
 

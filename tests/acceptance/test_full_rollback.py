@@ -129,7 +129,9 @@ def test_a_step_killed_in_the_middle_is_picked_up_in_the_same_folder(broken: Sta
         os.killpg(killed.pid, signal.SIGKILL)
         killed.wait()
         with broken.database.server.connect() as superuser:
-            superuser.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'runbook%'")
+            superuser.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'runbook%'"
+            )
     assert run.state.step("clear-backfill").status in ("started", "failed")
 
     again = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False)
@@ -190,7 +192,14 @@ def test_every_step_can_be_undone(broken: Stack, begin: Begin) -> None:
 def test_the_dry_run_leaves_no_trace_on_the_target(broken: Stack, tmp_path: Path) -> None:
     catalog = "SELECT count(*), max(oid::bigint) FROM pg_class"
     before = repository_files(broken), asked(broken, catalog), asked(broken, "SELECT * FROM messages ORDER BY id")
-    command = [RUNBOOK, "plan", "--plan", "parameters/feat-2025-20251103111429.yaml", "--target", "parameters/rehearsal.yaml"]
+    command = [
+        RUNBOOK,
+        "plan",
+        "--plan",
+        "parameters/feat-2025-20251103111429.yaml",
+        "--target",
+        "parameters/rehearsal.yaml",
+    ]
 
     done = subprocess.run([*command, "--type", "full", "--json"], capture_output=True, text=True, check=False)
 

@@ -141,9 +141,11 @@ class Backfill:
                 SELECT t.{key} AS key, t.{column} AS old, {kept} AS new, {touched} AS touched
                 FROM {table} t WHERE {after} AND {affected} ORDER BY t.{key} LIMIT {size} FOR UPDATE OF t
             ), changed AS (
-                UPDATE {table} t SET {column} = chosen.new {touch} FROM chosen WHERE t.{key} = chosen.key RETURNING t.{key} AS key
+                UPDATE {table} t SET {column} = chosen.new {touch} FROM chosen
+                WHERE t.{key} = chosen.key RETURNING t.{key} AS key
             ), saved AS (
-                INSERT INTO {undo} SELECT key, old, new, touched, now(), pg_current_xact_id()::xid FROM chosen JOIN changed USING (key) RETURNING key
+                INSERT INTO {undo} SELECT key, old, new, touched, now(), pg_current_xact_id()::xid
+                FROM chosen JOIN changed USING (key) RETURNING key
             )
             SELECT (SELECT count(*) FROM chosen) AS chosen, (SELECT count(*) FROM saved) AS saved,
                    (SELECT max(key) FROM chosen) AS last"""),

@@ -27,7 +27,8 @@ SELECT 'trigger ' || c.relnamespace::regnamespace || '.' || c.relname || ' ' || 
        pg_get_triggerdef(t.oid) || ' ' || t.tgenabled::text
 FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid WHERE NOT t.tgisinternal AND {mine}
 UNION ALL
-SELECT 'rights ' || c.relnamespace::regnamespace || '.' || c.relname, coalesce(c.relacl::text, 'owner ' || c.relowner::regrole)
+SELECT 'rights ' || c.relnamespace::regnamespace || '.' || c.relname,
+       coalesce(c.relacl::text, 'owner ' || c.relowner::regrole)
        || CASE WHEN c.relrowsecurity THEN ' row security' ELSE '' END
 FROM pg_class c WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S') AND {mine}
 ORDER BY 1
