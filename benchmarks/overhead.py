@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import median
 from time import monotonic
 
+from runbook_lib.redaction import redact, register_environment
 from runbook_lib.rehearsal.stack import Stack, stack
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -109,7 +110,8 @@ def timed(command: Sequence[str | Path], directory: Path, environment: dict[str,
     )
     seconds = monotonic() - begun
     if ended.returncode:
-        said = f"{ended.stdout[-2000:]}{ended.stderr[-2000:]}".replace(environment["REHEARSAL_API_TOKEN"], "•••")
+        register_environment(environment)
+        said = redact(ended.stdout + ended.stderr)[-3000:]
         sys.exit(f"{Path(command[0]).name} {command[1]} ended with exit code {ended.returncode}:\n{said}")
     return seconds, ended.stdout
 
@@ -117,7 +119,7 @@ def timed(command: Sequence[str | Path], directory: Path, environment: dict[str,
 def ours(up: Stack, case: Case, directory: Path) -> dict[str, float]:
     """Plan, approve and run a rollback as its users do without a person at the keyboard."""
     environment = {**os.environ, **up.environment}
-    plan = [BIN / "runbook", "plan", "--plan", PLAN, "--target", TARGET, "--type", case.type, "--json"]
+    plan: list[str | Path] = [BIN / "runbook", "plan", "--plan", PLAN, "--target", TARGET, "--type", case.type, "--json"]
     planning, output = timed(plan, directory, environment)
     told = json.loads(output)
     running, output = timed(

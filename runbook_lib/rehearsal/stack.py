@@ -73,6 +73,7 @@ def _bring_up(root: Path, rows: int, fault: Fault, ending: ExitStack) -> Stack:
         ending.callback(database.drop_all)
     (root / "backups").mkdir()
     fill(database, rows, root / "backups")
+    environment["REHEARSAL_APPLICATION_ROLE"] = database.application.name
     _write_services(Path(environment["PGSERVICEFILE"]), server, database)
     _start(supervised, environment, database)
     return Stack(root, environment, database, supervised)

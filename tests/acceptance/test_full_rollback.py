@@ -14,13 +14,16 @@ import nbformat
 import psycopg
 import pytest
 
-from runbook_lib import archive, conductor, loop
+from runbook_lib import archive, closing, conductor, loop
 from runbook_lib.errors import StepFailed, UnknownOutcome
 from runbook_lib.journal import Journal
 from runbook_lib.rehearsal.polling import until
+from runbook_lib.rehearsal.postgres import embedded_server
 from runbook_lib.rehearsal.stack import Stack
 from runbook_lib.run import Run, open_existing
 from runbook_lib.state import replay
+
+from .conftest import up
 
 Begin = Callable[..., Run]
 RUNBOOK = str(Path(sys.executable).with_name("runbook"))
@@ -222,3 +225,23 @@ def test_a_digest_that_was_not_previewed_is_declined_and_nothing_is_touched(brok
     assert "Traceback" not in done.stderr
     assert run.state.steps == {}
     assert open_existing(run.folder.path).state.outcome["status"] == "declined"  # type: ignore[index]
+
+
+def test_another_server_can_take_the_embedded_ones_place(
+    begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with embedded_server() as server:
+        file = tmp_path / "services"
+        file.write_text("\n".join(["[other]", *(f"{name}={value}" for name, value in server.parameters.items()), ""]))
+        monkeypatch.setenv("PGSERVICEFILE", str(file))
+        monkeypatch.setenv("REHEARSAL_SERVER", "service=other")
+        with up("all-media-missing"):
+            run = approved(begin("full"))
+            for name in run.steps:
+                loop.apply(run, name)
+
+            assert {r.status for r in closing.verify(run)} == {"PASS"}
+            run.close_adapters()
+        with server.connect() as superuser:
+            left = superuser.execute("SELECT datname FROM pg_database WHERE datname LIKE 'social%'").fetchall()
+    assert left == []
