@@ -54,15 +54,6 @@ run = await open_run(
 await check_prerequisites(run)
 
 # %% [markdown]
-# ### The page as users see it now
-#
-# *Do*: run the cell. *Expect*: what is broken shows here as FAIL; the screenshot is kept to be held against the one
-# after.
-
-# %%
-await look_before(run)
-
-# %% [markdown]
 # ### Preview
 #
 # *Do*: run the cell and read it: what each step changes, what it loses, how it is undone. The old version is built in a
@@ -70,6 +61,15 @@ await look_before(run)
 
 # %%
 await preview(run)
+
+# %% [markdown]
+# ### The page as users see it now
+#
+# *Do*: run the cell. *Expect*: what is broken shows here as FAIL; the screenshot is kept to be held against the one
+# after.
+
+# %%
+await look_before(run)
 
 # %% [markdown]
 # ### The one approval

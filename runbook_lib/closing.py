@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-from runbook_lib import archive
-from runbook_lib.journal import Journal
 from runbook_lib.plan import Plan
 from runbook_lib.results import Result, Status
 from runbook_lib.run import Run
@@ -62,18 +60,19 @@ def judge(plan: Plan, state: RunState) -> Outcome:
 
 
 def close(run: Run, outcome: Outcome | None = None) -> Outcome:
-    """Journal the outcome, by the record where none is given, and write log, report and manifest."""
+    """Journal the outcome, by the record where none is given."""
     ended = outcome or judge(run.context.plan, run.state)
     run.journal.append("outcome", status=ended.status, exit_code=ended.exit_code, summary=ended.summary)
-    write_archive(run)
     return ended
 
 
 def write_archive(run: Run) -> None:
     """Write log, report and manifest of a run as it stands now."""
-    events = Journal(run.folder.journal_path).events()
-    archive.write_log(run.folder, run.context.plan, run.state, events)
-    archive.write_report(run.folder, run.context.plan, run.state, events)
+    from runbook_lib import archive
+
+    events, state = run.journal.events(), run.state
+    archive.write_log(run.folder, run.context.plan, state, events)
+    archive.write_report(run.folder, run.context.plan, state, events)
     archive.seal(run.folder)
 
 

@@ -104,4 +104,6 @@ def _closed(run: Run, outcome: Outcome) -> Outcome:
     recorded = run.state.outcome
     if recorded and (recorded["status"], recorded["summary"]) == (outcome.status, outcome.summary):
         return outcome
-    return closing.close(run, outcome)
+    closing.close(run, outcome)
+    closing.write_archive(run)
+    return outcome

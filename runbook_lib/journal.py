@@ -39,6 +39,8 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._events: list[Event] = []
+        self._good = b""
 
     def append(self, kind: str, /, **data: Any) -> Event:
         """Add an event, redacted, and wait until it is on disk.
@@ -74,19 +76,23 @@ class Journal:
         return self._read()[0] if self.path.exists() else []
 
     def _read(self) -> tuple[list[Event], int]:
+        """The events and the length of the whole lines they stand in; lines known to be good are not checked again."""
         content = self.path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        events: list[Event] = []
-        for number, line in enumerate(content[:whole].splitlines(), 1):
+        whole = content[: content.rfind(b"\n") + 1]
+        if not whole.startswith(self._good):
+            self._events, self._good = [], b""
+        events = list(self._events)
+        for line in whole[len(self._good) :].splitlines():
             try:
                 event = Event(**json.loads(line))
                 linked = _linked(events[-1] if events else None, event.kind, event.data, at=event.at)
             except (ValueError, TypeError):
-                raise self._broken(number) from None
+                raise self._broken(len(events) + 1) from None
             if linked != event:
-                raise self._broken(number)
+                raise self._broken(len(events) + 1)
             events.append(event)
-        return events, whole
+        self._events, self._good = events, whole
+        return list(events), len(whole)
 
     def _broken(self, line: int) -> JournalError:
         return JournalError(

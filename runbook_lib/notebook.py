@@ -15,7 +15,7 @@ from runbook_lib.display import Shown
 from runbook_lib.errors import ParametersError, RunbookError
 from runbook_lib.results import not_passed
 from runbook_lib.run import Run
-from runbook_lib.widgets import choice, confirmation
+from runbook_lib.widgets import attended, choice, confirmation
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -227,6 +227,8 @@ def status(run: Run) -> Shown:
 async def close(run: Run) -> Shown:
     """Record the outcome, and write log, report and manifest."""
     ended = closing.close(run)
+    if attended():  # elsewhere the conductor writes it, once the notebook is saved
+        closing.write_archive(run)
     shown = display.outcome(ended, run.state)
     run.close_adapters()
     if ended.status not in ("verified", "escalated"):

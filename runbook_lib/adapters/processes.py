@@ -1,6 +1,7 @@
 """Running commands."""
 
 import os
+import select
 import shlex
 import signal
 import subprocess
@@ -92,7 +93,7 @@ class LocalProcesses:
             except OSError as error:
                 raise _not_started(command, error) from None
             try:
-                exit_code = process.wait(timeout)
+                exit_code = _waited(process, timeout)
             except subprocess.TimeoutExpired:
                 _end(process)
                 raise _too_slow(command, timeout, _text(errors)) from None
@@ -147,6 +148,18 @@ def _stdin(text: str | None) -> Iterator[IO[bytes]]:
 def _text(file: IO[bytes]) -> str:
     file.seek(0)
     return file.read().decode(errors="replace")
+
+
+def _waited(process: subprocess.Popen[bytes], timeout: float) -> int:
+    """The exit code, as soon as it is there: where the system can tell, without polling for it."""
+    with suppress(AttributeError, OSError):
+        descriptor = os.pidfd_open(process.pid)
+        try:
+            select.select([descriptor], [], [], timeout)
+        finally:
+            os.close(descriptor)
+        timeout = 0
+    return process.wait(timeout)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

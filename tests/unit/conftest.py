@@ -30,8 +30,9 @@ def plan() -> Plan:
 
 @pytest.fixture(scope="session")
 def target() -> Target:
-    names = ("ROOT", "BACKEND_URL", "FRONTEND_URL", "API_TOKEN", "PG_BIN", "PYTHON", "APPLICATION_ROLE")
+    names = ("ROOT", "BACKEND_URL", "FRONTEND_URL", "API_TOKEN", "PG_BIN", "PYTHON")
     environment = {f"REHEARSAL_{name}": f"http://{name.lower()}.test" for name in names}
+    environment["REHEARSAL_APPLICATION_ROLE"] = "application"
     return load_target(ROOT / "parameters" / "rehearsal.yaml", environment)
 
 
