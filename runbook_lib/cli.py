@@ -9,7 +9,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from runbook_lib import archive, conductor, display, dryrun
+from runbook_lib import conductor, display, dryrun
 from runbook_lib import run as runs
 from runbook_lib.closing import Outcome
 from runbook_lib.errors import ParametersError, RunbookError
@@ -119,6 +119,8 @@ def status(run: Path, as_json: bool) -> None:
 @json_option
 def verify(run: Path, as_json: bool) -> None:
     """Check the seal of an archived run: every file, and the journal's chain."""
+    from runbook_lib import archive
+
     problems = [str(problem) for problem in archive.verify(run)]
     if as_json:
         click.echo(json.dumps({"run": str(run), "intact": not problems, "problems": problems}))

@@ -126,17 +126,11 @@ async def check_prerequisites(run: Run) -> Shown:
 
 @_journaled
 async def look_before(run: Run) -> Shown:
-    """The users' page as it is before anything changes; what is broken here stops nothing. Read-only."""
-    if run.state.steps:
-        return display.beside(
-            display.line("Taken before the first step:"), display.pictures(run.folder, run.state, "before")
-        )
-    names = [
-        n for n in run.context.plan.types[run.context.type].checks if run.context.plan.checks[n].kind.startswith("page")
-    ]
-    return display.beside(
-        display.results(run.observe("before", names), "Before"), display.pictures(run.folder, run.state, "before")
-    )
+    """The users' page as it is before the first change; what is broken here stops nothing. Read-only."""
+    run.look_before()
+    rows = [[r["status"], r["title"], r["summary"]] for r in run.state.checks.get("before", {}).values()]
+    found = display.table("Before the first change", ["result", "check", "what was seen"], rows)
+    return display.beside(found, display.pictures(run.folder, run.state, "before"))
 
 
 @_journaled

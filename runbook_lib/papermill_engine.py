@@ -21,6 +21,7 @@ from runbook_lib.errors import RunbookError
 
 CELL_GRACE = 60  # seconds that an interrupted cell has for its `finally`
 EXIT_GRACE = 10  # seconds that the kernel then has to exit; half-way it is sent SIGTERM, as now and then it hangs there
+SAVE_SECONDS = 1
 
 
 class NotebookUnfinished(RunbookError):
@@ -35,6 +36,15 @@ class _Record(NotebookExecutionManager):  # type: ignore[misc]  # papermill has 
         self.cell_exception(cell, cell_index=index)
         self.cell_complete(cell, cell_index=index)
 
+    def cell_start(self, cell: Any, cell_index: int | None = None, **kwargs: Any) -> None:
+        """Mark a cell as under way."""
+        cell.metadata.papermill.update(start_time=self.now().isoformat(), status=self.RUNNING, exception=False)
+
+    def save(self, **kwargs: Any) -> None:
+        """Save, unless that was done a moment ago: it costs more than most cells take."""
+        if (self.now() - self.last_save_time).total_seconds() >= SAVE_SECONDS:
+            super().save(**kwargs)
+
     def notebook_complete(self, **kwargs: Any) -> None:
         """Mark what is still under way as failed, leave what never ran pending, and save."""
         for index, cell in enumerate(self.nb.cells):
@@ -44,7 +54,7 @@ class _Record(NotebookExecutionManager):  # type: ignore[misc]  # papermill has 
         self.nb.metadata.papermill["end_time"] = self.end_time.isoformat()
         self.nb.metadata.papermill["duration"] = (self.end_time - self.start_time).total_seconds()
         self.cleanup_pbar()
-        self.save()
+        super().save()
 
 
 class _Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill has no types

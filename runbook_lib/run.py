@@ -108,6 +108,13 @@ class Run:
             )
         return results
 
+    def look_before(self) -> None:
+        """Look at the users' page as it is before the first change, once a run; what is broken stops nothing. Read-only."""
+        state, plan = self.state, self.context.plan
+        if not state.steps and "before" not in state.checks:
+            names = [name for name in plan.types[state.type].checks if plan.checks[name].kind.startswith("page")]
+            self.observe("before", names)
+
     def previews(self) -> tuple[str, list[Preview]]:
         """Preview every step, keep what the data look like now, and journal the digest that an approval names. Read-only."""
         if self.touches_database:

@@ -26,8 +26,16 @@ KINDS: dict[str, Check] = {
 
 
 def run(checks: Iterable[str], around: Round) -> list[Result]:
-    """Make the named checks of a plan in one round of observations; what cannot be checked is UNKNOWN. Read-only."""
-    return [_made(name, around) for name in checks]
+    """Make the named checks of a plan in one round of observations; what cannot be checked is UNKNOWN. Read-only.
+
+    The page is opened while the other checks are made.
+    """
+    names = list(checks)
+    of_page = {name for name in names if around.context.plan.checks[name].kind.startswith("page")}
+    if of_page:
+        around.begin_visits()
+    made = {name: _made(name, around) for name in sorted(names, key=lambda name: name in of_page)}
+    return [made[name] for name in names]
 
 
 def _made(name: str, around: Round) -> Result:

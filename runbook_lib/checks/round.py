@@ -1,6 +1,7 @@
 """One round of observations: what several checks look at is fetched once."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -79,9 +80,26 @@ class Round:
         url = self.context.target.endpoint(api.service) + api.path.format(sample=sample)
         return self.context.http.get(url, token=self.context.token)
 
+    def begin_visits(self) -> None:
+        """Begin to open the pages; `visits` waits for them."""
+        self._visiting = ThreadPoolExecutor(1)
+        self._visits = self._visiting.submit(self._visited)
+
     @cached_property
     def visits(self) -> dict[str, Visit]:
-        """The page of the first samples, opened in a real browser, each with a screenshot in the evidence. Read-only."""
+        """The page of the first samples, opened in a real browser, each with a screenshot in the evidence. Read-only.
+
+        Raises:
+            AdapterError: The browser does not start, or the page's server does not answer.
+        """
+        if "_visits" not in self.__dict__:
+            self.begin_visits()
+        try:
+            return self._visits.result()
+        finally:
+            self._visiting.shutdown()
+
+    def _visited(self) -> dict[str, Visit]:
         page = self.context.plan.page
         base = self.context.target.endpoint(page.service)
         found = {

@@ -54,6 +54,7 @@ def stack(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("BACKEND_URL", "FRONTEND_URL", "PG_BIN", "PYTHON"):
         monkeypatch.setenv(f"REHEARSAL_{name}", "http://localhost:1")
     monkeypatch.setenv("REHEARSAL_ROOT", str(tmp_path))
+    monkeypatch.setenv("REHEARSAL_APPLICATION_ROLE", "application")
     monkeypatch.setenv("REHEARSAL_API_TOKEN", "cli-bearer-token")
 
 
