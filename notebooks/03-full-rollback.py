@@ -37,18 +37,8 @@ WAIVE: str = ""  # break glass, "name: reason", for a check or a step that may f
 # file and the key to mend.
 
 # %%
-from runbook_lib.notebook import (
-    apply,
-    approve,
-    check_prerequisites,
-    choose,
-    close,
-    compare,
-    look_before,
-    open_run,
-    preview,
-    verify,
-)
+from runbook_lib.notebook import apply, approve, check_prerequisites, choose, look_before, open_run, preview
+from runbook_lib.notebook import close, compare, verify
 
 run = await open_run(PLAN, TARGET, type="full", run=RUN, operator=OPERATOR, reason=REASON, incident=INCIDENT, waive=WAIVE)
 

@@ -8,10 +8,10 @@ from runbook_lib import closing
 from runbook_lib.closing import Outcome
 from runbook_lib.errors import ParametersError, RunbookError
 from runbook_lib.journal import Journal
+from runbook_lib.parameters import ROOT
 from runbook_lib.progress import Told, followed
 from runbook_lib.run import Run, open_existing
 
-ROOT = Path(__file__).parent.parent
 NOTEBOOKS = ROOT / "notebooks"
 
 Approve = Callable[[Run], str]  # a run whose previews are wanted -> the digest approved, "" for none

@@ -128,8 +128,7 @@ async def check_prerequisites(run: Run) -> Shown:
 async def look_before(run: Run) -> Shown:
     """The users' page as it is before the first change; what is broken here stops nothing. Read-only."""
     run.look_before()
-    rows = [[r["status"], r["title"], r["summary"]] for r in run.state.checks.get("before", {}).values()]
-    found = display.table("Before the first change", ["result", "check", "what was seen"], rows)
+    found = display.results(run.recorded("before"), "Before the first change")
     return display.beside(found, display.pictures(run.folder, run.state, "before"))
 
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from runbook_lib.errors import ParametersError
 
+ROOT = Path(__file__).parent.parent  # the project, whose parameters/ and outputs/ are meant from any working directory
 NOTHING_TOUCHED = "Nothing was touched."
 
 
@@ -37,6 +38,11 @@ class _StrictLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ign
         return mapping
 
 
+def located(path: Path) -> Path:
+    """`path` as it is, or below the project where only that is there. Read-only."""
+    return path if path.exists() or not (ROOT / path).exists() else ROOT / path
+
+
 def load(path: Path, model: type[M], environment: Mapping[str, str] | None = None) -> M:
     """Read `path` as `model`; with an environment, `${NAME}` in a string is taken from it. Read-only.
 
@@ -44,7 +50,7 @@ def load(path: Path, model: type[M], environment: Mapping[str, str] | None = Non
         ParametersError: The file is missing, is not YAML, or does not fit the model.
     """
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)  # noqa: S506 - derived from SafeLoader
+        data = yaml.load(located(path).read_text(encoding="utf-8"), _StrictLoader)  # noqa: S506 - derived from SafeLoader
     except FileNotFoundError:
         raise ParametersError(
             f"There is no file {path}.", state=NOTHING_TOUCHED, safe_next="Name a file below parameters/."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -16,6 +15,7 @@ from runbook_lib.context import Context
 from runbook_lib.errors import Declined, ParametersError, PreconditionError, RunbookError, UnknownOutcome
 from runbook_lib.folder import RunFolder
 from runbook_lib.journal import Journal
+from runbook_lib.parameters import ROOT, located
 from runbook_lib.plan import DatabaseStep, Plan, load_plan
 from runbook_lib.redaction import register_environment
 from runbook_lib.results import Result, Status, not_passed, verdict
@@ -181,6 +181,11 @@ class Run:
             self.journal.append("checked", round=round_name, **asdict(result))
         return kept
 
+    def recorded(self, round_name: str) -> list[Result]:
+        """What the checks of a round found, by the journal. Read-only."""
+        found = self.state.checks.get(round_name, {}).values()
+        return [Result(r["name"], r["title"], Status(r["status"]), r["summary"], r["evidence"]) for r in found]
+
     def require(self, results: list[Result]) -> list[Result]:
         """Hand the results back if each is PASS or waived by name.
 
@@ -214,13 +219,8 @@ class Run:
         return spec.kind if spec else ""
 
     def _verified_steps(self) -> dict[str, list[Result]]:
-        return {
-            round_name.removeprefix("step:"): [
-                Result(r["name"], r["title"], Status(r["status"]), r["summary"], r["evidence"]) for r in results.values()
-            ]
-            for round_name, results in self.state.checks.items()
-            if round_name.startswith("step:")
-        }
+        rounds = [name for name in self.state.checks if name.startswith("step:")]
+        return {name.removeprefix("step:"): self.recorded(name) for name in rounds}
 
 
 def open_new(
@@ -232,7 +232,7 @@ def open_new(
     operator: str = "",
     reason: str = "",
     incident: str = "",
-    outputs: Path = Path("outputs"),
+    outputs: Path = ROOT / "outputs",
 ) -> Run:
     """Begin a run: read plan and target, make its folder, journal who, what and why.
 
@@ -281,7 +281,7 @@ def read(path: Path) -> tuple[RunFolder, Plan, RunState]:
     Raises:
         ParametersError: The folder holds no run.
     """
-    folder = RunFolder.open(path)
+    folder = RunFolder.open(located(path))
     state = replay(Journal(folder.journal_path).events())
     return folder, load_plan(Path(state.opened["plan_file"])), state
 
@@ -320,7 +320,7 @@ def open_existing(path: Path, operator: str = "") -> Run:
 
 def _sha256(path: Path) -> str:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return hashlib.sha256(located(path).read_bytes()).hexdigest()
     except OSError as error:
         raise ParametersError(
             f"{path} cannot be read: {error.strerror}.",
@@ -330,7 +330,9 @@ def _sha256(path: Path) -> str:
 
 
 def _portable(path: Path) -> str:
-    return os.path.relpath(path) if Path.cwd() in path.resolve().parents else str(path)
+    """A path below the project as it is from there, so that the journal can be read on another machine."""
+    full = located(path).resolve()
+    return str(full.relative_to(ROOT)) if full.is_relative_to(ROOT) else str(full)
 
 
 def explain(error: BaseException) -> str:

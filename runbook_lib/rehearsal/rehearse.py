@@ -8,8 +8,8 @@ from time import monotonic
 from runbook_lib import conductor
 from runbook_lib import run as runs
 from runbook_lib.closing import Outcome
-from runbook_lib.conductor import ROOT
 from runbook_lib.errors import ParametersError
+from runbook_lib.parameters import ROOT
 from runbook_lib.progress import Told
 from runbook_lib.rehearsal.scenarios import SCENARIOS, Scenario
 from runbook_lib.rehearsal.stack import stack
