@@ -1,7 +1,9 @@
 """A papermill engine whose statuses are true: what did not run to its end is never called completed."""
 
 import asyncio
+import ctypes
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +24,7 @@ from runbook_lib.errors import RunbookError
 CELL_GRACE = 60  # seconds that an interrupted cell has for its `finally`
 EXIT_GRACE = 10  # seconds that the kernel then has to exit; half-way it is sent SIGTERM, as now and then it hangs there
 SAVE_SECONDS = 1
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 class NotebookUnfinished(RunbookError):
@@ -149,7 +152,13 @@ class RunbookEngine(NBClientEngine):  # type: ignore[misc]  # papermill has no t
         with TemporaryDirectory(prefix="rb-kernel-") as sockets:
             client = _Client(nb_man, kernel_name=kernel_name, log=logger, **settings)
             client.sockets = Path(sockets)
-            return client.execute()
+            return client.execute(preexec_fn=_end_with_parent)
+
+
+def _end_with_parent() -> None:
+    """Have the system end this process when its parent dies, so that no kernel goes on by itself; Linux only."""
+    if _LIBC is not None:
+        _LIBC.prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 @contextmanager

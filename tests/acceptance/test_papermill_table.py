@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 
 CLEANED_UP = """
@@ -116,3 +117,16 @@ def test_a_whole_run_completes(tmp_path: Path) -> None:
     process = start(tmp_path, "3 + 3")
     end(process)
     assert (process.returncode, *saved(tmp_path)) == (0, None, ["completed"] * 3)
+
+
+def test_no_kernel_goes_on_when_papermill_is_killed(tmp_path: Path) -> None:
+    cell = "import os, time; from pathlib import Path; Path('pid').write_text(str(os.getpid())); time.sleep(60)"
+    process = start(tmp_path, cell)
+    wait_for(tmp_path / "pid")
+    kernel = next(child for child in psutil.Process(process.pid).children(recursive=True))
+
+    process.kill()
+    process.communicate()
+
+    gone, _ = psutil.wait_procs([kernel], timeout=10)
+    assert gone or kernel.status() == psutil.STATUS_ZOMBIE
