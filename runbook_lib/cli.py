@@ -9,8 +9,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from runbook_lib import conductor, display, dryrun
-from runbook_lib import run as runs
+from runbook_lib import conductor, display, dryrun, opening
 from runbook_lib.closing import Outcome
 from runbook_lib.errors import ParametersError, RunbookError
 from runbook_lib.folder import RunFolder
@@ -74,7 +73,7 @@ def rehearse(scenario: str, rows: int, as_json: bool) -> None:
 @json_option
 def plan(plan_file: Path, target_file: Path, type_name: str, as_json: bool, **about: str) -> None:
     """Preview every step of a rollback; nothing is written to the target, and that is shown."""
-    run = runs.open_new(plan_file, target_file, type_name, **about)  # type: ignore[arg-type]
+    run = opening.open_new(plan_file, target_file, type_name, **about)  # type: ignore[arg-type]
     try:
         told = dryrun.dry_run(run)
     finally:
@@ -93,7 +92,7 @@ def plan(plan_file: Path, target_file: Path, type_name: str, as_json: bool, **ab
 @json_option
 def run_command(run: Path, approved: tuple[str, ...], waive: str, as_json: bool) -> None:
     """Carry out a planned run, or go on with one that was cut short, in its folder."""
-    opened = runs.open_existing(run)
+    opened = opening.open_existing(run)
     if not opened.context.type:
         raise ParametersError(
             "This run has no rollback type yet.", state="Nothing was changed.", safe_next="Choose one in 01-triage."
@@ -107,7 +106,7 @@ def run_command(run: Path, approved: tuple[str, ...], waive: str, as_json: bool)
 @json_option
 def status(run: Path, as_json: bool) -> None:
     """What the journal says of a run; the target is not asked."""
-    folder, plan, state = runs.read(run)
+    folder, plan, state = opening.read(run)
     if as_json:
         click.echo(json.dumps(_as_json(folder, state), default=vars))
     else:

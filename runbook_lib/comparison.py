@@ -24,9 +24,9 @@ def keep_before(context: Context) -> None:
         context.folder.write_json(
             ROWS_BEFORE,
             {
-                "kinds": context.backfill.kinds(connection),
-                "invisible": context.backfill.invisible(connection),
-                "samples": context.backfill.samples(connection),
+                "kinds": context.census.kinds(connection),
+                "invisible": context.census.invisible(connection),
+                "samples": context.census.samples(connection),
             },
         )
 
@@ -40,8 +40,8 @@ def tables(context: Context) -> dict[str, pd.DataFrame]:
         return {}
     key, column = context.plan.database.key, context.plan.database.backfill.column
     with context.postgres.connect() as connection:
-        kinds = context.backfill.kinds(connection)
-        rows = {row[key]: row for row in context.backfill.rows(connection, [row[key] for row in before["samples"]])}
+        kinds = context.census.kinds(connection)
+        rows = {row[key]: row for row in context.census.rows(connection, [row[key] for row in before["samples"]])}
     counts = pd.DataFrame(before["kinds"]).rename(columns={"rows": "before"})
     counts["after"] = [row["rows"] for row in kinds]
     counts["change"] = counts["after"] - counts["before"]

@@ -8,9 +8,10 @@ from runbook_lib import closing
 from runbook_lib.closing import Outcome
 from runbook_lib.errors import ParametersError, RunbookError
 from runbook_lib.journal import Journal
+from runbook_lib.opening import open_existing
 from runbook_lib.parameters import ROOT
 from runbook_lib.progress import Told, followed
-from runbook_lib.run import Run, open_existing
+from runbook_lib.run import Run
 
 NOTEBOOKS = ROOT / "notebooks"
 

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from runbook_lib.adapters.browser import Browser, ChromiumBrowser
 from runbook_lib.adapters.git import Checkout
 from runbook_lib.adapters.http import DirectHttp, Http
 from runbook_lib.adapters.postgres.backfill import Backfill
+from runbook_lib.adapters.postgres.census import Census
 from runbook_lib.adapters.postgres.connection import Postgres
 from runbook_lib.adapters.postgres.dump import DumpTools
 from runbook_lib.adapters.postgres.proof import Proof
@@ -26,9 +27,6 @@ from runbook_lib.parameters import secret
 from runbook_lib.plan import Plan
 from runbook_lib.redaction import register
 from runbook_lib.target import Target
-
-if TYPE_CHECKING:
-    from runbook_lib.oldcode import OldCode
 
 
 @dataclass
@@ -45,7 +43,7 @@ class Context:
     approved: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # step -> the facts that were approved
     outcomes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # step -> what it left, by the journal
     done: frozenset[str] = frozenset()  # the steps that the journal has finished
-    prepared: dict[str, OldCode] = field(default_factory=dict)  # what was made in the scratch directory
+    prepared: dict[str, Any] = field(default_factory=dict)  # what was made in the scratch directory
     _closing: ExitStack = field(default_factory=ExitStack)
 
     @property
@@ -96,6 +94,11 @@ class Context:
     def backfill(self) -> Backfill:
         """The feature's backfill, as SQL."""
         return Backfill(self.plan.database, self.run)
+
+    @cached_property
+    def census(self) -> Census:
+        """Counts of what the backfilled column holds."""
+        return Census(self.backfill)
 
     @cached_property
     def proof(self) -> Proof:

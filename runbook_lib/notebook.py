@@ -9,8 +9,7 @@ from typing import ParamSpec, TypeVar
 
 from IPython.display import display as show
 
-from runbook_lib import closing, comparison, display, loop, triage
-from runbook_lib import run as runs
+from runbook_lib import closing, comparison, display, loop, opening, triage
 from runbook_lib.display import Shown
 from runbook_lib.errors import ParametersError, RunbookError
 from runbook_lib.results import not_passed
@@ -55,10 +54,10 @@ async def open_run(
         ParametersError: Anything about the parameters is wrong; nothing was touched.
     """
     if run:
-        opened = runs.open_existing(Path(run), operator)
+        opened = opening.open_existing(Path(run), operator)
         _require_type(opened, type)
     else:
-        opened = runs.open_new(
+        opened = opening.open_new(
             Path(plan), _target_file(target), type, option=option, operator=operator, reason=reason, incident=incident
         )
     if waive:
@@ -77,7 +76,7 @@ async def resume(run: str, operator: str = "") -> Run:
     """
     if not run:
         raise ParametersError("RUN is empty.", state="Nothing was touched.", safe_next="Name a folder below outputs/.")
-    opened = runs.open_existing(Path(run), operator)
+    opened = opening.open_existing(Path(run), operator)
     opened.context.browser.warm()
     show(_banner(opened))
     return opened

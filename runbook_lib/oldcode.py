@@ -36,7 +36,8 @@ def prepare(context: Context, repository: str) -> OldCode:
             safe_next="Commit or stash them; they would otherwise be built into the old version.",
         )
     head = checkout.head()
-    if known := context.prepared.get(f"{repository} {head}"):
+    known: OldCode | None = context.prepared.get(f"{repository} {head}")
+    if known is not None:
         return known
     path = context.scratch / f"{repository}-{head[:12]}"
     commits = commits_to_revert(checkout.log(), context.plan.feature, checkout.brought_by)

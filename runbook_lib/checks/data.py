@@ -8,7 +8,7 @@ from runbook_lib.results import Result, Status, verdict
 def intact(around: Round, name: str) -> Result:
     """Whether the backfilled column holds lists of objects, each backfilled one with its source. Read-only."""
     with around.context.postgres.connect() as connection:
-        bad = {what: rows for what, rows in around.context.backfill.malformed(connection).items() if rows}
+        bad = {what: rows for what, rows in around.context.census.malformed(connection).items() if rows}
     if bad:
         return around.result(name, Status.FAIL, "; ".join(f"{rows} rows: {what}" for what, rows in bad.items()))
     return around.result(name, Status.PASS, "every value is a list of objects, every backfilled one has its source")

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
-from runbook_lib import conductor
-from runbook_lib import run as runs
+from runbook_lib import conductor, opening
 from runbook_lib.closing import Outcome
 from runbook_lib.errors import ParametersError
 from runbook_lib.parameters import ROOT
@@ -57,7 +56,7 @@ def _one(name: str, scenario: Scenario, rows: int, tell: Told) -> Rehearsed:
         os.environ.update(up.environment)
         try:
             tell(f"  up in {monotonic() - begun:.1f} s: {up.environment['REHEARSAL_FRONTEND_URL']}")
-            run = runs.open_new(
+            run = opening.open_new(
                 PLAN, TARGET, "", operator="rehearsal", reason=scenario.about, incident=f"rehearsal-{name}", outputs=OUTPUTS
             )
             outcome = _walk(run, scenario, tell)

@@ -20,8 +20,8 @@ class ClearBackfill(Step):
         backfill, spec = self.context.backfill, self.context.plan.database.backfill
         with self.context.postgres.connect() as connection:
             here, rows = identity(connection), backfill.count(connection)
-            kinds = {row["kind"]: row["rows"] for row in backfill.kinds(connection)}
-            invisible = backfill.invisible(connection)
+            kinds = {row["kind"]: row["rows"] for row in self.context.census.kinds(connection)}
+            invisible = self.context.census.invisible(connection)
             shape = catalog(connection)
         edited = f"{kinds['edited since']} rows hold entries that were edited since the backfill: " + (
             "kept as they are" if spec.edited == "keep" else "cleared too"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib import run as runs
+from runbook_lib import opening
 from runbook_lib.rehearsal.stack import Stack, stack
 from runbook_lib.run import Run
 
@@ -50,7 +50,7 @@ def begin(tmp_path: Path) -> Iterator[Callable[..., Run]]:
     begun: list[Run] = []
 
     def begin(type_name: str) -> Run:
-        run = runs.open_new(PLAN, TARGET, type_name, operator="tester", reason="a test of it", outputs=tmp_path)
+        run = opening.open_new(PLAN, TARGET, type_name, operator="tester", reason="a test of it", outputs=tmp_path)
         begun.append(run)
         return run
 

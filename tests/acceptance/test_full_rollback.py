@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,10 +18,11 @@ import pytest
 from runbook_lib import archive, closing, conductor, loop
 from runbook_lib.errors import StepFailed, UnknownOutcome
 from runbook_lib.journal import Journal
+from runbook_lib.opening import open_existing
 from runbook_lib.rehearsal.polling import until
 from runbook_lib.rehearsal.postgres import embedded_server
 from runbook_lib.rehearsal.stack import Stack
-from runbook_lib.run import Run, open_existing
+from runbook_lib.run import Run
 from runbook_lib.state import replay
 
 from .conftest import up
@@ -212,6 +214,7 @@ def test_the_dry_run_leaves_no_trace_on_the_target(broken: Stack, tmp_path: Path
     after = repository_files(broken), asked(broken, catalog), asked(broken, "SELECT * FROM messages ORDER BY id")
     assert after == before
     state = replay(Journal(Path(planned["run"]) / "journal.jsonl").events())
+    shutil.rmtree(planned["run"])
     assert state.steps == {}
 
 

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from runbook_lib.adapters.postgres.backfill import Backfill
+from runbook_lib.adapters.postgres.census import Census
 from runbook_lib.adapters.postgres.connection import Connection
 from runbook_lib.adapters.postgres.proof import Proof
 from runbook_lib.errors import StepFailed
@@ -118,9 +119,9 @@ def test_updated_at_is_touched_by_the_plans_choice(
 
 
 def test_rows_by_kind_before_and_after(connection: Connection, backfill: Backfill) -> None:
-    before = {row["kind"]: row["rows"] for row in backfill.kinds(connection)}
+    before = {row["kind"]: row["rows"] for row in Census(backfill).kinds(connection)}
     clear(connection, backfill)
-    after = {row["kind"]: row["rows"] for row in backfill.kinds(connection)}
+    after = {row["kind"]: row["rows"] for row in Census(backfill).kinds(connection)}
 
     assert min(before[kind] for kind in ("null", "empty", "backfilled", "backfilled and own", "edited since", "own")) > 0
     assert after["backfilled"] == after["backfilled and own"] == 0
@@ -132,10 +133,10 @@ def test_rows_by_kind_before_and_after(connection: Connection, backfill: Backfil
 def test_what_older_code_does_not_show_is_counted(
     connection: Connection, application: psycopg.Connection, backfill: Backfill
 ) -> None:
-    before = backfill.invisible(connection)
+    before = Census(backfill).invisible(connection)
     insert(application, [OWN], media_url=None)
 
-    after = backfill.invisible(connection)
+    after = Census(backfill).invisible(connection)
 
     assert after == before | {"own attachments without media_url": before["own attachments without media_url"] + 1}
     assert before["replied_to_message_id filled"] > 0
@@ -288,7 +289,7 @@ def test_without_fingerprints_there_is_no_proof(connection: Connection, backfill
 def test_malformed_values_are_counted(
     connection: Connection, application: psycopg.Connection, backfill: Backfill, value: Any, media_url: str | None, told: str
 ) -> None:
-    assert set(backfill.malformed(connection).values()) == {0}
+    assert set(Census(backfill).malformed(connection).values()) == {0}
     insert(application, value, media_url)
 
-    assert backfill.malformed(connection)[told] == 1
+    assert Census(backfill).malformed(connection)[told] == 1

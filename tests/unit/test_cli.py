@@ -183,7 +183,7 @@ def test_a_run_whose_type_was_never_chosen_cannot_be_carried_out(
 def test_an_error_is_a_message_and_an_exit_code(
     runbook: Command, monkeypatch: pytest.MonkeyPatch, error: RunbookError, code: int
 ) -> None:
-    monkeypatch.setattr("runbook_lib.run.read", raising(error))
+    monkeypatch.setattr("runbook_lib.opening.read", raising(error))
 
     assert runbook("status", "x") == (code, "", f"{error}\n")
     exit_code, out, err = runbook("status", "x", "--json")
@@ -197,7 +197,7 @@ def test_a_usage_error_is_json_where_json_was_asked_for(runbook: Command) -> Non
 
 
 def test_an_interrupt_exits_with_4_and_says_how_to_go_on(runbook: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runbook_lib.run.read", raising(KeyboardInterrupt()))
+    monkeypatch.setattr("runbook_lib.opening.read", raising(KeyboardInterrupt()))
 
     code, _, err = runbook("status", "x")
 
@@ -205,7 +205,7 @@ def test_an_interrupt_exits_with_4_and_says_how_to_go_on(runbook: Command, monke
 
 
 def test_a_secret_in_an_error_is_not_printed(runbook: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runbook_lib.run.read", raising(StepFailed("postgres://me:hunter22@db failed")))
+    monkeypatch.setattr("runbook_lib.opening.read", raising(StepFailed("postgres://me:hunter22@db failed")))
 
     assert "hunter22" not in "".join(map(str, runbook("status", "x")))
     assert "hunter22" not in "".join(map(str, runbook("status", "x", "--json")))
@@ -245,7 +245,7 @@ def test_a_run_exits_by_its_outcome(
 def test_a_run_whose_plan_has_changed_since_is_not_gone_on_with(
     runbook: Command, opened: Callable[[str], RunFolder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runbook_lib.run._sha256", lambda path: "another")
+    monkeypatch.setattr("runbook_lib.opening._sha256", lambda path: "another")
 
     code, _, err = runbook("run", opened("frontend").path)
 

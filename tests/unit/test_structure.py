@@ -19,6 +19,7 @@ FLOORS = [
     {"cli", "notebook", "rehearsal"},
     {"conductor", "dryrun"},
     {"widgets", "progress", "closing", "display", "loop"},
+    {"opening"},
     {"archive", "run", "papermill_engine", "papermill_io"},
     {"triage", "approval", "steps", "checks"},
     {"comparison", "versions", "oldcode"},

@@ -11,8 +11,6 @@ from runbook_lib.adapters.postgres.connection import Connection, Row, one
 from runbook_lib.errors import StepFailed
 from runbook_lib.plan import ColumnOfRow, Database
 
-KINDS = ("null", "not a list", "empty", "backfilled", "backfilled and own", "edited since", "own")
-
 Written = dict[str, tuple[int, int, int]]  # table -> rows inserted, updated, deleted
 
 
@@ -55,70 +53,33 @@ class Backfill:
             empty=sql.SQL("'[]'::jsonb" if spec.cleared == "[]" else "NULL::jsonb"),
         )
 
+    def filled(self, query: sql.SQL, **parts: sql.Composable) -> sql.Composed:
+        """A query with the backfill's own terms, and any others, put in."""
+        own: dict[str, sql.Composable] = {
+            "table": self.table,
+            "key": self.key,
+            "column": self.column,
+            "source": sql.Identifier(self.database.backfill.source),
+            "undo": self.undo,
+            "elements": self.elements,
+            "marked": self.marked,
+            "pristine": self.pristine,
+            "affected": self.affected,
+            "kept": self.kept,
+        }
+        return query.format(**{**own, **parts})
+
     def count(self, connection: Connection) -> int:
         """How many rows hold an element to be cleared. Read-only."""
         query = sql.SQL("SELECT count(*) AS n FROM {table} t WHERE {affected}")
-        return int(one(connection, self._format(query))["n"])
-
-    def kinds(self, connection: Connection) -> list[Row]:
-        """Rows by what the column holds (`kind`, `rows`, `shown by old code`), in a fixed order. Read-only."""
-        query = self._format(
-            sql.SQL("""SELECT kind, count(*) AS rows, count({source}) AS shown
-            FROM (SELECT t.{source}, {kind} AS kind FROM {table} t) k GROUP BY kind"""),
-            source=sql.Identifier(self.database.backfill.source),
-            kind=self._kind(),
-        )
-        found = {row["kind"]: row for row in connection.execute(query)}
-        return [
-            {"kind": kind, "rows": found[kind]["rows"], "shown by old code": found[kind]["shown"]}
-            if kind in found
-            else {"kind": kind, "rows": 0, "shown by old code": 0}
-            for kind in KINDS
-        ]
-
-    def invisible(self, connection: Connection) -> dict[str, int]:
-        """Rows whose content older code will not show, by reason. Read-only."""
-        others = [name for name in self.database.columns if name != self.database.backfill.column]
-        counts = [sql.SQL("count({}) AS {}").format(sql.Identifier(n), sql.Identifier(f"{n} filled")) for n in others]
-        lost = self._format(
-            sql.SQL("""count(*) FILTER (WHERE t.{source} IS NULL AND EXISTS (SELECT FROM {elements} WHERE NOT {marked}))
-            AS {label}"""),
-            source=sql.Identifier(self.database.backfill.source),
-            elements=self.elements,
-            marked=self.marked,
-            label=sql.Identifier(f"own {self.database.backfill.column} without {self.database.backfill.source}"),
-        )
-        query = sql.SQL("SELECT {} FROM {} t").format(sql.SQL(", ").join([lost, *counts]), self.table)
-        return dict(one(connection, query))
-
-    def samples(self, connection: Connection, each: int = 2) -> list[Row]:
-        """A few rows of each kind: `kind`, the key, the column and its source. Read-only."""
-        query = self._format(
-            sql.SQL("""SELECT kind, {key}, {source}, {column} FROM (
-                SELECT k.*, row_number() OVER (PARTITION BY kind ORDER BY {key}) AS place FROM (
-                    SELECT t.{key}, t.{source}, t.{column}, {kind} AS kind FROM {table} t) k) p
-            WHERE place <= {each} ORDER BY kind, {key}"""),
-            source=sql.Identifier(self.database.backfill.source),
-            kind=self._kind(),
-            each=sql.Literal(each),
-        )
-        return connection.execute(query).fetchall()
-
-    def rows(self, connection: Connection, keys: list[Any]) -> list[Row]:
-        """The rows of some keys: the key, the column and its source. Read-only."""
-        query = self._format(
-            sql.SQL("SELECT t.{key}, t.{source}, t.{column} FROM {table} t WHERE t.{key} = ANY({keys}) ORDER BY t.{key}"),
-            source=sql.Identifier(self.database.backfill.source),
-            keys=sql.Literal(keys),
-        )
-        return connection.execute(query).fetchall()
+        return int(one(connection, self.filled(query))["n"])
 
     def prepare(self, connection: Connection) -> None:
         """Make the empty undo table of this run, if it is not there. Changes the target."""
         touch = self.database.backfill.touch
         connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(OWN_SCHEMA)))
         connection.execute(
-            self._format(
+            self.filled(
                 sql.SQL("""CREATE TABLE IF NOT EXISTS {undo} AS
                 SELECT t.{key} AS key, t.{column} AS old, t.{column} AS new, {touch} AS touched, now() AS at, t.xmin AS xid
                 FROM {table} t WITH NO DATA"""),
@@ -135,7 +96,7 @@ class Backfill:
             StepFailed: The transaction would have changed anything else; it was rolled back.
         """
         touch = self.database.backfill.touch
-        query = self._format(
+        query = self.filled(
             sql.SQL("""
             WITH chosen AS MATERIALIZED (
                 SELECT t.{key} AS key, t.{column} AS old, {kept} AS new, {touched} AS touched
@@ -168,21 +129,21 @@ class Backfill:
         touch = self.database.backfill.touch
         with connection.transaction():
             connection.execute(
-                self._format(
+                self.filled(
                     sql.SQL("""UPDATE {table} t SET {column} = u.old {touch} FROM {undo} u
                     WHERE t.{key} = u.key AND t.{column} IS NOT DISTINCT FROM u.new"""),
                     touch=sql.SQL(", {} = u.touched").format(sql.Identifier(touch)) if touch else sql.SQL(""),
                 )
             )
             restored = connection.execute(
-                self._format(
+                self.filled(
                     sql.SQL("""DELETE FROM {undo} u USING {table} t
                     WHERE t.{key} = u.key AND t.{column} IS NOT DISTINCT FROM u.old""")
                 )
             ).rowcount
-            conflicts = connection.execute(self._format(sql.SQL("SELECT key FROM {undo} ORDER BY key"))).fetchall()
+            conflicts = connection.execute(self.filled(sql.SQL("SELECT key FROM {undo} ORDER BY key"))).fetchall()
             if not conflicts:
-                connection.execute(self._format(sql.SQL("DROP TABLE {undo}")))
+                connection.execute(self.filled(sql.SQL("DROP TABLE {undo}")))
         return restored, [row["key"] for row in conflicts]
 
     def undo_rows(self, connection: Connection) -> int | None:
@@ -194,23 +155,7 @@ class Backfill:
         """How many changed rows do not hold the value that was computed for them. Read-only."""
         query = sql.SQL("""SELECT count(*) AS n FROM {undo} u LEFT JOIN {table} t ON t.{key} = u.key
         WHERE t.{key} IS NULL OR t.{column} IS DISTINCT FROM u.new""")
-        return int(one(connection, self._format(query))["n"])
-
-    def malformed(self, connection: Connection) -> dict[str, int]:
-        """Rows whose column is not a list of objects, and marked elements whose source is empty. Read-only."""
-        query = self._format(
-            sql.SQL("""SELECT
-            count(*) FILTER (WHERE jsonb_typeof(t.{column}) <> 'array') AS "not a list",
-            count(*) FILTER (WHERE EXISTS (SELECT FROM {elements} WHERE jsonb_typeof(e.value) <> 'object'))
-                AS "elements that are no objects",
-            count(*) FILTER (WHERE t.{source} IS NULL AND EXISTS (SELECT FROM {elements} WHERE {marked}))
-                AS "backfilled without a source"
-            FROM {table} t"""),
-            source=sql.Identifier(self.database.backfill.source),
-            elements=self.elements,
-            marked=self.marked,
-        )
-        return dict(one(connection, query))
+        return int(one(connection, self.filled(query))["n"])
 
     def _written(self) -> list[sql.Composable]:
         parts: list[sql.Composable] = []
@@ -218,18 +163,6 @@ class Backfill:
             parts.append(sql.Literal(name))
             parts.append(sql.Identifier("t", value.column) if isinstance(value, ColumnOfRow) else sql.Literal(Jsonb(value)))
         return parts
-
-    def _kind(self) -> sql.Composed:
-        return sql.SQL("""CASE
-            WHEN t.{column} IS NULL THEN 'null'
-            WHEN jsonb_typeof(t.{column}) <> 'array' THEN 'not a list'
-            WHEN t.{column} = '[]' THEN 'empty'
-            WHEN EXISTS (SELECT FROM {elements} WHERE {marked} AND NOT {pristine}) THEN 'edited since'
-            WHEN NOT EXISTS (SELECT FROM {elements} WHERE {marked}) THEN 'own'
-            WHEN EXISTS (SELECT FROM {elements} WHERE NOT {marked}) THEN 'backfilled and own'
-            ELSE 'backfilled' END""").format(
-            column=self.column, elements=self.elements, marked=self.marked, pristine=self.pristine
-        )
 
     def _require_nothing_else(self, connection: Connection, before: Written, done: Row) -> None:
         after = _written(connection)
@@ -252,10 +185,6 @@ class Backfill:
                 state="That transaction was rolled back; batches before it stand, each with its undo rows.",
                 safe_next="Look for triggers and rules on the table; undo the step, or mend them and run it again.",
             )
-
-    def _format(self, query: sql.SQL, **parts: sql.Composable) -> sql.Composed:
-        own = {"table": self.table, "key": self.key, "column": self.column, "undo": self.undo}
-        return query.format(**own, **{"affected": self.affected, "kept": self.kept, **parts})
 
 
 def _written(connection: Connection) -> Written:
