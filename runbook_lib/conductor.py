@@ -55,7 +55,7 @@ def carry_out(folder: Path, approve: Approve, parameters: Mapping[str, str], tel
         finally:
             run.close_adapters()
         if not digest:
-            return _closed(run, Outcome("declined", "The previews were not approved."))
+            return _declined(run)
         notebook = run.context.plan.types[type_name].notebook
         assert notebook is not None
         try:
@@ -99,6 +99,12 @@ def _ended_badly(run: Run, problem: str) -> Outcome:
         status = {1: "declined", 4: "unknown"}.get(event.data["exit_code"], "failed")
         return Outcome(status, event.data["error"].splitlines()[0])
     return Outcome("unknown", f"The notebook did not end by itself: {problem}")
+
+
+def _declined(run: Run) -> Outcome:
+    """What an approval refused makes of a run: an outcome it has already stands."""
+    declined = Outcome("declined", "The previews were not approved.")
+    return declined if run.state.outcome else _closed(run, declined)
 
 
 def _closed(run: Run, outcome: Outcome) -> Outcome:

@@ -21,7 +21,7 @@ def attended() -> bool:
 
 
 async def choice(name: str, options: Mapping[str, str], value: str) -> tuple[str, str]:
-    """One of `options` (value -> description): the parameter's where nobody sits, else what the person confirms.
+    """One of `options` (value -> description): the parameter's where nobody sits, else the one whose button is clicked.
 
     Returns the value and who chose it, "parameter" or "operator".
 
@@ -46,20 +46,22 @@ async def choice(name: str, options: Mapping[str, str], value: str) -> tuple[str
 
     import ipywidgets as widgets
 
-    select = widgets.Dropdown(
-        options=[("choose …", ""), *((f"{key}: {text}", key) for key, text in options.items())],
-        value=value,
-        description=name,
-    )
-    chosen = await _asked([select], "Choose", lambda: str(select.value), lambda found: f"{name} = {found} (operator)")
-    return chosen, "operator"
+    answer = _Answer()
+    buttons = [
+        widgets.Button(description=f"{key}: {text}{' (suggested)' if key == value else ''}", layout={"width": "max-content"})
+        for key, text in options.items()
+    ]
+    for button, key in zip(buttons, options, strict=True):
+        button.on_click(lambda _, key=key: answer.give(key))
+    box = widgets.VBox([widgets.Label(f"{name}:"), *buttons])
+    return await answer.to(box, lambda chosen: f"{name} = {chosen} (operator)"), "operator"
 
 
 async def confirmation(question: str, answer: str, value: str) -> str:
     """Have `answer` given: by the parameter where nobody sits, typed by a person else. Returns who gave it.
 
     Raises:
-        Declined: The parameter is not the answer.
+        Declined: The parameter, or what was typed, is not the answer.
     """
     if not attended():
         if value != answer:
@@ -73,38 +75,47 @@ async def confirmation(question: str, answer: str, value: str) -> str:
 
     import ipywidgets as widgets
 
-    typed = widgets.Text(description="Type", placeholder=answer)
-    label = widgets.Label(f"{question} Type {answer} to go on.")
-    await _asked(
-        [label, typed],
-        "Confirm",
-        lambda: answer if typed.value.strip() == answer else "",
-        lambda found: f"{question} {found} (operator)",
-    )
+    given = _Answer()
+    typed = widgets.Text(description="Type", placeholder=answer, continuous_update=False)
+    press = widgets.Button(description="Confirm")
+    press.on_click(lambda _: given.give(typed.value.strip()))
+    box = widgets.VBox([widgets.Label(f"{question} Type {answer} to go on."), typed, press])
+    found = await given.to(box, lambda text: f"{question} {text or '(nothing typed)'} (operator)")
+    if found != answer:
+        raise Declined(
+            f"{question} needs {answer!r} typed, and {found!r} was.",
+            state="Nothing was changed.",
+            safe_next="Run the cell again to be asked again.",
+        )
     return "operator"
 
 
-async def _asked(controls: list[Any], button: str, read: Callable[[], str], said: Callable[[str], str]) -> str:
-    """Show controls and a button until `read` gives something on a click; then only one static line is left."""
-    import ipywidgets as widgets
+class _Answer:
+    """An answer that a click gives while a cell awaits it; one click, one answer.
 
-    loop = asyncio.get_running_loop()
-    answered: asyncio.Future[str] = loop.create_future()
+    Until that cell ends, a front end sends every click but only the first new state of a widget, since ipykernel 7.4
+    tells it of no idle state. So a choice is a button of its own, and a wrong text ends the cell instead of being
+    corrected in place.
+    """
 
-    def settle(found: str) -> None:
-        if not answered.done():
-            answered.set_result(found)
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._future: asyncio.Future[str] = self._loop.create_future()
 
-    def clicked(_: Any) -> None:
-        if found := read():
-            loop.call_soon_threadsafe(settle, found)
+    def give(self, value: str) -> None:
+        """Answer, from whatever thread the click comes on; the first answer counts."""
+        self._loop.call_soon_threadsafe(self._settle, value)
 
-    press = widgets.Button(description=button)
-    press.on_click(clicked)
-    handle = show(widgets.VBox([*controls, press]), display_id=True)
-    found = await answered
-    if handle is None:
-        show(line(said(found)))
-    else:
-        handle.update(line(said(found)))
-    return found
+    async def to(self, box: Any, said: Callable[[str], str]) -> str:
+        """Show `box` until the answer is given; then only one static line is left."""
+        handle = show(box, display_id=True)
+        found = await self._future
+        if handle is None:
+            show(line(said(found)))
+        else:
+            handle.update(line(said(found)))
+        return found
+
+    def _settle(self, value: str) -> None:
+        if not self._future.done():
+            self._future.set_result(value)

@@ -44,8 +44,8 @@ class Cell:
                 continue
 
     def widget(self, model: str) -> str:
-        self.until(lambda: any(state.get("_model_name") == model for state in self.models.values()))
-        return next(key for key, state in self.models.items() if state.get("_model_name") == model)
+        self.until(lambda: self.of(model))
+        return self.of(model)[0]
 
     def tell(self, widget: str, data: dict[str, Any]) -> None:
         message = self.client.session.msg("comm_msg", {"comm_id": widget, "data": data})
@@ -54,8 +54,11 @@ class Cell:
     def choose(self, widget: str, **state: Any) -> None:
         self.tell(widget, {"method": "update", "state": state, "buffer_paths": []})
 
-    def click(self) -> None:
-        self.tell(self.widget("ButtonModel"), {"method": "custom", "content": {"event": "click"}})
+    def of(self, model: str) -> list[str]:
+        return [key for key, state in self.models.items() if state.get("_model_name") == model]
+
+    def click(self, button: str) -> None:
+        self.tell(button, {"method": "custom", "content": {"event": "click"}})
 
     def _take(self, message: dict[str, Any]) -> None:
         content, kind = message["content"], message["msg_type"]
@@ -74,28 +77,27 @@ def test_a_choice_is_awaited_and_leaves_one_line(client: BlockingKernelClient) -
         client,
         "from runbook_lib.widgets import choice\n(await choice('TYPE', {'frontend': 'Quick', 'full': 'Full'}, ''))",
     )
-    dropdown = cell.widget("DropdownModel")
-    assert cell.models[dropdown]["index"] == 0
-    cell.click()
-    cell.choose(dropdown, index=2)
-    cell.click()
+    cell.widget("ButtonModel")
+    cell.until(lambda: len(cell.of("ButtonModel")) == 2)
+    cell.click(cell.of("ButtonModel")[1])
     cell.until(lambda: cell.idle)
 
     assert "TYPE = full (operator)" in cell.shown
     assert "('full', 'operator')" in cell.shown
 
 
-def test_a_confirmation_takes_only_the_answer_asked_for(client: BlockingKernelClient) -> None:
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [("production-eu", "'operator'"), ("yes", "Declined: Go on? needs 'production-eu' typed, and 'yes' was.")],
+)
+def test_a_confirmation_takes_only_the_answer_asked_for(client: BlockingKernelClient, typed: str, told: str) -> None:
     cell = Cell(
         client,
         "from runbook_lib.widgets import confirmation\nawait confirmation('Go on?', 'production-eu', '')",
     )
-    text = cell.widget("TextModel")
-    cell.choose(text, value="yes")
-    cell.click()
-    cell.choose(text, value="production-eu")
-    cell.click()
+    cell.choose(cell.widget("TextModel"), value=typed)
+    cell.click(cell.widget("ButtonModel"))
     cell.until(lambda: cell.idle)
 
-    assert "Go on? production-eu (operator)" in cell.shown
-    assert "'operator'" in cell.shown
+    assert f"Go on? {typed} (operator)" in cell.shown
+    assert any(text.startswith(told) for text in cell.shown)

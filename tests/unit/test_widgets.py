@@ -139,24 +139,23 @@ def test_a_parameter_that_is_not_the_answer_declines(screen: Screen, value: str)
 
 
 @pytest.mark.usefixtures("person")
-def test_nothing_is_chosen_beforehand_and_a_click_on_nothing_does_nothing(screen: Screen) -> None:
-    assert answered(choosing(), lambda: screen.button.click()) == (False, None)
-    assert screen.field.value == ""
+@pytest.mark.parametrize("parameter", ["", "A"])
+def test_nothing_is_chosen_for_a_person(screen: Screen, parameter: str) -> None:
+    assert answered(choosing(parameter)) == (False, None)
 
 
 @pytest.mark.usefixtures("person")
-def test_a_choice_counts_only_once_it_is_confirmed(screen: Screen) -> None:
-    assert answered(choosing(), lambda: setattr(screen.field, "value", "B")) == (False, None)
+def test_a_parameter_is_only_suggested_to_a_person(screen: Screen) -> None:
+    seen: list[bool] = []
+
+    answered(choosing("B"), lambda: seen.extend("suggested" in button.description for button in screen.controls[1:]))
+
+    assert seen == [False, True]
 
 
 @pytest.mark.usefixtures("person")
-def test_a_parameter_alone_does_not_choose_for_a_person(screen: Screen) -> None:
-    assert answered(choosing("A")) == (False, None)
-
-
-@pytest.mark.usefixtures("person")
-def test_a_confirmed_choice_leaves_one_line(screen: Screen) -> None:
-    given = answered(choosing(), lambda: setattr(screen.field, "value", "B"), lambda: screen.button.click())
+def test_a_click_chooses_and_leaves_one_line(screen: Screen) -> None:
+    given = answered(choosing(), lambda: screen.controls[2].click())
 
     assert given == (True, ("B", "operator"))
     assert [str(line) for line in screen.shown] == ["OPTION = B (operator)"]
@@ -172,10 +171,9 @@ def test_an_impossible_parameter_is_an_error_before_a_person_is_asked(screen: Sc
 
 @pytest.mark.usefixtures("person")
 @pytest.mark.parametrize("typed", ["", "yes", "Production", "productio"])
-def test_a_wrong_word_confirms_nothing(screen: Screen, typed: str) -> None:
-    typing: list[Callable[[], Any]] = [lambda: setattr(screen.field, "value", typed), lambda: screen.button.click()]
-
-    assert answered(confirming(), *typing) == (False, None)
+def test_a_wrong_word_declines(screen: Screen, typed: str) -> None:
+    with pytest.raises(Declined, match="Nothing was changed"):
+        answered(confirming(), lambda: setattr(screen.field, "value", typed), lambda: screen.button.click())
 
 
 @pytest.mark.usefixtures("person")
@@ -185,19 +183,13 @@ def test_the_right_word_without_a_click_confirms_nothing(screen: Screen) -> None
 
 @pytest.mark.usefixtures("person")
 def test_the_parameter_does_not_confirm_for_a_person(screen: Screen) -> None:
-    assert answered(confirming("production"), lambda: screen.button.click()) == (False, None)
+    assert answered(confirming("production")) == (False, None)
     assert screen.field.value == ""
 
 
 @pytest.mark.usefixtures("person")
-def test_the_right_word_confirms_after_a_wrong_one_and_leaves_one_line(screen: Screen) -> None:
-    given = answered(
-        confirming(),
-        lambda: setattr(screen.field, "value", "yes"),
-        lambda: screen.button.click(),
-        lambda: setattr(screen.field, "value", " production "),
-        lambda: screen.button.click(),
-    )
+def test_the_right_word_confirms_and_leaves_one_line(screen: Screen) -> None:
+    given = answered(confirming(), lambda: setattr(screen.field, "value", " production "), lambda: screen.button.click())
 
     assert given == (True, "operator")
     assert [str(line) for line in screen.shown] == [f"{QUESTION} production (operator)"]
@@ -205,27 +197,18 @@ def test_the_right_word_confirms_after_a_wrong_one_and_leaves_one_line(screen: S
 
 @pytest.mark.usefixtures("person")
 def test_a_second_click_does_nothing(screen: Screen) -> None:
-    def click_twice_with_another_choice_between() -> None:
-        field, button = screen.field, screen.button
-        button.click()
-        field.value = "A"
-        button.click()
+    def click_both() -> None:
+        _, first, second = screen.controls
+        second.click()
+        first.click()
 
-    given = answered(choosing(), lambda: setattr(screen.field, "value", "B"), click_twice_with_another_choice_between)
-
-    assert (given, len(screen.shown)) == ((True, ("B", "operator")), 1)
+    assert (answered(choosing(), click_both), len(screen.shown)) == ((True, ("B", "operator")), 1)
 
 
 @pytest.mark.usefixtures("person")
 def test_where_a_display_cannot_be_updated_the_line_is_shown_below(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(widgets, "show", lambda what, display_id=False: screen.show(what))
-    box: list[Any] = []
 
-    def choose_and_click() -> None:
-        box.extend(screen.controls)
-        box[0].value = "B"
-        box[-1].click()
-
-    answered(choosing(), choose_and_click)
+    answered(choosing(), lambda: screen.controls[2].click())
 
     assert str(screen.shown[-1]) == "OPTION = B (operator)"
