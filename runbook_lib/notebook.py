@@ -139,15 +139,14 @@ async def preview(run: Run) -> Shown:
 
 @_journaled
 async def approve(run: Run, value: str) -> Shown:
-    """Approve everything that the latest preview shows; production wants the target's name typed."""
-    digest = list(run.state.previews)[-1] if run.state.previews else ""
-    if value in run.state.previews:
-        digest = value
-    question = f"Carry out preview {digest} on {run.context.target.name}?"
-    if not run.context.target.is_production or value == digest:
-        by = await confirmation(question, digest, value)
-    else:
-        by = await confirmation(question, run.context.target.name, value)
+    """Approve all that the latest preview shows, or an earlier one that has not drifted.
+
+    Headless, that is the digest; a person types the digest too, on production the target's name.
+    """
+    previews, target = run.state.previews, run.context.target
+    digest = value if value in previews else next(reversed(previews), "")
+    answer = target.name if target.is_production and attended() else digest
+    by = await confirmation(f"Carry out preview {digest} on {target.name}?", answer, value)
     run.approve(digest, run.context.operator or by)
     return display.line(f"APPROVED {digest}")
 

@@ -117,8 +117,7 @@ class Run:
         found = [step.preview() for step in self.steps.values()]
         binding = approval.bound(found)
         digest = approval.digest(binding)
-        if digest not in self.state.previews:
-            self.journal.append("previewed", digest=digest, steps=binding, shown=[asdict(p) for p in found])
+        self.journal.append("previewed", digest=digest, steps=binding, shown=[asdict(p) for p in found])
         return digest, found
 
     def approve(self, digest: str, by: str) -> None:

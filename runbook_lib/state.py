@@ -72,7 +72,8 @@ def replay(events: Iterable[Event]) -> RunState:
                 if data["name"] == "TYPE":
                     state.type = data["value"]
             case "previewed":
-                state.previews[data["digest"]] = data["steps"]
+                state.previews.pop(data["digest"], None)
+                state.previews[data["digest"]] = data["steps"]  # the latest stands last
             case "approved":
                 state.approved, state.approved_by = data["digest"], data["by"]
             case "started":

@@ -79,3 +79,9 @@ def test_an_unknown_kind_of_event_changes_nothing() -> None:
 def test_a_journal_that_opens_no_run_is_an_error(history: list[tuple[str, dict[str, Any]]]) -> None:
     with pytest.raises(JournalError, match="opening"):
         after(*history)
+
+
+def test_the_preview_seen_last_stands_last() -> None:
+    first, second = (("previewed", {"digest": digest, "steps": {}}) for digest in ("one", "two"))
+
+    assert list(after(OPENED, first, second, first).previews) == ["two", "one"]

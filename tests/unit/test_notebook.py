@@ -1,0 +1,59 @@
+"""What an approval asks for, headless and of a person."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from runbook_lib import notebook
+from runbook_lib.errors import Declined
+from runbook_lib.run import Run
+
+
+@pytest.fixture
+def asked(run: Run, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A production run with one preview; what was asked for and approved is noted, an answer that differs declines."""
+    noted: dict[str, Any] = {}
+
+    async def confirmation(question: str, answer: str, value: str) -> str:
+        noted["answer"] = answer
+        if noted.get("typed", value) != answer:
+            raise Declined(question)
+        return "somebody"
+
+    run.context.target = run.context.target.model_copy(update={"environment": "production", "name": "production-eu"})
+    run.journal.append("previewed", digest="d1", steps={}, shown=[])
+    monkeypatch.setattr(notebook, "confirmation", confirmation)
+    monkeypatch.setattr(run, "approve", lambda digest, by: noted.update(approved=digest))
+    return noted
+
+
+def test_headless_only_the_digest_approves(run: Run, asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notebook, "attended", lambda: False)
+
+    asyncio.run(notebook.approve(run, "d1"))
+
+    assert asked == {"answer": "d1", "approved": "d1"}
+
+
+def test_headless_the_targets_name_approves_nothing(
+    run: Run, asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notebook, "attended", lambda: False)
+
+    with pytest.raises(Declined):
+        asyncio.run(notebook.approve(run, "production-eu"))
+
+    assert "approved" not in asked
+
+
+@pytest.mark.parametrize("parameter", ["", "d1"])
+def test_a_person_types_the_name_of_a_production_target(
+    run: Run, asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch, parameter: str
+) -> None:
+    monkeypatch.setattr(notebook, "attended", lambda: True)
+    asked["typed"] = "production-eu"
+
+    asyncio.run(notebook.approve(run, parameter))
+
+    assert (asked["answer"], asked["approved"]) == ("production-eu", "d1")
