@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import mkdtemp
 
 from runbook_lib.adapters.git import Checkout, Commit
 from runbook_lib.context import Context
@@ -39,7 +40,7 @@ def prepare(context: Context, repository: str) -> OldCode:
     known: OldCode | None = context.prepared.get(f"{repository} {head}")
     if known is not None:
         return known
-    path = context.scratch / f"{repository}-{head[:12]}"
+    path = Path(mkdtemp(prefix=f"{repository}-", dir=context.scratch))  # a new one each try: a conflict leaves one behind
     commits = commits_to_revert(checkout.log(), context.plan.feature, checkout.brought_by)
     clone = checkout.scratch(path)
     for commit in commits:

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 from runbook_lib import archive, closing, conductor, loop
-from runbook_lib.errors import StepFailed, UnknownOutcome
+from runbook_lib.errors import PreconditionError, StepFailed, UnknownOutcome
 from runbook_lib.journal import Journal
 from runbook_lib.opening import open_existing
 from runbook_lib.rehearsal.polling import until
@@ -248,3 +248,15 @@ def test_another_server_can_take_the_embedded_ones_place(
         with server.connect() as superuser:
             left = superuser.execute("SELECT datname FROM pg_database WHERE datname LIKE 'social%'").fetchall()
     assert left == []
+
+
+def test_a_conflict_is_told_again_when_the_preview_is_taken_again(broken_frontend: Stack, begin: Begin) -> None:
+    checkout = broken_frontend.root / "frontend"
+    (checkout / "src" / "app.js").write_text("something else altogether\n")
+    command = ["git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "--all", "--message=Rewrite"]
+    subprocess.run(command, cwd=checkout, check=True)
+    run = begin("frontend")
+
+    for _ in range(2):
+        with pytest.raises(PreconditionError, match="conflicts with later work"):
+            run.previews()
