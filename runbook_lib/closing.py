@@ -36,9 +36,10 @@ def judge(plan: Plan, state: RunState) -> Outcome:
     if not state.approved and not state.steps:
         return Outcome("declined", "Nothing was approved, and nothing was done.")
     spec = plan.types[state.type]
+    steps = plan.steps_of(state.type, state.option)
     undone = [
         name
-        for name in spec.steps
+        for name in steps
         if not state.step(name).is_done and (name not in state.waivers or state.step(name).status == "started")
     ]
     if undone:
@@ -54,9 +55,9 @@ def judge(plan: Plan, state: RunState) -> Outcome:
     if failed or unknown:
         text = f"not positively verified: {', '.join([*failed, *unknown])}"
         return Outcome("unknown", text + (f" (waived: {', '.join(waived)})" if waived else ""))
-    left_out = [name for name in spec.steps if not state.step(name).is_done]
+    left_out = [name for name in steps if not state.step(name).is_done]
     note = f"; waived: {', '.join(left_out)}" if left_out else ""
-    return Outcome("verified", f"all {len(spec.steps) - len(left_out)} steps done, all {len(found)} checks passed{note}")
+    return Outcome("verified", f"all {len(steps) - len(left_out)} steps done, all {len(found)} checks passed{note}")
 
 
 def close(run: Run, outcome: Outcome | None = None) -> Outcome:

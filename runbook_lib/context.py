@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -24,7 +24,7 @@ from runbook_lib.adapters.processes import LocalProcesses, Processes
 from runbook_lib.adapters.services import Services, connect
 from runbook_lib.folder import RunFolder
 from runbook_lib.parameters import secret
-from runbook_lib.plan import Plan
+from runbook_lib.plan import Plan, StepSpec
 from runbook_lib.redaction import register
 from runbook_lib.target import Target
 
@@ -43,6 +43,8 @@ class Context:
     approved: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # step -> the facts that were approved
     outcomes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # step -> what it left, by the journal
     done: frozenset[str] = frozenset()  # the steps that the journal has finished
+    choices: Mapping[str, str] = field(default_factory=dict)  # what the engineer chose besides type and option
+    report: Callable[..., object] = lambda kind, **data: None  # journals what a step tells while it acts
     prepared: dict[str, Any] = field(default_factory=dict)  # what was made in the scratch directory
     _closing: ExitStack = field(default_factory=ExitStack)
 
@@ -50,6 +52,11 @@ class Context:
     def run(self) -> str:
         """A short name for this run that fits into an identifier."""
         return hashlib.sha256(self.folder.id.encode()).hexdigest()[:12]
+
+    @property
+    def specs(self) -> dict[str, StepSpec]:
+        """The plan's steps for the run's type and option, in order."""
+        return {name: self.plan.steps[name] for name in self.plan.steps_of(self.type, self.option)}
 
     @property
     def schema_stays(self) -> bool:

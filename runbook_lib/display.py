@@ -56,6 +56,7 @@ def banner(folder: RunFolder, plan: Plan, state: RunState) -> Shown:
         f"Incident {opened['incident'] or 'none named'} · by {opened['operator'] or 'nobody named'} · "
         f"{opened['reason'] or 'no reason given'}",
         f"Run folder {folder.path} · {progress(plan, state)}",
+        *(f"OPEN DEBT: {name}: {debt['text']}" for name, debt in state.debts.items()),
         *(f"WAIVED by {w['by'] or 'nobody named'}: {name}: {w['reason']}" for name, w in state.waivers.items()),
     ]
     html = "<br>".join(f"<b>{escape(text)}</b>" if place < 2 else escape(text) for place, text in enumerate(lines))
@@ -67,7 +68,7 @@ def progress(plan: Plan, state: RunState) -> str:
     """How many steps of the type are done, and what has no known outcome."""
     if not state.type:
         return "no step yet"
-    names = plan.types[state.type].steps
+    names = plan.steps_of(state.type, state.option)
     done = sum(state.step(name).is_done for name in names)
     open_ended = [name for name in names if state.step(name).status == "started"]
     return f"{done} of {len(names)} steps done" + (f", outcome unknown: {', '.join(open_ended)}" if open_ended else "")
@@ -75,7 +76,7 @@ def progress(plan: Plan, state: RunState) -> str:
 
 def status(folder: RunFolder, plan: Plan, state: RunState) -> Shown:
     """The banner, the steps and the outcome, as the journal tells them."""
-    names = dict.fromkeys([*(plan.types[state.type].steps if state.type else []), *state.steps])
+    names = dict.fromkeys([*(plan.steps_of(state.type, state.option) if state.type else []), *state.steps])
     rows = []
     for name in names:
         step = state.step(name)

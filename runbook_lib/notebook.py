@@ -89,7 +89,7 @@ async def choose(run: Run, name: str, value: str) -> str:
     if name == "TYPE":
         options = {key: spec.title for key, spec in plan.types.items() if not spec.by_hand}
     elif name == "OPTION":
-        options = {key: _OPTIONS.get(key, "") for key in plan.types[run.context.type].options}
+        options = plan.types[run.context.type].options
     else:
         raise ParametersError(f"There is no choice named {name}.", state="Nothing was changed.", safe_next="TYPE or OPTION.")
     chosen, by = await choice(name, options, value)
@@ -250,9 +250,6 @@ def _require_type(run: Run, type_name: str) -> None:
             state="Nothing was changed.",
             safe_next=f"Open {run.context.plan.types[run.context.type].notebook}, or escalate there.",
         )
-
-
-_OPTIONS = {"A": "clear the backfilled entries, keep the columns"}
 
 
 def _target_file(target: str) -> Path:

@@ -37,7 +37,7 @@ def open_new(
     register_environment()
     plan, target = load_plan(plan_file), load_target(target_file)
     carried_out = plan.carried_out(type_name) if type_name else ""
-    options = plan.types[carried_out].options if carried_out else []
+    options = list(plan.types[carried_out].options) if carried_out else []
     if options and option not in options:
         raise ParametersError(
             f"The rollback type {carried_out} has no option {option!r}.",

@@ -103,6 +103,7 @@ class Page(Model):
 class _Step(Model):
     title: str
     estimate: Annotated[int, Field(gt=0)]  # seconds
+    options: list[Name] = []  # the options that it belongs to; none means every one
 
 
 class ServicesStep(_Step):
@@ -120,12 +121,23 @@ class RepositoryStep(_Step):
 
 
 class DatabaseStep(_Step):
-    """Back the database up, or change it."""
-
-    kind: Literal["backup", "clear_backfill"]
+    """A step that works on the database."""
 
 
-StepSpec = Annotated[ServicesStep | RepositoryStep | DatabaseStep, Field(discriminator="kind")]
+class BackupStep(DatabaseStep):
+    """Back the database up."""
+
+    kind: Literal["backup"]
+
+
+class ClearBackfillStep(DatabaseStep):
+    """Take what the backfill wrote out of the data."""
+
+    kind: Literal["clear_backfill"]
+    strategy: Literal["auto", "swap", "batched", "keyed"] = "auto"
+
+
+StepSpec = Annotated[ServicesStep | RepositoryStep | BackupStep | ClearBackfillStep, Field(discriminator="kind")]
 
 
 class RollbackType(Model):
@@ -133,7 +145,7 @@ class RollbackType(Model):
 
     title: str
     notebook: str | None = None
-    options: list[Name] = []
+    options: dict[Name, str] = {}  # what may happen to the data: name -> description
     steps: list[Name] = []
     checks: list[Name] = []
     budget: Annotated[int, Field(gt=0)] | None = None  # seconds
@@ -232,6 +244,8 @@ class Plan(Model):
                 known([step.repository], dict(self.repositories), f"steps.{name}", "repositories")
         for name, kind in self.types.items():
             known(kind.steps, dict(self.steps), f"types.{name}", "steps")
+            for walked in kind.steps:
+                known(self.steps[walked].options, dict(kind.options), f"steps.{walked}", f"types.{name}.options")
             known([*kind.checks, *kind.escalates_on], dict(self.checks), f"types.{name}", "checks")
             known([t for t in (kind.escalates_to, kind.carried_out_as) if t], dict(self.types), f"types.{name}", "types")
         for row in self.decision_matrix:
@@ -240,6 +254,10 @@ class Plan(Model):
         known([self.api.service, self.page.service], self.services, "api and page", "services")
         known([self.database.migration.repository], dict(self.repositories), "database.migration", "repositories")
         return self
+
+    def steps_of(self, type_name: str, option: str) -> list[str]:
+        """The steps of a type, in order, without those of other options than `option`. Read-only."""
+        return [n for n in self.types[type_name].steps if not self.steps[n].options or option in self.steps[n].options]
 
     def carried_out(self, type_name: str) -> str:
         """The name of the type whose steps are walked when `type_name` is chosen. Read-only.

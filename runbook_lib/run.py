@@ -29,6 +29,7 @@ class Run:
         self.folder = folder
         self.context = context
         self.journal = Journal(folder.journal_path)
+        context.report = self.journal.append
         self.refresh()
 
     @property
@@ -44,14 +45,14 @@ class Run:
     @property
     def touches_database(self) -> bool:
         """Whether any step of the type changes or reads the database."""
-        spec = self.context.plan
-        return any(isinstance(spec.steps[name], DatabaseStep) for name in spec.types[self.context.type].steps)
+        return any(isinstance(spec, DatabaseStep) for spec in self.context.specs.values())
 
     def refresh(self) -> RunState:
         """Take what other processes have journaled into this one's context."""
         state = self.state
         self.context.type = state.type
-        self.context.option = state.choices.get("OPTION", self.context.option)
+        self.context.option = state.option
+        self.context.choices = dict(state.choices)
         self.context.approved = {n: s["facts"] for n, s in state.previews.get(state.approved, {}).items()}
         self.context.outcomes = {name: step.outcome for name, step in state.steps.items()}
         self.context.done = frozenset(name for name, step in state.steps.items() if step.is_done)

@@ -45,7 +45,13 @@ class RunState:
     evidence: list[dict[str, str]] = field(default_factory=list)
     escalations: list[dict[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    debts: dict[str, dict[str, str]] = field(default_factory=dict)  # name -> step and text, while it is open
     outcome: dict[str, Any] | None = None
+
+    @property
+    def option(self) -> str:
+        """What happens to the data, as chosen last."""
+        return self.choices.get("OPTION") or str(self.opened["option"])
 
     def step(self, name: str) -> StepState:
         """The state of a step, "pending" where nothing is on record."""
@@ -103,6 +109,10 @@ def replay(events: Iterable[Event]) -> RunState:
             case "escalated":
                 state.escalations.append(data)
                 state.type = data["to"]
+            case "owed":
+                state.debts[data["debt"]] = data
+            case "paid":
+                state.debts.pop(data["debt"], None)
             case "noted":
                 state.notes.append(data["text"])
             case "outcome":

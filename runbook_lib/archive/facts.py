@@ -62,8 +62,7 @@ def verdict(plan: Plan, state: RunState, events: Sequence[Event]) -> Verdict:
 
 def _doubts(plan: Plan, state: RunState) -> list[str]:
     unproven = {name: found for name, found in not_passed(plan, state).items() if name not in state.waivers}
-    kind = rollback_type(plan, state)
-    walked = [state.step(name) for name in (kind.steps if kind else []) if name not in state.waivers]
+    walked = [state.step(name) for name in steps_of_type(plan, state) if name not in state.waivers]
     return [
         *(f"{title(plan, name)}: {found}" for name, found in unproven.items()),
         *(f"{step.title}: {step.status}" for step in walked if step.status in ("started", "failed")),
@@ -87,6 +86,11 @@ def rollback_type(plan: Plan, state: RunState) -> RollbackType | None:
         return None
 
 
+def steps_of_type(plan: Plan, state: RunState) -> list[str]:
+    """The steps that are walked, by type and option; none where a person carries it out. Read-only."""
+    return plan.steps_of(plan.carried_out(state.type), state.option) if rollback_type(plan, state) else []
+
+
 def type_title(plan: Plan, state: RunState) -> str:
     """The chosen type's title, with what is carried out in its place. Read-only."""
     chosen, carried_out = plan.types.get(state.type), rollback_type(plan, state)
@@ -106,8 +110,7 @@ def duration(plan: Plan, state: RunState, events: Sequence[Event], ended: dateti
 
 def steps(plan: Plan, state: RunState) -> list[StepState]:
     """The steps on record and those of the type that are still to come, in order. Read-only."""
-    kind = rollback_type(plan, state)
-    names = dict.fromkeys([*state.steps, *(kind.steps if kind else [])])
+    names = dict.fromkeys([*state.steps, *steps_of_type(plan, state)])
     return [state.steps.get(name, StepState(name, title(plan, name))) for name in names]
 
 

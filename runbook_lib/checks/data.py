@@ -1,7 +1,7 @@
 """The data hold what they should, and nothing was changed that should not be."""
 
 from runbook_lib.checks.round import Round
-from runbook_lib.plan import DatabaseStep
+from runbook_lib.plan import BackupStep, DatabaseStep
 from runbook_lib.results import Result, Status, verdict
 
 
@@ -18,8 +18,8 @@ def only_intended(around: Round, name: str) -> Result:
     """What the change of the data was shown to have left alone, while nothing else could write. Read-only."""
     changes = [
         step
-        for step in around.context.plan.types[around.context.type].steps
-        if isinstance(spec := around.context.plan.steps[step], DatabaseStep) and spec.kind == "clear_backfill"
+        for step, spec in around.context.specs.items()
+        if isinstance(spec, DatabaseStep) and not isinstance(spec, BackupStep)
     ]
     results = [result for step in changes for result in around.verified.get(step, [])]
     if not results:

@@ -31,8 +31,7 @@ def _looked(context: Context, name: str) -> Result:
 
 
 def _checkouts(context: Context) -> Found:
-    specs = [context.plan.steps[name] for name in context.plan.types[context.type].steps]
-    repositories = sorted({spec.repository for spec in specs if isinstance(spec, RepositoryStep)})
+    repositories = sorted({spec.repository for spec in context.specs.values() if isinstance(spec, RepositoryStep)})
     found = []
     for repository in repositories:
         checkout = context.checkout(repository)
@@ -45,8 +44,9 @@ def _checkouts(context: Context) -> Found:
 
 
 def _services(context: Context) -> Found:
-    specs = [context.plan.steps[name] for name in context.plan.types[context.type].steps]
-    names = sorted({service for spec in specs if isinstance(spec, ServicesStep) for service in spec.services})
+    names = sorted(
+        {service for spec in context.specs.values() if isinstance(spec, ServicesStep) for service in spec.services}
+    )
     return Status.PASS, ", ".join(f"{n} {'runs' if context.services.is_running(n) else 'is stopped'}" for n in names)
 
 

@@ -20,5 +20,4 @@ KINDS: dict[str, type[Step]] = {
 
 def steps_of(context: Context) -> dict[str, Step]:
     """The steps of the run's rollback type, in order."""
-    names = context.plan.types[context.type].steps
-    return {name: KINDS[context.plan.steps[name].kind](name, context) for name in names}
+    return {name: KINDS[spec.kind](name, context) for name, spec in context.specs.items()}

@@ -1,7 +1,7 @@
 """What every step can do: be previewed, probed, applied, verified and undone."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -49,7 +49,12 @@ class Preview:
 
 
 class Step(ABC):
-    """One step of a rollback on one target."""
+    """One step of a rollback on one target.
+
+    A step that leaves something to be tidied up later reports it as a debt when it makes it, with `owe`; `purge` pays it.
+    """
+
+    CHOICES: Mapping[str, Mapping[str, str]] = {}  # what the engineer may choose: name -> value -> description
 
     def __init__(self, name: str, context: Context) -> None:
         self.name = name
@@ -84,6 +89,30 @@ class Step(ABC):
     @abstractmethod
     def undo(self) -> Facts:
         """Put back what was there before; returns what that left. Changes the target."""
+
+    def purge_preview(self, debt: str) -> Preview:
+        """What paying a debt of this step would do. Read-only."""
+        raise NotImplementedError(f"{type(self).__name__} leaves no debts")
+
+    def purge(self, debt: str) -> Facts:
+        """Pay a debt of this step, for good; returns what that left. Changes the target."""
+        raise NotImplementedError(f"{type(self).__name__} leaves no debts")
+
+    def owe(self, debt: str, text: str) -> None:
+        """Journal a debt before it is made: its name within the run, and what is left to do."""
+        self.context.report("owed", debt=debt, step=self.name, text=text)
+
+    def paid(self, debt: str) -> None:
+        """Journal that a debt is paid."""
+        self.context.report("paid", debt=debt, step=self.name)
+
+    def progress(self, done: int, total: int, text: str = "") -> None:
+        """Journal how far the step has come, in its own units."""
+        self.context.report("progress", step=self.name, done=done, total=total, text=text)
+
+    def waiting(self, blockers: Sequence[object]) -> None:
+        """Journal who was in the way of a lock."""
+        self.context.report("waiting", step=self.name, blockers=[str(blocker) for blocker in blockers])
 
     def result(self, suffix: str, title: str, status: Any, summary: str, **evidence: Any) -> Result:
         """A result named after this step."""

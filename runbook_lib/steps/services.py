@@ -67,8 +67,8 @@ class _ServicesStep(Step):
         """Service -> the commit it will run, once this run's reverts are made."""
         reverted = {
             spec.repository
-            for name in self.context.plan.types[self.context.type].steps
-            if isinstance(spec := self.context.plan.steps[name], RepositoryStep) and spec.kind == "revert"
+            for spec in self.context.specs.values()
+            if isinstance(spec, RepositoryStep) and spec.kind == "revert"
         }
         built_from = self.context.target.services.built_from
         return {

@@ -26,6 +26,7 @@ OPENED: Happened = (
         "target": "staging-7",
         "environment": "staging",
         "type": "full",
+        "option": "A",
         "operator": "Dana",
         "reason": "Media <b>gone</b>",
         "incident": "INC-1",
@@ -266,7 +267,7 @@ def test_the_log_ends_with_the_plans_follow_ups(folder: RunFolder, plan: Plan) -
 
 @pytest.fixture
 def sealed(folder: RunFolder) -> RunFolder:
-    Journal(folder.journal_path).append("opened", type="full")
+    Journal(folder.journal_path).append("opened", type="full", option="A")
     folder.write_text("report.html", "<p>fine</p>")
     folder.write_text("evidence/rows.json", "[1]")
     archive.seal(folder)
@@ -303,7 +304,7 @@ def test_an_event_after_the_seal_is_found(sealed: RunFolder) -> None:
 
 def test_a_journal_that_was_rewritten_is_found(sealed: RunFolder) -> None:
     sealed.journal_path.unlink()
-    Journal(sealed.journal_path).append("opened", type="frontend")
+    Journal(sealed.journal_path).append("opened", type="frontend", option="A")
     manifest = json.loads((sealed.path / "manifest.json").read_text())
     archive.seal(sealed)
     forged = json.loads((sealed.path / "manifest.json").read_text())

@@ -10,7 +10,7 @@ from runbook_lib.plan import Plan
 from runbook_lib.state import replay
 
 Happened = tuple[str, dict[str, Any]]
-OPENED: Happened = ("opened", {"type": "full"})
+OPENED: Happened = ("opened", {"type": "full", "option": "A"})
 APPROVED: Happened = ("approved", {"digest": "d", "by": "Dana"})
 STEPS = [
     "stop-services", "back-up", "clear-backfill", "revert-backend", "build-backend", "start-backend", "revert-frontend",
@@ -138,16 +138,19 @@ TO_FULL: Happened = ("escalated", {"from": "frontend", "to": "full", "because": 
             id="one failed check of two is waived",
         ),
         pytest.param(
-            [("opened", {"type": "frontend"}), APPROVED, *done("revert-frontend"), TO_FULL],
+            [("opened", {"type": "frontend", "option": "A"}), APPROVED, *done("revert-frontend"), TO_FULL],
             "escalated",
             "Quick: the frontend alone was not enough: api-media-url: none",
             id="escalated",
         ),
         pytest.param(
-            [("opened", {"type": "frontend"}), APPROVED, TO_FULL, *DONE, *PASSED], "verified", "", id="escalated and done"
+            [("opened", {"type": "frontend", "option": "A"}), APPROVED, TO_FULL, *DONE, *PASSED],
+            "verified",
+            "",
+            id="escalated and done",
         ),
         pytest.param(
-            [("opened", {"type": "frontend"}), APPROVED, TO_FULL, *done("stop-services")],
+            [("opened", {"type": "frontend", "option": "A"}), APPROVED, TO_FULL, *done("stop-services")],
             "failed",
             "not done",
             id="escalated and begun",
@@ -173,7 +176,7 @@ def test_checks_made_before_the_last_change_do_not_count(plan: Plan) -> None:
 
 
 def test_a_run_whose_type_was_never_chosen_is_declined(plan: Plan) -> None:
-    assert judged(plan, ("opened", {"type": ""})).status == "declined"
+    assert judged(plan, ("opened", {"type": "", "option": "A"})).status == "declined"
 
 
 @pytest.mark.parametrize("left_out", STEPS)

@@ -6,7 +6,7 @@ from runbook_lib.errors import JournalError
 from runbook_lib.journal import Event
 from runbook_lib.state import RunState, replay
 
-OPENED = ("opened", {"type": "full", "target": "here"})
+OPENED = ("opened", {"type": "full", "option": "A", "target": "here"})
 STARTED = ("started", {"step": "stop", "title": "Stop"})
 APPLIED = ("applied", {"step": "stop", "seconds": 1.5, "outcome": {"services": 3}})
 FAILED = ("failed", {"step": "stop", "error": "no answer"})

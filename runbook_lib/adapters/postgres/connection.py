@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 
 from runbook_lib.errors import AdapterError
@@ -34,15 +35,15 @@ class Postgres:
     run: str
 
     @contextmanager
-    def connect(self) -> Iterator[Connection]:
-        """A connection in autocommit mode, closed afterwards.
+    def connect(self, database: str | None = None) -> Iterator[Connection]:
+        """A connection in autocommit mode, to another database of the server where one is named; closed afterwards.
 
         Raises:
             AdapterError: The database cannot be reached, or a statement failed.
         """
         try:
             connection: Connection = psycopg.connect(
-                service=self.service,
+                make_conninfo(service=self.service, dbname=database),
                 application_name=f"runbook {self.run}"[:63],
                 options=SETTINGS,
                 connect_timeout=5,
