@@ -19,6 +19,7 @@ from runbook_lib.adapters.postgres.backfill import Backfill
 from runbook_lib.adapters.postgres.census import Census
 from runbook_lib.adapters.postgres.connection import Postgres
 from runbook_lib.adapters.postgres.dump import DumpTools
+from runbook_lib.adapters.postgres.lease import Lease
 from runbook_lib.adapters.postgres.proof import Proof
 from runbook_lib.adapters.processes import LocalProcesses, Processes
 from runbook_lib.adapters.services import Services, connect
@@ -91,6 +92,11 @@ class Context:
     def postgres(self) -> Postgres:
         """The target's database."""
         return Postgres(self.target.database.service, self.run)
+
+    @cached_property
+    def lease(self) -> Lease:
+        """This run's hold on the target; `lease.check` belongs into each transaction that commits a step's progress."""
+        return Lease(self.postgres, self.folder.id, self.operator, self.target.database.maintenance)
 
     @cached_property
     def dump_tools(self) -> DumpTools:
