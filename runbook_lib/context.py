@@ -91,12 +91,12 @@ class Context:
     @cached_property
     def postgres(self) -> Postgres:
         """The target's database."""
-        return Postgres(self.target.database.service, self.run)
+        return Postgres(self.target.database.service, self.run, lambda connection: self.lease.check(connection))
 
     @cached_property
     def lease(self) -> Lease:
-        """This run's hold on the target; `lease.check` belongs into each transaction that commits a step's progress."""
-        return Lease(self.postgres, self.folder.id, self.operator, self.target.database.maintenance)
+        """This run's hold on the target, which is checked in each transaction that writes to it."""
+        return Lease(self.postgres, self.folder.id, self.operator)
 
     @cached_property
     def dump_tools(self) -> DumpTools:

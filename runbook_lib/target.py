@@ -27,7 +27,6 @@ class DatabaseTarget(Model):
 
     service: Name
     application_role: Name
-    maintenance: Name = "postgres"  # the database to be in while the target itself is renamed
     tools: str | None = None
 
 

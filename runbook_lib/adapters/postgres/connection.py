@@ -1,6 +1,6 @@
 """Connections that name the run, wait briefly for locks and notice a dead network."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,12 +35,29 @@ class Identity:
     role: str
 
 
+class _Guarded(psycopg.Connection[Row]):
+    """A connection whose transactions ask before they commit what they have written."""
+
+    guard: Callable[[Connection], None] | None = None
+
+    @contextmanager
+    def transaction(self, savepoint_name: str | None = None, force_rollback: bool = False) -> Iterator[psycopg.Transaction]:
+        with super().transaction(savepoint_name, force_rollback) as begun:
+            yield begun
+            if self.guard and one(self, "SELECT pg_current_xact_id_if_assigned() IS NOT NULL AS it")["it"]:
+                self.guard(self)
+
+
 @dataclass(frozen=True)
 class Postgres:
-    """A database reached by a libpq service; `run` stands in the server's list of connections."""
+    """A database reached by a libpq service; `run` stands in the server's list of connections.
+
+    `guard` is asked in each transaction on the database itself that has written something, before it commits.
+    """
 
     service: str
     run: str
+    guard: Callable[[Connection], None] | None = None
 
     @cached_property
     def database(self) -> str:
@@ -59,7 +76,7 @@ class Postgres:
             AdapterError: The database cannot be reached, or a statement failed.
         """
         try:
-            connection: Connection = psycopg.connect(
+            connection = _Guarded.connect(
                 make_conninfo(service=self.service, dbname=database),
                 application_name=f"runbook {self.run}"[:63],
                 options=" ".join(f"-c {name}={value}" for name, value in SETTINGS.items()),
@@ -77,6 +94,7 @@ class Postgres:
                 state="Nothing was asked of it.",
                 safe_next="See that the server runs and that the service file names it; then try again.",
             ) from None
+        connection.guard = None if database else self.guard
         try:
             with connection:
                 yield connection

@@ -21,7 +21,7 @@ from runbook_lib.adapters.postgres.connection import Connection, Postgres, ident
 from runbook_lib.adapters.postgres.locks import briefly
 from runbook_lib.errors import AdapterError, PreconditionError
 
-MAINTENANCE = "postgres"
+MAINTENANCE = "postgres"  # the database that no rollback renames
 PATIENCE = 10.0  # seconds for which a transaction is waited for that a process before this one has left open
 TABLE = sql.Identifier(OWN_SCHEMA, "lease")
 
@@ -45,11 +45,10 @@ class Holder:
 class Lease:
     """A run's hold on a target; several processes of one run share it, one at a time."""
 
-    def __init__(self, postgres: Postgres, run: str, operator: str, maintenance: str = MAINTENANCE) -> None:
+    def __init__(self, postgres: Postgres, run: str, operator: str) -> None:
         self.postgres = postgres
         self.run = run
         self.operator = operator or getpass.getuser()
-        self.maintenance = maintenance
         self.epoch: int | None = None  # the row's, while the target is held and the row could be seen
         self.holds = False
 
@@ -74,7 +73,8 @@ class Lease:
     def check(self, connection: Connection) -> None:
         """Raise where this process has lost the target, and keep the row as it is until the transaction ends.
 
-        To be called in each transaction that commits a step's progress. Outside `held` it says nothing. Read-only.
+        Every transaction of the run that writes to the target asks it before it commits; outside `held` it says nothing.
+        Read-only.
 
         Raises:
             PreconditionError: Another process has taken the target.
@@ -116,22 +116,13 @@ class Lease:
             query = sql.SQL("UPDATE {} SET released_at = now() WHERE run = %s AND released_at IS NULL").format(TABLE)
             return connection.execute(query, [self.run]).rowcount == 1
 
-    def carry(self, connection: Connection) -> None:
-        """Write the row, as it is held, into a database that is about to take the target's name. Changes that database.
-
-        Without it the database that a restore swaps in would be nobody's, and `check` would refuse there.
-        """
-        _prepare(connection)
-        self._upserted(connection)
-        connection.execute(sql.SQL("UPDATE {} SET epoch = %s").format(TABLE), [self.epoch or 1])
-
     def in_the_way(self) -> str:
         """What would keep this run from acting now, "" for nothing. Read-only.
 
         Raises:
             PreconditionError: A pooler stands in between.
         """
-        with self.postgres.connect(self.maintenance) as session:
+        with self.postgres.connect(MAINTENANCE) as session:
             require_direct(session)
             acting = _acting(session, self._key(session))
         with self.postgres.connect() as connection:
@@ -142,7 +133,7 @@ class Lease:
 
     @contextmanager
     def _locked(self) -> Iterator[Connection]:
-        with self.postgres.connect(self.maintenance) as session:
+        with self.postgres.connect(MAINTENANCE) as session:
             require_direct(session)
             session.execute("SET idle_session_timeout = 0")
             key = self._key(session)
