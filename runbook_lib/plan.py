@@ -29,6 +29,7 @@ class Migration(Model):
     history_column: Name
     repository: Name
     directory: str
+    validate_: list[str] | None = Field(default=None, alias="validate", min_length=1)  # fails unless history and files agree
 
 
 class Backfill(Model):
@@ -137,7 +138,16 @@ class ClearBackfillStep(DatabaseStep):
     strategy: Literal["auto", "swap", "batched", "keyed"] = "auto"
 
 
-StepSpec = Annotated[ServicesStep | RepositoryStep | BackupStep | ClearBackfillStep, Field(discriminator="kind")]
+class RemoveColumnsStep(DatabaseStep):
+    """Take the feature's columns, with their indexes and constraints, out of the table."""
+
+    kind: Literal["remove_columns"]
+    mode: Literal["drop", "quarantine"] = "quarantine"
+
+
+StepSpec = Annotated[
+    ServicesStep | RepositoryStep | BackupStep | ClearBackfillStep | RemoveColumnsStep, Field(discriminator="kind")
+]
 
 
 class RollbackType(Model):

@@ -5,6 +5,7 @@ from runbook_lib.steps.backup import Backup
 from runbook_lib.steps.base import Step
 from runbook_lib.steps.clear_backfill import ClearBackfill
 from runbook_lib.steps.code import Build, Revert
+from runbook_lib.steps.remove_columns import RemoveColumns
 from runbook_lib.steps.services import Restart, Start, Stop
 
 KINDS: dict[str, type[Step]] = {
@@ -13,6 +14,7 @@ KINDS: dict[str, type[Step]] = {
     "restart": Restart,
     "backup": Backup,
     "clear_backfill": ClearBackfill,
+    "remove_columns": RemoveColumns,
     "revert": Revert,
     "build": Build,
 }
