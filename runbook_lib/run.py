@@ -30,6 +30,7 @@ class Run:
         self.context = context
         self.journal = Journal(folder.journal_path)
         context.report = self.journal.append
+        context.debts = lambda: self.state.debts
         self.refresh()
 
     @property

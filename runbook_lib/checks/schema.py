@@ -6,8 +6,9 @@ from typing import Any
 from psycopg import sql
 
 from runbook_lib.adapters.postgres.catalog import catalog, differences, missing
+from runbook_lib.checks.restorable import restores
 from runbook_lib.checks.round import Round
-from runbook_lib.comparison import CATALOG_BEFORE
+from runbook_lib.comparison import CATALOG_BEFORE, CATALOG_RESTORED
 from runbook_lib.results import Result, Status
 
 
@@ -32,19 +33,20 @@ def as_expected(around: Round, name: str) -> Result:
             f"migration {history.version} is {'in' if recorded else 'not in'} the history, but its file is "
             f"{'there' if has_file else 'gone'}"
         )
-    before = context.folder.read_json(CATALOG_BEFORE)
+    restored = restores(context) is not None
+    before = context.folder.read_json(CATALOG_RESTORED if restored else CATALOG_BEFORE)
     changed = differences(before, now) if before is not None else None
     if changed:
         problems += changed
-    return _result(around, name, problems, changed)
+    return _result(around, name, problems, changed, "as in the backup" if restored else "as before the rollback")
 
 
-def _result(around: Round, name: str, problems: list[str], changed: list[str] | None) -> Result:
+def _result(around: Round, name: str, problems: list[str], changed: list[str] | None, like: str) -> Result:
     evidence: dict[str, Any] = {"problems": problems}
     if problems:
         return around.result(name, Status.FAIL, "; ".join(problems), **evidence)
-    stays = "the feature's columns stay (option A), " if around.context.schema_stays else ""
-    compared = "not compared with a snapshot" if changed is None else "the whole catalog is as before the rollback"
+    stays = f"the feature's columns stay (option {around.context.option}), " if around.context.schema_stays else ""
+    compared = "not compared with a snapshot" if changed is None else f"the whole catalog is {like}"
     return around.result(
         name, Status.PASS, f"{stays}older columns are there, history and files agree, {compared}", **evidence
     )

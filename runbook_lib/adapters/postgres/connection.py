@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import psycopg
@@ -33,6 +34,15 @@ class Postgres:
 
     service: str
     run: str
+
+    @cached_property
+    def database(self) -> str:
+        """The name of the database that the service leads to; the server is not asked. Read-only."""
+        connection = psycopg.pq.PGconn.connect_start(make_conninfo(service=self.service).encode())
+        try:
+            return connection.db.decode()
+        finally:
+            connection.finish()
 
     @contextmanager
     def connect(self, database: str | None = None) -> Iterator[Connection]:
