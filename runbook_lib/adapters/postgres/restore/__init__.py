@@ -1,1 +1,1 @@
-"""Bringing back what a dump holds: into a database aside, compared with the live one, and put in its place by renaming."""
+"""Going back to a backup: restored aside, compared with the live database, salvaged into, and put in its place by renaming."""
