@@ -54,7 +54,7 @@ class DumpTools:
     def version(self, tool: str) -> int:
         """The major version of a tool. Read-only."""
         output = self.processes.run([self._path(tool), "--version"], timeout=20).require().output
-        return int(re.search(r"(\d+)", output.split(")")[-1])[1])  # type: ignore[index]
+        return int(re.search(r"\(PostgreSQL\) (\d+)", output)[1])  # type: ignore[index]
 
     def dump(self, path: Path, timeout: float) -> None:
         """Write the whole database to `path` in the custom format; it is there whole or not at all. Read-only."""
