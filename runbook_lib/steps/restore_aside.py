@@ -1,6 +1,6 @@
 """Option C, first half: restore the backup into a database beside the live one, and count what going back would lose."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from psycopg import sql
 
@@ -12,7 +12,7 @@ from runbook_lib.adapters.postgres.restore.follow import attributes, follow
 from runbook_lib.checks.prerequisites import looked
 from runbook_lib.checks.restorable import RESTORABLE, missing_tables
 from runbook_lib.comparison import CATALOG_RESTORED
-from runbook_lib.errors import AdapterError
+from runbook_lib.errors import AdapterError, PreconditionError
 from runbook_lib.plan import RestoreAsideStep
 from runbook_lib.results import Result, Status
 from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step
@@ -92,7 +92,7 @@ class RestoreAside(Step):
 
     def preconditions(self) -> list[Result]:
         """That the backup is whole, and that server and role allow what is to be done. Read-only."""
-        return [looked(self.context, name) for name in RESTORABLE]
+        return [looked(self.context, name) for name in ("tools", *RESTORABLE)]
 
     def apply(self) -> Facts:
         """Restore, look over, and count the loss; what is whole already is not restored again. Changes the target."""
@@ -100,6 +100,13 @@ class RestoreAside(Step):
         postgres, dump = self.context.postgres, self.context.dump
         live, name = postgres.database, side.side_name(postgres.database, postgres.run)
         checked = checksum(self.context, dump.path)
+        if checked != self.context.approved[self.name]["sha256"]:
+            raise PreconditionError(
+                f"The backup {dump.path.name} is not the file that was approved: its SHA-256 is another.",
+                where=str(dump.path),
+                state="Nothing was restored from it.",
+                safe_next="Find out who changed it; then preview again, and approve that.",
+            )
         if standing(self.context).restored_from != checked:
             self.owe(DEBT, f"The database {name} was restored beside {live}; drop it, or swap it in.")
             self.progress(0, 2, f"restoring {dump.path.name}")
@@ -155,7 +162,7 @@ class RestoreAside(Step):
         name = standing(self.context).side
         if name:
             with self.context.postgres.connect(side.MAINTENANCE) as maintenance:
-                side.drop(maintenance, name)
+                side.drop(maintenance, name, force=True)
         self.paid(DEBT)
         return {"dropped": name}
 
@@ -165,7 +172,7 @@ class RestoreAside(Step):
         if touch is None:
             return "rows written since the backup: how many can be told once it is restored aside"
         query = sql.SQL("SELECT count(*) AS n FROM {} WHERE {} > {}").format(
-            sql.Identifier(database.schema_, database.table), sql.Identifier(touch), sql.Literal(made)
+            sql.Identifier(database.schema_, database.table), sql.Identifier(touch), sql.Literal(made + timedelta(seconds=1))
         )
         rows = one(connection, query)["n"]
         return f"at least {rows} rows of {database.table} written since the backup, by {touch}; the full count follows"

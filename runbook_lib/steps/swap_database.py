@@ -14,7 +14,6 @@ from runbook_lib.results import Result, Status
 from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step
 from runbook_lib.steps.loss import LEDGER, beyond, checksum, count, keep, ledger, numbers, standing
 from runbook_lib.steps.restore_aside import DEBT as RESTORED
-from runbook_lib.steps.services import no_connections
 
 OLD, CLOSED = "old-database", "refused-connections"  # debts
 NOT_MADE = "not made yet: restore aside first, then preview and approve again"
@@ -119,7 +118,6 @@ class SwapDatabase(Step):
                 Status.FAIL if strong else Status.PASS,
                 f"superusers' sessions: {'; '.join(strong)}" if strong else "no session of a superuser is there",
             ),
-            *([no_connections(self.context, self.name)] if found.lets_in else []),
         ]
 
     def apply(self) -> Facts:
@@ -184,6 +182,7 @@ class SwapDatabase(Step):
         found = self._open()
         new, _ = self._names()
         if found.side:
+            self._settle(found)
             return {"restored database": new}
         if not found.kept:
             raise PreconditionError(

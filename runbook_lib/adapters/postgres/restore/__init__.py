@@ -1,1 +1,1 @@
-"""Going back to a backup: restored aside, compared with the live database, salvaged into, and put in its place by renaming."""
+"""Going back to a backup: restored aside, compared, salvaged into, and put in the live one's place by renaming."""

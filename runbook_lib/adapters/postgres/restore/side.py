@@ -108,7 +108,7 @@ def restore_aside(postgres: Postgres, tools: DumpTools, live: str, dump: Path, s
     """
     side = side_name(live, postgres.run)
     with postgres.connect(MAINTENANCE) as maintenance:
-        drop(maintenance, side)
+        drop(maintenance, side, force=True)  # of a try that was killed, pg_restore may still be at work in it
         create_alike(maintenance, live, side)
         tools.restore(dump, side, TIMEOUT, f"--jobs={jobs}")
         with postgres.connect(side) as connection:
@@ -126,12 +126,11 @@ def mark(maintenance: Connection, side: str, run: str, sha256: str) -> None:
     )
 
 
-def drop(maintenance: Connection, name: str) -> None:
-    """Drop a database, if it is there, and end our own sessions in it. Changes the target."""
+def drop(maintenance: Connection, name: str, *, force: bool = False) -> None:
+    """Drop a database, if it is there; by force with every session in it. Changes the target, irreversibly."""
     maintenance.execute(
-        "SELECT pg_terminate_backend(pid, 2000) FROM pg_stat_activity WHERE datname = %s AND usename = current_user", [name]
+        sql.SQL("DROP DATABASE IF EXISTS {}{}").format(sql.Identifier(name), sql.SQL(" WITH (FORCE)" if force else ""))
     )
-    maintenance.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))
 
 
 def tables(connection: Connection) -> list[tuple[str, str]]:
