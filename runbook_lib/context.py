@@ -19,6 +19,7 @@ from runbook_lib.adapters.postgres.backfill import Backfill
 from runbook_lib.adapters.postgres.census import Census
 from runbook_lib.adapters.postgres.connection import Postgres
 from runbook_lib.adapters.postgres.dump import DumpTools
+from runbook_lib.adapters.postgres.lease import Lease
 from runbook_lib.adapters.postgres.proof import Proof
 from runbook_lib.adapters.postgres.restore.look import Dump, look, newest
 from runbook_lib.adapters.processes import LocalProcesses, Processes
@@ -93,7 +94,12 @@ class Context:
     @cached_property
     def postgres(self) -> Postgres:
         """The target's database."""
-        return Postgres(self.target.database.service, self.run)
+        return Postgres(self.target.database.service, self.run, lambda connection: self.lease.check(connection))
+
+    @cached_property
+    def lease(self) -> Lease:
+        """This run's hold on the target, which is checked in each transaction that writes to it."""
+        return Lease(self.postgres, self.folder.id, self.operator)
 
     @cached_property
     def dump_tools(self) -> DumpTools:

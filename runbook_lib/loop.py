@@ -10,6 +10,7 @@ from typing import Any
 
 from runbook_lib import approval
 from runbook_lib.errors import AdapterError, Declined, PreconditionError, RunbookError, StepFailed, UnknownOutcome
+from runbook_lib.leasing import leased
 from runbook_lib.results import Result, not_passed
 from runbook_lib.run import Run, explain
 from runbook_lib.state import RunState
@@ -38,7 +39,7 @@ def apply(run: Run, name: str) -> Done:
         UnknownOutcome: Whether the step was done cannot be told.
         StepFailed: It was begun and did not end as it should.
     """
-    with run.folder.lock():
+    with run.folder.lock(), leased(run):
         state = run.refresh()
         step = _step(run, name)
         if _built_upon(run, state, name):
@@ -77,7 +78,7 @@ def undo(run: Run, name: str) -> Done:
         Declined: The step was not done in this run.
         StepFailed: It could not be put back.
     """
-    with run.folder.lock():
+    with run.folder.lock(), leased(run):
         state = run.refresh()
         step = _step(run, name)
         if not state.step(name).begun_here:

@@ -9,7 +9,7 @@ from typing import ParamSpec, TypeVar
 
 from IPython.display import display as show
 
-from runbook_lib import closing, comparison, display, loop, opening, triage
+from runbook_lib import closing, comparison, display, leasing, loop, opening, triage
 from runbook_lib.display import Shown
 from runbook_lib.errors import ParametersError, RunbookError
 from runbook_lib.results import not_passed
@@ -174,6 +174,13 @@ async def apply(run: Run, step: str) -> Shown:
 async def undo(run: Run, step: str) -> Shown:
     """Put back what one step changed. Changes the target."""
     return display.done(loop.undo(run, step))
+
+
+@_journaled
+async def take_over(run: Run, reason: str) -> Shown:
+    """Take the target from a run that was left behind, for a reason that stays on record."""
+    leasing.take_over(run, reason)
+    return display.line(run.state.takeovers[-1]["before"] if run.state.takeovers else "No other run has the target.")
 
 
 @_journaled

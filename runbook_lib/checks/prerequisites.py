@@ -10,7 +10,7 @@ from runbook_lib.adapters.postgres.connection import identity, one, rights_missi
 from runbook_lib.adapters.postgres.restore.look import newest
 from runbook_lib.checks.restorable import RESTORABLE, Found, restores
 from runbook_lib.context import Context
-from runbook_lib.errors import AdapterError
+from runbook_lib.errors import AdapterError, PreconditionError
 from runbook_lib.plan import RepositoryStep, ServicesStep
 from runbook_lib.results import Result, Status
 
@@ -28,6 +28,8 @@ def looked(context: Context, name: str) -> Result:
     title, _, look = PREREQUISITES[name]
     try:
         return Result(name, title, *look(context))
+    except PreconditionError as error:
+        return Result(name, title, Status.FAIL, error.what)
     except AdapterError as error:
         return Result(name, title, Status.UNKNOWN, f"could not be looked at: {error.what}")
 
@@ -59,6 +61,11 @@ def _database(context: Context) -> Found:
     if here.role == context.target.database.application_role:
         return Status.FAIL, f"{facts}, which is the application's own role: it could not be told apart or kept out"
     return Status.PASS, facts
+
+
+def _alone(context: Context) -> Found:
+    found = context.lease.in_the_way()
+    return (Status.FAIL, found) if found else (Status.PASS, "nobody else has it, and no pooler stands in between")
 
 
 def _rights(context: Context) -> Found:
@@ -112,6 +119,7 @@ PREREQUISITES: dict[str, tuple[str, bool, Callable[[Context], Found]]] = {  # na
     "checkouts": ("The checkouts are clean and writable", False, _checkouts),
     "services": ("The service manager answers", False, _services),
     "database": ("The database answers, and our role is not the application's", True, _database),
+    "alone": ("No other run has the target", True, _alone),
     "rights": ("Our role may do what the rollback does", True, _rights),
     "backup": ("A backup from before is present, readable and recent", True, _backup),
     "tools": ("pg_dump and pg_restore are of the server's version", True, _tools),

@@ -19,7 +19,7 @@ FLOORS = [
     {"cli", "notebook", "rehearsal"},
     {"conductor", "dryrun"},
     {"widgets", "progress", "closing", "display", "loop"},
-    {"opening"},
+    {"opening", "leasing"},
     {"archive", "run", "papermill_engine", "papermill_io"},
     {"triage", "approval", "steps", "checks"},
     {"comparison", "versions", "oldcode"},
