@@ -5,7 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from runbook_lib.adapters.postgres.connection import Connection, identity, one
-from runbook_lib.adapters.postgres.restore.side import MAINTENANCE, counts, tables
+from runbook_lib.adapters.postgres.lease import MAINTENANCE
+from runbook_lib.adapters.postgres.restore.side import counts, tables
 from runbook_lib.context import Context
 from runbook_lib.plan import RestoreAsideStep
 from runbook_lib.results import Status

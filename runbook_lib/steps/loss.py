@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from runbook_lib.adapters.postgres.dump import sha256
+from runbook_lib.adapters.postgres.lease import MAINTENANCE
 from runbook_lib.adapters.postgres.restore import side
 from runbook_lib.adapters.postgres.restore.classes import Kind
 from runbook_lib.adapters.postgres.restore.diff import diff
@@ -24,7 +25,7 @@ MEANS = {
 
 def standing(context: Context) -> side.Standing:
     """Which databases of the run there are. Read-only."""
-    with context.postgres.connect(side.MAINTENANCE) as maintenance:
+    with context.postgres.connect(MAINTENANCE) as maintenance:
         return side.standing(maintenance, context.postgres.database, context.postgres.run)
 
 

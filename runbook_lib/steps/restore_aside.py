@@ -7,6 +7,7 @@ from psycopg import sql
 from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA, catalog
 from runbook_lib.adapters.postgres.connection import Connection, identity, one
 from runbook_lib.adapters.postgres.dump import Entry
+from runbook_lib.adapters.postgres.lease import MAINTENANCE
 from runbook_lib.adapters.postgres.restore import side
 from runbook_lib.adapters.postgres.restore.follow import attributes, follow
 from runbook_lib.checks.prerequisites import looked
@@ -111,7 +112,7 @@ class RestoreAside(Step):
             self.owe(DEBT, f"The database {name} was restored beside {live}; drop it, or swap it in.")
             self.progress(0, 2, f"restoring {dump.path.name}")
             side.restore_aside(postgres, self.context.dump_tools, live, dump.path, checked, self.spec.jobs)
-        with postgres.connect(side.MAINTENANCE) as maintenance:
+        with postgres.connect(MAINTENANCE) as maintenance:
             follow(maintenance, attributes(maintenance, live), name, comment=False)
         self.progress(1, 2, "comparing with the live database")
         with postgres.connect(name) as connection:
@@ -161,7 +162,7 @@ class RestoreAside(Step):
         """Drop the side database, if it is there. Changes the target."""
         name = standing(self.context).side
         if name:
-            with self.context.postgres.connect(side.MAINTENANCE) as maintenance:
+            with self.context.postgres.connect(MAINTENANCE) as maintenance:
                 side.drop(maintenance, name, force=True)
         self.paid(DEBT)
         return {"dropped": name}

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from runbook_lib.adapters.postgres.connection import Connection, identity, one
+from runbook_lib.adapters.postgres.lease import MAINTENANCE
 from runbook_lib.adapters.postgres.restore import follow, side, swap
 from runbook_lib.adapters.postgres.restore.ledger import Ledger, compare
 from runbook_lib.errors import PreconditionError
@@ -41,7 +42,7 @@ class SwapDatabase(Step):
         live, found = self.context.postgres.database, standing(self.context)
         counted = ledger(self.context)
         new, old = self._names()
-        with self.context.postgres.connect(side.MAINTENANCE) as maintenance:
+        with self.context.postgres.connect(MAINTENANCE) as maintenance:
             system = identity(maintenance).system
             connected = swap.sessions(maintenance, found.live)
         loss = numbers(counted) if counted else {}
@@ -97,7 +98,7 @@ class SwapDatabase(Step):
             return []
         whole = found.restored_from == checksum(self.context, self.context.dump.path)
         unknown = {"the loss": "not counted"} if counted is None else counted.unknown
-        with self.context.postgres.connect(side.MAINTENANCE) as maintenance:
+        with self.context.postgres.connect(MAINTENANCE) as maintenance:
             strong = [str(s) for s in swap.sessions(maintenance, found.live) if _superuser(maintenance, s.user)]
         return [
             self.result(
@@ -149,7 +150,7 @@ class SwapDatabase(Step):
         self._settle(found)
         if not found.kept:
             return [self.result("loss", "The loss is the one foretold", Status.UNKNOWN, "no old database is there")]
-        with self.context.postgres.connect(side.MAINTENANCE) as maintenance:
+        with self.context.postgres.connect(MAINTENANCE) as maintenance:
             wanted, is_now = (follow.attributes(maintenance, name) for name in (found.kept, found.live))
         unlike = follow.unlike(wanted, is_now)
         with self.context.postgres.connect(found.kept) as old, self.context.postgres.connect() as new:
@@ -203,7 +204,7 @@ class SwapDatabase(Step):
         if debt == CLOSED or not kept:
             would = "let connections in" if debt == CLOSED else "nothing: no old database is there"
             return Preview(self.name, self.title, would=[would])
-        with self.context.postgres.connect(side.MAINTENANCE) as maintenance:
+        with self.context.postgres.connect(MAINTENANCE) as maintenance:
             size = one(maintenance, "SELECT pg_database_size(%s) AS bytes", [kept])["bytes"]
         return Preview(
             self.name,
@@ -225,7 +226,7 @@ class SwapDatabase(Step):
             self._open()
             return {"lets in": found.live}
         if found.kept:
-            with self.context.postgres.connect(side.MAINTENANCE) as maintenance:
+            with self.context.postgres.connect(MAINTENANCE) as maintenance:
                 side.drop(maintenance, found.kept)
         self.paid(OLD)
         return {"dropped": found.kept}
@@ -240,6 +241,7 @@ class SwapDatabase(Step):
         context, live = self.context, self.context.postgres.database
         with context.postgres.connect(incoming) as target:
             swap.carry_records(context.dump_tools, holder, target, context.scratch)
+            context.lease.check(holder)  # its table is locked by now, so that nobody takes over before the exchange
 
             def last() -> None:
                 swap.raise_sequences(holder, target)
@@ -276,7 +278,7 @@ class SwapDatabase(Step):
         """How the databases stand, once the live one lets connections in."""
         found = standing(self.context)
         if not found.lets_in:
-            with self.context.postgres.connect(side.MAINTENANCE) as maintenance:
+            with self.context.postgres.connect(MAINTENANCE) as maintenance:
                 swap.let_in(maintenance, found.live, True)
             self.paid(CLOSED)
         return found

@@ -604,6 +604,22 @@ def test_a_session_that_cannot_be_ended_lets_connections_in_again(
     assert set(restoring.run.state.debts) == {"restored-database"}
 
 
+def test_a_process_that_has_lost_the_target_does_not_swap(restoring: Restoring, monkeypatch: pytest.MonkeyPatch) -> None:
+    restoring.aside()
+    restoring.approve()
+    count = swap_database.count
+
+    def and_lose(*arguments: Any) -> Any:
+        restoring.administer("UPDATE runbook.lease SET epoch = epoch + 1")
+        return count(*arguments)
+
+    monkeypatch.setattr(swap_database, "count", and_lose)
+    with pytest.raises(StepFailed, match="does not hold the target any more"):
+        loop.apply(restoring.run, SWAP)
+
+    assert set(restoring.databases) == {"live", "restored"}
+
+
 def test_settings_grants_comment_and_limit_follow_the_name(restoring: Restoring) -> None:
     restoring.administer(
         "ALTER DATABASE {} SET work_mem = '7MB'",
@@ -665,7 +681,7 @@ def test_a_sequence_that_is_behind_is_told(restoring: Restoring) -> None:
 
 def test_the_runbooks_own_records_come_along_and_back(restoring: Restoring) -> None:
     with restoring.run.context.postgres.connect() as own:
-        own.execute("CREATE SCHEMA runbook")
+        own.execute("CREATE SCHEMA IF NOT EXISTS runbook")
         own.execute("CREATE TABLE runbook.records (id int PRIMARY KEY, text text)")
         own.execute("INSERT INTO runbook.records VALUES (1, 'before')")
 

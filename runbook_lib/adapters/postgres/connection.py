@@ -68,15 +68,6 @@ class Postgres:
         finally:
             connection.finish()
 
-    @cached_property
-    def database(self) -> str:
-        """The name of the database that the service leads to; the server is not asked. Read-only."""
-        connection = psycopg.pq.PGconn.connect_start(make_conninfo(service=self.service).encode())
-        try:
-            return connection.db.decode()
-        finally:
-            connection.finish()
-
     @contextmanager
     def connect(self, database: str | None = None) -> Iterator[Connection]:
         """A connection in autocommit mode, to another database of the server where one is named; closed afterwards.

@@ -11,9 +11,9 @@ from psycopg import sql
 from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA
 from runbook_lib.adapters.postgres.connection import Connection, Postgres, Row, one
 from runbook_lib.adapters.postgres.dump import DumpTools
+from runbook_lib.adapters.postgres.lease import MAINTENANCE
 from runbook_lib.adapters.postgres.restore.look import Dump
 
-MAINTENANCE = "postgres"  # the database from which others are made, renamed and dropped
 LONGEST_NAME = 63  # bytes
 TIMEOUT = 6 * 3600.0  # seconds that a restore may take
 PROVIDERS = {"c": "libc", "i": "icu", "b": "builtin"}

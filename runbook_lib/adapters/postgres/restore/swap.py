@@ -15,8 +15,9 @@ from psycopg import errors, sql
 from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA
 from runbook_lib.adapters.postgres.connection import Connection, Postgres, one
 from runbook_lib.adapters.postgres.dump import DumpTools
+from runbook_lib.adapters.postgres.lease import MAINTENANCE
 from runbook_lib.adapters.postgres.locks import LADDER, Blocker, watched
-from runbook_lib.adapters.postgres.restore.side import MAINTENANCE, tables
+from runbook_lib.adapters.postgres.restore.side import tables
 from runbook_lib.errors import PreconditionError
 
 GRACE = 5.0  # seconds that sessions have to end
