@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -21,8 +21,10 @@ from runbook_lib.adapters.postgres.connection import Postgres
 from runbook_lib.adapters.postgres.dump import DumpTools
 from runbook_lib.adapters.postgres.lease import Lease
 from runbook_lib.adapters.postgres.proof import Proof
+from runbook_lib.adapters.postgres.restore.look import Dump, look, newest
 from runbook_lib.adapters.processes import LocalProcesses, Processes
 from runbook_lib.adapters.services import Services, connect
+from runbook_lib.errors import PreconditionError
 from runbook_lib.folder import RunFolder
 from runbook_lib.parameters import secret
 from runbook_lib.plan import Plan, StepSpec
@@ -46,6 +48,7 @@ class Context:
     done: frozenset[str] = frozenset()  # the steps that the journal has finished
     choices: Mapping[str, str] = field(default_factory=dict)  # what the engineer chose besides type and option
     report: Callable[..., object] = lambda kind, **data: None  # journals what a step tells while it acts
+    debts: Callable[[], Collection[str]] = lambda: ()  # the debts open now, by the journal
     prepared: dict[str, Any] = field(default_factory=dict)  # what was made in the scratch directory
     _closing: ExitStack = field(default_factory=ExitStack)
 
@@ -62,7 +65,7 @@ class Context:
     @property
     def schema_stays(self) -> bool:
         """Whether this rollback leaves the feature's columns, and so the migration that made them."""
-        return self.option == "A"
+        return self.option == "A" or (self.option == "C" and bool(self.dump.columns_of_feature(self.plan.database)))
 
     @cached_property
     def processes(self) -> Processes:
@@ -102,6 +105,24 @@ class Context:
     def dump_tools(self) -> DumpTools:
         """The tools that back the database up."""
         return DumpTools(self.processes, self.target.database.tools, self.target.database.service)
+
+    @cached_property
+    def dump(self) -> Dump:
+        """The backup that a restore takes: the one that was approved, else the newest.
+
+        Raises:
+            PreconditionError: There is none.
+        """
+        backups = self.target.backups
+        approved = next((Path(facts["dump"]) for facts in self.approved.values() if "dump" in facts), None)
+        path = approved or newest(Path(backups.directory), backups.pattern)
+        if path is None:
+            raise PreconditionError(
+                f"There is no {backups.pattern} in {backups.directory}.",
+                state="Nothing was touched.",
+                safe_next="Put the backup there that was taken before the feature's data were written.",
+            )
+        return look(self.dump_tools, path)
 
     @cached_property
     def backfill(self) -> Backfill:

@@ -133,6 +133,13 @@ def _require_approval(run: Run, state: RunState, step: Step, *, fresh: bool) -> 
             state="Nothing was changed.",
             safe_next="Run the preview cell, read it, and approve its digest.",
         )
+    if lacking := step.too_little(approved):
+        raise Declined(
+            f"“{step.title}” cannot be carried out on this approval: {lacking}.",
+            where=run.context.target.name,
+            state="This step was not begun.",
+            safe_next="Take a new preview, read it, and approve that.",
+        )
     if fresh and (lines := approval.drift(approved, step.preview(), run.context.plan.database.drift_tolerance)):
         raise PreconditionError(
             f"Since it was approved, “{step.title}” has drifted: {'; '.join(lines)}.",

@@ -145,8 +145,24 @@ class RemoveColumnsStep(DatabaseStep):
     mode: Literal["drop", "quarantine"] = "quarantine"
 
 
+class RestoreAsideStep(DatabaseStep):
+    """Restore the newest backup into a database beside the live one, and count what its taking the place would lose."""
+
+    kind: Literal["restore_aside"]
+    jobs: Annotated[int, Field(gt=0)] = 2
+    missing_tables: Literal["refuse", "lose"] = "refuse"  # tables with rows that the backup does not hold
+
+
+class SwapDatabaseStep(DatabaseStep):
+    """Put the database restored aside in the place of the live one."""
+
+    kind: Literal["swap_database"]
+    salvage: Literal["carry", "nothing"] = "nothing"  # what becomes of rows written since the backup
+
+
 StepSpec = Annotated[
-    ServicesStep | RepositoryStep | BackupStep | ClearBackfillStep | RemoveColumnsStep, Field(discriminator="kind")
+    ServicesStep | RepositoryStep | BackupStep | ClearBackfillStep | RemoveColumnsStep | RestoreAsideStep | SwapDatabaseStep,
+    Field(discriminator="kind"),
 ]
 
 

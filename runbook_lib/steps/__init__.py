@@ -6,7 +6,9 @@ from runbook_lib.steps.base import Step
 from runbook_lib.steps.clear_backfill import ClearBackfill
 from runbook_lib.steps.code import Build, Revert
 from runbook_lib.steps.remove_columns import RemoveColumns
+from runbook_lib.steps.restore_aside import RestoreAside
 from runbook_lib.steps.services import Restart, Start, Stop
+from runbook_lib.steps.swap_database import SwapDatabase
 
 KINDS: dict[str, type[Step]] = {
     "stop": Stop,
@@ -15,6 +17,8 @@ KINDS: dict[str, type[Step]] = {
     "backup": Backup,
     "clear_backfill": ClearBackfill,
     "remove_columns": RemoveColumns,
+    "restore_aside": RestoreAside,
+    "swap_database": SwapDatabase,
     "revert": Revert,
     "build": Build,
 }

@@ -78,6 +78,10 @@ class Step(ABC):
         """What must hold before the step, each looked at. Read-only."""
         return []
 
+    def too_little(self, approved: Mapping[str, Any]) -> str:
+        """Why what was approved ("facts" and "volumes") is not enough to act on, "" where it is. Read-only."""
+        return ""
+
     @abstractmethod
     def apply(self) -> Facts:
         """Do it, or go on where it stopped; returns what it left. Changes the target."""
