@@ -94,6 +94,11 @@ class DumpTools:
         command = [self._path("pg_dump"), "--format=custom", *options, f"--file={path}", f"--dbname={self._conninfo()}"]
         self.processes.run(command, timeout=timeout).require()
 
+    def rows_of(self, path: Path, schema: str, table: str, to: Path, timeout: float) -> None:
+        """Write the rows that a dump has of a table to a file, as a COPY command with its data. Read-only."""
+        chosen = [f"--schema={schema}", f"--table={table}", "--data-only", f"--file={to}"]
+        self.processes.run([self._path("pg_restore"), *chosen, str(path)], timeout=timeout).require()
+
     def read_through(self, path: Path, timeout: float) -> None:
         """Decode every byte of a dump, to nowhere. Read-only.
 
