@@ -130,6 +130,12 @@ class BackupStep(DatabaseStep):
     kind: Literal["backup"]
 
 
+class FenceStep(DatabaseStep):
+    """Keep the application's role out of the database, or let it in again."""
+
+    kind: Literal["fence", "let_in"]
+
+
 class ClearBackfillStep(DatabaseStep):
     """Take what the backfill wrote out of the data."""
 
@@ -137,7 +143,7 @@ class ClearBackfillStep(DatabaseStep):
     strategy: Literal["auto", "swap", "batched", "keyed"] = "auto"
 
 
-StepSpec = Annotated[ServicesStep | RepositoryStep | BackupStep | ClearBackfillStep, Field(discriminator="kind")]
+StepSpec = Annotated[ServicesStep | RepositoryStep | BackupStep | FenceStep | ClearBackfillStep, Field(discriminator="kind")]
 
 
 class RollbackType(Model):

@@ -5,6 +5,7 @@ from runbook_lib.steps.backup import Backup
 from runbook_lib.steps.base import Step
 from runbook_lib.steps.clear_backfill import ClearBackfill
 from runbook_lib.steps.code import Build, Revert
+from runbook_lib.steps.fence import KeepOut, LetIn
 from runbook_lib.steps.services import Restart, Start, Stop
 
 KINDS: dict[str, type[Step]] = {
@@ -12,6 +13,8 @@ KINDS: dict[str, type[Step]] = {
     "start": Start,
     "restart": Restart,
     "backup": Backup,
+    "fence": KeepOut,
+    "let_in": LetIn,
     "clear_backfill": ClearBackfill,
     "revert": Revert,
     "build": Build,
