@@ -29,6 +29,7 @@ class Migration(Model):
     history_column: Name
     repository: Name
     directory: str
+    validate_: list[str] | None = Field(default=None, alias="validate", min_length=1)  # fails unless history and files agree
 
 
 class Backfill(Model):
@@ -143,7 +144,17 @@ class ClearBackfillStep(DatabaseStep):
     strategy: Literal["auto", "swap", "batched", "keyed"] = "auto"
 
 
-StepSpec = Annotated[ServicesStep | RepositoryStep | BackupStep | FenceStep | ClearBackfillStep, Field(discriminator="kind")]
+class RemoveColumnsStep(DatabaseStep):
+    """Take the feature's columns, with their indexes and constraints, out of the table."""
+
+    kind: Literal["remove_columns"]
+    mode: Literal["drop", "quarantine"] = "quarantine"
+
+
+StepSpec = Annotated[
+    ServicesStep | RepositoryStep | BackupStep | FenceStep | ClearBackfillStep | RemoveColumnsStep,
+    Field(discriminator="kind"),
+]
 
 
 class RollbackType(Model):
@@ -243,7 +254,9 @@ class Plan(Model):
                 if name not in table:
                     raise ValueError(f"{where} names {name!r}, which {table_name} does not define")
 
+        options = [option for kind in self.types.values() for option in kind.options]
         for name, step in self.steps.items():
+            known(step.options, options, f"steps.{name}", "the options of types")
             if isinstance(step, ServicesStep):
                 known(step.services, self.services, f"steps.{name}", "services")
             if isinstance(step, RepositoryStep):
@@ -251,7 +264,8 @@ class Plan(Model):
         for name, kind in self.types.items():
             known(kind.steps, dict(self.steps), f"types.{name}", "steps")
             for walked in kind.steps:
-                known(self.steps[walked].options, dict(kind.options), f"steps.{walked}", f"types.{name}.options")
+                if (of := self.steps[walked].options) and not set(of) & set(kind.options):
+                    raise ValueError(f"types.{name} walks {walked!r}, which belongs to none of its options")
             known([*kind.checks, *kind.escalates_on], dict(self.checks), f"types.{name}", "checks")
             known([t for t in (kind.escalates_to, kind.carried_out_as) if t], dict(self.types), f"types.{name}", "types")
         for row in self.decision_matrix:

@@ -6,6 +6,7 @@ from runbook_lib.steps.base import Step
 from runbook_lib.steps.clear_backfill import ClearBackfill
 from runbook_lib.steps.code import Build, Revert
 from runbook_lib.steps.fence import KeepOut, LetIn
+from runbook_lib.steps.remove_columns import RemoveColumns
 from runbook_lib.steps.services import Restart, Start, Stop
 
 KINDS: dict[str, type[Step]] = {
@@ -16,6 +17,7 @@ KINDS: dict[str, type[Step]] = {
     "fence": KeepOut,
     "let_in": LetIn,
     "clear_backfill": ClearBackfill,
+    "remove_columns": RemoveColumns,
     "revert": Revert,
     "build": Build,
 }
