@@ -131,6 +131,12 @@ class BackupStep(DatabaseStep):
     kind: Literal["backup"]
 
 
+class FenceStep(DatabaseStep):
+    """Keep the application's role out of the database, or let it in again."""
+
+    kind: Literal["fence", "let_in"]
+
+
 class ClearBackfillStep(DatabaseStep):
     """Take what the backfill wrote out of the data."""
 
@@ -162,7 +168,14 @@ class SwapDatabaseStep(DatabaseStep):
 
 
 StepSpec = Annotated[
-    ServicesStep | RepositoryStep | BackupStep | ClearBackfillStep | RemoveColumnsStep | RestoreAsideStep | SwapDatabaseStep,
+    ServicesStep
+    | RepositoryStep
+    | BackupStep
+    | FenceStep
+    | ClearBackfillStep
+    | RemoveColumnsStep
+    | RestoreAsideStep
+    | SwapDatabaseStep,
     Field(discriminator="kind"),
 ]
 
@@ -264,7 +277,9 @@ class Plan(Model):
                 if name not in table:
                     raise ValueError(f"{where} names {name!r}, which {table_name} does not define")
 
+        options = [option for kind in self.types.values() for option in kind.options]
         for name, step in self.steps.items():
+            known(step.options, options, f"steps.{name}", "the options of types")
             if isinstance(step, ServicesStep):
                 known(step.services, self.services, f"steps.{name}", "services")
             if isinstance(step, RepositoryStep):
@@ -272,7 +287,8 @@ class Plan(Model):
         for name, kind in self.types.items():
             known(kind.steps, dict(self.steps), f"types.{name}", "steps")
             for walked in kind.steps:
-                known(self.steps[walked].options, dict(kind.options), f"steps.{walked}", f"types.{name}.options")
+                if (of := self.steps[walked].options) and not set(of) & set(kind.options):
+                    raise ValueError(f"types.{name} walks {walked!r}, which belongs to none of its options")
             known([*kind.checks, *kind.escalates_on], dict(self.checks), f"types.{name}", "checks")
             known([t for t in (kind.escalates_to, kind.carried_out_as) if t], dict(self.types), f"types.{name}", "types")
         for row in self.decision_matrix:

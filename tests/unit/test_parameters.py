@@ -44,6 +44,12 @@ def target_error(tmp_path: Path, old: str, new: str, environment: dict[str, str]
         ("edited: keep", "edited: sometimes", "database.backfill.edited"),
         ("kind: backup", "kind: backpu", "steps.back-up"),
         ("services: [backend, worker], estimate", "services: [backend, wroker], estimate", "'wroker'"),
+        ("options: [B], mode", "options: [Z], mode", "names 'Z', which the options of types does not define"),
+        (
+            "steps: [revert-frontend,",
+            "steps: [clear-backfill,",
+            "walks 'clear-backfill', which belongs to none of its options",
+        ),
         ("steps: [revert-frontend,", "steps: [revert-frontned,", "'revert-frontned'"),
         ("table: messages", "table: messages\n  table: messages", "stands twice"),
         ("feature: FEAT", "feature: [FEAT", "cannot be read as YAML"),
