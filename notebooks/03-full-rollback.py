@@ -22,7 +22,10 @@
 # %% tags=["parameters"]
 PLAN: str = "parameters/feat-2025-20251103111429.yaml"  # what the rollback is
 TARGET: str = "rehearsal"  # where it runs: a file below parameters/
-OPTION: str = "A"  # A clear the backfilled entries, C restore the database from the backup
+OPTION: str = "A"  # A clear the backfilled entries, B remove the columns, C restore the database from the backup
+CHOICES: str = (
+    ""  # what else differs from the plan, "NAME=value, NAME=value": STRATEGY, EDITED, REMOVAL, SALVAGE, MISSING_TABLES
+)
 OPERATOR: str = ""  # who is at the keyboard
 REASON: str = ""  # why, for the log
 INCIDENT: str = ""  # the incident's number
@@ -38,19 +41,28 @@ WAIVE: str = ""  # break glass, "name: reason", for a check or a step that may f
 
 # %%
 from runbook_lib.notebook import apply, approve, approve_again, check_prerequisites, choose, look_before, open_run, preview
-from runbook_lib.notebook import close, compare, verify
+from runbook_lib.notebook import choose_details, close, compare, verify
 
 run = await open_run(PLAN, TARGET, type="full", run=RUN, operator=OPERATOR, reason=REASON, incident=INCIDENT, waive=WAIVE)
 
 # %% [markdown]
 # ### What happens to the data
 #
-# *Do*: choose. *Expect*: one line that says what was chosen. A: the backfilled entries go, what users added stays. C: the
-# whole database goes back to the backup; what was written since is lost, and counted first. Cells of another option than
-# the chosen one say so and do nothing.
+# *Do*: choose. *Expect*: one line that says what was chosen. A: the backfilled entries go, what users added stays. B: the
+# feature's columns go, with what users put into them. C: the whole database goes back to the backup; what was written
+# since is lost, and counted first. Cells of another option than the chosen one say so and do nothing.
 
 # %%
 option = await choose(run, "OPTION", OPTION)
+
+# %% [markdown]
+# ### What else is open
+#
+# *Do*: choose, or leave what the plan says. *Expect*: one line for each. A: the strategy, and what becomes of entries that
+# users edited. B: columns set aside or dropped. C: what becomes of rows written since the backup.
+
+# %%
+await choose_details(run, CHOICES)
 
 # %% [markdown]
 # ## Before any downtime
@@ -123,6 +135,15 @@ await approve_again(run, APPROVE)
 await apply(run, "stop-services")
 
 # %% [markdown]
+# ### Option B: keep the application out of the database
+#
+# *Do*: run the cell. *Expect*: its role cannot connect, and none of its connections is left. *If not*: where it cannot be
+# kept out, the row says so; only a typed reason goes on.
+
+# %%
+await apply(run, "fence-application")
+
+# %% [markdown]
 # ### Back up the database
 #
 # *Do*: run the cell. *Expect*: a dump, read back, with its hash. *If not*: nothing goes on without a backup, unless
@@ -174,6 +195,26 @@ await apply(run, "revert-backend")
 
 # %%
 await apply(run, "build-backend")
+
+# %% [markdown]
+# ### Option B: remove the feature's columns
+#
+# **What the feature's columns hold is users' data too.** Set aside, they can be renamed back; dropped, they come back from
+# a copy, until that is purged.
+#
+# *Do*: run the cell. *Expect*: columns, indexes and constraint gone from the table, all else as it was. *If not*: nothing
+# is taken along that hangs on them; the row names it, and who is in the way of the lock.
+
+# %%
+await apply(run, "remove-columns")
+
+# %% [markdown]
+# ### Option B: let the application in again
+#
+# *Do*: run the cell. *Expect*: its role may connect as before. *If not*: it stays out; run the cell again.
+
+# %%
+await apply(run, "let-application-in")
 
 # %% [markdown]
 # ### Start the backend and its worker

@@ -9,7 +9,7 @@ from typing import ParamSpec, TypeVar
 
 from IPython.display import display as show
 
-from runbook_lib import closing, comparison, display, leasing, loop, opening, triage
+from runbook_lib import closing, comparison, details, display, leasing, loop, opening, triage
 from runbook_lib.display import Shown
 from runbook_lib.errors import ParametersError, RunbookError
 from runbook_lib.results import not_passed
@@ -102,6 +102,18 @@ async def choose(run: Run, name: str, value: str) -> str:
     else:
         run.choose(name, chosen, by)
     return chosen
+
+
+@_journaled
+async def choose_details(run: Run, values: str) -> dict[str, str]:
+    """Choose what else the option leaves open; headless, `values` ("NAME=value, …") says what differs from the plan."""
+    wanted = details.read(values)
+    details.require_known(wanted, run.details())
+    made = {}
+    for name, (options, planned) in run.details().items():
+        made[name], by = await choice(name, options, wanted.get(name, planned))
+        run.choose(name, made[name], by)
+    return made
 
 
 @_journaled

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 
@@ -67,6 +67,10 @@ class Run:
         if self.state.choices.get(name) != value:
             self.journal.append("chosen", name=name, value=value, by=by)
         self._settle_option(by)
+
+    def details(self) -> dict[str, tuple[Mapping[str, str], str]]:
+        """What else may be chosen of the steps to come: name -> the values with their descriptions, and the present one."""
+        return {n: (values, step.chosen(n)) for step in self.steps.values() for n, values in step.CHOICES.items()}
 
     def waive(self, name: str, reason: str) -> None:
         """Record that a check or a step may fail, and why.

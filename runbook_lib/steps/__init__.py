@@ -30,3 +30,8 @@ KINDS: dict[str, type[Step]] = {
 def steps_of(context: Context) -> dict[str, Step]:
     """The steps of the run's rollback type, in order."""
     return {name: KINDS[spec.kind](name, context) for name, spec in context.specs.items()}
+
+
+def step_named(context: Context, name: str) -> Step:
+    """A step of the plan, whatever the run's option is by now."""
+    return KINDS[context.plan.steps[name].kind](name, context)

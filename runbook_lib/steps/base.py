@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from runbook_lib.context import Context
+from runbook_lib.errors import ParametersError
 from runbook_lib.plan import StepSpec
 from runbook_lib.results import Result
 
@@ -67,6 +68,25 @@ class Step(ABC):
     def title(self) -> str:
         """What the step is called in the plan."""
         return self.spec.title
+
+    def default(self, choice: str) -> str:
+        """What the plan says where the engineer does not choose. Read-only."""
+        return str(getattr(self.spec, choice.lower()))
+
+    def chosen(self, choice: str) -> str:
+        """What the engineer chose, else what the plan says. Read-only.
+
+        Raises:
+            ParametersError: It cannot be chosen.
+        """
+        value = self.context.choices.get(choice, self.default(choice))
+        if value not in self.CHOICES[choice]:
+            raise ParametersError(
+                f"{choice} is {value!r}, which cannot be chosen.",
+                state="Nothing was touched.",
+                safe_next=f"Choose one of: {', '.join(self.CHOICES[choice])}.",
+            )
+        return value
 
     @abstractmethod
     def preview(self) -> Preview:

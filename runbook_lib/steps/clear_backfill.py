@@ -35,6 +35,10 @@ class ClearBackfill(Step):
         },
     }
 
+    def default(self, choice: str) -> str:
+        """What the plan says where the engineer does not choose. Read-only."""
+        return self.context.plan.database.backfill.edited if choice == "EDITED" else super().default(choice)
+
     @property
     def stopped(self) -> bool:
         """Whether nobody else is to use the table meanwhile."""

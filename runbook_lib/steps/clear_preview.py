@@ -15,7 +15,6 @@ from runbook_lib.adapters.postgres.clearing import approved
 from runbook_lib.adapters.postgres.clearing.column import Column
 from runbook_lib.adapters.postgres.connection import Connection, Row, identity
 from runbook_lib.adapters.postgres.removal.dependents import dependents, update_triggers
-from runbook_lib.plan import ClearBackfillStep
 from runbook_lib.steps.base import Preview
 
 if TYPE_CHECKING:
@@ -93,7 +92,6 @@ def keys_file(step: ClearBackfill, sha256: str) -> Path:
 def _chosen(
     step: ClearBackfill, backfill: Backfill, connection: Connection, kinds: list[Row], affected: int
 ) -> strategies.Choice:
-    assert isinstance(step.spec, ClearBackfillStep)
     column = Column(backfill)
     hanging = [f"its column: {why}" for why in column.unlike(connection)]
     hanging += dependents(connection, backfill.database, [column.name])
@@ -108,7 +106,7 @@ def _chosen(
             hanging=tuple(hanging),
             stopped=step.stopped,
         ),
-        step.context.choices.get("STRATEGY", step.spec.strategy),
+        step.chosen("STRATEGY"),
     )
 
 
