@@ -14,6 +14,8 @@ from runbook_lib.rehearsal.data import create_database
 from runbook_lib.rehearsal.database import Database
 from runbook_lib.rehearsal.postgres import embedded_server
 
+from .integration_two import Two, two_of
+
 ROOT = Path(__file__).parents[2]
 ROWS = 600
 
@@ -69,3 +71,11 @@ def changed(plan: Plan) -> Callable[..., DatabasePlan]:
         return plan.database.model_copy(update={"backfill": plan.database.backfill.model_copy(update=keys)})
 
     return change
+
+
+@pytest.fixture
+def two(template: Database, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Two]:
+    """The live database and one restored from its backup, as a run reaches them."""
+    monkeypatch.setenv("PGSERVICEFILE", str(tmp_path / "two"))
+    with two_of(template, f"test_{next(_numbers)}", tmp_path / "two", plan.database) as it:
+        yield it
