@@ -29,6 +29,7 @@ class Migration(Model):
     history_column: Name
     repository: Name
     directory: str
+    validate_: list[str] | None = Field(default=None, alias="validate", min_length=1)  # fails unless history and files agree
 
 
 class Backfill(Model):
@@ -137,6 +138,13 @@ class ClearBackfillStep(DatabaseStep):
     strategy: Literal["auto", "swap", "batched", "keyed"] = "auto"
 
 
+class RemoveColumnsStep(DatabaseStep):
+    """Take the feature's columns, with their indexes and constraints, out of the table."""
+
+    kind: Literal["remove_columns"]
+    mode: Literal["drop", "quarantine"] = "quarantine"
+
+
 class RestoreAsideStep(DatabaseStep):
     """Restore the newest backup into a database beside the live one, and count what its taking the place would lose."""
 
@@ -153,7 +161,7 @@ class SwapDatabaseStep(DatabaseStep):
 
 
 StepSpec = Annotated[
-    ServicesStep | RepositoryStep | BackupStep | ClearBackfillStep | RestoreAsideStep | SwapDatabaseStep,
+    ServicesStep | RepositoryStep | BackupStep | ClearBackfillStep | RemoveColumnsStep | RestoreAsideStep | SwapDatabaseStep,
     Field(discriminator="kind"),
 ]
 

@@ -1,4 +1,4 @@
-"""Carries what was written since a backup from the live database into one restored from it, and exports what is not carried."""
+"""Carries what was written since a backup into a database restored from it, and exports what is not carried."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
