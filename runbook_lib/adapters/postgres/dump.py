@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -65,7 +66,7 @@ class DumpTools:
 
     def contents(self, path: Path) -> DumpContents:
         """What is in a dump, by its table of contents. Read-only."""
-        listing = self.processes.run([self._path("pg_restore"), "--list", str(path)], timeout=120).require().output
+        listing = self.listing(path)
         created = re.search(r"Archive created at (.+?) ?(UTC)?$", listing, re.MULTILINE)
         name = re.search(r"dbname: (.+)$", listing, re.MULTILINE)
         server = re.search(r"Dumped from database version: (\d+)", listing)
@@ -74,6 +75,10 @@ class DumpTools:
             made = datetime.fromisoformat(created[1]).replace(tzinfo=UTC)
         entries = tuple(Entry(**found.groupdict()) for found in _ENTRY.finditer(listing))
         return DumpContents(made, name[1] if name else "", int(server[1]) if server else None, entries)
+
+    def listing(self, path: Path) -> str:
+        """The table of contents of a dump, as `--use-list` takes it. Read-only."""
+        return self.processes.run([self._path("pg_restore"), "--list", str(path)], timeout=120).require().output
 
     def schema(self, path: Path) -> str:
         """The SQL that makes the objects of a dump, without its rows. Read-only."""
@@ -89,10 +94,18 @@ class DumpTools:
         command = [self._path("pg_restore"), "--exit-on-error", f"--dbname={self._conninfo(database)}", *options, str(path)]
         self.processes.run(command, timeout=timeout).require()
 
-    def dump_part(self, path: Path, timeout: float, *options: str) -> None:
-        """Write what `options` of pg_dump choose to `path`, in the custom format. Read-only."""
-        command = [self._path("pg_dump"), "--format=custom", *options, f"--file={path}", f"--dbname={self._conninfo()}"]
-        self.processes.run(command, timeout=timeout).require()
+    def restore_listed(self, path: Path, database: str, timeout: float, *options: str, without: str) -> None:
+        """Restore a dump but for the entries of one kind, stopping at the first error. Changes that database."""
+        lines = [line for line in self.listing(path).splitlines() if not re.match(rf"\d+; \d+ \d+ {without} ", line)]
+        with tempfile.NamedTemporaryFile("w", suffix=".list") as file:
+            file.write("\n".join(lines))
+            file.flush()
+            self.restore(path, database, timeout, f"--use-list={file.name}", *options)
+
+    def dump_part(self, path: Path, timeout: float, *options: str, database: str | None = None) -> None:
+        """Write what `options` of pg_dump choose of a database to `path`, in the custom format. Read-only."""
+        command = [self._path("pg_dump"), "--format=custom", *options, f"--file={path}"]
+        self.processes.run([*command, f"--dbname={self._conninfo(database)}"], timeout=timeout).require()
 
     def rows_of(self, path: Path, schema: str, table: str, to: Path, timeout: float) -> None:
         """Write the rows that a dump has of a table to a file, as a COPY command with its data. Read-only."""

@@ -1,8 +1,8 @@
 """What a dump holds, looked at before anything is restored from it."""
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -11,6 +11,9 @@ from runbook_lib.plan import Database
 
 _NAME = r"(?:\"(?:[^\"]|\"\")+\"|[\w$]+)"
 _TABLE = re.compile(rf"^CREATE (?:UNLOGGED )?TABLE (?P<name>{_NAME}(?:\.{_NAME})?) \(\n", re.MULTILINE)
+_FOREIGN_KEY = re.compile(
+    rf"^ALTER TABLE (?:ONLY )?(?P<table>{_NAME}\.{_NAME})\n    ADD CONSTRAINT {_NAME} FOREIGN KEY [^;]*;$", re.MULTILINE
+)
 _TOKEN = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|.", re.DOTALL)
 _COLUMN = re.compile(rf"(?P<name>{_NAME}) (?P<rest>.+)", re.DOTALL)
 _AFTER_TYPE = re.compile(r"\s(?:NOT NULL|NULL|DEFAULT|GENERATED|COLLATE|CONSTRAINT|STORAGE|COMPRESSION)\b")
@@ -24,6 +27,7 @@ class Dump:
     contents: DumpContents
     columns: Mapping[str, Mapping[str, str]]
     not_valid: frozenset[str] = frozenset()  # constraints that were not valid when it was made
+    foreign_keys: Mapping[str, Sequence[str]] = field(default_factory=dict)  # "schema.table" -> statements that make its own
 
     @property
     def made(self) -> datetime:
@@ -64,7 +68,10 @@ def look(tools: DumpTools, path: Path) -> Dump:
     """
     schema = tools.schema(path)
     not_valid = frozenset(map(_plain, re.findall(rf"ADD CONSTRAINT ({_NAME}) .* NOT VALID;$", schema, re.MULTILINE)))
-    return Dump(path, tools.contents(path), columns_by_table(schema), not_valid)
+    keys: dict[str, list[str]] = {}
+    for found in _FOREIGN_KEY.finditer(schema):
+        keys.setdefault(_plain(found["table"]), []).append(found[0])
+    return Dump(path, tools.contents(path), columns_by_table(schema), not_valid, keys)
 
 
 def columns_by_table(schema: str) -> dict[str, dict[str, str]]:

@@ -40,6 +40,11 @@ def kept_name(live: str, run: str, day: date) -> str:
     return _fitted(live, f"_before_rollback_{day:%Y%m%d}_{run}")
 
 
+def part_name(live: str, run: str) -> str:
+    """What the database is called that part of a dump is restored into, to be taken over from there."""
+    return _fitted(live, f"_part_{run}")
+
+
 def _kept_pattern(live: str, run: str) -> str:
     day = "D" * 8
     return r"\d{8}".join(re.escape(_fitted(live, f"_before_rollback_{day}_{run}")).rsplit(day, 1))
