@@ -21,3 +21,4 @@ check:
 bench:
 	@.ci/setup
 	@.venv/bin/python benchmarks/overhead.py
+	@.venv/bin/python benchmarks/database.py

@@ -1,0 +1,261 @@
+"""Measures the rollback of the database against the plan's own SQL, each on a fresh copy of the same large table."""
+
+import argparse
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from large_table import INDEX, Bench, large_table
+from traffic import traffic
+
+from runbook_lib.adapters.postgres.backfill import Backfill
+from runbook_lib.adapters.postgres.catalog import catalog
+from runbook_lib.adapters.postgres.clearing.clearing import Clearing
+from runbook_lib.adapters.postgres.clearing.records import Records
+from runbook_lib.adapters.postgres.connection import Postgres, one
+from runbook_lib.adapters.postgres.removal import Removal, taking
+from runbook_lib.adapters.postgres.restore import swap
+from runbook_lib.adapters.postgres.restore.diff import diff
+from runbook_lib.plan import Database as DatabasePlan
+from runbook_lib.plan import load_plan
+from runbook_lib.rehearsal.database import Database
+from runbook_lib.rehearsal.postgres import binaries, clean_environment
+
+ROOT = Path(__file__).resolve().parent.parent
+PLAN = load_plan(ROOT / "parameters" / "feat-2025-20251103111429.yaml").database
+OPTION_A = """BEGIN;
+UPDATE messages SET attachments = '[]'::jsonb, updated_at = NOW()
+WHERE attachments @> '[{"source": "legacy_migration"}]'::jsonb;
+SELECT COUNT(*) as cleared FROM messages WHERE attachments != '[]'::jsonb;
+COMMIT;
+"""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One figure: ours beside the rival's, and the bar that it is held to."""
+
+    name: str
+    ours: float
+    rival: float | None
+    unit: str
+    measured: float  # what the bar is about: ours, or its ratio to the rival
+    bar: float
+    at_least: bool = False
+
+    @property
+    def kept(self) -> bool:
+        """Whether the bar is kept."""
+        return self.measured >= self.bar if self.at_least else self.measured <= self.bar
+
+    def __str__(self) -> str:
+        rival = "" if self.rival is None else f"  plan {self.rival:9.2f} {self.unit}  ratio {self.ours / self.rival:5.2f}"
+        sign = ">=" if self.at_least else "<="
+        return f"{self.name:58} ours {self.ours:9.2f} {self.unit}{rival}  bar {sign} {self.bar:g}: {_word(self.kept)}"
+
+
+def _word(kept: bool) -> str:
+    return "kept" if kept else "MISSED"
+
+
+def by_psql(database: Database, text: str, *, tolerant: bool = False) -> None:
+    """Run SQL through psql, as the plan says."""
+    parameters = database.parameters(database.application)
+    where = ["-h", parameters["host"], "-p", parameters["port"], "-U", parameters["user"], parameters["dbname"]]
+    environment = {**clean_environment(), "PGPASSWORD": parameters["password"]}
+    command = [str(binaries() / "psql"), "-q", "-v", "ON_ERROR_STOP=1", *where]
+    subprocess.run(command, input=text, text=True, env=environment, stdout=subprocess.DEVNULL, check=not tolerant)
+
+
+@contextmanager
+def timed(into: list[float]) -> Iterator[None]:
+    """Add the seconds that the block takes."""
+    begun = time.monotonic()
+    yield
+    into.append(time.monotonic() - begun)
+
+
+def wal(database: Database) -> float:
+    """How far the server's log has come, in bytes."""
+    with database.server.connect() as connection:
+        row = connection.execute("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn").fetchone()
+    assert row is not None
+    return float(row[0])
+
+
+def untouched() -> DatabasePlan:
+    """The plan's database part without touching the time of change, which a swap cannot do."""
+    return PLAN.model_copy(update={"backfill": PLAN.backfill.model_copy(update={"touch": None})})
+
+
+def cleared(postgres: Postgres, database: DatabasePlan, strategy: str, *, stopped: bool, proof: bool) -> None:
+    """Clear the backfill as the step does, with or without the proof of the whole table."""
+    work = Clearing(postgres.connect, Backfill(database, "bench"), strategy, stopped)
+    if proof:
+        with postgres.connect() as connection:
+            Records(work.backfill).prepare(connection)
+            work.proof.record(connection)
+    work.apply([INDEX])
+    if proof:
+        with postgres.connect() as connection:
+            found = work.proof.differences(connection)
+            assert found == [], found
+            assert work.unexpected(connection) == 0
+
+
+def option_a(bench: Bench, rounds: int) -> Iterator[Line]:
+    """Option A on an idle server."""
+    walls: dict[str, list[float]] = {name: [] for name in ("plan", "swap", "swap with proof", "batched")}
+    logs: dict[str, list[float]] = {name: [] for name in walls}
+    work: dict[str, Callable[[Database, Postgres], None]] = {
+        "plan": lambda database, _: by_psql(database, OPTION_A),
+        "swap": lambda _, postgres: cleared(postgres, untouched(), "swap", stopped=True, proof=False),
+        "swap with proof": lambda _, postgres: cleared(postgres, untouched(), "swap", stopped=True, proof=True),
+        "batched": lambda _, postgres: cleared(postgres, PLAN, "batched", stopped=True, proof=True),
+    }
+    for _ in range(rounds):
+        for name, does in work.items():
+            with bench.copy() as (database, postgres):
+                before = wal(database)
+                with timed(walls[name]):
+                    does(database, postgres)
+                logs[name].append((wal(database) - before) / 1e6)
+    plan = median(walls["plan"])
+    for name, bar in (("swap", 0.40), ("swap with proof", 0.55), ("batched", 0.85)):
+        ours = median(walls[name])
+        yield Line(f"A {name}, index and undo included", ours, plan, "s ", ours / plan, bar)
+    ours, rival = median(logs["batched"]), median(logs["plan"])
+    yield Line("A batched, write-ahead log", ours, rival, "MB", ours / rival, 0.7)
+
+
+def stalls(bench: Bench, rounds: int) -> Iterator[Line]:
+    """The longest wait of an application at work meanwhile."""
+    longest: dict[str, list[float]] = {}
+
+    def during(name: str, does: Callable[[Database, Postgres], object]) -> None:
+        for _ in range(rounds):
+            with bench.copy() as (database, postgres):
+                with traffic(database, bench.rows) as seen:
+                    does(database, postgres)
+                longest.setdefault(name, []).append(seen.longest)
+
+    def removed(mode: str) -> Callable[[Database, Postgres], None]:
+        def does(_: Database, postgres: Postgres) -> None:
+            removal = Removal(postgres, PLAN, "bench")
+            with removal.connect() as connection:
+                shape = catalog(connection)
+            if mode == "quarantine":
+                taking.set_aside(removal, shape, lambda _: None)
+            else:
+                taking.copy(removal, shape, lambda *_: None, lambda _: None)
+                taking.drop(removal, lambda _: None)
+
+        return does
+
+    during("plan", lambda database, _: by_psql(database, OPTION_A))
+    during("batched", lambda _, postgres: cleared(postgres, PLAN, "batched", stopped=False, proof=False))
+    during("swap", lambda _, postgres: cleared(postgres, untouched(), "swap", stopped=False, proof=False))
+    plan = median(longest["plan"])
+    for name, bar in (("batched", 100.0), ("swap", 300.0)):
+        ours = median(longest[name])
+        yield Line(f"A {name}, longest stall at 150 tps", ours, plan, "ms", ours, bar)
+    for mode, bar in (("quarantine", 150.0), ("drop", 300.0)):
+        during(mode, removed(mode))
+        ours = median(longest[mode])
+        yield Line(f"B {mode}, longest stall at 150 tps", ours, None, "ms", ours, bar)
+
+
+def option_c(bench: Bench, rounds: int) -> Iterator[Line]:
+    """Option C: the comparison with the database before the backfill, and the exchange of the two."""
+    compared: list[float] = []
+    closed: list[float] = []
+    fenced: list[float] = []
+    for _ in range(rounds):
+        with bench.copy() as (live, postgres):
+            side = live.clone(f"{live.name}_side")
+            by_psql(side, "UPDATE messages SET attachments = '[]' WHERE media_url IS NOT NULL;")
+            begun = time.monotonic()
+            with swap.fenced(postgres, live.name, lambda _: None) as holder:
+                with timed(compared):
+                    ledger = diff(postgres.connect, lambda postgres=postgres, side=side: postgres.connect(side.name), PLAN)
+                assert not ledger.unknown
+                closed.append(
+                    swap.exchange(
+                        postgres,
+                        live.name,
+                        side.name,
+                        f"{live.name}_before",
+                        holder,
+                        last=lambda: None,
+                        renamed=lambda _: None,
+                        ended=lambda _: None,
+                    )
+                )
+            fenced.append(time.monotonic() - begun)
+    seconds = median(compared)
+    yield Line(f"C comparison of {bench.rows} by {bench.rows} rows, a third differing", seconds, None, "s ", seconds, 8.0)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    yield Line("C memory of this whole client at its peak", peak, None, "MB", peak, 200.0)
+    whole = _restored(bench)
+    yield Line("C cannot connect; the plan's pg_restore -c", median(closed), whole, "s ", median(closed), 1.0)
+    beyond = median([f - c for f, c in zip(fenced, compared, strict=True)])
+    yield Line("C cannot write beyond the comparison; pg_restore -c", beyond, whole, "s ", beyond, 1.0)
+
+
+def _restored(bench: Bench) -> float:
+    """The wall of the plan's own restore into the database in use, which nobody can use meanwhile."""
+    seconds: list[float] = []
+    with bench.copy() as (database, _):
+        parameters = database.parameters(database.application)
+        where = ["-h", parameters["host"], "-p", parameters["port"], "-U", parameters["user"], "-d", parameters["dbname"]]
+        environment = {**clean_environment(), "PGPASSWORD": parameters["password"]}
+        dump = bench.services.with_name("bench.dump")
+        tools = binaries()
+        subprocess.run([str(tools / "pg_dump"), "-Fc", *where, "-f", str(dump)], env=environment, check=True)
+        with timed(seconds):
+            subprocess.run(
+                [str(tools / "pg_restore"), *where, "-c", str(dump)], env=environment, check=False, stderr=subprocess.DEVNULL
+            )
+    return seconds[0]
+
+
+def proof(bench: Bench, rounds: int) -> Iterator[Line]:
+    """The proof of untouched data alone, on one core."""
+    seconds: list[float] = []
+    with bench.copy() as (_, postgres):
+        work = Clearing(postgres.connect, Backfill(PLAN, "bench"), "keyed", stopped=True)
+        with postgres.connect() as connection:
+            Records(work.backfill).prepare(connection)
+            connection.execute("SET max_parallel_workers = 0")
+            for _ in range(rounds):
+                with timed(seconds):
+                    work.proof.record(connection)
+                work.proof.forget(connection)
+            counted = one(connection, "SELECT count(*) AS n FROM messages")["n"]
+    rate = counted / median(seconds) / 1e6
+    yield Line("Proof of untouched data, million rows a second and core", rate, None, "M ", rate, 1.0, at_least=True)
+
+
+def main() -> int:
+    """Measure every figure; 1 where one misses its bar."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=2_000_000, help="rows in the table (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of each measurement (default: %(default)s)")
+    options = parser.parse_args()
+    kept = True
+    with large_table(options.rows) as bench:
+        for measure in (option_c, proof, option_a, stalls):
+            for line in measure(bench, options.rounds):
+                print(line, flush=True)
+                kept = kept and line.kept
+    return 0 if kept else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""A PostgreSQL server with one large table as the backfill leaves it, copied anew for each measurement."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from runbook_lib.adapters.postgres.connection import Postgres
+from runbook_lib.rehearsal import postgres as embedded
+from runbook_lib.rehearsal.data import HISTORY, migrate
+from runbook_lib.rehearsal.database import Database, create_empty_database
+
+# As PostgreSQL comes, but that no checkpoint and no autovacuum falls into one side's measurement by chance.
+SETTINGS = {
+    "fsync": "on",
+    "full_page_writes": "on",
+    "shared_buffers": "128MB",
+    "max_wal_size": "8GB",
+    "checkpoint_timeout": "1h",
+    "autovacuum": "off",
+}
+INDEX = "idx_messages_attachments"
+KEEPERS = 20  # one row in so many holds an entry of the user's own
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The server, the database to copy, and the file through which copies are reached."""
+
+    original: Database
+    services: Path
+    rows: int
+
+    @contextmanager
+    def copy(self, name: str = "bench") -> Iterator[tuple[Database, Postgres]]:
+        """A fresh copy of the original, and how the runbook reaches it; dropped afterwards."""
+        copied = self.original.clone(name)
+        lines = (f"{key}={value}" for key, value in copied.parameters(copied.runbook).items())
+        self.services.write_text("\n".join([f"[{name}]", *lines, ""]))
+        with copied.server.connect() as connection:
+            connection.execute("CHECKPOINT")
+        try:
+            yield copied, Postgres(name, "bench")
+        finally:
+            with copied.server.connect() as connection:
+                beside = connection.execute("SELECT datname FROM pg_database WHERE datname LIKE %s", [f"{name}%"]).fetchall()
+                for (each,) in beside:
+                    connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(each)))
+
+
+@contextmanager
+def large_table(rows: int) -> Iterator[Bench]:
+    """A server with `rows` rows, a third of them backfilled in one UPDATE, one in 20 with an entry of the user's own."""
+    embedded.SETTINGS.update(SETTINGS)
+    with embedded.embedded_server() as server, tempfile.TemporaryDirectory(prefix="bench-") as directory:
+        database = create_empty_database(server)
+        with psycopg.connect(database.conninfo(database.application), autocommit=True) as connection:
+            _fill(connection, rows)
+        services = Path(directory) / "services"
+        os.environ["PGSERVICEFILE"] = str(services)
+        yield Bench(database, services, rows)
+
+
+def _fill(connection: psycopg.Connection, rows: int) -> None:
+    connection.execute(HISTORY)
+    migrate(connection, "037", "038", "039")
+    connection.execute(sql.SQL("DROP INDEX {}").format(sql.Identifier(INDEX)))
+    connection.execute("INSERT INTO users (name) SELECT 'User ' || n FROM generate_series(1, 40) n")
+    connection.execute(
+        "INSERT INTO conversations (title) SELECT 'Conversation ' || n FROM generate_series(1, %s) n", [rows // 25 + 1]
+    )
+    connection.execute(
+        """INSERT INTO messages (conversation_id, sender_id, content, media_type, media_url, replied_to_message_id)
+           SELECT (n - 1) / 25 + 1, n * 7 %% 40 + 1, 'Have a look at this, it is message number ' || n,
+                  CASE WHEN n %% 3 = 0 THEN 'image' END,
+                  CASE WHEN n %% 3 = 0 THEN '/media/' || lpad(n::text, 7, '0') || '.svg' END,
+                  CASE WHEN n %% 5 = 0 THEN n - 1 END
+           FROM generate_series(1, %s) n ORDER BY n""",
+        [rows],
+    )
+    connection.execute(
+        """UPDATE messages SET attachments = jsonb_build_array(
+               jsonb_build_object('type', 'image', 'url', '/media/upload-' || id || '.svg', 'source', 'upload'))
+           WHERE id %% %s = 0""",
+        [KEEPERS],
+    )
+    connection.execute("VACUUM messages")
+    connection.execute(
+        """UPDATE messages SET attachments = attachments || jsonb_build_array(
+               jsonb_build_object('type', media_type, 'url', media_url, 'source', 'legacy_migration'))
+           WHERE media_url IS NOT NULL"""
+    )
+    connection.execute(
+        sql.SQL("CREATE INDEX {} ON messages USING gin (attachments jsonb_path_ops)").format(sql.Identifier(INDEX))
+    )
+    connection.execute("VACUUM (ANALYZE)")
