@@ -71,6 +71,17 @@ class Removal:
             connection.execute(sql.SQL("SELECT {}").format(sql.SQL(", ").join(settings)))
             yield connection
 
+    @contextmanager
+    def unhurried(self) -> Iterator[Connection]:
+        """The same, for statements that read whole tables, which may take as long as they need.
+
+        Raises:
+            AdapterError: The database cannot be reached, or a statement failed.
+        """
+        with self.connect() as connection:
+            connection.execute("SET statement_timeout = 0")
+            yield connection
+
     def state(self, connection: Connection) -> State:
         """What is there now. Read-only.
 
@@ -114,12 +125,13 @@ class Removal:
                 safe_next="Correct the plan, or find out who removed it; then take a new preview.",
             )
 
-    def require_free(self, connection: Connection, mode: str) -> None:
-        """Make sure that nothing is in the way. Read-only.
+    def require_removable(self, connection: Connection, mode: str) -> None:
+        """Make sure that all that the plan names is there, and that nothing is in the way. Read-only.
 
         Raises:
-            PreconditionError: Something is.
+            PreconditionError: Something is missing, or in the way.
         """
+        self.require_named(connection)
         if lines := self.in_the_way(connection, mode):
             raise PreconditionError(
                 f"In the way: {'; '.join(lines)}.",

@@ -87,8 +87,10 @@ class Snapshot:
         )
         return int(one(connection, query)["n"])
 
-    def rows(self, connection: Connection) -> int:
-        """How many rows the copy holds. Read-only."""
+    def rows(self, connection: Connection) -> int | None:
+        """How many rows the copy holds; None where there is no copy. Read-only."""
+        if not one(connection, "SELECT to_regclass(%s) IS NOT NULL AS it", [self.copy.as_string(connection)])["it"]:
+            return None
         return int(one(connection, self._filled("SELECT count(*) AS n FROM {copy}"))["n"])
 
     def agrees(self, connection: Connection) -> bool:
