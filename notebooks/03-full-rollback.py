@@ -22,7 +22,10 @@
 # %% tags=["parameters"]
 PLAN: str = "parameters/feat-2025-20251103111429.yaml"  # what the rollback is
 TARGET: str = "rehearsal"  # where it runs: a file below parameters/
-OPTION: str = "A"  # A clear the backfilled entries
+OPTION: str = "A"  # A clear the backfilled entries, B remove the columns, C restore the database from the backup
+CHOICES: str = (
+    ""  # what else differs from the plan, "NAME=value, NAME=value": STRATEGY, EDITED, REMOVAL, SALVAGE, MISSING_TABLES
+)
 OPERATOR: str = ""  # who is at the keyboard
 REASON: str = ""  # why, for the log
 INCIDENT: str = ""  # the incident's number
@@ -37,18 +40,29 @@ WAIVE: str = ""  # break glass, "name: reason", for a check or a step that may f
 # file and the key to mend.
 
 # %%
-from runbook_lib.notebook import apply, approve, check_prerequisites, choose, look_before, open_run, preview
-from runbook_lib.notebook import close, compare, verify
+from runbook_lib.notebook import apply, approve, approve_again, check_prerequisites, choose, look_before, open_run, preview
+from runbook_lib.notebook import choose_details, close, compare, verify
 
 run = await open_run(PLAN, TARGET, type="full", run=RUN, operator=OPERATOR, reason=REASON, incident=INCIDENT, waive=WAIVE)
 
 # %% [markdown]
 # ### What happens to the data
 #
-# *Do*: choose. *Expect*: one line that says what was chosen. A: the backfilled entries go, what users added stays.
+# *Do*: choose. *Expect*: one line that says what was chosen. A: the backfilled entries go, what users added stays. B: the
+# feature's columns go, with what users put into them. C: the whole database goes back to the backup; what was written
+# since is lost, and counted first. Cells of another option than the chosen one say so and do nothing.
 
 # %%
 option = await choose(run, "OPTION", OPTION)
+
+# %% [markdown]
+# ### What else is open
+#
+# *Do*: choose, or leave what the plan says. *Expect*: one line for each. A: the strategy, and what becomes of entries that
+# users edited. B: columns set aside or dropped. C: what becomes of rows written since the backup.
+
+# %%
+await choose_details(run, CHOICES)
 
 # %% [markdown]
 # ## Before any downtime
@@ -90,6 +104,25 @@ await look_before(run)
 await approve(run, APPROVE)
 
 # %% [markdown]
+# ### Option C: restore the backup aside
+#
+# *Do*: run the cell. *Expect*: the backup in a database of its own beside the live one, and each table compared with it;
+# users notice nothing. *If not*: the live database was only read; what was restored is dropped when the cell is run again.
+
+# %%
+await apply(run, "restore-aside")
+
+# %% [markdown]
+# ### Option C: approve the loss
+#
+# **What is lost is known only now.** *Do*: read the loss, row by row of the ledger, and approve the new preview; headless,
+# run again with its digest. *Expect*: APPROVED. Where nothing has drifted, as with the other options, the first approval
+# stands and nothing is asked. *If not*: no service was stopped.
+
+# %%
+await approve_again(run, APPROVE)
+
+# %% [markdown]
 # ## Stop and back up
 
 # %% [markdown]
@@ -102,10 +135,19 @@ await approve(run, APPROVE)
 await apply(run, "stop-services")
 
 # %% [markdown]
+# ### Option B: keep the application out of the database
+#
+# *Do*: run the cell. *Expect*: its role cannot connect, and none of its connections is left. *If not*: where it cannot be
+# kept out, the row says so; only a typed reason goes on.
+
+# %%
+await apply(run, "fence-application")
+
+# %% [markdown]
 # ### Back up the database
 #
 # *Do*: run the cell. *Expect*: a dump, read back, with its hash. *If not*: nothing goes on without a backup, unless
-# WAIVE names `back-up` with a reason.
+# WAIVE names `back-up` with a reason. With option C that may be the corruption itself: the old database is kept whole.
 
 # %%
 await apply(run, "back-up")
@@ -123,6 +165,15 @@ await apply(run, "back-up")
 
 # %%
 await apply(run, "clear-backfill")
+
+# %% [markdown]
+# ### Option C: put the restored database in place
+#
+# *Do*: run the cell. *Expect*: the names exchanged, the old database kept under a dated name, the loss the one approved.
+# *If not*: where more was written since, nothing was changed: run the cell *approve the loss* again, then this one.
+
+# %%
+await apply(run, "swap-database")
 
 # %% [markdown]
 # ## Roll back the backend
@@ -144,6 +195,26 @@ await apply(run, "revert-backend")
 
 # %%
 await apply(run, "build-backend")
+
+# %% [markdown]
+# ### Option B: remove the feature's columns
+#
+# **What the feature's columns hold is users' data too.** Set aside, they can be renamed back; dropped, they come back from
+# a copy, until that is purged.
+#
+# *Do*: run the cell. *Expect*: columns, indexes and constraint gone from the table, all else as it was. *If not*: nothing
+# is taken along that hangs on them; the row names it, and who is in the way of the lock.
+
+# %%
+await apply(run, "remove-columns")
+
+# %% [markdown]
+# ### Option B: let the application in again
+#
+# *Do*: run the cell. *Expect*: its role may connect as before. *If not*: it stays out; run the cell again.
+
+# %%
+await apply(run, "let-application-in")
 
 # %% [markdown]
 # ### Start the backend and its worker

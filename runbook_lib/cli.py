@@ -9,7 +9,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from runbook_lib import conductor, display, dryrun, opening
+from runbook_lib import conductor, details, display, dryrun, leasing, opening, purging
 from runbook_lib.closing import Outcome
 from runbook_lib.errors import ParametersError, RunbookError
 from runbook_lib.folder import RunFolder
@@ -67,14 +67,19 @@ def rehearse(scenario: str, rows: int, as_json: bool) -> None:
 @click.option("--target", "target_file", required=True, type=click.Path(path_type=Path), help="A target file.")
 @click.option("--type", "type_name", required=True, help="The rollback type, such as frontend or full.")
 @click.option("--option", default="A", show_default=True)
+@click.option("--choose", "chosen", default="", help="What else differs from the plan: NAME=value, NAME=value.")
 @click.option("--operator", default="", help="Who is at the keyboard.")
 @click.option("--reason", default="", help="Why, for the log.")
 @click.option("--incident", default="", help="The incident's number.")
 @json_option
-def plan(plan_file: Path, target_file: Path, type_name: str, as_json: bool, **about: str) -> None:
+def plan(plan_file: Path, target_file: Path, type_name: str, chosen: str, as_json: bool, **about: str) -> None:
     """Preview every step of a rollback; nothing is written to the target, and that is shown."""
+    wanted = details.read(chosen)
     run = opening.open_new(plan_file, target_file, type_name, **about)  # type: ignore[arg-type]
     try:
+        details.require_known(wanted, run.details())
+        for name, value in wanted.items():
+            run.choose(name, value, "parameter")
         told = dryrun.dry_run(run)
     finally:
         run.close_adapters()
@@ -89,14 +94,17 @@ def plan(plan_file: Path, target_file: Path, type_name: str, as_json: bool, **ab
 @run_argument
 @click.option("--approve", "approved", multiple=True, help="A digest that `runbook plan` printed.")
 @click.option("--waive", default="", help="NAME: REASON of a check or step that may fail.")
+@click.option("--take-over", default="", metavar="REASON", help="Take the target from a run that was left behind.")
 @json_option
-def run_command(run: Path, approved: tuple[str, ...], waive: str, as_json: bool) -> None:
+def run_command(run: Path, approved: tuple[str, ...], waive: str, take_over: str, as_json: bool) -> None:
     """Carry out a planned run, or go on with one that was cut short, in its folder."""
     opened = opening.open_existing(run)
     if not opened.context.type:
         raise ParametersError(
             "This run has no rollback type yet.", state="Nothing was changed.", safe_next="Choose one in 01-triage."
         )
+    if take_over:
+        leasing.take_over(opened, take_over)
     outcome = conductor.carry_out(run, _approval(approved), {"WAIVE": waive}, _teller(as_json))
     _end(opened, outcome, as_json)
 
@@ -111,6 +119,29 @@ def status(run: Path, as_json: bool) -> None:
         click.echo(json.dumps(_as_json(folder, state), default=vars))
     else:
         click.echo(redact(display.status(folder, plan, state).text))
+
+
+@commands.command()
+@run_argument
+@click.option("--debt", default="", help="Which one; else every open debt.")
+@click.option("--approve", default="", help="The digest of the preview, as this command prints it.")
+@json_option
+def purge(run: Path, debt: str, approve: str, as_json: bool) -> None:
+    """Pay the open debts of a run for good: first a preview, then, with its digest, the deed."""
+    opened = opening.open_existing(run)
+    try:
+        digest, previews = purging.preview(opened, debt)
+        if approve:
+            purging.pay(opened, digest, approve, debt)
+    finally:
+        opened.close_adapters()
+    if as_json:
+        click.echo(json.dumps({"digest": digest, "previews": [vars(p) for p in previews], "paid": bool(approve)}))
+    elif previews:
+        click.echo(redact(display.previews(digest, previews).text))
+        click.echo("Paid." if approve else f"\nThis cannot be undone. To pay: runbook purge {run} --approve {digest}")
+    else:
+        click.echo("This run owes nothing.")
 
 
 @commands.command()

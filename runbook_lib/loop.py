@@ -10,6 +10,7 @@ from typing import Any
 
 from runbook_lib import approval
 from runbook_lib.errors import AdapterError, Declined, PreconditionError, RunbookError, StepFailed, UnknownOutcome
+from runbook_lib.leasing import leased
 from runbook_lib.results import Result, not_passed
 from runbook_lib.run import Run, explain
 from runbook_lib.state import RunState
@@ -45,29 +46,8 @@ def apply(run: Run, name: str) -> Done:
             return _done(
                 run, step, "already done, by the journal; later steps build on it", state.step(name).seconds or 0, []
             )
-        probe = _probed(run, step)
-        if probe.effect is Effect.UNKNOWN:
-            raise UnknownOutcome(
-                f"Whether “{step.title}” was done cannot be told: {probe.detail}.",
-                where=run.context.target.name,
-                state="Nothing was begun.",
-                safe_next="Look at the target by hand; then run the cell again, or undo.",
-            )
-        if probe.effect is Effect.DONE:
-            if not state.step(name).is_done:
-                run.journal.append("found", step=name, title=step.title, outcome={"found": probe.detail})
-            return _done(run, step, f"already done: {probe.detail}", 0, _verified(run, step))
-        _require_approval(run, state, step, fresh=probe.effect is Effect.NOT_DONE)
-        run.require(run.record(f"before:{name}", step.preconditions()))
-        try:
-            seconds = _act(run, step, "applied", step.apply)
-        except StepFailed:
-            if name not in state.waivers:
-                raise
-            return _done(run, step, f"failed, and waived: {state.waivers[name]['reason']}", 0, [])
-        return _done(
-            run, step, "done" if probe.effect is Effect.NOT_DONE else "gone on with and done", seconds, _verified(run, step)
-        )
+        with leased(run):
+            return _carried_out(run, state, step)
 
 
 def undo(run: Run, name: str) -> Done:
@@ -87,8 +67,35 @@ def undo(run: Run, name: str) -> Done:
                 state="Nothing was changed.",
                 safe_next="Look at `runbook status`.",
             )
-        seconds = _act(run, step, "undone", step.undo)
+        with leased(run):
+            seconds = _act(run, step, "undone", step.undo)
         return _done(run, step, "undone", seconds, [])
+
+
+def _carried_out(run: Run, state: RunState, step: Step) -> Done:
+    probe = _probed(run, step)
+    if probe.effect is Effect.UNKNOWN:
+        raise UnknownOutcome(
+            f"Whether “{step.title}” was done cannot be told: {probe.detail}.",
+            where=run.context.target.name,
+            state="Nothing was begun.",
+            safe_next="Look at the target by hand; then run the cell again, or undo.",
+        )
+    if probe.effect is Effect.DONE:
+        if not state.step(step.name).is_done:
+            run.journal.append("found", step=step.name, title=step.title, outcome={"found": probe.detail})
+        return _done(run, step, f"already done: {probe.detail}", 0, _verified(run, step))
+    _require_approval(run, state, step, fresh=probe.effect is Effect.NOT_DONE)
+    run.require(run.record(f"before:{step.name}", step.preconditions()))
+    try:
+        seconds = _act(run, step, "applied", step.apply)
+    except StepFailed:
+        if step.name not in state.waivers:
+            raise
+        return _done(run, step, f"failed, and waived: {state.waivers[step.name]['reason']}", 0, [])
+    return _done(
+        run, step, "done" if probe.effect is Effect.NOT_DONE else "gone on with and done", seconds, _verified(run, step)
+    )
 
 
 def _probed(run: Run, step: Step) -> Probe:
@@ -131,6 +138,13 @@ def _require_approval(run: Run, state: RunState, step: Step, *, fresh: bool) -> 
             where=str(run.folder.path),
             state="Nothing was changed.",
             safe_next="Run the preview cell, read it, and approve its digest.",
+        )
+    if lacking := step.too_little(approved):
+        raise Declined(
+            f"“{step.title}” cannot be carried out on this approval: {lacking}.",
+            where=run.context.target.name,
+            state="This step was not begun.",
+            safe_next="Take a new preview, read it, and approve that.",
         )
     if fresh and (lines := approval.drift(approved, step.preview(), run.context.plan.database.drift_tolerance)):
         raise PreconditionError(

@@ -39,8 +39,8 @@ class Backfill(Model):
     source: Name  # the older column that the media were copied from
     marker: dict[str, Scalar]
     written: dict[str, ColumnOfRow | Scalar]
-    cleared: Literal["[]", "null"]
-    edited: Literal["keep", "clear"]
+    cleared: Literal["[]", "null", "dump"]  # "dump": NULL where the backup from before the backfill has NULL, else "[]"
+    edited: Literal["keep", "clear", "list"]  # "list": row by row, by a file of decisions
     touch: Name | None
 
 
@@ -131,11 +131,18 @@ class BackupStep(DatabaseStep):
     kind: Literal["backup"]
 
 
+class FenceStep(DatabaseStep):
+    """Keep the application's role out of the database, or let it in again."""
+
+    kind: Literal["fence", "let_in"]
+
+
 class ClearBackfillStep(DatabaseStep):
     """Take what the backfill wrote out of the data."""
 
     kind: Literal["clear_backfill"]
     strategy: Literal["auto", "swap", "batched", "keyed"] = "auto"
+    live: bool = False  # whether the application may go on using the table meanwhile
 
 
 class RemoveColumnsStep(DatabaseStep):
@@ -145,8 +152,31 @@ class RemoveColumnsStep(DatabaseStep):
     mode: Literal["drop", "quarantine"] = "quarantine"
 
 
+class RestoreAsideStep(DatabaseStep):
+    """Restore the newest backup into a database beside the live one, and count what its taking the place would lose."""
+
+    kind: Literal["restore_aside"]
+    jobs: Annotated[int, Field(gt=0)] = 2
+    missing_tables: Literal["refuse", "lose"] = "refuse"  # tables with rows that the backup does not hold
+
+
+class SwapDatabaseStep(DatabaseStep):
+    """Put the database restored aside in the place of the live one."""
+
+    kind: Literal["swap_database"]
+    salvage: Literal["carry", "nothing"] = "nothing"  # what becomes of rows written since the backup
+
+
 StepSpec = Annotated[
-    ServicesStep | RepositoryStep | BackupStep | ClearBackfillStep | RemoveColumnsStep, Field(discriminator="kind")
+    ServicesStep
+    | RepositoryStep
+    | BackupStep
+    | FenceStep
+    | ClearBackfillStep
+    | RemoveColumnsStep
+    | RestoreAsideStep
+    | SwapDatabaseStep,
+    Field(discriminator="kind"),
 ]
 
 
@@ -247,7 +277,9 @@ class Plan(Model):
                 if name not in table:
                     raise ValueError(f"{where} names {name!r}, which {table_name} does not define")
 
+        options = [option for kind in self.types.values() for option in kind.options]
         for name, step in self.steps.items():
+            known(step.options, options, f"steps.{name}", "the options of types")
             if isinstance(step, ServicesStep):
                 known(step.services, self.services, f"steps.{name}", "services")
             if isinstance(step, RepositoryStep):
@@ -255,7 +287,8 @@ class Plan(Model):
         for name, kind in self.types.items():
             known(kind.steps, dict(self.steps), f"types.{name}", "steps")
             for walked in kind.steps:
-                known(self.steps[walked].options, dict(kind.options), f"steps.{walked}", f"types.{name}.options")
+                if (of := self.steps[walked].options) and not set(of) & set(kind.options):
+                    raise ValueError(f"types.{name} walks {walked!r}, which belongs to none of its options")
             known([*kind.checks, *kind.escalates_on], dict(self.checks), f"types.{name}", "checks")
             known([t for t in (kind.escalates_to, kind.carried_out_as) if t], dict(self.types), f"types.{name}", "types")
         for row in self.decision_matrix:

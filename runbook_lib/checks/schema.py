@@ -6,8 +6,9 @@ from psycopg import sql
 
 from runbook_lib.adapters.postgres.catalog import catalog, differences, missing
 from runbook_lib.adapters.postgres.removal import Record, Removal, Stage, outcome
+from runbook_lib.checks.restorable import restores
 from runbook_lib.checks.round import Round
-from runbook_lib.comparison import CATALOG_BEFORE
+from runbook_lib.comparison import CATALOG_BEFORE, CATALOG_RESTORED
 from runbook_lib.context import Context
 from runbook_lib.plan import RemoveColumnsStep
 from runbook_lib.results import Result, Status
@@ -29,6 +30,7 @@ def as_expected(around: Round, name: str) -> Result:
     files = context.checkout(history.repository).files(history.directory)
     has_file = any(Path(file).name.startswith(history.version) for file in files)
     removes = any(isinstance(spec, RemoveColumnsStep) for spec in context.specs.values())
+    restored = restores(context) is not None
     record = _record(context) if removes else None
     problems = missing(now, context.plan.database, feature=context.schema_stays)
     if removes:
@@ -38,7 +40,7 @@ def as_expected(around: Round, name: str) -> Result:
             f"migration {history.version} is {'in' if recorded else 'not in'} the history, but its file is "
             f"{'there' if has_file else 'gone'}"
         )
-    before = context.folder.read_json(CATALOG_BEFORE)
+    before = context.folder.read_json(CATALOG_RESTORED if restored else CATALOG_BEFORE)
     changed = None
     if before is not None:
         changed = outcome.changed(before, now, context.plan.database, record) if removes else differences(before, now)
@@ -48,7 +50,8 @@ def as_expected(around: Round, name: str) -> Result:
         return around.result(name, Status.FAIL, "; ".join(problems), problems=problems)
     parts = [_of_columns(context, removes, record), "older columns are there", "history and files agree"]
     rest = "the rest of the catalog" if removes else "the whole catalog"
-    parts.append("not compared with a snapshot" if changed is None else f"{rest} is as before the rollback")
+    like = "as in the backup" if restored else "as before the rollback"
+    parts.append("not compared with a snapshot" if changed is None else f"{rest} is {like}")
     return around.result(name, Status.PASS, ", ".join(filter(None, parts)), problems=problems)
 
 
@@ -56,7 +59,7 @@ def _of_columns(context: Context, removes: bool, record: Record | None) -> str:
     if removes:
         kept = record.asides.values() if record and record.stage is Stage.REMOVED else ()
         return "the feature's columns are gone" + (f" (OPEN DEBT: set aside as {', '.join(kept)})" if kept else "")
-    return "the feature's columns stay (option A)" if context.schema_stays else ""
+    return f"the feature's columns stay (option {context.option})" if context.schema_stays else ""
 
 
 def _record(context: Context) -> Record | None:

@@ -5,16 +5,23 @@ from runbook_lib.steps.backup import Backup
 from runbook_lib.steps.base import Step
 from runbook_lib.steps.clear_backfill import ClearBackfill
 from runbook_lib.steps.code import Build, Revert
+from runbook_lib.steps.fence import KeepOut, LetIn
 from runbook_lib.steps.remove_columns import RemoveColumns
+from runbook_lib.steps.restore_aside import RestoreAside
 from runbook_lib.steps.services import Restart, Start, Stop
+from runbook_lib.steps.swap_database import SwapDatabase
 
 KINDS: dict[str, type[Step]] = {
     "stop": Stop,
     "start": Start,
     "restart": Restart,
     "backup": Backup,
+    "fence": KeepOut,
+    "let_in": LetIn,
     "clear_backfill": ClearBackfill,
     "remove_columns": RemoveColumns,
+    "restore_aside": RestoreAside,
+    "swap_database": SwapDatabase,
     "revert": Revert,
     "build": Build,
 }
@@ -23,3 +30,8 @@ KINDS: dict[str, type[Step]] = {
 def steps_of(context: Context) -> dict[str, Step]:
     """The steps of the run's rollback type, in order."""
     return {name: KINDS[spec.kind](name, context) for name, spec in context.specs.items()}
+
+
+def step_named(context: Context, name: str) -> Step:
+    """A step of the plan, whatever the run's option is by now."""
+    return KINDS[context.plan.steps[name].kind](name, context)

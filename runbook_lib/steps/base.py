@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from runbook_lib.context import Context
+from runbook_lib.errors import ParametersError
 from runbook_lib.plan import StepSpec
 from runbook_lib.results import Result
 
@@ -34,7 +35,8 @@ class Probe:
 class Preview:
     """What a step would do, computed without doing it.
 
-    `facts` must be the same when the step is applied; `volumes` may differ within the plan's tolerance.
+    `facts` must be the same when the step is applied; `volumes` may differ within the plan's tolerance; of the rows behind
+    `keys`, none but those are acted on.
     """
 
     step: str
@@ -46,6 +48,7 @@ class Preview:
     estimate: int = 0  # seconds
     facts: Facts = field(default_factory=dict)
     volumes: Mapping[str, int] = field(default_factory=dict)
+    keys: str = ""  # the SHA-256 of the list of rows that it is about
 
 
 class Step(ABC):
@@ -66,6 +69,25 @@ class Step(ABC):
         """What the step is called in the plan."""
         return self.spec.title
 
+    def default(self, choice: str) -> str:
+        """What the plan says where the engineer does not choose. Read-only."""
+        return str(getattr(self.spec, choice.lower()))
+
+    def chosen(self, choice: str) -> str:
+        """What the engineer chose, else what the plan says. Read-only.
+
+        Raises:
+            ParametersError: It cannot be chosen.
+        """
+        value = self.context.choices.get(choice, self.default(choice))
+        if value not in self.CHOICES[choice]:
+            raise ParametersError(
+                f"{choice} is {value!r}, which cannot be chosen.",
+                state="Nothing was touched.",
+                safe_next=f"Choose one of: {', '.join(self.CHOICES[choice])}.",
+            )
+        return value
+
     @abstractmethod
     def preview(self) -> Preview:
         """What the step would change and lose. Read-only."""
@@ -77,6 +99,10 @@ class Step(ABC):
     def preconditions(self) -> list[Result]:
         """What must hold before the step, each looked at. Read-only."""
         return []
+
+    def too_little(self, approved: Mapping[str, Any]) -> str:
+        """Why what was approved ("facts" and "volumes") is not enough to act on, "" where it is. Read-only."""
+        return ""
 
     @abstractmethod
     def apply(self) -> Facts:

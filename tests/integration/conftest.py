@@ -17,6 +17,9 @@ from runbook_lib.rehearsal.database import Database
 from runbook_lib.rehearsal.postgres import binaries, embedded_server
 from runbook_lib.rehearsal.server import Server, debian_programs
 
+from .integration_two import Two, two_of
+from .relay import Pooler, Relay, relaying
+
 ROOT = Path(__file__).parents[2]
 ROWS = 600
 EMBEDDED = 18
@@ -100,3 +103,30 @@ def changed(plan: Plan) -> Callable[..., DatabasePlan]:
         return plan.database.model_copy(update={"backfill": plan.database.backfill.model_copy(update=keys)})
 
     return change
+
+
+@pytest.fixture
+def relayed(database: Database, tmp_path: Path, postgres: Postgres) -> Iterator[Callable[..., tuple[Postgres, Relay]]]:
+    """The clone as a run reaches it through a relay, or through a pooler."""
+    with ExitStack() as ending:
+
+        def made(kind: type[Relay] = Relay) -> tuple[Postgres, Relay]:
+            parameters = database.parameters(database.runbook)
+            if issubclass(kind, Pooler):
+                kind.conninfo = database.server.conninfo(**parameters)
+            relay = ending.enter_context(relaying(kind, Path(parameters["host"])))
+            name = f"relayed-{relay.directory.name}"
+            lines = (f"{name}={value}" for name, value in {**parameters, "host": relay.directory}.items())
+            with (tmp_path / "services").open("a") as file:
+                file.write("\n".join([f"[{name}]", *lines, ""]))
+            return Postgres(name, "test"), relay
+
+        yield made
+
+
+@pytest.fixture
+def two(template: Database, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Two]:
+    """The live database and one restored from its backup, as a run reaches them."""
+    monkeypatch.setenv("PGSERVICEFILE", str(tmp_path / "two"))
+    with two_of(template, f"test_{next(_numbers)}", tmp_path / "two", plan.database) as it:
+        yield it

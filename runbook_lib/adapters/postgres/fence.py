@@ -1,0 +1,199 @@
+"""Keeps a role out of the database: first no new connection of its, then the end of those there are; and lets it in again.
+
+What stood there before is kept in the same transaction that raises the fence, so that lowering it gives back just that.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from runbook_lib.adapters.postgres import grants
+from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA
+from runbook_lib.adapters.postgres.connection import Connection, Row, connections_of, one
+from runbook_lib.errors import PreconditionError
+
+TABLE = sql.Identifier(OWN_SCHEMA, "fence")
+GRACE = 10.0  # seconds that a role's connections have to end
+
+Way = Literal["NOLOGIN", "REVOKE CONNECT"]
+
+
+@dataclass(frozen=True)
+class Fence:
+    """A fence that is up: how a role is kept out, since which run, and what was there before."""
+
+    role: str
+    way: Way
+    before: list[Any]
+    run: str
+
+
+@dataclass(frozen=True)
+class Rights:
+    """What bears on whether our role may keep another out of this database."""
+
+    exists: bool
+    ours: bool  # the role is the one we are
+    superuser: bool  # the role is one
+    we_are_superuser: bool
+    may_alter: bool  # we have CREATEROLE, and over this role where the server asks for that
+    owner: bool  # we may do what the database's owner may
+    beyond: list[str]  # through whom the role gets in although the owner cannot revoke it
+
+    def way(self) -> tuple[Way | None, str]:
+        """How the role can be kept out, and why not in a better way or not at all. Pure."""
+        if not self.exists or self.ours:
+            return None, "it is our own role" if self.ours else "there is no such role"
+        if self.we_are_superuser or (self.may_alter and not self.superuser):
+            return "NOLOGIN", "our role may alter it"
+        if self.superuser:
+            return None, "it is a superuser, whom only a superuser can keep out"
+        if not self.owner:
+            return None, "our role may neither alter it nor revoke its right to connect"
+        if self.beyond:
+            return None, f"it may connect by a grant that the owner cannot revoke: {', '.join(self.beyond)}"
+        return "REVOKE CONNECT", "our role may not alter it, but acts for the database's owner"
+
+
+def rights(connection: Connection, role: str) -> Rights:
+    """What bears on whether our role may keep `role` out. Read-only."""
+    row = one(
+        connection,
+        """SELECT r.oid IS NOT NULL AS exists, coalesce(r.oid = us.oid, false) AS ours,
+                  coalesce(r.rolsuper, false) AS superuser, us.rolsuper AS we_are_superuser,
+                  us.rolcreaterole AND (current_setting('server_version_num')::int < 160000
+                      OR coalesce(pg_has_role(us.oid, r.oid, 'MEMBER WITH ADMIN OPTION'), false)) AS may_alter,
+                  pg_has_role(us.oid, d.datdba, 'USAGE') AS owner,
+                  ARRAY(SELECT a.grantor::regrole::text
+                        FROM aclexplode(d.datacl) a WHERE a.privilege_type = 'CONNECT' AND a.grantor <> d.datdba
+                        AND (a.grantee = 0 OR pg_has_role(r.oid, a.grantee, 'USAGE'))
+                        UNION SELECT us.rolname WHERE pg_has_role(r.oid, us.oid, 'USAGE')) AS beyond
+           FROM pg_database d JOIN pg_roles us ON us.rolname = session_user LEFT JOIN pg_roles r ON r.rolname = %s
+           WHERE d.datname = current_database()""",
+        [role],
+    )
+    return Rights(**row)
+
+
+def gets_in(connection: Connection, role: str) -> bool:
+    """Whether the catalog lets a role connect to this database. Read-only."""
+    row = connection.execute(
+        """SELECT rolcanlogin AND (rolsuper OR rolconnlimit <> 0)
+                  AND has_database_privilege(oid, current_database(), 'CONNECT') AS it
+           FROM pg_roles WHERE rolname = %s""",
+        [role],
+    ).fetchone()
+    return bool(row and row["it"])
+
+
+def standing(connection: Connection, role: str) -> Fence | None:
+    """The fence that keeps a role out, by our record. Read-only."""
+    if one(connection, "SELECT to_regclass(%s) IS NULL AS it", [TABLE.as_string(connection)])["it"]:
+        return None
+    query = sql.SQL("SELECT role, way, before, run FROM {} WHERE role = %s").format(TABLE)
+    row = connection.execute(query, [role]).fetchone()
+    return Fence(**row) if row else None
+
+
+def way_to_keep_out(connection: Connection, role: str) -> Way:
+    """How a role can be kept out of this database. Read-only.
+
+    Raises:
+        PreconditionError: It cannot.
+    """
+    way, why = rights(connection, role).way()
+    if way is None:
+        raise _refused(role, why)
+    return way
+
+
+def raise_fence(connection: Connection, role: str, run: str) -> Fence:
+    """Keep a role out of this database from now on; its connections live on. Changes the target.
+
+    Raises:
+        PreconditionError: It cannot be kept out; nothing was changed.
+    """
+    way = way_to_keep_out(connection, role)
+    with connection.transaction():
+        _prepare(connection)
+        fence = standing(connection, role) or _record(connection, role, way, run)
+        if fence.way == "NOLOGIN":
+            connection.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(sql.Identifier(role)))
+        else:
+            grants.revoke(connection, grants.paths(connection, role))
+            if not one(connection, "SELECT has_database_privilege(session_user, current_database(), 'CONNECT') AS it")["it"]:
+                grants.grant(connection, [(one(connection, "SELECT session_user AS us")["us"], False)])
+        if gets_in(connection, role):
+            raise _refused(role, f"it still can connect after {fence.way}")
+    return fence
+
+
+def lower_fence(connection: Connection, role: str) -> Fence | None:
+    """Give back exactly what was there before a role was kept out; None where it was not. Changes the target."""
+    with connection.transaction():
+        fence = standing(connection, role)
+        if fence is None:
+            return None
+        if fence.way == "NOLOGIN":
+            if fence.before[0]:
+                connection.execute(sql.SQL("ALTER ROLE {} LOGIN").format(sql.Identifier(role)))
+        else:
+            before, now = {(grantee, onward) for grantee, onward in fence.before}, set(grants.to_connect(connection))
+            grants.revoke(connection, [grantee for grantee, _ in sorted(now - before)])
+            grants.grant(connection, sorted(before - now))
+        connection.execute(sql.SQL("DELETE FROM {} WHERE role = %s").format(TABLE), [role])
+    return fence
+
+
+def end_connections(connection: Connection, role: str, ended: Callable[[Row], None]) -> None:
+    """End each connection that a role holds to this database, telling of it; only once the fence is up. Changes the target.
+
+    Raises:
+        PreconditionError: Some were still there after a while.
+    """
+    deadline = time.monotonic() + GRACE
+    while left := connections_of(connection, role):
+        if time.monotonic() > deadline:
+            raise PreconditionError(
+                f"Connections of {role} do not end: {', '.join(str(row['pid']) for row in left)}.",
+                where=f"database {connection.info.dbname}",
+                state="The fence is up: no new one comes.",
+                safe_next="Look at those sessions; then run the step again.",
+            )
+        for row in left:
+            ended(row)
+            connection.execute("SELECT pg_terminate_backend(%s, 1000)", [row["pid"]])
+
+
+def _prepare(connection: Connection) -> None:
+    connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(OWN_SCHEMA)))
+    connection.execute(
+        sql.SQL("""CREATE TABLE IF NOT EXISTS {} (role text PRIMARY KEY, way text NOT NULL, before jsonb NOT NULL,
+                   run text NOT NULL, at timestamptz NOT NULL DEFAULT now())""").format(TABLE)
+    )
+
+
+def _record(connection: Connection, role: str, way: Way, run: str) -> Fence:
+    login = "SELECT rolcanlogin AS it FROM pg_roles WHERE rolname = %s"
+    before = (
+        [one(connection, login, [role])["it"]]
+        if way == "NOLOGIN"
+        else [list(grant) for grant in grants.to_connect(connection)]
+    )
+    query = sql.SQL("INSERT INTO {} (role, way, before, run) VALUES (%s, %s, %s, %s)").format(TABLE)
+    connection.execute(query, [role, way, Jsonb(before), run])
+    return Fence(role, way, before, run)
+
+
+def _refused(role: str, why: str) -> PreconditionError:
+    return PreconditionError(
+        f"The role {role} cannot be kept out: {why}.",
+        where="the target's key database.application_role",
+        state="Nothing was changed: it can connect as before.",
+        safe_next="Give our role CREATEROLE with ADMIN OPTION on it, or membership in the database's owner; or go on "
+        "without a fence by a waiver with a reason, once nothing that uses the role runs.",
+    )

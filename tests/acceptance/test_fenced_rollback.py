@@ -1,0 +1,41 @@
+"""A full rollback behind a fence: the application cannot connect from its stop to its start, and can as before then."""
+
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from runbook_lib import closing, loop, opening
+from runbook_lib.adapters.postgres.lease import holder
+from runbook_lib.rehearsal.stack import Stack
+
+from .conftest import PLAN, TARGET
+
+FENCE, LET_IN, FENCED = "fence-application", "let-application-in", "fence"
+
+
+def test_the_application_is_out_while_the_database_changes_and_back_afterwards(broken: Stack, tmp_path: Path) -> None:
+    run = opening.open_new(PLAN, TARGET, "full", option="B", operator="tester", reason="a test of it", outputs=tmp_path)
+    application = broken.database.conninfo(broken.database.application)
+    run.require(run.prerequisites())
+    run.approve(run.previews()[0], "tester")
+    steps = list(run.steps)
+    assert steps[:3] == ["stop-services", FENCE, "back-up"]
+
+    for name in steps[: steps.index(LET_IN)]:
+        loop.apply(run, name)
+        if name == FENCE:
+            assert FENCED in run.state.debts
+    with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
+        psycopg.connect(application)
+    for name in steps[steps.index(LET_IN) :]:
+        loop.apply(run, name)
+
+    assert {r.status for r in closing.verify(run)} == {"PASS"}
+    assert FENCED not in run.state.debts
+    assert closing.close(run).status == "verified"
+    with run.context.postgres.connect() as connection:
+        found = holder(connection)
+    assert found
+    assert found.released_at
+    run.close_adapters()

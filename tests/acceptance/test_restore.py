@@ -1,0 +1,75 @@
+"""Option C by the notebook, on real parts: corrupt data, the backup restored, the loss approved, the old version served."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from runbook_lib import closing, conductor, loop, opening
+from runbook_lib.rehearsal.stack import Stack
+from runbook_lib.run import Run
+
+from .conftest import PLAN, TARGET, up
+
+CORRUPT = "UPDATE messages SET attachments = '{\"broken\": true}' WHERE id % 9 = 0"
+
+
+@pytest.fixture
+def sound() -> Iterator[Stack]:
+    """A stack with a release that works."""
+    with up("none") as running:
+        yield running
+
+
+def begun(tmp_path: Path, type_name: str = "", option: str = "A") -> Run:
+    about = {"operator": "tester", "reason": "corrupt data", "outputs": tmp_path}
+    return opening.open_new(PLAN, TARGET, type_name, option=option, **about)  # type: ignore[arg-type]
+
+
+def test_corrupt_data_lead_from_triage_to_a_restored_database_and_a_verified_end(sound: Stack, tmp_path: Path) -> None:
+    with psycopg.connect(sound.database.conninfo(sound.database.application), autocommit=True) as application:
+        application.execute(CORRUPT)
+    run = begun(tmp_path)
+    digests: list[str] = []
+
+    def approve(run: Run) -> str:
+        digests.append(run.previews()[0])
+        return digests[-1]
+
+    assert conductor.execute(run.folder.path, "01-triage", {}, lambda text: None) is None
+    outcome = conductor.carry_out(run.folder.path, approve, {}, lambda text: None)
+
+    state = run.state
+    assert (outcome.status, state.type, state.option) == ("verified", "restore", "C"), outcome
+    assert len(set(digests)) == 2
+    events = [(e.kind, e.data.get("step", "")) for e in run.journal.events()]
+    assert events.index(("started", "restore-aside")) < events.index(("started", "stop-services"))
+    approvals = [n for n, (kind, _) in enumerate(events) if kind == "approved"]
+    assert approvals[0] < events.index(("started", "restore-aside")) < approvals[1] < events.index(("started", "stop-services"))
+    assert "- [x] Database rolled back" in (run.folder.path / "rollback-log.md").read_text()
+    assert set(state.debts) == {"old-database"}
+
+
+def test_every_step_of_option_c_can_be_undone(sound: Stack, tmp_path: Path) -> None:
+    rows = "SELECT to_jsonb(m) FROM messages m ORDER BY id"
+    run = begun(tmp_path, "full", "C")
+
+    def asked() -> list[tuple[object, ...]]:
+        with psycopg.connect(sound.database.conninfo(sound.database.application)) as application:
+            return application.execute(rows).fetchall()
+
+    before = asked()
+    for name in run.steps:
+        if not run.is_still_approved():
+            run.approve(run.previews()[0], "tester")
+        loop.apply(run, name)
+    assert {r.status for r in closing.verify(run)} == {"PASS"}
+    assert asked() != before
+
+    for name in reversed(run.steps):
+        loop.undo(run, name)
+
+    assert asked() == before
+    assert run.state.debts == {}
+    run.close_adapters()

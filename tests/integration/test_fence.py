@@ -1,0 +1,343 @@
+"""The application is kept out before the schema changes, and gets back exactly what it had."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from runbook_lib import loop
+from runbook_lib import run as run_module
+from runbook_lib.adapters.postgres import fence, grants
+from runbook_lib.adapters.postgres.connection import Connection, Postgres, connections_of
+from runbook_lib.adapters.postgres.fence import Rights
+from runbook_lib.approval import bound
+from runbook_lib.context import Context
+from runbook_lib.errors import PreconditionError
+from runbook_lib.folder import RunFolder
+from runbook_lib.journal import Journal
+from runbook_lib.plan import Plan
+from runbook_lib.rehearsal.database import Database, create_empty_database
+from runbook_lib.results import Status, not_passed
+from runbook_lib.run import Run
+from runbook_lib.steps.base import Effect, Step
+from runbook_lib.steps.fence import KeepOut, LetIn
+from runbook_lib.target import load_target
+
+TARGET = Path(__file__).parents[2] / "parameters" / "rehearsal.yaml"
+
+_numbers = itertools.count()
+
+Superuser = Callable[..., list[Any]]
+
+
+@pytest.fixture
+def database(template: Database) -> Iterator[Database]:
+    """An empty database with roles of its own, which a test may spoil."""
+    made = create_empty_database(template.server, f"_fence_{next(_numbers)}")
+    yield made
+    with made.server.connect() as superuser:
+        for role in (made.application, made.runbook):
+            superuser.execute(f"REASSIGN OWNED BY {role.name} TO postgres; DROP OWNED BY {role.name}")  # type: ignore[arg-type]
+    made.drop()
+    made.drop_all()
+
+
+@pytest.fixture
+def superuser(database: Database) -> Iterator[Superuser]:
+    """Runs a statement in which {app}, {us} and {db} stand for names."""
+    names = {"app": database.application.name, "us": database.runbook.name, "db": database.name}
+    with psycopg.connect(database.conninfo(), autocommit=True) as connection:
+
+        def run(statement: str) -> list[Any]:
+            done = connection.execute(statement.format(**names))  # type: ignore[arg-type]
+            return done.fetchall() if done.description else []
+
+        yield run
+
+
+@pytest.fixture
+def app(database: Database) -> str:
+    return database.application.name
+
+
+def enters(database: Database) -> bool:
+    try:
+        psycopg.connect(database.conninfo(database.application)).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+OURS_ALTERS = ["ALTER ROLE {us} CREATEROLE", "GRANT {app} TO {us} WITH ADMIN OPTION"]
+WAYS = [
+    pytest.param(["ALTER ROLE {us} SUPERUSER"], "NOLOGIN", id="we are superuser"),
+    pytest.param(["ALTER ROLE {us} SUPERUSER", "ALTER ROLE {app} SUPERUSER"], "NOLOGIN", id="both are superusers"),
+    pytest.param(OURS_ALTERS, "NOLOGIN", id="we may alter it"),
+    pytest.param([], "REVOKE CONNECT", id="we act for the owner"),
+    pytest.param(["GRANT CONNECT ON DATABASE {db} TO {app}, {us}"], "REVOKE CONNECT", id="both have grants of their own"),
+    pytest.param(
+        ["CREATE ROLE {app}_group", "GRANT {app}_group TO {app}", "GRANT CONNECT ON DATABASE {db} TO {app}_group"],
+        "REVOKE CONNECT",
+        id="it gets in by a group",
+    ),
+    pytest.param(
+        ["REVOKE CONNECT ON DATABASE {db} FROM PUBLIC", "GRANT CONNECT ON DATABASE {db} TO {app} WITH GRANT OPTION"],
+        "REVOKE CONNECT",
+        id="it may grant on",
+    ),
+]
+
+
+@pytest.mark.parametrize(("given", "way"), WAYS)
+def test_it_is_kept_out_and_gets_back_exactly_what_it_had(
+    database: Database, postgres: Postgres, superuser: Superuser, app: str, given: list[str], way: str
+) -> None:
+    for statement in given:
+        superuser(statement)
+    before = rights_there(superuser)
+    with postgres.connect() as connection:
+        raised = fence.raise_fence(connection, app, "run")
+        assert (raised.way, fence.gets_in(connection, app)) == (way, False)
+    assert not enters(database)
+
+    with postgres.connect() as connection:  # we still get in
+        assert fence.lower_fence(connection, app) == raised
+        assert fence.gets_in(connection, app)
+    assert enters(database)
+    assert rights_there(superuser) == before
+    superuser("DROP OWNED BY {app}_group; DROP ROLE {app}_group") if "_group" in str(given) else None
+
+
+def test_on_16_and_later_creating_roles_alone_is_not_altering_this_one(
+    version: int, connection: Connection, superuser: Superuser, app: str
+) -> None:
+    superuser("ALTER ROLE {us} CREATEROLE")
+
+    way, _ = fence.rights(connection, app).way()
+
+    assert way == ("NOLOGIN" if version < 16 else "REVOKE CONNECT")
+
+
+RIGHTS = Rights(True, False, False, False, False, True, [])
+
+
+@pytest.mark.parametrize(
+    ("facts", "why"),
+    [
+        ({"exists": False}, "there is no such role"),
+        ({"ours": True, "we_are_superuser": True}, "it is our own role"),
+        ({"superuser": True, "may_alter": True}, "it is a superuser"),
+        ({"owner": False}, "neither alter it nor revoke"),
+        ({"beyond": ["someone"]}, "a grant that the owner cannot revoke: someone"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_who_cannot_be_kept_out_is_told_why(facts: dict[str, Any], why: str) -> None:
+    way, said = replace(RIGHTS, **facts).way()
+
+    assert way is None
+    assert why in said
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        pytest.param(["REVOKE {app} FROM {us}"], id="we do not act for the owner"),
+        pytest.param(["ALTER ROLE {app} SUPERUSER"], id="it is a superuser"),
+        pytest.param(["REVOKE {app} FROM {us}", "ALTER DATABASE {db} OWNER TO {us}", "GRANT {us} TO {app}"], id="it is we"),
+        pytest.param(
+            [
+                "CREATE ROLE {app}_lender",
+                "GRANT CONNECT ON DATABASE {db} TO {app}_lender WITH GRANT OPTION",
+                "SET ROLE {app}_lender",
+                "GRANT CONNECT ON DATABASE {db} TO {app}",
+                "RESET ROLE",
+            ],
+            id="a grant of someone else's",
+        ),
+    ],
+)
+def test_what_cannot_be_kept_out_is_refused_and_nothing_changed(
+    database: Database, connection: Connection, superuser: Superuser, app: str, given: list[str]
+) -> None:
+    for statement in given:
+        superuser(statement)
+    before = rights_there(superuser)
+
+    with pytest.raises(PreconditionError, match="cannot be kept out"):
+        fence.raise_fence(connection, app, "run")
+
+    assert rights_there(superuser) == before
+    assert enters(database)
+    superuser("DROP OWNED BY {app}_lender CASCADE; DROP ROLE {app}_lender") if "_lender" in str(given) else None
+
+
+def test_who_else_would_be_kept_out_is_told(connection: Connection, superuser: Superuser, app: str) -> None:
+    superuser("CREATE ROLE {app}_reader LOGIN")
+    superuser("CREATE ROLE {app}_granted LOGIN")
+    superuser("GRANT CONNECT ON DATABASE {db} TO {app}_granted")
+
+    others = grants.lost_with(connection, app)
+
+    superuser("DROP OWNED BY {app}_granted; DROP ROLE {app}_reader, {app}_granted")
+    assert f"{app}_reader" in others
+    assert not {app, f"{app}_granted", "postgres"} & set(others)
+
+
+def test_a_fence_that_is_raised_twice_remembers_what_was_there_at_first(
+    database: Database, connection: Connection, superuser: Superuser, app: str
+) -> None:
+    before = rights_there(superuser)
+    first = fence.raise_fence(connection, app, "run")
+    superuser("GRANT CONNECT ON DATABASE {db} TO {app}")  # somebody lifts it by hand
+
+    assert fence.raise_fence(connection, app, "another run") == first
+
+    assert not enters(database)
+    fence.lower_fence(connection, app)
+    assert rights_there(superuser) == before
+
+
+def test_connections_are_ended_only_once_no_new_one_comes(
+    database: Database, connection: Connection, app: str, application: psycopg.Connection
+) -> None:
+    told: list[Any] = []
+
+    def ended(row: dict[str, Any]) -> None:
+        told.append(row["pid"])
+        assert not enters(database)  # a reconnect storm finds the door shut
+
+    fence.raise_fence(connection, app, "run")
+    fence.end_connections(connection, app, ended)
+
+    assert told == [application.info.backend_pid]
+    assert connections_of(connection, app) == []
+
+
+# --- the steps
+
+
+@pytest.fixture
+def run(database: Database, postgres: Postgres, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """An approved run of both steps."""
+    names = ("ROOT", "BACKEND_URL", "FRONTEND_URL", "API_TOKEN", "PG_BIN", "PYTHON")
+    environment = {f"REHEARSAL_{name}": "http://localhost:1" for name in names}
+    target = load_target(TARGET, {**environment, "REHEARSAL_APPLICATION_ROLE": database.application.name})
+    folder = RunFolder.create(tmp_path, "INC-1", "full")
+    context = Context(plan, target, folder, "full", "A", "Dana", datetime.now(UTC))
+    context.__dict__["postgres"] = postgres
+    opened = {"type": "full", "option": "A", "operator": "Dana", "reason": "a test", "incident": "", "target": "rehearsal"}
+    Journal(folder.journal_path).append("opened", **opened)
+    made = Run(folder, context)
+    steps: dict[str, Step] = {s.name: s for s in (KeepOut(KEEP, context), LetIn(LET, context))}
+    monkeypatch.setattr(run_module, "steps_of", lambda context: steps)
+    approve(made)
+    return made
+
+
+KEEP, LET = "fence-application", "let-application-in"
+
+
+def approve(run: Run) -> None:
+    run.journal.append("previewed", digest="d", steps=bound([s.preview() for s in run.steps.values()]), shown=[])
+    run.journal.append("approved", digest="d", by="Dana")
+    run.refresh()
+
+
+def test_the_steps_keep_the_application_out_and_let_it_in(
+    run: Run, database: Database, superuser: Superuser, application: psycopg.Connection
+) -> None:
+    before, pid = rights_there(superuser), application.info.backend_pid
+
+    out = loop.apply(run, KEEP)
+
+    assert not_passed(out.results) == []
+    assert out.outcome["kept out by"] == "REVOKE CONNECT"
+    assert f"pid {pid} " in out.outcome["connections ended"][0]
+    assert [e.data["sessions"] for e in run.journal.events() if e.kind == "sessions-ended"]
+    assert list(run.state.debts) == ["fence"]
+    assert not enters(database)
+    assert run.steps[KEEP].probe().effect is Effect.DONE
+
+    loop.apply(run, LET)
+
+    assert run.state.debts == {}
+    assert rights_there(superuser) == before
+    assert enters(database)
+
+
+def test_the_undo_of_each_step_is_the_other(run: Run, database: Database) -> None:
+    loop.apply(run, KEEP)
+    loop.apply(run, LET)
+
+    loop.undo(run, LET)
+    assert not enters(database)
+    assert list(run.state.debts) == ["fence"]
+
+    loop.undo(run, KEEP)
+    assert enters(database)
+    assert run.state.debts == {}
+
+
+def test_a_fence_whose_connections_still_live_is_half_done_and_gone_on_with(
+    run: Run, connection: Connection, app: str, application: psycopg.Connection
+) -> None:
+    fence.raise_fence(connection, app, run.folder.id)  # and then the process was killed
+    assert run.steps[KEEP].probe().effect is Effect.HALF_DONE
+
+    assert loop.apply(run, KEEP).how == "gone on with and done"
+
+    assert connections_of(connection, app) == []
+
+
+def test_a_role_that_somebody_else_keeps_out_is_not_let_in_by_us(run: Run, superuser: Superuser) -> None:
+    superuser("ALTER ROLE {app} NOLOGIN")
+
+    assert run.steps[KEEP].probe().effect is Effect.DONE
+    assert run.steps[LET].probe().effect is Effect.UNKNOWN
+
+
+def test_who_cannot_be_kept_out_stops_the_step_unless_waived(run: Run, database: Database, superuser: Superuser) -> None:
+    superuser("ALTER ROLE {app} SUPERUSER")
+    assert "cannot be kept out, as it is a superuser" in run.steps[KEEP].preview().would[0]
+    approve(run)
+
+    with pytest.raises(PreconditionError, match="can be kept out \\(FAIL\\)"):
+        loop.apply(run, KEEP)
+    assert run.state.steps == {}
+
+    run.waive(KEEP, "the services are stopped and cannot start")
+    assert loop.apply(run, KEEP).how.startswith("failed, and waived: the services are stopped")
+    assert run.state.debts == {}
+    assert run.steps[LET].probe().effect is Effect.DONE
+
+
+def test_a_debt_of_a_fence_can_be_paid_by_itself(run: Run, database: Database) -> None:
+    loop.apply(run, KEEP)
+
+    assert "connect again" in run.steps[KEEP].purge_preview("fence").would[0]
+    run.steps[KEEP].purge("fence")
+
+    assert enters(database)
+    assert run.state.debts == {}
+
+
+def test_a_role_that_can_connect_again_is_not_kept_out(run: Run, superuser: Superuser) -> None:
+    loop.apply(run, KEEP)
+    superuser("GRANT CONNECT ON DATABASE {db} TO {app}")
+
+    assert [r.status for r in run.steps[KEEP].verify()] == [Status.FAIL, Status.PASS]
+    assert run.steps[KEEP].probe().effect is Effect.HALF_DONE
+
+
+def rights_there(superuser: Superuser) -> list[Any]:
+    return superuser(
+        """SELECT r.rolcanlogin, r.rolconnlimit, ARRAY(SELECT (grantor, grantee, privilege_type, is_grantable)::text
+           FROM pg_database, aclexplode(coalesce(datacl, acldefault('d', datdba))) WHERE datname = '{db}' ORDER BY 1)
+           FROM pg_roles r WHERE rolname = '{app}'"""
+    )

@@ -1,0 +1,240 @@
+"""Runs that want the same target: what the loop, a takeover and the end of a run make of its lease."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from runbook_lib import cli, closing, conductor, leasing, loop
+from runbook_lib import run as run_module
+from runbook_lib.adapters.postgres.connection import Connection, Postgres
+from runbook_lib.adapters.postgres.lease import holder
+from runbook_lib.checks.prerequisites import prerequisites
+from runbook_lib.closing import Outcome
+from runbook_lib.context import Context
+from runbook_lib.errors import Declined, ParametersError, PreconditionError, StepFailed
+from runbook_lib.opening import open_new
+from runbook_lib.rehearsal.database import Database
+from runbook_lib.run import Run
+from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step
+
+ROOT = Path(__file__).parents[2]
+PLAN = ROOT / "parameters" / "feat-2025-20251103111429.yaml"
+TARGET = ROOT / "parameters" / "rehearsal.yaml"
+NAME = "clear-backfill"
+WHY = "Ann's laptop is broken"
+
+Begin = Callable[..., Run]
+
+
+class Note(Step):
+    """A step that keeps a note in the target."""
+
+    meanwhile: Callable[[], object] = staticmethod(lambda: None)
+
+    def preview(self) -> Preview:
+        return Preview(self.name, self.title, would=["keep a note"])
+
+    def probe(self) -> Probe:
+        with self.context.postgres.connect() as connection:
+            row = connection.execute("SELECT to_regclass('runbook.note') IS NOT NULL AS it").fetchone()
+        return Probe(Effect.DONE if row and row["it"] else Effect.NOT_DONE, "looked")
+
+    def apply(self) -> Facts:
+        with self.context.postgres.connect() as connection:
+            type(self).meanwhile()
+            with connection.transaction():
+                connection.execute("CREATE TABLE runbook.note ()")
+        return {}
+
+    def verify(self) -> list[object]:  # type: ignore[override]
+        return []
+
+    def undo(self) -> Facts:
+        with self.context.postgres.connect() as connection:
+            connection.execute("DROP TABLE runbook.note")
+        return {}
+
+
+@pytest.fixture
+def begin(postgres: Postgres, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Begin:
+    """An approved run of one step on the clone."""
+    for name in ("ROOT", "BACKEND_URL", "FRONTEND_URL", "API_TOKEN", "PG_BIN", "PYTHON"):
+        monkeypatch.setenv(f"REHEARSAL_{name}", "http://localhost:1")
+    monkeypatch.setenv("REHEARSAL_APPLICATION_ROLE", database.application.name)
+    target = tmp_path / "target.yaml"
+    target.write_text(TARGET.read_text().replace("service: rehearsal", f"service: {postgres.service}"))
+
+    def steps_of(context: Context) -> dict[str, Step]:
+        return {NAME: Note(NAME, context)}
+
+    monkeypatch.setattr(run_module, "steps_of", steps_of)
+    monkeypatch.setattr(Note, "meanwhile", staticmethod(lambda: None))
+    monkeypatch.setattr("runbook_lib.comparison.keep_before", lambda context: None)
+
+    def begin(operator: str, type_name: str = "full") -> Run:
+        run = open_new(PLAN, target, type_name, operator=operator, reason="a test of it", outputs=tmp_path)
+        if type_name == "full":
+            run.approve(run.previews()[0], operator)
+        return run
+
+    return begin
+
+
+def owner(connection: Connection) -> str:
+    found = holder(connection)
+    return "" if found is None or found.released_at else found.operator
+
+
+def test_a_run_keeps_the_target_from_its_first_step_on(begin: Begin, connection: Connection) -> None:
+    ann, bo = begin("Ann"), begin("Bo")
+    assert owner(connection) == ""
+
+    loop.apply(ann, NAME)
+
+    assert owner(connection) == "Ann"
+    with pytest.raises(PreconditionError, match="left behind on this target, or waits: Ann on "):
+        loop.apply(bo, NAME)
+    assert bo.state.steps == {}
+
+
+def test_a_run_that_only_looked_keeps_nothing(begin: Begin, connection: Connection) -> None:
+    connection.execute("CREATE SCHEMA runbook")
+    connection.execute("CREATE TABLE runbook.note ()")
+    ann = begin("Ann")
+
+    assert loop.apply(ann, NAME).how == "already done: looked"
+
+    assert owner(connection) == ""
+
+
+def test_a_step_that_is_not_there_takes_nothing(begin: Begin, connection: Connection) -> None:
+    with pytest.raises(Declined, match="has no step"):
+        loop.apply(begin("Ann"), "no-such-step")
+
+    assert holder(connection) is None
+
+
+def test_a_run_that_is_undone_lets_go(begin: Begin, connection: Connection) -> None:
+    ann = begin("Ann")
+    loop.apply(ann, NAME)
+
+    loop.undo(ann, NAME)
+
+    assert owner(connection) == ""
+
+
+@pytest.mark.parametrize(
+    ("outcome", "kept"), [("verified", ""), ("failed", "Ann"), ("unknown", "Ann"), ("escalated", "Ann"), ("declined", "Ann")]
+)
+def test_a_closed_run_lets_go_where_nothing_is_left_to_finish(
+    begin: Begin, connection: Connection, outcome: str, kept: str
+) -> None:
+    ann = begin("Ann")
+    loop.apply(ann, NAME)
+
+    closing.close(ann, Outcome(outcome, "by this test"))
+
+    assert owner(connection) == kept
+    assert ("released" in [event.kind for event in ann.journal.events()]) is (kept == "")
+
+
+def test_a_declined_run_leaves_no_trace_in_the_target(begin: Begin, connection: Connection) -> None:
+    closing.close(begin("Ann"), Outcome("declined", "by this test"))
+
+    assert holder(connection) is None
+
+
+def test_a_verified_run_that_acts_again_is_unfinished_again(begin: Begin, connection: Connection) -> None:
+    ann = begin("Ann")
+    loop.apply(ann, NAME)
+    closing.close(ann, Outcome("verified", "by this test"))
+    loop.undo(ann, NAME)
+    assert owner(connection) == ""
+
+    loop.apply(ann, NAME)
+
+    assert owner(connection) == "Ann"
+
+
+def test_a_takeover_is_journaled_and_told_and_goes_on(begin: Begin, connection: Connection) -> None:
+    ann, bo = begin("Ann"), begin("Bo")
+    loop.apply(ann, NAME)
+
+    leasing.take_over(bo, WHY)
+
+    (told,) = bo.state.takeovers
+    assert (told["reason"], told["by"], told["epoch"]) == (WHY, "Bo", 2)
+    assert ann.folder.id in told["before"]
+    assert loop.apply(bo, NAME).how == "already done: looked"
+    assert owner(connection) == "Bo"
+    with pytest.raises(PreconditionError, match="left behind on this target, or waits: Bo on "):
+        loop.undo(ann, NAME)
+
+
+def test_a_takeover_needs_a_reason_that_says_something(begin: Begin, connection: Connection) -> None:
+    ann, bo = begin("Ann"), begin("Bo")
+    loop.apply(ann, NAME)
+
+    with pytest.raises(ParametersError, match="says too little"):
+        leasing.take_over(bo, "because")
+
+    assert owner(connection) == "Ann"
+
+
+def test_a_step_that_was_taken_over_while_it_worked_does_not_commit(
+    begin: Begin, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann, bo = begin("Ann"), begin("Bo")
+
+    def lose_the_network() -> None:
+        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+        while True:
+            try:
+                with bo.context.lease.held(acted=False):
+                    return
+            except PreconditionError as error:
+                if "left behind" in error.what:
+                    leasing.take_over(bo, WHY)
+                    return
+
+    monkeypatch.setattr(Note, "meanwhile", staticmethod(lose_the_network))
+
+    with pytest.raises(StepFailed, match="does not hold the target any more: Bo on ") as failed:
+        loop.apply(ann, NAME)
+
+    assert "rolled back" in failed.value.state
+    assert connection.execute("SELECT to_regclass('runbook.note') AS it").fetchone() == {"it": None}
+
+
+def test_a_run_that_leaves_the_database_alone_needs_no_lease(begin: Begin, connection: Connection) -> None:
+    ann, bo = begin("Ann"), begin("Bo", "frontend")
+    loop.apply(ann, NAME)
+
+    with leasing.leased(bo):
+        pass
+
+    assert owner(connection) == "Ann"
+
+
+def test_another_run_on_the_target_is_told_before_any_downtime(begin: Begin) -> None:
+    ann, bo = begin("Ann"), begin("Bo")
+    loop.apply(ann, NAME)
+
+    found = {r.name: r for r in prerequisites(bo.context, True)}
+
+    assert found["alone"].status == "FAIL"
+    assert "left behind or waiting: Ann on " in found["alone"].summary
+    assert {r.name: r for r in prerequisites(ann.context, True)}["alone"].status == "PASS"
+
+
+def test_the_command_line_takes_over(begin: Begin, connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    ann, bo = begin("Ann"), begin("Bo")
+    loop.apply(ann, NAME)
+    monkeypatch.setattr(conductor, "carry_out", lambda *_: Outcome("verified", "by this test"))
+
+    done = CliRunner().invoke(cli.commands, ["run", str(bo.folder.path), "--take-over", WHY])
+
+    assert done.exit_code == 0
+    assert owner(connection) == "Bo"

@@ -1,0 +1,194 @@
+"""Strong locks are taken for a moment, and whoever is in the way is named."""
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+
+import psycopg
+import pytest
+from psycopg import errors
+
+from runbook_lib.adapters.postgres import locks
+from runbook_lib.adapters.postgres.connection import Connection, Postgres, one
+from runbook_lib.adapters.postgres.locks import JITTER, LONGEST_PAUSE, Blocker, blockers, briefly, pauses
+from runbook_lib.errors import PreconditionError
+from runbook_lib.rehearsal.database import Database
+from runbook_lib.rehearsal.polling import until
+
+VACUUM = Blocker(1, "", 2.0, "autovacuum: VACUUM public.messages", "autovacuum worker")
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "FIRST_PAUSE", 0.02)
+    monkeypatch.setattr(locks, "LONGEST_PAUSE", 0.02)
+
+
+@pytest.fixture
+def reading(application: psycopg.Connection) -> Iterator[psycopg.Connection]:
+    """The application in a transaction that has read the table and stays open, as a dump's does."""
+    application.execute("BEGIN")
+    application.execute("SELECT count(*) FROM messages")
+    yield application
+    application.execute("ROLLBACK")
+
+
+def lock(connection: Connection) -> str:
+    connection.execute("LOCK TABLE messages IN ACCESS EXCLUSIVE MODE")
+    return "done"
+
+
+def nobody(seen: Sequence[Blocker]) -> None:
+    raise AssertionError(seen)
+
+
+def test_what_nobody_is_in_the_way_of_is_done_at_once(postgres: Postgres) -> None:
+    assert briefly(postgres.connect, lock, nobody) == "done"
+
+
+def test_who_is_in_the_way_is_named_while_waiting_and_then_the_work_is_done(
+    postgres: Postgres, reading: psycopg.Connection
+) -> None:
+    told: list[Sequence[Blocker]] = []
+
+    def waiting(seen: Sequence[Blocker]) -> None:
+        told.append(seen)
+        reading.execute("COMMIT")
+
+    assert briefly(postgres.connect, lock, waiting) == "done"
+
+    ((blocker,),) = told
+    assert (blocker.pid, blocker.user) == (reading.info.backend_pid, "social_selling_user")
+    assert blocker.query == "SELECT count(*) FROM messages"
+    assert 0 < blocker.seconds < 60
+    assert str(blocker).startswith(f"pid {blocker.pid} (social_selling_user, ")
+
+
+def test_patience_ends_with_an_error_that_names_who_was_in_the_way(postgres: Postgres, reading: psycopg.Connection) -> None:
+    told: list[Sequence[Blocker]] = []
+
+    with pytest.raises(PreconditionError) as refused:
+        briefly(postgres.connect, lock, told.append, patience=0)
+
+    assert f"not to be had in 0 s; in the way: pid {reading.info.backend_pid} (social_selling_user" in refused.value.what
+    assert refused.value.state == "Nothing was changed: each try was rolled back."
+    assert len(told) == 1
+
+
+def test_a_try_that_failed_leaves_nothing(
+    postgres: Postgres, connection: Connection, application: psycopg.Connection
+) -> None:
+    connection.execute("CREATE TABLE tried (it int)")
+    application.execute("BEGIN; SELECT FROM messages")
+
+    def work(connection: Connection) -> None:
+        connection.execute("INSERT INTO tried VALUES (1)")
+        lock(connection)
+
+    briefly(postgres.connect, work, lambda seen: application.execute("COMMIT") and None)
+
+    assert one(connection, "SELECT count(*) AS n FROM tried")["n"] == 1
+
+
+def test_a_waiting_strong_lock_keeps_no_reader_longer_than_one_try(
+    postgres: Postgres, database: Database, reading: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "LADDER", (150,))
+    ended, waited = threading.Event(), list[float]()
+
+    def read() -> None:
+        with psycopg.connect(database.conninfo(database.application), autocommit=True) as reader:
+            while not ended.is_set():
+                begun = time.monotonic()
+                reader.execute("SELECT FROM messages LIMIT 1")
+                waited.append(time.monotonic() - begun)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        with pytest.raises(PreconditionError):
+            briefly(postgres.connect, lock, lambda seen: None, patience=0.4)
+    finally:
+        ended.set()
+        thread.join()
+
+    assert 0.05 < max(waited) < 0.15 + 0.5
+
+
+def test_a_deadlock_is_tried_again(postgres: Postgres, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "LADDER", (5000,))
+    with database.server.connect() as superuser:
+        superuser.execute(f"ALTER ROLE runbook IN DATABASE {database.name} SET deadlock_timeout = '20ms'")  # type: ignore[arg-type]
+    tries: list[int] = []
+    with psycopg.connect(database.conninfo(database.application)) as other, postgres.connect() as watching:
+        update(other, 2)
+        crossing = threading.Thread(target=lambda: (update(other, 1), other.commit()))
+
+        def work(connection: Connection) -> None:
+            tries.append(connection.info.backend_pid)
+            update(connection, 1)
+            if len(tries) == 1:
+                crossing.start()
+                assert until(lambda: blockers(watching, other.info.backend_pid) != [], 5)
+            update(connection, 2)
+
+        briefly(postgres.connect, work, lambda seen: crossing.join())
+
+    assert len(tries) == 2
+
+
+def update(connection: "psycopg.Connection | Connection", key: int) -> None:
+    connection.execute("UPDATE messages SET content = 'x' WHERE id = %s", [key])
+
+
+@pytest.mark.parametrize(
+    ("seen", "timeout"),
+    [
+        ([VACUUM], "1200ms"),
+        ([VACUUM, Blocker(2, "someone", 1.0, "SELECT", "client backend")], "200ms"),
+        ([], "200ms"),
+    ],
+    ids=["autovacuum alone", "autovacuum and someone", "nobody seen"],
+)
+def test_the_next_try_outlasts_the_deadlock_timeout_where_autovacuum_alone_is_in_the_way(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch, seen: list[Blocker], timeout: str
+) -> None:
+    @contextmanager
+    def watched(open_: object, pid: int) -> Iterator[list[Blocker]]:
+        yield seen
+
+    monkeypatch.setattr(locks, "watched", watched)
+    found: list[str] = []
+
+    def work(connection: Connection) -> None:
+        found.append(one(connection, "SELECT current_setting('lock_timeout') AS it")["it"])
+        if len(found) == 1:
+            raise errors.LockNotAvailable
+
+    briefly(postgres.connect, work, lambda seen: None)
+
+    assert found == ["100ms", timeout]
+
+
+@pytest.mark.parametrize(
+    ("kind", "query", "gives_way"),
+    [
+        ("autovacuum worker", "autovacuum: VACUUM public.messages", True),
+        ("autovacuum worker", "autovacuum: ANALYZE public.messages", True),
+        ("autovacuum worker", "autovacuum: VACUUM public.messages (to prevent wraparound)", False),
+        ("client backend", "VACUUM messages", False),
+    ],
+)
+def test_only_an_autovacuum_that_is_not_against_wraparound_gives_way(kind: str, query: str, gives_way: bool) -> None:
+    assert Blocker(1, "", 0.0, query, kind).gives_way is gives_way
+
+
+@pytest.mark.parametrize(("drawn", "factor"), [(0.0, 1 - JITTER), (0.5, 1.0), (1.0, 1 + JITTER)])
+def test_pauses_double_up_to_a_limit_and_are_jittered(drawn: float, factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+
+    found = list(islice(pauses(lambda: drawn), 9))
+
+    assert found == pytest.approx([factor * min(0.5 * 2**n, LONGEST_PAUSE) for n in range(9)])
