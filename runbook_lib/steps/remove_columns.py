@@ -6,7 +6,6 @@ from functools import cached_property
 from runbook_lib.adapters.postgres.catalog import Catalog, catalog
 from runbook_lib.adapters.postgres.removal import Record, Removal, Stage, State, returning, taking
 from runbook_lib.adapters.postgres.removal.snapshot import Snapshot
-from runbook_lib.errors import ParametersError
 from runbook_lib.plan import RemoveColumnsStep
 from runbook_lib.results import Result, Status
 from runbook_lib.steps import removal_preview
@@ -41,15 +40,12 @@ class RemoveColumns(Step):
         Raises:
             ParametersError: It is neither.
         """
+        return self.chosen("REMOVAL")
+
+    def default(self, choice: str) -> str:
+        """The plan's mode. Read-only."""
         assert isinstance(self.spec, RemoveColumnsStep)
-        mode = self.context.choices.get("REMOVAL", self.spec.mode)
-        if mode not in self.CHOICES["REMOVAL"]:
-            raise ParametersError(
-                f"REMOVAL is {mode!r}, which cannot be chosen.",
-                state="Nothing was touched.",
-                safe_next=f"Choose one of: {', '.join(self.CHOICES['REMOVAL'])}.",
-            )
-        return mode
+        return self.spec.mode
 
     def preview(self) -> Preview:
         """What would go, what of it is lost, what is in the way. Read-only.
@@ -112,11 +108,12 @@ class RemoveColumns(Step):
 
     def undo(self) -> Facts:
         """Give the columns back with all they held, and the history row with them. Changes the target."""
-        record = self._state().record
         left = returning.give_back(self.removal, self.progress, self.waiting)
         if conflicts := left.get("conflicts"):
             self.owe(CONFLICTS, f"the former values of {conflicts} rows were not put back, and are kept apart")
-        self.paid(DEBTS[record.mode if record else self.mode])
+        for debt in self.context.debts():
+            if debt in DEBTS.values():
+                self.paid(debt)
         return left
 
     def purge_preview(self, debt: str) -> Preview:

@@ -6,10 +6,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from runbook_lib import closing, comparison, loop, opening
+from runbook_lib import closing, comparison, conductor, loop, opening, purging
 from runbook_lib.errors import PreconditionError
 from runbook_lib.rehearsal.stack import Stack
 from runbook_lib.run import Run
+from runbook_lib.steps.remove_columns import COPY
 
 from .conftest import PLAN, TARGET
 
@@ -62,4 +63,21 @@ def test_while_the_feature_runs_its_columns_are_not_removed(broken: Stack, tmp_p
     assert "still connected: pid" in error.value.what
     assert "backend runs" in error.value.what
     assert "its repository still holds the feature" in error.value.what
+    run.close_adapters()
+
+
+def test_the_notebook_leads_to_a_verified_end_and_what_is_kept_is_purged_by_its_own_digest(
+    broken: Stack, tmp_path: Path
+) -> None:
+    run = opening.open_new(PLAN, TARGET, "full", option="B", operator="tester", reason="a test of it", outputs=tmp_path)
+    parameters = {"OPTION": "B", "CHOICES": "REMOVAL=drop"}
+    run.choose("REMOVAL", "drop", "tester")
+
+    outcome = conductor.carry_out(run.folder.path, lambda run: run.previews()[0], parameters, lambda text: None)
+
+    assert (outcome.status, set(run.state.debts)) == ("verified", {COPY})
+    digest, previews = purging.preview(run)
+    assert previews[0].title.startswith("IRREVERSIBLE")
+    purging.pay(run, digest, digest)
+    assert run.state.debts == {}
     run.close_adapters()

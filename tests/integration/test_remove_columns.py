@@ -1,6 +1,7 @@
 """Option B on a real database: both ways of removing, their undo, what stops them, and what is proven of the rest."""
 
 import json
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -12,11 +13,12 @@ from typing import Any
 import psycopg
 import pytest
 
-from runbook_lib.adapters.postgres import connection as connection_module
 from runbook_lib.adapters.postgres import locks
 from runbook_lib.adapters.postgres.catalog import Catalog, catalog, differences
-from runbook_lib.adapters.postgres.connection import Postgres
+from runbook_lib.adapters.postgres.connection import Connection, Postgres
 from runbook_lib.adapters.postgres.removal import former_values, taking
+from runbook_lib.adapters.postgres.removal.dropping import Dropping
+from runbook_lib.adapters.postgres.removal.quarantine import Quarantine
 from runbook_lib.adapters.services import MemoryServices
 from runbook_lib.context import Context
 from runbook_lib.errors import AdapterError, ParametersError, PreconditionError, StepFailed
@@ -27,6 +29,8 @@ from runbook_lib.results import Result, Status, not_passed
 from runbook_lib.steps.base import Effect
 from runbook_lib.steps.remove_columns import CONFLICTS, COPY, SET_ASIDE, RemoveColumns
 from runbook_lib.target import load_target
+
+from .relay import COMMIT, Relay
 
 ROOT = Path(__file__).parents[2]
 MODES = ("quarantine", "drop")
@@ -75,6 +79,7 @@ def step(plan: Plan, database: Database, postgres: Postgres, journal: Journal, t
     target = target.model_copy(update={"database": target.database.model_copy(update={"service": "test"})})
     opened = datetime(2025, 11, 3, 12, 0, tzinfo=UTC)
     context = Context(plan, target, RunFolder.create(tmp_path, "INC-1", "full"), "full", "B", "Dana", opened, report=journal)
+    context.debts = lambda: journal.debts
     context.__dict__.update(services=MemoryServices(plan.services, lambda name: []), postgres=postgres)
     (tmp_path / "backend").mkdir()
     return RemoveColumns("remove-columns", context)
@@ -788,44 +793,60 @@ def test_applied_again_it_changes_nothing(step: RemoveColumns, postgres: Postgre
     assert shape(postgres) == before
 
 
-class Losing(psycopg.Connection[Any]):
-    """A connection that breaks when the columns go: just before the COMMIT is sent, or before its answer is heard."""
+class Once(Relay):
+    """A network that is lost once."""
 
-    heard = True
-
-    @contextmanager
-    def transaction(self, *arguments: Any, **keywords: Any) -> Iterator[Any]:
-        outermost = self.info.transaction_status is psycopg.pq.TransactionStatus.IDLE
-        with super().transaction(*arguments, **keywords) as it:
-            yield it
-            breaks = outermost and self._has_locked_the_table()
-            if breaks and not self.heard:
-                self._break()
-        if breaks:
-            self._break()
-
-    def _has_locked_the_table(self) -> bool:
-        query = """SELECT count(*) AS n FROM pg_locks WHERE pid = pg_backend_pid() AND mode = 'AccessExclusiveLock'
-                   AND relation = 'public.messages'::regclass"""
-        return self.execute(query).fetchone()["n"] > 0  # type: ignore[index]
-
-    def _break(self) -> None:
-        self.close()
-        raise psycopg.OperationalError("the connection is lost")
+    def _says(self, data: bytes, client: socket.socket, server: socket.socket) -> bool:
+        went_on = super()._says(data, client, server)
+        if not went_on:
+            self.cut_before = self.cut_after = None
+        return went_on
 
 
 @pytest.mark.parametrize("heard", [True, False], ids=["committed", "rolled back"])
 @pytest.mark.parametrize("mode", MODES)
 def test_a_commit_whose_answer_was_lost_is_looked_up(
-    step: RemoveColumns, monkeypatch: pytest.MonkeyPatch, mode: str, heard: bool
+    step: RemoveColumns,
+    relayed: Callable[..., tuple[Postgres, Once]],
+    monkeypatch: pytest.MonkeyPatch,
+    mode: str,
+    heard: bool,
 ) -> None:
-    monkeypatch.setattr(Losing, "heard", heard)
+    through, relay = relayed(Once)
+    step.context.__dict__["postgres"] = through
+    owner, name = (Quarantine, "set_aside") if mode == "quarantine" else (Dropping, "drop")
+    act = getattr(owner, name)
+
+    def then_lose(*arguments: Any) -> None:
+        act(*arguments)
+        setattr(relay, "cut_after" if heard else "cut_before", COMMIT)
+
     with monkeypatch.context() as patched:
-        patched.setattr(connection_module.psycopg, "connect", Losing.connect)
-        with nullcontext() if heard else pytest.raises(AdapterError, match="lost"):
+        patched.setattr(owner, name, then_lose)
+        with nullcontext() if heard else pytest.raises(AdapterError):
             in_mode(step, mode).apply()
 
     assert (in_mode(step, mode).probe().effect is Effect.DONE) is heard
+    assert in_mode(step, mode).apply()["mode"] == mode
+    assert not_passed(in_mode(step, mode).verify()) == []
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_process_that_lost_the_target_commits_nothing_more(
+    step: RemoveColumns, postgres: Postgres, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    before = shape(postgres)
+
+    def refuse(_: Connection) -> None:
+        raise PreconditionError("lost")
+
+    step.context.__dict__["postgres"] = Postgres("test", "test", refuse)
+
+    with pytest.raises(PreconditionError, match="lost"):
+        in_mode(step, mode).apply()
+
+    assert shape(postgres) == before
+    assert not has_own_schema(postgres)
 
 
 # --- purge

@@ -18,7 +18,7 @@ NAMED = 100  # keys of conflicts that are told; the table holds them all
 
 @dataclass(frozen=True)
 class Batch:
-    """What one transaction put back, and the key to go on after, as text; None at the end."""
+    """What one batch put back, and the key to go on after, as text; None at the end."""
 
     restored: int
     last_key: str | None
@@ -52,9 +52,9 @@ class FormerValues:
         return {"deleted since": gone, "references to deleted rows": dangling}
 
     def restore_batch(self, connection: Connection, after: str | None) -> Batch:
-        """Put back the values of up to BATCH rows, each only where nothing else was written since, in one transaction.
+        """Put back the values of up to BATCH rows, each only where nothing else was written since.
 
-        Changes the target.
+        In the caller's transaction. Changes the target.
         """
         numbered = list(enumerate(self.definitions.columns))
         query = self._filled(

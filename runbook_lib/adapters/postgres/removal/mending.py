@@ -78,7 +78,8 @@ class Mending:
         unique = [c for c in self.definitions.constraints if c.kind == "u" and c.name not in self._there(connection)]
         if unique:
             locked(lambda connection: self._use_indexes(connection, unique))
-        self._comment(connection)
+        with connection.transaction():
+            self._comment(connection)
         connection.execute("RESET lock_timeout")
 
     def _missing(self, connection: Connection) -> list[Constraint]:
@@ -92,7 +93,8 @@ class Mending:
             if constraint.valid and constraint.name in there:
                 query = sql.SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}").format(self.table, sql.Identifier(constraint.name))
                 try:
-                    connection.execute(query)
+                    with connection.transaction():
+                        connection.execute(query)
                 except psycopg.IntegrityError as error:
                     raise StepFailed(
                         f"Rows written since do not satisfy {constraint.definition}: {str(error).splitlines()[0]}",

@@ -98,7 +98,7 @@ def purge(removal: Removal, waiting: Waiting) -> None:
 
 def purge_conflicts(removal: Removal) -> None:
     """Destroy the former values that were not put back. Changes the target, for good."""
-    with removal.connect() as connection:
+    with removal.connect() as connection, connection.transaction():
         connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(conflicts_table(removal.run)))
 
 
@@ -125,7 +125,8 @@ def _values(removal: Removal, connection: Connection, record: Record, progress: 
     left: dict[str, Any] = former.prepare(connection)
     total, restored, last = former.snapshot.rows(connection) or 0, 0, None
     while True:
-        batch = former.restore_batch(connection, last)
+        with connection.transaction():
+            batch = former.restore_batch(connection, last)
         if batch.last_key is None:
             return {"restored": restored, **left}
         restored, last = restored + batch.restored, batch.last_key

@@ -67,12 +67,15 @@ class Snapshot:
         )
 
     def index_keys(self, connection: Connection) -> None:
-        """Make the copy's index on the key, unless it is there. Changes the target."""
+        """Make the copy's index on the key, unless it is there, in the caller's transaction. Changes the target."""
         self._run(connection, "CREATE INDEX IF NOT EXISTS {index} ON {copy} (key)")
         self._run(connection, "ANALYZE {copy}")
 
     def catch_up(self, connection: Connection) -> int:
-        """Copy some captured rows again, as they all are at one moment; returns how many. Changes the target."""
+        """Copy some captured rows again, as they all are at one moment; returns how many.
+
+        In the caller's transaction. Changes the target.
+        """
         query = self._filled(
             """WITH taken AS MATERIALIZED (
                 DELETE FROM {captured} WHERE ctid = ANY (ARRAY (SELECT ctid FROM {captured} LIMIT {keys})) RETURNING key

@@ -30,6 +30,7 @@ def set_aside(removal: Removal, catalog: Catalog, waiting: Waiting) -> None:
     """
 
     def work(connection: Connection) -> None:
+        records.prepare(connection)
         record = records.find(connection, removal.run)
         if record and record.stage is Stage.REMOVED:
             return
@@ -43,8 +44,6 @@ def set_aside(removal: Removal, catalog: Catalog, waiting: Waiting) -> None:
         taken = removal.history.take(connection)
         records.keep(connection, removal.run, Record("quarantine", Stage.REMOVED, found, asides, taken, catalog, 0))
 
-    with removal.connect() as connection:
-        records.prepare(connection)
     removal.briefly(work, waiting, _removed)
 
 
@@ -58,7 +57,6 @@ def copy(removal: Removal, catalog: Catalog, progress: Progress, waiting: Waitin
         StepFailed: The copy does not hold all that the columns do.
     """
     with removal.connect() as connection:
-        records.prepare(connection)
         record = records.find(connection, removal.run)
         begun = record is not None and Snapshot(removal.database, removal.run, record.definitions).captures(connection)
     if not begun:
@@ -74,7 +72,8 @@ def copy(removal: Removal, catalog: Catalog, progress: Progress, waiting: Waitin
                 snapshot.copy_blocks(connection, first, end)
                 records.keep(connection, removal.run, replace(record, copied=end))
             progress(end, blocks, "blocks of the table copied")
-        snapshot.index_keys(connection)
+        with connection.transaction():
+            snapshot.index_keys(connection)
         _keep_up(snapshot, connection)
         if not snapshot.agrees(connection):
             raise StepFailed(
@@ -127,6 +126,7 @@ def drop(removal: Removal, waiting: Waiting) -> None:
 
 
 def _begin(removal: Removal, connection: Connection, catalog: Catalog) -> None:
+    records.prepare(connection)
     removal.require_removable(connection, "drop")
     found = definitions.read(connection, removal.database)
     Snapshot(removal.database, removal.run, found).begin(connection)
@@ -135,7 +135,9 @@ def _begin(removal: Removal, connection: Connection, catalog: Catalog) -> None:
 
 def _keep_up(snapshot: Snapshot, connection: Connection) -> None:
     for _ in range(ROUNDS):
-        if snapshot.catch_up(connection) <= FEW:
+        with connection.transaction():
+            left = snapshot.catch_up(connection)
+        if left <= FEW:
             return
     raise PreconditionError(
         "The application writes faster than its writes can be copied.",
