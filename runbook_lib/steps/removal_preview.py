@@ -5,8 +5,9 @@ import json
 
 from runbook_lib.adapters.postgres.catalog import catalog
 from runbook_lib.adapters.postgres.connection import Connection, identity
-from runbook_lib.adapters.postgres.removal import Removal, Stage, definitions, dependents, locking, names, values
+from runbook_lib.adapters.postgres.removal import Record, Removal, Stage, definitions, dependents, locking, names, values
 from runbook_lib.adapters.postgres.removal.definitions import Definitions
+from runbook_lib.adapters.postgres.removal.former_values import conflicting, conflicts_table
 from runbook_lib.adapters.postgres.removal.snapshot import Snapshot, place
 from runbook_lib.context import Context
 from runbook_lib.steps.base import Preview
@@ -21,13 +22,14 @@ def of_removal(context: Context, removal: Removal, step: str, mode: str) -> Prev
         PreconditionError: The plan names something that is not there.
     """
     spec, database = context.plan.steps[step], context.plan.database
-    with removal.connect() as connection:
+    with removal.unhurried() as connection:
         state = removal.state(connection)
         gone = state.stage in (Stage.REMOVED, Stage.PURGED) or removal.is_gone(connection)
         if not gone and state.stage is not Stage.RESTORING:
             removal.require_named(connection)
         found = definitions.read(connection, database)
-        lost = values.counts(connection, definitions.identifier(database), found.columns)
+        hidden = dependents.hides_rows(connection, database)  # what cannot be counted is not said to be nothing
+        lost = {} if hidden else values.counts(connection, definitions.identifier(database), found.columns)
         would = ["nothing: the columns are not there any more"] if gone else _would(removal, connection, found, mode)
         undone_by = _undone_by(removal, connection, mode)
     with context.postgres.connect() as connection:
@@ -53,33 +55,47 @@ def of_removal(context: Context, removal: Removal, step: str, mode: str) -> Prev
     )
 
 
-def of_purge(context: Context, removal: Removal, step: str) -> Preview:
-    """What purging would destroy, counted by column. Read-only."""
-    spec, database = context.plan.steps[step], context.plan.database
+def of_purge(context: Context, removal: Removal, step: str, record: Record | None) -> Preview:
+    """What purging what a removal kept would destroy, counted by column. Read-only."""
+    database = context.plan.database
+    would, lost, locks = ["nothing: nothing is kept any more"], dict[str, int](), "none"
+    if record and record.stage is Stage.REMOVED:
+        columns, asides = record.definitions.columns, record.asides
+        copy = Snapshot(database, removal.run, record.definitions).copy
+        with removal.unhurried() as connection:
+            if asides:
+                lost = values.counts(connection, definitions.identifier(database), columns, asides)
+                would = [f"drop {', '.join(asides.values())} of {database.table}, and the plan's constraints and indexes"]
+                hanging = dependents.dependents(connection, database, list(asides.values()))
+                would += [f"STOPPED by: {line}" for line in hanging]
+                locks = locking.described(database, record.definitions.parents, "purge")
+            else:
+                places = {column.name: place(number) for number, column in enumerate(columns)}
+                lost = values.counts(connection, copy, columns, places)
+                would = [f"drop the table {copy.as_string()}, the copy of the dropped columns"]
+    volumes = {f"values of {name}": number for name, number in lost.items()}
+    return _irreversible(context, step, would, volumes, locks)
+
+
+def of_purge_of_conflicts(context: Context, removal: Removal, step: str) -> Preview:
+    """What purging the values that undo did not put back would destroy. Read-only."""
     with removal.connect() as connection:
-        record = removal.state(connection).record
-        would, lost, locks = ["drop what is kept of values that were not put back, if anything is"], dict[str, int](), "none"
-        if record and record.stage is Stage.REMOVED and record.asides:
-            columns, asides = record.definitions.columns, record.asides
-            lost = values.counts(connection, definitions.identifier(database), columns, asides)
-            would = [f"drop {', '.join(asides.values())} of {database.table}, and the plan's constraints and indexes"]
-            hanging = dependents.dependents(connection, database, list(asides.values()))
-            would += [f"STOPPED by: {line}" for line in hanging]
-            locks = locking.described(database, record.definitions.parents, "purge")
-        elif record and record.stage is Stage.REMOVED:
-            snapshot = Snapshot(database, removal.run, record.definitions)
-            places = {column.name: place(number) for number, column in enumerate(record.definitions.columns)}
-            lost = values.counts(connection, snapshot.copy, record.definitions.columns, places)
-            would = [f"drop the table {snapshot.copy.as_string()}, the copy of the dropped columns"]
+        rows, _ = conflicting(connection, removal.run)
+    would = [f"drop the table {conflicts_table(removal.run).as_string()}, what undo did not put back"]
+    return _irreversible(context, step, would, {"rows of former values": rows}, "none")
+
+
+def _irreversible(context: Context, step: str, would: list[str], volumes: dict[str, int], locks: str) -> Preview:
+    spec = context.plan.steps[step]
     return Preview(
         step,
         f"IRREVERSIBLE: {spec.title}: purge what is kept of them",
         would=would,
-        loses=[f"{number} values of {name}, for good" for name, number in lost.items()],
+        loses=[f"{number} {name}, for good" for name, number in volumes.items()],
         locks=locks,
         undone_by="nothing: this cannot be undone; afterwards the values are in backups alone",
         estimate=spec.estimate,
-        volumes={f"values of {name}": number for name, number in lost.items()},
+        volumes=volumes,
     )
 
 

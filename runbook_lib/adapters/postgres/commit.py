@@ -35,12 +35,12 @@ def committed(open_: Open, work: Callable[[Connection], T], recorded: Callable[[
         try:
             with connection.transaction():
                 result = work(connection)
-                lost = one(connection, "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()")
+                lost = session_of(connection)
             return result
         except psycopg.OperationalError:
             if lost is None or not connection.broken:
                 raise
-    _await_settled(open_, lost)
+    await_settled(open_, lost)
     with open_() as connection:
         found = recorded(connection)
     if found is None:
@@ -53,7 +53,17 @@ def committed(open_: Open, work: Callable[[Connection], T], recorded: Callable[[
     return found
 
 
-def _await_settled(open_: Open, lost: Row) -> None:
+def session_of(connection: Connection) -> Row:
+    """The server's session behind a connection, as `await_settled` takes it. Read-only."""
+    return one(connection, "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()")
+
+
+def await_settled(open_: Open, lost: Row) -> None:
+    """Wait until the transaction of a session whose connection broke is over; one that waits for its client is ended.
+
+    Raises:
+        UnknownOutcome: The server did not come back, or the session did not end.
+    """
     deadline = time.monotonic() + PATIENCE
     while not _settled(open_, lost):
         if time.monotonic() > deadline:

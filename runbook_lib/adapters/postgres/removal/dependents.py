@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from runbook_lib.adapters.postgres.connection import Connection
+from runbook_lib.adapters.postgres.connection import Connection, one
 from runbook_lib.adapters.postgres.removal.definitions import Definitions, identifier
 from runbook_lib.plan import Database
 
@@ -41,6 +41,12 @@ def obstacles(connection: Connection, database: Database, definitions: Definitio
     return lines
 
 
+def hides_rows(connection: Connection, database: Database) -> bool:
+    """Whether row security keeps rows of the table from our role. Read-only."""
+    name = identifier(database).as_string(connection)
+    return bool(one(connection, "SELECT row_security_active(%s::regclass) AS it", [name])["it"])
+
+
 def risks(connection: Connection, database: Database, columns: Sequence[str]) -> list[str]:
     """What may stop working although the catalog does not tie it to the columns, a line each. Read-only."""
     parameters = {"table": identifier(database).as_string(connection), "columns": list(columns)}
@@ -71,12 +77,13 @@ WITH removed AS (
     WHERE attrelid = %(table)s::regclass AND attnum > 0 AND NOT attisdropped AND attname = ANY (%(columns)s)
 )
 SELECT coalesce(CASE v.relkind WHEN 'm' THEN 'materialized ' ELSE '' END || 'view ' || v.oid::regclass,
-                pg_describe_object(d.classid, d.objid, d.objsubid)) AS what,
+                'generated column ' || g.attname, pg_describe_object(d.classid, d.objid, d.objsubid)) AS what,
        array_agg(DISTINCT r.attname::text) AS columns
 FROM pg_depend d JOIN removed r ON r.attnum = d.refobjsubid
 LEFT JOIN pg_rewrite w ON d.classid = 'pg_rewrite'::regclass AND w.oid = d.objid
 LEFT JOIN pg_class v ON v.oid = w.ev_class AND v.relkind IN ('v', 'm')
 LEFT JOIN pg_attrdef f ON d.classid = 'pg_attrdef'::regclass AND f.oid = d.objid
+LEFT JOIN pg_attribute g ON g.attrelid = f.adrelid AND g.attnum = f.adnum AND g.attgenerated <> ''
 LEFT JOIN pg_constraint k ON d.classid = 'pg_constraint'::regclass AND k.oid = d.objid
 LEFT JOIN pg_index i ON d.classid = 'pg_class'::regclass AND i.indexrelid = d.objid
 LEFT JOIN pg_class x ON x.oid = i.indexrelid

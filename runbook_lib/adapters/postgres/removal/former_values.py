@@ -13,11 +13,12 @@ from runbook_lib.plan import Database
 
 SET_NULL = "n"  # the catalog's letter for ON DELETE SET NULL
 BATCH = 5000  # rows a transaction
+NAMED = 100  # keys of conflicts that are told; the table holds them all
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one transaction put back, and the key to go on after, as text; None at the end."""
+    """What one batch put back, and the key to go on after, as text; None at the end."""
 
     restored: int
     last_key: str | None
@@ -28,6 +29,7 @@ class FormerValues:
 
     def __init__(self, database: Database, run: str, definitions: Definitions) -> None:
         self.database = database
+        self.run = run
         self.table = identifier(database)
         self.definitions = definitions
         self.snapshot = Snapshot(database, run, definitions)
@@ -50,9 +52,9 @@ class FormerValues:
         return {"deleted since": gone, "references to deleted rows": dangling}
 
     def restore_batch(self, connection: Connection, after: str | None) -> Batch:
-        """Put back the values of up to BATCH rows, each only where nothing else was written since, in one transaction.
+        """Put back the values of up to BATCH rows, each only where nothing else was written since.
 
-        Changes the target.
+        In the caller's transaction. Changes the target.
         """
         numbered = list(enumerate(self.definitions.columns))
         query = self._filled(
@@ -77,27 +79,18 @@ class FormerValues:
         row = one(connection, query)
         return Batch(row["restored"], row["last"])
 
-    def set_conflicts_apart(self, connection: Connection) -> list[str]:
-        """Move what is left in the snapshot to the table of conflicts, and remove the snapshot; returns the keys.
+    def set_conflicts_apart(self, connection: Connection) -> tuple[int, list[str]]:
+        """Move what is left in the snapshot to the table of conflicts, and remove the snapshot; returns `conflicting`.
 
         In the caller's transaction. Changes the target.
         """
         self._run(connection, "CREATE TABLE IF NOT EXISTS {conflicts} AS SELECT * FROM {copy} WITH NO DATA")
         self._run(connection, "INSERT INTO {conflicts} SELECT * FROM {copy}")
         self.snapshot.discard(connection)
-        keys = self.conflicting(connection)
-        if not keys:
+        found = conflicting(connection, self.run)
+        if not found[0]:
             self._run(connection, "DROP TABLE {conflicts}")
-        return keys
-
-    def conflicting(self, connection: Connection) -> list[str]:
-        """The keys of rows whose former values were not put back. Read-only."""
-        if not one(connection, "SELECT to_regclass(%s) IS NOT NULL AS it", [self.conflicts.as_string(connection)])["it"]:
-            return []
-        return [
-            row["key"]
-            for row in connection.execute(self._filled("SELECT key::text FROM {conflicts} ORDER BY {conflicts}.key"))
-        ]
+        return found
 
     def _untouched(self) -> sql.Composed:
         """That a row of the table still holds what adding the columns gave it, or holds its former values again."""
@@ -157,3 +150,13 @@ class FormerValues:
 def conflicts_table(run: str) -> sql.Identifier:
     """Where former values go that were not put back."""
     return sql.Identifier(OWN_SCHEMA, f"conflicts_{run}")
+
+
+def conflicting(connection: Connection, run: str) -> tuple[int, list[str]]:
+    """How many rows' former values were not put back, and the first keys of them. Read-only."""
+    table = conflicts_table(run)
+    if not one(connection, "SELECT to_regclass(%s) IS NOT NULL AS it", [table.as_string(connection)])["it"]:
+        return 0, []
+    rows = int(one(connection, sql.SQL("SELECT count(*) AS n FROM {}").format(table))["n"])
+    query = sql.SQL("SELECT c.key::text AS key FROM {} c ORDER BY c.key LIMIT {}").format(table, sql.Literal(NAMED))
+    return rows, [row["key"] for row in connection.execute(query)]

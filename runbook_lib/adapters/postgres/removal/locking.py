@@ -5,8 +5,11 @@ from collections.abc import Sequence
 from psycopg import sql
 
 from runbook_lib.adapters.postgres.connection import Connection
+from runbook_lib.adapters.postgres.locks import LADDER
 from runbook_lib.adapters.postgres.removal.definitions import Table
 from runbook_lib.plan import Database
+
+BRIEFLY = f"in one short transaction whose tries wait {min(LADDER)} to {max(LADDER)} ms for them"
 
 
 def parents(database: Database, of_keys: Sequence[Table]) -> list[Table]:
@@ -31,13 +34,13 @@ def lock(connection: Connection, database: Database, of_keys: Sequence[Table]) -
 
 
 def described(database: Database, of_keys: Sequence[Table], mode: str) -> str:
-    """The locks that removing takes, in words."""
-    names = " and ".join(".".join(name) for name in [(database.schema_, database.table), *parents(database, of_keys)])
+    """The locks that removing takes, in words; `mode` is quarantine, drop, or purge for dropping what was set aside."""
     table, history = f"{database.schema_}.{database.table}", f"{database.schema_}.{database.migration.history_table}"
-    last = f"ROW EXCLUSIVE on {history}, in one short transaction whose tries wait 100 to 500 ms for them"
-    if mode == "quarantine":
-        return f"ACCESS EXCLUSIVE on {table}, {last}"
-    return (
-        f"SHARE ROW EXCLUSIVE on {table} for a moment (capture trigger); ACCESS SHARE while it is copied; "
-        f"then ACCESS EXCLUSIVE on {names}, {last}"
-    )
+    names = " and ".join(".".join(name) for name in [(database.schema_, database.table), *parents(database, of_keys)])
+    before = {
+        "quarantine": f"ACCESS EXCLUSIVE on {table}",
+        "purge": f"ACCESS EXCLUSIVE on {names}",
+        "drop": f"SHARE ROW EXCLUSIVE on {table} for a moment (capture trigger); ACCESS SHARE while it is copied; "
+        f"then ACCESS EXCLUSIVE on {names}",
+    }
+    return f"{before[mode]}, ROW EXCLUSIVE on {history}, {BRIEFLY}"

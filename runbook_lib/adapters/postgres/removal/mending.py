@@ -78,9 +78,9 @@ class Mending:
         unique = [c for c in self.definitions.constraints if c.kind == "u" and c.name not in self._there(connection)]
         if unique:
             locked(lambda connection: self._use_indexes(connection, unique))
-        self._comment(connection)
+        with connection.transaction():
+            self._comment(connection)
         connection.execute("RESET lock_timeout")
-        connection.execute("RESET statement_timeout")
 
     def _missing(self, connection: Connection) -> list[Constraint]:
         there, nullable = self._there(connection), self._nullable(connection)
@@ -93,7 +93,8 @@ class Mending:
             if constraint.valid and constraint.name in there:
                 query = sql.SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}").format(self.table, sql.Identifier(constraint.name))
                 try:
-                    connection.execute(query)
+                    with connection.transaction():
+                        connection.execute(query)
                 except psycopg.IntegrityError as error:
                     raise StepFailed(
                         f"Rows written since do not satisfy {constraint.definition}: {str(error).splitlines()[0]}",
@@ -119,14 +120,25 @@ class Mending:
 
     def _build(self, connection: Connection, index: Index) -> None:
         name = sql.Identifier(self.database.schema_, index.name)
+        valid = self._is_valid(connection, name)
+        if not valid:
+            if valid is False:  # what a build that was broken off left
+                connection.execute(sql.SQL("DROP INDEX CONCURRENTLY {}").format(name))
+            connection.execute(concurrently(index.definition))
+            if not self._is_valid(connection, name):
+                raise StepFailed(
+                    f"The index {index.name} was built, and is not valid.",
+                    where=f"table {self.table.as_string()}",
+                    state="The columns and their values are back.",
+                    safe_next="Undo the step again: it builds the index anew.",
+                )
+
+    def _is_valid(self, connection: Connection, name: sql.Identifier) -> bool | None:
+        """Whether an index is; None where there is none of that name. Read-only."""
         row = connection.execute(
             "SELECT indisvalid AS valid FROM pg_index WHERE indexrelid = to_regclass(%s)", [name.as_string(connection)]
         ).fetchone()
-        if row and row["valid"]:
-            return
-        if row:  # what a build that was broken off left
-            connection.execute(sql.SQL("DROP INDEX CONCURRENTLY {}").format(name))
-        connection.execute(concurrently(index.definition))
+        return row["valid"] if row else None
 
     def _use_indexes(self, connection: Connection, unique: list[Constraint]) -> None:
         for c in unique:

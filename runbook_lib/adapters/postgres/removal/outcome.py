@@ -28,10 +28,9 @@ def _rest(catalog: Catalog, database: Database, record: Record | None) -> Catalo
     table = f"{database.schema_}.{database.table}"
     columns = [*database.columns, *(record.asides.values() if record else ())]
     constraints = (
-        [*database.constraints, *(c.name for c in record.definitions.constraints if record)]
-        if record
-        else database.constraints
+        [*database.constraints, *(c.name for c in record.definitions.constraints)] if record else database.constraints
     )
-    named = (("column", columns), ("index", database.indexes), ("constraint", constraints))
+    indexes = [*database.indexes, *constraints]  # the index of a constraint bears its name
+    named = (("column", columns), ("index", indexes), ("constraint", constraints))
     left_out = {f"{kind} {table} {name}" for kind, names in named for name in names}
     return {name: definition for name, definition in catalog.items() if name not in left_out}

@@ -1,6 +1,5 @@
 """One run's removal of the plan's columns: what is there, and how its short transactions are made."""
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,16 +8,14 @@ import psycopg
 from psycopg import sql
 
 from runbook_lib.adapters.postgres import locks
-from runbook_lib.adapters.postgres.connection import Connection, Postgres, one
+from runbook_lib.adapters.postgres.commit import await_settled, session_of
+from runbook_lib.adapters.postgres.connection import Connection, Postgres, Row
 from runbook_lib.adapters.postgres.removal import definitions, dependents, records
 from runbook_lib.adapters.postgres.removal.fingerprint import Fingerprint
 from runbook_lib.adapters.postgres.removal.history import History
 from runbook_lib.adapters.postgres.removal.records import Record, Stage
-from runbook_lib.errors import AdapterError, PreconditionError, UnknownOutcome
+from runbook_lib.errors import AdapterError, PreconditionError
 from runbook_lib.plan import Database
-
-PATIENCE = 60.0  # seconds for a session whose connection broke to end
-POLL = 0.05  # seconds
 
 # What a value looks like as text must not depend on who looks; nor may row security leave rows out without a word.
 SETTINGS = {
@@ -71,6 +68,17 @@ class Removal:
             connection.execute(sql.SQL("SELECT {}").format(sql.SQL(", ").join(settings)))
             yield connection
 
+    @contextmanager
+    def unhurried(self) -> Iterator[Connection]:
+        """The same, for statements that read whole tables, which may take as long as they need.
+
+        Raises:
+            AdapterError: The database cannot be reached, or a statement failed.
+        """
+        with self.connect() as connection:
+            connection.execute("SET statement_timeout = 0")
+            yield connection
+
     def state(self, connection: Connection) -> State:
         """What is there now. Read-only.
 
@@ -114,12 +122,13 @@ class Removal:
                 safe_next="Correct the plan, or find out who removed it; then take a new preview.",
             )
 
-    def require_free(self, connection: Connection, mode: str) -> None:
-        """Make sure that nothing is in the way. Read-only.
+    def require_removable(self, connection: Connection, mode: str) -> None:
+        """Make sure that all that the plan names is there, and that nothing is in the way. Read-only.
 
         Raises:
-            PreconditionError: Something is.
+            PreconditionError: Something is missing, or in the way.
         """
+        self.require_named(connection)
         if lines := self.in_the_way(connection, mode):
             raise PreconditionError(
                 f"In the way: {'; '.join(lines)}.",
@@ -137,39 +146,21 @@ class Removal:
 
         Raises:
             PreconditionError: The locks were not to be had.
-            UnknownOutcome: The connection broke, and whether `work` was done cannot be told.
+            AdapterError: The connection broke, and nothing was committed.
+        UnknownOutcome: The connection broke, and whether `work` was done cannot be told.
         """
-        pids: list[int] = []
+        lost: list[Row] = []
 
         def noted(connection: Connection) -> None:
-            pids.append(connection.info.backend_pid)
+            lost.append(session_of(connection))
             work(connection)
 
         try:
             locks.briefly(self.connect, noted, waiting)
         except AdapterError as error:
-            if not isinstance(error.__cause__, psycopg.OperationalError) or not pids:
+            if not isinstance(error.__cause__, psycopg.OperationalError) or not lost:
                 raise
-            if not came_about(self._settled(pids[-1], error)):
-                raise
-
-    def _settled(self, pid: int, lost: AdapterError) -> State:
-        """What is there once the session that was cut off has ended. Read-only."""
-        deadline = time.monotonic() + PATIENCE
-        problem = f"its session, pid {pid}, still runs"
-        while time.monotonic() < deadline:
-            try:
-                with self.connect() as connection:
-                    query = """SELECT count(*) AS n FROM pg_stat_activity
-                               WHERE pid = %s AND application_name = current_setting('application_name')"""
-                    if not one(connection, query, [pid])["n"]:
-                        return self.state(connection)
-            except AdapterError as error:
-                problem = error.what
-            time.sleep(POLL)
-        raise UnknownOutcome(
-            f"The connection broke ({lost.what}), and whether the change was committed cannot be told: {problem}.",
-            where=lost.where,
-            state="It was committed whole or not at all.",
-            safe_next="Reach the database again; then run the step again: it looks before it acts.",
-        )
+            await_settled(self.connect, lost[-1])
+            with self.connect() as connection:
+                if not came_about(self.state(connection)):
+                    raise

@@ -43,7 +43,7 @@ def give_back(removal: Removal, progress: Progress, waiting: Waiting) -> dict[st
         return {}
     if record.stage is Stage.REMOVED:
         removal.briefly(lambda connection: _return(removal, connection, record), waiting, _restoring)
-    with removal.connect() as connection:
+    with removal.unhurried() as connection:
         left = _values(removal, connection, record, progress) if record.mode == "drop" else {}
 
         def locked(work: Work) -> None:
@@ -52,8 +52,8 @@ def give_back(removal: Removal, progress: Progress, waiting: Waiting) -> dict[st
         Mending(removal.database, removal.run, record.definitions).finish(connection, locked)
         with connection.transaction():
             if record.mode == "drop":
-                conflicts = FormerValues(removal.database, removal.run, record.definitions).set_conflicts_apart(connection)
-                left["conflicts"] = conflicts
+                former = FormerValues(removal.database, removal.run, record.definitions)
+                left["conflicts"], left["conflicting keys"] = former.set_conflicts_apart(connection)
             removal.fingerprint.forget(connection)
             records.forget(connection, removal.run)
     return left
@@ -63,12 +63,19 @@ def purge(removal: Removal, waiting: Waiting) -> None:
     """Destroy what was kept: the columns set aside, or the copy of those dropped. Changes the target, for good.
 
     Raises:
-        PreconditionError: Something hangs on the columns set aside, or the locks were not to be had.
+        PreconditionError: The removal is under way, something hangs on the columns, or the locks were not to be had.
     """
     with removal.connect() as connection:
         record = records.find(connection, removal.run)
-    if record is None or record.stage is not Stage.REMOVED:
+    if record is None or record.stage is Stage.PURGED:
         return
+    if record.stage is not Stage.REMOVED:
+        raise PreconditionError(
+            f"The columns are not removed now: this run is {record.stage}.",
+            where=f"table {removal.database.schema_}.{removal.database.table}",
+            state="Nothing was purged.",
+            safe_next="Finish the step, or undo it; then there is either something to purge or nothing.",
+        )
 
     def work(connection: Connection) -> None:
         if record.asides:
@@ -91,7 +98,7 @@ def purge(removal: Removal, waiting: Waiting) -> None:
 
 def purge_conflicts(removal: Removal) -> None:
     """Destroy the former values that were not put back. Changes the target, for good."""
-    with removal.connect() as connection:
+    with removal.connect() as connection, connection.transaction():
         connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(conflicts_table(removal.run)))
 
 
@@ -116,9 +123,10 @@ def _return(removal: Removal, connection: Connection, record: Record) -> None:
 def _values(removal: Removal, connection: Connection, record: Record, progress: Progress) -> dict[str, Any]:
     former = FormerValues(removal.database, removal.run, record.definitions)
     left: dict[str, Any] = former.prepare(connection)
-    total, restored, last = former.snapshot.rows(connection), 0, None
+    total, restored, last = former.snapshot.rows(connection) or 0, 0, None
     while True:
-        batch = former.restore_batch(connection, last)
+        with connection.transaction():
+            batch = former.restore_batch(connection, last)
         if batch.last_key is None:
             return {"restored": restored, **left}
         restored, last = restored + batch.restored, batch.last_key

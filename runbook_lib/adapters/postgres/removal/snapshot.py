@@ -67,12 +67,15 @@ class Snapshot:
         )
 
     def index_keys(self, connection: Connection) -> None:
-        """Make the copy's index on the key, unless it is there. Changes the target."""
+        """Make the copy's index on the key, unless it is there, in the caller's transaction. Changes the target."""
         self._run(connection, "CREATE INDEX IF NOT EXISTS {index} ON {copy} (key)")
         self._run(connection, "ANALYZE {copy}")
 
     def catch_up(self, connection: Connection) -> int:
-        """Copy some captured rows again, as they all are at one moment; returns how many. Changes the target."""
+        """Copy some captured rows again, as they all are at one moment; returns how many.
+
+        In the caller's transaction. Changes the target.
+        """
         query = self._filled(
             """WITH taken AS MATERIALIZED (
                 DELETE FROM {captured} WHERE ctid = ANY (ARRAY (SELECT ctid FROM {captured} LIMIT {keys})) RETURNING key
@@ -87,8 +90,10 @@ class Snapshot:
         )
         return int(one(connection, query)["n"])
 
-    def rows(self, connection: Connection) -> int:
-        """How many rows the copy holds. Read-only."""
+    def rows(self, connection: Connection) -> int | None:
+        """How many rows the copy holds; None where there is no copy. Read-only."""
+        if not one(connection, "SELECT to_regclass(%s) IS NOT NULL AS it", [self.copy.as_string(connection)])["it"]:
+            return None
         return int(one(connection, self._filled("SELECT count(*) AS n FROM {copy}"))["n"])
 
     def agrees(self, connection: Connection) -> bool:

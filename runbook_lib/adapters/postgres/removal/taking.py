@@ -1,9 +1,11 @@
 """Takes the plan's columns away: set aside in one move, or copied and then dropped."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from runbook_lib.adapters.postgres.catalog import Catalog
 from runbook_lib.adapters.postgres.connection import Connection
+from runbook_lib.adapters.postgres.locks import Blocker
 from runbook_lib.adapters.postgres.removal import definitions, names, records
 from runbook_lib.adapters.postgres.removal.dropping import Dropping
 from runbook_lib.adapters.postgres.removal.locking import lock
@@ -28,21 +30,20 @@ def set_aside(removal: Removal, catalog: Catalog, waiting: Waiting) -> None:
     """
 
     def work(connection: Connection) -> None:
+        records.prepare(connection)
         record = records.find(connection, removal.run)
         if record and record.stage is Stage.REMOVED:
             return
         lock(connection, removal.database, [])
         if record:
             Snapshot(removal.database, removal.run, record.definitions).discard(connection)
-        _require(removal, connection, "quarantine")
+        removal.require_removable(connection, "quarantine")
         found = definitions.read(connection, removal.database)
         asides = names.aside(found.names, removal.run)
         Quarantine(removal.database, removal.run, found, asides).set_aside(connection)
         taken = removal.history.take(connection)
         records.keep(connection, removal.run, Record("quarantine", Stage.REMOVED, found, asides, taken, catalog, 0))
 
-    with removal.connect() as connection:
-        records.prepare(connection)
     removal.briefly(work, waiting, _removed)
 
 
@@ -56,12 +57,11 @@ def copy(removal: Removal, catalog: Catalog, progress: Progress, waiting: Waitin
         StepFailed: The copy does not hold all that the columns do.
     """
     with removal.connect() as connection:
-        records.prepare(connection)
         record = records.find(connection, removal.run)
         begun = record is not None and Snapshot(removal.database, removal.run, record.definitions).captures(connection)
     if not begun:
         removal.briefly(lambda connection: _begin(removal, connection, catalog), waiting, _copying)
-    with removal.connect() as connection:
+    with removal.unhurried() as connection:
         record = records.find(connection, removal.run)
         assert record
         snapshot = Snapshot(removal.database, removal.run, record.definitions)
@@ -72,7 +72,8 @@ def copy(removal: Removal, catalog: Catalog, progress: Progress, waiting: Waitin
                 snapshot.copy_blocks(connection, first, end)
                 records.keep(connection, removal.run, replace(record, copied=end))
             progress(end, blocks, "blocks of the table copied")
-        snapshot.index_keys(connection)
+        with connection.transaction():
+            snapshot.index_keys(connection)
         _keep_up(snapshot, connection)
         if not snapshot.agrees(connection):
             raise StepFailed(
@@ -99,7 +100,7 @@ def drop(removal: Removal, waiting: Waiting) -> None:
 
     def work(connection: Connection) -> None:
         lock(connection, removal.database, record.definitions.parents)
-        _require(removal, connection, "drop")
+        removal.require_removable(connection, "drop")
         if definitions.read(connection, removal.database) != record.definitions or not snapshot.captures(connection):
             raise PreconditionError(
                 "The columns, or the trigger that keeps their copy current, were changed since the copy was begun.",
@@ -114,8 +115,8 @@ def drop(removal: Removal, waiting: Waiting) -> None:
         taken = removal.history.take(connection)
         records.keep(connection, removal.run, replace(record, stage=Stage.REMOVED, history=taken))
 
-    def kept_up(blockers: object) -> None:
-        waiting(blockers)  # type: ignore[arg-type]
+    def kept_up(blockers: Sequence[Blocker]) -> None:
+        waiting(blockers)
         with removal.connect() as connection:
             _keep_up(snapshot, connection)
 
@@ -125,20 +126,18 @@ def drop(removal: Removal, waiting: Waiting) -> None:
 
 
 def _begin(removal: Removal, connection: Connection, catalog: Catalog) -> None:
-    _require(removal, connection, "drop")
+    records.prepare(connection)
+    removal.require_removable(connection, "drop")
     found = definitions.read(connection, removal.database)
     Snapshot(removal.database, removal.run, found).begin(connection)
     records.keep(connection, removal.run, Record("drop", Stage.COPYING, found, {}, [], catalog, 0))
 
 
-def _require(removal: Removal, connection: Connection, mode: str) -> None:
-    removal.require_named(connection)
-    removal.require_free(connection, mode)
-
-
 def _keep_up(snapshot: Snapshot, connection: Connection) -> None:
     for _ in range(ROUNDS):
-        if snapshot.catch_up(connection) <= FEW:
+        with connection.transaction():
+            left = snapshot.catch_up(connection)
+        if left <= FEW:
             return
     raise PreconditionError(
         "The application writes faster than its writes can be copied.",
