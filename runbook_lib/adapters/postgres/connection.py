@@ -94,7 +94,7 @@ class Postgres:
                 state="Nothing was asked of it.",
                 safe_next="See that the server runs and that the service file names it; then try again.",
             ) from None
-        connection.guard = None if database else self.guard
+        connection.guard = self.guard if database in (None, self.database) else None
         try:
             with connection:
                 yield connection
