@@ -14,7 +14,7 @@ from runbook_lib.errors import AdapterError, PreconditionError
 from runbook_lib.rehearsal.database import Database
 from runbook_lib.rehearsal.polling import until
 
-from .relay import Pooler, Relay
+from .relay import Pooler, Relay, Strict
 
 Relayed = Callable[..., tuple[Postgres, Relay]]
 
@@ -272,6 +272,15 @@ def test_a_pooler_is_refused(relayed: Relayed) -> None:
     through, _ = relayed(Pooler)
 
     with pytest.raises(PreconditionError, match="as a connection pooler does") as refused:
+        held(Lease(through, "run-of-ann", "Ann"))
+
+    assert "set host and port to those of PostgreSQL itself" in refused.value.safe_next
+
+
+def test_a_pooler_that_refuses_our_settings_is_told_for_what_it_is(relayed: Relayed) -> None:
+    through, _ = relayed(Strict)
+
+    with pytest.raises(AdapterError, match="unsupported startup parameter") as refused:
         held(Lease(through, "run-of-ann", "Ann"))
 
     assert "set host and port to those of PostgreSQL itself" in refused.value.safe_next
