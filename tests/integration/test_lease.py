@@ -258,6 +258,17 @@ def test_a_run_that_closed_its_target_may_go_on_and_no_other(ann: Lease, bo: Lea
                 commit(connection)
 
 
+def test_a_run_that_closed_its_target_and_was_taken_over_does_not_commit(ann: Lease, bo: Lease, database: Database) -> None:
+    held(ann)
+    took(bo)
+    with database.server.connect() as superuser:
+        superuser.execute(f"ALTER DATABASE {database.name} ALLOW_CONNECTIONS false")  # type: ignore[arg-type]
+        with ann.held(acted=True):
+            superuser.execute(f"ALTER DATABASE {database.name} ALLOW_CONNECTIONS true")  # type: ignore[arg-type]
+            with working(ann) as connection, pytest.raises(PreconditionError, match="does not hold the target any more"):
+                commit(connection)
+
+
 def test_a_server_that_does_not_answer_is_no_closed_target(ann: Lease, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGSERVICEFILE", "/nowhere")
 
