@@ -84,8 +84,8 @@ class Pooler(Relay):
                 threading.Thread(target=self._serve, args=(client, pool), daemon=True).start()
 
     def _serve(self, client: socket.socket, pool: list[psycopg.Connection]) -> None:
-        (length,) = struct.unpack("!i", client.recv(4))
-        client.recv(length - 4)
+        if not client.recv(65536):
+            return
         client.sendall(message(b"R", struct.pack("!i", 0)))
         for name, value in (("client_encoding", "UTF8"), ("server_version", "15.0"), ("standard_conforming_strings", "on")):
             client.sendall(message(b"S", f"{name}\0{value}\0".encode()))
@@ -101,6 +101,19 @@ class Pooler(Relay):
                         answer += server.recv(65536)
                     client.sendall(answer)
                 turn += answer.endswith(b"I")
+
+
+class Strict(Relay):
+    """A pooler that knows no settings in a connection's beginning."""
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client = self._kept(self._listener.accept()[0])
+                client.recv(65536)
+                said = b"SFATAL\0C08P01\0Munsupported startup parameter: options\0\0"
+                client.sendall(message(b"E", said))
+                client.close()
 
 
 def message(kind: bytes, body: bytes) -> bytes:

@@ -105,6 +105,20 @@ def test_a_commit_that_the_server_refuses_is_no_lost_one(
     assert rows(connection) == 1
 
 
+def test_a_commit_that_is_to_be_tried_again_is_no_lost_one(
+    postgres: Postgres, connection: Connection, application: psycopg.Connection
+) -> None:
+    application.execute(
+        """CREATE FUNCTION again() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             RAISE EXCEPTION 'try again' USING ERRCODE = 'serialization_failure'; END $$;
+           CREATE CONSTRAINT TRIGGER again AFTER INSERT ON progress DEFERRABLE INITIALLY DEFERRED
+           FOR EACH ROW EXECUTE FUNCTION again()"""
+    )
+
+    with pytest.raises(AdapterError, match="try again"):
+        committed(postgres.connect, work, recorded)
+
+
 def test_a_server_that_does_not_come_back_leaves_it_unknown(
     relayed: Relayed, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

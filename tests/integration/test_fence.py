@@ -177,6 +177,19 @@ def test_what_cannot_be_kept_out_is_refused_and_nothing_changed(
     superuser("DROP OWNED BY {app}_lender CASCADE; DROP ROLE {app}_lender") if "_lender" in str(given) else None
 
 
+def test_a_fence_that_does_not_hold_is_taken_back(
+    connection: Connection, superuser: Superuser, app: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = rights_there(superuser)
+    monkeypatch.setattr(grants, "revoke", lambda connection, grantees: None)
+
+    with pytest.raises(PreconditionError, match="it still can connect after REVOKE CONNECT"):
+        fence.raise_fence(connection, app, "run")
+
+    assert fence.standing(connection, app) is None
+    assert rights_there(superuser) == before
+
+
 def test_who_else_would_be_kept_out_is_told(connection: Connection, superuser: Superuser, app: str) -> None:
     superuser("CREATE ROLE {app}_reader LOGIN")
     superuser("CREATE ROLE {app}_granted LOGIN")

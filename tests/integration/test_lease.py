@@ -14,7 +14,7 @@ from runbook_lib.errors import AdapterError, PreconditionError
 from runbook_lib.rehearsal.database import Database
 from runbook_lib.rehearsal.polling import until
 
-from .relay import Pooler, Relay
+from .relay import Pooler, Relay, Strict
 
 Relayed = Callable[..., tuple[Postgres, Relay]]
 
@@ -258,6 +258,17 @@ def test_a_run_that_closed_its_target_may_go_on_and_no_other(ann: Lease, bo: Lea
                 commit(connection)
 
 
+def test_a_run_that_closed_its_target_and_was_taken_over_does_not_commit(ann: Lease, bo: Lease, database: Database) -> None:
+    held(ann)
+    took(bo)
+    with database.server.connect() as superuser:
+        superuser.execute(f"ALTER DATABASE {database.name} ALLOW_CONNECTIONS false")  # type: ignore[arg-type]
+        with ann.held(acted=True):
+            superuser.execute(f"ALTER DATABASE {database.name} ALLOW_CONNECTIONS true")  # type: ignore[arg-type]
+            with working(ann) as connection, pytest.raises(PreconditionError, match="does not hold the target any more"):
+                commit(connection)
+
+
 def test_a_server_that_does_not_answer_is_no_closed_target(ann: Lease, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGSERVICEFILE", "/nowhere")
 
@@ -272,6 +283,15 @@ def test_a_pooler_is_refused(relayed: Relayed) -> None:
     through, _ = relayed(Pooler)
 
     with pytest.raises(PreconditionError, match="as a connection pooler does") as refused:
+        held(Lease(through, "run-of-ann", "Ann"))
+
+    assert "set host and port to those of PostgreSQL itself" in refused.value.safe_next
+
+
+def test_a_pooler_that_refuses_our_settings_is_told_for_what_it_is(relayed: Relayed) -> None:
+    through, _ = relayed(Strict)
+
+    with pytest.raises(AdapterError, match="unsupported startup parameter") as refused:
         held(Lease(through, "run-of-ann", "Ann"))
 
     assert "set host and port to those of PostgreSQL itself" in refused.value.safe_next

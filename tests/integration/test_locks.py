@@ -27,8 +27,9 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def reading(application: psycopg.Connection) -> Iterator[psycopg.Connection]:
-    """The application in a transaction that has read the table and stays open, as a dump's does."""
+def reading(application: psycopg.Connection, monkeypatch: pytest.MonkeyPatch) -> Iterator[psycopg.Connection]:
+    """The application in a transaction that has read the table and stays open, as a dump's does; there is time to see it."""
+    monkeypatch.setattr(locks, "LADDER", (600,))
     application.execute("BEGIN")
     application.execute("SELECT count(*) FROM messages")
     yield application

@@ -36,6 +36,7 @@ CHECKED = {"name": "api", "title": "The API answers", "status": "PASS", "round":
             {"from": "frontend", "to": "full", "because": "no media"},
             "escalated from frontend to full: no media",
         ),
+        ("taken-over", {"before": "Ann on a", "reason": "she is ill"}, "TAKEN OVER from Ann on a: she is ill"),
         ("waived", {"name": "disk", "reason": "it is large"}, "WAIVED disk: it is large"),
         ("outcome", {"status": "verified", "summary": "all done"}, "VERIFIED: all done"),
         ("noted", {"text": "hello"}, ""),

@@ -20,6 +20,7 @@ SETTINGS = {
     "idle_in_transaction_session_timeout": "1min",
     **KEEPALIVES,
 }
+STRAIGHT = "In the libpq service file, set host and port to those of PostgreSQL itself, not of a connection pooler."
 
 Row = dict[str, Any]
 Connection = psycopg.Connection[Row]
@@ -88,13 +89,16 @@ class Postgres:
                 row_factory=dict_row,
             )
         except psycopg.OperationalError as error:
+            pooled = "unsupported startup parameter" in str(error)
             raise AdapterError(
                 f"The database cannot be reached: {str(error).strip()}",
                 where=f"libpq service {self.service}",
                 state="Nothing was asked of it.",
-                safe_next="See that the server runs and that the service file names it; then try again.",
+                safe_next=STRAIGHT
+                if pooled
+                else "See that the server runs and that the service file names it; then try again.",
             ) from None
-        connection.guard = None if database else self.guard
+        connection.guard = self.guard if database in (None, self.database) else None
         try:
             with connection:
                 yield connection
@@ -122,7 +126,7 @@ def require_direct(connection: Connection) -> None:
             f"the server's session is {found[0]} and {found[1]}, where the connection itself was told {told}.",
             where=f"host {connection.info.host}, port {connection.info.port}",
             state="Nothing was changed.",
-            safe_next="In the libpq service file, set host and port to those of PostgreSQL itself.",
+            safe_next=STRAIGHT,
         )
 
 
