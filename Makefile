@@ -9,6 +9,7 @@ rehearse:
 	@.venv/bin/runbook rehearse --scenario $(SCENARIO) --rows $(ROWS)
 
 test: check
+	@.ci/setup test
 	@.venv/bin/python -m pytest --numprocesses 2 --dist loadfile
 
 check:

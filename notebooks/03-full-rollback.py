@@ -22,7 +22,7 @@
 # %% tags=["parameters"]
 PLAN: str = "parameters/feat-2025-20251103111429.yaml"  # what the rollback is
 TARGET: str = "rehearsal"  # where it runs: a file below parameters/
-OPTION: str = "A"  # A clear the backfilled entries
+OPTION: str = "A"  # A clear the backfilled entries, C restore the database from the backup
 OPERATOR: str = ""  # who is at the keyboard
 REASON: str = ""  # why, for the log
 INCIDENT: str = ""  # the incident's number
@@ -37,7 +37,7 @@ WAIVE: str = ""  # break glass, "name: reason", for a check or a step that may f
 # file and the key to mend.
 
 # %%
-from runbook_lib.notebook import apply, approve, check_prerequisites, choose, look_before, open_run, preview
+from runbook_lib.notebook import apply, approve, approve_again, check_prerequisites, choose, look_before, open_run, preview
 from runbook_lib.notebook import close, compare, verify
 
 run = await open_run(PLAN, TARGET, type="full", run=RUN, operator=OPERATOR, reason=REASON, incident=INCIDENT, waive=WAIVE)
@@ -45,7 +45,9 @@ run = await open_run(PLAN, TARGET, type="full", run=RUN, operator=OPERATOR, reas
 # %% [markdown]
 # ### What happens to the data
 #
-# *Do*: choose. *Expect*: one line that says what was chosen. A: the backfilled entries go, what users added stays.
+# *Do*: choose. *Expect*: one line that says what was chosen. A: the backfilled entries go, what users added stays. C: the
+# whole database goes back to the backup; what was written since is lost, and counted first. Cells of another option than
+# the chosen one say so and do nothing.
 
 # %%
 option = await choose(run, "OPTION", OPTION)
@@ -90,6 +92,25 @@ await look_before(run)
 await approve(run, APPROVE)
 
 # %% [markdown]
+# ### Option C: restore the backup aside
+#
+# *Do*: run the cell. *Expect*: the backup in a database of its own beside the live one, and each table compared with it;
+# users notice nothing. *If not*: the live database was only read; what was restored is dropped when the cell is run again.
+
+# %%
+await apply(run, "restore-aside")
+
+# %% [markdown]
+# ### Option C: approve the loss
+#
+# **What is lost is known only now.** *Do*: read the loss, row by row of the ledger, and approve the new preview; headless,
+# run again with its digest. *Expect*: APPROVED. Where nothing has drifted, as with the other options, the first approval
+# stands and nothing is asked. *If not*: no service was stopped.
+
+# %%
+await approve_again(run, APPROVE)
+
+# %% [markdown]
 # ## Stop and back up
 
 # %% [markdown]
@@ -105,7 +126,7 @@ await apply(run, "stop-services")
 # ### Back up the database
 #
 # *Do*: run the cell. *Expect*: a dump, read back, with its hash. *If not*: nothing goes on without a backup, unless
-# WAIVE names `back-up` with a reason.
+# WAIVE names `back-up` with a reason. With option C that may be the corruption itself: the old database is kept whole.
 
 # %%
 await apply(run, "back-up")
@@ -123,6 +144,15 @@ await apply(run, "back-up")
 
 # %%
 await apply(run, "clear-backfill")
+
+# %% [markdown]
+# ### Option C: put the restored database in place
+#
+# *Do*: run the cell. *Expect*: the names exchanged, the old database kept under a dated name, the loss the one approved.
+# *If not*: where more was written since, nothing was changed: run the cell *approve the loss* again, then this one.
+
+# %%
+await apply(run, "swap-database")
 
 # %% [markdown]
 # ## Roll back the backend

@@ -9,7 +9,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from runbook_lib import conductor, display, dryrun, opening
+from runbook_lib import conductor, display, dryrun, leasing, opening
 from runbook_lib.closing import Outcome
 from runbook_lib.errors import ParametersError, RunbookError
 from runbook_lib.folder import RunFolder
@@ -89,14 +89,17 @@ def plan(plan_file: Path, target_file: Path, type_name: str, as_json: bool, **ab
 @run_argument
 @click.option("--approve", "approved", multiple=True, help="A digest that `runbook plan` printed.")
 @click.option("--waive", default="", help="NAME: REASON of a check or step that may fail.")
+@click.option("--take-over", default="", metavar="REASON", help="Take the target from a run that was left behind.")
 @json_option
-def run_command(run: Path, approved: tuple[str, ...], waive: str, as_json: bool) -> None:
+def run_command(run: Path, approved: tuple[str, ...], waive: str, take_over: str, as_json: bool) -> None:
     """Carry out a planned run, or go on with one that was cut short, in its folder."""
     opened = opening.open_existing(run)
     if not opened.context.type:
         raise ParametersError(
             "This run has no rollback type yet.", state="Nothing was changed.", safe_next="Choose one in 01-triage."
         )
+    if take_over:
+        leasing.take_over(opened, take_over)
     outcome = conductor.carry_out(run, _approval(approved), {"WAIVE": waive}, _teller(as_json))
     _end(opened, outcome, as_json)
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from runbook_lib.leasing import let_go
 from runbook_lib.plan import Plan
 from runbook_lib.results import Result, Status
 from runbook_lib.run import Run
@@ -61,9 +62,10 @@ def judge(plan: Plan, state: RunState) -> Outcome:
 
 
 def close(run: Run, outcome: Outcome | None = None) -> Outcome:
-    """Journal the outcome, by the record where none is given."""
+    """Journal the outcome, by the record where none is given, and give the target back where nothing is left to finish."""
     ended = outcome or judge(run.context.plan, run.state)
     run.journal.append("outcome", status=ended.status, exit_code=ended.exit_code, summary=ended.summary)
+    let_go(run)
     return ended
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from runbook_lib.adapters.postgres.catalog import catalog
+from runbook_lib.adapters.postgres.catalog import catalog, has_column
+from runbook_lib.adapters.postgres.connection import Connection
 from runbook_lib.context import Context
 
 if TYPE_CHECKING:
     import pandas as pd
 
 CATALOG_BEFORE = "evidence/catalog-before.json"
+CATALOG_RESTORED = "evidence/catalog-restored.json"  # of the database restored aside, where one takes the live one's place
 ROWS_BEFORE = "evidence/rows-before.json"
 
 
@@ -21,6 +23,9 @@ def keep_before(context: Context) -> None:
         return
     with context.postgres.connect() as connection:
         context.folder.write_json(CATALOG_BEFORE, catalog(connection))
+        if not _is_there(context, connection):  # an earlier run removed the column: there is nothing to compare
+            context.folder.write_json(ROWS_BEFORE, {})
+            return
         context.folder.write_json(
             ROWS_BEFORE,
             {
@@ -36,12 +41,15 @@ def tables(context: Context) -> dict[str, pd.DataFrame]:
     import pandas as pd
 
     before = context.folder.read_json(ROWS_BEFORE)
-    if before is None:
+    if not before:
         return {}
     key, column = context.plan.database.key, context.plan.database.backfill.column
     with context.postgres.connect() as connection:
-        kinds = context.census.kinds(connection)
-        rows = {row[key]: row for row in context.census.rows(connection, [row[key] for row in before["samples"]])}
+        there = _is_there(context, connection)
+        kinds = context.census.kinds(connection) if there else [{"rows": 0} for _ in before["kinds"]]
+        keys = [row[key] for row in before["samples"]]
+        rows = {row[key]: row for row in context.census.rows(connection, keys)} if there else {}
+    gone = "row is gone" if there else "the column is gone"
     counts = pd.DataFrame(before["kinds"]).rename(columns={"rows": "before"})
     counts["after"] = [row["rows"] for row in kinds]
     counts["change"] = counts["after"] - counts["before"]
@@ -52,7 +60,7 @@ def tables(context: Context) -> dict[str, pd.DataFrame]:
                 key: row[key],
                 context.plan.database.backfill.source: row[context.plan.database.backfill.source],
                 f"{column} before": _short(row[column]),
-                f"{column} after": _short(rows[row[key]][column]) if row[key] in rows else "row is gone",
+                f"{column} after": _short(rows[row[key]][column]) if row[key] in rows else gone,
             }
             for row in before["samples"]
         ]
@@ -67,6 +75,11 @@ def tables(context: Context) -> dict[str, pd.DataFrame]:
         "Sample rows": samples,
         "What users will not see in the old version": invisible,
     }
+
+
+def _is_there(context: Context, connection: Connection) -> bool:
+    database = context.plan.database
+    return has_column(connection, database, database.backfill.column)
 
 
 def _short(value: Any, width: int = 300) -> str:

@@ -46,6 +46,7 @@ def carry_out(folder: Path, approve: Approve, parameters: Mapping[str, str], tel
 
     Changes the target by what the approved steps do.
     """
+    refused = ""  # the digest that did not hold to the end
     while True:
         run = open_existing(folder)
         type_name = run.context.type
@@ -54,15 +55,20 @@ def carry_out(folder: Path, approve: Approve, parameters: Mapping[str, str], tel
                 digest = approve(run)
         finally:
             run.close_adapters()
-        if not digest:
+        if not digest or digest == refused:
             return _declined(run)
-        notebook = run.context.plan.types[type_name].notebook
+        notebook, options = run.context.plan.types[type_name].notebook, run.context.plan.types[type_name].options
         assert notebook is not None
         try:
-            problem = execute(folder, notebook, {"APPROVE": digest, **parameters}, tell)
+            chosen = {"OPTION": run.context.option} if options else {}
+            problem = execute(folder, notebook, {"APPROVE": digest, **chosen, **parameters}, tell)
         except KeyboardInterrupt:
             _closed(run, Outcome("unknown", "Interrupted; the same command goes on from here."))
             raise
+        if problem and problem.status == "declined" and run.state.approved == digest and run.drifted(digest):
+            refused = digest  # the steps done since have changed what there is to approve: ask again
+            run.close_adapters()
+            continue
         if problem:
             return _closed(run, problem)
         outcome = run.state.outcome

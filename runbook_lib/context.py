@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,9 +19,11 @@ from runbook_lib.adapters.postgres.backfill import Backfill
 from runbook_lib.adapters.postgres.census import Census
 from runbook_lib.adapters.postgres.connection import Postgres
 from runbook_lib.adapters.postgres.dump import DumpTools
-from runbook_lib.adapters.postgres.proof import Proof
+from runbook_lib.adapters.postgres.lease import Lease
+from runbook_lib.adapters.postgres.restore.look import Dump, look, newest
 from runbook_lib.adapters.processes import LocalProcesses, Processes
 from runbook_lib.adapters.services import Services, connect
+from runbook_lib.errors import PreconditionError
 from runbook_lib.folder import RunFolder
 from runbook_lib.parameters import secret
 from runbook_lib.plan import Plan, StepSpec
@@ -41,10 +43,13 @@ class Context:
     operator: str
     opened_at: datetime
     approved: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # step -> the facts that were approved
+    approved_volumes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # step -> its approved numbers
+    approved_keys: Mapping[str, str] = field(default_factory=dict)  # step -> the hash of its approved list of rows
     outcomes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # step -> what it left, by the journal
     done: frozenset[str] = frozenset()  # the steps that the journal has finished
     choices: Mapping[str, str] = field(default_factory=dict)  # what the engineer chose besides type and option
     report: Callable[..., object] = lambda kind, **data: None  # journals what a step tells while it acts
+    debts: Callable[[], Collection[str]] = lambda: ()  # the debts open now, by the journal
     prepared: dict[str, Any] = field(default_factory=dict)  # what was made in the scratch directory
     _closing: ExitStack = field(default_factory=ExitStack)
 
@@ -61,7 +66,7 @@ class Context:
     @property
     def schema_stays(self) -> bool:
         """Whether this rollback leaves the feature's columns, and so the migration that made them."""
-        return self.option == "A"
+        return self.option == "A" or (self.option == "C" and bool(self.dump.columns_of_feature(self.plan.database)))
 
     @cached_property
     def processes(self) -> Processes:
@@ -90,7 +95,12 @@ class Context:
     @cached_property
     def postgres(self) -> Postgres:
         """The target's database."""
-        return Postgres(self.target.database.service, self.run)
+        return Postgres(self.target.database.service, self.run, lambda connection: self.lease.check(connection))
+
+    @cached_property
+    def lease(self) -> Lease:
+        """This run's hold on the target, which is checked in each transaction that writes to it."""
+        return Lease(self.postgres, self.folder.id, self.operator)
 
     @cached_property
     def dump_tools(self) -> DumpTools:
@@ -98,19 +108,34 @@ class Context:
         return DumpTools(self.processes, self.target.database.tools, self.target.database.service)
 
     @cached_property
-    def backfill(self) -> Backfill:
-        """The feature's backfill, as SQL."""
-        return Backfill(self.plan.database, self.run)
+    def dump(self) -> Dump:
+        """The backup that a restore takes: the one that was approved, else the newest.
 
-    @cached_property
+        Raises:
+            PreconditionError: There is none.
+        """
+        backups = self.target.backups
+        approved = next((Path(facts["dump"]) for facts in self.approved.values() if "dump" in facts), None)
+        path = approved or newest(Path(backups.directory), backups.pattern)
+        if path is None:
+            raise PreconditionError(
+                f"There is no {backups.pattern} in {backups.directory}.",
+                state="Nothing was touched.",
+                safe_next="Put the backup there that was taken before the feature's data were written.",
+            )
+        return look(self.dump_tools, path)
+
+    @property
+    def backfill(self) -> Backfill:
+        """The feature's backfill, as SQL; what becomes of edited entries is the engineer's choice, else the plan's."""
+        spec = self.plan.database.backfill
+        chosen = spec.model_copy(update={"edited": self.choices.get("EDITED", spec.edited)})
+        return Backfill(self.plan.database.model_copy(update={"backfill": chosen}), self.run)
+
+    @property
     def census(self) -> Census:
         """Counts of what the backfilled column holds."""
         return Census(self.backfill)
-
-    @cached_property
-    def proof(self) -> Proof:
-        """The fingerprints of the table that the rollback changes."""
-        return Proof(self.backfill, self.run)
 
     @cached_property
     def token(self) -> str:

@@ -57,6 +57,7 @@ def banner(folder: RunFolder, plan: Plan, state: RunState) -> Shown:
         f"{opened['reason'] or 'no reason given'}",
         f"Run folder {folder.path} · {progress(plan, state)}",
         *(f"OPEN DEBT: {name}: {debt['text']}" for name, debt in state.debts.items()),
+        *(f"TAKEN OVER by {t['by'] or 'nobody named'} from {t['before']}: {t['reason']}" for t in state.takeovers),
         *(f"WAIVED by {w['by'] or 'nobody named'}: {name}: {w['reason']}" for name, w in state.waivers.items()),
     ]
     html = "<br>".join(f"<b>{escape(text)}</b>" if place < 2 else escape(text) for place, text in enumerate(lines))

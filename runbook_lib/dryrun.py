@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from runbook_lib import display
-from runbook_lib.adapters.postgres.catalog import catalog
+from runbook_lib.adapters.postgres.catalog import catalog, has_column
 from runbook_lib.context import Context
 from runbook_lib.display import Shown
 from runbook_lib.errors import RunbookError
@@ -62,7 +62,8 @@ def fingerprint(context: Context, with_database: bool) -> dict[str, str]:
     if with_database:
         with context.postgres.connect() as connection:
             found["database catalog"] = catalog(connection)
-            found["rows with backfilled entries"] = context.backfill.count(connection)
+            if has_column(connection, context.plan.database, context.plan.database.backfill.column):
+                found["rows with backfilled entries"] = context.backfill.count(connection)
         directory = Path(context.target.backups.directory)
         found["backups"] = sorted((path.name, path.stat().st_size) for path in directory.iterdir())
     for repository in context.plan.repositories:

@@ -10,6 +10,7 @@ from typing import Any
 
 from runbook_lib import approval
 from runbook_lib.errors import AdapterError, Declined, PreconditionError, RunbookError, StepFailed, UnknownOutcome
+from runbook_lib.leasing import leased
 from runbook_lib.results import Result, not_passed
 from runbook_lib.run import Run, explain
 from runbook_lib.state import RunState
@@ -38,7 +39,7 @@ def apply(run: Run, name: str) -> Done:
         UnknownOutcome: Whether the step was done cannot be told.
         StepFailed: It was begun and did not end as it should.
     """
-    with run.folder.lock():
+    with run.folder.lock(), leased(run):
         state = run.refresh()
         step = _step(run, name)
         if _built_upon(run, state, name):
@@ -77,7 +78,7 @@ def undo(run: Run, name: str) -> Done:
         Declined: The step was not done in this run.
         StepFailed: It could not be put back.
     """
-    with run.folder.lock():
+    with run.folder.lock(), leased(run):
         state = run.refresh()
         step = _step(run, name)
         if not state.step(name).begun_here:
@@ -131,6 +132,13 @@ def _require_approval(run: Run, state: RunState, step: Step, *, fresh: bool) -> 
             where=str(run.folder.path),
             state="Nothing was changed.",
             safe_next="Run the preview cell, read it, and approve its digest.",
+        )
+    if lacking := step.too_little(approved):
+        raise Declined(
+            f"“{step.title}” cannot be carried out on this approval: {lacking}.",
+            where=run.context.target.name,
+            state="This step was not begun.",
+            safe_next="Take a new preview, read it, and approve that.",
         )
     if fresh and (lines := approval.drift(approved, step.preview(), run.context.plan.database.drift_tolerance)):
         raise PreconditionError(

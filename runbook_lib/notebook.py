@@ -9,7 +9,7 @@ from typing import ParamSpec, TypeVar
 
 from IPython.display import display as show
 
-from runbook_lib import closing, comparison, display, loop, opening, triage
+from runbook_lib import closing, comparison, display, leasing, loop, opening, triage
 from runbook_lib.display import Shown
 from runbook_lib.errors import ParametersError, RunbookError
 from runbook_lib.results import not_passed
@@ -90,6 +90,7 @@ async def choose(run: Run, name: str, value: str) -> str:
         options = {key: spec.title for key, spec in plan.types.items() if not spec.by_hand}
     elif name == "OPTION":
         options = plan.types[run.context.type].options
+        value = next(iter(options)) if len(options) == 1 else value
     else:
         raise ParametersError(f"There is no choice named {name}.", state="Nothing was changed.", safe_next="TYPE or OPTION.")
     chosen, by = await choice(name, options, value)
@@ -152,8 +153,20 @@ async def approve(run: Run, value: str) -> Shown:
 
 
 @_journaled
+async def approve_again(run: Run, value: str) -> Shown:
+    """Ask anew where what was approved has drifted, as the loss does once it is counted; elsewhere the approval stands."""
+    if run.is_still_approved():
+        return display.line(f"APPROVED {run.state.approved}, as before: nothing has drifted")
+    show(display.previews(*run.previews()))
+    return await approve(run, value)
+
+
+@_journaled
 async def apply(run: Run, step: str) -> Shown:
-    """Carry out one step, unless it is done already. Changes the target."""
+    """Carry out one step, unless it is done already or belongs to another option. Changes the target."""
+    spec, option = run.context.plan.steps.get(step), run.context.option
+    if spec and spec.options and option not in spec.options:
+        return display.line(f"{spec.title}: not part of option {option}")
     return display.done(loop.apply(run, step))
 
 
@@ -161,6 +174,13 @@ async def apply(run: Run, step: str) -> Shown:
 async def undo(run: Run, step: str) -> Shown:
     """Put back what one step changed. Changes the target."""
     return display.done(loop.undo(run, step))
+
+
+@_journaled
+async def take_over(run: Run, reason: str) -> Shown:
+    """Take the target from a run that was left behind, for a reason that stays on record."""
+    leasing.take_over(run, reason)
+    return display.line(run.state.takeovers[-1]["before"] if run.state.takeovers else "No other run has the target.")
 
 
 @_journaled
@@ -243,7 +263,7 @@ def _require_type(run: Run, type_name: str) -> None:
     wanted = run.context.plan.carried_out(type_name)
     if not run.context.type:
         run.choose("TYPE", wanted, "parameter")
-    elif run.context.type != wanted:
+    elif run.context.plan.types[run.context.type].notebook != run.context.plan.types[wanted].notebook:
         raise ParametersError(
             f"This run is of the type {run.context.type}, and this notebook carries out {wanted}.",
             where=str(run.folder.path),

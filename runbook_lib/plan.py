@@ -29,6 +29,7 @@ class Migration(Model):
     history_column: Name
     repository: Name
     directory: str
+    validate_: list[str] | None = Field(default=None, alias="validate", min_length=1)  # fails unless history and files agree
 
 
 class Backfill(Model):
@@ -38,8 +39,8 @@ class Backfill(Model):
     source: Name  # the older column that the media were copied from
     marker: dict[str, Scalar]
     written: dict[str, ColumnOfRow | Scalar]
-    cleared: Literal["[]", "null"]
-    edited: Literal["keep", "clear"]
+    cleared: Literal["[]", "null", "dump"]  # "dump": NULL where the backup from before the backfill has NULL, else "[]"
+    edited: Literal["keep", "clear", "list"]  # "list": row by row, by a file of decisions
     touch: Name | None
 
 
@@ -135,9 +136,35 @@ class ClearBackfillStep(DatabaseStep):
 
     kind: Literal["clear_backfill"]
     strategy: Literal["auto", "swap", "batched", "keyed"] = "auto"
+    live: bool = False  # whether the application may go on using the table meanwhile
 
 
-StepSpec = Annotated[ServicesStep | RepositoryStep | BackupStep | ClearBackfillStep, Field(discriminator="kind")]
+class RemoveColumnsStep(DatabaseStep):
+    """Take the feature's columns, with their indexes and constraints, out of the table."""
+
+    kind: Literal["remove_columns"]
+    mode: Literal["drop", "quarantine"] = "quarantine"
+
+
+class RestoreAsideStep(DatabaseStep):
+    """Restore the newest backup into a database beside the live one, and count what its taking the place would lose."""
+
+    kind: Literal["restore_aside"]
+    jobs: Annotated[int, Field(gt=0)] = 2
+    missing_tables: Literal["refuse", "lose"] = "refuse"  # tables with rows that the backup does not hold
+
+
+class SwapDatabaseStep(DatabaseStep):
+    """Put the database restored aside in the place of the live one."""
+
+    kind: Literal["swap_database"]
+    salvage: Literal["carry", "nothing"] = "nothing"  # what becomes of rows written since the backup
+
+
+StepSpec = Annotated[
+    ServicesStep | RepositoryStep | BackupStep | ClearBackfillStep | RemoveColumnsStep | RestoreAsideStep | SwapDatabaseStep,
+    Field(discriminator="kind"),
+]
 
 
 class RollbackType(Model):

@@ -41,6 +41,8 @@ def milestone(kind: str, data: dict[str, Any]) -> str:
             return f"escalated from {data['from']} to {data['to']}: {data['because']}"
         case "waived":
             return f"WAIVED {data['name']}: {data['reason']}"
+        case "taken-over":
+            return f"TAKEN OVER from {data['before']}: {data['reason']}"
         case "outcome":
             return f"{data['status'].upper()}: {data['summary']}"
     return ""

@@ -17,7 +17,7 @@ from runbook_lib.plan import DatabaseStep
 from runbook_lib.results import Result, Status, not_passed, verdict
 from runbook_lib.state import RunState, replay
 from runbook_lib.steps import steps_of
-from runbook_lib.steps.base import Preview, Step
+from runbook_lib.steps.base import Effect, Preview, Step
 
 LOG_SECONDS = 3600
 
@@ -30,6 +30,7 @@ class Run:
         self.context = context
         self.journal = Journal(folder.journal_path)
         context.report = self.journal.append
+        context.debts = lambda: self.state.debts
         self.refresh()
 
     @property
@@ -53,7 +54,10 @@ class Run:
         self.context.type = state.type
         self.context.option = state.option
         self.context.choices = dict(state.choices)
-        self.context.approved = {n: s["facts"] for n, s in state.previews.get(state.approved, {}).items()}
+        agreed = state.previews.get(state.approved, {})
+        self.context.approved = {name: step["facts"] for name, step in agreed.items()}
+        self.context.approved_volumes = {name: step["volumes"] for name, step in agreed.items()}
+        self.context.approved_keys = {name: step.get("keys", "") for name, step in agreed.items()}
         self.context.outcomes = {name: step.outcome for name, step in state.steps.items()}
         self.context.done = frozenset(name for name, step in state.steps.items() if step.is_done)
         return state
@@ -62,7 +66,7 @@ class Run:
         """Record a choice and go by it."""
         if self.state.choices.get(name) != value:
             self.journal.append("chosen", name=name, value=value, by=by)
-        self.refresh()
+        self._settle_option(by)
 
     def waive(self, name: str, reason: str) -> None:
         """Record that a check or a step may fail, and why.
@@ -135,22 +139,34 @@ class Run:
                 state="Nothing was changed.",
                 safe_next="Read the preview, then approve the digest that stands under it.",
             )
-        tolerance = self.context.plan.database.drift_tolerance
-        for name, step in self.steps.items():
-            approved = state.previews[digest].get(name)
-            if approved is None or state.step(name).status != "pending":
-                continue
-            preview = step.preview()
-            if lines := approval.drift(approved, preview, tolerance):
-                raise Declined(
-                    f"Since it was previewed, {preview.title} has drifted: {'; '.join(lines)}.",
-                    where=str(self.folder.path),
-                    state="Nothing was changed.",
-                    safe_next="Take a new preview, read it, and approve that.",
-                )
+        for title, lines in self.drifted(digest).items():
+            raise Declined(
+                f"Since it was previewed, {title} has drifted: {'; '.join(lines)}.",
+                where=str(self.folder.path),
+                state="Nothing was changed.",
+                safe_next="Take a new preview, read it, and approve that.",
+            )
         if state.approved != digest:
             self.journal.append("approved", digest=digest, by=by)
         self.refresh()
+
+    def drifted(self, digest: str) -> dict[str, list[str]]:
+        """The steps still to be begun that are not any more as a preview showed them: title -> what differs. Read-only."""
+        state, tolerance = self.state, self.context.plan.database.drift_tolerance
+        found = {}
+        for name, approved in state.previews.get(digest, {}).items():
+            step, status = self.steps.get(name), state.step(name).status
+            tried = status in ("started", "failed") and step is not None and step.probe().effect is Effect.NOT_DONE
+            if step and (status == "pending" or tried) and (lines := approval.drift(approved, step.preview(), tolerance)):
+                found[step.title] = lines
+        return found
+
+    def is_still_approved(self) -> bool:
+        """Whether the approval covers what is to come: no step acted since it was given, or nothing drifted. Read-only."""
+        approved = self.state.approved
+        kinds = [event.kind for event in self.journal.events()]
+        since = kinds[len(kinds) - kinds[::-1].index("approved") :] if approved else []
+        return bool(approved) and not ({"applied", "failed"} & {*since} and self.drifted(approved))
 
     def escalation(self) -> str:
         """The type that the checks just made call for instead, or "" where this one was enough."""
@@ -202,6 +218,14 @@ class Run:
     def close_adapters(self) -> None:
         """Let go of what this process holds open."""
         self.context.close()
+
+    def _settle_option(self, by: str) -> None:
+        """Where the type has no such option as was chosen, go by its first."""
+        state = self.refresh()
+        options = list(self.context.plan.types[state.type].options) if state.type else []
+        if options and state.option not in options:
+            self.journal.append("chosen", name="OPTION", value=options[0], by=by)
+            self.refresh()
 
     def _logs_since(self) -> datetime:
         starts = [e for e in self.journal.events() if e.kind == "started" and "start" in self._kind(e.data["step"])]

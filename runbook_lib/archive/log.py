@@ -39,7 +39,7 @@ def _actions(plan: Plan, state: RunState) -> list[tuple[bool, str]]:
     """Each action of the template: whether it was done, and its line."""
     return [
         _action("Services stopped", _of_kind(plan, "stop"), plan, state),
-        _action("Database rolled back", _of_kind(plan, "clear_backfill"), plan, state),
+        _action("Database rolled back", _of_kind(plan, "clear_backfill", "remove_columns", "swap_database"), plan, state),
         *(_action(f"{name.capitalize()} code reverted", _reverting(plan, name), plan, state) for name in plan.repositories),
         _action("Services restarted", _of_kind(plan, "start", "restart"), plan, state),
         _verified(plan, state),

@@ -19,6 +19,8 @@ _FORMS = {
     "failed": "{step}: {error}",
     "evidence": "{title} ({file})",
     "escalated": "from {from} to {to}: {because}",
+    "taken-over": "from {before}, by {by}: {reason}",
+    "released": "{database}",
     "recommended": "{type}: {reason}",
     "stopped": "{cell}: {error}",
     "noted": "{text}",

@@ -7,25 +7,29 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from runbook_lib.adapters.postgres.connection import identity, one, rights_missing
+from runbook_lib.adapters.postgres.restore.look import newest
+from runbook_lib.checks.restorable import RESTORABLE, Found, restores
 from runbook_lib.context import Context
-from runbook_lib.errors import AdapterError
+from runbook_lib.errors import AdapterError, PreconditionError
 from runbook_lib.plan import RepositoryStep, ServicesStep
 from runbook_lib.results import Result, Status
 
 DISK_FACTOR = 1.2  # a dump may be as large as the database; a fifth is kept free
-Found = tuple[Status, str]
 
 
 def prerequisites(context: Context, touches_database: bool) -> list[Result]:
     """Make each check that the run's rollback type needs. Read-only."""
     names = [name for name, (_, of_database, _) in PREREQUISITES.items() if touches_database or not of_database]
-    return [_looked(context, name) for name in names]
+    return [looked(context, name) for name in names if name not in RESTORABLE or restores(context)]
 
 
-def _looked(context: Context, name: str) -> Result:
+def looked(context: Context, name: str) -> Result:
+    """Make one of the checks; what cannot be looked at is UNKNOWN. Read-only."""
     title, _, look = PREREQUISITES[name]
     try:
         return Result(name, title, *look(context))
+    except PreconditionError as error:
+        return Result(name, title, Status.FAIL, error.what)
     except AdapterError as error:
         return Result(name, title, Status.UNKNOWN, f"could not be looked at: {error.what}")
 
@@ -59,6 +63,11 @@ def _database(context: Context) -> Found:
     return Status.PASS, facts
 
 
+def _alone(context: Context) -> Found:
+    found = context.lease.in_the_way()
+    return (Status.FAIL, found) if found else (Status.PASS, "nobody else has it, and no pooler stands in between")
+
+
 def _rights(context: Context) -> Found:
     database = context.plan.database
     with context.postgres.connect() as connection:
@@ -68,15 +77,12 @@ def _rights(context: Context) -> Found:
 
 def _backup(context: Context) -> Found:
     backups = context.target.backups
-    files = sorted(Path(backups.directory).glob(backups.pattern), key=lambda path: path.stat().st_mtime)
-    if not files:
+    path = newest(Path(backups.directory), backups.pattern)
+    if path is None:
         return Status.FAIL, f"no {backups.pattern} in {backups.directory}"
-    newest = files[-1]
-    contents = context.dump_tools.contents(newest)
+    contents = context.dump_tools.contents(path)
     hours = (datetime.now(UTC) - contents.made).total_seconds() / 3600
-    facts = (
-        f"{newest.name}, {newest.stat().st_size / 1e6:.1f} MB, {hours:.1f} h old, {len(contents.tables_with_data)} tables"
-    )
+    facts = f"{path.name}, {path.stat().st_size / 1e6:.1f} MB, {hours:.1f} h old, {len(contents.tables_with_data)} tables"
     table = f"{context.plan.database.schema_}.{context.plan.database.table}"
     if table not in contents.tables_with_data:
         return Status.FAIL, f"{facts}, without the data of {table}"
@@ -113,8 +119,10 @@ PREREQUISITES: dict[str, tuple[str, bool, Callable[[Context], Found]]] = {  # na
     "checkouts": ("The checkouts are clean and writable", False, _checkouts),
     "services": ("The service manager answers", False, _services),
     "database": ("The database answers, and our role is not the application's", True, _database),
+    "alone": ("No other run has the target", True, _alone),
     "rights": ("Our role may do what the rollback does", True, _rights),
     "backup": ("A backup from before is present, readable and recent", True, _backup),
     "tools": ("pg_dump and pg_restore are of the server's version", True, _tools),
     "disk": ("There is room for a backup", True, _disk),
+    **{name: (title, True, look) for name, (title, look) in RESTORABLE.items()},
 }

@@ -1,13 +1,16 @@
 """The schema is what the rollback leaves, and migration history and files agree."""
 
 from pathlib import Path
-from typing import Any
 
 from psycopg import sql
 
 from runbook_lib.adapters.postgres.catalog import catalog, differences, missing
+from runbook_lib.adapters.postgres.removal import Record, Removal, Stage, outcome
+from runbook_lib.checks.restorable import restores
 from runbook_lib.checks.round import Round
-from runbook_lib.comparison import CATALOG_BEFORE
+from runbook_lib.comparison import CATALOG_BEFORE, CATALOG_RESTORED
+from runbook_lib.context import Context
+from runbook_lib.plan import RemoveColumnsStep
 from runbook_lib.results import Result, Status
 
 
@@ -26,25 +29,41 @@ def as_expected(around: Round, name: str) -> Result:
         ).fetchone()
     files = context.checkout(history.repository).files(history.directory)
     has_file = any(Path(file).name.startswith(history.version) for file in files)
+    removes = any(isinstance(spec, RemoveColumnsStep) for spec in context.specs.values())
+    restored = restores(context) is not None
+    record = _record(context) if removes else None
     problems = missing(now, context.plan.database, feature=context.schema_stays)
+    if removes:
+        problems += outcome.left_over(now, context.plan.database, record)
     if bool(recorded) != has_file:
         problems.append(
             f"migration {history.version} is {'in' if recorded else 'not in'} the history, but its file is "
             f"{'there' if has_file else 'gone'}"
         )
-    before = context.folder.read_json(CATALOG_BEFORE)
-    changed = differences(before, now) if before is not None else None
+    before = context.folder.read_json(CATALOG_RESTORED if restored else CATALOG_BEFORE)
+    changed = None
+    if before is not None:
+        changed = outcome.changed(before, now, context.plan.database, record) if removes else differences(before, now)
     if changed:
         problems += changed
-    return _result(around, name, problems, changed)
-
-
-def _result(around: Round, name: str, problems: list[str], changed: list[str] | None) -> Result:
-    evidence: dict[str, Any] = {"problems": problems}
     if problems:
-        return around.result(name, Status.FAIL, "; ".join(problems), **evidence)
-    stays = "the feature's columns stay (option A), " if around.context.schema_stays else ""
-    compared = "not compared with a snapshot" if changed is None else "the whole catalog is as before the rollback"
-    return around.result(
-        name, Status.PASS, f"{stays}older columns are there, history and files agree, {compared}", **evidence
-    )
+        return around.result(name, Status.FAIL, "; ".join(problems), problems=problems)
+    parts = [_of_columns(context, removes, record), "older columns are there", "history and files agree"]
+    rest = "the rest of the catalog" if removes else "the whole catalog"
+    like = "as in the backup" if restored else "as before the rollback"
+    parts.append("not compared with a snapshot" if changed is None else f"{rest} is {like}")
+    return around.result(name, Status.PASS, ", ".join(filter(None, parts)), problems=problems)
+
+
+def _of_columns(context: Context, removes: bool, record: Record | None) -> str:
+    if removes:
+        kept = record.asides.values() if record and record.stage is Stage.REMOVED else ()
+        return "the feature's columns are gone" + (f" (OPEN DEBT: set aside as {', '.join(kept)})" if kept else "")
+    return f"the feature's columns stay (option {context.option})" if context.schema_stays else ""
+
+
+def _record(context: Context) -> Record | None:
+    """What this run recorded of the columns it removed; None where it found them gone. Read-only."""
+    removal = Removal(context.postgres, context.plan.database, context.run)
+    with removal.connect() as connection:
+        return removal.state(connection).record

@@ -74,7 +74,7 @@ def dump(database: Database, backups: Path) -> Path:
     environment = {**clean_environment(), "PGPASSWORD": parameters.pop("password")}
     result = subprocess.run(
         [
-            *(str(binaries() / "pg_dump"), "--format=custom", "--compress=1", f"--file={path}"),
+            *(str((database.server.tools or binaries()) / "pg_dump"), "--format=custom", "--compress=1", f"--file={path}"),
             psycopg.conninfo.make_conninfo("", **parameters),
         ],
         env=environment,

@@ -84,6 +84,7 @@ def create_empty_database(server: Server, suffix: str = "") -> Database:
         for role in (application, runbook):
             login, password = sql.Identifier(role.name), sql.Literal(role.password)
             connection.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(login, password))
+        connection.execute(sql.SQL("ALTER ROLE {} CREATEDB").format(operator))  # for the restore, and to rename databases
         connection.execute(
             sql.SQL("GRANT {}, pg_monitor, pg_signal_backend, pg_read_all_data TO {}").format(owner, operator)
         )

@@ -1,4 +1,4 @@
-"""A disposable PostgreSQL server from embedded programs, behind a Unix socket and a random password."""
+"""A disposable PostgreSQL server, from the embedded programs or others, behind a Unix socket and a random password."""
 
 import os
 import secrets
@@ -25,10 +25,10 @@ SETTINGS = {
     "shared_buffers": "64MB",
     "fsync": "off",
     "full_page_writes": "off",
-    "io_method": "sync",
     "timezone": "UTC",
     "log_timezone": "UTC",
 }
+SETTINGS_SINCE = {18: {"io_method": "sync"}}  # the first major version that knows them -> settings
 
 
 def binaries() -> Path:
@@ -54,9 +54,10 @@ def marked_environment(root: Path) -> dict[str, str]:
     return {**clean_environment(), MARK: str(root)}
 
 
-def initialise(root: Path) -> Server:
+def initialise(root: Path, programs: Path | None = None) -> Server:
     """Create a cluster below `root` whose server will listen there too, with a random superuser password.
 
+    It is made with the programs of a directory, with the embedded ones where none is named.
     Raises StackError when the socket's path is too long or initdb fails.
     """
     data, socket = _data(root), _socket(root)
@@ -72,10 +73,10 @@ def initialise(root: Path) -> Server:
     secret = data.with_name(f"{data.name}.password")
     secret.touch(mode=0o600)
     secret.write_text(password)
-    settings = [f"--set={name}={value}" for name, value in SETTINGS.items()]
+    tools = programs or binaries()
     command = [
-        *(str(binaries() / "initdb"), "--no-sync", "--no-instructions", "--username=postgres", f"--pwfile={secret}"),
-        *("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", *settings, f"--pgdata={data}"),
+        *(str(tools / "initdb"), "--no-sync", "--no-instructions", "--username=postgres", f"--pwfile={secret}"),
+        *("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", f"--pgdata={data}"),
     ]
     try:
         result = subprocess.run(
@@ -90,12 +91,15 @@ def initialise(root: Path) -> Server:
             state="no server is running",
             safe_next="mend what initdb names and start again",
         )
-    return Server({"host": str(socket), "port": "5432", "user": "postgres", "password": password, "dbname": "postgres"})
+    with (data / "postgresql.conf").open("a") as file:
+        file.writelines(f"{name} = '{value}'\n" for name, value in _settings(int((data / "PG_VERSION").read_text())).items())
+    parameters = {"host": str(socket), "port": "5432", "user": "postgres", "password": password, "dbname": "postgres"}
+    return Server(parameters, tools)
 
 
-def command(root: Path) -> list[str]:
+def command(root: Path, programs: Path | None = None) -> list[str]:
     """Return the command that runs the server in the foreground; SIGINT stops it fast. Read-only."""
-    return [*user_namespace(), str(binaries() / "postgres"), "-D", str(_data(root)), "-k", str(_socket(root))]
+    return [*user_namespace(), str((programs or binaries()) / "postgres"), "-D", str(_data(root)), "-k", str(_socket(root))]
 
 
 @cache
@@ -122,22 +126,30 @@ def user_namespace() -> tuple[str, ...]:
 
 
 @contextmanager
-def embedded_server() -> Iterator[Server]:
-    """Run an embedded server without a supervisor, in a directory of its own that is removed at the end.
+def embedded_server(programs: Path | None = None) -> Iterator[Server]:
+    """Run a server without a supervisor, in a directory of its own that is removed at the end.
 
+    It runs the programs of a directory, the embedded ones where none is named.
     Raises StackError when the server does not start.
     """
     with workspace() as root:
-        running = initialise(root)
+        running = initialise(root, programs)
         log = root / "postgres.log"
         with log.open("wb") as output:
-            process = subprocess.Popen(command(root), env=marked_environment(root), stdout=output, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(
+                command(root, programs), env=marked_environment(root), stdout=output, stderr=subprocess.STDOUT
+            )
         try:
             until_healthy(running.answers, START_SECONDS, "PostgreSQL", lambda: process.poll() is None, log)
             yield running
         finally:
             process.send_signal(signal.SIGINT)
             process.wait(START_SECONDS)
+
+
+def _settings(major: int) -> dict[str, str]:
+    since = [settings for first, settings in SETTINGS_SINCE.items() if major >= first]
+    return {name: value for settings in (SETTINGS, *since) for name, value in settings.items()}
 
 
 def _socket(root: Path) -> Path:

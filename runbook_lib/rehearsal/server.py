@@ -1,6 +1,7 @@
 """A PostgreSQL server on which a rehearsal may make databases and roles."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import psycopg
 from psycopg.conninfo import make_conninfo
@@ -8,13 +9,16 @@ from psycopg.conninfo import make_conninfo
 from runbook_lib.rehearsal.errors import StackError
 
 REFERENCES = ("service", "servicefile", "passfile")
+COMPUTED = ("sslcertmode",)  # what libpq sets by itself, and tools of older versions do not know
+DEBIAN = Path("/usr/lib/postgresql")
 
 
 @dataclass(frozen=True)
 class Server:
-    """A PostgreSQL server and the connection parameters of its superuser."""
+    """A PostgreSQL server, the connection parameters of its superuser, and where client tools of its version are."""
 
     parameters: dict[str, str] = field(repr=False)
+    tools: Path | None = None
 
     def conninfo(self, **overrides: str) -> str:
         """Return libpq settings for this server, as the superuser unless overridden. Read-only."""
@@ -41,9 +45,10 @@ def external_server(conninfo: str) -> Server:
     try:
         with psycopg.connect(conninfo) as connection:
             info = connection.info
-            parameters = {name: value for name, value in info.get_parameters().items() if name not in REFERENCES}
+            parameters = {name: value for name, value in info.get_parameters().items() if name not in REFERENCES + COMPUTED}
             parameters |= {"host": info.host, "port": str(info.port), "user": info.user, "dbname": info.dbname}
             parameters |= {"password": info.password} if info.password else {}
+            major = info.server_version // 10_000
             able = connection.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone()
     except psycopg.OperationalError as error:
         raise StackError(
@@ -59,4 +64,10 @@ def external_server(conninfo: str) -> Server:
             state="nothing was changed there",
             safe_next="name a disposable server and a superuser of it",
         )
-    return Server(parameters)
+    return Server(parameters, debian_programs(major))
+
+
+def debian_programs(major: int) -> Path | None:
+    """Return the directory of the programs of a major version that Debian's packages install, if there. Read-only."""
+    directory = DEBIAN / str(major) / "bin"
+    return directory if (directory / "pg_dump").exists() else None

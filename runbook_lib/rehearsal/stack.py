@@ -74,6 +74,7 @@ def _bring_up(root: Path, rows: int, fault: Fault, ending: ExitStack) -> Stack:
     (root / "backups").mkdir()
     fill(database, rows, root / "backups")
     environment["REHEARSAL_APPLICATION_ROLE"] = database.application.name
+    environment["REHEARSAL_PG_BIN"] = str(server.tools or binaries())
     _write_services(Path(environment["PGSERVICEFILE"]), server, database)
     _start(supervised, environment, database)
     return Stack(root, environment, database, supervised)
@@ -87,7 +88,6 @@ def _environment(root: Path) -> dict[str, str]:
         "REHEARSAL_FRONTEND_URL": f"http://127.0.0.1:{frontend}",
         "REHEARSAL_API_TOKEN": secrets.token_urlsafe(24),
         "REHEARSAL_PYTHON": sys.executable,
-        "REHEARSAL_PG_BIN": str(binaries()),
         "PGSERVICEFILE": str(root / "pg_service.conf"),
     }
 

@@ -5,7 +5,10 @@ from runbook_lib.steps.backup import Backup
 from runbook_lib.steps.base import Step
 from runbook_lib.steps.clear_backfill import ClearBackfill
 from runbook_lib.steps.code import Build, Revert
+from runbook_lib.steps.remove_columns import RemoveColumns
+from runbook_lib.steps.restore_aside import RestoreAside
 from runbook_lib.steps.services import Restart, Start, Stop
+from runbook_lib.steps.swap_database import SwapDatabase
 
 KINDS: dict[str, type[Step]] = {
     "stop": Stop,
@@ -13,6 +16,9 @@ KINDS: dict[str, type[Step]] = {
     "restart": Restart,
     "backup": Backup,
     "clear_backfill": ClearBackfill,
+    "remove_columns": RemoveColumns,
+    "restore_aside": RestoreAside,
+    "swap_database": SwapDatabase,
     "revert": Revert,
     "build": Build,
 }

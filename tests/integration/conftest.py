@@ -1,7 +1,9 @@
-"""A real PostgreSQL: one server a session, one clone of the sample database a test."""
+"""A real PostgreSQL, of each version that is promised: a server of each a session, a clone of the sample database a test."""
 
 import itertools
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 
 import psycopg
@@ -12,20 +14,50 @@ from runbook_lib.plan import Database as DatabasePlan
 from runbook_lib.plan import Plan, load_plan
 from runbook_lib.rehearsal.data import create_database
 from runbook_lib.rehearsal.database import Database
-from runbook_lib.rehearsal.postgres import embedded_server
+from runbook_lib.rehearsal.postgres import binaries, embedded_server
+from runbook_lib.rehearsal.server import Server, debian_programs
 
 from .integration_two import Two, two_of
+from .relay import Pooler, Relay, relaying
 
 ROOT = Path(__file__).parents[2]
 ROWS = 600
+EMBEDDED = 18
+VERSIONS = (15, EMBEDDED)
 
 _numbers = itertools.count()
 
 
 @pytest.fixture(scope="session")
-def template() -> Iterator[Database]:
-    with embedded_server() as server:
-        yield create_database(server, ROWS)
+def servers() -> Iterator[Callable[[int], Server]]:
+    """The server of a major version; each starts once, when it is first asked for."""
+    with ExitStack() as ending:
+
+        @cache
+        def started(major: int) -> Server:
+            programs = binaries() if major == EMBEDDED else debian_programs(major)
+            if programs is None:
+                pytest.skip(f"PostgreSQL {major} is not installed; `.ci/setup test` installs it, as root on Debian 12")
+            return ending.enter_context(embedded_server(programs))
+
+        yield started
+
+
+@pytest.fixture(scope="session")
+def templates(servers: Callable[[int], Server]) -> Callable[[int], Database]:
+    """The sample database on the server of a major version."""
+    return cache(lambda major: create_database(servers(major), ROWS))
+
+
+@pytest.fixture(scope="session", params=[pytest.param(major, id=f"pg{major}") for major in VERSIONS])
+def version(request: pytest.FixtureRequest) -> int:
+    """The server's major version: every test on a database runs on each."""
+    return int(request.param)
+
+
+@pytest.fixture(scope="session")
+def template(version: int, templates: Callable[[int], Database]) -> Database:
+    return templates(version)
 
 
 @pytest.fixture
@@ -71,6 +103,25 @@ def changed(plan: Plan) -> Callable[..., DatabasePlan]:
         return plan.database.model_copy(update={"backfill": plan.database.backfill.model_copy(update=keys)})
 
     return change
+
+
+@pytest.fixture
+def relayed(database: Database, tmp_path: Path, postgres: Postgres) -> Iterator[Callable[..., tuple[Postgres, Relay]]]:
+    """The clone as a run reaches it through a relay, or through a pooler."""
+    with ExitStack() as ending:
+
+        def made(kind: type[Relay] = Relay) -> tuple[Postgres, Relay]:
+            parameters = database.parameters(database.runbook)
+            if issubclass(kind, Pooler):
+                kind.conninfo = database.server.conninfo(**parameters)
+            relay = ending.enter_context(relaying(kind, Path(parameters["host"])))
+            name = f"relayed-{relay.directory.name}"
+            lines = (f"{name}={value}" for name, value in {**parameters, "host": relay.directory}.items())
+            with (tmp_path / "services").open("a") as file:
+                file.write("\n".join([f"[{name}]", *lines, ""]))
+            return Postgres(name, "test"), relay
+
+        yield made
 
 
 @pytest.fixture

@@ -4,17 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib.adapters.postgres.connection import Postgres
+from runbook_lib.adapters.postgres.connection import Connection, Postgres, identity
 from runbook_lib.adapters.postgres.dump import DumpTools, sha256
 from runbook_lib.adapters.processes import LocalProcesses
 from runbook_lib.errors import AdapterError
 from runbook_lib.rehearsal.database import Database
-from runbook_lib.rehearsal.postgres import binaries
 
 
 @pytest.fixture
-def tools(postgres: Postgres) -> DumpTools:
-    return DumpTools(LocalProcesses(), str(binaries()), postgres.service)
+def tools(postgres: Postgres, database: Database) -> DumpTools:
+    return DumpTools(LocalProcesses(), str(database.server.tools), postgres.service)
 
 
 def test_a_dump_can_be_read_back(tools: DumpTools, database: Database, tmp_path: Path) -> None:
@@ -54,5 +53,7 @@ def test_the_hash_tells_one_changed_byte(tmp_path: Path) -> None:
     assert sha256(tmp_path / "one") != sha256(tmp_path / "two")
 
 
-def test_the_tools_say_their_version(tools: DumpTools) -> None:
-    assert {tools.version("pg_dump"), tools.version("pg_restore")} == {18}
+def test_the_tools_say_their_version(tools: DumpTools, connection: Connection) -> None:
+    server = identity(connection).server_version // 10_000
+
+    assert {tools.version("pg_dump"), tools.version("pg_restore")} == {server}

@@ -26,7 +26,7 @@ from runbook_lib.rehearsal.polling import until
 from runbook_lib.rehearsal.postgres import binaries, clean_environment, embedded_server
 from runbook_lib.rehearsal.processes import started
 from runbook_lib.rehearsal.repositories import FEATURE, RELEASE, create_backend, create_frontend
-from runbook_lib.rehearsal.server import Server
+from runbook_lib.rehearsal.server import Server, debian_programs
 from runbook_lib.rehearsal.stack import Stack, stack
 from runbook_lib.rehearsal.workspace import sweep
 
@@ -40,9 +40,12 @@ def running() -> Iterator[Stack]:
         yield it
 
 
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Server]:
-    with embedded_server() as it:
+@pytest.fixture(scope="module", params=[pytest.param(15, id="pg15"), pytest.param(18, id="pg18")])
+def postgres(request: pytest.FixtureRequest) -> Iterator[Server]:
+    programs = binaries() if request.param == 18 else debian_programs(request.param)
+    if programs is None:
+        pytest.skip(f"PostgreSQL {request.param} is not installed; `.ci/setup test` installs it, as root on Debian 12")
+    with embedded_server(programs) as it:
         yield it
 
 
@@ -317,6 +320,7 @@ def test_stack_on_another_server_leaves_nothing_there(
         with psycopg.connect("service=rehearsal") as connection:
             assert connection.info.dbname == own.database.name != "social_selling"
             assert connection.info.host == postgres.parameters["host"]
+        assert own.environment["REHEARSAL_PG_BIN"] == str(postgres.tools)
         own.supervisor.stop("backend", "worker")
         with postgres.connect() as connection:
             connection.execute(f"ALTER DATABASE {own.database.name} RENAME TO kept_aside")

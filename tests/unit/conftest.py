@@ -81,6 +81,17 @@ class World:
         return (0, f"{self.head}\n", "") if command == ("git", "rev-parse", "HEAD") else (1, "", "not scripted")
 
 
+class FreeLease:
+    """The hold on a target that nobody else wants."""
+
+    @contextmanager
+    def held(self, *, acted: bool) -> Iterator[None]:
+        yield
+
+    def release(self) -> bool:
+        return True
+
+
 @pytest.fixture
 def world() -> World:
     return World()
@@ -92,7 +103,12 @@ def context(plan: Plan, target: Target, world: World, tmp_path: Path) -> Context
     impatient = target.model_copy(update={"services": target.services.model_copy(update={"timeout": 0})})
     made = Context(plan, impatient, RunFolder.create(tmp_path, "INC-1", "full"), "full", "A", "Dana", OPENED)
     made.__dict__.update(
-        services=world.services, http=world.http, processes=world.processes, postgres=world, token="unit-bearer"
+        services=world.services,
+        http=world.http,
+        processes=world.processes,
+        postgres=world,
+        token="unit-bearer",
+        lease=FreeLease(),
     )
     return made
 

@@ -48,7 +48,7 @@ def folder(tmp_path: Path) -> RunFolder:
 def done(plan: Plan) -> list[Happened]:
     """Every step of the full rollback done."""
     events: list[Happened] = []
-    for name in plan.types["full"].steps:
+    for name in plan.steps_of("full", "A"):
         events += [
             ("started", {"step": name, "title": plan.steps[name].title}),
             ("applied", {"step": name, "seconds": 2.0, "outcome": {"rows_cleared": 12}}),

@@ -144,10 +144,10 @@ def test_a_wrong_parameter_exits_with_2_and_the_remedy(runbook: Command, argumen
     ("arguments", "said"),
     [
         (["--type", "nonsense"], "Choose one of: frontend, full"),
-        (["--type", "restore"], "does not restore databases"),
-        (["--type", "full", "--option", "B"], "option"),
+        (["--type", "restore"], "no option 'A'"),
+        (["--type", "full", "--option", "Z"], "option"),
     ],
-    ids=["type", "type by hand", "option"],
+    ids=["type", "option of another type", "option"],
 )
 def test_a_choice_that_the_plan_does_not_offer_makes_no_run(
     runbook: Command, tmp_path: Path, arguments: list[str], said: str

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from runbook_lib.errors import ParametersError
-from runbook_lib.plan import load_plan
+from runbook_lib.plan import RollbackType, load_plan
 from runbook_lib.target import load_target
 
 ROOT = Path(__file__).parents[2]
@@ -106,9 +106,10 @@ def test_a_type_that_leaves_code_and_data_apart_is_carried_out_as_a_larger_one()
     assert plan.carried_out("data") == "full"
 
 
-@pytest.mark.parametrize("type_name", ["restore", "nonsense"])
-def test_a_type_that_cannot_be_carried_out(type_name: str) -> None:
+@pytest.mark.parametrize(("type_name", "told"), [("data", "Ask the administrator"), ("nonsense", "has no rollback type")])
+def test_a_type_that_cannot_be_carried_out(type_name: str, told: str) -> None:
     plan = load_plan(ROOT / "parameters" / "feat-2025-20251103111429.yaml")
+    by_hand = RollbackType(title="Data", by_hand="Ask the administrator.")
 
-    with pytest.raises(ParametersError):
-        plan.carried_out(type_name)
+    with pytest.raises(ParametersError, match=told):
+        plan.model_copy(update={"types": plan.types | {"data": by_hand}}).carried_out(type_name)

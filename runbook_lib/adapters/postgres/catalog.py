@@ -43,6 +43,16 @@ def catalog(connection: Connection) -> Catalog:
     return {row["object"]: row["definition"] for row in connection.execute(_CATALOG)}
 
 
+def has_column(connection: Connection, database: Database, name: str) -> bool:
+    """Whether the plan's table has a column of that name. Read-only."""
+    row = connection.execute(
+        """SELECT 1 AS it FROM pg_attribute WHERE attrelid = to_regclass(quote_ident(%s) || '.' || quote_ident(%s))
+           AND attname = %s AND attnum > 0 AND NOT attisdropped""",
+        [database.schema_, database.table, name],
+    ).fetchone()
+    return row is not None
+
+
 def differences(before: Catalog, after: Catalog) -> list[str]:
     """What was added, removed or changed between two catalogs, a line each."""
     lines = [f"removed: {name}: {before[name]}" for name in sorted(before.keys() - after.keys())]

@@ -1,17 +1,25 @@
 """Connections that name the run, wait briefly for locks and notice a dead network."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import psycopg
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 
-from runbook_lib.errors import AdapterError
+from runbook_lib.errors import AdapterError, PreconditionError
 
-SETTINGS = "-c lock_timeout=2s -c statement_timeout=10min -c idle_in_transaction_session_timeout=1min"
+LOCK_TIMEOUT = "2s"
+KEEPALIVES = {"tcp_keepalives_idle": 10, "tcp_keepalives_interval": 5, "tcp_keepalives_count": 3}  # the server's side
+SETTINGS = {
+    "lock_timeout": LOCK_TIMEOUT,
+    "statement_timeout": "10min",
+    "idle_in_transaction_session_timeout": "1min",
+    **KEEPALIVES,
+}
 
 Row = dict[str, Any]
 Connection = psycopg.Connection[Row]
@@ -27,12 +35,38 @@ class Identity:
     role: str
 
 
+class _Guarded(psycopg.Connection[Row]):
+    """A connection whose transactions ask before they commit what they have written."""
+
+    guard: Callable[[Connection], None] | None = None
+
+    @contextmanager
+    def transaction(self, savepoint_name: str | None = None, force_rollback: bool = False) -> Iterator[psycopg.Transaction]:
+        with super().transaction(savepoint_name, force_rollback) as begun:
+            yield begun
+            if self.guard and one(self, "SELECT pg_current_xact_id_if_assigned() IS NOT NULL AS it")["it"]:
+                self.guard(self)
+
+
 @dataclass(frozen=True)
 class Postgres:
-    """A database reached by a libpq service; `run` stands in the server's list of connections."""
+    """A database reached by a libpq service; `run` stands in the server's list of connections.
+
+    `guard` is asked in each transaction on the database itself that has written something, before it commits.
+    """
 
     service: str
     run: str
+    guard: Callable[[Connection], None] | None = None
+
+    @cached_property
+    def database(self) -> str:
+        """The name of the database that the service leads to; the server is not asked. Read-only."""
+        connection = psycopg.pq.PGconn.connect_start(make_conninfo(service=self.service).encode())
+        try:
+            return connection.db.decode()
+        finally:
+            connection.finish()
 
     @contextmanager
     def connect(self, database: str | None = None) -> Iterator[Connection]:
@@ -42,10 +76,10 @@ class Postgres:
             AdapterError: The database cannot be reached, or a statement failed.
         """
         try:
-            connection: Connection = psycopg.connect(
+            connection = _Guarded.connect(
                 make_conninfo(service=self.service, dbname=database),
                 application_name=f"runbook {self.run}"[:63],
-                options=SETTINGS,
+                options=" ".join(f"-c {name}={value}" for name, value in SETTINGS.items()),
                 connect_timeout=5,
                 keepalives_idle=10,
                 keepalives_interval=5,
@@ -60,6 +94,7 @@ class Postgres:
                 state="Nothing was asked of it.",
                 safe_next="See that the server runs and that the service file names it; then try again.",
             ) from None
+        connection.guard = None if database else self.guard
         try:
             with connection:
                 yield connection
@@ -70,6 +105,25 @@ class Postgres:
                 state="The transaction it was part of left no trace.",
                 safe_next="Read the cause, then run the step again: it goes on where it stopped.",
             ) from error
+
+
+def require_direct(connection: Connection) -> None:
+    """See that a session of the server lasts as long as the connection, which a pooler does not grant. Read-only.
+
+    Raises:
+        PreconditionError: It does not: locks and settings of the session would be lost, or be another client's.
+    """
+    asked = "SELECT pg_backend_pid() AS pid, current_setting('lock_timeout') AS lock_timeout"
+    found = [one(connection, asked) for _ in range(2)]
+    told = {"pid": connection.info.backend_pid, "lock_timeout": LOCK_TIMEOUT}
+    if any(row != told for row in found):
+        raise PreconditionError(
+            "Something between here and PostgreSQL hands out its sessions, as a connection pooler does: asked twice, "
+            f"the server's session is {found[0]} and {found[1]}, where the connection itself was told {told}.",
+            where=f"host {connection.info.host}, port {connection.info.port}",
+            state="Nothing was changed.",
+            safe_next="In the libpq service file, set host and port to those of PostgreSQL itself.",
+        )
 
 
 def identity(connection: Connection) -> Identity:

@@ -1,1 +1,1 @@
-"""What a restore from a backup would lose, and how what was written since is carried over."""
+"""Going back to a backup: restored aside, compared, salvaged into, and put in the live one's place by renaming."""

@@ -1,0 +1,159 @@
+"""Gives rows the values back that a snapshot holds of them, batch by batch, each only where nobody wrote since."""
+
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA
+from runbook_lib.adapters.postgres.connection import Connection, one
+from runbook_lib.adapters.postgres.removal.definitions import Constraint, Definitions, identifier
+from runbook_lib.adapters.postgres.removal.names import is_constant
+from runbook_lib.adapters.postgres.removal.snapshot import Snapshot, as_added, place
+from runbook_lib.plan import Database
+
+SET_NULL = "n"  # the catalog's letter for ON DELETE SET NULL
+BATCH = 5000  # rows a transaction
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one transaction put back, and the key to go on after, as text; None at the end."""
+
+    restored: int
+    last_key: str | None
+
+
+class FormerValues:
+    """The values that one run's snapshot holds; each leaves it as it is put back."""
+
+    def __init__(self, database: Database, run: str, definitions: Definitions) -> None:
+        self.database = database
+        self.table = identifier(database)
+        self.definitions = definitions
+        self.snapshot = Snapshot(database, run, definitions)
+        self.conflicts = conflicts_table(run)
+
+    def prepare(self, connection: Connection) -> dict[str, int]:
+        """Take out of the snapshot what no row can hold again; returns how much, by why. Changes the target.
+
+        Rows deleted since are left out. A reference to a row deleted since becomes NULL where its foreign key says so; where
+        it says anything else, it is a conflict.
+        """
+        with connection.transaction():
+            gone = self._run(
+                connection, "DELETE FROM {copy} s WHERE NOT EXISTS (SELECT FROM {table} t WHERE t.{key} = s.key)"
+            )
+            dangling = 0
+            for constraint in self.definitions.constraints:
+                if constraint.kind == "f":
+                    dangling += self._settle_references(connection, constraint)
+        return {"deleted since": gone, "references to deleted rows": dangling}
+
+    def restore_batch(self, connection: Connection, after: str | None) -> Batch:
+        """Put back the values of up to BATCH rows, each only where nothing else was written since, in one transaction.
+
+        Changes the target.
+        """
+        numbered = list(enumerate(self.definitions.columns))
+        query = self._filled(
+            """WITH batch AS MATERIALIZED (
+                SELECT * FROM {copy} s WHERE {after} ORDER BY key LIMIT {size}
+            ), changed AS (
+                UPDATE {table} t SET {settings} FROM batch b
+                WHERE t.{key} = b.key AND {untouched} RETURNING b.key
+            ), restored AS (
+                DELETE FROM {copy} WHERE key = ANY (ARRAY (SELECT key FROM changed)) RETURNING key
+            )
+            SELECT (SELECT count(*) FROM restored) AS restored,
+                   (SELECT key::text FROM batch ORDER BY batch.key DESC LIMIT 1) AS last""",
+            after=sql.SQL("TRUE") if after is None else sql.SQL("s.key > {}").format(sql.Literal(after)),
+            size=sql.Literal(BATCH),
+            settings=sql.SQL(", ").join(
+                sql.SQL("{} = b.{}").format(sql.Identifier(column.name), sql.Identifier(place(number)))
+                for number, column in numbered
+            ),
+            untouched=self._untouched(),
+        )
+        row = one(connection, query)
+        return Batch(row["restored"], row["last"])
+
+    def set_conflicts_apart(self, connection: Connection) -> list[str]:
+        """Move what is left in the snapshot to the table of conflicts, and remove the snapshot; returns the keys.
+
+        In the caller's transaction. Changes the target.
+        """
+        self._run(connection, "CREATE TABLE IF NOT EXISTS {conflicts} AS SELECT * FROM {copy} WITH NO DATA")
+        self._run(connection, "INSERT INTO {conflicts} SELECT * FROM {copy}")
+        self.snapshot.discard(connection)
+        keys = self.conflicting(connection)
+        if not keys:
+            self._run(connection, "DROP TABLE {conflicts}")
+        return keys
+
+    def conflicting(self, connection: Connection) -> list[str]:
+        """The keys of rows whose former values were not put back. Read-only."""
+        if not one(connection, "SELECT to_regclass(%s) IS NOT NULL AS it", [self.conflicts.as_string(connection)])["it"]:
+            return []
+        return [
+            row["key"]
+            for row in connection.execute(self._filled("SELECT key::text FROM {conflicts} ORDER BY {conflicts}.key"))
+        ]
+
+    def _untouched(self) -> sql.Composed:
+        """That a row of the table still holds what adding the columns gave it, or holds its former values again."""
+        steady = [(n, column) for n, column in enumerate(self.definitions.columns) if is_constant(column.default)]
+        if not steady:
+            return sql.SQL("{}").format(sql.SQL("TRUE"))
+        now = [sql.SQL("t.{}::text").format(sql.Identifier(column.name)) for _, column in steady]
+        added = [as_added(column) for _, column in steady]
+        former = [sql.SQL("b.{}::text").format(sql.Identifier(place(number))) for number, _ in steady]
+        return sql.SQL(
+            "(ROW({now}) IS NOT DISTINCT FROM ROW({added}) OR ROW({now}) IS NOT DISTINCT FROM ROW({former}))"
+        ).format(now=sql.SQL(", ").join(now), added=sql.SQL(", ").join(added), former=sql.SQL(", ").join(former))
+
+    def _settle_references(self, connection: Connection, constraint: Constraint) -> int:
+        numbers = {column.name: number for number, column in enumerate(self.definitions.columns)}
+        mine = [c for c in constraint.columns if c in numbers]
+        assert constraint.parent
+        values = [
+            sql.Identifier("s", place(numbers[c])) if c in numbers else sql.Identifier("t", c) for c in constraint.columns
+        ]
+        dangling = self._filled(
+            """t.{key} = s.key AND num_nulls({values}) = 0
+            AND NOT EXISTS (SELECT FROM {parent} p WHERE ({theirs}) = ({values}))""",
+            parent=sql.Identifier(*constraint.parent),
+            theirs=sql.SQL(", ").join(sql.Identifier("p", name) for name in constraint.parent_columns),
+            values=sql.SQL(", ").join(values),
+        )
+        if constraint.on_delete == SET_NULL:
+            emptied = sql.SQL(", ").join(sql.SQL("{} = NULL").format(sql.Identifier(place(numbers[c]))) for c in mine)
+            return self._run(
+                connection,
+                "UPDATE {copy} s SET {emptied} FROM {table} t WHERE {dangling}",
+                emptied=emptied,
+                dangling=dangling,
+            )
+        self._run(connection, "CREATE TABLE IF NOT EXISTS {conflicts} AS SELECT * FROM {copy} WITH NO DATA")
+        return self._run(
+            connection,
+            """WITH taken AS (DELETE FROM {copy} s USING {table} t WHERE {dangling} RETURNING s.*)
+               INSERT INTO {conflicts} SELECT * FROM taken""",
+            dangling=dangling,
+        )
+
+    def _run(self, connection: Connection, query: str, **parts: sql.Composable) -> int:
+        return connection.execute(self._filled(query, **parts)).rowcount
+
+    def _filled(self, query: str, **parts: sql.Composable) -> sql.Composed:
+        own: dict[str, sql.Composable] = {
+            "table": self.table,
+            "key": sql.Identifier(self.database.key),
+            "copy": self.snapshot.copy,
+            "conflicts": self.conflicts,
+        }
+        return sql.SQL(query).format(**{**own, **parts})
+
+
+def conflicts_table(run: str) -> sql.Identifier:
+    """Where former values go that were not put back."""
+    return sql.Identifier(OWN_SCHEMA, f"conflicts_{run}")

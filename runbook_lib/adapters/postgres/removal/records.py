@@ -1,0 +1,89 @@
+"""What a removal did and how it is put back, kept in the database itself, so that it commits with the change."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA, Catalog
+from runbook_lib.adapters.postgres.connection import Connection, one
+from runbook_lib.adapters.postgres.removal.definitions import Definitions
+
+TABLE = sql.Identifier(OWN_SCHEMA, "removals")
+
+
+class Stage(StrEnum):
+    """How far a removal has come."""
+
+    COPYING = "copying"  # the capture trigger is there, the columns still are
+    REMOVED = "removed"
+    RESTORING = "restoring"  # the columns are back, constraints or values may not be
+    PURGED = "purged"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run's removal: `asides` names each column as it is called while set aside, `history` the rows taken out."""
+
+    mode: str
+    stage: Stage
+    definitions: Definitions
+    asides: dict[str, str]
+    history: list[str]
+    catalog: Catalog
+    copied: int  # blocks of the table that are in the snapshot
+
+
+def prepare(connection: Connection) -> None:
+    """Make the empty table of records, where it is not there. Changes the target."""
+    connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(OWN_SCHEMA)))
+    connection.execute(
+        sql.SQL("""CREATE TABLE IF NOT EXISTS {} (
+            run text PRIMARY KEY, mode text NOT NULL, stage text NOT NULL, at timestamptz NOT NULL DEFAULT now(),
+            definitions jsonb NOT NULL, asides jsonb NOT NULL, history jsonb NOT NULL, catalog jsonb NOT NULL,
+            copied bigint NOT NULL)""").format(TABLE)
+    )
+
+
+def find(connection: Connection, run: str) -> Record | None:
+    """The record of a run's removal. Read-only."""
+    if not one(connection, "SELECT to_regclass(%s) IS NOT NULL AS it", [TABLE.as_string(connection)])["it"]:
+        return None
+    row = connection.execute(
+        sql.SQL("SELECT mode, stage, definitions, asides, history, catalog, copied FROM {} WHERE run = {}").format(
+            TABLE, sql.Literal(run)
+        )
+    ).fetchone()
+    if row is None:
+        return None
+    stage, definitions = Stage(row.pop("stage")), Definitions.from_json(row.pop("definitions"))
+    return Record(stage=stage, definitions=definitions, **row)
+
+
+def keep(connection: Connection, run: str, record: Record) -> None:
+    """Write the record of a run's removal, in place of an older one. Changes the target."""
+    connection.execute(
+        sql.SQL("""INSERT INTO {} VALUES ({})
+            ON CONFLICT (run) DO UPDATE SET mode = excluded.mode, stage = excluded.stage, at = excluded.at,
+                definitions = excluded.definitions, asides = excluded.asides, history = excluded.history,
+                catalog = excluded.catalog, copied = excluded.copied""").format(
+            TABLE,
+            sql.SQL(", ").join(
+                [
+                    *(sql.Literal(text) for text in (run, record.mode, record.stage.value)),
+                    sql.SQL("now()"),
+                    sql.Literal(Jsonb(record.definitions.as_json())),
+                    sql.Literal(Jsonb(record.asides)),
+                    sql.Literal(Jsonb(record.history)),
+                    sql.Literal(Jsonb(record.catalog)),
+                    sql.Literal(record.copied),
+                ]
+            ),
+        )
+    )
+
+
+def forget(connection: Connection, run: str) -> None:
+    """Remove the record of a run. Changes the target."""
+    connection.execute(sql.SQL("DELETE FROM {} WHERE run = {}").format(TABLE, sql.Literal(run)))

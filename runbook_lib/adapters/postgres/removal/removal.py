@@ -1,0 +1,175 @@
+"""One run's removal of the plan's columns: what is there, and how its short transactions are made."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import sql
+
+from runbook_lib.adapters.postgres import locks
+from runbook_lib.adapters.postgres.connection import Connection, Postgres, one
+from runbook_lib.adapters.postgres.removal import definitions, dependents, records
+from runbook_lib.adapters.postgres.removal.fingerprint import Fingerprint
+from runbook_lib.adapters.postgres.removal.history import History
+from runbook_lib.adapters.postgres.removal.records import Record, Stage
+from runbook_lib.errors import AdapterError, PreconditionError, UnknownOutcome
+from runbook_lib.plan import Database
+
+PATIENCE = 60.0  # seconds for a session whose connection broke to end
+POLL = 0.05  # seconds
+
+# What a value looks like as text must not depend on who looks; nor may row security leave rows out without a word.
+SETTINGS = {
+    "timezone": "UTC",
+    "datestyle": "ISO",
+    "intervalstyle": "postgres",
+    "extra_float_digits": "1",
+    "bytea_output": "hex",
+    "row_security": "off",
+}
+
+Work = Callable[[Connection], None]
+Progress = Callable[[int, int, str], None]  # done, in all, of what
+Waiting = Callable[[Sequence[locks.Blocker]], None]
+
+
+@dataclass(frozen=True)
+class State:
+    """Which of the plan's columns are there, how many rows the migration has in its history, and what this run did."""
+
+    there: list[str]
+    history: int
+    record: Record | None
+
+    @property
+    def stage(self) -> Stage | None:
+        """How far this run has come."""
+        return self.record.stage if self.record else None
+
+
+class Removal:
+    """What one run does to the plan's columns on one database."""
+
+    def __init__(self, postgres: Postgres, database: Database, run: str) -> None:
+        self.postgres = postgres
+        self.database = database
+        self.run = run
+        self.history = History(database)
+        self.fingerprint = Fingerprint(database, run)
+
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        """A connection on which every value reads the same wherever the run is.
+
+        Raises:
+            AdapterError: The database cannot be reached, or a statement failed.
+        """
+        settings = [sql.SQL("set_config({}, {}, false)").format(*map(sql.Literal, pair)) for pair in SETTINGS.items()]
+        with self.postgres.connect() as connection:
+            connection.execute(sql.SQL("SELECT {}").format(sql.SQL(", ").join(settings)))
+            yield connection
+
+    def state(self, connection: Connection) -> State:
+        """What is there now. Read-only.
+
+        Raises:
+            PreconditionError: The plan's table, or its history of migrations, is not there.
+        """
+        definitions.require_table(connection, self.database)
+        there = definitions.read(connection, self.database).names
+        return State(there, self.history.rows(connection), records.find(connection, self.run))
+
+    def missing(self, connection: Connection) -> list[str]:
+        """What the plan names and is not there, so that it may be misspelt. Read-only."""
+        lines = definitions.absent(connection, self.database)
+        migration = self.database.migration
+        if not self.history.rows(connection):
+            lines.append(f"migration {migration.version} in {migration.history_table}")
+        return lines
+
+    def in_the_way(self, connection: Connection, mode: str) -> list[str]:
+        """What hangs on the columns, and what of the table cannot be handled, a line each. Read-only."""
+        found = definitions.read(connection, self.database)
+        hanging = dependents.dependents(connection, self.database, found.names)
+        return hanging + dependents.obstacles(connection, self.database, found, mode)
+
+    def is_gone(self, connection: Connection) -> bool:
+        """Whether nothing at all is there of what the plan names. Read-only."""
+        found = definitions.read(connection, self.database)
+        return not (found.columns or found.indexes or found.constraints or self.history.rows(connection))
+
+    def require_named(self, connection: Connection) -> None:
+        """Make sure that all that the plan names is there. Read-only.
+
+        Raises:
+            PreconditionError: Something is missing.
+        """
+        if lines := self.missing(connection):
+            raise PreconditionError(
+                f"The plan names what is not there: {'; '.join(lines)}.",
+                where=self._where,
+                state="Nothing was removed.",
+                safe_next="Correct the plan, or find out who removed it; then take a new preview.",
+            )
+
+    def require_free(self, connection: Connection, mode: str) -> None:
+        """Make sure that nothing is in the way. Read-only.
+
+        Raises:
+            PreconditionError: Something is.
+        """
+        if lines := self.in_the_way(connection, mode):
+            raise PreconditionError(
+                f"In the way: {'; '.join(lines)}.",
+                where=self._where,
+                state="Nothing was removed, and nothing is ever removed along with the columns.",
+                safe_next="Decide on each of them by hand; then take a new preview.",
+            )
+
+    @property
+    def _where(self) -> str:
+        return f"table {self.database.schema_}.{self.database.table}"
+
+    def briefly(self, work: Work, waiting: Waiting, came_about: Callable[[State], bool]) -> None:
+        """Do `work` in one short transaction; a COMMIT whose answer was lost is looked up. Changes what `work` changes.
+
+        Raises:
+            PreconditionError: The locks were not to be had.
+            UnknownOutcome: The connection broke, and whether `work` was done cannot be told.
+        """
+        pids: list[int] = []
+
+        def noted(connection: Connection) -> None:
+            pids.append(connection.info.backend_pid)
+            work(connection)
+
+        try:
+            locks.briefly(self.connect, noted, waiting)
+        except AdapterError as error:
+            if not isinstance(error.__cause__, psycopg.OperationalError) or not pids:
+                raise
+            if not came_about(self._settled(pids[-1], error)):
+                raise
+
+    def _settled(self, pid: int, lost: AdapterError) -> State:
+        """What is there once the session that was cut off has ended. Read-only."""
+        deadline = time.monotonic() + PATIENCE
+        problem = f"its session, pid {pid}, still runs"
+        while time.monotonic() < deadline:
+            try:
+                with self.connect() as connection:
+                    query = """SELECT count(*) AS n FROM pg_stat_activity
+                               WHERE pid = %s AND application_name = current_setting('application_name')"""
+                    if not one(connection, query, [pid])["n"]:
+                        return self.state(connection)
+            except AdapterError as error:
+                problem = error.what
+            time.sleep(POLL)
+        raise UnknownOutcome(
+            f"The connection broke ({lost.what}), and whether the change was committed cannot be told: {problem}.",
+            where=lost.where,
+            state="It was committed whole or not at all.",
+            safe_next="Reach the database again; then run the step again: it looks before it acts.",
+        )

@@ -1,0 +1,87 @@
+"""One run per target: holds the target while a step of a run acts, takes it over, and lets go of it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from runbook_lib.adapters.postgres.lease import Holder
+from runbook_lib.errors import AdapterError, ParametersError
+from runbook_lib.run import Run
+
+
+@contextmanager
+def leased(run: Run) -> Iterator[None]:
+    """Hold the run's target while the block runs, where its rollback type touches the database at all.
+
+    The lease outlasts the block where a step of this run stands, or the target was taken over.
+    Changes the target's lease row only.
+
+    Raises:
+        PreconditionError: Another run acts on the target now, was left behind or waits, or a pooler stands in between.
+        AdapterError: The server cannot be reached.
+    """
+    run.refresh()
+    if not _concerned(run):
+        yield
+        return
+    lease = run.context.lease
+    with lease.held(acted=_acted(run)):
+        try:
+            yield
+        finally:
+            if not (_acted(run) or run.state.takeovers) or _verified(run):
+                with suppress(AdapterError):  # what ended the block is told, not this; the row stays this run's
+                    lease.release()
+
+
+def take_over(run: Run, reason: str) -> None:
+    """Take the target over from a run that was left behind, for a reason that the journal keeps.
+
+    Nothing happens where no other run has it. Changes the target's lease row only.
+
+    Raises:
+        ParametersError: The reason says nothing.
+        PreconditionError: That run acts at this moment.
+        AdapterError: The server cannot be reached.
+    """
+    if len(reason.split()) < 3:
+        raise ParametersError(
+            f"The reason for taking the target over says too little: {reason!r}.",
+            state="Nothing was taken over.",
+            safe_next="Write a sentence that a reviewer will understand months from now.",
+        )
+
+    def journal(before: Holder, epoch: int) -> None:
+        run.journal.append("taken-over", reason=reason, by=run.context.operator, before=str(before), epoch=epoch)
+
+    with run.folder.lock():
+        run.context.lease.take_over(journal)
+
+
+def let_go(run: Run) -> None:
+    """Give the target back where nothing of this run is left to finish; what is not verified keeps it.
+
+    Changes the target's lease row only.
+    """
+    run.refresh()
+    if not _concerned(run) or (_acted(run) and not _verified(run)):
+        return
+    try:
+        if run.context.lease.release():
+            run.journal.append("released", database=run.context.postgres.database)
+    except AdapterError as error:
+        run.journal.append("noted", text=f"The target's lease could not be given back: {error.what}")
+
+
+def _concerned(run: Run) -> bool:
+    return bool(run.context.type) and run.touches_database
+
+
+def _acted(run: Run) -> bool:
+    """Whether a step of this run stands, done or half done. Read-only."""
+    return any(step.begun_here for step in run.state.steps.values())
+
+
+def _verified(run: Run) -> bool:
+    """Whether the last word on the run is that it is verified. Read-only."""
+    last = [event for event in run.journal.events() if event.kind in ("started", "outcome")][-1:]
+    return any(event.data.get("status") == "verified" for event in last)

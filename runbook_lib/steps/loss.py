@@ -1,0 +1,84 @@
+"""What going back to a backup would lose: counted, kept in the run folder, and shown."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from runbook_lib.adapters.postgres.dump import sha256
+from runbook_lib.adapters.postgres.lease import MAINTENANCE
+from runbook_lib.adapters.postgres.restore import side
+from runbook_lib.adapters.postgres.restore.classes import Kind
+from runbook_lib.adapters.postgres.restore.diff import diff
+from runbook_lib.adapters.postgres.restore.ledger import Ledger
+from runbook_lib.context import Context
+
+LEDGER = "evidence/loss-ledger.json"
+TABLE = "evidence/loss.json"
+MEANS = {
+    Kind.NEW: "rows written since the backup",
+    Kind.DELETED: "rows deleted since the backup, which come back",
+    Kind.CHANGED: "rows changed since the backup, which become what they were",
+    Kind.FEATURE: "rows that differ in the feature's own columns alone, by what users put there",
+    Kind.BACKFILLED: "rows that differ in the feature's own columns alone, by what the backfill wrote",
+    Kind.TOUCHED: "rows that differ in the time of their last change alone",
+}
+
+
+def standing(context: Context) -> side.Standing:
+    """Which databases of the run there are. Read-only."""
+    with context.postgres.connect(MAINTENANCE) as maintenance:
+        return side.standing(maintenance, context.postgres.database, context.postgres.run)
+
+
+def count(context: Context, live: str, backup: str) -> Ledger:
+    """Compare two databases, each by its name. Read-only."""
+    postgres = context.postgres
+    return diff(lambda: postgres.connect(live), lambda: postgres.connect(backup), context.plan.database)
+
+
+def keep(context: Context, counted: Ledger) -> None:
+    """Keep a ledger as the one that the next preview shows. Changes the run folder only."""
+    checked = checksum(context, context.dump.path)
+    context.folder.write_json(LEDGER, {"sha256": checked, "at": datetime.now(UTC).isoformat(), "ledger": counted.as_json()})
+    rows = [[t.table, t.live, t.backup, *(t.counts.get(kind, 0) for kind in Kind), t.unknown] for t in counted.tables]
+    columns = ["table", "live", "backup", *(str(kind) for kind in Kind), "not known"]
+    context.folder.write_json(TABLE, {"columns": columns, "index": list(range(len(rows))), "data": rows})
+    context.report("evidence", title="Rows in which the live database and the backup differ", file=TABLE, kind="table")
+
+
+def ledger(context: Context) -> Ledger | None:
+    """The loss as kept last, from the backup that the run goes by; None where there is none. Read-only."""
+    kept = context.folder.read_json(LEDGER)
+    if kept is None or kept["sha256"] != checksum(context, context.dump.path):
+        return None
+    return Ledger.from_json(kept["ledger"])
+
+
+def numbers(counted: Ledger) -> dict[str, int]:
+    """The loss in numbers, each with what it counts: what an approval binds. Pure."""
+    found = {f"{t.table}: {MEANS[kind]}": rows for t in counted.tables for kind, rows in t.counts.items() if rows}
+    for table in counted.untold:
+        found[f"{table.table}: rows more or fewer (it has no key to tell which)"] = table.live - table.backup
+    for name, rows in counted.tables_only_in_live.items():
+        found[f"{name}: rows of a table that the backup lacks"] = rows or 0
+    if counted.large_objects.differs:
+        found["large objects more or fewer"] = counted.large_objects.live - counted.large_objects.backup
+    return found
+
+
+def beyond(approved: Mapping[str, int], actual: Mapping[str, int], tolerance: float) -> list[str]:
+    """Where the loss is another than was approved, by more than a share of `tolerance`, a line each. Pure."""
+    return [
+        f"{name}: {actual.get(name, 0)}, approved {approved.get(name, 0)}"
+        for name in {**approved, **actual}
+        if abs(actual.get(name, 0) - approved.get(name, 0)) > tolerance * abs(approved.get(name, 0))
+    ]
+
+
+def checksum(context: Context, path: Path) -> str:
+    """The SHA-256 of a file, computed once a process as long as the file stays what it is. Read-only."""
+    stat = path.stat()
+    key = f"sha256 {path} {stat.st_size} {stat.st_mtime_ns}"
+    if key not in context.prepared:
+        context.prepared[key] = sha256(path)
+    return str(context.prepared[key])

@@ -1,0 +1,127 @@
+"""What removing the feature's columns, and purging what is kept of them, would change and lose."""
+
+import hashlib
+import json
+
+from runbook_lib.adapters.postgres.catalog import catalog
+from runbook_lib.adapters.postgres.connection import Connection, identity
+from runbook_lib.adapters.postgres.removal import Removal, Stage, definitions, dependents, locking, names, values
+from runbook_lib.adapters.postgres.removal.definitions import Definitions
+from runbook_lib.adapters.postgres.removal.snapshot import Snapshot, place
+from runbook_lib.context import Context
+from runbook_lib.steps.base import Preview
+
+KEPT_UNTIL = {"quarantine": "set aside until it is purged", "drop": "kept in a copy until it is purged"}
+
+
+def of_removal(context: Context, removal: Removal, step: str, mode: str) -> Preview:
+    """What would go, what of it is lost, what is in the way. Read-only.
+
+    Raises:
+        PreconditionError: The plan names something that is not there.
+    """
+    spec, database = context.plan.steps[step], context.plan.database
+    with removal.connect() as connection:
+        state = removal.state(connection)
+        gone = state.stage in (Stage.REMOVED, Stage.PURGED) or removal.is_gone(connection)
+        if not gone and state.stage is not Stage.RESTORING:
+            removal.require_named(connection)
+        found = definitions.read(connection, database)
+        lost = values.counts(connection, definitions.identifier(database), found.columns)
+        would = ["nothing: the columns are not there any more"] if gone else _would(removal, connection, found, mode)
+        undone_by = _undone_by(removal, connection, mode)
+    with context.postgres.connect() as connection:
+        here, shape = identity(connection), catalog(connection)
+        loses = [
+            f"{_lost(context, connection, name, number)}; {KEPT_UNTIL[mode]}" for name, number in lost.items() if number
+        ]
+    return Preview(
+        step,
+        spec.title,
+        would=would,
+        loses=loses,
+        locks="none" if gone else locking.described(database, found.parents, mode),
+        undone_by=undone_by,
+        estimate=spec.estimate,
+        facts={
+            "server": here.system,
+            "database": here.database,
+            "catalog": hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest(),
+            "mode": mode,
+        },
+        volumes={f"values of {name}": number for name, number in lost.items()},
+    )
+
+
+def of_purge(context: Context, removal: Removal, step: str) -> Preview:
+    """What purging would destroy, counted by column. Read-only."""
+    spec, database = context.plan.steps[step], context.plan.database
+    with removal.connect() as connection:
+        record = removal.state(connection).record
+        would, lost, locks = ["drop what is kept of values that were not put back, if anything is"], dict[str, int](), "none"
+        if record and record.stage is Stage.REMOVED and record.asides:
+            columns, asides = record.definitions.columns, record.asides
+            lost = values.counts(connection, definitions.identifier(database), columns, asides)
+            would = [f"drop {', '.join(asides.values())} of {database.table}, and the plan's constraints and indexes"]
+            hanging = dependents.dependents(connection, database, list(asides.values()))
+            would += [f"STOPPED by: {line}" for line in hanging]
+            locks = locking.described(database, record.definitions.parents, "purge")
+        elif record and record.stage is Stage.REMOVED:
+            snapshot = Snapshot(database, removal.run, record.definitions)
+            places = {column.name: place(number) for number, column in enumerate(record.definitions.columns)}
+            lost = values.counts(connection, snapshot.copy, record.definitions.columns, places)
+            would = [f"drop the table {snapshot.copy.as_string()}, the copy of the dropped columns"]
+    return Preview(
+        step,
+        f"IRREVERSIBLE: {spec.title}: purge what is kept of them",
+        would=would,
+        loses=[f"{number} values of {name}, for good" for name, number in lost.items()],
+        locks=locks,
+        undone_by="nothing: this cannot be undone; afterwards the values are in backups alone",
+        estimate=spec.estimate,
+        volumes={f"values of {name}": number for name, number in lost.items()},
+    )
+
+
+def _would(removal: Removal, connection: Connection, found: Definitions, mode: str) -> list[str]:
+    database = removal.database
+    table, migration = database.table, database.migration
+    things = [f"the index {index.name}" for index in found.indexes]
+    things += [f"the constraint {c.name}" for c in found.constraints if c.name in database.constraints]
+    if mode == "quarantine":
+        asides = names.aside(found.names, removal.run)
+        dropped = [f"NOT NULL of {column.name}" for column in found.columns if column.not_null]
+        dropped += [f"the check {c.name}" for c in found.constraints if c.kind == "c"]
+        lines = [f"rename the column {name} of {table} to {other}" for name, other in asides.items()]
+        lines += [f"drop {', '.join(dropped)}, which would refuse new rows; undo adds them again"] if dropped else []
+        lines += [f"leave {', '.join(things)} on the renamed columns"] if things else []
+    else:
+        copy = Snapshot(database, removal.run, found).copy.as_string()
+        lines = [
+            f"copy {', '.join(found.names)} of {table} to {copy}",
+            f"drop the columns {', '.join(found.names)} and {', '.join(things)}, in one ALTER",
+        ]
+    lines.append(f"take migration {migration.version} out of {migration.history_table}; its file goes with the code")
+    lines.append("(clearing the backfilled entries first would be wasted work: they go with their column)")
+    lines += [f"STOPPED by: {line}" for line in removal.in_the_way(connection, mode)]
+    lines += [f"RISK: {line}" for line in dependents.risks(connection, database, found.names)]
+    return lines
+
+
+def _undone_by(removal: Removal, connection: Connection, mode: str) -> str:
+    if mode == "quarantine":
+        return "renaming the columns back; rows inserted meanwhile hold the columns' defaults"
+    triggers = dependents.update_triggers(connection, removal.database)
+    return (
+        "adding the columns again, with their values from the copy; rows inserted meanwhile hold the defaults. RISK: the "
+        "columns come back as the last ones, so an INSERT or COPY without a list of columns, and SELECT *, see another order"
+        + (f". RISK: fires the triggers {', '.join(triggers)} for each row that gets a value back" if triggers else "")
+    )
+
+
+def _lost(context: Context, connection: Connection, name: str, number: int) -> str:
+    if name != context.plan.database.backfill.column:
+        return f"{number} values of {name}, which users gave and no backfill can make again"
+    kinds = {row["kind"]: row["rows"] for row in context.census.kinds(connection)}
+    own = sum(rows for kind, rows in kinds.items() if kind not in ("null", "empty", "backfilled"))
+    return f"{number} values of {name}, of which {own} hold what users gave and the backfill did not write"

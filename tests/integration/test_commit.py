@@ -1,0 +1,120 @@
+"""A COMMIT whose answer was lost: what became of it is found out, never guessed."""
+
+from collections.abc import Callable
+from functools import partial
+
+import psycopg
+import pytest
+
+from runbook_lib.adapters.postgres.commit import committed
+from runbook_lib.adapters.postgres.connection import Connection, Postgres
+from runbook_lib.errors import AdapterError, UnknownOutcome
+from runbook_lib.rehearsal.database import Database
+
+from .relay import COMMIT, Relay
+
+Relayed = Callable[..., tuple[Postgres, Relay]]
+
+
+@pytest.fixture(autouse=True)
+def progress(application: psycopg.Connection) -> None:
+    application.execute("CREATE TABLE progress (step int PRIMARY KEY, rows int)")
+
+
+def work(connection: Connection, step: int = 1) -> int:
+    connection.execute("INSERT INTO progress VALUES (%s, 42)", [step])
+    return 42
+
+
+def recorded(connection: Connection) -> int | None:
+    row = connection.execute("SELECT rows FROM progress WHERE step = 1").fetchone()
+    return row["rows"] if row else None
+
+
+def rows(connection: Connection) -> int:
+    found = connection.execute("SELECT count(*) AS n FROM progress").fetchone()
+    assert found
+    return int(found["n"])
+
+
+def test_a_commit_that_is_answered_needs_no_second_look(postgres: Postgres, connection: Connection) -> None:
+    def asked(connection: Connection) -> int | None:
+        raise AssertionError
+
+    assert committed(postgres.connect, work, asked) == 42
+    assert rows(connection) == 1
+
+
+def test_a_commit_whose_answer_is_lost_is_found_done(relayed: Relayed, connection: Connection) -> None:
+    through, relay = relayed()
+    relay.cut_after = COMMIT
+
+    assert committed(through.connect, work, recorded) == 42
+    assert rows(connection) == 1
+
+
+def test_a_commit_that_still_works_when_its_answer_is_lost_is_waited_for(
+    relayed: Relayed, connection: Connection, application: psycopg.Connection
+) -> None:
+    application.execute(
+        """CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.5); RETURN NULL; END $$;
+           CREATE CONSTRAINT TRIGGER dawdle AFTER INSERT ON progress DEFERRABLE INITIALLY DEFERRED
+           FOR EACH ROW EXECUTE FUNCTION dawdle()"""
+    )
+    through, relay = relayed()
+    relay.cut_after = COMMIT
+
+    assert committed(through.connect, work, recorded) == 42
+    assert rows(connection) == 1
+
+
+def test_a_commit_that_never_arrived_is_found_not_done_and_its_locks_are_free(
+    relayed: Relayed, connection: Connection
+) -> None:
+    through, relay = relayed()
+    relay.cut_before = COMMIT
+
+    with pytest.raises(AdapterError, match="was not committed") as lost:
+        committed(through.connect, work, recorded)
+
+    assert "Run the step again" in lost.value.safe_next
+    assert rows(connection) == 0
+    relay.cut_before = None
+    assert committed(through.connect, work, recorded) == 42
+
+
+def test_a_connection_that_breaks_before_the_commit_is_an_ordinary_error(relayed: Relayed, connection: Connection) -> None:
+    through, relay = relayed()
+    relay.cut_before = b"INSERT"
+
+    with pytest.raises(AdapterError, match="A statement failed"):
+        committed(through.connect, work, recorded)
+
+    assert rows(connection) == 0
+
+
+def test_a_commit_that_the_server_refuses_is_no_lost_one(
+    postgres: Postgres, connection: Connection, application: psycopg.Connection
+) -> None:
+    application.execute("ALTER TABLE progress ADD CONSTRAINT once UNIQUE (rows) DEFERRABLE INITIALLY DEFERRED")
+    committed(postgres.connect, work, recorded)
+
+    with pytest.raises(AdapterError, match="duplicate key"):
+        committed(postgres.connect, partial(work, step=2), recorded)
+
+    assert rows(connection) == 1
+
+
+def test_a_server_that_does_not_come_back_leaves_it_unknown(
+    relayed: Relayed, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runbook_lib.adapters.postgres.commit.PATIENCE", 0.2)
+    through, relay = relayed()
+    relay.cut_before = COMMIT
+
+    def work_and_lose_the_server(connection: Connection) -> int:
+        (relay.directory / ".s.PGSQL.5432").unlink()
+        return work(connection)
+
+    with pytest.raises(UnknownOutcome, match="could not be found out"):
+        committed(through.connect, work_and_lose_the_server, recorded)
