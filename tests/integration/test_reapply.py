@@ -271,3 +271,42 @@ def test_names_that_a_file_system_does_not_take_are_no_hindrance(two: Two, tmp_p
     again(two, tmp_path / "export")
 
     assert two.restored('SELECT * FROM "a/b", "a_b"') == [(1, 2)]
+
+
+SCRIPT = """
+import resource, sys
+from pathlib import Path
+from runbook_lib.adapters.postgres.connection import Postgres
+from runbook_lib.adapters.postgres.restore.reapply import reapply
+from runbook_lib.adapters.postgres.restore.salvage import Salvage
+from runbook_lib.plan import load_plan
+
+live, side, run, plan, folder = sys.argv[1:]
+salvage = Salvage(Postgres(live, run).connect, Postgres(side, run).connect, load_plan(Path(plan)).database, run)
+salvage.stage()
+salvage.export(Path(folder))
+reapply(Postgres(side, run).connect, Path(folder))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def test_the_clients_memory_does_not_grow_with_the_rows(two: Two, tmp_path: Path) -> None:
+    plan = Path(__file__).parents[2] / "parameters" / "feat-2025-20251103111429.yaml"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    two.both("CREATE TABLE many (id bigint PRIMARY KEY, v text)")
+
+    def peak(rows: int) -> int:
+        """In MB, of carrying a third of the rows."""
+        two.both("TRUNCATE many", f"INSERT INTO many SELECT n, n FROM generate_series(1, {rows}) n WHERE n % 3 > 0")
+        two.live.execute(f"INSERT INTO many SELECT n, n FROM generate_series(1, {rows}) n WHERE n % 3 = 0")  # type: ignore[call-overload]
+        arguments = [two.here.service, two.there.service, f"of_{rows}", str(plan), str(tmp_path / str(rows))]
+        command = [sys.executable, "-c", SCRIPT, *arguments]
+        result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stderr
+        assert two.counts("public.many") == {}
+        return int(result.stdout)
+
+    few, many = peak(60_000), peak(240_000)
+
+    assert many < few + 10
+    assert many < 200
