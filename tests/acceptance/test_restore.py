@@ -46,7 +46,9 @@ def test_corrupt_data_lead_from_triage_to_a_restored_database_and_a_verified_end
     events = [(e.kind, e.data.get("step", "")) for e in run.journal.events()]
     assert events.index(("started", "restore-aside")) < events.index(("started", "stop-services"))
     approvals = [n for n, (kind, _) in enumerate(events) if kind == "approved"]
-    assert approvals[0] < events.index(("started", "restore-aside")) < approvals[1] < events.index(("started", "stop-services"))
+    assert (
+        approvals[0] < events.index(("started", "restore-aside")) < approvals[1] < events.index(("started", "stop-services"))
+    )
     assert "- [x] Database rolled back" in (run.folder.path / "rollback-log.md").read_text()
     assert set(state.debts) == {"old-database"}
 
