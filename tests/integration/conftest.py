@@ -17,6 +17,7 @@ from runbook_lib.rehearsal.database import Database
 from runbook_lib.rehearsal.postgres import binaries, embedded_server
 from runbook_lib.rehearsal.server import Server, debian_programs
 
+from .integration_two import Two, two_of
 from .relay import Pooler, Relay, relaying
 
 ROOT = Path(__file__).parents[2]
@@ -121,3 +122,11 @@ def relayed(database: Database, tmp_path: Path, postgres: Postgres) -> Iterator[
             return Postgres(name, "test"), relay
 
         yield made
+
+
+@pytest.fixture
+def two(template: Database, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Two]:
+    """The live database and one restored from its backup, as a run reaches them."""
+    monkeypatch.setenv("PGSERVICEFILE", str(tmp_path / "two"))
+    with two_of(template, f"test_{next(_numbers)}", tmp_path / "two", plan.database) as it:
+        yield it

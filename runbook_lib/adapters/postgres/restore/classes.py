@@ -11,13 +11,18 @@ Hashes = NDArray[np.int64]
 
 
 class Kind(StrEnum):
-    """How a row of the live database differs from its copy in the backup."""
+    """How a row of the live database differs from its copy in the backup, or by what."""
 
     NEW = "new"  # in the live database only
     DELETED = "deleted"  # in the backup only
     CHANGED = "changed"  # user data differs
-    FEATURE = "feature"  # nothing differs but the feature's own columns, and the time it was touched
-    TOUCHED = "touched"  # nothing differs but the time it was touched
+    FEATURE = "feature"  # of the feature's own columns alone, and by more than its backfill wrote
+    BACKFILLED = "backfilled"  # of the feature's own columns alone, and by nothing but what its backfill wrote
+    TOUCHED = "touched"  # by nothing but the time it was written last
+
+
+CARRIED = (Kind.NEW, Kind.DELETED, Kind.CHANGED)  # what a salvage carries over
+EXPORTED = (*CARRIED, Kind.FEATURE)  # what is worth keeping of what is not carried
 
 
 class Collision(Exception):
@@ -32,6 +37,7 @@ class Chunk:
     check: Hashes | None  # another hash of the key, where `keys` is one
     user: Hashes | None
     feature: Hashes | None
+    cleared: Hashes | None  # the feature's columns without what its backfill wrote
     touch: Hashes | None
 
     def part(self, start: int, end: int) -> "Chunk":
@@ -54,7 +60,7 @@ class Chunk:
         return chunk
 
     def _each(self) -> tuple[Hashes | None, ...]:
-        return self.keys, self.check, self.user, self.feature, self.touch
+        return self.keys, self.check, self.user, self.feature, self.cleared, self.touch
 
 
 @dataclass(frozen=True)
@@ -104,12 +110,19 @@ def compared(live: Chunk, backup: Chunk) -> Found:
         here, there = live.at(np.flatnonzero(in_both)), backup.at(places)
     if _differ(here.check, there.check, here.keys).any():
         raise Collision
-    user, feature, touch = (
+    user, feature, cleared, touch = (
         _differ(a, b, here.keys)
-        for a, b in ((here.user, there.user), (here.feature, there.feature), (here.touch, there.touch))
+        for a, b in (
+            (here.user, there.user),
+            (here.feature, there.feature),
+            (here.cleared, there.cleared),
+            (here.touch, there.touch),
+        )
     )
+    own = feature if here.cleared is None else feature & cleared
     keys[Kind.CHANGED] = here.keys[user]
-    keys[Kind.FEATURE] = here.keys[feature & ~user]
+    keys[Kind.FEATURE] = here.keys[own & ~user]
+    keys[Kind.BACKFILLED] = here.keys[feature & ~own & ~user]
     keys[Kind.TOUCHED] = here.keys[touch & ~user & ~feature]
     return Found(len(live.keys), len(backup.keys), {kind: found for kind, found in keys.items() if len(found)})
 

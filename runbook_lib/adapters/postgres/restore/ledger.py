@@ -22,9 +22,26 @@ class TableDiff:
     counts: Mapping[Kind, int] = field(default_factory=dict)  # rows of each kind that there is
     samples: Mapping[Kind, tuple[str, ...]] = field(default_factory=dict)  # keys as text
     differs: bool = False
-    columns_only_in_live: tuple[str, ...] = ()
-    columns_only_in_backup: tuple[str, ...] = ()
+    columns_only_in_live: Mapping[str, int] = field(default_factory=dict)  # name -> rows that hold a value there
+    columns_only_in_backup: Mapping[str, int] = field(default_factory=dict)
     unknown: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything, as what JSON knows."""
+        content: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return content
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """The differences that `as_json` was made of."""
+        return cls(
+            **{
+                **content,
+                "key": tuple(content["key"]),
+                "counts": {Kind(kind): number for kind, number in content["counts"].items()},
+                "samples": {Kind(kind): tuple(keys) for kind, keys in content["samples"].items()},
+            }
+        )
 
     def __str__(self) -> str:
         if self.unknown:
@@ -89,8 +106,8 @@ class Ledger:
         return cls(
             **{
                 **content,
-                "tables": tuple(_table(table) for table in content["tables"]),
-                "large_objects": _table(content["large_objects"]),
+                "tables": tuple(TableDiff.from_json(table) for table in content["tables"]),
+                "large_objects": TableDiff.from_json(content["large_objects"]),
                 "only_in_live": tuple(content["only_in_live"]),
                 "only_in_backup": tuple(content["only_in_backup"]),
             }
@@ -130,16 +147,3 @@ def compare(predicted: Ledger, actual: Ledger, kinds: Iterable[Kind] = tuple(Kin
 def _less(table: TableDiff, carried: Mapping[Kind, int]) -> TableDiff:
     counts = {kind: number - carried.get(kind, 0) for kind, number in table.counts.items()}
     return replace(table, counts={kind: number for kind, number in counts.items() if number})
-
-
-def _table(content: Mapping[str, Any]) -> TableDiff:
-    return TableDiff(
-        **{
-            **content,
-            "key": tuple(content["key"]),
-            "counts": {Kind(kind): number for kind, number in content["counts"].items()},
-            "samples": {Kind(kind): tuple(keys) for kind, keys in content["samples"].items()},
-            "columns_only_in_live": tuple(content["columns_only_in_live"]),
-            "columns_only_in_backup": tuple(content["columns_only_in_backup"]),
-        }
-    )

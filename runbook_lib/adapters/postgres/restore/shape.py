@@ -1,4 +1,4 @@
-"""The tables of a database that hold rows of its own: their columns, and the keys that tell rows apart."""
+"""The tables of a database that hold rows: their columns, the keys that tell rows apart, and what refers to what."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -32,23 +32,25 @@ HASHED_AS_THEY_ARE = {
 # Of a key, values that are equal name the same row, though their text may differ: 1.0 and 1.00.
 KEYS_AS_THEY_ARE = HASHED_AS_THEY_ARE | {"numeric", "float4", "float8", "bpchar", "interval"}
 INTEGERS = {"int2", "int4", "int8"}
+COLLATED = {"text", "varchar", "name", "bpchar"}
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column; `base` names its type where that is a built-in one, and is empty where not."""
+    """A column; `cast` is its type without a length, `base` that type's name where it is built in, else empty."""
 
     name: str
-    type: str
+    cast: str
     base: str
+    nullable: bool
     generated: bool
-    always_identity: bool
+    always: bool  # GENERATED ALWAYS AS IDENTITY
     required: bool  # NOT NULL, and nothing fills it in
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table, or the root of a partitioned one; its keys are the primary one, then others of columns that are NOT NULL."""
+    """A table, or the root of a partitioned one."""
 
     schema: str
     name: str
@@ -56,7 +58,8 @@ class Table:
     foreign: bool
     extension: str  # that it belongs to
     columns: tuple[Column, ...]
-    keys: tuple[tuple[str, ...], ...]
+    keys: tuple[tuple[str, ...], ...]  # the primary key, then other unique ones of columns that are NOT NULL
+    unique: tuple[tuple[str, ...], ...]  # those, and the others
 
     @property
     def id(self) -> Name:
@@ -72,6 +75,24 @@ class Table:
         """A column by its name."""
         return next(column for column in self.columns if column.name == name)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of its columns."""
+        return tuple(column.name for column in self.columns)
+
+
+@dataclass(frozen=True)
+class ForeignKey:
+    """A table's reference to another, or to itself."""
+
+    name: str
+    table: Name
+    columns: tuple[str, ...]
+    target: Name
+    target_columns: tuple[str, ...]
+    deferrable: bool
+    lets_go: bool  # empties the reference when its target is deleted
+
 
 _TABLES = """
 SELECT c.oid, n.nspname AS schema, c.relname AS name, c.relkind = 'p' AS partitioned, c.relkind = 'f' AS foreign,
@@ -84,52 +105,85 @@ ORDER BY schema, name
 """
 
 _COLUMNS = """
-SELECT a.attrelid AS oid, a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type,
+SELECT a.attrelid AS oid, a.attname AS name, format_type(a.atttypid, -1) AS cast,
        CASE WHEN t.typtype = 'b' AND t.typnamespace = 'pg_catalog'::regnamespace THEN t.typname ELSE '' END AS base,
-       a.attgenerated <> '' AS generated, a.attidentity = 'a' AS always_identity,
+       NOT a.attnotnull AS nullable, a.attgenerated <> '' AS generated, a.attidentity = 'a' AS always,
        a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AS required
 FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
 WHERE a.attrelid = ANY (%s) AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attrelid, a.attnum
 """
 
-_KEYS = """
-SELECT i.indrelid AS oid, array_agg(a.attname::text ORDER BY k.place) AS columns
+_UNIQUE = """
+SELECT i.indrelid AS oid, array_agg(a.attname::text ORDER BY k.place) AS columns, bool_and(a.attnotnull) AS key
 FROM pg_index i
 CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, place)
 JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
 WHERE i.indrelid = ANY (%s) AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
   AND k.place <= i.indnkeyatts
 GROUP BY i.indrelid, i.indexrelid, i.indisprimary
-HAVING bool_and(a.attnotnull)
 ORDER BY i.indrelid, i.indisprimary DESC, count(*), columns
+"""
+
+_FOREIGN_KEYS = """
+SELECT k.conname AS name, n.nspname AS schema, c.relname AS table, tn.nspname AS target_schema, tc.relname AS target,
+       (SELECT array_agg(a.attname::text ORDER BY u.place) FROM unnest(k.conkey) WITH ORDINALITY u(attnum, place)
+        JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.attnum) AS columns,
+       (SELECT array_agg(a.attname::text ORDER BY u.place) FROM unnest(k.confkey) WITH ORDINALITY u(attnum, place)
+        JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.attnum) AS target_columns,
+       k.condeferrable AS deferrable, k.confdeltype IN ('n', 'd') AS lets_go
+FROM pg_constraint k
+JOIN pg_class c ON c.oid = coalesce(pg_partition_root(k.conrelid), k.conrelid)
+JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_class tc ON tc.oid = coalesce(pg_partition_root(k.confrelid), k.confrelid)
+JOIN pg_namespace tn ON tn.oid = tc.relnamespace
+WHERE k.contype = 'f' AND k.conparentid = 0 AND n.nspname <> %s
+ORDER BY schema, c.relname, k.conname
 """
 
 
 def tables(connection: Connection) -> dict[Name, Table]:
     """Every table that is not the system's or the runbook's, by name. Read-only."""
     found = connection.execute(_TABLES, [OWN_SCHEMA]).fetchall()
-    oids = [row["oid"] for row in found]
+    oids = [row.pop("oid") for row in found]
     columns = {
-        oid: tuple(Column(**{k: v for k, v in row.items() if k != "oid"}) for row in rows)
+        oid: tuple(Column(**{name: value for name, value in row.items() if name != "oid"}) for row in rows)
         for oid, rows in groupby(connection.execute(_COLUMNS, [oids]).fetchall(), lambda row: row["oid"])
     }
-    keys = {
-        oid: tuple(tuple(row["columns"]) for row in rows)
-        for oid, rows in groupby(connection.execute(_KEYS, [oids]).fetchall(), lambda row: row["oid"])
+    unique = {
+        oid: [(tuple(row["columns"]), row["key"]) for row in rows]
+        for oid, rows in groupby(connection.execute(_UNIQUE, [oids]).fetchall(), lambda row: row["oid"])
     }
     return {
         (row["schema"], row["name"]): Table(
-            row["schema"],
-            row["name"],
-            row["partitioned"],
-            row["foreign"],
-            row["extension"],
-            columns.get(row["oid"], ()),
-            keys.get(row["oid"], ()),
+            **row,
+            columns=columns.get(oid, ()),
+            keys=tuple(names for names, key in unique.get(oid, ()) if key),
+            unique=tuple(names for names, _ in unique.get(oid, ())),
         )
-        for row in found
+        for oid, row in zip(oids, found, strict=True)
     }
+
+
+def foreign_keys(connection: Connection) -> list[ForeignKey]:
+    """Every foreign key, those of partitions told as their root's. Read-only."""
+    return [
+        ForeignKey(
+            row["name"],
+            (row["schema"], row["table"]),
+            tuple(row["columns"]),
+            (row["target_schema"], row["target"]),
+            tuple(row["target_columns"]),
+            row["deferrable"],
+            row["lets_go"],
+        )
+        for row in connection.execute(_FOREIGN_KEYS, [OWN_SCHEMA])
+    ]
+
+
+def written(name: Name) -> str:
+    """A table's schema and name as they are shown."""
+    return ".".join(name)
 
 
 def shared_key(live: Table, backup: Table) -> tuple[str, ...]:
@@ -145,10 +199,11 @@ def comparable(live: Table, backup: Table, names: Iterable[str], *, key: bool = 
     for name in names:
         here, there = live.column(name), backup.column(name)
         direct = here.base in safe and here.base == there.base
-        collated = not direct or here.base in ("text", "varchar", "name", "bpchar")
         terms.append(
             sql.SQL("t.{}{}{}").format(
-                sql.Identifier(name), sql.SQL("" if direct else "::text"), sql.SQL(' COLLATE "C"' if collated else "")
+                sql.Identifier(name),
+                sql.SQL("" if direct else "::text"),
+                sql.SQL(' COLLATE "C"' if not direct or here.base in COLLATED else ""),
             )
         )
     return terms

@@ -13,7 +13,6 @@ from psycopg import sql
 from psycopg.abc import Buffer
 from psycopg.adapt import Loader
 from psycopg.pq import Format
-from psycopg.types.numeric import Int8
 
 from runbook_lib.adapters.postgres.connection import Connection, Row, one
 from runbook_lib.adapters.postgres.restore.classes import Chunk, Hashes
@@ -163,14 +162,17 @@ def _gathered(source: Source) -> tuple[sql.Composed, sql.Composed]:
 
 def _pages(source: Source, cursor: psycopg.Cursor[Row]) -> Iterator[Chunk]:
     gathered, terms = _gathered(source)
-    query = sql.SQL("SELECT {} FROM (SELECT {} FROM {} t WHERE {key} >= %b ORDER BY {key} LIMIT {page}) p").format(
-        gathered, terms, source.rows, key=source.key, page=sql.Literal(PAGE)
-    )
+
+    def page(first: int) -> sql.Composed:
+        return sql.SQL(
+            "SELECT {} FROM (SELECT {} FROM {} t WHERE {key} >= {first}::bigint ORDER BY {key} LIMIT {rows}) p"
+        ).format(gathered, terms, source.rows, key=source.key, first=sql.Literal(str(first)), rows=sql.Literal(PAGE))
+
     source.connection.execute(
         "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off"
     )
     following = SMALLEST
-    while following <= LARGEST and (row := cursor.execute(query, [Int8(following)]).fetchone()) and row["h0"] is not None:
+    while following <= LARGEST and (row := cursor.execute(page(following)).fetchone()) and row["h0"] is not None:
         yield Chunk(*row.values())
         following = int(row["h0"][-1]) + 1
     source.connection.execute("SET LOCAL enable_seqscan = on; SET LOCAL enable_bitmapscan = on; SET LOCAL enable_sort = on")

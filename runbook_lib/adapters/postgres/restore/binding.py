@@ -1,0 +1,212 @@
+"""The statements that carry the staged rows of one table into it, and the conditions under which a row cannot go."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from runbook_lib.adapters.postgres.restore.cargo import Cargo, recognised
+from runbook_lib.adapters.postgres.restore.classes import Kind
+from runbook_lib.adapters.postgres.restore.shape import ForeignKey, Name, Table, written
+
+AND, COMMA = sql.SQL(" AND "), sql.SQL(", ")
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """Why staged rows `c` cannot be carried, and which; `circular` where that depends on what else is carried."""
+
+    reason: str
+    rows: sql.Composable
+    circular: bool = False
+
+
+@dataclass(frozen=True)
+class Binding:
+    """Staged rows and the table, as it is now, that they go to; `round` says which of them are tried."""
+
+    cargo: Cargo
+    table: Table
+    round: int = 1
+
+    @property
+    def inserted(self) -> tuple[str, ...]:
+        """The columns that a new row is given."""
+        return tuple(c.name for c in self.table.columns if c.name in self.cargo.columns and not c.generated)
+
+    def updated(self, kind: Kind) -> tuple[str, ...]:
+        """The columns that are changed in a row that is there."""
+        wanted = self.cargo.feature if kind == Kind.FEATURE else (*self.cargo.user, *self.cargo.touch)
+        return tuple(c for c in self.inserted if c in wanted and c not in self.cargo.key and not self.table.column(c).always)
+
+    def waiting(self, kind: Kind, low: int | None = None, high: int | None = None, alias: str = "c") -> sql.Composed:
+        """The condition of the staged rows that are to be carried, some or all."""
+        row = sql.Identifier(alias, "runbook_row")
+        conditions = [
+            sql.SQL("{} = {}").format(sql.Identifier(alias, "runbook_kind"), sql.Literal(str(kind))),
+            sql.SQL("{} = {}").format(sql.Identifier(alias, "runbook_round"), sql.Literal(self.round)),
+            sql.SQL("{} IS NULL").format(sql.Identifier(alias, "runbook_reason")),
+        ]
+        conditions += [sql.SQL("{} >= {}").format(row, sql.Literal(low))] if low is not None else []
+        conditions += [sql.SQL("{} <= {}").format(row, sql.Literal(high))] if high is not None else []
+        return AND.join(conditions)
+
+    def insert(self, rows: sql.Composable, emptied: Collection[str] = ()) -> sql.Composed:
+        """Insert staged rows as they are, some columns left empty."""
+        columns = [name for name in self.inserted if name not in emptied]
+        return sql.SQL(
+            "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {} c WHERE {} ORDER BY c.runbook_row"
+        ).format(
+            sql.Identifier(*self.table.id),
+            COMMA.join(map(sql.Identifier, columns)),
+            COMMA.join(map(self.value, columns)),
+            self.cargo.lies_in,
+            rows,
+        )
+
+    def update(self, rows: sql.Composable, columns: Sequence[str]) -> sql.Composed:
+        """Give some columns of rows that are there the staged values."""
+        return sql.SQL("UPDATE {} t SET {} FROM {} c WHERE {} AND {}").format(
+            self.table.rows,
+            COMMA.join(sql.SQL("{} = {}").format(sql.Identifier(name), self.value(name)) for name in columns),
+            self.cargo.lies_in,
+            self.same_row(),
+            rows,
+        )
+
+    def delete(self, rows: sql.Composable) -> sql.Composed:
+        """Delete rows that are staged as deleted."""
+        return sql.SQL("DELETE FROM {} t USING {} c WHERE {} AND {}").format(
+            self.table.rows, self.cargo.lies_in, self.same_row(), rows
+        )
+
+    def empty(self, rows: sql.Composable, columns: Sequence[str]) -> sql.Composed:
+        """Empty some columns of rows that are there."""
+        nothing = COMMA.join(sql.SQL("{} = NULL").format(sql.Identifier(name)) for name in columns)
+        return sql.SQL("UPDATE {} t SET {} FROM {} c WHERE {} AND {}").format(
+            self.table.rows, nothing, self.cargo.lies_in, self.same_row(), rows
+        )
+
+    def value(self, name: str, alias: str = "c") -> sql.Composable:
+        """A staged value in the type of the column that it goes to."""
+        column, staged = self.table.column(name), sql.Identifier(alias, name)
+        if self.cargo.columns[name] == column.cast:
+            return staged
+        return sql.SQL("{}::text::{}").format(staged, sql.SQL(column.cast))
+
+    def same_row(self, staged: str = "c", there: str = "t") -> sql.Composed:
+        """The condition that a staged row and one that is there have the same key."""
+        return AND.join(
+            sql.SQL("{} = {}").format(sql.Identifier(there, name), self.value(name, staged)) for name in self.cargo.key
+        )
+
+    def obstacles(self, kind: Kind, keys: Iterable[ForeignKey], circle: Mapping[Name, "Binding"]) -> list[Obstacle]:
+        """Everything that is known to keep rows of a kind out; `circle` is what is carried together with them."""
+        if missing := [name for name in self.cargo.key if name not in self.table.names]:
+            return [Obstacle(f"the table has no {', '.join(missing)}", sql.SQL("TRUE"))]
+        if kind == Kind.NEW:
+            return [*self._required(), *self._taken(), *self._unreferred(self.inserted, keys, circle)]
+        if kind == Kind.DELETED:
+            return [*self._rewritten(kind), *self._referred(keys, circle)]
+        return [*self._absent(kind), *self._rewritten(kind), *self._unreferred(self.updated(kind), keys, {})]
+
+    def _required(self) -> list[Obstacle]:
+        required = [c.name for c in self.table.columns if c.required and not c.generated and c.name not in self.inserted]
+        return (
+            [Obstacle(f"the table requires {', '.join(required)}, which the row lacks", sql.SQL("TRUE"))] if required else []
+        )
+
+    def _taken(self) -> list[Obstacle]:
+        return [
+            Obstacle(
+                f"another row has its {', '.join(names)}",
+                sql.SQL("EXISTS (SELECT FROM {} t WHERE {})").format(
+                    sql.Identifier(*self.table.id),
+                    AND.join(sql.SQL("t.{} = {}").format(sql.Identifier(name), self.value(name)) for name in names),
+                ),
+            )
+            for names in self.table.unique
+            if set(names) <= set(self.inserted)
+        ]
+
+    def _absent(self, kind: Kind) -> list[Obstacle]:
+        if not self.updated(kind):
+            return [Obstacle("the table has none of the columns that changed", sql.SQL("TRUE"))]
+        there = sql.SQL("EXISTS (SELECT FROM {} t WHERE {})").format(self.table.rows, self.same_row())
+        return [Obstacle("the row is not there", sql.SQL("NOT {}").format(there))]
+
+    def _rewritten(self, kind: Kind) -> list[Obstacle]:
+        known = self.cargo.feature if kind == Kind.FEATURE else self.cargo.user
+        if lost := [name for name in known if name not in self.table.names]:
+            return [
+                Obstacle(
+                    f"the table has no {', '.join(lost)} to tell whether the row was changed since",
+                    sql.SQL("c.runbook_was IS NOT NULL"),
+                )
+            ]
+        return [
+            Obstacle(
+                "the row was changed since",
+                sql.SQL("c.runbook_was <> (SELECT {} FROM {} t WHERE {})").format(
+                    recognised(known), self.table.rows, self.same_row()
+                ),
+            )
+        ]
+
+    def _unreferred(
+        self, given: Collection[str], keys: Iterable[ForeignKey], circle: Mapping[Name, "Binding"]
+    ) -> list[Obstacle]:
+        found = []
+        for key in keys:
+            if key.table != self.table.id or not set(key.columns) & set(given) or not set(key.columns) <= set(self.inserted):
+                continue
+            pairs = list(zip(key.target_columns, key.columns, strict=True))
+            targets = [
+                sql.SQL("SELECT FROM {} p WHERE {}").format(
+                    sql.Identifier(*key.target),
+                    AND.join(sql.SQL("p.{} = {}").format(sql.Identifier(there), self.value(here)) for there, here in pairs),
+                )
+            ]
+            if (other := circle.get(key.target)) and set(key.target_columns) <= set(other.inserted):
+                targets.append(
+                    sql.SQL("SELECT FROM {} d WHERE {} AND {}").format(
+                        other.cargo.lies_in,
+                        other.waiting(Kind.NEW, alias="d"),
+                        AND.join(sql.SQL("{} = {}").format(other.value(t, "d"), self.value(h)) for t, h in pairs),
+                    )
+                )
+            filled = [sql.SQL("c.{} IS NOT NULL").format(sql.Identifier(name)) for name in key.columns]
+            absent = [sql.SQL("NOT EXISTS ({})").format(target) for target in targets]
+            found.append(
+                Obstacle(
+                    f"{key.name}: the row of {written(key.target)} that it refers to is not there",
+                    AND.join([*filled, *absent]),
+                    circular=len(targets) > 1,
+                )
+            )
+        return found
+
+    def _referred(self, keys: Iterable[ForeignKey], circle: Mapping[Name, "Binding"]) -> list[Obstacle]:
+        found = []
+        for key in keys:
+            if key.target != self.table.id or key.lets_go:
+                continue
+            refers = AND.join(
+                sql.SQL("r.{} = t.{}").format(sql.Identifier(h), sql.Identifier(t))
+                for h, t in zip(key.columns, key.target_columns, strict=True)
+            )
+            stays: sql.Composable = sql.SQL("TRUE")
+            if other := circle.get(key.table):
+                stays = sql.SQL("NOT EXISTS (SELECT FROM {} d WHERE {} AND {})").format(
+                    other.cargo.lies_in, other.waiting(Kind.DELETED, alias="d"), other.same_row("d", "r")
+                )
+            found.append(
+                Obstacle(
+                    f"{key.name}: a row of {written(key.table)} still refers to it",
+                    sql.SQL("EXISTS (SELECT FROM {} t JOIN {} r ON {} WHERE {} AND {})").format(
+                        self.table.rows, sql.Identifier(*key.table), refers, self.same_row(), stays
+                    ),
+                    circular=key.table in circle,
+                )
+            )
+        return found

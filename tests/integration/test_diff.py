@@ -1,0 +1,470 @@
+"""The differences of two databases: each class, each kind of key and column, and what cannot be known."""
+
+import json
+
+import pytest
+from psycopg import sql
+
+from runbook_lib.adapters.postgres.restore import pair, stream
+from runbook_lib.adapters.postgres.restore.classes import Kind
+from runbook_lib.adapters.postgres.restore.diff import diff
+from runbook_lib.adapters.postgres.restore.ledger import Ledger
+from runbook_lib.errors import PreconditionError
+
+from .integration_two import Two
+
+BACKFILLED = "public.messages"
+
+
+def test_two_equal_databases_have_no_differences(two: Two) -> None:
+    ledger = two.diff()
+
+    assert [table.table for table in ledger.tables if table.differs] == []
+    assert ledger.table(BACKFILLED).live == ledger.table(BACKFILLED).backup == 600
+    assert ledger.unknown == {}
+
+
+@pytest.mark.parametrize(
+    ("where", "statement", "counts"),
+    [
+        pytest.param(
+            "live",
+            "INSERT INTO messages (conversation_id, sender_id, content) VALUES (1, 1, 'later')",
+            {"new": 1},
+            id="written since",
+        ),
+        pytest.param("live", "DELETE FROM messages WHERE id = 600", {"deleted": 1}, id="deleted since"),
+        pytest.param("live", "UPDATE messages SET content = 'other' WHERE id = 3", {"changed": 1}, id="user data"),
+        pytest.param(
+            "live",
+            "UPDATE messages SET content = 'other', updated_at = now(), attachments = '[]' WHERE id = 3",
+            {"changed": 1},
+            id="user data and all else",
+        ),
+        pytest.param("live", "UPDATE messages SET media_url = NULL WHERE id = 3", {"changed": 1}, id="user data emptied"),
+        pytest.param("live", "UPDATE messages SET updated_at = now() WHERE id = 3", {"touched": 1}, id="touched only"),
+        pytest.param(
+            "backup",
+            "UPDATE messages SET attachments = '[]', updated_at = now() WHERE id = 3",
+            {"backfilled": 1},
+            id="the backfill's own, and touched",
+        ),
+        pytest.param(
+            "backup",
+            "UPDATE messages SET attachments = NULL WHERE id = 3",
+            {"backfilled": 1},
+            id="the backfill's, NULL before",
+        ),
+        pytest.param(
+            "live",
+            'UPDATE messages SET attachments = attachments || \'{"source": "upload"}\' WHERE id = 3',
+            {"feature": 1},
+            id="a user's own entry",
+        ),
+        pytest.param(
+            "live",
+            "UPDATE messages SET attachments = jsonb_set(attachments, '{0,caption}', '1') WHERE id = 3",
+            {"feature": 1},
+            id="a backfilled entry that a user edited",
+        ),
+        pytest.param(
+            "live",
+            "UPDATE messages SET replied_to_message_id = 1 WHERE id = 3",
+            {"feature": 1},
+            id="another column of the feature's",
+        ),
+    ],
+)
+def test_a_difference_is_classed_by_what_differs(two: Two, where: str, statement: str, counts: dict[str, int]) -> None:
+    {"live": two.live, "backup": two.backup}[where].execute(statement)  # type: ignore[call-overload]
+
+    assert two.counts(BACKFILLED) == counts
+
+
+def test_against_a_backup_from_before_the_backfill_every_backfilled_row_differs_but_no_user_data(two: Two) -> None:
+    two.backup.execute(
+        """UPDATE messages SET attachments = coalesce((SELECT jsonb_agg(e) FROM jsonb_array_elements(attachments) e
+           WHERE e ->> 'source' <> 'legacy_migration'), '[]') WHERE attachments @> '[{"source": "legacy_migration"}]'"""
+    )
+
+    counts = two.counts(BACKFILLED)
+
+    assert set(counts) == {"backfilled", "feature"}
+    assert counts["backfilled"] + counts["feature"] == 200
+    assert counts["feature"] == 20  # the entries that users edited
+
+
+def test_samples_are_the_first_keys_of_each_class(two: Two) -> None:
+    two.live.execute("UPDATE messages SET content = 'other' WHERE id % 7 = 0")
+    two.live.execute("DELETE FROM messages WHERE id = 600")
+
+    table = two.diff().table(BACKFILLED)
+
+    assert table.samples == {Kind.CHANGED: ("7", "14", "21", "28", "35"), Kind.DELETED: ("600",)}
+    assert table.counts[Kind.CHANGED] == 85
+
+
+KEYS = {
+    "bigint": ("id bigint PRIMARY KEY", "-5", "9000000000000000000"),
+    "the smallest and the largest bigint": ("id bigint PRIMARY KEY", "-9223372036854775808", "9223372036854775807"),
+    "smallint": ("id smallint PRIMARY KEY", "-5", "7"),
+    "uuid": ("id uuid PRIMARY KEY", "'00000000-0000-0000-0000-000000000001'", "'ffffffff-ffff-ffff-ffff-ffffffffffff'"),
+    "text": ("id text PRIMARY KEY", "'ä'", "'B'"),
+    "text without regard to case": ("id citext PRIMARY KEY", "'b'", "'C'"),
+    "numeric": ("id numeric PRIMARY KEY", "1.5", "2"),
+    "timestamptz": ("id timestamptz PRIMARY KEY", "'2025-10-26 02:30+02'", "'2025-10-26 02:30+01'"),
+    "enum": ("id mood PRIMARY KEY", "'sad'", "'ok'"),
+    "a domain over bigint": ("id positive PRIMARY KEY", "5", "6"),
+    "several columns": ("a int, id text, PRIMARY KEY (id, a)", "'x'", "'y'"),
+    "unique and not null": ("id bigint NOT NULL UNIQUE", "1", "2"),
+    "not the first column": ("v0 text, id bigint, PRIMARY KEY (id)", "1", "2"),
+}
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_rows_are_told_apart_by_any_kind_of_key(two: Two, kind: str) -> None:
+    columns, first, second = KEYS[kind]
+    extra = ", 1" if "a int" in columns else ""
+    names = "id, v, a" if extra else "id, v"
+    two.both(
+        "CREATE TYPE mood AS ENUM ('sad', 'ok')",
+        "CREATE DOMAIN positive AS bigint CHECK (VALUE > 0)",
+        "CREATE EXTENSION citext",
+        f"CREATE TABLE keyed ({columns}, v text)",
+        f"INSERT INTO keyed ({names}) VALUES ({first}, 'same'{extra})",
+    )
+    assert two.counts("public.keyed") == {}
+
+    two.live.execute(f"INSERT INTO keyed ({names}) VALUES ({second}, 'new'{extra})")  # type: ignore[call-overload]
+    two.live.execute("UPDATE keyed SET v = 'changed' WHERE v = 'same'")
+
+    ledger = two.diff()
+    assert ledger.table("public.keyed").counts == {Kind.NEW: 1, Kind.CHANGED: 1}
+    assert second.strip("'")[:4] in ledger.table("public.keyed").samples[Kind.NEW][0]
+
+
+VALUES = {
+    "1.0 and 1.00": ("numeric", "1.0", "1.00"),
+    "1.0 and 1.00 in jsonb": ("jsonb", "'[1.0]'", "'[1.00]'"),
+    "json, which has no equality": ("json", "'{\"a\": 1}'", "'{\"a\":1}'"),
+    "an enum": ("mood", "'sad'", "'ok'"),
+    "an array of an enum": ("mood[]", "'{sad}'", "'{ok}'"),
+    "a domain": ("positive", "5", "6"),
+    "float8 in its last digit": ("float8", "0.1", "0.10000000000000002"),
+    "zero and minus zero": ("float8", "0", "'-0'"),
+    "NULL and the empty text": ("text", "NULL", "''"),
+    "upper and lower case where they are equal": ("citext", "'a'", "'A'"),
+    "a day and 24 hours": ("interval", "'1 day'", "'24 hours'"),
+    "bytes": ("bytea", r"'\x00'", r"'\x0000'"),
+    "points": ("point", "'(1,2)'", "'(1,3)'"),
+    "a composite": ("pair", "'(1,2)'", "'(1,3)'"),
+    "a range": ("int4range", "'[1,2)'", "'[1,3)'"),
+    "a table's name": ("regclass", "'users'", "'messages'"),
+    "full text": ("tsvector", "'a:1'", "'a:2'"),
+}
+
+
+@pytest.mark.parametrize("kind", VALUES)
+def test_values_of_any_type_are_equal_only_where_their_text_is(two: Two, kind: str) -> None:
+    type_name, same, other = VALUES[kind]
+    two.live.execute("CREATE TYPE padding AS ENUM ('so that the OIDs of the types differ')")
+    two.both(
+        "CREATE TYPE mood AS ENUM ('sad', 'ok')",
+        "CREATE TYPE pair AS (a int, b int)",
+        "CREATE DOMAIN positive AS bigint CHECK (VALUE > 0)",
+        "CREATE EXTENSION citext",
+        f"CREATE TABLE valued (id bigint PRIMARY KEY, v {type_name})",
+        f"INSERT INTO valued SELECT n, {same} FROM generate_series(1, 3) n",
+    )
+    assert two.counts("public.valued") == {}
+
+    two.live.execute(f"UPDATE valued SET v = {other} WHERE id = 2")  # type: ignore[call-overload]
+
+    assert two.samples("public.valued", Kind.CHANGED) == ("2",)
+
+
+def test_the_roles_own_settings_do_not_matter(two: Two) -> None:
+    two.both(
+        "CREATE TABLE valued (id bigint PRIMARY KEY, v interval, w float8, x timestamptz[])",
+        "INSERT INTO valued VALUES (1, '1 day 2 hours', 1::float8 / 3, ARRAY[timestamptz '2025-01-01 00:00Z'])",
+    )
+    name = two.live.info.dbname
+    for setting in (
+        "intervalstyle = 'iso_8601'",
+        "extra_float_digits = -5",
+        "timezone = 'Asia/Tokyo'",
+        "datestyle = 'German'",
+    ):
+        two.live.execute(f"ALTER DATABASE {name} SET {setting}")  # type: ignore[call-overload]
+
+    assert two.counts("public.valued") == {}
+
+
+def test_a_table_without_a_key_is_counted_and_fingerprinted_but_not_told_apart_row_by_row(two: Two) -> None:
+    two.both("CREATE TABLE loose (a int, b text)", "INSERT INTO loose VALUES (1, 'x'), (1, 'x'), (2, NULL)")
+    assert not two.diff().table("public.loose").differs
+
+    two.live.execute("UPDATE loose SET b = 'y' WHERE a = 2")
+    ledger = two.diff()
+
+    assert ledger.table("public.loose").differs
+    assert ledger.table("public.loose").counts == {}
+    assert [table.table for table in ledger.untold] == ["public.loose"]
+    assert "cannot be told apart row by row" in str(ledger.table("public.loose"))
+
+
+def test_a_row_that_stands_twice_in_a_table_without_a_key_is_not_one_that_stands_there_four_times(two: Two) -> None:
+    two.both("CREATE TABLE loose (a int)", "INSERT INTO loose VALUES (1), (1), (2), (2)")
+    two.live.execute("UPDATE loose SET a = 1")
+
+    assert two.diff().table("public.loose").differs
+
+
+@pytest.mark.parametrize("index", ["(a) WHERE a > 0", "((a + 1))"])
+def test_a_partial_index_or_one_on_an_expression_is_no_key(two: Two, index: str) -> None:
+    two.both("CREATE TABLE loose (a int NOT NULL)", f"CREATE UNIQUE INDEX ON loose {index}")
+
+    assert two.diff().table("public.loose").key == ()
+
+
+def test_a_unique_column_that_may_be_null_is_no_key(two: Two) -> None:
+    two.both("CREATE TABLE loose (a int UNIQUE)")
+
+    assert two.diff().table("public.loose").key == ()
+
+
+def test_a_key_that_only_one_side_has_is_none(two: Two) -> None:
+    two.both("CREATE TABLE keyed (a int PRIMARY KEY, b int NOT NULL UNIQUE)")
+    two.backup.execute("ALTER TABLE keyed DROP CONSTRAINT keyed_pkey")
+
+    assert two.diff().table("public.keyed").key == ("b",)
+
+
+def test_mixed_case_names_and_several_schemas(two: Two) -> None:
+    two.both(
+        'CREATE SCHEMA "Sales Dept"',
+        'CREATE TABLE "Sales Dept"."Order ""Lines""" ("Id" bigint PRIMARY KEY, "Per Cent %" text)',
+        'INSERT INTO "Sales Dept"."Order ""Lines""" SELECT n FROM generate_series(1, 3) n',
+        "CREATE SCHEMA other",
+        "CREATE TABLE other.messages (id bigint PRIMARY KEY, attachments text)",
+    )
+    two.live.execute('DELETE FROM "Sales Dept"."Order ""Lines""" WHERE "Id" = 2')
+    two.live.execute("INSERT INTO other.messages VALUES (1)")
+
+    assert two.samples('Sales Dept.Order "Lines"', Kind.DELETED) == ("2",)
+    assert two.counts("other.messages") == {"new": 1}
+    assert two.counts(BACKFILLED) == {}
+
+
+@pytest.mark.parametrize("key", ["id", "id, part"])
+def test_a_partitioned_table_is_compared_by_its_root(two: Two, key: str) -> None:
+    by = key.split(", ")[-1]
+    two.both(
+        f"CREATE TABLE parts (id bigint, part int, v text, PRIMARY KEY ({key})) PARTITION BY RANGE ({by})",
+        "CREATE TABLE parts_low PARTITION OF parts FOR VALUES FROM (MINVALUE) TO (10)",
+        "CREATE TABLE parts_high PARTITION OF parts FOR VALUES FROM (10) TO (MAXVALUE)",
+        "INSERT INTO parts SELECT n, n, 'x' FROM generate_series(1, 20) n",
+    )
+    two.live.execute("UPDATE parts SET v = 'y' WHERE id IN (5, 15)")
+    ledger = two.diff()
+
+    assert ledger.table("public.parts").counts == {Kind.CHANGED: 2}
+    assert [table.table for table in ledger.tables if "parts_" in table.table] == []
+
+
+def test_a_child_by_inheritance_is_not_counted_with_its_parent(two: Two) -> None:
+    two.both(
+        "CREATE TABLE parent (id bigint PRIMARY KEY)",
+        "CREATE TABLE child (PRIMARY KEY (id)) INHERITS (parent)",
+        "INSERT INTO child VALUES (1)",
+    )
+    two.live.execute("INSERT INTO child VALUES (2)")
+
+    assert (two.counts("public.parent"), two.counts("public.child")) == ({}, {"new": 1})
+
+
+def test_generated_and_identity_columns_are_compared_as_any_other(two: Two) -> None:
+    two.both(
+        """CREATE TABLE made (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, a int,
+           twice int GENERATED ALWAYS AS (a * 2) STORED)""",
+        "INSERT INTO made (a) VALUES (1), (2)",
+    )
+    two.live.execute("UPDATE made SET a = 3 WHERE id = 2")
+
+    assert two.samples("public.made", Kind.CHANGED) == ("2",)
+
+
+def test_columns_of_one_side_alone_are_named_with_the_rows_that_hold_a_value_there(two: Two) -> None:
+    two.both("CREATE TABLE shaped (id bigint PRIMARY KEY, v text)", "INSERT INTO shaped VALUES (1), (2)")
+    two.live.execute("ALTER TABLE shaped ADD later text")
+    two.live.execute("UPDATE shaped SET later = 'x' WHERE id = 1")
+    two.backup.execute("ALTER TABLE shaped ADD earlier text DEFAULT 'x'")
+    table = two.diff().table("public.shaped")
+
+    assert (table.columns_only_in_live, table.columns_only_in_backup) == ({"later": 1}, {"earlier": 2})
+    assert not table.differs
+
+
+def test_of_a_backup_from_before_the_feature_what_users_put_in_its_columns_is_counted(two: Two) -> None:
+    two.backup.execute("ALTER TABLE messages DROP attachments, DROP replied_to_message_id")
+
+    table = two.diff().table(BACKFILLED)
+
+    own = two.live.execute(
+        """SELECT count(*) FROM messages m WHERE EXISTS (SELECT FROM jsonb_array_elements(attachments) e
+           WHERE e <> jsonb_build_object('type', media_type, 'url', media_url, 'source', 'legacy_migration'))"""
+    ).fetchone()
+    assert own is not None
+    assert table.columns_only_in_live["attachments"] == own[0] > 0
+    assert table.columns_only_in_live["replied_to_message_id"] > 0
+    assert table.counts == {}
+
+
+def test_without_the_column_that_was_backfilled_from_every_difference_is_taken_for_the_users(two: Two) -> None:
+    two.both("ALTER TABLE messages DROP media_url")
+    two.backup.execute("UPDATE messages SET attachments = '[]' WHERE id = 3")
+
+    assert two.counts(BACKFILLED) == {"feature": 1}
+
+
+def test_tables_of_one_side_alone_are_listed_with_their_rows(two: Two) -> None:
+    two.live.execute("CREATE TABLE later AS SELECT 1 AS a")
+    two.backup.execute("CREATE TABLE earlier AS SELECT n FROM generate_series(1, 2) n")
+    ledger = two.diff()
+
+    assert (ledger.tables_only_in_live, ledger.tables_only_in_backup) == ({"public.later": 1}, {"public.earlier": 2})
+
+
+def test_a_publication_that_the_backup_does_not_hold_is_listed(two: Two) -> None:
+    with two.here.connect() as connection:
+        connection.execute("CREATE PUBLICATION changes FOR TABLE users")
+    assert two.diff().only_in_live == ("publication changes",)
+
+
+def test_an_extension_that_the_backup_does_not_hold_is_listed(two: Two) -> None:
+    two.live.execute("CREATE EXTENSION citext")
+
+    (name,) = two.diff().only_in_live
+    assert name.startswith("extension citext ")
+
+
+def test_a_table_of_an_extension_and_one_on_another_server_are_not_compared(two: Two) -> None:
+    two.as_superuser(
+        "CREATE EXTENSION file_fdw",
+        "CREATE SERVER files FOREIGN DATA WRAPPER file_fdw",
+        "CREATE FOREIGN TABLE elsewhere (a text) SERVER files OPTIONS (filename '/nowhere')",
+        "CREATE TABLE settings (a int)",
+        "ALTER EXTENSION file_fdw ADD TABLE settings",
+    )
+
+    assert two.diff().not_compared == {
+        "public.elsewhere": "its rows are elsewhere",
+        "public.settings": "belongs to the extension file_fdw",
+    }
+
+
+def test_large_objects_are_counted_and_fingerprinted(two: Two) -> None:
+    for connection in (two.live, two.backup):
+        connection.execute("SELECT lo_from_bytea(4711, 'old')")
+    assert not two.diff().large_objects.differs
+
+    two.live.execute("SELECT lo_put(4711, 0, 'new')")
+    found = two.diff().large_objects
+
+    assert (found.differs, found.live, found.backup, found.unknown) == (True, 1, 1, "")
+
+
+def test_large_objects_that_our_role_may_not_read_are_unknown(two: Two) -> None:
+    two.both("SELECT lo_from_bytea(4711, 'same')")
+    two.as_superuser(f"REVOKE pg_read_all_data FROM {two.role}")
+    try:
+        assert list(two.diff().unknown) == ["large objects"]
+    finally:
+        two.as_superuser(f"GRANT pg_read_all_data TO {two.role}")
+
+
+def test_rows_that_a_policy_would_hide_from_our_role_are_unknown_and_not_absent(two: Two) -> None:
+    two.both(
+        "CREATE TABLE secret (id bigint PRIMARY KEY)",
+        "INSERT INTO secret VALUES (1)",
+        "ALTER TABLE secret ENABLE ROW LEVEL SECURITY",
+        "ALTER TABLE secret FORCE ROW LEVEL SECURITY",
+    )
+    ledger = two.diff()
+
+    assert "row-level security" in ledger.unknown["public.secret"]
+    assert ledger.table(BACKFILLED).live == 600
+
+
+def test_row_security_that_does_not_concern_our_role_is_no_hindrance(two: Two) -> None:
+    two.both("CREATE TABLE secret (id bigint PRIMARY KEY)", "ALTER TABLE secret ENABLE ROW LEVEL SECURITY")
+    two.live.execute("INSERT INTO secret VALUES (1)")
+
+    assert two.counts("public.secret") == {"new": 1}
+
+
+def test_databases_in_different_encodings_are_refused(two: Two) -> None:
+    name = f"{two.backup.info.dbname}_latin"
+    with two.server.connect() as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING latin1 LOCALE 'C'")  # type: ignore[call-overload]
+    try:
+        with pytest.raises(PreconditionError, match="LATIN1"):
+            diff(two.here.connect, lambda: two.there.connect(name), two.plan)
+    finally:
+        with two.server.connect() as connection:
+            connection.execute(f"DROP DATABASE {name} (FORCE)")  # type: ignore[call-overload]
+
+
+def test_more_rows_than_fit_a_page_are_told_apart(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "PAGE", 7)
+    two.both(
+        "CREATE TABLE texts (id text PRIMARY KEY, v int)",
+        "INSERT INTO texts SELECT n, n FROM generate_series(1, 300) n",
+    )
+    for table in ("texts", "messages"):
+        two.live.execute(f"DELETE FROM {table} WHERE id::int BETWEEN 100 AND 150")  # type: ignore[call-overload]
+        two.backup.execute(f"DELETE FROM {table} WHERE id::int BETWEEN 1 AND 20 OR id::int > 280")  # type: ignore[call-overload]
+    two.live.execute("UPDATE texts SET v = 0 WHERE id::int % 50 = 0")
+    two.live.execute("UPDATE messages SET content = 'other' WHERE id % 50 = 0")
+    ledger = two.diff()
+
+    assert ledger.table("public.texts").counts == {Kind.NEW: 40, Kind.DELETED: 51, Kind.CHANGED: 3}
+    assert ledger.table(BACKFILLED).counts == {Kind.NEW: 340, Kind.DELETED: 51, Kind.CHANGED: 3}
+
+
+def test_two_keys_with_the_same_hash_are_hashed_again(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first hash is made to collide for all rows."""
+    hashed = pair.hashed
+    monkeypatch.setattr(
+        pair,
+        "hashed",
+        lambda terms, seed=0, **_: sql.SQL("7::bigint") if seed == 0 and len(terms) == 1 else hashed(terms, seed),
+    )
+    two.both(
+        "CREATE TABLE texts (id text PRIMARY KEY, v int, w int)",
+        "INSERT INTO texts SELECT n, n FROM generate_series(1, 9) n",
+    )
+    two.live.execute("UPDATE texts SET v = 0 WHERE id = '5'")
+
+    assert two.samples("public.texts", Kind.CHANGED) == ("5",)
+
+
+def test_the_diff_writes_nothing_and_takes_no_lock_that_hinders_anyone(two: Two) -> None:
+    with two.live.transaction(), two.backup.transaction():
+        for connection in (two.live, two.backup):
+            connection.execute("LOCK TABLE messages IN ACCESS SHARE MODE")
+            connection.execute("LOCK TABLE users IN EXCLUSIVE MODE")
+        assert two.counts(BACKFILLED) == {}
+
+
+def test_the_ledger_survives_the_journal_and_has_the_same_digest(two: Two) -> None:
+    two.live.execute("UPDATE messages SET content = 'other' WHERE id % 7 = 0")
+    two.live.execute("CREATE TABLE later AS SELECT 1 AS a")
+    ledger = two.diff()
+
+    again = Ledger.from_json(json.loads(json.dumps(ledger.as_json())))
+
+    assert again == ledger
+    assert again.digest == two.diff().digest
+    two.live.execute("UPDATE messages SET content = 'other' WHERE id = 1")
+    assert two.diff().digest != ledger.digest
