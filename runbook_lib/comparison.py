@@ -23,7 +23,7 @@ def keep_before(context: Context) -> None:
         return
     with context.postgres.connect() as connection:
         context.folder.write_json(CATALOG_BEFORE, catalog(connection))
-        if not _is_there(context, connection):  # an earlier run removed the column: there is nothing to compare
+        if not is_there(context, connection):  # an earlier run removed the column: there is nothing to compare
             context.folder.write_json(ROWS_BEFORE, {})
             return
         context.folder.write_json(
@@ -45,7 +45,7 @@ def tables(context: Context) -> dict[str, pd.DataFrame]:
         return {}
     key, column = context.plan.database.key, context.plan.database.backfill.column
     with context.postgres.connect() as connection:
-        there = _is_there(context, connection)
+        there = is_there(context, connection)
         kinds = context.census.kinds(connection) if there else [{"rows": 0} for _ in before["kinds"]]
         keys = [row[key] for row in before["samples"]]
         rows = {row[key]: row for row in context.census.rows(connection, keys)} if there else {}
@@ -77,7 +77,8 @@ def tables(context: Context) -> dict[str, pd.DataFrame]:
     }
 
 
-def _is_there(context: Context, connection: Connection) -> bool:
+def is_there(context: Context, connection: Connection) -> bool:
+    """Whether the backfilled column is in its table. Read-only."""
     database = context.plan.database
     return has_column(connection, database, database.backfill.column)
 

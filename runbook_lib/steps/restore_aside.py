@@ -20,12 +20,6 @@ from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step
 from runbook_lib.steps.loss import LEDGER, checksum, count, keep, ledger, standing
 
 DEBT = "restored-database"
-NO_OBJECTS = {
-    "TABLE DATA",
-    "SEQUENCE SET",
-    "COMMENT",
-    "STATISTICS DATA",
-}  # entries of a dump that are not objects themselves
 
 
 class RestoreAside(Step):
@@ -187,9 +181,7 @@ class RestoreAside(Step):
         except AdapterError as error:
             return [f"objects made since the backup: cannot be told, {error.what}"]
         there = {_named(entry) for entry in self.context.dump.contents.entries}
-        lost = {
-            _named(entry) for entry in live if entry.kind not in NO_OBJECTS and OWN_SCHEMA not in (entry.schema, entry.name)
-        }
+        lost = {_named(entry) for entry in live if entry.kind != "COMMENT" and OWN_SCHEMA not in (entry.schema, entry.name)}
         return [f"not in the backup: {name}" for name in sorted(lost - there)]
 
     def _in_history(self, connection: Connection) -> bool:

@@ -17,8 +17,9 @@ from psycopg import sql
 
 from runbook_lib import loop
 from runbook_lib.adapters.postgres.connection import Postgres
+from runbook_lib.adapters.postgres.dump import Entry
 from runbook_lib.adapters.postgres.restore import side, swap
-from runbook_lib.checks import schema
+from runbook_lib.checks import data, schema
 from runbook_lib.checks.prerequisites import looked
 from runbook_lib.checks.round import Round
 from runbook_lib.context import Context
@@ -337,6 +338,7 @@ def test_a_backup_from_before_the_migration_takes_the_columns_away_and_the_check
     assert restoring.ask("SELECT count(*) FROM messages") == [(600,)]
     columns = restoring.ask("SELECT attname FROM pg_attribute WHERE attrelid = 'messages'::regclass AND attname ~ '^a|^r'")
     assert columns == []
+    assert data.intact(Round(restoring.run.context, "after", datetime.now(UTC)), "backfill-intact").status == "PASS"
 
 
 def test_pitfall_13_a_newer_dependent_view_doubles_no_row_and_is_told_as_lost(restoring: Restoring) -> None:
@@ -801,3 +803,81 @@ def test_an_undo_of_the_swap_that_was_killed_is_gone_on_with(restoring: Restorin
     assert restoring.ask(ROWS) == old
     assert set(restoring.databases) == {"live", "restored"}
     assert set(restoring.run.state.debts) == {"restored-database"}
+
+
+# --- whatever a database may hold
+
+
+def test_every_kind_of_object_comes_back_and_is_compared(restoring: Restoring) -> None:
+    restoring.change(
+        'CREATE SCHEMA "Other schema"',
+        "CREATE TYPE mood AS ENUM ('good', 'bad')",
+        "CREATE DOMAIN short AS text CHECK (length(VALUE) < 20)",
+        """CREATE TABLE "Other schema"."Odd ""Table" ("Id" int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, feels mood,
+           said short, twice int GENERATED ALWAYS AS (2) STORED)""",
+        """INSERT INTO "Other schema"."Odd ""Table" (feels, said) VALUES ('good', 'yes'), ('bad', 'no')""",
+        "CREATE TABLE parted (id int, at date, PRIMARY KEY (id, at)) PARTITION BY RANGE (at)",
+        "CREATE TABLE parted_2025 PARTITION OF parted FOR VALUES FROM ('2025-01-01') TO ('2026-01-01')",
+        "INSERT INTO parted SELECT n, '2025-05-05' FROM generate_series(1, 10) n",
+        "CREATE TABLE keyless (what text)",
+        "INSERT INTO keyless VALUES ('a'), ('a')",
+        "ALTER TABLE users ENABLE ROW LEVEL SECURITY",
+        "CREATE POLICY mine ON users USING (name = current_user)",
+        "CREATE PUBLICATION told FOR TABLE messages",
+        "SELECT lo_from_bytea(0, 'large')",
+        "CREATE MATERIALIZED VIEW counted AS SELECT count(*) FROM messages",
+        "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+        "CREATE TRIGGER tr BEFORE INSERT ON messages FOR EACH ROW EXECUTE FUNCTION f()",
+        "ALTER TABLE messages ADD CONSTRAINT odd CHECK (id > 100) NOT VALID",
+        "GRANT SELECT ON messages TO pg_monitor",
+    )
+    restoring.replace_backup(lambda backups: dump(restoring.database, backups))
+    restoring.change(
+        """DELETE FROM "Other schema"."Odd ""Table" WHERE "Id" = 2""",
+        "UPDATE parted SET at = '2025-06-06' WHERE id = 4",
+        "INSERT INTO keyless VALUES ('b')",
+        "INSERT INTO users (name) VALUES ('hidden by the policy')",
+    )
+
+    done = restoring.swap()
+
+    assert {r.status for r in done.results} == {"PASS"}
+    assert done.outcome["lost"] == {
+        'Other schema.Odd "Table: rows deleted since the backup, which come back': 1,
+        "public.parted: rows written since the backup": 1,
+        "public.parted: rows deleted since the backup, which come back": 1,
+        "public.keyless: rows more or fewer (it has no key to tell which)": 1,
+        "public.users: rows written since the backup": 1,
+    }
+    lost = [line for line in restoring.run.steps[ASIDE].preview().loses if line.startswith("not in the backup")]
+    assert lost == []
+    assert restoring.ask('SELECT * FROM "Other schema"."Odd ""Table" ORDER BY 1') == [
+        (1, "good", "yes", 2),
+        (2, "bad", "no", 2),
+    ]
+    assert restoring.ask("SELECT count(*) FROM parted_2025") == [(10,)]
+    assert restoring.ask("SELECT count(*) FROM pg_publication_tables") == [(1,)]
+    assert restoring.ask("SELECT convert_from(lo_get(oid), 'UTF8') FROM pg_largeobject_metadata") == [("large",)]
+
+
+def test_an_extension_of_the_backup_that_is_not_here_is_named_beforehand(
+    restoring: Restoring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = (*restoring.run.context.dump.contents.entries, Entry("EXTENSION", "-", "postgis_from_afar", ""))
+    contents = replace(restoring.run.context.dump.contents, entries=entries)
+    monkeypatch.setitem(restoring.run.context.__dict__, "dump", replace(restoring.run.context.dump, contents=contents))
+
+    found = looked(restoring.run.context, "restorable-backup")
+
+    assert (found.status, "the extension postgis_from_afar is not here" in found.summary) == ("FAIL", True)
+
+
+def test_a_backup_of_a_newer_server_or_with_a_strange_owner_is_named_beforehand(
+    restoring: Restoring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = (*restoring.run.context.dump.contents.entries, Entry("TABLE", "public", "t", "somebody_else"))
+    contents = replace(restoring.run.context.dump.contents, entries=entries, server=99)
+    monkeypatch.setitem(restoring.run.context.__dict__, "dump", replace(restoring.run.context.dump, contents=contents))
+
+    assert "it is from PostgreSQL 99" in looked(restoring.run.context, "restorable-backup").summary
+    assert "the owner somebody_else" in looked(restoring.run.context, "restore-rights").summary

@@ -11,12 +11,14 @@ from psycopg.conninfo import make_conninfo
 
 from runbook_lib.adapters.processes import Processes
 
-# "217; 1259 16395 FK CONSTRAINT public messages messages_sender_id_fkey owner"; the kind is upper case, schema "-" is none
-_ENTRY = re.compile(
-    r"^\d+; \d+ \d+ (?P<kind>TABLE DATA|TABLE ATTACH|TABLE|[A-Z]+(?: [A-Z]+)*)"
-    r" (?P<schema>\S+) (?P<name>.+?) (?P<owner>\S*)$",
+# In a listing the parts of an entry are told apart by spaces, which names may hold; the comments of the SQL are plain.
+_OBJECT = re.compile(
+    r"^-- TOC entry \d+ \(class (?P<catalog>\d+) OID (?P<oid>\d+)\)\n(?:-- Dependencies: .*\n)?"
+    r"-- Name: (?P<name>.*); Type: (?P<kind>.*?); Schema: (?P<schema>.*?); Owner: ?(?P<owner>[^;\n]*)",
     re.MULTILINE,
 )
+_DATA = re.compile(r"^\d+; 0 (?P<oid>\d+) TABLE DATA (?P<schema>\S+) (?P<name>.+) \S*$", re.MULTILINE)
+_PG_CLASS = "1259"
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,9 @@ class DumpContents:
     made: datetime
     database: str
     server: int | None  # major version of the server that was dumped
-    entries: tuple[Entry, ...]
-
-    @property
-    def tables_with_data(self) -> tuple[str, ...]:
-        """The tables whose rows are in the dump, each as schema.name."""
-        return tuple(f"{entry.schema}.{entry.name}" for entry in self.entries if entry.kind == "TABLE DATA")
+    entries: tuple[Entry, ...]  # its objects; rows are no objects
+    tables_with_data: tuple[str, ...]  # the tables whose rows are in the dump, each as schema.name
+    schema: str  # the SQL that makes the objects
 
 
 @dataclass(frozen=True)
@@ -73,17 +72,21 @@ class DumpTools:
         made = datetime.fromtimestamp(path.stat().st_mtime, UTC)
         if created and created[2]:
             made = datetime.fromisoformat(created[1]).replace(tzinfo=UTC)
-        entries = tuple(Entry(**found.groupdict()) for found in _ENTRY.finditer(listing))
-        return DumpContents(made, name[1] if name else "", int(server[1]) if server else None, entries)
+        schema = self._schema(path)
+        objects = [found.groupdict() for found in _OBJECT.finditer(schema)]
+        tables = {each["oid"]: f"{each['schema']}.{each['name']}" for each in objects if each["catalog"] == _PG_CLASS}
+        return DumpContents(
+            made,
+            name[1] if name else "",
+            int(server[1]) if server else None,
+            tuple(Entry(each["kind"], each["schema"], each["name"], each["owner"]) for each in objects),
+            tuple(tables.get(data["oid"], f"{data['schema']}.{data['name']}") for data in _DATA.finditer(listing)),
+            schema,
+        )
 
     def listing(self, path: Path) -> str:
         """The table of contents of a dump, as `--use-list` takes it. Read-only."""
         return self.processes.run([self._path("pg_restore"), "--list", str(path)], timeout=120).require().output
-
-    def schema(self, path: Path) -> str:
-        """The SQL that makes the objects of a dump, without its rows. Read-only."""
-        command = [self._path("pg_restore"), "--schema-only", "--file=-", str(path)]
-        return self.processes.run(command, timeout=120).require().output
 
     def restore(self, path: Path, database: str, timeout: float, *options: str) -> None:
         """Restore a dump into another database of the server, stopping at the first error. Changes that database.
@@ -119,6 +122,10 @@ class DumpTools:
             AdapterError: It cannot be read to its end.
         """
         self.processes.run([self._path("pg_restore"), "--file=/dev/null", str(path)], timeout=timeout).require()
+
+    def _schema(self, path: Path) -> str:
+        command = [self._path("pg_restore"), "--schema-only", "--verbose", "--file=-", str(path)]
+        return self.processes.run(command, timeout=120).require().output
 
     def _conninfo(self, database: str | None = None) -> str:
         return make_conninfo(service=self.service, dbname=database)

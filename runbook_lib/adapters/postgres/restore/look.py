@@ -66,12 +66,13 @@ def look(tools: DumpTools, path: Path) -> Dump:
     Raises:
         AdapterError: It is no dump that our pg_restore reads.
     """
-    schema = tools.schema(path)
+    contents = tools.contents(path)
+    schema = contents.schema
     not_valid = frozenset(map(_plain, re.findall(rf"ADD CONSTRAINT ({_NAME}) .* NOT VALID;$", schema, re.MULTILINE)))
     keys: dict[str, list[str]] = {}
     for found in _FOREIGN_KEY.finditer(schema):
         keys.setdefault(_plain(found["table"]), []).append(found[0])
-    return Dump(path, tools.contents(path), columns_by_table(schema), not_valid, keys)
+    return Dump(path, contents, columns_by_table(schema), not_valid, keys)
 
 
 def columns_by_table(schema: str) -> dict[str, dict[str, str]]:

@@ -153,7 +153,9 @@ def problems(connection: Connection, dump: Dump) -> list[str]:
     """What is wrong in a database restored from a dump: tables missing, constraints or indexes not valid. Read-only."""
     there = {
         row["it"]
-        for row in connection.execute("SELECT relnamespace::regnamespace::text || '.' || relname AS it FROM pg_class")
+        for row in connection.execute(
+            "SELECT nspname || '.' || relname AS it FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace"
+        )
     }
     wanted = [name for name in dump.contents.tables_with_data if not name.startswith(f"{OWN_SCHEMA}.")]
     not_valid = connection.execute(
