@@ -1,0 +1,60 @@
+"""Option A by a swap, by the notebook on real parts; what is owed afterwards is purged by the command line."""
+
+import json
+from pathlib import Path
+
+import psycopg
+import pytest
+from click.testing import CliRunner
+
+from runbook_lib import conductor, opening, purging
+from runbook_lib.cli import commands
+from runbook_lib.errors import Declined, ParametersError
+from runbook_lib.rehearsal.stack import Stack
+from runbook_lib.run import Run
+
+from .conftest import PLAN, TARGET
+
+
+@pytest.fixture
+def untouching(tmp_path: Path) -> Path:
+    """The plan, but that no row's time of change is touched."""
+    text = PLAN.read_text()
+    assert "touch: updated_at" in text
+    path = tmp_path / "plan.yaml"
+    path.write_text(text.replace("touch: updated_at", "touch: null"))
+    return path
+
+
+def test_a_swap_is_chosen_verified_and_purged(broken: Stack, untouching: Path, tmp_path: Path) -> None:
+    run = opening.open_new(untouching, TARGET, "full", operator="tester", reason="a swap", outputs=tmp_path / "outputs")
+
+    def approve(run: Run) -> str:
+        return run.previews()[0]
+
+    outcome = conductor.carry_out(run.folder.path, approve, {}, lambda text: None)
+
+    assert outcome.status == "verified", outcome
+    assert run.state.steps["clear-backfill"].outcome["strategy"] == "swap"
+    assert set(run.state.debts) == {"old-column"}
+    assert "old-column" in CliRunner().invoke(commands, ["status", str(run.folder.path)]).output
+    old = [name for name in _columns(broken) if name.startswith("attachments__old_")]
+    assert len(old) == 1
+
+    shown = json.loads(CliRunner().invoke(commands, ["purge", str(run.folder.path), "--json"]).output)
+    assert old[0] in _columns(broken), "a preview purges nothing"
+    with pytest.raises(Declined):
+        purging.pay(opening.open_existing(run.folder.path), shown["digest"], "another")
+    done = CliRunner().invoke(commands, ["purge", str(run.folder.path), "--approve", shown["digest"], "--json"])
+
+    assert json.loads(done.output)["paid"] is True
+    assert old[0] not in _columns(broken)
+    assert run.state.debts == {}
+    with pytest.raises(ParametersError, match="owes nothing"):
+        purging.preview(opening.open_existing(run.folder.path), "old-column")
+
+
+def _columns(stack: Stack) -> list[str]:
+    query = "SELECT column_name FROM information_schema.columns WHERE table_name = 'messages'"
+    with psycopg.connect(stack.database.conninfo(stack.database.application)) as connection:
+        return [row[0] for row in connection.execute(query).fetchall()]
