@@ -7,13 +7,13 @@ from typing import Any
 
 from runbook_lib.steps.base import Preview
 
-Approved = Mapping[str, Mapping[str, Mapping[str, Any]]]  # step -> "facts" and "volumes"
+Approved = Mapping[str, Mapping[str, Any]]  # step -> "facts", "volumes" and "keys"
 
 
-def bound(previews: Iterable[Preview]) -> dict[str, dict[str, dict[str, Any]]]:
-    """The part of previews that an approval binds: each step's facts and volumes."""
-    plain = {p.step: {"facts": dict(p.facts), "volumes": dict(p.volumes)} for p in previews}
-    copied: dict[str, dict[str, dict[str, Any]]] = json.loads(json.dumps(plain))
+def bound(previews: Iterable[Preview]) -> dict[str, dict[str, Any]]:
+    """The part of previews that an approval binds: each step's facts, volumes and list of rows."""
+    plain = {p.step: {"facts": dict(p.facts), "volumes": dict(p.volumes), "keys": p.keys} for p in previews}
+    copied: dict[str, dict[str, Any]] = json.loads(json.dumps(plain))
     return copied
 
 

@@ -20,7 +20,6 @@ from runbook_lib.adapters.postgres.census import Census
 from runbook_lib.adapters.postgres.connection import Postgres
 from runbook_lib.adapters.postgres.dump import DumpTools
 from runbook_lib.adapters.postgres.lease import Lease
-from runbook_lib.adapters.postgres.proof import Proof
 from runbook_lib.adapters.postgres.restore.look import Dump, look, newest
 from runbook_lib.adapters.processes import LocalProcesses, Processes
 from runbook_lib.adapters.services import Services, connect
@@ -44,6 +43,8 @@ class Context:
     operator: str
     opened_at: datetime
     approved: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # step -> the facts that were approved
+    approved_volumes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # step -> its approved numbers
+    approved_keys: Mapping[str, str] = field(default_factory=dict)  # step -> the hash of its approved list of rows
     outcomes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # step -> what it left, by the journal
     done: frozenset[str] = frozenset()  # the steps that the journal has finished
     choices: Mapping[str, str] = field(default_factory=dict)  # what the engineer chose besides type and option
@@ -124,20 +125,17 @@ class Context:
             )
         return look(self.dump_tools, path)
 
-    @cached_property
+    @property
     def backfill(self) -> Backfill:
-        """The feature's backfill, as SQL."""
-        return Backfill(self.plan.database, self.run)
+        """The feature's backfill, as SQL; what becomes of edited entries is the engineer's choice, else the plan's."""
+        spec = self.plan.database.backfill
+        chosen = spec.model_copy(update={"edited": self.choices.get("EDITED", spec.edited)})
+        return Backfill(self.plan.database.model_copy(update={"backfill": chosen}), self.run)
 
-    @cached_property
+    @property
     def census(self) -> Census:
         """Counts of what the backfilled column holds."""
         return Census(self.backfill)
-
-    @cached_property
-    def proof(self) -> Proof:
-        """The fingerprints of the table that the rollback changes."""
-        return Proof(self.backfill, self.run)
 
     @cached_property
     def token(self) -> str:

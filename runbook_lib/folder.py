@@ -4,6 +4,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -72,6 +73,16 @@ class RunFolder:
     def write_image(self, name: str, png: bytes) -> Path:
         """Write a picture as it is."""
         return self._write(name, png)
+
+    def keep(self, file: Path, name: str) -> Path:
+        """Take a file of keys or numbers in as it is, under `name`; it is there whole or not at all."""
+        path = self.path / name
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_name(f".{path.name}.{os.getpid()}")
+            shutil.copyfile(file, temporary)
+            os.replace(temporary, path)
+        return path
 
     def next_name(self, stem: str, suffix: str) -> str:
         """A file name that is not taken yet: `stem`, then `stem-2`, `stem-3` and so on."""

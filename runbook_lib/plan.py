@@ -39,8 +39,8 @@ class Backfill(Model):
     source: Name  # the older column that the media were copied from
     marker: dict[str, Scalar]
     written: dict[str, ColumnOfRow | Scalar]
-    cleared: Literal["[]", "null"]
-    edited: Literal["keep", "clear"]
+    cleared: Literal["[]", "null", "dump"]  # "dump": NULL where the backup from before the backfill has NULL, else "[]"
+    edited: Literal["keep", "clear", "list"]  # "list": row by row, by a file of decisions
     touch: Name | None
 
 
@@ -136,6 +136,7 @@ class ClearBackfillStep(DatabaseStep):
 
     kind: Literal["clear_backfill"]
     strategy: Literal["auto", "swap", "batched", "keyed"] = "auto"
+    live: bool = False  # whether the application may go on using the table meanwhile
 
 
 class RemoveColumnsStep(DatabaseStep):

@@ -54,7 +54,10 @@ class Run:
         self.context.type = state.type
         self.context.option = state.option
         self.context.choices = dict(state.choices)
-        self.context.approved = {n: s["facts"] for n, s in state.previews.get(state.approved, {}).items()}
+        agreed = state.previews.get(state.approved, {})
+        self.context.approved = {name: step["facts"] for name, step in agreed.items()}
+        self.context.approved_volumes = {name: step["volumes"] for name, step in agreed.items()}
+        self.context.approved_keys = {name: step.get("keys", "") for name, step in agreed.items()}
         self.context.outcomes = {name: step.outcome for name, step in state.steps.items()}
         self.context.done = frozenset(name for name, step in state.steps.items() if step.is_done)
         return state

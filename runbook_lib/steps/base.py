@@ -34,7 +34,8 @@ class Probe:
 class Preview:
     """What a step would do, computed without doing it.
 
-    `facts` must be the same when the step is applied; `volumes` may differ within the plan's tolerance.
+    `facts` must be the same when the step is applied; `volumes` may differ within the plan's tolerance; of the rows behind
+    `keys`, none but those are acted on.
     """
 
     step: str
@@ -46,6 +47,7 @@ class Preview:
     estimate: int = 0  # seconds
     facts: Facts = field(default_factory=dict)
     volumes: Mapping[str, int] = field(default_factory=dict)
+    keys: str = ""  # the SHA-256 of the list of rows that it is about
 
 
 class Step(ABC):

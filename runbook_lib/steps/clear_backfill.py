@@ -1,117 +1,235 @@
 """Option A: clear what the backfill wrote, and nothing else."""
 
-import hashlib
-import json
+import threading
+from collections.abc import Mapping
+from functools import cached_property
 
-from runbook_lib.adapters.postgres.catalog import catalog
-from runbook_lib.adapters.postgres.connection import Connection, identity
+from runbook_lib import strategies
+from runbook_lib.adapters.postgres.backfill import Backfill, Bounds
+from runbook_lib.adapters.postgres.clearing import approved, former
+from runbook_lib.adapters.postgres.clearing.clearing import Clearing, Told
+from runbook_lib.adapters.postgres.clearing.indexes import Indexes
+from runbook_lib.adapters.postgres.clearing.records import Records
+from runbook_lib.adapters.postgres.connection import Connection
+from runbook_lib.adapters.postgres.proof import Proof
+from runbook_lib.errors import PreconditionError
+from runbook_lib.plan import ClearBackfillStep
 from runbook_lib.results import Result, Status
+from runbook_lib.steps import clear_preview, decisions
 from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step
 from runbook_lib.steps.services import no_connections
 
-BATCH = 5000  # rows a transaction
+TIMEOUT = 3600.0  # seconds for reading the backup
+MOST_CONFLICTS = 100  # keys that are told one by one
 
 
 class ClearBackfill(Step):
     """Take the backfill's own elements out of each row that holds some, keeping all others in their order."""
 
-    def preview(self) -> Preview:
-        """How many rows would be changed, and what older code will not show. Read-only."""
-        backfill, spec = self.context.backfill, self.context.plan.database.backfill
+    CHOICES: Mapping[str, Mapping[str, str]] = {
+        "STRATEGY": strategies.STRATEGIES,
+        "EDITED": {
+            "keep": "entries that users edited since the backfill stay",
+            "clear": "entries that users edited since the backfill go too",
+            "list": f"decided row by row, in {decisions.FILE}",
+        },
+    }
+
+    @property
+    def stopped(self) -> bool:
+        """Whether nobody else is to use the table meanwhile."""
+        assert isinstance(self.spec, ClearBackfillStep)
+        return not self.spec.live
+
+    @cached_property
+    def backfill(self) -> Backfill:
+        """What is to be cleared, with what was decided of edited entries."""
+        plain = self.context.backfill
+        if plain.database.backfill.edited != "list":
+            return plain
         with self.context.postgres.connect() as connection:
-            here, rows = identity(connection), backfill.count(connection)
-            kinds = {row["kind"]: row["rows"] for row in self.context.census.kinds(connection)}
-            invisible = self.context.census.invisible(connection)
-            shape = catalog(connection)
-        edited = f"{kinds['edited since']} rows hold entries that were edited since the backfill: " + (
-            "kept as they are" if spec.edited == "keep" else "cleared too"
-        )
-        touched = f"; {spec.touch} becomes the present time" if spec.touch else ""
-        return Preview(
-            self.name,
-            self.title,
-            would=[
-                f"take the backfilled entries out of {rows} rows of {self.context.plan.database.table}{touched}",
-                f"{kinds['backfilled and own']} of them keep entries of their own, in their order",
-                edited,
-            ],
-            loses=[f"{number} rows: {what} (older code does not show it)" for what, number in invisible.items() if number],
-            locks=f"row locks, {BATCH} rows a transaction",
-            undone_by="undo rows, one for each changed row, committed with it",
-            estimate=self.spec.estimate,
-            facts={
-                "server": here.system,
-                "database": here.database,
-                "catalog": hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest(),
-                "edited": spec.edited,
-            },
-            volumes={"rows": rows},
-        )
+            decisions.write(self.context.folder, self.context.census.edited(connection))
+        return plain.bound(Bounds(decided=decisions.read(self.context.folder).clear))
+
+    def preview(self) -> Preview:
+        """How many rows would be changed and how, and what older code will not show. Read-only."""
+        found, self._previewed = clear_preview.preview(self, self.backfill)
+        return found
 
     def probe(self) -> Probe:
         """Whether anything is left to clear, and whether this run began. Read-only."""
+        clearing = self._clearing(self.backfill)
         with self.context.postgres.connect() as connection:
-            left, saved = self.context.backfill.count(connection), self.context.backfill.undo_rows(connection)
-        if left and saved is not None:
+            left, begun = self.backfill.count(connection), clearing.begun(connection)
+            unfinished = Indexes(self.backfill).missing(connection)
+            saved = clearing.rows(connection) if begun else 0
+        if unfinished:
+            return Probe(
+                Effect.HALF_DONE, f"{saved} rows are cleared, {left} are left; to be made anew: {', '.join(unfinished)}"
+            )
+        if left and begun:
             return Probe(Effect.HALF_DONE, f"{saved} rows are cleared, {left} are left")
         if left:
             return Probe(Effect.NOT_DONE, f"{left} rows hold backfilled entries")
-        return Probe(
-            Effect.DONE, "no backfilled entry is left" if saved is None else f"{saved} rows are cleared, none is left"
-        )
+        return Probe(Effect.DONE, f"{saved} rows are cleared, none is left" if begun else "no backfilled entry is left")
 
     def preconditions(self) -> list[Result]:
-        """That no connection of the application is left. Read-only."""
-        return [no_connections(self.context, self.name)]
+        """That the strategy can be, edited entries are decided, and the application is disconnected. Read-only."""
+        found = [no_connections(self.context, self.name)] if self.stopped else []
+        refused = self._choice().refused.get(self._choice().strategy)
+        found.append(
+            self.result(
+                "strategy",
+                "The strategy is possible here",
+                Status.FAIL if refused else Status.PASS,
+                f"{self._choice().strategy}: {refused or self._choice().because}",
+            )
+        )
+        if self.backfill.database.backfill.edited == "list":
+            undecided = decisions.read(self.context.folder).undecided
+            status = Status.FAIL if undecided else Status.PASS
+            text = f"{undecided} rows of {decisions.FILE} have no decision"
+            found.append(self.result("decided", "Edited entries are decided", status, text))
+        return found
 
     def apply(self) -> Facts:
-        """Fingerprint the table, then clear it batch by batch, each with its undo rows. Changes the target."""
-        backfill = self.context.backfill
+        """Fingerprint the table, then clear it by the strategy chosen. Changes the target."""
         with self.context.postgres.connect() as connection:
-            backfill.prepare(connection)
-            self.context.proof.record(connection)
-            last = None
-            while (batch := backfill.clear_batch(connection, last, BATCH)).rows:
-                last = batch.last_key
-            return {"rows": backfill.undo_rows(connection), "undo table": backfill.undo.as_string(connection)}
+            Records(self.backfill).prepare(connection)
+            self._load_former(connection)
+            bound, left_out = self._approved(connection)
+            if self.stopped:
+                self._proof.record(connection)
+            unused = [index.name for index in Indexes(bound).present(connection)] if self.stopped else []
+        clearing = self._clearing(bound)
+        clearing.apply(unused)
+        with self.context.postgres.connect() as connection:
+            return {
+                "rows": clearing.rows(connection),
+                "strategy": clearing.strategy,
+                "proof": "stopped" if self.stopped else "live",
+                "not approved, so left alone": left_out,
+            }
 
     def verify(self) -> list[Result]:
-        """That nothing backfilled is left, and that nothing else changed. Read-only."""
+        """That nothing approved is left, and that nothing else changed. Read-only."""
         with self.context.postgres.connect() as connection:
             return [self._cleared(connection), self._nothing_else(connection)]
 
     def undo(self) -> Facts:
         """Put the old values back where nobody has changed them since. Changes the target."""
+        restored, conflicts = self._clearing(self.backfill).undo()
         with self.context.postgres.connect() as connection:
-            restored, conflicts = self.context.backfill.restore(connection)
             if not conflicts:
-                self.context.proof.forget(connection)
-        return {"restored": restored, "conflicts": conflicts}
+                self._proof.forget(connection)
+        for debt in ("old-column", "undo-rows"):
+            self.paid(debt)
+        return {"restored": restored, "conflicts": len(conflicts), "keys of conflicts": conflicts[:MOST_CONFLICTS]}
+
+    def purge_preview(self, debt: str) -> Preview:
+        """What giving up the way back destroys. Read-only."""
+        with self.context.postgres.connect() as connection:
+            rows = self._clearing(self.backfill).rows(connection)
+        return Preview(
+            self.name,
+            f"Give up the way back of “{self.title}”",
+            would=[f"drop what is kept of the old values of {rows} rows ({debt})"],
+            loses=[f"the old values of {rows} rows: afterwards nothing can be put back from the database itself"],
+            locks="ACCESS EXCLUSIVE for a moment" if debt == "old-column" else "none on the table",
+            undone_by="nothing: this cannot be undone",
+            facts={"debt": debt},
+            volumes={"rows": rows},
+        )
+
+    def purge(self, debt: str) -> Facts:
+        """Drop the old column or the undo rows, for good. Changes the target."""
+        self._clearing(self.backfill).purge()
+        with self.context.postgres.connect() as connection:
+            self._proof.forget(connection)
+        self.paid(debt)
+        return {"purged": debt}
+
+    _previewed: approved.Keys | None = None
+
+    @property
+    def _proof(self) -> Proof:
+        return self._clearing(self.backfill).proof
+
+    def _choice(self) -> strategies.Choice:
+        return clear_preview.choice(self, self.backfill)
+
+    def _clearing(self, backfill: Backfill) -> Clearing:
+        agreed = self.context.approved.get(self.name, {}).get("strategy")
+        return Clearing(self.context.postgres.connect, backfill, agreed or "keyed", self.stopped, self._told())
+
+    def _told(self) -> Told:
+        total = self.context.approved_volumes.get(self.name, {}).get("rows", 0)
+        done, lock = 0, threading.Lock()
+
+        def cleared(rows: int, why: str) -> None:
+            nonlocal done
+            with lock:
+                done += rows
+                if rows or why:
+                    self.progress(done, total, why)
+
+        return Told(cleared, self.waiting, self.owe, self.paid)
+
+    def _load_former(self, connection: Connection) -> None:
+        if self.backfill.database.backfill.cleared != "dump":
+            return
+        rows = self.context.scratch / "table-before"
+        database = self.backfill.database
+        self.context.dump_tools.rows_of(self.context.dump.path, database.schema_, database.table, rows, TIMEOUT)
+        former.load(connection, self.backfill, rows)
+
+    def _approved(self, connection: Connection) -> tuple[Backfill, int]:
+        """What may be cleared: everything affected where that is just what was approved, else the approved rows alone."""
+        agreed: str = self.context.approved_keys.get(self.name, "")
+        if self.stopped and self._previewed and self._previewed.sha256 == agreed:
+            return self.backfill, 0
+        file = clear_preview.keys_file(self, agreed)
+        if not file.exists():
+            raise PreconditionError(
+                "The list of approved rows is not in the run folder.",
+                where=str(file),
+                state="Nothing was changed by this attempt.",
+                safe_next="Take a new preview and approve it.",
+            )
+        left_out = approved.load(connection, self.backfill, file)
+        return self.backfill.bound(Bounds(self.backfill.bounds.decided, approved_only=True)), left_out
 
     def _cleared(self, connection: Connection) -> Result:
-        left = self.context.backfill.count(connection)
-        wrong = (
-            self.context.backfill.unexpected(connection) if self.context.backfill.undo_rows(connection) is not None else 0
-        )
+        clearing = self._clearing(self.backfill)
+        begun = clearing.begun(connection)
+        left = self.backfill.count(connection)
+        wrong = clearing.unexpected(connection) if begun else 0
+        spared = self.context.outcomes.get(self.name, {}).get("not approved, so left alone", 0)
         return self.result(
             "cleared",
-            "No backfilled entry is left, and each changed row holds what was computed for it",
-            Status.PASS if left == wrong == 0 else Status.FAIL,
-            f"{left} rows with backfilled entries, {wrong} changed rows with another value",
+            "No backfilled entry that was approved is left, and each changed row holds what was computed for it",
+            Status.PASS if left <= spared and wrong == 0 else Status.FAIL,
+            f"{left} rows with backfilled entries ({spared} came after the approval), {wrong} rows with another value",
         )
 
     def _nothing_else(self, connection: Connection) -> Result:
         title = "No other row and no other column of the table changed"
-        if self.context.backfill.undo_rows(connection) is None:
+        if not self._clearing(self.backfill).begun(connection):
             return self.result("proof", title, Status.PASS, "this run wrote nothing to the table")
-        found = self.context.proof.differences(connection)
-        if found is None:
+        if not self.stopped:
+            found = self._proof.strays(connection)
+            text = "live: no row outside the change carries a transaction of this run, whose counts each matched"
+            return self.result("proof", title, Status.FAIL if found else Status.PASS, "; ".join(found) or text)
+        differences = self._proof.differences(connection)
+        if differences is None:
             return self.result("proof", title, Status.UNKNOWN, "this run kept no fingerprints before the change")
-        rows = self.context.proof.rows(connection)
+        rows = self._proof.rows(connection)
         return self.result(
             "proof",
             title,
-            Status.FAIL if found else Status.PASS,
-            "; ".join(found) if found else f"the fingerprints of {rows} rows, made while nothing else wrote, are equal",
-            differences=found,
+            Status.FAIL if differences else Status.PASS,
+            "; ".join(differences)
+            if differences
+            else f"stopped: the fingerprints of {rows} rows, made while nothing else wrote, are equal",
+            differences=differences,
         )

@@ -19,8 +19,8 @@ MEANS = {
     Kind.NEW: "rows written since the backup",
     Kind.DELETED: "rows deleted since the backup, which come back",
     Kind.CHANGED: "rows changed since the backup, which become what they were",
-    Kind.FEATURE: "rows that differ in the feature's own columns alone",
-    Kind.BACKFILLED: "rows that differ by what the feature's backfill wrote alone",
+    Kind.FEATURE: "rows that differ in the feature's own columns alone, by what users put there",
+    Kind.BACKFILLED: "rows that differ in the feature's own columns alone, by what the backfill wrote",
     Kind.TOUCHED: "rows that differ in the time of their last change alone",
 }
 

@@ -2,16 +2,23 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from runbook_lib.adapters.postgres.backfill import Backfill
+from runbook_lib.adapters.postgres.backfill import Backfill, Bounds
+from runbook_lib.adapters.postgres.catalog import catalog
 from runbook_lib.adapters.postgres.census import Census
-from runbook_lib.adapters.postgres.connection import Connection
+from runbook_lib.adapters.postgres.clearing import approved, former
+from runbook_lib.adapters.postgres.clearing.clearing import Clearing, Told
+from runbook_lib.adapters.postgres.clearing.indexes import Indexes
+from runbook_lib.adapters.postgres.clearing.records import Records
+from runbook_lib.adapters.postgres.connection import Connection, Postgres
 from runbook_lib.adapters.postgres.proof import Proof
-from runbook_lib.errors import StepFailed
+from runbook_lib.errors import Declined, StepFailed
 from runbook_lib.plan import Database as DatabasePlan
 from runbook_lib.plan import Plan
 
@@ -27,12 +34,13 @@ def backfill(plan: Plan) -> Backfill:
     return Backfill(plan.database, "test")
 
 
-def clear(connection: Connection, backfill: Backfill, size: int = 50) -> int:
-    backfill.prepare(connection)
-    last, batches = None, 0
-    while (batch := backfill.clear_batch(connection, last, size)).rows:
-        last, batches = batch.last_key, batches + 1
-    return batches
+@pytest.fixture(params=["swap", "batched", "keyed"])
+def strategy(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def clearing(postgres: Postgres, backfill: Backfill, strategy: str, *, stopped: bool = True) -> Clearing:
+    return Clearing(postgres.connect, backfill, strategy, stopped)
 
 
 def insert(application: psycopg.Connection, attachments: Any, media_url: str | None = "/media/x.svg") -> int:
@@ -55,72 +63,86 @@ def rows(application: psycopg.Connection) -> list[Any]:
     return application.execute("SELECT to_jsonb(m) FROM messages m ORDER BY id").fetchall()
 
 
-@pytest.mark.parametrize(
-    ("before", "kept", "cleared"),
-    [
-        pytest.param([LEGACY], [], [], id="backfilled only"),
-        pytest.param([OWN], [OWN], [OWN], id="the user's own only"),
-        pytest.param([LEGACY, OWN], [OWN], [OWN], id="backfilled, then own"),
-        pytest.param([OWN, LEGACY, OTHER], [OWN, OTHER], [OWN, OTHER], id="own around backfilled: order kept"),
-        pytest.param([OTHER, LEGACY, OTHER], [OTHER, OTHER], [OTHER, OTHER], id="duplicates of the user's stay"),
-        pytest.param([LEGACY, LEGACY], [], [], id="backfilled twice"),
-        pytest.param([CAPTIONED], [CAPTIONED], [], id="edited since: a caption added"),
-        pytest.param([MOVED, OWN], [MOVED, OWN], [OWN], id="edited since: another address"),
-        pytest.param([LEGACY, CAPTIONED], [CAPTIONED], [], id="one as written, one edited"),
-        pytest.param([{"nested": [LEGACY]}], [{"nested": [LEGACY]}], [{"nested": [LEGACY]}], id="the marker deeper inside"),
-        pytest.param([], [], [], id="empty"),
-        pytest.param(None, None, None, id="NULL"),
-        pytest.param(
-            {"source": "legacy_migration"}, {"source": "legacy_migration"}, {"source": "legacy_migration"}, id="no list"
-        ),
-    ],
-)
+def contents(application: psycopg.Connection) -> list[Any]:
+    """The rows but for columns that a run puts aside."""
+    return application.execute(
+        "SELECT id, content, media_url, attachments, replied_to_message_id, updated_at FROM messages ORDER BY id"
+    ).fetchall()
+
+
+KINDS: dict[str, tuple[Any, Any, Any]] = {  # what a row holds, and holds afterwards where edited entries are kept or cleared
+    "backfilled only": ([LEGACY], [], []),
+    "the user's own only": ([OWN], [OWN], [OWN]),
+    "backfilled, then own": ([LEGACY, OWN], [OWN], [OWN]),
+    "own around backfilled: order kept": ([OWN, LEGACY, OTHER], [OWN, OTHER], [OWN, OTHER]),
+    "duplicates of the user's stay": ([OTHER, LEGACY, OTHER], [OTHER, OTHER], [OTHER, OTHER]),
+    "backfilled twice": ([LEGACY, LEGACY], [], []),
+    "edited since: a caption added": ([CAPTIONED], [CAPTIONED], []),
+    "edited since: another address": ([MOVED, OWN], [MOVED, OWN], [OWN]),
+    "one as written, one edited": ([LEGACY, CAPTIONED], [CAPTIONED], []),
+    "the marker deeper inside": ([{"nested": [LEGACY]}], [{"nested": [LEGACY]}], [{"nested": [LEGACY]}]),
+    "empty": ([], [], []),
+    "NULL": (None, None, None),
+    "no list": ({"source": "legacy_migration"}, {"source": "legacy_migration"}, {"source": "legacy_migration"}),
+}
+
+
 @pytest.mark.parametrize("edited", ["keep", "clear"])
-def test_each_kind_of_row(
-    connection: Connection,
+def test_pitfalls_1_and_3_each_kind_of_row_keeps_what_is_the_users(
+    postgres: Postgres,
     application: psycopg.Connection,
     changed: Callable[..., DatabasePlan],
-    before: Any,
-    kept: Any,
-    cleared: Any,
+    strategy: str,
     edited: str,
 ) -> None:
-    key = insert(application, before)
+    keys = {kind: insert(application, before) for kind, (before, _, _) in KINDS.items()}
 
-    clear(connection, Backfill(changed(edited=edited), "test"))
+    clearing(postgres, Backfill(changed(edited=edited), "test"), strategy).apply()
 
-    assert attachments(application, key) == (kept if edited == "keep" else cleared)
+    found = {kind: attachments(application, key) for kind, key in keys.items()}
+    assert found == {kind: kept if edited == "keep" else cleared for kind, (_, kept, cleared) in KINDS.items()}
 
 
 @pytest.mark.parametrize(("setting", "left"), [("[]", []), ("null", None)])
-def test_what_is_left_of_a_row_with_nothing_in_it_is_the_plans_choice(
-    connection: Connection, application: psycopg.Connection, changed: Callable[..., DatabasePlan], setting: str, left: Any
+def test_pitfall_2_what_is_left_of_a_row_with_nothing_in_it_is_the_plans_choice(
+    postgres: Postgres,
+    application: psycopg.Connection,
+    changed: Callable[..., DatabasePlan],
+    strategy: str,
+    setting: str,
+    left: Any,
 ) -> None:
     key = insert(application, [LEGACY])
+    own = insert(application, [LEGACY, OWN])
 
-    clear(connection, Backfill(changed(cleared=setting), "test"))
+    clearing(postgres, Backfill(changed(cleared=setting), "test"), strategy).apply()
 
     assert attachments(application, key) == left
+    assert attachments(application, own) == [OWN]
 
 
 @pytest.mark.parametrize(("touch", "moved"), [("updated_at", True), (None, False)])
+@pytest.mark.parametrize("in_place", ["batched", "keyed"])
 def test_updated_at_is_touched_by_the_plans_choice(
-    connection: Connection,
+    postgres: Postgres,
     application: psycopg.Connection,
     changed: Callable[..., DatabasePlan],
+    in_place: str,
     touch: str | None,
     moved: bool,
 ) -> None:
     before = application.execute("SELECT updated_at FROM messages WHERE id = 3").fetchone()
 
-    clear(connection, Backfill(changed(touch=touch), "test"))
+    clearing(postgres, Backfill(changed(touch=touch), "test"), in_place).apply()
 
     assert (application.execute("SELECT updated_at FROM messages WHERE id = 3").fetchone() != before) is moved
 
 
-def test_rows_by_kind_before_and_after(connection: Connection, backfill: Backfill) -> None:
+def test_rows_by_kind_before_and_after(
+    postgres: Postgres, connection: Connection, backfill: Backfill, strategy: str
+) -> None:
     before = {row["kind"]: row["rows"] for row in Census(backfill).kinds(connection)}
-    clear(connection, backfill)
+    clearing(postgres, backfill, strategy).apply()
     after = {row["kind"]: row["rows"] for row in Census(backfill).kinds(connection)}
 
     assert min(before[kind] for kind in ("null", "empty", "backfilled", "backfilled and own", "edited since", "own")) > 0
@@ -130,7 +152,7 @@ def test_rows_by_kind_before_and_after(connection: Connection, backfill: Backfil
     assert {k: after[k] for k in ("null", "edited since")} == {k: before[k] for k in ("null", "edited since")}
 
 
-def test_what_older_code_does_not_show_is_counted(
+def test_pitfall_27_what_older_code_does_not_show_is_counted(
     connection: Connection, application: psycopg.Connection, backfill: Backfill
 ) -> None:
     before = Census(backfill).invisible(connection)
@@ -142,57 +164,117 @@ def test_what_older_code_does_not_show_is_counted(
     assert before["replied_to_message_id filled"] > 0
 
 
-def test_there_is_an_undo_row_for_each_row_touched(connection: Connection, backfill: Backfill) -> None:
-    affected = backfill.count(connection)
-    assert clear(connection, backfill, size=50) > 2
-
-    assert backfill.undo_rows(connection) == affected > 0
-    assert backfill.count(connection) == 0
-
-
 def test_undo_gives_every_row_back_as_it_was(
-    connection: Connection, application: psycopg.Connection, backfill: Backfill
+    postgres: Postgres, connection: Connection, application: psycopg.Connection, backfill: Backfill, strategy: str
 ) -> None:
-    before = rows(application)
-    clear(connection, backfill)
+    before, shape = rows(application), catalog(connection)
+    work = clearing(postgres, backfill, strategy)
+    work.apply(["idx_messages_attachments"])
     assert rows(application) != before
 
-    restored, conflicts = backfill.restore(connection)
+    restored, conflicts = work.undo()
 
     assert restored > 0
     assert conflicts == []
     assert rows(application) == before
+    assert catalog(connection) == shape
 
 
 def test_undo_leaves_alone_what_someone_has_changed_since(
-    connection: Connection, application: psycopg.Connection, backfill: Backfill
+    postgres: Postgres, application: psycopg.Connection, backfill: Backfill, strategy: str
 ) -> None:
     key = insert(application, [LEGACY])
-    clear(connection, backfill)
+    work = clearing(postgres, backfill, strategy)
+    work.apply()
     application.execute("UPDATE messages SET attachments = %s WHERE id = %s", [json.dumps([OWN]), key])
 
-    _, conflicts = backfill.restore(connection)
+    _, conflicts = work.undo()
 
     assert conflicts == [key]
     assert attachments(application, key) == [OWN]
 
 
+def test_undo_keeps_rows_that_came_since(
+    postgres: Postgres, application: psycopg.Connection, backfill: Backfill, strategy: str
+) -> None:
+    work = clearing(postgres, backfill, strategy)
+    work.apply()
+    key = insert(application, [OWN])
+
+    work.undo()
+
+    assert attachments(application, key) == [OWN]
+
+
 def test_clearing_goes_on_where_it_stopped(
-    connection: Connection, application: psycopg.Connection, backfill: Backfill
+    postgres: Postgres, connection: Connection, application: psycopg.Connection, backfill: Backfill, strategy: str
 ) -> None:
     affected = backfill.count(connection)
-    backfill.prepare(connection)
-    backfill.clear_batch(connection, None, 50)
-    assert backfill.count(connection) == affected - 50
+    work = clearing(postgres, backfill, strategy)
+    told = 0
 
-    clear(connection, backfill)
+    def stop_after_some(cleared: int, _: str) -> None:
+        nonlocal told
+        told += cleared
+        if told:
+            raise KeyboardInterrupt
 
-    assert backfill.undo_rows(connection) == affected
-    assert backfill.unexpected(connection) == 0
+    with pytest.raises(KeyboardInterrupt):
+        replace(work, told=Told(cleared=stop_after_some)).apply(["idx_messages_attachments"])
+
+    work.apply(["idx_messages_attachments"])
+
+    assert work.rows(connection) == affected
+    assert work.unexpected(connection) == 0
+    assert backfill.count(connection) == 0
+    assert Indexes(backfill).missing(connection) == {}
 
 
-def test_a_trigger_that_writes_elsewhere_stops_the_batch_and_leaves_no_trace(
-    connection: Connection, application: psycopg.Connection, backfill: Backfill
+def test_clearing_twice_is_clearing_once(
+    postgres: Postgres, connection: Connection, application: psycopg.Connection, backfill: Backfill, strategy: str
+) -> None:
+    work = clearing(postgres, backfill, strategy)
+    work.apply()
+    once, cleared = rows(application), work.rows(connection)
+
+    work.apply()
+
+    assert rows(application) == once
+    assert work.rows(connection) == cleared
+
+
+@pytest.mark.parametrize(("wanted", "says"), [("abort", "ended"), ("pause", "paused")])
+def test_a_clearing_waits_or_ends_between_batches_as_asked(
+    postgres: Postgres, connection: Connection, backfill: Backfill, strategy: str, wanted: Any, says: str
+) -> None:
+    work, said = clearing(postgres, backfill, strategy), []
+
+    def listen(_: int, why: str) -> None:
+        said.append(why)
+        if why == "paused":
+            Records(backfill).want(connection, "abort")
+
+    Records(backfill).prepare(connection)
+    Records(backfill).want(connection, wanted)
+
+    with pytest.raises(Declined, match="ended between two batches"):
+        replace(work, told=Told(cleared=listen)).apply()
+
+    assert ("paused" in said) is (says == "paused")
+    assert work.rows(connection) == 0
+
+
+def test_a_pause_flag_that_cannot_be_read_means_paused(connection: Connection, backfill: Backfill) -> None:
+    records = Records(backfill)
+    records.prepare(connection)
+    connection.execute("DELETE FROM runbook.control_test")
+
+    assert records.wanted(connection) == "pause"
+
+
+@pytest.mark.parametrize("in_place", ["batched", "keyed", "swap"])
+def test_pitfall_8_a_trigger_that_writes_elsewhere_stops_the_batch_and_leaves_no_trace(
+    postgres: Postgres, application: psycopg.Connection, backfill: Backfill, in_place: str
 ) -> None:
     application.execute("CREATE TABLE audit (id bigint)")
     application.execute(
@@ -200,26 +282,108 @@ def test_a_trigger_that_writes_elsewhere_stops_the_batch_and_leaves_no_trace(
            'BEGIN INSERT INTO audit VALUES (NEW.id); RETURN NEW; END'"""
     )
     application.execute("CREATE TRIGGER note AFTER UPDATE ON messages FOR EACH ROW EXECUTE FUNCTION note()")
-    before = rows(application)
-    backfill.prepare(connection)
+    before = contents(application)
 
     with pytest.raises(StepFailed, match="audit"):
-        backfill.clear_batch(connection, None, 50)
+        clearing(postgres, backfill, in_place).apply()
 
-    assert rows(application) == before
-    assert backfill.undo_rows(connection) == 0
-
-
-def proved(connection: Connection, backfill: Backfill) -> Proof:
-    proof = Proof(backfill, "test")
-    backfill.prepare(connection)
-    proof.record(connection)
-    clear(connection, backfill)
-    return proof
+    assert contents(application) == before
+    assert application.execute("SELECT count(*) FROM audit").fetchone() == (0,)
 
 
-def test_the_proof_holds_when_only_the_backfill_was_cleared(connection: Connection, backfill: Backfill) -> None:
-    proof = proved(connection, backfill)
+def test_only_approved_rows_are_cleared(
+    postgres: Postgres,
+    connection: Connection,
+    application: psycopg.Connection,
+    backfill: Backfill,
+    strategy: str,
+    tmp_path: Path,
+) -> None:
+    Records(backfill).prepare(connection)
+    agreed = approved.keys(connection, backfill, tmp_path / "keys")
+    came_later = insert(application, [LEGACY])
+    gone_meanwhile = application.execute(
+        "UPDATE messages SET attachments = '[]' WHERE id = (SELECT min(id) FROM messages WHERE attachments @> %s)"
+        " RETURNING id",
+        [json.dumps([LEGACY | {"url": "/media/000003.svg"}])],
+    ).rowcount
+
+    left_out = approved.load(connection, backfill, tmp_path / "keys")
+    bound = backfill.bound(Bounds(approved_only=True))
+    work = clearing(postgres, bound, strategy)
+    work.apply()
+
+    assert left_out == 1
+    assert attachments(application, came_later) == [LEGACY]
+    assert work.rows(connection) == agreed.count - gone_meanwhile
+
+
+def test_the_list_of_approved_rows_is_the_same_for_the_same_rows(
+    connection: Connection, application: psycopg.Connection, backfill: Backfill, tmp_path: Path
+) -> None:
+    once, again = (approved.keys(connection, backfill, tmp_path / name) for name in "ab")
+    insert(application, [LEGACY])
+    another = approved.keys(connection, backfill, tmp_path / "c")
+
+    assert once == again
+    assert another.sha256 != once.sha256
+    assert another.count == once.count + 1 == len((tmp_path / "c").read_text().splitlines())
+
+
+def test_an_edited_entry_goes_where_that_was_decided(
+    postgres: Postgres,
+    connection: Connection,
+    application: psycopg.Connection,
+    changed: Callable[..., DatabasePlan],
+    strategy: str,
+) -> None:
+    goes, stays = insert(application, [CAPTIONED, OWN]), insert(application, [CAPTIONED])
+    backfill = Backfill(changed(edited="list"), "test", Bounds(decided=(str(goes),)))
+    listed = {row["key"]: row["edited"] for row in Census(backfill).edited(connection)}
+
+    clearing(postgres, backfill, strategy).apply()
+
+    assert listed[str(goes)] == listed[str(stays)] == [CAPTIONED]
+    assert attachments(application, goes) == [OWN]
+    assert attachments(application, stays) == [CAPTIONED]
+
+
+def test_pitfall_2_a_row_that_was_null_before_the_backfill_is_null_again_as_the_backup_tells(
+    postgres: Postgres,
+    connection: Connection,
+    application: psycopg.Connection,
+    changed: Callable[..., DatabasePlan],
+    strategy: str,
+    tmp_path: Path,
+) -> None:
+    backfill = Backfill(changed(cleared="dump"), "test")
+    was_null, was_empty = insert(application, [LEGACY]), insert(application, [LEGACY])
+    data = tmp_path / "data"
+    data.write_text(
+        "SET x = 1;\nCOPY public.messages (content, id, attachments) FROM stdin;\n"
+        f"one\t{was_null}\t\\N\ntwo\t{was_empty}\t[]\n\\.\n"
+    )
+    Records(backfill).prepare(connection)
+
+    assert former.load(connection, backfill, data) == 1
+    clearing(postgres, backfill, strategy).apply()
+
+    assert attachments(application, was_null) is None
+    assert attachments(application, was_empty) == []
+
+
+def proved(postgres: Postgres, connection: Connection, backfill: Backfill, strategy: str) -> Proof:
+    work = clearing(postgres, backfill, strategy)
+    Records(backfill).prepare(connection)
+    work.proof.record(connection)
+    work.apply()
+    return work.proof
+
+
+def test_the_proof_holds_when_only_the_backfill_was_cleared(
+    postgres: Postgres, connection: Connection, backfill: Backfill, strategy: str
+) -> None:
+    proof = proved(postgres, connection, backfill, strategy)
 
     assert proof.differences(connection) == []
     assert proof.rows(connection) == 600
@@ -236,10 +400,15 @@ def test_the_proof_holds_when_only_the_backfill_was_cleared(connection: Connecti
         pytest.param("UPDATE messages SET content = NULL WHERE id = 7", id="a cell emptied"),
     ],
 )
-def test_the_proof_fails_and_names_the_row_when_one_other_cell_is_changed(
-    connection: Connection, application: psycopg.Connection, backfill: Backfill, corruption: str
+def test_pitfall_7_the_proof_fails_and_names_the_row_when_one_other_cell_is_changed(
+    postgres: Postgres,
+    connection: Connection,
+    application: psycopg.Connection,
+    backfill: Backfill,
+    strategy: str,
+    corruption: str,
 ) -> None:
-    proof = proved(connection, backfill)
+    proof = proved(postgres, connection, backfill, strategy)
     application.execute("ALTER TABLE messages ALTER content DROP NOT NULL")
     application.execute(corruption)
 
@@ -251,10 +420,10 @@ def test_the_proof_fails_and_names_the_row_when_one_other_cell_is_changed(
 
 @pytest.mark.parametrize("change", ["DELETE FROM messages WHERE id = 601", "INSERT"])
 def test_the_proof_fails_when_a_row_comes_or_goes(
-    connection: Connection, application: psycopg.Connection, backfill: Backfill, change: str
+    postgres: Postgres, connection: Connection, application: psycopg.Connection, backfill: Backfill, change: str
 ) -> None:
     insert(application, [OWN])
-    proof = proved(connection, backfill)
+    proof = proved(postgres, connection, backfill, "batched")
     if change == "INSERT":
         insert(application, [OWN])
     else:
@@ -263,19 +432,33 @@ def test_the_proof_fails_when_a_row_comes_or_goes(
     assert proof.differences(connection)
 
 
-def test_a_changed_row_with_another_value_than_computed_is_found(
-    connection: Connection, application: psycopg.Connection, backfill: Backfill
+def test_a_row_written_by_this_run_without_an_undo_row_is_found(
+    postgres: Postgres, connection: Connection, backfill: Backfill
 ) -> None:
-    clear(connection, backfill)
-    application.execute("UPDATE messages SET attachments = '[{}]' WHERE id = 3")
+    proof = proved(postgres, connection, backfill, "batched")
+    connection.execute("DELETE FROM runbook.undo_test WHERE key = 3")
 
-    assert backfill.unexpected(connection) == 1
+    assert proof.strays(connection) == ["written by this run without an undo row: 3"]
 
 
-def test_without_fingerprints_there_is_no_proof(connection: Connection, backfill: Backfill) -> None:
-    clear(connection, backfill)
+def test_a_changed_row_with_another_value_than_computed_is_found(
+    postgres: Postgres, connection: Connection, application: psycopg.Connection, backfill: Backfill, strategy: str
+) -> None:
+    work = clearing(postgres, backfill, strategy)
+    work.apply()
+    column = work.swap.column.old if strategy == "swap" else "attachments"
+    application.execute(f"UPDATE messages SET \"{column}\" = '[{{}}]' WHERE id = 3")
 
-    assert Proof(backfill, "test").differences(connection) is None
+    found = work.unexpected(connection)
+
+    # What someone writes after a swap is theirs; the proof tells of it where nobody should have written.
+    assert found == (0 if strategy == "swap" else 1)
+
+
+def test_without_fingerprints_there_is_no_proof(postgres: Postgres, connection: Connection, backfill: Backfill) -> None:
+    clearing(postgres, backfill, "keyed").apply()
+
+    assert Proof(backfill).differences(connection) is None
 
 
 @pytest.mark.parametrize(

@@ -246,7 +246,7 @@ def test_pitfall_14_rows_after_the_backup_are_counted_and_approved_by_their_numb
         "public.messages: rows written since the backup": 1,
         "public.messages: rows deleted since the backup, which come back": 1,
         "public.messages: rows changed since the backup, which become what they were": 3,
-        "public.messages: rows that differ in the feature's own columns alone": 1,
+        "public.messages: rows that differ in the feature's own columns alone, by what users put there": 1,
         "public.messages: rows that differ in the time of their last change alone": 1,
     }
     assert len(preview.loses) == 5

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import pytest
 
-from runbook_lib.adapters.postgres.backfill import Backfill
 from runbook_lib.adapters.postgres.restore import attempt, staging
 from runbook_lib.adapters.postgres.restore.classes import CARRIED, Kind
 from runbook_lib.adapters.postgres.restore.ledger import compare
@@ -32,7 +31,7 @@ def crash_at(part: str) -> Callable[[str], None]:
 
 
 def salvage_of(two: Two) -> Salvage:
-    return Salvage(two.here.connect, two.there.connect, Backfill(two.plan, "test"), "test")
+    return Salvage(two.here.connect, two.there.connect, two.plan, "test")
 
 
 def carried(two: Two, *, deletes: bool = True) -> Outcome:

@@ -24,7 +24,7 @@ FLOORS = [
     {"triage", "approval", "steps", "checks"},
     {"comparison", "versions", "oldcode"},
     {"context"},
-    {"reverts"},
+    {"reverts", "strategies"},
     {"adapters"},
     {"folder", "journal", "state", "target"},
     {"plan", "redaction", "results"},

@@ -1,5 +1,6 @@
 """Counts and shows what a backfilled column holds; nothing here writes."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from psycopg import sql
@@ -64,6 +65,16 @@ class Census:
             keys=sql.Literal(keys),
         )
         return connection.execute(query).fetchall()
+
+    def edited(self, connection: Connection) -> Iterator[Row]:
+        """Each row with marked entries that a user has edited: `key` as text, `edited`, and `written`. Read-only."""
+        query = self.backfill.filled(
+            sql.SQL("""SELECT t.{key}::text AS key, {written} AS written,
+                (SELECT jsonb_agg(e.value ORDER BY e.place) FROM {elements} WHERE {marked} AND NOT {pristine}) AS edited
+            FROM {table} t WHERE EXISTS (SELECT FROM {elements} WHERE {marked} AND NOT {pristine}) ORDER BY t.{key}""")
+        )
+        with connection.transaction(), connection.cursor("edited") as cursor:
+            yield from cursor.execute(query)
 
     def malformed(self, connection: Connection) -> dict[str, int]:
         """Rows whose column is not a list of objects, and marked elements whose source is empty. Read-only."""

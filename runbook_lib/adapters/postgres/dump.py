@@ -110,6 +110,11 @@ class DumpTools:
         command = [self._path("pg_dump"), "--format=custom", *options, f"--file={path}"]
         self.processes.run([*command, f"--dbname={self._conninfo(database)}"], timeout=timeout).require()
 
+    def rows_of(self, path: Path, schema: str, table: str, to: Path, timeout: float) -> None:
+        """Write the rows that a dump has of a table to a file, as a COPY command with its data. Read-only."""
+        chosen = [f"--schema={schema}", f"--table={table}", "--data-only", f"--file={to}"]
+        self.processes.run([self._path("pg_restore"), *chosen, str(path)], timeout=timeout).require()
+
     def read_through(self, path: Path, timeout: float) -> None:
         """Decode every byte of a dump, to nowhere. Read-only.
 

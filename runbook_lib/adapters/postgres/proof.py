@@ -1,120 +1,137 @@
-"""Proof that a change to one column of chosen rows changed nothing else: row hashes, summed up in buckets, before and after.
+"""Proof that a change to one column of chosen rows changed nothing else.
 
-A bucket holds count, bit_xor and sum of hash_record_extended over the rows that its key hashes to. Two sets of columns are
-hashed: of every row all that the change does not write, and of each row outside the change all there is.
+*Stopped*, while nobody else writes: row hashes of all columns that the change does not write, summed up in buckets (count,
+bit_xor and sum of hash_record_extended over the rows that a key hashes to), are equal before and after; and no row was
+written since by a transaction that is not this run's. *Live*: no row outside the change carries a transaction of this run's.
 """
+
+from collections.abc import Sequence
 
 from psycopg import sql
 
 from runbook_lib.adapters.postgres.backfill import Backfill
-from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA
+from runbook_lib.adapters.postgres.clearing.records import Records, exists
 from runbook_lib.adapters.postgres.connection import Connection, one
 
 BUCKETS = 1024
+SHOWN = 20  # rows that a line names
+PARALLEL = """SET LOCAL max_parallel_workers_per_gather = 2; SET LOCAL parallel_setup_cost = 0;
+SET LOCAL parallel_tuple_cost = 0; SET LOCAL enable_sort = off"""
 
 
 class Proof:
-    """The fingerprints of one run over the table that its backfill rollback changes."""
+    """The fingerprints of one run over the table that its backfill rollback changes.
 
-    def __init__(self, backfill: Backfill, run: str) -> None:
+    `aside` names the columns that a swap puts beside the plan's; without them the change is one in place.
+    """
+
+    def __init__(self, backfill: Backfill, aside: Sequence[str] = ()) -> None:
         self.backfill = backfill
-        self.table = sql.Identifier(OWN_SCHEMA, f"proof_{run}")
+        self.table = backfill.own("proof")
+        self.records = Records(backfill)
+        self.in_place = not aside
+        spec = backfill.database.backfill
+        self.written = {spec.column, spec.touch, *aside}
 
     def record(self, connection: Connection) -> None:
         """Keep the fingerprints of the table as it is now, unless this run has them already. Changes the target."""
-        affected = self.backfill.affected
         with connection.transaction():
-            if self._exists(connection):
+            if exists(connection, self.table):
                 return
+            connection.execute(PARALLEL)
             connection.execute(
                 sql.SQL("CREATE TABLE {} AS SELECT *, pg_current_xact_id()::xid AS since FROM ({}) f").format(
-                    self.table, self._fingerprints(connection, sql.SQL("NOT coalesce({}, FALSE)").format(affected))
+                    self.table, self._fingerprints(connection)
                 )
             )
 
     def differences(self, connection: Connection) -> list[str] | None:
-        """Where the table now differs from the fingerprints kept, a line a bucket with the rows to look at.
+        """Where the table now differs from the fingerprints kept, with the rows to look at, a line each.
 
         None where this run kept none. Read-only.
         """
-        if not self._exists(connection):
+        if not exists(connection, self.table):
             return None
-        outside = sql.SQL("NOT EXISTS (SELECT FROM {undo} u WHERE u.key = t.{key})").format(
-            undo=self.backfill.undo, key=self.backfill.key
-        )
-        rows = connection.execute(
-            sql.SQL("""SELECT scope, bucket, (SELECT since FROM {kept} LIMIT 1) AS since
-            FROM (SELECT scope, bucket, n, x, s FROM {kept}) b FULL JOIN ({now}) a USING (scope, bucket)
-            WHERE (b.n, b.x, b.s) IS DISTINCT FROM (a.n, a.x, a.s) ORDER BY scope, bucket""").format(
-                kept=self.table, now=self._fingerprints(connection, outside)
+        with connection.transaction():
+            connection.execute(PARALLEL)
+            rows = connection.execute(
+                sql.SQL("""SELECT bucket, (SELECT since FROM {kept} LIMIT 1) AS since
+                FROM (SELECT bucket, n, x, s FROM {kept}) b FULL JOIN ({now}) a USING (bucket)
+                WHERE (b.n, b.x, b.s) IS DISTINCT FROM (a.n, a.x, a.s) ORDER BY bucket""").format(
+                    kept=self.table, now=self._fingerprints(connection)
+                )
+            ).fetchall()
+            lines = [
+                f"columns not written: bucket {row['bucket']} differs; written since: "
+                + (self._others(connection, self._in_bucket(row["bucket"])) or "no row (one was deleted)")
+                for row in rows
+            ]
+            if others := self._others(connection, sql.SQL("TRUE")):
+                lines.append(f"rows that this run did not write were written since: {others}")
+        return lines + self.strays(connection)
+
+    def strays(self, connection: Connection) -> list[str]:
+        """The rows changed in place by a transaction of this run's that have no undo row, as a line. Read-only."""
+        if not self.in_place or not exists(connection, self.backfill.undo):
+            return []
+        query = sql.SQL("""SELECT t.{key}::text AS key FROM {table} t
+        WHERE {ours} AND NOT EXISTS (SELECT FROM {undo} u WHERE u.key = t.{key}) ORDER BY t.{key} LIMIT {shown}""")
+        found = connection.execute(
+            query.format(
+                key=self.backfill.key,
+                table=self.backfill.table,
+                ours=self._ours(),
+                undo=self.backfill.undo,
+                shown=sql.Literal(SHOWN),
             )
         ).fetchall()
-        return [
-            f"{row['scope']}: bucket {row['bucket']} differs; written since: "
-            + (", ".join(self._suspects(connection, row["bucket"], row["since"])) or "no row (one was deleted)")
-            for row in rows
-        ]
+        return [f"written by this run without an undo row: {', '.join(row['key'] for row in found)}"] if found else []
 
     def rows(self, connection: Connection) -> int:
         """How many rows the kept fingerprints cover. Read-only."""
-        query = sql.SQL("SELECT coalesce(sum(n), 0)::bigint AS n FROM {} WHERE scope = 'columns not written'")
+        query = sql.SQL("SELECT coalesce(sum(n), 0)::bigint AS n FROM {}")
         return int(one(connection, query.format(self.table))["n"])
 
     def forget(self, connection: Connection) -> None:
         """Drop the fingerprints kept. Changes the target."""
         connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(self.table))
 
-    def _exists(self, connection: Connection) -> bool:
-        name = self.table.as_string(connection)
-        return bool(one(connection, "SELECT to_regclass(%s) IS NOT NULL AS it", [name])["it"])
-
-    def _fingerprints(self, connection: Connection, outside: sql.Composable) -> sql.Composed:
-        spec = self.backfill.database.backfill
-        columns = [
-            (row["name"], row["type"])
-            for row in connection.execute(
-                """SELECT attname AS name, atttypid::regtype::text AS type FROM pg_attribute
-                   WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum""",
-                [self.backfill.table.as_string(connection)],
-            )
-        ]
-        written = {spec.column, spec.touch}
-        return sql.SQL("""
-            SELECT 'columns not written' AS scope, {bucket} AS bucket, {sums_kept} FROM {table} t GROUP BY 2
-            UNION ALL
-            SELECT 'rows outside the change', {bucket}, {sums_all} FROM {table} t WHERE {outside} GROUP BY 2""").format(
-            bucket=self._bucket(),
-            table=self.backfill.table,
-            outside=outside,
-            sums_kept=_sums([c for c in columns if c[0] not in written]),
-            sums_all=_sums(columns),
+    def _fingerprints(self, connection: Connection) -> sql.Composed:
+        columns = connection.execute(
+            """SELECT attname AS name, atttypid::regtype::text AS type FROM pg_attribute
+               WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum""",
+            [self.backfill.table.as_string(connection)],
         )
+        fields = [
+            sql.SQL("t.{}::text" if row["type"] == "json" else "t.{}").format(sql.Identifier(row["name"]))
+            for row in columns
+            if row["name"] not in self.written
+        ]
+        return sql.SQL("""SELECT bucket, count(*) AS n, bit_xor(h) AS x, sum(h) AS s FROM (
+            SELECT {bucket} AS bucket, hash_record_extended(ROW({fields}), 0) AS h FROM {table} t OFFSET 0) r
+            GROUP BY bucket""").format(bucket=self._bucket(), fields=sql.SQL(", ").join(fields), table=self.backfill.table)
 
     def _bucket(self) -> sql.Composed:
         return sql.SQL("(hash_record_extended(ROW(t.{}), 0) & {})").format(self.backfill.key, sql.Literal(BUCKETS - 1))
 
-    def _suspects(self, connection: Connection, bucket: int, since: int) -> list[str]:
-        """Rows of a bucket that were written since, by a transaction that is not one of this run's. Read-only."""
+    def _in_bucket(self, bucket: int) -> sql.Composed:
+        return sql.SQL("{} = {}").format(self._bucket(), sql.Literal(bucket))
+
+    def _ours(self) -> sql.Composed:
+        return sql.SQL("t.xmin IN (SELECT xid FROM {})").format(self.records.writes)
+
+    def _others(self, connection: Connection, among: sql.Composable) -> str:
+        """Rows that were written since the fingerprints were made, by transactions that are not this run's. Read-only."""
         rows = connection.execute(
             sql.SQL("""SELECT t.{key}::text AS key FROM {table} t
-            WHERE {bucket} = {number} AND age(t.xmin) < age({since}::xid)
-              AND NOT EXISTS (SELECT FROM {undo} u WHERE u.key = t.{key} AND u.xid = t.xmin)
-            ORDER BY t.{key} LIMIT 20""").format(
+            WHERE {among} AND age(t.xmin) < (SELECT age(since) FROM {kept} LIMIT 1) AND NOT {ours}
+            ORDER BY t.{key} LIMIT {shown}""").format(
                 key=self.backfill.key,
                 table=self.backfill.table,
-                bucket=self._bucket(),
-                number=sql.Literal(bucket),
-                undo=self.backfill.undo,
-                since=sql.Literal(str(since)),
+                among=among,
+                kept=self.table,
+                ours=self._ours(),
+                shown=sql.Literal(SHOWN),
             )
         )
-        return [row["key"] for row in rows]
-
-
-def _sums(columns: list[tuple[str, str]]) -> sql.Composed:
-    fields = [
-        sql.SQL("t.{}::text" if type_name == "json" else "t.{}").format(sql.Identifier(name)) for name, type_name in columns
-    ]
-    return sql.SQL("count(*) AS n, bit_xor({h}) AS x, sum({h}) AS s").format(
-        h=sql.SQL("hash_record_extended(ROW({}), 0)").format(sql.SQL(", ").join(fields))
-    )
+        return ", ".join(row["key"] for row in rows)

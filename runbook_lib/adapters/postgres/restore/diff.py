@@ -7,7 +7,6 @@ from dataclasses import replace
 import psycopg
 from psycopg import errors, sql
 
-from runbook_lib.adapters.postgres.backfill import Backfill
 from runbook_lib.adapters.postgres.connection import Connection, one
 from runbook_lib.adapters.postgres.locks import Open
 from runbook_lib.adapters.postgres.restore.classes import Collision, Hashes, Kind, merged
@@ -39,7 +38,7 @@ def diff(live: Open, backup: Open, database: Database) -> Ledger:
         AdapterError: A database could not be read to its end.
     """
     with opened(live, backup) as (here, there):
-        found = matched(tables(here), tables(there), Backfill(database, ""))
+        found = matched(tables(here), tables(there), database)
         return ledger(here, there, found, tuple(told(here, there, pair) for pair in found.pairs))
 
 

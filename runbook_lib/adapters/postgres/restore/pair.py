@@ -11,7 +11,7 @@ from runbook_lib.adapters.postgres.backfill import Backfill
 from runbook_lib.adapters.postgres.connection import Connection, one
 from runbook_lib.adapters.postgres.restore.shape import INTEGERS, Name, Table, comparable, shared_key, written
 from runbook_lib.adapters.postgres.restore.stream import Source, hashed
-from runbook_lib.plan import ColumnOfRow
+from runbook_lib.plan import Database
 
 
 @dataclass(frozen=True)
@@ -108,9 +108,11 @@ class Pair:
         if self.backfill is None:
             return False
         spec = self.backfill.database.backfill
-        needed = {value.column for value in spec.written.values() if isinstance(value, ColumnOfRow)}
         tables = [table for table in (self.live, self.backup) if spec.column in table.names]
-        return all(table.column(spec.column).base == "jsonb" and needed <= set(table.names) for table in tables)
+        return all(
+            table.column(spec.column).base == "jsonb" and set(self.backfill.columns_read) <= set(table.names)
+            for table in tables
+        )
 
     @property
     def _without_backfill(self) -> sql.Composed | None:
@@ -139,15 +141,16 @@ class Matched:
     skipped: Mapping[str, str]
 
 
-def matched(live: Mapping[Name, Table], backup: Mapping[Name, Table], backfill: Backfill) -> Matched:
+def matched(live: Mapping[Name, Table], backup: Mapping[Name, Table], database: Database) -> Matched:
     """Which tables of two databases belong together."""
+    backfill = _option_a(database)
     skipped = {
         written(table.id): f"belongs to the extension {table.extension}" if table.extension else "its rows are elsewhere"
         for table in (*live.values(), *backup.values())
         if table.extension or table.foreign
     }
     here, there = ({n: t for n, t in each.items() if not (t.extension or t.foreign)} for each in (live, backup))
-    feature = (backfill.database.schema_, backfill.database.table)
+    feature = (database.schema_, database.table)
     return Matched(
         tuple(
             Pair(here[name], there[name], backfill if name == feature else None)
@@ -157,6 +160,15 @@ def matched(live: Mapping[Name, Table], backup: Mapping[Name, Table], backfill: 
         tuple(there[name] for name in sorted(there.keys() - here.keys())),
         skipped,
     )
+
+
+def _option_a(database: Database) -> Backfill:
+    """The backfill by its terms alone: a row is cleared as it would be where no run has looked at it before."""
+    spec = database.backfill
+    cleared = "[]" if spec.cleared == "dump" else spec.cleared
+    edited = "keep" if spec.edited == "list" else spec.edited
+    alone = spec.model_copy(update={"cleared": cleared, "edited": edited})
+    return Backfill(database.model_copy(update={"backfill": alone}), "")
 
 
 def _value(term: sql.Composable, base: str) -> sql.Composable:

@@ -34,22 +34,22 @@ def reapply(database: Open, folder: Path, *, deletes: bool = True, between: Betw
     """
     manifest = read(folder)
     progress = Progress(f"{manifest['run']}_again")
-    stores = [f"cargo_{progress.run}_{number}" for number in range(len(manifest["tables"]))]
-    entries = {
-        replace(Cargo.from_json(entry["cargo"]), store=store): folder / entry["file"]
-        for store, entry in zip(stores, manifest["tables"], strict=True)
-    }
+    cargoes = [
+        replace(Cargo.from_json(entry["cargo"]), store=f"cargo_{progress.run}_{number}")
+        for number, entry in enumerate(manifest["tables"])
+    ]
     with database() as connection:
         progress.begin(connection)
         if not progress.done(connection, LISTED):
-            for cargo, path in entries.items():
-                progress.part(connection, LOADED, cargo.table, partial(_load, connection, cargo, path), between)
+            for cargo, entry in zip(cargoes, manifest["tables"], strict=True):
+                load = partial(_load, connection, cargo, folder / entry["file"])
+                progress.part(connection, LOADED, cargo.table, load, between)
             progress.part(connection, WHOLE, "", lambda: _list_whole(connection, progress, manifest["whole"]), between)
-        carriage = Carriage(connection, list(entries), progress)
+        carriage = Carriage(connection, cargoes, progress)
         if not progress.done(connection, LISTED):
             carriage.carry([kind for kind in EXPORTED if deletes or kind != Kind.DELETED], between)
         found = outcome(connection, progress, carriage)
-        progress.drop(connection, [cargo.lies_in for cargo in entries])
+        progress.drop(connection, [cargo.lies_in for cargo in cargoes])
         return found
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from psycopg import sql
 
-from runbook_lib.adapters.postgres.backfill import Backfill
 from runbook_lib.adapters.postgres.connection import Connection, one
 from runbook_lib.adapters.postgres.locks import Open
 from runbook_lib.adapters.postgres.restore.cargo import Cargo, Progress
@@ -21,6 +20,7 @@ from runbook_lib.adapters.postgres.restore.shape import tables, written
 from runbook_lib.adapters.postgres.restore.staging import Stager, cargo_of
 from runbook_lib.adapters.postgres.restore.stream import pin, pinned
 from runbook_lib.errors import PreconditionError
+from runbook_lib.plan import Database
 
 STAGED, COMPARED = "staged", "compared"
 
@@ -28,8 +28,8 @@ STAGED, COMPARED = "staged", "compared"
 class Salvage:
     """What one run brings over from the live database into the restored one, where it keeps its own tables."""
 
-    def __init__(self, live: Open, side: Open, backfill: Backfill, run: str) -> None:
-        self.live, self.side, self.backfill = live, side, backfill
+    def __init__(self, live: Open, side: Open, database: Database, run: str) -> None:
+        self.live, self.side, self.database = live, side, database
         self.progress = Progress(run)
 
     def stage(self, between: Between = lambda part: None) -> Ledger:
@@ -47,7 +47,7 @@ class Salvage:
                 self.live() as reader,
                 pinned(reader, one(here, "SELECT pg_export_snapshot() AS it")["it"]),
             ):
-                matches = matched(tables(here), tables(there), self.backfill)
+                matches = matched(tables(here), tables(there), self.database)
                 done = self.progress.done(writer, STAGED)
                 for number, pair in enumerate(matches.pairs):
                     if pair.name not in done:

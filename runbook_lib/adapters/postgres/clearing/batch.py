@@ -1,0 +1,52 @@
+"""One transaction that clears the backfilled elements of some rows and keeps an undo row for each."""
+
+from psycopg import sql
+
+from runbook_lib.adapters.postgres.backfill import Backfill
+from runbook_lib.adapters.postgres.clearing.guard import Expected, transaction
+from runbook_lib.adapters.postgres.clearing.records import Records
+from runbook_lib.adapters.postgres.connection import Connection
+
+RETURNS_OLD = 180000  # the first version of the server whose RETURNING tells the old values too
+
+_AT_ONCE = """
+WITH changed AS (
+    UPDATE {table} t SET {column} = {kept} {touch} WHERE {chosen} AND {affected}
+    RETURNING t.{key} AS key, old.{column} AS old, new.{column} AS new, {old_touched} AS touched
+)
+INSERT INTO {undo} SELECT key, old, new, touched FROM changed"""
+
+_CHOSEN_FIRST = """
+WITH chosen AS MATERIALIZED (
+    SELECT t.{key} AS key, t.{column} AS old, {kept} AS new, {touched} AS touched
+    FROM {table} t WHERE {chosen} AND {affected} FOR UPDATE OF t
+), changed AS (
+    UPDATE {table} t SET {column} = c.new {touch} FROM chosen c WHERE t.{key} = c.key RETURNING t.{key} AS key
+)
+INSERT INTO {undo} SELECT c.* FROM chosen c JOIN changed USING (key)"""
+
+
+def clear(connection: Connection, backfill: Backfill, chosen: sql.Composable) -> int:
+    """Clear the rows of `t` that `chosen` names, in one transaction with their undo rows; returns how many there were.
+
+    Changes the target.
+
+    Raises:
+        StepFailed: The transaction would have changed anything else; it was rolled back.
+    """
+    records = Records(backfill)
+    at_once = connection.info.server_version >= RETURNS_OLD
+    query = backfill.filled(
+        sql.SQL(_AT_ONCE if at_once else _CHOSEN_FIRST),
+        chosen=chosen,
+        touch=backfill.touch(),
+        touched=backfill.touched(),
+        old_touched=backfill.touched("old"),
+    )
+    expected: Expected = []
+    with transaction(connection, expected):
+        rows = connection.execute(query).rowcount
+        if rows:
+            records.write(connection, rows)
+            expected += [(backfill.table, (0, rows, 0)), (backfill.undo, (rows, 0, 0)), (records.writes, (1, 0, 0))]
+    return rows

@@ -1,0 +1,143 @@
+"""Clears a backfill by one of three strategies, and takes that back; each can be gone on with after a crash."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from runbook_lib.adapters.postgres.backfill import Backfill
+from runbook_lib.adapters.postgres.clearing import records
+from runbook_lib.adapters.postgres.clearing.batched import clear_by_pages
+from runbook_lib.adapters.postgres.clearing.indexes import Index, Indexes
+from runbook_lib.adapters.postgres.clearing.keyed import clear_by_key
+from runbook_lib.adapters.postgres.clearing.pacing import Pace
+from runbook_lib.adapters.postgres.clearing.records import Records
+from runbook_lib.adapters.postgres.clearing.swap import Stage, Swap
+from runbook_lib.adapters.postgres.clearing.swap_back import swap_back
+from runbook_lib.adapters.postgres.connection import Connection
+from runbook_lib.adapters.postgres.locks import Blocker, Open, briefly
+from runbook_lib.adapters.postgres.proof import Proof
+
+WORKERS = 2  # connections that clear at once where nobody else uses the table
+
+
+def _silent(*_: object) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """Who is told what while a clearing goes on."""
+
+    cleared: Callable[[int, str], object] = _silent  # rows cleared since the last call, and why it waits
+    waiting: Callable[[Sequence[Blocker]], None] = _silent  # who is in the way of a lock
+    owed: Callable[[str, str], object] = _silent  # a debt about to be made: its name, what is left to do
+    paid: Callable[[str], object] = _silent
+
+
+@dataclass(frozen=True)
+class Clearing:
+    """One run's clearing of a backfill; `stopped` says that nobody else uses the table meanwhile."""
+
+    open: Open
+    backfill: Backfill
+    strategy: str
+    stopped: bool
+    told: Told = field(default_factory=Told)
+
+    @property
+    def swap(self) -> Swap:
+        """The swap strategy's own."""
+        return Swap(self.open, self.backfill, self.told.waiting)
+
+    @property
+    def proof(self) -> Proof:
+        """What shows that nothing else changed."""
+        column = self.swap.column
+        return Proof(self.backfill, [column.aside, column.old] if self.strategy == "swap" else [])
+
+    def apply(self, unused: Sequence[str] = ()) -> None:
+        """Clear, or go on with it. Changes the target.
+
+        Args:
+            unused: Names of indexes on the column that nobody uses meanwhile, which batches may take away and make anew.
+
+        Raises:
+            Declined: It was ended between two batches, as was asked for.
+            StepFailed: A transaction would have changed anything else; it was rolled back.
+            PreconditionError: A lock was not to be had in time.
+        """
+        with self.open() as connection:
+            Records(self.backfill).prepare(connection)
+        match self.strategy:
+            case "swap":
+                self.told.owed("old-column", f"column {self.swap.column.old} is kept as the way back until it is purged")
+                with self.open() as looking:
+                    self.swap.apply(self._pace(looking), concurrently=not self.stopped)
+            case "batched":
+                self.told.owed("undo-rows", "undo rows are kept as the way back until they are purged")
+                self._in_batches(unused)
+            case _:
+                self.told.owed("undo-rows", "undo rows are kept as the way back until they are purged")
+                with self.open() as connection, self.open() as looking:
+                    clear_by_key(connection, self.backfill, self._pace(looking))
+
+    def undo(self) -> tuple[int, list[Any]]:
+        """Put the old values back where nobody has changed them since. Changes the target.
+
+        Returns how many rows were restored, and the keys of those that someone has changed since.
+        """
+        with self.open() as connection:
+            stage = self.swap.stage(connection)
+            if stage is Stage.NOTHING:
+                self._rebuild(connection)
+                return records.restore(connection, self.backfill)
+        return swap_back(self.swap)
+
+    def begun(self, connection: Connection) -> bool:
+        """Whether this run has begun to clear and has not taken it back. Read-only."""
+        return Records(self.backfill).exist(connection)
+
+    def rows(self, connection: Connection) -> int:
+        """How many rows this run has cleared. Read-only."""
+        if self.swap.stage(connection) is Stage.EXCHANGED:
+            return self.backfill.over(self.swap.column.old).count(connection)
+        return Records(self.backfill).undo_rows(connection)
+
+    def unexpected(self, connection: Connection) -> int:
+        """How many rows do not hold the value that was computed for them. Read-only."""
+        if self.swap.stage(connection) is Stage.EXCHANGED:
+            return self.swap.differing(connection)
+        return records.unexpected(connection, self.backfill, stopped=self.stopped)
+
+    def purge(self) -> None:
+        """Give the way back up for good: drop the old column, or the undo rows. Changes the target."""
+
+        def drop_old(connection: Connection) -> None:
+            self.swap.column.lock(connection)
+            self.swap.column.drop(connection, self.swap.column.old)
+
+        with self.open() as connection:
+            exchanged = self.swap.stage(connection) is Stage.EXCHANGED
+        if exchanged:
+            briefly(self.open, drop_old, self.told.waiting)
+        with self.open() as connection:
+            Records(self.backfill).drop(connection)
+
+    def _in_batches(self, unused: Sequence[str]) -> None:
+        indexes = Indexes(self.backfill)
+        with self.open() as connection:
+            to_drop: list[Index] = [index for index in indexes.present(connection) if index.name in unused]
+            for index in to_drop:
+                self.told.owed(f"index-{index.name}", f"index {index.name} is to be made anew: {index.definition}")
+            if to_drop:
+                indexes.drop(connection, to_drop, concurrently=not self.stopped)
+        clear_by_pages(self.open, self.backfill, self._pace, WORKERS if self.stopped else 1)
+        with self.open() as connection:
+            self._rebuild(connection)
+
+    def _rebuild(self, connection: Connection) -> None:
+        for name in Indexes(self.backfill).rebuild(connection, concurrently=not self.stopped):
+            self.told.paid(f"index-{name}")
+
+    def _pace(self, looking: Connection) -> Pace:
+        return Pace(looking, Records(self.backfill), self.told.cleared, considerate=not self.stopped)

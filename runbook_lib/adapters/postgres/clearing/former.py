@@ -1,0 +1,62 @@
+"""Which rows held NULL before the backfill, as the backup from before it tells."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from psycopg import sql
+
+from runbook_lib.adapters.postgres.backfill import Backfill
+from runbook_lib.adapters.postgres.connection import Connection
+from runbook_lib.errors import PreconditionError
+
+
+def load(connection: Connection, backfill: Backfill, rows: Path) -> int:
+    """Note the keys of the rows whose column is NULL in `rows`, a table's data as pg_restore writes it; returns how many.
+
+    Changes the runbook's own tables.
+
+    Raises:
+        PreconditionError: The file holds no data of the table with its key and column.
+    """
+    found = 0
+    with connection.transaction():
+        connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(backfill.former))
+        connection.execute(
+            backfill.filled(
+                sql.SQL("CREATE TABLE {former} AS SELECT t.{key} AS key FROM {table} t WITH NO DATA"), former=backfill.former
+            )
+        )
+        with connection.cursor() as cursor, cursor.copy(sql.SQL("COPY {} FROM STDIN").format(backfill.former)) as copy:
+            for key in _null_keys(rows, backfill.database.key, backfill.database.backfill.column):
+                copy.write(key + b"\n")
+                found += 1
+        connection.execute(sql.SQL("ALTER TABLE {} ADD PRIMARY KEY (key)").format(backfill.former))
+    return found
+
+
+def _null_keys(path: Path, key: str, column: str) -> Iterator[bytes]:
+    """The keys, as COPY's text, of the rows whose column is NULL."""
+    with open(path, "rb") as file:
+        for line in file:
+            if line.startswith(b"COPY ") and line.rstrip().endswith(b" FROM stdin;"):
+                listed = line[line.index(b"(") + 1 : line.rindex(b")")].decode()
+                names = [name.strip().strip('"') for name in listed.split(",")]
+                break
+        else:
+            names = []
+        if key not in names:
+            raise PreconditionError(
+                f"The backup holds no data with the key {key}.",
+                where=str(path),
+                state="Nothing was changed.",
+                safe_next='Choose `cleared: "[]"` or `null` in the plan, or another backup.',
+            )
+        if column not in names:
+            return  # the backup is from before the column: every row had its default
+        at, where = names.index(key), names.index(column)
+        for line in file:
+            if line == b"\\.\n":
+                return
+            fields = line.rstrip(b"\n").split(b"\t")
+            if fields[where] == b"\\N":
+                yield fields[at]

@@ -1,0 +1,95 @@
+"""How fast batches may go: their size, and when to wait for others."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from runbook_lib.adapters.postgres.clearing.records import Records
+from runbook_lib.adapters.postgres.connection import Connection, one
+from runbook_lib.errors import Declined
+
+TARGET = 0.25  # seconds that a batch should take
+GROWTH = 1.2  # how much larger than the one before a batch may be
+LAG = 1.5  # seconds that a replica may be behind
+BLOCKED = 0.2  # seconds that another session may have waited for one of ours
+PAUSE = 0.5  # seconds between looks while waiting
+FIRST, LARGEST = 64, 8192  # pages a batch
+
+
+def resized(pages: int, seconds: float) -> int:
+    """The size of the next batch after one of `pages` pages took `seconds`: near the target, grown only a little."""
+    if seconds <= 0:
+        return min(LARGEST, int(pages * GROWTH) + 1)
+    wanted = pages * min(TARGET / seconds, GROWTH)
+    return max(1, min(LARGEST, round(wanted)))
+
+
+@dataclass(frozen=True)
+class Pressure:
+    """What says that the batches are too much for others."""
+
+    lag: float  # seconds
+    blocked: Sequence[str]
+
+    def __str__(self) -> str:
+        parts = [f"a replica is {self.lag:.1f} s behind"] if self.lag > LAG else []
+        return "; ".join([*parts, *self.blocked])
+
+    @property
+    def too_much(self) -> bool:
+        """Whether to wait."""
+        return self.lag > LAG or bool(self.blocked)
+
+
+def pressure(connection: Connection) -> Pressure:
+    """How far replicas are behind, and who waits for a session of this run. Read-only."""
+    lag = one(connection, "SELECT coalesce(max(extract(epoch FROM replay_lag)), 0)::float AS lag FROM pg_stat_replication")
+    waiting = connection.execute(
+        """SELECT w.pid, coalesce(w.usename, '') AS name, left(w.query, 100) AS query
+           FROM pg_stat_activity w
+           WHERE w.wait_event_type = 'Lock' AND clock_timestamp() - w.query_start > make_interval(secs => %s)
+             AND EXISTS (SELECT FROM unnest(pg_blocking_pids(w.pid)) b JOIN pg_stat_activity o ON o.pid = b
+                         WHERE o.application_name = current_setting('application_name'))""",
+        [BLOCKED],
+    )
+    return Pressure(lag["lag"], [f"pid {row['pid']} ({row['name']}) waits for this run: {row['query']}" for row in waiting])
+
+
+class Pace:
+    """Stands before each batch: waits while it is paused or others suffer, and ends the clearing where that is wanted."""
+
+    def __init__(
+        self, connection: Connection, records: Records, told: Callable[[int, str], object], *, considerate: bool
+    ) -> None:
+        self.connection = connection
+        self.records = records
+        self.told = told
+        self.considerate = considerate
+
+    def __call__(self, cleared: int) -> None:
+        """Tell how many rows the batch before cleared, and wait until the next one may begin. Read-only.
+
+        Raises:
+            Declined: The clearing is to end here.
+        """
+        self.told(cleared, "")
+        said = ""
+        while why := self._waits():
+            if why != said:
+                self.told(0, said := why)
+            time.sleep(PAUSE)
+
+    def _waits(self) -> str:
+        wanted = self.records.wanted(self.connection)
+        if wanted == "abort":
+            raise Declined(
+                "The clearing was ended between two batches, as was asked for.",
+                where=self.records.control.as_string(self.connection),
+                state="The rows cleared so far stand, each with its undo row.",
+                safe_next="Run the step again to go on, or undo it.",
+            )
+        if wanted == "pause":
+            return "paused"
+        if self.considerate and (found := pressure(self.connection)).too_much:
+            return f"waiting: {found}"
+        return ""

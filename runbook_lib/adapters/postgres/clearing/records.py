@@ -1,0 +1,118 @@
+"""What a clearing keeps of itself in the target: undo rows, its transactions, and whether it is to go on."""
+
+from typing import Any, Literal
+
+from psycopg import sql
+
+from runbook_lib.adapters.postgres.backfill import Backfill
+from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA
+from runbook_lib.adapters.postgres.connection import Connection, one
+
+Wanted = Literal["go on", "pause", "abort"]
+
+
+class Records:
+    """The tables that one run's clearing keeps, each row committed with the data that it tells of."""
+
+    def __init__(self, backfill: Backfill) -> None:
+        self.backfill = backfill
+        self.undo = backfill.undo
+        self.writes = backfill.own("writes")
+        self.control = backfill.own("control")
+
+    def prepare(self, connection: Connection) -> None:
+        """Make them, empty, where they are not there. Changes the target."""
+        with connection.transaction():
+            connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(OWN_SCHEMA)))
+            connection.execute(
+                self.backfill.filled(
+                    sql.SQL("""CREATE TABLE IF NOT EXISTS {undo} AS
+                    SELECT t.{key} AS key, t.{column} AS old, t.{column} AS new, {touched} AS touched FROM {table} t
+                    WITH NO DATA"""),
+                    touched=self.backfill.touched(),
+                )
+            )
+            connection.execute(
+                sql.SQL("CREATE TABLE IF NOT EXISTS {} (xid xid NOT NULL, rows bigint NOT NULL)").format(self.writes)
+            )
+            connection.execute(sql.SQL("CREATE TABLE IF NOT EXISTS {} (wanted text NOT NULL)").format(self.control))
+            connection.execute(
+                sql.SQL("INSERT INTO {c} SELECT 'go on' WHERE NOT EXISTS (SELECT FROM {c})").format(c=self.control)
+            )
+
+    def exist(self, connection: Connection) -> bool:
+        """Whether this run has begun to clear. Read-only."""
+        return exists(connection, self.writes)
+
+    def write(self, connection: Connection, rows: int) -> None:
+        """Note that the present transaction changed `rows` rows. Changes the target."""
+        connection.execute(
+            sql.SQL("INSERT INTO {} VALUES (pg_current_xact_id()::xid, {})").format(self.writes, sql.Literal(rows))
+        )
+
+    def rows(self, connection: Connection) -> int:
+        """How many changes of rows are on record, all transactions together. Read-only."""
+        query = sql.SQL("SELECT coalesce(sum(rows), 0)::bigint AS n FROM {}").format(self.writes)
+        return int(one(connection, query)["n"])
+
+    def wanted(self, connection: Connection) -> Wanted:
+        """Whether to go on, pause or abort; what cannot be read means pause. Read-only."""
+        row = connection.execute(sql.SQL("SELECT wanted FROM {}").format(self.control)).fetchone()
+        return row["wanted"] if row and row["wanted"] in ("go on", "pause", "abort") else "pause"
+
+    def want(self, connection: Connection, wanted: Wanted) -> None:
+        """Have the clearing go on, pause or abort before its next batch. Changes the runbook's own table."""
+        connection.execute(sql.SQL("UPDATE {} SET wanted = {}").format(self.control, sql.Literal(wanted)))
+
+    def undo_rows(self, connection: Connection) -> int:
+        """How many undo rows there are. Read-only."""
+        if not exists(connection, self.undo):
+            return 0
+        return int(one(connection, sql.SQL("SELECT count(*) AS n FROM {}").format(self.undo))["n"])
+
+    def drop(self, connection: Connection) -> None:
+        """Drop them. Changes the target."""
+        for table in (self.undo, self.writes, self.control, self.backfill.approved, self.backfill.former):
+            connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(table))
+
+
+def exists(connection: Connection, table: sql.Identifier) -> bool:
+    """Whether a table is there. Read-only."""
+    return bool(one(connection, "SELECT to_regclass(%s) IS NOT NULL AS it", [table.as_string(connection)])["it"])
+
+
+def restore(connection: Connection, backfill: Backfill) -> tuple[int, list[Any]]:
+    """Put back the old values where the present one is still the one this run wrote. Changes the target.
+
+    Returns how many rows were restored, and the keys of those that someone has changed since: their undo rows stay.
+    """
+    touch = backfill.database.backfill.touch
+    with connection.transaction():
+        connection.execute(
+            backfill.filled(
+                sql.SQL("""UPDATE {table} t SET {column} = u.old {touch} FROM {undo} u
+                WHERE t.{key} = u.key AND t.{column} IS NOT DISTINCT FROM u.new"""),
+                touch=sql.SQL(", {} = u.touched").format(sql.Identifier(touch)) if touch else sql.SQL(""),
+            )
+        )
+        restored = connection.execute(
+            backfill.filled(
+                sql.SQL("""DELETE FROM {undo} u USING {table} t
+                WHERE t.{key} = u.key AND t.{column} IS NOT DISTINCT FROM u.old""")
+            )
+        ).rowcount
+        conflicts = connection.execute(backfill.filled(sql.SQL("SELECT key FROM {undo} ORDER BY key"))).fetchall()
+        if not conflicts:
+            Records(backfill).drop(connection)
+    return restored, [row["key"] for row in conflicts]
+
+
+def unexpected(connection: Connection, backfill: Backfill, *, stopped: bool) -> int:
+    """How many changed rows do not hold the value that was computed for them. Read-only.
+
+    Where others use the table meanwhile, what they have written since is theirs and does not count.
+    """
+    ours = sql.SQL("t.xmin IN (SELECT xid FROM {}) AND").format(Records(backfill).writes)
+    query = sql.SQL("""SELECT count(*) AS n FROM {undo} u LEFT JOIN {table} t ON t.{key} = u.key
+    WHERE {ours} (t.{key} IS NULL OR t.{column} IS DISTINCT FROM u.new)""")
+    return int(one(connection, backfill.filled(query, ours=sql.SQL("") if stopped else ours))["n"])

@@ -1,0 +1,150 @@
+"""Clears a column by putting a new one in its place: two short locks, and the old column is the way back.
+
+Stages, each told by the catalog alone: nothing done; a column aside, being filled; exchanged, the old column kept.
+"""
+
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+
+from psycopg import sql
+
+from runbook_lib.adapters.postgres.backfill import Backfill
+from runbook_lib.adapters.postgres.clearing.capture import Capture
+from runbook_lib.adapters.postgres.clearing.column import Column
+from runbook_lib.adapters.postgres.clearing.guard import Expected, transaction
+from runbook_lib.adapters.postgres.clearing.records import Records, exists
+from runbook_lib.adapters.postgres.connection import Connection, one
+from runbook_lib.adapters.postgres.locks import Blocker, Open, briefly
+
+Waiting = Callable[[Sequence[Blocker]], None]
+Pace = Callable[[int], object]
+PAGES = 100  # of the list of keepers, a transaction
+
+
+class Stage(StrEnum):
+    """How far a swap has come."""
+
+    NOTHING = "nothing"
+    ASIDE = "aside"
+    EXCHANGED = "exchanged"
+
+
+class Swap:
+    """One run's swap of the backfilled column; each method goes on where a crash left it."""
+
+    def __init__(self, open_: Open, backfill: Backfill, waiting: Waiting) -> None:
+        self.open = open_
+        self.backfill = backfill
+        self.waiting = waiting
+        self.column = Column(backfill)
+        self.capture = Capture(backfill)
+        self.records = Records(backfill)
+        self.keepers = backfill.own("keepers")
+
+    def stage(self, connection: Connection) -> Stage:
+        """How far this run's swap has come, by the catalog. Read-only."""
+        names = self.column.present(connection)
+        if self.column.old in names:
+            return Stage.EXCHANGED
+        return Stage.ASIDE if self.column.aside in names else Stage.NOTHING
+
+    def apply(self, pace: Pace, *, concurrently: bool) -> None:
+        """Put the cleared column in place of the old one, which stays beside it. Changes the target.
+
+        Raises:
+            StepFailed: A transaction would have changed anything else; it was rolled back.
+            PreconditionError: A lock was not to be had in time.
+        """
+        with self.open() as connection:
+            stage = self.stage(connection)
+            if stage is Stage.EXCHANGED:
+                return
+            self.records.prepare(connection)
+            self.capture.prepare(connection)
+        if stage is Stage.NOTHING:
+            briefly(self.open, self._put_aside, self.waiting)
+        with self.open() as connection:
+            self._fill(connection, pace)
+            self.column.index_aside(connection, concurrently=concurrently)
+            self.column.prove_not_null(connection)
+        briefly(self.open, self._exchange, self.waiting)
+        with self.open() as connection:
+            connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(self.keepers))
+
+    def differing(self, connection: Connection) -> int:
+        """How many rows hold another value than their old one gives once it is cleared. Read-only.
+
+        Rows that others have written since the exchange do not count: they hold what was put there.
+        """
+        query = sql.SQL("""SELECT count(*) AS n FROM {table} t, (SELECT min(age(xid)) AS age FROM {writes}) exchange
+        WHERE (age(t.xmin) >= exchange.age OR t.xmin IN (SELECT xid FROM {writes}))
+          AND t.{column} IS DISTINCT FROM ({value})""").format(
+            table=self.backfill.table,
+            writes=self.records.writes,
+            column=self.backfill.column,
+            value=self.backfill.over(self.column.old).value,
+        )
+        return int(one(connection, query)["n"])
+
+    def _put_aside(self, connection: Connection) -> None:
+        self.column.lock(connection)
+        self.column.add_aside(connection)
+        self.capture.begin(connection, self.backfill.columns_read)
+
+    def _fill(self, connection: Connection, pace: Pace) -> None:
+        if not exists(connection, self.keepers):
+            connection.execute(self._kept_rows())
+        pages = one(
+            connection,
+            "SELECT pg_relation_size(%s::regclass) / current_setting('block_size')::int AS n",
+            [self.keepers.as_string(connection)],
+        )["n"]
+        filled = 0
+        for first in range(0, pages, PAGES):
+            pace(filled)
+            filled = self._filled(connection, first, first + PAGES)
+        pace(filled)
+
+    def _kept_rows(self) -> sql.Composed:
+        return self.backfill.filled(
+            sql.SQL("""CREATE TABLE {keepers} AS SELECT key, value FROM (
+                SELECT t.{key} AS key, {value} AS value FROM {table} t WHERE t.{column} IS DISTINCT FROM {fill} OFFSET 0
+            ) k WHERE value IS DISTINCT FROM {fill}"""),
+            keepers=self.keepers,
+            value=self.backfill.value,
+            fill=self.backfill.fill,
+        )
+
+    def _filled(self, connection: Connection, first: int, beyond: int) -> int:
+        expected: Expected = []
+        with transaction(connection, expected):
+            rows = connection.execute(
+                self.backfill.filled(
+                    sql.SQL("""UPDATE {table} t SET {aside} = k.value FROM {keepers} k
+                    WHERE k.ctid >= {first}::tid AND k.ctid < {beyond}::tid AND t.{key} = k.key
+                      AND t.{aside} IS DISTINCT FROM k.value"""),
+                    aside=sql.Identifier(self.column.aside),
+                    keepers=self.keepers,
+                    first=sql.Literal(f"({first},0)"),
+                    beyond=sql.Literal(f"({beyond},0)"),
+                )
+            ).rowcount
+            if rows:
+                self.records.write(connection, rows)
+                expected += [(self.backfill.table, (0, rows, 0)), (self.records.writes, (1, 0, 0))]
+        return rows
+
+    def _exchange(self, connection: Connection) -> None:
+        self.column.lock(connection)
+        rows = connection.execute(
+            self.backfill.filled(
+                sql.SQL("""UPDATE {table} t SET {aside} = {value} WHERE t.{key} IN (SELECT key FROM {captured})
+                  AND t.{aside} IS DISTINCT FROM ({value})"""),
+                aside=sql.Identifier(self.column.aside),
+                value=self.backfill.value,
+                captured=self.capture.keys,
+            )
+        ).rowcount
+        self.records.write(connection, rows)
+        self.capture.end(connection)
+        self.column.exchange(connection)
