@@ -158,6 +158,7 @@ class RestoreAsideStep(DatabaseStep):
     kind: Literal["restore_aside"]
     jobs: Annotated[int, Field(gt=0)] = 2
     missing_tables: Literal["refuse", "lose"] = "refuse"  # tables with rows that the backup does not hold
+    uncounted: Literal["stop", "lose"] = "stop"  # tables whose loss cannot be counted, as where they are corrupt
 
 
 class SwapDatabaseStep(DatabaseStep):

@@ -10,7 +10,7 @@ from runbook_lib import approval, checks, comparison
 from runbook_lib.checks.prerequisites import PREREQUISITES, prerequisites
 from runbook_lib.checks.round import Round
 from runbook_lib.context import Context
-from runbook_lib.errors import Declined, ParametersError, PreconditionError, RunbookError, UnknownOutcome
+from runbook_lib.errors import AdapterError, Declined, ParametersError, PreconditionError, RunbookError, UnknownOutcome
 from runbook_lib.folder import RunFolder
 from runbook_lib.journal import Journal
 from runbook_lib.plan import DatabaseStep
@@ -122,7 +122,10 @@ class Run:
     def previews(self) -> tuple[str, list[Preview]]:
         """Preview every step, keep what the data look like now, and journal the digest that an approval names. Read-only."""
         if self.touches_database:
-            comparison.keep_before(self.context)
+            try:
+                comparison.keep_before(self.context)
+            except AdapterError as error:  # a corrupt table, mostly, which is no reason not to restore it
+                self.journal.append("noted", text=f"What the data look like before could not be kept: {error.what}")
         found = [step.preview() for step in self.steps.values()]
         binding = approval.bound(found)
         digest = approval.digest(binding)

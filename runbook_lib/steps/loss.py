@@ -1,6 +1,6 @@
 """What going back to a backup would lose: counted, kept in the run folder, and shown."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from runbook_lib.adapters.postgres.restore import side
 from runbook_lib.adapters.postgres.restore.classes import Kind
 from runbook_lib.adapters.postgres.restore.diff import diff
 from runbook_lib.adapters.postgres.restore.ledger import Ledger
+from runbook_lib.checks.restorable import restores
 from runbook_lib.context import Context
 
 LEDGER = "evidence/loss-ledger.json"
@@ -54,16 +55,29 @@ def ledger(context: Context) -> Ledger | None:
     return Ledger.from_json(kept["ledger"])
 
 
-def numbers(counted: Ledger) -> dict[str, int]:
-    """The loss in numbers, each with what it counts: what an approval binds. Pure."""
-    found = {f"{t.table}: {MEANS[kind]}": rows for t in counted.tables for kind, rows in t.counts.items() if rows}
+def numbers(counted: Ledger, without: Collection[Kind] = ()) -> dict[str, int]:
+    """The differences in numbers, each with what it counts, but for some kinds of row: what an approval binds. Pure."""
+    found = {
+        f"{table.table}: {MEANS[kind]}": rows
+        for table in counted.tables
+        for kind, rows in table.counts.items()
+        if rows and kind not in without
+    }
     for table in counted.untold:
         found[f"{table.table}: rows more or fewer (it has no key to tell which)"] = table.live - table.backup
-    for name, rows in counted.tables_only_in_live.items():
-        found[f"{name}: rows of a table that the backup lacks"] = rows or 0
+    for name, lost in counted.tables_only_in_live.items():
+        found[f"{name}: rows of a table that the backup lacks"] = lost or 0
     if counted.large_objects.differs:
         found["large objects more or fewer"] = counted.large_objects.live - counted.large_objects.backup
     return found
+
+
+def unknown(context: Context, counted: Ledger | None) -> dict[str, str]:
+    """What of the loss is not known and may not be left so: what, and why. Pure."""
+    if counted is None:
+        return {"the loss": "not counted"}
+    spec = restores(context)
+    return {} if spec and context.choices.get("UNCOUNTED", spec.uncounted) == "lose" else counted.unknown
 
 
 def beyond(approved: Mapping[str, int], actual: Mapping[str, int], tolerance: float) -> list[str]:

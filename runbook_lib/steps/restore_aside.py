@@ -17,7 +17,7 @@ from runbook_lib.errors import AdapterError, PreconditionError
 from runbook_lib.plan import RestoreAsideStep
 from runbook_lib.results import Result, Status
 from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step
-from runbook_lib.steps.loss import LEDGER, checksum, count, keep, ledger, standing
+from runbook_lib.steps.loss import LEDGER, checksum, count, keep, ledger, standing, unknown
 
 DEBT = "restored-database"
 
@@ -29,7 +29,11 @@ class RestoreAside(Step):
         "MISSING_TABLES": {
             "refuse": "stop where the backup lacks a table that holds rows now",
             "lose": "go back without the tables that the backup lacks",
-        }
+        },
+        "UNCOUNTED": {
+            "stop": "stop where the loss of a table cannot be counted",
+            "lose": "go back though nobody can say what is lost, as where a table is corrupt",
+        },
     }
 
     def preview(self) -> Preview:
@@ -125,8 +129,7 @@ class RestoreAside(Step):
             problems = side.problems(connection, self.context.dump)
             if bool(self.context.dump.columns_of_feature(self.context.plan.database)) != self._in_history(connection):
                 problems.append("its migration history and the feature's columns do not agree")
-        counted = ledger(self.context)
-        unknown = {"the loss": "not counted"} if counted is None else counted.unknown
+        missing = unknown(self.context, ledger(self.context))
         return [
             self.result(
                 "restored",
@@ -137,8 +140,8 @@ class RestoreAside(Step):
             self.result(
                 "loss",
                 "What going back would lose is known",
-                Status.UNKNOWN if unknown else Status.PASS,
-                "; ".join(f"{what}: {why}" for what, why in unknown.items()) or f"every table is compared: {LEDGER}",
+                Status.UNKNOWN if missing else Status.PASS,
+                "; ".join(f"{what}: {why}" for what, why in missing.items()) or f"every table is compared: {LEDGER}",
             ),
         ]
 
@@ -162,14 +165,12 @@ class RestoreAside(Step):
         return {"dropped": name}
 
     def _written_since(self, connection: Connection) -> str:
-        database, made = self.context.plan.database, self.context.dump.made
+        database = self.context.plan.database
         touch = database.backfill.touch
-        if touch is None:
+        moment = self.context.dump.made + timedelta(seconds=1)  # the dump tells it to the second
+        rows = side.written_since(connection, (database.schema_, database.table), touch, moment) if touch else None
+        if rows is None:
             return "rows written since the backup: how many can be told once it is restored aside"
-        query = sql.SQL("SELECT count(*) AS n FROM {} WHERE {} > {}").format(
-            sql.Identifier(database.schema_, database.table), sql.Identifier(touch), sql.Literal(made + timedelta(seconds=1))
-        )
-        rows = one(connection, query)["n"]
         return f"at least {rows} rows of {database.table} written since the backup, by {touch}; the full count follows"
 
     def _objects_not_in_backup(self) -> list[str]:

@@ -2,26 +2,26 @@
 
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from runbook_lib.adapters.postgres.connection import Connection, identity, one
 from runbook_lib.adapters.postgres.lease import MAINTENANCE
-from runbook_lib.adapters.postgres.restore import follow, side, swap
+from runbook_lib.adapters.postgres.restore import follow, swap
+from runbook_lib.adapters.postgres.restore.classes import CARRIED, Kind
 from runbook_lib.adapters.postgres.restore.ledger import Ledger, compare
 from runbook_lib.errors import PreconditionError
 from runbook_lib.plan import SwapDatabaseStep
 from runbook_lib.results import Result, Status
-from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step
-from runbook_lib.steps.loss import LEDGER, beyond, checksum, count, keep, ledger, numbers, standing
+from runbook_lib.steps.base import Effect, Facts, Preview, Probe
+from runbook_lib.steps.exchange import OLD, Exchange
+from runbook_lib.steps.loss import LEDGER, beyond, checksum, count, keep, ledger, numbers, standing, unknown
 from runbook_lib.steps.restore_aside import DEBT as RESTORED
+from runbook_lib.steps.salvaging import carried, compared, exported, foretell, foretold, is_exported
 
-OLD, CLOSED = "old-database", "refused-connections"  # debts
 NOT_MADE = "not made yet: restore aside first, then preview and approve again"
-FORETOLD = "evidence/loss-foretold.json"
 
 
-class SwapDatabase(Step):
+class SwapDatabase(Exchange):
     """Fence writes, compare once more, exchange the names; the old database is kept under a dated one."""
 
     CHOICES = {
@@ -32,20 +32,27 @@ class SwapDatabase(Step):
     }
 
     @property
-    def salvage(self) -> str:
-        """What becomes of rows written since the backup."""
+    def carries(self) -> bool:
+        """Whether rows written since the backup are carried over."""
         assert isinstance(self.spec, SwapDatabaseStep)
-        return self.context.choices.get("SALVAGE", self.spec.salvage)
+        return self.context.choices.get("SALVAGE", self.spec.salvage) == "carry"
+
+    @property
+    def approved_apart(self) -> tuple[Kind, ...]:
+        """The kinds of row that are not lost, so that an approval need not bind their number."""
+        return CARRIED if self.carries else ()
 
     def preview(self) -> Preview:
         """What takes whose place, who is connected now, and the loss by the ledger. Read-only."""
         live, found = self.context.postgres.database, standing(self.context)
         counted = ledger(self.context)
-        new, old = self._names()
+        new, old = self.names
         with self.context.postgres.connect(MAINTENANCE) as maintenance:
             system = identity(maintenance).system
             connected = swap.sessions(maintenance, found.live)
-        loss = numbers(counted) if counted else {}
+        loss = numbers(counted, self.approved_apart) if counted else {}
+        kept = {what: rows for what, rows in (numbers(counted) if counted else {}).items() if what not in loss}
+        not_known = counted.unknown if counted else {}
         return Preview(
             self.name,
             self.title,
@@ -54,11 +61,16 @@ class SwapDatabase(Step):
                 f"there are ({len(connected)} now{': ' if connected else ''}{'; '.join(map(str, connected))})",
                 f"rename {live} to {old} and {new} to {live} in one transaction; settings, grants, comment and limit follow "
                 "the name, sequences go on where they were, our own records come along",
-                {"carry": "carry over what was written since the backup"}.get(
-                    self.salvage, "carry nothing over: what was written since the backup stays in the old database"
-                ),
+                "carry over what was written since the backup; what something is in the way of is listed, and exported"
+                if self.carries
+                else f"carry nothing over: what was written since the backup stays in {old}, and is exported",
+                *(f"carry over {rows}: {what}" for what, rows in kept.items()),
             ],
-            loses=[f"{rows} {what}" for what, rows in loss.items()] if counted else [f"the loss is {NOT_MADE}"],
+            loses=[
+                *([] if counted else [f"the loss is {NOT_MADE}"]),
+                *(f"{rows}: {what}" for what, rows in loss.items()),
+                *(f"NOT KNOWN: {what}: {why}" for what, why in not_known.items()),
+            ],
             locks="SHARE on every table from the last comparison on; no connections for about a second",
             undone_by=f"renaming both back. {old} is kept: where pg_dump cannot read a corrupt database any more, it is the "
             "backup, and the backup step may be waived for that reason",
@@ -69,8 +81,9 @@ class SwapDatabase(Step):
                 "ledger": "made" if counted else NOT_MADE,
                 "sha256": checksum(self.context, self.context.dump.path),
                 "loss": loss,
+                "not known": sorted(not_known),
                 "only in the live database": list(counted.only_in_live) if counted else [],
-                "salvage": self.salvage,
+                "salvage": "carry" if self.carries else "nothing",
             },
         )
 
@@ -79,6 +92,10 @@ class SwapDatabase(Step):
         found = standing(self.context)
         if found.live and not found.lets_in:
             return Probe(Effect.HALF_DONE, f"{found.live} refuses connections")
+        if found.kept and not is_exported(self.context):
+            return Probe(
+                Effect.HALF_DONE, f"the names are exchanged; what was not carried from {found.kept} is to be exported"
+            )
         if found.kept:
             return Probe(Effect.DONE, f"{found.live} is the restored database; the old one is {found.kept}")
         if self.name in self.context.done and not found.side:
@@ -97,7 +114,7 @@ class SwapDatabase(Step):
         if found.kept:
             return []
         whole = found.restored_from == checksum(self.context, self.context.dump.path)
-        unknown = {"the loss": "not counted"} if counted is None else counted.unknown
+        missing = unknown(self.context, counted)
         with self.context.postgres.connect(MAINTENANCE) as maintenance:
             strong = [str(s) for s in swap.sessions(maintenance, found.live) if _superuser(maintenance, s.user)]
         return [
@@ -110,8 +127,8 @@ class SwapDatabase(Step):
             self.result(
                 "loss",
                 "The loss is known",
-                Status.UNKNOWN if unknown else Status.PASS,
-                "; ".join(f"{what}: {why}" for what, why in unknown.items()) or f"every table is compared: {LEDGER}",
+                Status.UNKNOWN if missing else Status.PASS,
+                "; ".join(f"{what}: {why}" for what, why in missing.items()) or f"every table is compared: {LEDGER}",
             ),
             self.result(
                 "sessions",
@@ -122,32 +139,21 @@ class SwapDatabase(Step):
         ]
 
     def apply(self) -> Facts:
-        """Fence, compare, exchange; where a try was cut short before the exchange, from the start. Changes the target."""
-        found = self._open()
-        if found.kept:
-            return {"old database": found.kept}
-        new, old = self._names()
-        begun = time.monotonic()
-        with swap.fenced(self.context.postgres, found.live, self.waiting) as holder:
-            final = count(self.context, found.live, new)
-            compared = time.monotonic() - begun
-            self._require_as_approved(final)
-            self.context.folder.write_json(FORETOLD, final.as_json())
-            self.owe(OLD, f"The database {old} is kept; drop it once nobody needs it.")
-            closed = self._exchange(holder, new, old, adopt=True)
-        seconds = time.monotonic() - begun
-        return {
-            "old database": old,
-            "last comparison, seconds": round(compared, 3),
-            "cannot write, seconds": round(seconds, 3),
-            "cannot connect, seconds": round(closed, 3),
-            "lost": numbers(final),
-        }
+        """Fence, compare, carry, exchange, export; where a try was cut short before the exchange, from the fence on.
+
+        Changes the target.
+        """
+        found = self.opened()
+        left = {} if found.kept else self._swap(found.live)
+        kept = standing(self.context).kept
+        if not is_exported(self.context):
+            left |= exported(self.context, kept, found.live, carry=self.carries)
+        return {"old database": kept, **left}
 
     def verify(self) -> list[Result]:
         """That all that hangs on the name followed it, and that the loss is the one foretold. Read-only."""
         found = standing(self.context)
-        self._settle(found)
+        self.settle(found)
         if not found.kept:
             return [self.result("loss", "The loss is the one foretold", Status.UNKNOWN, "no old database is there")]
         with self.context.postgres.connect(MAINTENANCE) as maintenance:
@@ -155,8 +161,9 @@ class SwapDatabase(Step):
         unlike = follow.unlike(wanted, is_now)
         with self.context.postgres.connect(found.kept) as old, self.context.postgres.connect() as new:
             behind = swap.sequences_behind(old, new)
-        foretold = Ledger.from_json(self.context.folder.read_json(FORETOLD))
-        actual = compare(foretold, count(self.context, found.kept, found.live))
+        expected = foretold(self.context)
+        kinds = CARRIED if self.carries else tuple(Kind)
+        actual = compare(expected, count(self.context, found.kept, found.live), kinds)
         return [
             self.result(
                 "attributes",
@@ -174,16 +181,16 @@ class SwapDatabase(Step):
                 "loss",
                 "The loss is the one foretold",
                 Status.FAIL if actual else Status.PASS,
-                "; ".join(actual) or f"{'; '.join(f'{n} {what}' for what, n in numbers(foretold).items()) or 'no row'}",
+                "; ".join(actual) or f"{'; '.join(f'{n} {what}' for what, n in numbers(expected).items()) or 'no row'}",
             ),
         ]
 
     def undo(self) -> Facts:
         """Exchange the names back; the restored database is kept aside. Changes the target."""
-        found = self._open()
-        new, _ = self._names()
+        found = self.opened()
+        new, _ = self.names
         if found.side:
-            self._settle(found)
+            self.settle(found)
             return {"restored database": new}
         if not found.kept:
             raise PreconditionError(
@@ -194,104 +201,42 @@ class SwapDatabase(Step):
             )
         self.owe(RESTORED, f"The database {new} was restored beside {found.live}; drop it, or swap it in.")
         with swap.fenced(self.context.postgres, found.live, self.waiting) as holder:
-            closed = self._exchange(holder, found.kept, new, adopt=False)
-        self._settle(standing(self.context))
+            closed = self.exchange(holder, found.kept, new, adopt=False)
         return {"restored database": new, "cannot connect, seconds": round(closed, 3)}
 
-    def purge_preview(self, debt: str) -> Preview:
-        """Which database would be dropped for good, its size and date. Read-only."""
-        kept = standing(self.context).kept
-        if debt == CLOSED or not kept:
-            would = "let connections in" if debt == CLOSED else "nothing: no old database is there"
-            return Preview(self.name, self.title, would=[would])
-        with self.context.postgres.connect(MAINTENANCE) as maintenance:
-            size = one(maintenance, "SELECT pg_database_size(%s) AS bytes", [kept])["bytes"]
-        return Preview(
-            self.name,
-            self.title,
-            would=[f"drop the database {kept} ({size / 1e6:.0f} MB), as it was at the swap on the date in its name"],
-            loses=["the old database, for good: the swap cannot be undone afterwards, and nothing salvaged from it"],
-            undone_by="nothing: IRREVERSIBLE",
-            facts={"database": kept},
-        )
-
-    def purge(self, debt: str) -> Facts:
-        """Drop the old database for good, or let connections in again. Changes the target, irreversibly.
-
-        Raises:
-            AdapterError: Somebody is connected to it.
-        """
-        found = standing(self.context)
-        if debt == CLOSED:
-            self._open()
-            return {"lets in": found.live}
-        if found.kept:
-            with self.context.postgres.connect(MAINTENANCE) as maintenance:
-                side.drop(maintenance, found.kept)
-        self.paid(OLD)
-        return {"dropped": found.kept}
-
-    def _names(self) -> tuple[str, str]:
-        """What the restored database is called before the swap, and what the old one will be called after it."""
-        live, run = self.context.postgres.database, self.context.postgres.run
-        return side.side_name(live, run), side.kept_name(live, run, datetime.now(UTC).date())
-
-    def _exchange(self, holder: Connection, incoming: str, outgoing: str, *, adopt: bool) -> float:
-        """Exchange the names; what hangs on the old database is given to the one that comes in, where it is to adopt it."""
-        context, live = self.context, self.context.postgres.database
-        with context.postgres.connect(incoming) as target:
-            swap.carry_records(context.dump_tools, holder, target, context.scratch)
-            context.lease.check(holder)  # its table is locked by now, so that nobody takes over before the exchange
-
-            def last() -> None:
-                swap.raise_sequences(holder, target)
-                target.close()
-
-            def renamed(maintenance: Connection) -> None:
-                if adopt:
-                    follow.follow(maintenance, follow.attributes(maintenance, outgoing), live)
-                else:
-                    side.mark(maintenance, outgoing, context.postgres.run, context.approved[self.name]["sha256"])
-
-            self.owe(CLOSED, f"The database {live} refuses connections while names are exchanged; let them in again.")
-            try:
-                return swap.exchange(
-                    context.postgres, live, incoming, outgoing, holder, last=last, renamed=renamed, ended=self._tell
-                )
-            finally:
-                self._settle(standing(context))
+    def _swap(self, live: str) -> dict[str, Any]:
+        new, old = self.names
+        begun = time.monotonic()
+        with swap.fenced(self.context.postgres, live, self.waiting) as holder:
+            final = compared(self.context, live, new, carry=self.carries)
+            seconds = time.monotonic() - begun
+            self._require_as_approved(final)
+            over = carried(self.context, live, new, final) if self.carries else None
+            foretell(self.context, final, over)
+            self.owe(OLD, f"The database {old} is kept; drop it once nobody needs it.")
+            closed = self.exchange(holder, new, old, adopt=True)
+        return {
+            "last comparison, seconds": round(seconds, 3),
+            "cannot write, seconds": round(time.monotonic() - begun, 3),
+            "cannot connect, seconds": round(closed, 3),
+            "lost": numbers(final, self.approved_apart),
+            **({"carried over": over.as_json()} if over else {}),
+        }
 
     def _require_as_approved(self, final: Ledger) -> None:
         """Stop where the last comparison found another loss than was approved; the next preview shows it."""
-        approved = self.context.approved.get(self.name, {}).get("loss", {})
-        more = beyond(approved, numbers(final), self.context.plan.database.drift_tolerance)
-        if more or final.unknown:
+        approved = self.context.approved.get(self.name, {})
+        loss = numbers(final, self.approved_apart)
+        more = beyond(approved.get("loss", {}), loss, self.context.plan.database.drift_tolerance)
+        more += [f"{what}: {why}" for what, why in final.unknown.items() if what not in approved.get("not known", [])]
+        if more:
             keep(self.context, final)
             raise PreconditionError(
-                f"The loss is not the one that was approved: {'; '.join([*more, *final.unknown.values()])}.",
+                f"The loss is not the one that was approved: {'; '.join(more)}.",
                 where=f"database {self.context.postgres.database}",
                 state="Nothing was changed; the fence is lifted.",
                 safe_next="Preview again, which shows the loss as it is now, and approve that.",
             )
-
-    def _open(self) -> side.Standing:
-        """How the databases stand, once the live one lets connections in."""
-        found = standing(self.context)
-        if not found.lets_in:
-            with self.context.postgres.connect(MAINTENANCE) as maintenance:
-                swap.let_in(maintenance, found.live, True)
-            self.paid(CLOSED)
-        return found
-
-    def _settle(self, found: side.Standing) -> None:
-        """Journal as paid what is owed no more, as the databases stand."""
-        for debt, is_paid in ((CLOSED, found.lets_in), (RESTORED, not found.side), (OLD, not found.kept)):
-            if is_paid and debt in self.context.debts():
-                self.paid(debt)
-
-    def _tell(self, ended: list[swap.Session]) -> None:
-        if ended:
-            self.context.report("sessions-ended", step=self.name, sessions=[str(session) for session in ended])
 
 
 def _superuser(maintenance: Connection, role: str) -> bool:

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -38,6 +39,7 @@ from runbook_lib.target import load_target
 ROOT = Path(__file__).parents[2]
 ROWS: LiteralString = "SELECT to_jsonb(m) FROM messages m ORDER BY id"
 ADDED: LiteralString = "INSERT INTO messages (conversation_id, sender_id, content) VALUES (1, 1, 'written since')"
+MINE: LiteralString = "SELECT id, content FROM messages WHERE content IN ('mine', 'written since') ORDER BY id"
 ASIDE, SWAP = "restore-aside", "swap-database"
 
 
@@ -282,6 +284,65 @@ def test_a_loss_that_is_not_the_one_foretold_is_told(restoring: Restoring) -> No
 
     assert found["swap-database: loss"].status == "FAIL"
     assert "public.messages" in found["swap-database: loss"].summary
+
+
+# --- what becomes of the rows written since
+
+
+def test_what_was_written_since_is_carried_over_by_choice_and_is_not_in_the_loss(restoring: Restoring) -> None:
+    restoring.run.choose("SALVAGE", "carry", "tester")
+    restoring.change(
+        ADDED,
+        "DELETE FROM messages WHERE id = 7",
+        "UPDATE messages SET content = 'mine' WHERE id = 8",
+        "UPDATE messages SET attachments = '[]' WHERE id = 36",
+    )
+    restoring.aside()
+    preview = restoring.run.steps[SWAP].preview()
+    restoring.approve()
+    restoring.change(ADDED)  # carried over too, so that no new approval is needed
+
+    done = loop.apply(restoring.run, SWAP)
+
+    assert restoring.ask(MINE) == [(8, "mine"), (601, "written since"), (602, "written since")]
+    assert restoring.ask("SELECT id FROM messages WHERE id = 7") == []
+    assert all("feature's own columns" in what for what in preview.facts["loss"])
+    assert "carry over 1: public.messages: rows written since the backup" in preview.would
+    assert done.outcome["carried over"]["carried"]["public.messages"] == {"new": 2, "changed": 1, "deleted": 1}
+    assert {r.status for r in done.results} == {"PASS"}
+    assert restoring.ask("SELECT nextval('messages_id_seq')") == [(603,)]
+
+
+def test_what_is_not_carried_over_is_exported_with_a_command_that_puts_it_back(restoring: Restoring) -> None:
+    restoring.change(ADDED, "UPDATE messages SET content = 'mine' WHERE id = 8")
+    done = restoring.swap()
+    assert restoring.ask(MINE) == []
+
+    command = [sys.executable, *done.outcome["put back by"].split()[1:]]
+    folder = restoring.run.folder.path / done.outcome["exported"]
+    words = {"SERVICE": "test", "FOLDER": str(folder)}
+    put_back = subprocess.run([words.get(word, word) for word in command], capture_output=True, text=True, check=False)
+
+    assert put_back.returncode == 0, put_back.stderr
+    assert restoring.ask(MINE) == [(8, "mine"), (601, "written since")]
+
+
+def test_a_corrupt_table_is_restored_though_nobody_can_say_what_is_lost_by_choice(restoring: Restoring) -> None:
+    ((path,),) = restoring.ask("SELECT current_setting('data_directory') || '/' || pg_relation_filepath('messages')")
+    with Path(path).open("r+b") as file:  # no page of a new clone has been read yet
+        file.write(os.urandom(200))
+    with pytest.raises(StepFailed, match=r"public\.messages: invalid page"):
+        restoring.aside()
+    restoring.run.choose("UNCOUNTED", "lose", "tester")
+    restoring.approve()
+    preview = restoring.run.steps[SWAP].preview()
+
+    loop.apply(restoring.run, ASIDE)
+    loop.apply(restoring.run, SWAP)
+
+    assert preview.facts["not known"] == ["public.messages"]
+    assert any(line.startswith("NOT KNOWN: public.messages: invalid page") for line in preview.loses)
+    assert restoring.ask("SELECT count(*) FROM messages") == [(600,)]
 
 
 # --- what the backup holds
@@ -542,19 +603,18 @@ def test_writes_wait_from_the_last_comparison_on_while_reading_goes_on(
 ) -> None:
     restoring.aside()
     restoring.approve()
-    count = swap_database.count
+    compared = swap_database.compared
     seen = []
 
-    def and_try(context: Context, live: str, backup: str) -> Any:
-        if live == restoring.database.name:
-            with psycopg.connect(restoring.database.conninfo(restoring.database.application), autocommit=True) as it:
-                it.execute("SET lock_timeout = '50ms'")
-                seen.append(it.execute("SELECT count(*) FROM messages").fetchone())
-                with pytest.raises(psycopg.errors.LockNotAvailable):
-                    it.execute(ADDED)
-        return count(context, live, backup)
+    def and_try(*arguments: Any, **named: Any) -> Any:
+        with psycopg.connect(restoring.database.conninfo(restoring.database.application), autocommit=True) as it:
+            it.execute("SET lock_timeout = '50ms'")
+            seen.append(it.execute("SELECT count(*) FROM messages").fetchone())
+            with pytest.raises(psycopg.errors.LockNotAvailable):
+                it.execute(ADDED)
+        return compared(*arguments, **named)
 
-    monkeypatch.setattr(swap_database, "count", and_try)
+    monkeypatch.setattr(swap_database, "compared", and_try)
     loop.apply(restoring.run, SWAP)
 
     assert seen == [(600,)]
@@ -609,13 +669,13 @@ def test_a_session_that_cannot_be_ended_lets_connections_in_again(
 def test_a_process_that_has_lost_the_target_does_not_swap(restoring: Restoring, monkeypatch: pytest.MonkeyPatch) -> None:
     restoring.aside()
     restoring.approve()
-    count = swap_database.count
+    compared = swap_database.compared
 
-    def and_lose(*arguments: Any) -> Any:
+    def and_lose(*arguments: Any, **named: Any) -> Any:
         restoring.administer("UPDATE runbook.lease SET epoch = epoch + 1")
-        return count(*arguments)
+        return compared(*arguments, **named)
 
-    monkeypatch.setattr(swap_database, "count", and_lose)
+    monkeypatch.setattr(swap_database, "compared", and_lose)
     with pytest.raises(StepFailed, match="does not hold the target any more"):
         loop.apply(restoring.run, SWAP)
 
@@ -758,25 +818,30 @@ def test_a_restore_aside_that_was_killed_is_gone_on_with(
 
 
 STAGES = [
-    pytest.param(swap_database, "count", True, Effect.NOT_DONE, {"restored-database"}, id="fenced and compared"),
-    pytest.param(swap, "carry_records", True, Effect.NOT_DONE, {"restored-database", "old-database"}, id="records carried"),
-    pytest.param(swap, "let_in", True, Effect.HALF_DONE, None, id="connections refused"),
-    pytest.param(swap, "raise_sequences", True, Effect.HALF_DONE, None, id="sequences raised"),
-    pytest.param(swap, "exchange", True, Effect.DONE, None, id="renamed, not journaled"),
+    pytest.param(swap_database, "compared", Effect.NOT_DONE, {"restored-database"}, id="fenced and compared"),
+    pytest.param(swap, "carry_records", Effect.NOT_DONE, {"restored-database", "old-database"}, id="records carried"),
+    pytest.param(swap, "let_in", Effect.HALF_DONE, None, id="connections refused"),
+    pytest.param(swap, "raise_sequences", Effect.HALF_DONE, None, id="sequences raised"),
+    pytest.param(swap, "exchange", Effect.HALF_DONE, None, id="renamed, not exported"),
+    pytest.param(swap_database, "exported", Effect.DONE, {"old-database"}, id="exported, not journaled"),
+]
+CARRYING = [
+    *STAGES,
+    pytest.param(swap_database, "carried", Effect.NOT_DONE, {"restored-database"}, id="rows carried"),
 ]
 ALL_THREE = {"restored-database", "old-database", "refused-connections"}
 
 
-@pytest.mark.parametrize(("module", "name", "after", "left", "owed"), STAGES)
+@pytest.mark.parametrize(("module", "name", "left", "owed"), STAGES)
 def test_a_swap_that_was_killed_is_gone_on_with(
-    restoring: Restoring, module: Any, name: str, after: bool, left: Effect, owed: set[str] | None
+    restoring: Restoring, module: Any, name: str, left: Effect, owed: set[str] | None
 ) -> None:
     before = restoring.ask(ROWS)
     restoring.change("DELETE FROM messages WHERE id = 7", ADDED)
     old = restoring.ask(ROWS)
     restoring.aside()
     restoring.approve()
-    killed(restoring, lambda: loop.apply(restoring.run, SWAP), module, name, after=after)
+    killed(restoring, lambda: loop.apply(restoring.run, SWAP), module, name, after=True)
     restoring.run.refresh()
     assert restoring.effect(SWAP) is left
     assert set(restoring.run.state.debts) == (owed or ALL_THREE)
@@ -787,6 +852,42 @@ def test_a_swap_that_was_killed_is_gone_on_with(
     assert restoring.ask(ROWS) == before
     assert restoring.ask(ROWS, restoring.databases["kept"]) == old
     assert set(restoring.run.state.debts) == {"old-database"}
+    assert (restoring.run.folder.path / "salvage" / "manifest.json").exists()
+
+
+@pytest.mark.parametrize(("module", "name", "left", "owed"), CARRYING)
+def test_a_swap_that_was_killed_while_it_carried_rows_over_is_gone_on_with(
+    restoring: Restoring, module: Any, name: str, left: Effect, owed: set[str] | None
+) -> None:
+    restoring.run.choose("SALVAGE", "carry", "tester")
+    restoring.change("DELETE FROM messages WHERE id = 7", ADDED, "UPDATE messages SET content = 'mine' WHERE id = 8")
+    restoring.aside()
+    restoring.approve()
+    killed(restoring, lambda: loop.apply(restoring.run, SWAP), module, name, after=True)
+    restoring.run.refresh()
+    assert restoring.effect(SWAP) is left
+
+    done = loop.apply(restoring.run, SWAP)
+
+    assert {r.status for r in done.results} == {"PASS"}
+    assert restoring.ask(MINE) == [(8, "mine"), (601, "written since")]
+
+
+def test_rows_written_after_a_salvage_was_killed_are_not_lost_unseen(restoring: Restoring) -> None:
+    restoring.run.choose("SALVAGE", "carry", "tester")
+    restoring.change("DELETE FROM messages WHERE id = 7", ADDED, "UPDATE messages SET content = 'mine' WHERE id = 8")
+    restoring.aside()
+    restoring.approve()
+    killed(restoring, lambda: loop.apply(restoring.run, SWAP), swap_database, "carried", after=True)
+    restoring.change(ADDED)
+
+    with pytest.raises(StepFailed, match="More was written since an earlier try"):
+        loop.apply(restoring.run, SWAP)
+
+    assert set(restoring.databases) == {"live", "restored"}
+    loop.undo(restoring.run, ASIDE)
+    restoring.swap()
+    assert restoring.ask(MINE) == [(8, "mine"), (601, "written since"), (602, "written since")]
 
 
 @pytest.mark.parametrize(("name", "undone"), [("let_in", False), ("raise_sequences", False), ("exchange", True)])

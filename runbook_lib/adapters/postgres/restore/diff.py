@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+import psycopg
 from psycopg import errors, sql
 
 from runbook_lib.adapters.postgres.connection import Connection, one
@@ -81,7 +82,7 @@ def told(live: Connection, backup: Connection, pair: Pair, work: Callable[[Pair]
                 return (work or (lambda seeded: compared(live, backup, seeded)))(replace(pair, seed=seed))
         except Collision:
             continue
-        except errors.InsufficientPrivilege as error:
+        except (errors.InsufficientPrivilege, psycopg.InternalError) as error:  # the latter of a corrupt table
             return TableDiff(pair.name, pair.key, unknown=str(error).strip())
     return TableDiff(pair.name, pair.key, unknown=f"two of its keys had the same hash, {SEEDS} times over")
 

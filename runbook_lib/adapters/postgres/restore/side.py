@@ -3,9 +3,10 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 
+import psycopg
 from psycopg import sql
 
 from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA
@@ -147,6 +148,17 @@ def counts(connection: Connection, names: Iterable[tuple[str, str]]) -> dict[str
     """The rows of some tables, counted ("schema.table" -> rows). Read-only."""
     query = sql.SQL("SELECT count(*) AS n FROM ONLY {}")
     return {f"{s}.{t}": one(connection, query.format(sql.Identifier(s, t)))["n"] for s, t in names}
+
+
+def written_since(connection: Connection, table: tuple[str, str], column: str, moment: datetime) -> int | None:
+    """The rows that a column says were written after a moment; None where the table cannot be read. Read-only."""
+    query = sql.SQL("SELECT count(*) AS n FROM {} WHERE {} > {}").format(
+        sql.Identifier(*table), sql.Identifier(column), sql.Literal(moment)
+    )
+    try:
+        return int(one(connection, query)["n"])
+    except psycopg.DatabaseError:
+        return None
 
 
 def problems(connection: Connection, dump: Dump) -> list[str]:

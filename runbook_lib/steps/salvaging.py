@@ -1,0 +1,94 @@
+"""What was written since the backup: compared behind the fence, carried over by choice, and exported where it was not."""
+
+from runbook_lib.adapters.postgres.restore.classes import CARRIED, Kind
+from runbook_lib.adapters.postgres.restore.export import MANIFEST
+from runbook_lib.adapters.postgres.restore.ledger import Ledger, compare
+from runbook_lib.adapters.postgres.restore.outcome import Outcome
+from runbook_lib.adapters.postgres.restore.salvage import Salvage
+from runbook_lib.context import Context
+from runbook_lib.errors import PreconditionError
+from runbook_lib.steps.loss import count, numbers
+
+FOLDER = "salvage"  # of the run's folder: the export
+FORETOLD = "evidence/loss-foretold.json"  # the last comparison, and what was carried over
+
+
+def salvage(context: Context, live: str, restored: str) -> Salvage:
+    """What carries rows from one database of the run into another."""
+    postgres = context.postgres
+    return Salvage(
+        lambda: postgres.connect(live), lambda: postgres.connect(restored), context.backfill, context.postgres.run
+    )
+
+
+def compared(context: Context, live: str, restored: str, *, carry: bool) -> Ledger:
+    """The differences behind the fence; where rows are to be carried, each is laid beside the restored tables.
+
+    What an earlier try laid there is laid anew, unless some of it was carried already. Changes the restored database, in the
+    runbook's schema alone.
+    """
+    if not carry:
+        return count(context, live, restored)
+    salvaging = salvage(context, live, restored)
+    if not _begun(salvaging.outcome()):
+        salvaging.forget()
+    return salvaging.stage()
+
+
+def carried(context: Context, live: str, restored: str, final: Ledger) -> Outcome:
+    """Carry the rows that were laid aside, or the rest of them. Changes the restored database.
+
+    Raises:
+        PreconditionError: Since an earlier try began to carry, more was written.
+    """
+    salvaging = salvage(context, live, restored)
+    gone_on_with = _begun(salvaging.outcome())
+    outcome = salvaging.carry()
+    if gone_on_with and (more := compare(final.after(outcome.carried), count(context, live, restored), CARRIED)):
+        raise PreconditionError(
+            f"More was written since an earlier try began to carry rows over: {'; '.join(more)}.",
+            where=f"database {live}",
+            state="The live database is as it was; the restored one holds some of the rows.",
+            safe_next="Undo the restore aside and carry it out again; then preview and approve.",
+        )
+    return outcome
+
+
+def foretell(context: Context, final: Ledger, over: Outcome | None) -> None:
+    """Keep what the swap should come to, before it is made. Changes the run folder only."""
+    (context.folder.path / FOLDER / MANIFEST).unlink(missing_ok=True)  # of a swap that was undone
+    carried_over = over.as_json()["carried"] if over else {}
+    context.folder.write_json(FORETOLD, {"ledger": final.as_json(), "carried": carried_over})
+
+
+def foretold(context: Context) -> Ledger:
+    """What should be left of the differences after the swap. Read-only."""
+    kept = context.folder.read_json(FORETOLD)
+    over = {table: {Kind(kind): n for kind, n in each.items()} for table, each in kept["carried"].items()}
+    return Ledger.from_json(kept["ledger"]).after(over)
+
+
+def is_exported(context: Context) -> bool:
+    """Whether what may not have been carried over lies in the run folder. Read-only."""
+    kept = context.folder.read_json(FORETOLD)
+    lost = kept is None or numbers(Ledger.from_json(kept["ledger"]), (Kind.BACKFILLED, Kind.TOUCHED))
+    return not lost or (context.folder.path / FOLDER / MANIFEST).exists()
+
+
+def exported(context: Context, old: str, live: str, *, carry: bool) -> dict[str, str]:
+    """Write what was not carried from the old database into the run folder, with the command that puts it back later.
+
+    Reads the old database; changes the live one in the runbook's schema alone.
+    """
+    salvaging = salvage(context, old, live)
+    if not carry:
+        salvaging.stage()
+    export = salvaging.export(context.folder.path / FOLDER)
+    if not carry:
+        salvaging.forget()
+    return {"exported": FOLDER, "put back by": export.command}
+
+
+def _begun(outcome: Outcome | None) -> bool:
+    """Whether any row was carried."""
+    return outcome is not None and (outcome.finished or bool(outcome.carried))
