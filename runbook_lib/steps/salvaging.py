@@ -17,7 +17,7 @@ def salvage(context: Context, live: str, restored: str) -> Salvage:
     """What carries rows from one database of the run into another."""
     postgres = context.postgres
     return Salvage(
-        lambda: postgres.connect(live), lambda: postgres.connect(restored), context.backfill, context.postgres.run
+        lambda: postgres.connect(live), lambda: postgres.connect(restored), context.backfill.database, postgres.run
     )
 
 
