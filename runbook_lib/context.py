@@ -60,8 +60,9 @@ class Context:
 
     @property
     def specs(self) -> dict[str, StepSpec]:
-        """The plan's steps for the run's type and option, in order."""
-        return {name: self.plan.steps[name] for name in self.plan.steps_of(self.type, self.option)}
+        """The plan's steps for the run's type and option, in order; none before a type is chosen."""
+        names = self.plan.steps_of(self.type, self.option) if self.type else []
+        return {name: self.plan.steps[name] for name in names}
 
     @property
     def schema_stays(self) -> bool:
