@@ -25,9 +25,9 @@ def of_removal(context: Context, removal: Removal, step: str, mode: str) -> Prev
     with removal.unhurried() as connection:
         state = removal.state(connection)
         gone = state.stage in (Stage.REMOVED, Stage.PURGED) or removal.is_gone(connection)
-        if not gone and state.stage is not Stage.RESTORING:
-            removal.require_named(connection)
         found = definitions.read(connection, database)
+        if not gone and state.stage is not Stage.RESTORING:
+            removal.require_named(connection, found)
         hidden = dependents.hides_rows(connection, database)  # what cannot be counted is not said to be nothing
         lost = {} if hidden else values.counts(connection, definitions.identifier(database), found.columns)
         would = ["nothing: the columns are not there any more"] if gone else _would(removal, connection, found, mode)
@@ -119,7 +119,7 @@ def _would(removal: Removal, connection: Connection, found: Definitions, mode: s
         ]
     lines.append(f"take migration {migration.version} out of {migration.history_table}; its file goes with the code")
     lines.append("(clearing the backfilled entries first would be wasted work: they go with their column)")
-    lines += [f"STOPPED by: {line}" for line in removal.in_the_way(connection, mode)]
+    lines += [f"STOPPED by: {line}" for line in removal.in_the_way(connection, mode, found)]
     lines += [f"RISK: {line}" for line in dependents.risks(connection, database, found.names)]
     return lines
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from functools import cached_property
 
 from runbook_lib.adapters.postgres.catalog import Catalog, catalog
-from runbook_lib.adapters.postgres.removal import Record, Removal, Stage, State, returning, taking
+from runbook_lib.adapters.postgres.removal import Record, Removal, Stage, State, definitions, returning, taking
 from runbook_lib.adapters.postgres.removal.snapshot import Snapshot
 from runbook_lib.plan import RemoveColumnsStep
 from runbook_lib.results import Result, Status
@@ -66,7 +66,8 @@ class RemoveColumns(Step):
         with self.removal.connect() as connection:
             if self.removal.state(connection).stage is Stage.RESTORING:
                 return alive
-            lines = self.removal.missing(connection) + self.removal.in_the_way(connection, self.mode)
+            found = definitions.read(connection, self.context.plan.database)
+            lines = self.removal.missing(connection, found) + self.removal.in_the_way(connection, self.mode, found)
         status, summary = (Status.FAIL, "; ".join(lines)) if lines else (Status.PASS, "nothing does")
         return [
             *alive,
@@ -85,7 +86,7 @@ class RemoveColumns(Step):
         if record and record.stage is not Stage.COPYING:
             return self._left()
         with self.removal.connect() as connection:
-            self.removal.require_removable(connection, self.mode)
+            self.removal.removable(connection, self.mode)
         shape = record.catalog if record else self._catalog()
         if self.mode == "drop":
             self.owe(

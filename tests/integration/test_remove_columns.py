@@ -794,13 +794,23 @@ def test_applied_again_it_changes_nothing(step: RemoveColumns, postgres: Postgre
 
 
 class Once(Relay):
-    """A network that is lost once."""
+    """A network that is lost once: before the server hears of a COMMIT, or once it has answered it."""
+
+    unheard: socket.socket | None = None
 
     def _says(self, data: bytes, client: socket.socket, server: socket.socket) -> bool:
+        if self.cut_after and self.cut_after in data:
+            self.cut_after, self.unheard = None, client
         went_on = super()._says(data, client, server)
         if not went_on:
-            self.cut_before = self.cut_after = None
+            self.cut_before = None
         return went_on
+
+    def _hears(self, data: bytes, server: socket.socket, client: socket.socket) -> bool:
+        if client is self.unheard:
+            client.shutdown(socket.SHUT_RDWR)
+            return False
+        return super()._hears(data, server, client)
 
 
 @pytest.mark.parametrize("heard", [True, False], ids=["committed", "rolled back"])

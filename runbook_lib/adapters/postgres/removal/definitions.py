@@ -111,22 +111,19 @@ def read(connection: Connection, database: Database) -> Definitions:
     return found
 
 
-def absent(connection: Connection, database: Database) -> list[str]:
-    """What the plan names that is not there, or is of another type than it says. Read-only."""
-    found = read(connection, database)
+def absent(connection: Connection, database: Database, found: Definitions) -> list[str]:
+    """What the plan names that is not among what was found, or is of another type than it says. Read-only."""
     lines = [f"the column {name}" for name in database.columns if name not in found.names]
     lines += [f"the index {name}" for name in database.indexes if name not in {i.name for i in found.indexes}]
     lines += [f"the constraint {name}" for name in database.constraints if name not in {c.name for c in found.constraints}]
-    for name, type_name in database.columns.items():
-        row = one(
-            connection,
-            """SELECT format_type(a.atttypid, a.atttypmod) AS type, a.atttypid = to_regtype(%s) AS right
-               FROM (SELECT) o LEFT JOIN pg_attribute a ON a.attrelid = %s::regclass AND a.attname = %s""",
-            [type_name, identifier(database).as_string(connection), name],
-        )
-        if row["type"] and not row["right"]:
-            lines.append(f"the column {name} of the type {type_name} (it is {row['type']})")
-    return lines
+    mistyped = connection.execute(
+        """SELECT p.name, p.type AS planned, format_type(a.atttypid, a.atttypmod) AS type
+           FROM unnest(%s::text[], %s::text[]) AS p(name, type)
+           JOIN pg_attribute a ON a.attrelid = %s::regclass AND a.attname = p.name
+           WHERE a.atttypid IS DISTINCT FROM to_regtype(p.type)""",
+        [list(database.columns), list(database.columns.values()), identifier(database).as_string(connection)],
+    )
+    return lines + [f"the column {row['name']} of the type {row['planned']} (it is {row['type']})" for row in mistyped]
 
 
 def identifier(database: Database) -> sql.Identifier:

@@ -64,10 +64,7 @@ class Mending:
         Raises:
             StepFailed: A row does not satisfy a constraint.
         """
-        connection.execute("SET statement_timeout = 0")
-        connection.execute(
-            "SET lock_timeout = 0"
-        )  # what is proven or built from here on keeps neither readers nor writers out
+        connection.execute("SET lock_timeout = 0")  # waiting to prove or build keeps neither readers nor writers out
         if self._missing(connection):
             locked(self.add)
         self._prove(connection)

@@ -11,6 +11,7 @@ from runbook_lib.adapters.postgres import locks
 from runbook_lib.adapters.postgres.commit import await_settled, session_of
 from runbook_lib.adapters.postgres.connection import Connection, Postgres, Row
 from runbook_lib.adapters.postgres.removal import definitions, dependents, records
+from runbook_lib.adapters.postgres.removal.definitions import Definitions
 from runbook_lib.adapters.postgres.removal.fingerprint import Fingerprint
 from runbook_lib.adapters.postgres.removal.history import History
 from runbook_lib.adapters.postgres.removal.records import Record, Stage
@@ -89,17 +90,16 @@ class Removal:
         there = definitions.read(connection, self.database).names
         return State(there, self.history.rows(connection), records.find(connection, self.run))
 
-    def missing(self, connection: Connection) -> list[str]:
-        """What the plan names and is not there, so that it may be misspelt. Read-only."""
-        lines = definitions.absent(connection, self.database)
+    def missing(self, connection: Connection, found: Definitions) -> list[str]:
+        """What the plan names and was not found, so that it may be misspelt. Read-only."""
+        lines = definitions.absent(connection, self.database, found)
         migration = self.database.migration
         if not self.history.rows(connection):
             lines.append(f"migration {migration.version} in {migration.history_table}")
         return lines
 
-    def in_the_way(self, connection: Connection, mode: str) -> list[str]:
+    def in_the_way(self, connection: Connection, mode: str, found: Definitions) -> list[str]:
         """What hangs on the columns, and what of the table cannot be handled, a line each. Read-only."""
-        found = definitions.read(connection, self.database)
         hanging = dependents.dependents(connection, self.database, found.names)
         return hanging + dependents.obstacles(connection, self.database, found, mode)
 
@@ -108,13 +108,13 @@ class Removal:
         found = definitions.read(connection, self.database)
         return not (found.columns or found.indexes or found.constraints or self.history.rows(connection))
 
-    def require_named(self, connection: Connection) -> None:
-        """Make sure that all that the plan names is there. Read-only.
+    def require_named(self, connection: Connection, found: Definitions) -> None:
+        """Make sure that all that the plan names was found. Read-only.
 
         Raises:
             PreconditionError: Something is missing.
         """
-        if lines := self.missing(connection):
+        if lines := self.missing(connection, found):
             raise PreconditionError(
                 f"The plan names what is not there: {'; '.join(lines)}.",
                 where=self._where,
@@ -122,20 +122,23 @@ class Removal:
                 safe_next="Correct the plan, or find out who removed it; then take a new preview.",
             )
 
-    def require_removable(self, connection: Connection, mode: str) -> None:
-        """Make sure that all that the plan names is there, and that nothing is in the way. Read-only.
+    def removable(self, connection: Connection, mode: str) -> Definitions:
+        """What is to go, once it is sure that all the plan names is there and nothing is in the way. Read-only.
 
         Raises:
             PreconditionError: Something is missing, or in the way.
         """
-        self.require_named(connection)
-        if lines := self.in_the_way(connection, mode):
+        definitions.require_table(connection, self.database)
+        found = definitions.read(connection, self.database)
+        self.require_named(connection, found)
+        if lines := self.in_the_way(connection, mode, found):
             raise PreconditionError(
                 f"In the way: {'; '.join(lines)}.",
                 where=self._where,
                 state="Nothing was removed, and nothing is ever removed along with the columns.",
                 safe_next="Decide on each of them by hand; then take a new preview.",
             )
+        return found
 
     @property
     def _where(self) -> str:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from runbook_lib.adapters.postgres.catalog import Catalog
 from runbook_lib.adapters.postgres.connection import Connection
 from runbook_lib.adapters.postgres.locks import Blocker
-from runbook_lib.adapters.postgres.removal import definitions, names, records
+from runbook_lib.adapters.postgres.removal import names, records
 from runbook_lib.adapters.postgres.removal.dropping import Dropping
 from runbook_lib.adapters.postgres.removal.locking import lock
 from runbook_lib.adapters.postgres.removal.quarantine import Quarantine
@@ -37,8 +37,7 @@ def set_aside(removal: Removal, catalog: Catalog, waiting: Waiting) -> None:
         lock(connection, removal.database, [])
         if record:
             Snapshot(removal.database, removal.run, record.definitions).discard(connection)
-        removal.require_removable(connection, "quarantine")
-        found = definitions.read(connection, removal.database)
+        found = removal.removable(connection, "quarantine")
         asides = names.aside(found.names, removal.run)
         Quarantine(removal.database, removal.run, found, asides).set_aside(connection)
         taken = removal.history.take(connection)
@@ -100,8 +99,7 @@ def drop(removal: Removal, waiting: Waiting) -> None:
 
     def work(connection: Connection) -> None:
         lock(connection, removal.database, record.definitions.parents)
-        removal.require_removable(connection, "drop")
-        if definitions.read(connection, removal.database) != record.definitions or not snapshot.captures(connection):
+        if removal.removable(connection, "drop") != record.definitions or not snapshot.captures(connection):
             raise PreconditionError(
                 "The columns, or the trigger that keeps their copy current, were changed since the copy was begun.",
                 where=f"table {removal.database.schema_}.{removal.database.table}",
@@ -127,8 +125,7 @@ def drop(removal: Removal, waiting: Waiting) -> None:
 
 def _begin(removal: Removal, connection: Connection, catalog: Catalog) -> None:
     records.prepare(connection)
-    removal.require_removable(connection, "drop")
-    found = definitions.read(connection, removal.database)
+    found = removal.removable(connection, "drop")
     Snapshot(removal.database, removal.run, found).begin(connection)
     records.keep(connection, removal.run, Record("drop", Stage.COPYING, found, {}, [], catalog, 0))
 
