@@ -16,7 +16,7 @@ COMMIT = b"COMMIT\x00"
 
 
 class Relay:
-    """Hands on what clients and the server say; `cut` may end a client's connection by what it says or is answered.
+    """Hands on what clients and the server say, until a client's connection is cut.
 
     A session of the server whose client is gone stays open until the relay ends, as after the loss of a network.
     """
@@ -25,11 +25,19 @@ class Relay:
         self.server, self.directory = server, directory
         self.cut_before: bytes | None = None  # what a client says and the server must not hear
         self.cut_after: bytes | None = None  # what the server hears, and whose answer the client must not
+        self._unheard: set[socket.socket] = set()  # clients that are cut off as soon as their answer comes
+        self._clients: list[socket.socket] = []
         self._sockets: list[socket.socket] = []
         self._listener = self._kept(socket.socket(socket.AF_UNIX))
         self._listener.bind(str(directory / NAME))
         self._listener.listen()
         threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        """End every client's connection; the server does not hear of it."""
+        for client in self._clients:
+            with suppress(OSError):
+                client.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         for each in self._sockets:
@@ -46,6 +54,7 @@ class Relay:
             while True:
                 client, server = self._kept(self._listener.accept()[0]), self._kept(socket.socket(socket.AF_UNIX))
                 server.connect(str(self.server / NAME))
+                self._clients.append(client)
                 for way in ((client, server, self._says), (server, client, self._hears)):
                     threading.Thread(target=self._hand_on, args=way, daemon=True).start()
 
@@ -60,13 +69,14 @@ class Relay:
             client.shutdown(socket.SHUT_RDWR)
             return False
         if self.cut_after and self.cut_after in data:
-            client.shutdown(socket.SHUT_RDWR)
-            server.sendall(data)
-            return False
+            self._unheard.add(client)
         server.sendall(data)
         return True
 
     def _hears(self, data: bytes, server: socket.socket, client: socket.socket) -> bool:
+        if client in self._unheard:
+            client.shutdown(socket.SHUT_RDWR)
+            return False
         client.sendall(data)
         return True
 

@@ -1,5 +1,6 @@
 """A COMMIT whose answer was lost: what became of it is found out, never guessed."""
 
+import threading
 from collections.abc import Callable
 from functools import partial
 
@@ -10,6 +11,7 @@ from runbook_lib.adapters.postgres.commit import committed
 from runbook_lib.adapters.postgres.connection import Connection, Postgres
 from runbook_lib.errors import AdapterError, UnknownOutcome
 from runbook_lib.rehearsal.database import Database
+from runbook_lib.rehearsal.polling import until
 
 from .relay import COMMIT, Relay
 
@@ -62,9 +64,19 @@ def test_a_commit_that_still_works_when_its_answer_is_lost_is_waited_for(
            FOR EACH ROW EXECUTE FUNCTION dawdle()"""
     )
     through, relay = relayed()
-    relay.cut_after = COMMIT
+    cut: list[bool] = []
+
+    def cut_once_it_works() -> None:
+        at_work = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND (state, query) = ('active', 'COMMIT')"
+        cut.append(until(lambda: connection.execute(at_work).fetchone() is not None, 5))
+        relay.cut()
+
+    cutting = threading.Thread(target=cut_once_it_works)
+    cutting.start()
 
     assert committed(through.connect, work, recorded) == 42
+    cutting.join()
+    assert cut == [True]
     assert rows(connection) == 1
 
 

@@ -232,7 +232,7 @@ def test_the_check_is_one_cheap_statement(ann: Lease, connection: Connection) ->
         for _ in range(100):
             ann.check(connection)
 
-    assert (time.perf_counter() - begun) / 100 < 0.02
+    assert (time.perf_counter() - begun) / 100 < 0.05
 
 
 # --- a target that is renamed, restored or closed
