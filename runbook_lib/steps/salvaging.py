@@ -16,9 +16,7 @@ FORETOLD = "evidence/loss-foretold.json"  # the last comparison, and what was ca
 def salvage(context: Context, live: str, restored: str) -> Salvage:
     """What carries rows from one database of the run into another."""
     postgres = context.postgres
-    return Salvage(
-        lambda: postgres.connect(live), lambda: postgres.connect(restored), context.backfill.database, postgres.run
-    )
+    return Salvage(lambda: postgres.connect(live), lambda: postgres.connect(restored), context.plan.database, context.run)
 
 
 def compared(context: Context, live: str, restored: str, *, carry: bool) -> Ledger:
