@@ -24,61 +24,30 @@ def test_two_equal_databases_have_no_differences(two: Two) -> None:
     assert ledger.unknown == {}
 
 
-@pytest.mark.parametrize(
-    ("where", "statement", "counts"),
-    [
-        pytest.param(
-            "live",
-            "INSERT INTO messages (conversation_id, sender_id, content) VALUES (1, 1, 'later')",
-            {"new": 1},
-            id="written since",
-        ),
-        pytest.param("live", "DELETE FROM messages WHERE id = 600", {"deleted": 1}, id="deleted since"),
-        pytest.param("live", "UPDATE messages SET content = 'other' WHERE id = 3", {"changed": 1}, id="user data"),
-        pytest.param(
-            "live",
-            "UPDATE messages SET content = 'other', updated_at = now(), attachments = '[]' WHERE id = 3",
-            {"changed": 1},
-            id="user data and all else",
-        ),
-        pytest.param("live", "UPDATE messages SET media_url = NULL WHERE id = 3", {"changed": 1}, id="user data emptied"),
-        pytest.param("live", "UPDATE messages SET updated_at = now() WHERE id = 3", {"touched": 1}, id="touched only"),
-        pytest.param(
-            "backup",
-            "UPDATE messages SET attachments = '[]', updated_at = now() WHERE id = 3",
-            {"backfilled": 1},
-            id="the backfill's own, and touched",
-        ),
-        pytest.param(
-            "backup",
-            "UPDATE messages SET attachments = NULL WHERE id = 3",
-            {"backfilled": 1},
-            id="the backfill's, NULL before",
-        ),
-        pytest.param(
-            "live",
-            'UPDATE messages SET attachments = attachments || \'{"source": "upload"}\' WHERE id = 3',
-            {"feature": 1},
-            id="a user's own entry",
-        ),
-        pytest.param(
-            "live",
-            "UPDATE messages SET attachments = jsonb_set(attachments, '{0,caption}', '1') WHERE id = 3",
-            {"feature": 1},
-            id="a backfilled entry that a user edited",
-        ),
-        pytest.param(
-            "live",
-            "UPDATE messages SET replied_to_message_id = 1 WHERE id = 3",
-            {"feature": 1},
-            id="another column of the feature's",
-        ),
-    ],
-)
-def test_a_difference_is_classed_by_what_differs(two: Two, where: str, statement: str, counts: dict[str, int]) -> None:
-    {"live": two.live, "backup": two.backup}[where].execute(statement)  # type: ignore[call-overload]
+OWN_ENTRY = """'{"source": "upload"}'"""
+DIFFERENCES = {  # what happened, in which database, to a row that held one backfilled entry -> the class of its difference
+    ("user data", "live", "SET content = 'other'"): Kind.CHANGED,
+    ("user data and all else", "live", "SET content = 'other', updated_at = now(), attachments = '[]'"): Kind.CHANGED,
+    ("user data emptied", "live", "SET media_type = NULL"): Kind.CHANGED,
+    ("touched only", "live", "SET updated_at = now()"): Kind.TOUCHED,
+    ("not backfilled in the backup, and touched", "backup", "SET attachments = '[]', updated_at = now()"): Kind.BACKFILLED,
+    ("not backfilled in the backup, NULL there", "backup", "SET attachments = NULL"): Kind.BACKFILLED,
+    ("a user's own entry", "live", f"SET attachments = attachments || {OWN_ENTRY}"): Kind.FEATURE,
+    ("an entry edited by a user", "live", "SET attachments = jsonb_set(attachments, '{0,caption}', '1')"): Kind.FEATURE,
+    ("another column of the feature's", "live", "SET replied_to_message_id = 1"): Kind.FEATURE,
+}
 
-    assert two.counts(BACKFILLED) == counts
+
+def test_a_difference_is_classed_by_what_differs(two: Two) -> None:
+    expected: dict[Kind, tuple[str, ...]] = {Kind.NEW: ("601",), Kind.DELETED: ("600",)}
+    two.live.execute("INSERT INTO messages (conversation_id, sender_id, content) VALUES (1, 1, 'later')")
+    two.live.execute("DELETE FROM messages WHERE id = 600")
+    for place, ((_, where, change), kind) in enumerate(DIFFERENCES.items()):
+        key = 60 * place + 3
+        getattr(two, where).execute(f"UPDATE messages {change} WHERE id = {key}")
+        expected[kind] = (*expected.get(kind, ()), str(key))
+
+    assert two.diff().table(BACKFILLED).samples == expected
 
 
 def test_against_a_backup_from_before_the_backfill_every_backfilled_row_differs_but_no_user_data(two: Two) -> None:
@@ -104,83 +73,85 @@ def test_samples_are_the_first_keys_of_each_class(two: Two) -> None:
     assert table.counts[Kind.CHANGED] == 85
 
 
-KEYS = {
+TYPES = (
+    "CREATE TYPE mood AS ENUM ('sad', 'ok')",
+    "CREATE TYPE pair AS (a int, b int)",
+    "CREATE DOMAIN positive AS bigint CHECK (VALUE > 0)",
+    "CREATE EXTENSION citext",
+)
+KEYS = {  # name -> columns, a key, another
     "bigint": ("id bigint PRIMARY KEY", "-5", "9000000000000000000"),
-    "the smallest and the largest bigint": ("id bigint PRIMARY KEY", "-9223372036854775808", "9223372036854775807"),
+    "extremes": ("id bigint PRIMARY KEY", "-9223372036854775808", "9223372036854775807"),
     "smallint": ("id smallint PRIMARY KEY", "-5", "7"),
     "uuid": ("id uuid PRIMARY KEY", "'00000000-0000-0000-0000-000000000001'", "'ffffffff-ffff-ffff-ffff-ffffffffffff'"),
     "text": ("id text PRIMARY KEY", "'ä'", "'B'"),
-    "text without regard to case": ("id citext PRIMARY KEY", "'b'", "'C'"),
+    "without_regard_to_case": ("id citext PRIMARY KEY", "'b'", "'C'"),
     "numeric": ("id numeric PRIMARY KEY", "1.5", "2"),
     "timestamptz": ("id timestamptz PRIMARY KEY", "'2025-10-26 02:30+02'", "'2025-10-26 02:30+01'"),
     "enum": ("id mood PRIMARY KEY", "'sad'", "'ok'"),
-    "a domain over bigint": ("id positive PRIMARY KEY", "5", "6"),
-    "several columns": ("a int, id text, PRIMARY KEY (id, a)", "'x'", "'y'"),
-    "unique and not null": ("id bigint NOT NULL UNIQUE", "1", "2"),
-    "not the first column": ("v0 text, id bigint, PRIMARY KEY (id)", "1", "2"),
+    "domain_over_bigint": ("id positive PRIMARY KEY", "5", "6"),
+    "several_columns": ("a int DEFAULT 1, id text, PRIMARY KEY (id, a)", "'x'", "'y'"),
+    "unique_and_not_null": ("id bigint NOT NULL UNIQUE", "1", "2"),
+    "not_the_first_column": ("w text, id bigint, PRIMARY KEY (id)", "1", "2"),
 }
 
 
-@pytest.mark.parametrize("kind", KEYS)
-def test_rows_are_told_apart_by_any_kind_of_key(two: Two, kind: str) -> None:
-    columns, first, second = KEYS[kind]
-    extra = ", 1" if "a int" in columns else ""
-    names = "id, v, a" if extra else "id, v"
-    two.both(
-        "CREATE TYPE mood AS ENUM ('sad', 'ok')",
-        "CREATE DOMAIN positive AS bigint CHECK (VALUE > 0)",
-        "CREATE EXTENSION citext",
-        f"CREATE TABLE keyed ({columns}, v text)",
-        f"INSERT INTO keyed ({names}) VALUES ({first}, 'same'{extra})",
-    )
-    assert two.counts("public.keyed") == {}
-
-    two.live.execute(f"INSERT INTO keyed ({names}) VALUES ({second}, 'new'{extra})")  # type: ignore[call-overload]
-    two.live.execute("UPDATE keyed SET v = 'changed' WHERE v = 'same'")
+def test_rows_are_told_apart_by_any_kind_of_key(two: Two) -> None:
+    two.both(*TYPES)
+    for name, (columns, first, second) in KEYS.items():
+        two.both(f"CREATE TABLE by_{name} ({columns}, v text)", f"INSERT INTO by_{name} (id, v) VALUES ({first}, 'same')")
+        two.live.execute(f"INSERT INTO by_{name} (id) VALUES ({second})")  # type: ignore[call-overload]
+        two.live.execute(f"UPDATE by_{name} SET v = 'changed' WHERE v = 'same'")  # type: ignore[call-overload]
+        two.both(
+            f"CREATE TABLE equal_{name} ({columns}, v text)", f"INSERT INTO equal_{name} (id) VALUES ({first}), ({second})"
+        )
 
     ledger = two.diff()
-    assert ledger.table("public.keyed").counts == {Kind.NEW: 1, Kind.CHANGED: 1}
-    assert second.strip("'")[:4] in ledger.table("public.keyed").samples[Kind.NEW][0]
+
+    told = {name: ledger.table(f"public.by_{name}") for name in KEYS}
+    assert {name: table.counts for name, table in told.items()} == {name: {Kind.NEW: 1, Kind.CHANGED: 1} for name in KEYS}
+    texts = {name: second.strip("'") for name, (_, _, second) in KEYS.items()}
+    texts |= {"timestamptz": "2025-10-26 01:30:00+00", "several_columns": "y, 1"}
+    assert {name: table.samples[Kind.NEW] for name, table in told.items()} == {name: (text,) for name, text in texts.items()}
+    assert [table.table for table in ledger.tables if table.differs and "equal" in table.table] == []
 
 
-VALUES = {
-    "1.0 and 1.00": ("numeric", "1.0", "1.00"),
-    "1.0 and 1.00 in jsonb": ("jsonb", "'[1.0]'", "'[1.00]'"),
-    "json, which has no equality": ("json", "'{\"a\": 1}'", "'{\"a\":1}'"),
-    "an enum": ("mood", "'sad'", "'ok'"),
-    "an array of an enum": ("mood[]", "'{sad}'", "'{ok}'"),
-    "a domain": ("positive", "5", "6"),
-    "float8 in its last digit": ("float8", "0.1", "0.10000000000000002"),
-    "zero and minus zero": ("float8", "0", "'-0'"),
-    "NULL and the empty text": ("text", "NULL", "''"),
-    "upper and lower case where they are equal": ("citext", "'a'", "'A'"),
-    "a day and 24 hours": ("interval", "'1 day'", "'24 hours'"),
+VALUES = {  # name -> type, a value, another
+    "scale": ("numeric", "1.0", "1.00"),
+    "scale_in_jsonb": ("jsonb", "'[1.0]'", "'[1.00]'"),
+    "json_that_has_no_equality": ("json", "'{\"a\": 1}'", "'{\"a\":1}'"),
+    "enum": ("mood", "'sad'", "'ok'"),
+    "array_of_an_enum": ("mood[]", "'{sad}'", "'{ok}'"),
+    "domain": ("positive", "5", "6"),
+    "last_digit": ("float8", "0.1", "0.10000000000000002"),
+    "zero_and_minus_zero": ("float8", "0", "'-0'"),
+    "null_and_empty": ("text", "NULL", "''"),
+    "case_where_it_is_equal": ("citext", "'a'", "'A'"),
+    "day_and_24_hours": ("interval", "'1 day'", "'24 hours'"),
     "bytes": ("bytea", r"'\x00'", r"'\x0000'"),
-    "points": ("point", "'(1,2)'", "'(1,3)'"),
-    "a composite": ("pair", "'(1,2)'", "'(1,3)'"),
-    "a range": ("int4range", "'[1,2)'", "'[1,3)'"),
-    "a table's name": ("regclass", "'users'", "'messages'"),
-    "full text": ("tsvector", "'a:1'", "'a:2'"),
+    "point": ("point", "'(1,2)'", "'(1,3)'"),
+    "composite": ("pair", "'(1,2)'", "'(1,3)'"),
+    "range": ("int4range", "'[1,2)'", "'[1,3)'"),
+    "name_of_a_table": ("regclass", "'users'", "'messages'"),
+    "full_text": ("tsvector", "'a:1'", "'a:2'"),
 }
 
 
-@pytest.mark.parametrize("kind", VALUES)
-def test_values_of_any_type_are_equal_only_where_their_text_is(two: Two, kind: str) -> None:
-    type_name, same, other = VALUES[kind]
+def test_values_of_any_type_are_equal_only_where_their_text_is(two: Two) -> None:
     two.live.execute("CREATE TYPE padding AS ENUM ('so that the OIDs of the types differ')")
-    two.both(
-        "CREATE TYPE mood AS ENUM ('sad', 'ok')",
-        "CREATE TYPE pair AS (a int, b int)",
-        "CREATE DOMAIN positive AS bigint CHECK (VALUE > 0)",
-        "CREATE EXTENSION citext",
-        f"CREATE TABLE valued (id bigint PRIMARY KEY, v {type_name})",
-        f"INSERT INTO valued SELECT n, {same} FROM generate_series(1, 3) n",
-    )
-    assert two.counts("public.valued") == {}
+    two.both(*TYPES)
+    for name, (type_name, same, other) in VALUES.items():
+        two.both(
+            f"CREATE TABLE of_{name} (id bigint PRIMARY KEY, v {type_name})",
+            f"INSERT INTO of_{name} SELECT n, {same} FROM generate_series(1, 3) n",
+        )
+        two.live.execute(f"UPDATE of_{name} SET v = {other} WHERE id = 2")  # type: ignore[call-overload]
 
-    two.live.execute(f"UPDATE valued SET v = {other} WHERE id = 2")  # type: ignore[call-overload]
+    ledger = two.diff()
 
-    assert two.samples("public.valued", Kind.CHANGED) == ("2",)
+    assert {name: ledger.table(f"public.of_{name}").samples for name in VALUES} == {
+        n: {Kind.CHANGED: ("2",)} for n in VALUES
+    }
 
 
 def test_the_roles_own_settings_do_not_matter(two: Two) -> None:
@@ -220,17 +191,17 @@ def test_a_row_that_stands_twice_in_a_table_without_a_key_is_not_one_that_stands
     assert two.diff().table("public.loose").differs
 
 
-@pytest.mark.parametrize("index", ["(a) WHERE a > 0", "((a + 1))"])
-def test_a_partial_index_or_one_on_an_expression_is_no_key(two: Two, index: str) -> None:
-    two.both("CREATE TABLE loose (a int NOT NULL)", f"CREATE UNIQUE INDEX ON loose {index}")
+def test_what_does_not_tell_all_rows_apart_is_no_key(two: Two) -> None:
+    two.both(
+        "CREATE TABLE partial (a int NOT NULL)",
+        "CREATE UNIQUE INDEX ON partial (a) WHERE a > 0",
+        "CREATE TABLE expression (a int NOT NULL)",
+        "CREATE UNIQUE INDEX ON expression ((a + 1))",
+        "CREATE TABLE nullable (a int UNIQUE)",
+    )
+    ledger = two.diff()
 
-    assert two.diff().table("public.loose").key == ()
-
-
-def test_a_unique_column_that_may_be_null_is_no_key(two: Two) -> None:
-    two.both("CREATE TABLE loose (a int UNIQUE)")
-
-    assert two.diff().table("public.loose").key == ()
+    assert [ledger.table(f"public.{name}").key for name in ("partial", "expression", "nullable")] == [(), (), ()]
 
 
 def test_a_key_that_only_one_side_has_is_none(two: Two) -> None:

@@ -118,8 +118,10 @@ class Progress:
         query = sql.SQL("SELECT part, content FROM {} WHERE phase = %s ORDER BY part").format(self.table)
         return {row["part"]: row["content"] for row in connection.execute(query, [phase])}
 
-    def note(self, connection: Connection, phase: str, part: str, content: Any) -> None:
-        """Say, in the transaction that did it, that a part is finished. Changes the target."""
+    def note(self, connection: Connection, phase: str, part: str, content: Any, *, again: bool = False) -> None:
+        """Say, in the transaction that did it, that a part is finished, or is so again. Changes the target."""
+        if again:
+            connection.execute(sql.SQL("DELETE FROM {} WHERE phase = %s AND part = %s").format(self.table), [phase, part])
         connection.execute(sql.SQL("INSERT INTO {} VALUES (%s, %s, %s)").format(self.table), [phase, part, Jsonb(content)])
 
     def list(self, connection: Connection, cargo: Cargo, rows: sql.Composable, reason: str | None = None) -> int:

@@ -1,6 +1,6 @@
 """Carries what was written since a backup from the live database into one restored from it."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from psycopg import sql
@@ -32,8 +32,8 @@ class Salvage:
         self.live, self.side, self.database = live, side, database
         self.progress = Progress(run)
 
-    def stage(self, between: Between = lambda part: None) -> Ledger:
-        """Compare the databases and lay each row that differs beside the restored tables; goes on where it stopped.
+    def stage(self, between: Between = lambda part: None, kinds: Collection[Kind] = EXPORTED) -> Ledger:
+        """Compare the databases and lay each row of some kinds beside the restored tables; goes on where it stopped.
 
         What is written to the live database from here on is in neither, so writes must be kept out until the swap.
         Reads the live database; changes the restored one, in the runbook's schema alone. `between` is told each part done.
@@ -51,7 +51,7 @@ class Salvage:
                 done = self.progress.done(writer, STAGED)
                 for number, pair in enumerate(matches.pairs):
                     if pair.name not in done:
-                        self._stage(here, there, reader, writer, pair, f"cargo_{self.progress.run}_{number}")
+                        self._stage(here, there, reader, writer, pair, f"cargo_{self.progress.run}_{number}", kinds)
                         between(f"{STAGED} {pair.name}")
                 diffs = [content["diff"] for content in self.progress.done(writer, STAGED).values()]
                 found = ledger(here, there, matches, tuple(map(TableDiff.from_json, diffs)))
@@ -85,7 +85,7 @@ class Salvage:
             with there.transaction():
                 raise_to(there, values)
                 for name, value in values.items():
-                    self.progress.note(there, SEQUENCES, written(name), value)
+                    self.progress.note(there, SEQUENCES, written(name), value, again=True)
         return {written(name): value for name, value in values.items()}
 
     def export(self, folder: Path) -> Export:
@@ -115,14 +115,21 @@ class Salvage:
                 self.progress.drop(connection, [cargo.lies_in for cargo in self._cargoes(connection)], everything=True)
 
     def _stage(
-        self, here: Connection, there: Connection, reader: Connection, writer: Connection, pair: Pair, store: str
+        self,
+        here: Connection,
+        there: Connection,
+        reader: Connection,
+        writer: Connection,
+        pair: Pair,
+        store: str,
+        kinds: Collection[Kind],
     ) -> None:
         def work(seeded: Pair) -> TableDiff:
             with writer.transaction():
                 pin(writer)
-                stager = Stager(seeded, cargo_of(seeded, store), reader, writer)
+                stager = Stager(seeded, cargo_of(seeded, store), reader, writer, kinds)
                 found = compared(here, there, seeded, stager.take)
-                stager.flush(*EXPORTED)
+                stager.flush()
                 if stager.made:
                     writer.execute(sql.SQL("ANALYZE {}").format(stager.cargo.lies_in))
                 cargo = stager.cargo.as_json() if stager.made else None

@@ -138,6 +138,7 @@ JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_class tc ON tc.oid = coalesce(pg_partition_root(k.confrelid), k.confrelid)
 JOIN pg_namespace tn ON tn.oid = tc.relnamespace
 WHERE k.contype = 'f' AND k.conparentid = 0 AND n.nspname <> %s
+  AND coalesce(to_jsonb(k) ->> 'conenforced', 'true') = 'true'  -- since 18 a key may be NOT ENFORCED
 ORDER BY schema, c.relname, k.conname
 """
 
