@@ -222,7 +222,7 @@ def test_mixed_case_names_and_several_schemas(two: Two) -> None:
     two.live.execute('DELETE FROM "Sales Dept"."Order ""Lines""" WHERE "Id" = 2')
     two.live.execute("INSERT INTO other.messages VALUES (1)")
 
-    assert two.samples('Sales Dept.Order "Lines"', Kind.DELETED) == ("2",)
+    assert two.samples('Sales Dept."Order ""Lines"""', Kind.DELETED) == ("2",)
     assert two.counts("other.messages") == {"new": 1}
     assert two.counts(BACKFILLED) == {}
 
@@ -252,6 +252,18 @@ def test_a_child_by_inheritance_is_not_counted_with_its_parent(two: Two) -> None
     two.live.execute("INSERT INTO child VALUES (2)")
 
     assert (two.counts("public.parent"), two.counts("public.child")) == ({}, {"new": 1})
+
+
+def test_names_with_dots_are_not_taken_for_one_another(two: Two) -> None:
+    two.both(
+        'CREATE SCHEMA "a.b"',
+        "CREATE SCHEMA a",
+        'CREATE TABLE "a.b".c (id bigint PRIMARY KEY)',
+        'CREATE TABLE a."b.c" (id bigint PRIMARY KEY)',
+    )
+    two.live.execute('INSERT INTO a."b.c" VALUES (1)')
+
+    assert (two.counts('"a.b".c'), two.counts('a."b.c"')) == ({}, {"new": 1})
 
 
 def test_generated_and_identity_columns_are_compared_as_any_other(two: Two) -> None:

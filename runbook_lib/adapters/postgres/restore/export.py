@@ -51,7 +51,7 @@ def export(live: Open, carriage: Carriage, ledger: Ledger, folder: Path) -> Expo
             state="Nothing was written.",
             safe_next="Carry the rest first; that goes on where it stopped.",
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     staged = [entry for binding in carriage.bindings() if (entry := _staged(carriage.connection, binding, kinds, folder))]
     reasons = {name: "it is not in the backup" for name in ledger.tables_only_in_live}
     reasons |= {table.table: "its rows have no key" for table in ledger.untold}

@@ -183,8 +183,8 @@ def foreign_keys(connection: Connection) -> list[ForeignKey]:
 
 
 def written(name: Name) -> str:
-    """A table's schema and name as they are shown."""
-    return ".".join(name)
+    """A schema and a name as they are shown; quoted where that is needed to tell which is which."""
+    return ".".join('"{}"'.format(part.replace('"', '""')) if {".", '"'} & set(part) else part for part in name)
 
 
 def shared_key(live: Table, backup: Table) -> tuple[str, ...]:
