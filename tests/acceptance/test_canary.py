@@ -85,7 +85,15 @@ def archive_run(folder: RunFolder) -> None:
     folder.write_json("evidence/rows.json", {"columns": [said], "index": [0], "data": [[said]]})
     journal = Journal(folder.journal_path)
     journal.append(
-        "opened", plan="P", target="t", environment="rehearsal", type="full", operator=said, reason=said, incident="I"
+        "opened",
+        plan="P",
+        target="t",
+        environment="rehearsal",
+        type="full",
+        option="A",
+        operator=said,
+        reason=said,
+        incident="I",
     )
     journal.append("waived", name="latency-normal", reason=said, by=said)
     journal.append("started", step="back-up", title="Back up")

@@ -108,14 +108,15 @@ def test_one_untouched_cell_corrupted_meanwhile_stops_the_run(
     run = approved(begin("full"))
     loop.apply(run, "stop-services")
     loop.apply(run, "back-up")
-    clear = run.context.backfill.clear_batch
+    report = run.context.report
 
-    def and_corrupt(*arguments: object) -> object:
-        with application(broken) as connection:
-            connection.execute("UPDATE messages SET content = 'corrupted' WHERE id = 7")
-        return clear(*arguments)  # type: ignore[arg-type]
+    def and_corrupt(kind: str, /, **data: object) -> None:
+        if kind == "progress":
+            with application(broken) as connection:
+                connection.execute("UPDATE messages SET content = 'corrupted' WHERE id = 7")
+        report(kind, **data)
 
-    monkeypatch.setattr(run.context.backfill, "clear_batch", and_corrupt)
+    monkeypatch.setattr(run.context, "report", and_corrupt)
 
     with pytest.raises(StepFailed, match=r"bucket \d+ differs; written since: 7"):
         loop.apply(run, "clear-backfill")
