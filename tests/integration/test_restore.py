@@ -944,7 +944,7 @@ def test_every_kind_of_object_comes_back_and_is_compared(restoring: Restoring) -
 
     assert {r.status for r in done.results} == {"PASS"}
     assert done.outcome["lost"] == {
-        'Other schema.Odd "Table: rows deleted since the backup, which come back': 1,
+        'Other schema."Odd ""Table": rows deleted since the backup, which come back': 1,
         "public.parted: rows written since the backup": 1,
         "public.parted: rows deleted since the backup, which come back": 1,
         "public.keyless: rows more or fewer (it has no key to tell which)": 1,
