@@ -80,13 +80,14 @@ class ClearBackfill(Step):
     def preconditions(self) -> list[Result]:
         """That the strategy can be, edited entries are decided, and the application is disconnected. Read-only."""
         found = [no_connections(self.context, self.name)] if self.stopped else []
-        refused = self._choice().refused.get(self._choice().strategy)
+        chosen = clear_preview.choice(self, self.backfill)
+        refused = chosen.refused.get(chosen.strategy)
         found.append(
             self.result(
                 "strategy",
                 "The strategy is possible here",
                 Status.FAIL if refused else Status.PASS,
-                f"{self._choice().strategy}: {refused or self._choice().because}",
+                f"{chosen.strategy}: {refused or chosen.because}",
             )
         )
         if self.backfill.database.backfill.edited == "list":
@@ -158,9 +159,6 @@ class ClearBackfill(Step):
     @property
     def _proof(self) -> Proof:
         return self._clearing(self.backfill).proof
-
-    def _choice(self) -> strategies.Choice:
-        return clear_preview.choice(self, self.backfill)
 
     def _clearing(self, backfill: Backfill) -> Clearing:
         agreed = self.context.approved.get(self.name, {}).get("strategy")

@@ -11,11 +11,10 @@ from runbook_lib.adapters.postgres.connection import Connection
 
 @dataclass(frozen=True)
 class Index:
-    """An index on the cleared column: its name and definition, how often it was used, whether it is whole."""
+    """An index on the cleared column: its name and definition, and whether it is whole."""
 
     name: str
     definition: str
-    scans: int
     valid: bool
 
 
@@ -29,10 +28,8 @@ class Indexes:
     def present(self, connection: Connection) -> list[Index]:
         """The plan's indexes on the column that are there now. Read-only."""
         rows = connection.execute(
-            """SELECT x.relname AS name, pg_get_indexdef(i.indexrelid) AS definition, i.indisvalid AS valid,
-                      coalesce(s.idx_scan, 0) AS scans
+            """SELECT x.relname AS name, pg_get_indexdef(i.indexrelid) AS definition, i.indisvalid AS valid
                FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
-               LEFT JOIN pg_stat_all_indexes s ON s.indexrelid = i.indexrelid
                JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
                WHERE i.indrelid = %s::regclass AND a.attname = %s AND x.relname = ANY (%s)
                  AND NOT i.indisunique AND NOT i.indisreplident ORDER BY 1""",
