@@ -23,9 +23,7 @@
 PLAN: str = "parameters/feat-2025-20251103111429.yaml"  # what the rollback is
 TARGET: str = "rehearsal"  # where it runs: a file below parameters/
 OPTION: str = "A"  # A clear the backfilled entries, B remove the columns, C restore the database from the backup
-CHOICES: str = (
-    ""  # what else differs from the plan, "NAME=value, NAME=value": STRATEGY, EDITED, REMOVAL, SALVAGE, MISSING_TABLES
-)
+CHOICES: str = ""  # other than the plan, "NAME=value, …": STRATEGY, EDITED, REMOVAL, SALVAGE, MISSING_TABLES, UNCOUNTED
 OPERATOR: str = ""  # who is at the keyboard
 REASON: str = ""  # why, for the log
 INCIDENT: str = ""  # the incident's number

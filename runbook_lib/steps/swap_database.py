@@ -10,7 +10,6 @@ from runbook_lib.adapters.postgres.restore import follow, swap
 from runbook_lib.adapters.postgres.restore.classes import CARRIED, Kind
 from runbook_lib.adapters.postgres.restore.ledger import Ledger, compare
 from runbook_lib.errors import PreconditionError
-from runbook_lib.plan import SwapDatabaseStep
 from runbook_lib.results import Result, Status
 from runbook_lib.steps.base import Effect, Facts, Preview, Probe
 from runbook_lib.steps.exchange import OLD, Exchange
@@ -34,8 +33,7 @@ class SwapDatabase(Exchange):
     @property
     def carries(self) -> bool:
         """Whether rows written since the backup are carried over."""
-        assert isinstance(self.spec, SwapDatabaseStep)
-        return self.context.choices.get("SALVAGE", self.spec.salvage) == "carry"
+        return self.chosen("SALVAGE") == "carry"
 
     @property
     def approved_apart(self) -> tuple[Kind, ...]:

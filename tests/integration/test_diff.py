@@ -154,10 +154,19 @@ def test_values_of_any_type_are_equal_only_where_their_text_is(two: Two) -> None
     }
 
 
+def test_a_numeric_key_that_is_written_otherwise_is_the_same_key(two: Two) -> None:
+    two.both("CREATE TABLE valued (id numeric PRIMARY KEY)")
+    two.live.execute("INSERT INTO valued VALUES (1.0), (2)")
+    two.backup.execute("INSERT INTO valued VALUES (1.00), (2)")
+
+    assert two.counts("public.valued") == {"changed": 1}
+
+
 def test_the_roles_own_settings_do_not_matter(two: Two) -> None:
     two.both(
-        "CREATE TABLE valued (id bigint PRIMARY KEY, v interval, w float8, x timestamptz[])",
-        "INSERT INTO valued VALUES (1, '1 day 2 hours', 1::float8 / 3, ARRAY[timestamptz '2025-01-01 00:00Z'])",
+        "CREATE TABLE valued (id bigint PRIMARY KEY, v interval, w float8, x timestamptz[], y regclass)",
+        "INSERT INTO valued VALUES (1, '1 day 2 hours', 1::float8 / 3, ARRAY[timestamptz '2025-01-01 00:00Z'], 'users')",
+        "CREATE SCHEMA other",
     )
     name = two.live.info.dbname
     for setting in (
@@ -165,6 +174,7 @@ def test_the_roles_own_settings_do_not_matter(two: Two) -> None:
         "extra_float_digits = -5",
         "timezone = 'Asia/Tokyo'",
         "datestyle = 'German'",
+        "search_path = other",
     ):
         two.live.execute(f"ALTER DATABASE {name} SET {setting}")  # type: ignore[call-overload]
 

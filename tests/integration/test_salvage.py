@@ -295,13 +295,18 @@ PARENT = (
 )
 
 
-def test_a_parent_and_its_children_deleted_since_are_deleted(two: Two) -> None:
-    two.both(*PARENT)
+def test_a_parent_with_its_children_and_theirs_deleted_since_is_deleted(two: Two) -> None:
+    two.both(
+        *PARENT,
+        "CREATE TABLE a_grandchild (id bigint PRIMARY KEY, parent bigint REFERENCES child ON DELETE CASCADE)",
+        "INSERT INTO a_grandchild VALUES (1, 1)",
+    )
     two.live.execute("DELETE FROM parent WHERE id = 1")
 
     outcome = carried(two)
 
-    assert outcome.carried == {"public.parent": {Kind.DELETED: 1}, "public.child": {Kind.DELETED: 1}}
+    assert outcome.conflicts == {}
+    assert outcome.carried == {f"public.{t}": {Kind.DELETED: 1} for t in ("parent", "child", "a_grandchild")}
 
 
 def test_a_child_that_went_to_another_parent_is_not_deleted_with_its_old_one(two: Two) -> None:
@@ -425,8 +430,11 @@ def test_identity_and_generated_columns(two: Two) -> None:
         """CREATE TABLE made (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, a int,
            twice int GENERATED ALWAYS AS (a * 2) STORED)""",
         "INSERT INTO made (a) VALUES (1), (2)",
+        "CREATE TABLE numbered (id text PRIMARY KEY, n bigint GENERATED ALWAYS AS IDENTITY, a int)",
+        "INSERT INTO numbered VALUES ('x')",
     )
     two.live.execute("UPDATE made SET a = 5 WHERE id = 1")
+    two.live.execute("UPDATE numbered SET a = 5")
     two.live.execute("INSERT INTO made (a) VALUES (7)")
 
     outcome = carried(two)
@@ -434,6 +442,7 @@ def test_identity_and_generated_columns(two: Two) -> None:
 
     assert outcome.conflicts == {}
     assert two.restored("SELECT * FROM made ORDER BY id") == [(1, 5, 10), (2, 2, 4), (3, 7, 14), (4, 8, 16)]
+    assert two.restored("SELECT * FROM numbered") == [("x", 1, 5)]
 
 
 KEYS = {  # columns -> three keys and a value
