@@ -75,7 +75,7 @@ def test_the_notebook_leads_to_a_verified_end_and_what_is_kept_is_purged_by_its_
 
     outcome = conductor.carry_out(run.folder.path, lambda run: run.previews()[0], parameters, lambda text: None)
 
-    assert (outcome.status, set(run.state.debts)) == ("verified", {COPY})
+    assert (outcome.status, set(run.state.debts)) == ("verified", {COPY}), run.folder.journal_path.read_text()[-6000:]
     digest, previews = purging.preview(run)
     assert previews[0].title.startswith("IRREVERSIBLE")
     purging.pay(run, digest, digest)

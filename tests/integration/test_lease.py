@@ -303,6 +303,17 @@ def test_a_relay_that_keeps_its_sessions_is_none(relayed: Relayed) -> None:
     held(Lease(through, "run-of-ann", "Ann"))
 
 
+def test_the_next_step_does_not_find_the_session_of_the_last_one_in_its_way(relayed: Relayed) -> None:
+    through, relay = relayed()
+    relay.cut_before = b"X\0\0\0\4"  # the server is late to hear that a session is closed
+    lease = Lease(through, "run-of-ann", "Ann")
+
+    held(lease)
+    held(lease)
+
+    assert lease.in_the_way() == ""
+
+
 def test_a_connection_names_its_run_and_bears_its_limits(postgres: Postgres, connection: Connection) -> None:
     settings = connection.execute(
         """SELECT current_setting('application_name') AS name, current_setting('lock_timeout') AS lock,

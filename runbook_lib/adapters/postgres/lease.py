@@ -10,10 +10,11 @@ import hashlib
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from datetime import datetime
 
+import psycopg
 from psycopg import sql
 
 from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA
@@ -139,7 +140,11 @@ class Lease:
             key = self._key(session)
             if not one(session, "SELECT pg_try_advisory_lock(%s) AS got", [key])["got"]:
                 raise self._refused(_acting(session, key))
-            yield session
+            try:
+                yield session
+            finally:  # closing tells the server, which lets go some time later: the next step would find us in our own way
+                with suppress(psycopg.Error):
+                    session.execute("SELECT pg_advisory_unlock(%s)", [key])
 
     def _taken(self, session: Connection, acted: bool) -> int | None:
         def work(connection: Connection) -> int:
