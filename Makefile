@@ -1,15 +1,26 @@
-# The two commands of the README. Each sets up what is missing first; a second run installs nothing.
-.PHONY: rehearse test check bench
+# The commands of the README. Each sets up what is missing first; a second run installs nothing.
+.PHONY: rehearse lab test check bench
 
 SCENARIO ?= all-media-missing
 ROWS ?= 20000
+PLAN ?= parameters/feat-2025-20251103111429.yaml
 
 rehearse:
 	@.ci/setup
 	@.venv/bin/runbook rehearse --scenario $(SCENARIO) --rows $(ROWS)
 
+# A game day; with TARGET=parameters/yours.yaml OPERATOR="..." REASON="..." INCIDENT=... the real thing.
+lab:
+	@.ci/setup lab
+ifdef TARGET
+	@.venv-lab/bin/runbook lab --plan $(PLAN) --target $(TARGET) --operator "$(OPERATOR)" --reason "$(REASON)" --incident "$(INCIDENT)"
+else
+	@.venv-lab/bin/runbook lab --rehearsal --scenario $(SCENARIO) --rows $(ROWS)
+endif
+
 test: check
 	@.ci/setup test
+	@.ci/setup lab
 	@.venv/bin/python -m pytest --numprocesses 2 --dist loadfile
 
 check:

@@ -63,6 +63,53 @@ def rehearse(scenario: str, rows: int, as_json: bool) -> None:
 
 
 @commands.command()
+@click.argument("run", required=False, type=click.Path(path_type=Path))
+@click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="A plan file.")
+@click.option("--target", "target_file", type=click.Path(path_type=Path), help="A target file.")
+@click.option("--rehearsal", is_flag=True, help="A game day: the embedded stack with a fault in it, gone afterwards.")
+@click.option("--scenario", default="all-media-missing", show_default=True, help="Which fault, on a game day.")
+@click.option("--rows", default=20_000, show_default=True, type=click.IntRange(min=200), help="Rows, on a game day.")
+@click.option("--operator", default="", help="Who is at the keyboard.")
+@click.option("--reason", default="", help="Why, for the log.")
+@click.option("--incident", default="", help="The incident's number.")
+@click.option("--browser/--no-browser", default=True, help="Open the link, besides printing it.")
+@json_option
+def lab(
+    run: Path | None,
+    plan_file: Path | None,
+    target_file: Path | None,
+    rehearsal: bool,
+    scenario: str,
+    rows: int,
+    browser: bool,
+    as_json: bool,
+    **about: str,
+) -> None:
+    """Open a new run, or RUN, in JupyterLab; Ctrl-C ends it."""
+    from runbook_lib.lab import seat
+
+    def opened(run: Run, link: str) -> None:
+        if as_json:
+            click.echo(json.dumps({"run": str(run.folder.path), "link": link}))
+        else:
+            click.echo(f"Run {run.folder.path}\nOpen {link}\nCtrl-C ends it.")
+        if browser:
+            seat.show(link)
+
+    if sum([rehearsal, run is not None, plan_file is not None and target_file is not None]) != 1:
+        raise click.UsageError("Name a plan and a target, or a run to go on with, or --rehearsal.")
+    try:
+        if rehearsal:
+            seat.game_day(scenario, rows, opened, **about)
+        elif run:
+            seat.seat(opening.open_existing(run, about["operator"]), opened)
+        elif plan_file and target_file:
+            seat.seat(seat.begin(plan_file, target_file, **about), opened)
+    except KeyboardInterrupt:  # the way this command is meant to be ended
+        click.echo("Closed: JupyterLab and what came up with it are down.", err=True)
+
+
+@commands.command()
 @click.option("--plan", "plan_file", required=True, type=click.Path(path_type=Path), help="A plan file.")
 @click.option("--target", "target_file", required=True, type=click.Path(path_type=Path), help="A target file.")
 @click.option("--type", "type_name", required=True, help="The rollback type, such as frontend or full.")

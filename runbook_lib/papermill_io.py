@@ -54,7 +54,7 @@ class RunFolderHandler:
             )
         register_environment()
         notebook = json.loads(buf)
-        RunFolder(file.parent).write_text(file.name, json.dumps(_clean(notebook), indent=1, ensure_ascii=False) + "\n")
+        RunFolder(file.parent).write_text(file.name, json.dumps(clean(notebook), indent=1, ensure_ascii=False) + "\n")
 
 
 def _local(path: str) -> Path:
@@ -68,16 +68,16 @@ def _local(path: str) -> Path:
     return file
 
 
-def _clean(value: Any) -> Any:
-    """`value` with every text redacted by itself: redacting its JSON could cut an escape sequence in two."""
+def clean(value: Any) -> Any:
+    """A notebook with every text redacted by itself: redacting its JSON could cut an escape sequence in two."""
     match value:
         case dict():
-            cleaned = {redact(key): _clean(item) for key, item in value.items()}
+            cleaned = {redact(key): clean(item) for key, item in value.items()}
             return cleaned | {"value": HIDDEN} if value.get("_model_name") == "PasswordModel" else cleaned
         case [str(), *_] if all(isinstance(item, str) for item in value):
             return _clean_lines(value)
         case list():
-            return [_clean(item) for item in value]
+            return [clean(item) for item in value]
         case str():
             return _clean_text(value)
         case _:

@@ -37,14 +37,23 @@ def rehearse(scenario: str, rows: int, tell: Told) -> list[Rehearsed]:
     Raises:
         ParametersError: There is no such scenario.
     """
-    if scenario != "all" and scenario not in SCENARIOS:
+    chosen = SCENARIOS if scenario == "all" else {scenario: scenario_named(scenario, "all")}
+    return [_one(name, one, rows, tell) for name, one in chosen.items()]
+
+
+def scenario_named(name: str, *besides: str) -> Scenario:
+    """The scenario of that name. Read-only.
+
+    Raises:
+        ParametersError: There is none.
+    """
+    if name not in SCENARIOS:
         raise ParametersError(
-            f"There is no scenario {scenario!r}.",
+            f"There is no scenario {name!r}.",
             state="Nothing was started.",
-            safe_next=f"Name one of: all, {', '.join(SCENARIOS)}.",
+            safe_next=f"Name one of: {', '.join([*besides, *SCENARIOS])}.",
         )
-    names = list(SCENARIOS) if scenario == "all" else [scenario]
-    return [_one(name, SCENARIOS[name], rows, tell) for name in names]
+    return SCENARIOS[name]
 
 
 def _one(name: str, scenario: Scenario, rows: int, tell: Told) -> Rehearsed:

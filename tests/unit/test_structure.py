@@ -13,10 +13,13 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "runbook_lib"
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+LOCKS = ["headless.lock", "lab.lock"]
 
 # A module may import what stands in its own row or below; what stands above is out of reach.
 FLOORS = [
-    {"cli", "notebook", "rehearsal"},
+    {"cli"},
+    {"lab"},
+    {"notebook", "rehearsal"},
     {"conductor", "dryrun", "purging"},
     {"widgets", "progress", "closing", "display", "loop"},
     {"opening", "leasing"},
@@ -130,12 +133,14 @@ def test_the_top_level_holds_what_it_should_and_no_more() -> None:
     }  # fmt: skip
 
 
-def test_the_lock_names_no_host() -> None:
-    assert "://" not in (ROOT / ".ci" / "headless.lock").read_text()
+@pytest.mark.parametrize("name", LOCKS)
+def test_a_lock_names_no_host(name: str) -> None:
+    assert "://" not in (ROOT / ".ci" / name).read_text()
 
 
-def test_every_locked_package_has_a_hash() -> None:
-    lock = (ROOT / ".ci" / "headless.lock").read_text()
+@pytest.mark.parametrize("name", LOCKS)
+def test_every_locked_package_has_a_hash(name: str) -> None:
+    lock = (ROOT / ".ci" / name).read_text()
     packages = re.findall(r"^[a-z0-9._-]+==", lock, re.MULTILINE)
 
     assert len(packages) > 50
