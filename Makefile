@@ -20,7 +20,6 @@ endif
 
 test: check
 	@.ci/setup test
-	@.ci/setup lab
 	@.venv/bin/python -m pytest --numprocesses 2 --dist loadfile
 
 check:

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -44,6 +45,7 @@ def _parameters(run: Run) -> dict[str, str]:
 def _copy(source: Path, copy: Path, parameters: Mapping[str, str]) -> None:
     import papermill
 
+    logging.getLogger("papermill").setLevel(logging.ERROR)  # it warns of a comment that it cannot take in
     known = _known(source)
     papermill.execute_notebook(
         str(source),

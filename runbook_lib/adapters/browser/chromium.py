@@ -109,7 +109,7 @@ class ChromiumBrowser:
             try:
                 async with asyncio.timeout(START_SECONDS):
                     self._playwright = await async_playwright().start()
-                    self._browser = await self._playwright.chromium.launch(**_options())
+                    self._browser = await self._playwright.chromium.launch(**launch_options())
             except (Error, OSError) as error:  # TimeoutError is an OSError
                 await self._ended()
                 raise unseen(url, f"the browser did not start: {_first_line(error)}", MEND) from None
@@ -131,7 +131,8 @@ class ChromiumBrowser:
                         await close()
 
 
-def _options() -> dict[str, Any]:
+def launch_options() -> dict[str, Any]:
+    """How Chromium is started here: the system's, quiet, in its sandbox unless for root. Read-only."""
     return {
         "executable_path": os.environ.get("RUNBOOK_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None),
         "args": [*QUIET, *(["--no-sandbox"] if os.geteuid() == 0 else [])],

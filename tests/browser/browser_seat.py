@@ -1,0 +1,169 @@
+"""Drives JupyterLab as a person would: by what can be seen, clicked and typed."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from playwright.sync_api import Browser, Error, Locator, Page, expect
+
+from runbook_lib.journal import Journal
+from runbook_lib.state import RunState, replay
+
+ROOT = Path(__file__).parents[2]
+LAB = ROOT / ".venv-lab"
+PICTURES = ROOT / "outputs" / "browser-tests"
+OLDER_KERNEL = LAB / "ipykernel-7.3"
+STEP = 15_000  # milliseconds that a cell may take
+GATE = ".jp-OutputArea-output button.jupyter-button:visible"
+
+
+@dataclass(frozen=True)
+class Served:
+    """A run that is open in JupyterLab, and where."""
+
+    folder: Path
+    link: str
+
+    @property
+    def state(self) -> RunState:
+        """The run as its journal tells it now."""
+        return replay(Journal(self.folder / "journal.jsonl").events())
+
+    @property
+    def acted(self) -> list[str]:
+        """The steps that were begun, done or not."""
+        return list(self.state.steps)
+
+
+@contextmanager
+def served(*arguments: str, environment: Mapping[str, str] = os.environ, older_kernel: bool = False) -> Iterator[Served]:
+    """Run `runbook lab` in its own environment until the block ends; it is ended as by Ctrl-C."""
+    path = {"PYTHONPATH": f"{ROOT}{f':{OLDER_KERNEL}' if older_kernel else ''}"}
+    process = subprocess.Popen(
+        [LAB / "bin" / "runbook", "lab", *arguments, "--no-browser", "--json"],
+        env={**environment, **path},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout
+        said = json.loads(process.stdout.readline() or '{"error": "it ended"}')
+        yield Served(Path(said["run"]), said["link"])
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(40)
+
+
+@contextmanager
+def seated(browser: Browser, link: str, **look: str) -> Iterator["Seat"]:
+    """A page at the link; what it shows is kept where the block fails."""
+    seat = Seat(browser.new_page(viewport={"width": 1280, "height": 800}, **look))  # type: ignore[arg-type]
+    try:
+        seat.go(link)
+        yield seat
+    except BaseException:
+        with suppress(Error):
+            seat.picture("failed")
+            (PICTURES / "failed.txt").write_text(seat.notebook.inner_text())
+        raise
+    finally:
+        seat.page.close()
+
+
+class Seat:
+    """One page of JupyterLab."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.page.set_default_timeout(STEP)
+
+    def go(self, link: str) -> None:
+        """Open a link of this server and wait until its kernel answers."""
+        with self._connecting():
+            self.page.goto(link)
+        self.until_idle()
+
+    def open(self, notebook: str) -> None:
+        """Open another notebook of the run, by a double click in the list of files."""
+        with self._connecting():
+            self.page.locator(".jp-DirListing-item", has_text=notebook[:12]).dblclick()
+        self.until_idle()
+
+    @property
+    def notebook(self) -> Locator:
+        """The notebook that is in front."""
+        return self.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden)")
+
+    def cell(self, code: str) -> Locator:
+        """The code cell that holds this text."""
+        return self.notebook.locator(".jp-CodeCell").filter(has=self.page.locator(".jp-InputArea", has_text=code)).first
+
+    def output(self, code: str) -> Locator:
+        """What the cell that holds this text shows."""
+        return self.cell(code).locator(".jp-OutputArea")
+
+    def until_idle(self) -> None:
+        """Wait until the kernel has nothing to do."""
+        indicator = self.notebook.locator(".jp-Notebook-ExecutionIndicator")
+        expect(indicator).to_have_attribute("data-status", "idle", timeout=STEP)
+        expect(self.page.locator("#jp-main-statusbar")).to_contain_text("| Idle", timeout=STEP)
+
+    def run_all(self) -> None:
+        """Choose Run All Cells in the menu."""
+        self.menu("Run", "Run All Cells")
+
+    def restart(self) -> None:
+        """Choose Restart Kernel in the menu, and confirm it."""
+        self.menu("Kernel", "Restart Kernel…")
+        self.page.locator(".jp-Dialog button.jp-mod-accept").click()
+        self.page.locator(".jp-Dialog").wait_for(state="detached")
+        self.until_idle()
+
+    @contextmanager
+    def _connecting(self) -> Iterator[None]:
+        """Wait for the page to reach a kernel: until then JupyterLab refuses to run a cell, and says so."""
+        with self.page.expect_websocket(lambda socket: "/channels" in socket.url):
+            yield
+
+    def menu(self, menu: str, item: str) -> None:
+        """Choose an item of a menu."""
+        self.page.locator(".lm-MenuBar-item", has_text=re.compile(f"^{menu}$")).click()
+        self.page.locator(".lm-Menu-itemLabel", has_text=re.compile(f"^{re.escape(item)}$")).click()
+
+    def run(self, code: str) -> None:
+        """Run the cell that holds this text by Shift+Enter."""
+        self.cell(code).locator(".jp-InputPrompt").click()
+        self.page.keyboard.press("Shift+Enter")
+
+    @property
+    def gate(self) -> Locator:
+        """The buttons of the gate that waits."""
+        return self.notebook.locator(GATE)
+
+    def choose(self, name: str, text: str = "(suggested)") -> None:
+        """Click the button of a choice that says this."""
+        box = self.notebook.locator(".widget-vbox:visible", has_text=f"{name}:")
+        box.get_by_role("button", name=text).click()
+        expect(self.notebook.get_by_text(re.compile(rf"{name} = \w+ \(operator\)"))).to_be_visible()
+
+    def approve(self) -> None:
+        """Type what the approval asks for, and confirm."""
+        box = self.notebook.locator(".widget-vbox:visible", has_text="Carry out preview")
+        expect(box).to_contain_text("to go on")
+        asked = re.search(r"Type (\S+) to go on", box.text_content() or "")
+        assert asked
+        box.get_by_role("textbox").fill(asked[1])
+        box.get_by_role("button", name="Confirm").click()
+
+    def picture(self, name: str) -> Path:
+        """Keep what is seen now."""
+        PICTURES.mkdir(parents=True, exist_ok=True)
+        file = PICTURES / f"{name}.png"
+        self.page.screenshot(path=file)
+        return file
