@@ -30,6 +30,10 @@ class Served:
     folder: Path
     link: str
 
+    def at(self, notebook: str) -> "Served":
+        """The same, at another notebook."""
+        return Served(self.folder, self.link.replace("01-triage", notebook))
+
     @property
     def state(self) -> RunState:
         """The run as its journal tells it now."""
@@ -39,6 +43,11 @@ class Served:
     def acted(self) -> list[str]:
         """The steps that were begun, done or not."""
         return list(self.state.steps)
+
+    def begun(self, step: str) -> int:
+        """How often a step was begun."""
+        events = Journal(self.folder / "journal.jsonl").events()
+        return sum(event.kind == "started" and event.data["step"] == step for event in events)
 
 
 @contextmanager
@@ -61,11 +70,13 @@ def served(*arguments: str, environment: Mapping[str, str] = os.environ, older_k
 
 
 @contextmanager
-def seated(browser: Browser, link: str, **look: str) -> Iterator["Seat"]:
+def seated(browser: Browser, link: str, *, idle: bool = True, **look: str) -> Iterator["Seat"]:
     """A page at the link; what it shows is kept where the block fails."""
     seat = Seat(browser.new_page(viewport={"width": 1280, "height": 800}, **look))  # type: ignore[arg-type]
     try:
         seat.go(link)
+        if idle:
+            seat.until_idle()
         yield seat
     except BaseException:
         with suppress(Error):
@@ -84,10 +95,9 @@ class Seat:
         self.page.set_default_timeout(STEP)
 
     def go(self, link: str) -> None:
-        """Open a link of this server and wait until its kernel answers."""
+        """Open a link of this server and wait until its kernel is reached."""
         with self._connecting():
             self.page.goto(link)
-        self.until_idle()
 
     def open(self, notebook: str) -> None:
         """Open another notebook of the run, by a double click in the list of files."""
@@ -146,15 +156,50 @@ class Seat:
         """The buttons of the gate that waits."""
         return self.notebook.locator(GATE)
 
+    def waiting(self, asked: str) -> Locator:
+        """The box of the gate that asks this, while it waits."""
+        return self.notebook.locator(".widget-vbox:visible", has_text=asked)
+
+    def executed(self) -> list[str]:
+        """The numbers of the cells that have run; a waiting one has a star."""
+        prompts = self.notebook.locator(".jp-CodeCell .jp-InputPrompt").all_text_contents()
+        return [text for text in prompts if any(character.isdigit() for character in text)]
+
+    def tab_to(self, control: str) -> None:
+        """Press Tab from the cell that waits until the control of this name has the focus."""
+        self.gate.first.evaluate("button => button.closest('.jp-Cell').querySelector('.jp-InputPrompt').click()")
+        focused = "() => { const e = document.activeElement; return (e.labels?.[0] ?? e).innerText || '' }"
+        for _ in range(40):
+            self.page.keyboard.press("Tab")
+            if control in self.page.evaluate(focused):
+                return
+        raise AssertionError(f"Tab does not lead to {control}")
+
+    def stray_keys(self) -> None:
+        """Press Shift+Enter on the cell that waits, and go on pressing."""
+        self.gate.first.evaluate("button => button.closest('.jp-Cell').querySelector('.jp-InputPrompt').click()")
+        for _ in range(3):
+            self.page.keyboard.press("Shift+Enter")
+
     def choose(self, name: str, text: str = "(suggested)") -> None:
         """Click the button of a choice that says this."""
-        box = self.notebook.locator(".widget-vbox:visible", has_text=f"{name}:")
-        box.get_by_role("button", name=text).click()
+        self.waiting(f"{name}:").get_by_role("button", name=text).click()
         expect(self.notebook.get_by_text(re.compile(rf"{name} = \w+ \(operator\)"))).to_be_visible()
+
+    def interrupt(self) -> None:
+        """Click Interrupt in the toolbar."""
+        self.notebook.get_by_role("button", name="Interrupt the kernel").click()
+
+    def type_and_run(self, code: str) -> None:
+        """Add a cell at the end, type this into it and run it."""
+        self.notebook.get_by_role("button", name="Click to add a cell.").click()
+        self.page.keyboard.press("Enter")
+        self.page.keyboard.type(code)
+        self.page.keyboard.press("Shift+Enter")
 
     def approve(self) -> None:
         """Type what the approval asks for, and confirm."""
-        box = self.notebook.locator(".widget-vbox:visible", has_text="Carry out preview")
+        box = self.waiting("Carry out preview")
         expect(box).to_contain_text("to go on")
         asked = re.search(r"Type (\S+) to go on", box.text_content() or "")
         assert asked

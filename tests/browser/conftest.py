@@ -1,11 +1,20 @@
-"""A Chromium for the tests, and JupyterLab on a stack."""
+"""A Chromium, and a full rollback that is open in JupyterLab on a broken stack."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
+from runbook_lib import opening
 from runbook_lib.adapters.browser.chromium import launch_options
+from runbook_lib.rehearsal.rehearse import OUTPUTS, PLAN, TARGET
+from runbook_lib.rehearsal.stack import stack
+from runbook_lib.run import Run
+
+from .browser_seat import Served, served
+
+ROWS = 600
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +23,25 @@ def browser() -> Iterator[Browser]:
         opened = playwright.chromium.launch(**launch_options())
         yield opened
         opened.close()
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[Run]:
+    """A full rollback, begun on a stack where no media reach any client."""
+    before = dict(os.environ)
+    with stack(ROWS, "all-media-missing") as up:
+        os.environ.update(up.environment)
+        try:
+            opened = opening.open_new(PLAN, TARGET, "full", operator="tester", reason="a test of it", outputs=OUTPUTS)
+            yield opened
+            opened.close_adapters()
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+
+
+@pytest.fixture(scope="module")
+def lab(run: Run) -> Iterator[Served]:
+    """That run, in JupyterLab, at the notebook of its type."""
+    with served(str(run.folder.path)) as opened:
+        yield opened.at("03-full-rollback")

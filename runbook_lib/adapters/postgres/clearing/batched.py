@@ -61,9 +61,9 @@ def _work(
         longest = 0.0
         for lines in passes:
             for pages_of_one in concerned:
+                pace(cleared)
                 if failed.is_set():
                     return
-                pace(cleared)
                 begun = time.monotonic()
                 cleared = _patiently(connection, backfill, pages_of_one, lines)
                 longest = max(longest, time.monotonic() - begun)

@@ -61,7 +61,9 @@ def at_once(open_: Open, pace_on: PaceOn, workers: int, work: Callable[[Connecti
     def of_one() -> None:
         with open_() as connection, open_() as looking:
             try:
-                work(connection, pace_on(looking), failed)
+                pace = pace_on(looking)
+                pace.ended = failed
+                work(connection, pace, failed)
             except BaseException:
                 failed.set()
                 raise

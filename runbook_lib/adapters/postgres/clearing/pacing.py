@@ -1,6 +1,6 @@
 """How fast batches may go: their size, and when to wait for others."""
 
-import time
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -65,6 +65,7 @@ class Pace:
         self.records = records
         self.told = told
         self.considerate = considerate
+        self.ended = threading.Event()  # set once another thread has failed or was interrupted
 
     def __call__(self, cleared: int) -> None:
         """Tell how many rows the batch before cleared, and wait until the next one may begin. Read-only.
@@ -74,10 +75,10 @@ class Pace:
         """
         self.told(cleared, "")
         said = ""
-        while why := self._waits():
+        while not self.ended.is_set() and (why := self._waits()):
             if why != said:
                 self.told(0, said := why)
-            time.sleep(PAUSE)
+            self.ended.wait(PAUSE)
 
     def _waits(self) -> str:
         wanted = self.records.wanted(self.connection)

@@ -1,0 +1,78 @@
+"""Nothing acts without its confirmation: stray keys, Run All, a wrong answer, the keyboard alone."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from .browser_seat import Seat, Served, seated
+
+STOP = 'apply(run, "stop-services")'
+APPROVE = "await approve(run, APPROVE)"
+CHOICES = {"OPTION": "A:", "STRATEGY": "(suggested)", "EDITED": "(suggested)"}
+
+
+@pytest.fixture(scope="module")
+def seat(browser: Browser, lab: Served) -> Iterator[Seat]:
+    with seated(browser, lab.link) as opened:
+        yield opened
+
+
+def walk_to(seat: Seat, gate: str) -> None:
+    """Run All in a fresh kernel, answering the gates before this one."""
+    seat.restart()
+    seat.run_all()
+    for name, text in CHOICES.items():
+        if name == gate:
+            break
+        seat.choose(name, text)
+    expect(seat.waiting(gate)).to_be_visible()
+
+
+@pytest.mark.parametrize("gate", ["OPTION", "STRATEGY", "Carry out preview"])
+def test_run_all_and_stray_keys_wait_at_every_gate(seat: Seat, lab: Served, gate: str) -> None:
+    walk_to(seat, gate)
+    before = seat.executed()
+    seat.stray_keys()
+    seat.picture(f"gate-{gate.lower().replace(' ', '-')}")
+
+    expect(seat.waiting(gate)).to_be_visible()
+    assert seat.executed() == before
+    assert not lab.state.approved
+    assert lab.acted == []
+
+
+def test_a_step_run_without_its_approval_says_what_to_do(seat: Seat, lab: Served) -> None:
+    seat.restart()
+    for code in ("PLAN: str", "# Parameters", "await open_run", STOP):
+        seat.run(code)
+
+    expect(seat.output(STOP)).to_contain_text("Declined")
+    expect(seat.output(STOP)).to_contain_text("approv")
+    assert lab.acted == []
+
+
+def test_by_keyboard_alone_the_gates_are_passed_and_a_wrong_answer_ends_the_walk(seat: Seat, lab: Served) -> None:
+    walk_to(seat, "OPTION")
+    seat.tab_to("A:")
+    seat.page.keyboard.press("Space")
+    expect(seat.waiting("STRATEGY")).to_be_visible()
+    seat.tab_to("(suggested)")
+    seat.page.keyboard.press("Enter")
+    expect(seat.waiting("EDITED")).to_be_visible()
+    seat.tab_to("(suggested)")
+    seat.page.keyboard.press("Enter")
+    box = seat.waiting("Carry out preview")
+    expect(box).to_be_visible()
+
+    expect(box.get_by_role("textbox", name=re.compile("Type"))).to_be_visible()
+    seat.tab_to("Type")
+    seat.page.keyboard.type("no")
+    seat.page.keyboard.press("Tab")
+    seat.page.keyboard.press("Enter")
+    expect(seat.output(APPROVE)).to_contain_text("'no' was")
+    seat.until_idle()
+    assert "[ ]" in (seat.cell(STOP).locator(".jp-InputPrompt").text_content() or "")
+    assert not lab.state.approved
+    assert lab.acted == []

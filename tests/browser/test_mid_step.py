@@ -1,0 +1,100 @@
+"""In the middle of a step: the page closed, the kernel interrupted, then restarted; the run goes on from its journal."""
+
+from collections.abc import Callable, Iterator
+from time import monotonic, sleep
+
+import pytest
+from playwright.sync_api import Browser, expect
+from psycopg import sql
+
+from runbook_lib.adapters.postgres.clearing.records import Records
+from runbook_lib.adapters.postgres.connection import Connection
+from runbook_lib.run import Run
+
+from .browser_seat import Seat, Served, seated
+
+CLEAR = 'apply(run, "clear-backfill")'
+CLOSE = "await close(run)"
+SECONDS = 30
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline = monotonic() + SECONDS
+    while not condition():
+        assert monotonic() < deadline, condition
+        sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def records(run: Run) -> Records:
+    return Records(run.context.backfill)
+
+
+@pytest.fixture(scope="module")
+def database(run: Run) -> Iterator[Connection]:
+    with run.context.postgres.connect() as connection:
+        yield connection
+
+
+def pause_in_mid_batch(run: Run, database: Connection, records: Records) -> None:
+    """Let a clearing that is paused before its first transaction go on, and pause it between two of them.
+
+    A row that a later one wants is held meanwhile.
+    """
+    until(lambda: '"paused' in run.folder.journal_path.read_text())
+    late = sql.SQL("SELECT FROM {table} t WHERE {affected} AND get_byte(tidsend(t.ctid), 5) & 31 = 20 FOR UPDATE")
+    with run.context.postgres.connect() as holding, holding.transaction():
+        holding.execute(run.context.backfill.filled(late))
+        records.want(database, "go on")
+        until(lambda: records.rows(database))
+        records.want(database, "pause")
+
+
+def answer_all(seat: Seat) -> None:
+    seat.choose("OPTION", "A:")
+    seat.choose("STRATEGY", "batched:")
+    seat.choose("EDITED")
+    expect(seat.waiting("Carry out preview")).to_be_visible()
+
+
+def left(run: Run, database: Connection) -> int:
+    return run.context.backfill.count(database)
+
+
+def test_a_closed_page_an_interrupt_and_a_restart_in_mid_batch_lose_nothing(
+    browser: Browser, lab: Served, run: Run, database: Connection, records: Records
+) -> None:
+    all_rows = left(run, database)
+    with seated(browser, lab.link) as seat:
+        seat.run_all()
+        answer_all(seat)
+        records.prepare(database)
+        records.want(database, "pause")
+        seat.approve()
+        pause_in_mid_batch(run, database, records)
+        seat.picture("mid-step")
+
+    with seated(browser, lab.link, idle=False) as seat:  # the page was closed, and is opened again
+        seat.interrupt()
+        seat.until_idle()
+        seat.type_and_run("from runbook_lib.notebook import status; status(run)")
+        seat.until_idle()
+        seat.picture("after-interrupt")
+
+        assert lab.state.step("clear-backfill").status in ("started", "failed")
+        assert 0 < left(run, database) < all_rows
+        expect(seat.output("status(run)")).to_contain_text("Option A: clear the backfilled entries")
+
+        seat.run(CLEAR)  # paused still: the kernel is restarted while it waits
+        before = lab.acted
+        until(lambda: lab.begun("clear-backfill") == 2)
+        seat.restart()
+        seat.run_all()
+        expect(seat.waiting("OPTION")).to_be_visible()
+        assert lab.acted == before
+
+        records.want(database, "go on")
+        answer_all(seat)
+        seat.approve()
+        expect(seat.output(CLOSE)).to_contain_text("VERIFIED", timeout=40_000)
+    assert left(run, database) == 0
