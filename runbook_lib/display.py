@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 SYMBOLS = {"PASS": "✔", "FAIL": "✘", "UNKNOWN": "?"}
 COLOURS = {"PASS": "#1a7f37", "FAIL": "#cf222e", "UNKNOWN": "#9a6700"}
 ENVIRONMENTS = {"production": "#cf222e", "staging": "#9a6700", "rehearsal": "#0969da"}
-CELL = "padding:3px 10px;border-bottom:1px solid #d0d7de;text-align:left;vertical-align:top;white-space:normal"
+CELL = (
+    "padding:3px 10px;border-bottom:1px solid #d0d7de;text-align:left;vertical-align:top;"
+    "white-space:normal;overflow-wrap:anywhere"
+)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ LAB = ROOT / ".venv-lab"
 PICTURES = ROOT / "outputs" / "browser-tests"
 OLDER_KERNEL = LAB / "ipykernel-7.3"
 STEP = 15_000  # milliseconds that a cell may take
-GATE = ".jp-OutputArea-output button.jupyter-button:visible"
 
 
 @dataclass(frozen=True)
@@ -151,23 +150,23 @@ class Seat:
         self.cell(code).locator(".jp-InputPrompt").click()
         self.page.keyboard.press("Shift+Enter")
 
-    @property
-    def gate(self) -> Locator:
-        """The buttons of the gate that waits."""
-        return self.notebook.locator(GATE)
-
     def waiting(self, asked: str) -> Locator:
         """The box of the gate that asks this, while it waits."""
         return self.notebook.locator(".widget-vbox:visible", has_text=asked)
 
-    def executed(self) -> list[str]:
+    @property
+    def waiting_cell(self) -> Locator:
+        """The cell whose gate waits."""
+        return self.notebook.locator(".jp-CodeCell").filter(has=self.page.locator(".widget-vbox button"))
+
+    def executed(self) -> set[str]:
         """The numbers of the cells that have run; a waiting one has a star."""
         prompts = self.notebook.locator(".jp-CodeCell .jp-InputPrompt").all_text_contents()
-        return [text for text in prompts if any(character.isdigit() for character in text)]
+        return {text for text in prompts if any(character.isdigit() for character in text)}
 
     def tab_to(self, control: str) -> None:
         """Press Tab from the cell that waits until the control of this name has the focus."""
-        self.gate.first.evaluate("button => button.closest('.jp-Cell').querySelector('.jp-InputPrompt').click()")
+        self.waiting_cell.locator(".jp-InputPrompt").click()
         focused = "() => { const e = document.activeElement; return (e.labels?.[0] ?? e).innerText || '' }"
         for _ in range(40):
             self.page.keyboard.press("Tab")
@@ -177,7 +176,7 @@ class Seat:
 
     def stray_keys(self) -> None:
         """Press Shift+Enter on the cell that waits, and go on pressing."""
-        self.gate.first.evaluate("button => button.closest('.jp-Cell').querySelector('.jp-InputPrompt').click()")
+        self.waiting_cell.locator(".jp-InputPrompt").click()
         for _ in range(3):
             self.page.keyboard.press("Shift+Enter")
 
