@@ -205,6 +205,11 @@ class Seat:
         box.get_by_role("textbox").fill(asked[1])
         box.get_by_role("button", name="Confirm").click()
 
+    def show(self, what: Locator) -> None:
+        """Scroll until this is seen."""
+        expect(what).to_be_visible(timeout=STEP)
+        what.evaluate("element => element.scrollIntoView({block: 'end'})")
+
     def picture(self, name: str) -> Path:
         """Keep what is seen now."""
         PICTURES.mkdir(parents=True, exist_ok=True)

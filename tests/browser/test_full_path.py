@@ -42,6 +42,8 @@ def walked(request: pytest.FixtureRequest, browser: Browser) -> Iterator[tuple[S
     older = request.param == "7.3"
     with served("--rehearsal", "--rows", "600", older_kernel=older) as lab, seated(browser, lab.link) as seat:
         seat.run_all()
+        seat.show(seat.waiting("TYPE:"))
+        seat.picture("triage")
         seat.choose("TYPE")
         seat.until_idle()
         seat.open("03-full-rollback")
@@ -49,6 +51,8 @@ def walked(request: pytest.FixtureRequest, browser: Browser) -> Iterator[tuple[S
         seat.choose("OPTION", "A:")
         seat.choose("STRATEGY")
         seat.choose("EDITED")
+        seat.show(seat.waiting("Carry out preview"))
+        seat.picture("approval")
         seat.approve()
         expect(seat.output("await close(run)")).to_contain_text(re.compile("VERIFIED|Error"), timeout=60_000)
         seat.until_idle()
@@ -58,7 +62,7 @@ def walked(request: pytest.FixtureRequest, browser: Browser) -> Iterator[tuple[S
 
 def test_real_clicks_lead_from_triage_to_verified(walked: tuple[Served, Seat]) -> None:
     lab, seat = walked
-    seat.output("await close(run)").scroll_into_view_if_needed()
+    seat.show(seat.output("await close(run)"))
     seat.picture("verified")
 
     expect(seat.output("await close(run)")).to_contain_text(WHOLE)
@@ -79,7 +83,7 @@ def test_what_is_shown_is_legible_in_both_themes(walked: tuple[Served, Seat], sc
     seat.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
     expect(seat.page.locator("body")).to_have_attribute("data-jp-theme-light", str(scheme == "light").lower())
     for number, code in enumerate(SHOWN):
-        seat.output(code).scroll_into_view_if_needed()
+        seat.show(seat.output(code))
         seat.picture(f"{scheme}-{number}")
 
     assert seat.notebook.locator(".jp-OutputArea-output").evaluate_all(ILLEGIBLE) == []

@@ -1,0 +1,161 @@
+"""What JupyterLab is given of a run: copies with its parameters, cards, settings, and nothing secret saved."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from runbook_lib.folder import RunFolder
+from runbook_lib.journal import Journal
+from runbook_lib.lab import cards, copies, saving, server
+from runbook_lib.redaction import register
+
+ROOT = Path(__file__).parents[2]
+NAMES = ["01-triage", "02-quick-rollback", "03-full-rollback", "04-verification", "05-close-out"]
+TOLD = {
+    "plan_file": "parameters/a-plan.yaml",
+    "target_file": "parameters/rehearsal.yaml",
+    "option": "A",
+    "operator": 'Ada "the first" Lovelace',
+    "reason": "No media",
+    "incident": "INC-1",
+}
+
+
+class Opened:
+    """As much of a run as its copies need."""
+
+    def __init__(self, path: Path) -> None:
+        self.folder = RunFolder.create(path, "inc", "triage")
+        self.journal = Journal(self.folder.journal_path)
+        self.state = type("State", (), {"opened": TOLD})
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Any:
+    return Opened(tmp_path)
+
+
+def parameters(notebook: Path) -> dict[str, Any]:
+    """What the first two cells of code set."""
+    found: dict[str, Any] = {}
+    code = [cell.source for cell in nbformat.read(notebook, as_version=4).cells if cell.cell_type == "code"]
+    for source in code[:2]:
+        exec(source, found)
+    return found
+
+
+def test_each_notebook_is_copied_with_what_the_run_was_told(run: Any) -> None:
+    made = copies.prepare(run)
+    full = parameters(made[2])
+
+    assert [notebook.stem for notebook in made] == NAMES
+    assert {notebook.parent.name for notebook in made} == {"lab"}
+    assert (full["PLAN"], full["OPERATOR"], full["INCIDENT"]) == (TOLD["plan_file"], TOLD["operator"], "INC-1")
+    assert Path(full["RUN"]) == run.folder.path.resolve()
+    assert parameters(made[0])["TYPE"] == ""
+
+
+def test_the_originals_stay_as_they_are(run: Any) -> None:
+    before = [(ROOT / "notebooks" / f"{name}.ipynb").read_bytes() for name in NAMES]
+    copies.prepare(run)
+
+    assert [(ROOT / "notebooks" / f"{name}.ipynb").read_bytes() for name in NAMES] == before
+
+
+def test_a_copy_that_was_worked_in_is_not_made_anew(run: Any) -> None:
+    first = copies.prepare(run)[0]
+    first.write_text("worked in")
+    copies.prepare(run)
+
+    assert first.read_text() == "worked in"
+    assert [event.kind for event in run.journal.events()] == ["notebooks-prepared"]
+
+
+def test_each_notebook_has_a_card_that_opens_the_copy(tmp_path: Path) -> None:
+    cards.write_cards(tmp_path / "cards", tmp_path, [tmp_path / "lab" / f"{name}.ipynb" for name in NAMES])
+    written = json.loads((tmp_path / "cards" / "jp_app_launcher.yaml").read_text())
+
+    assert [card["source"][0]["args"]["path"] for card in written] == [f"lab/{name}.ipynb" for name in NAMES]
+    assert all((tmp_path / "cards" / card["icon"]).exists() for card in written)
+
+
+def test_a_secret_is_not_saved_by_jupyterlab() -> None:
+    secret = register("lab-canary-secret")
+    model = {"type": "notebook", "content": {"cells": [{"outputs": [{"text": f"token {secret}"}]}]}}
+    saving.redacted(model, path="lab/01-triage.ipynb", contents_manager=None)
+
+    assert secret not in json.dumps(model)
+
+
+def test_a_notebook_that_cannot_be_redacted_is_not_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Any) -> None:
+        raise ValueError("lab-canary-secret")
+
+    monkeypatch.setattr(saving, "clean", fail)
+    with pytest.raises(Exception, match="Not saved") as raised:
+        saving.redacted({"type": "notebook", "content": {"cells": []}})
+
+    assert raised.typename == "HTTPError"
+
+
+def setting(plugin: str) -> Any:
+    return json.loads((server.SETTINGS / "overrides.json").read_text())[plugin]
+
+
+def test_widgets_are_saved_times_recorded_and_nobody_is_asked_for_news() -> None:
+    assert setting("@jupyter-widgets/jupyterlab-manager:plugin")["saveState"]
+    assert setting("@jupyterlab/notebook-extension:tracker")["recordTiming"]
+    assert setting("@jupyterlab/apputils-extension:notification")["fetchNews"] == "false"
+
+
+def test_the_server_listens_on_loopback_and_its_token_is_not_on_its_command_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    started: dict[str, Any] = {}
+
+    class Process:
+        pid = 1
+
+        def __init__(self, command: list[str], env: dict[str, str], **_: Any) -> None:
+            started.update(command=command, token=env["JUPYTER_TOKEN"])
+            said = Path(env["JUPYTER_RUNTIME_DIR"]) / "jpserver-1.json"
+            said.parent.mkdir()
+            said.write_text('{"url": "http://127.0.0.1:8888/"}')
+
+        def poll(self) -> None: ...
+        def terminate(self) -> None: ...
+        def wait(self, _: float) -> None: ...
+
+    monkeypatch.setattr(server.subprocess, "Popen", Process)
+    monkeypatch.setattr(server, "require_jupyterlab", lambda: None)
+    with server.serving(tmp_path, [tmp_path / "lab" / "01-triage.ipynb"], {}) as lab:
+        assert lab.link == f"http://127.0.0.1:8888/lab/tree/lab/01-triage.ipynb?token={started['token']}"
+
+    assert started["token"] not in " ".join(started["command"])
+    assert json.loads((server.SETTINGS / "server.json").read_text())["ServerApp"]["ip"] == "127.0.0.1"
+
+
+def test_what_is_to_be_opened_must_be_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], refused: Callable[..., str]
+) -> None:
+    assert "--rehearsal" in refused("lab")
+    assert "--rehearsal" in refused("lab", "outputs/some-run", "--rehearsal")
+
+
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Give the command line something to refuse as wrong use; gives what it says."""
+    from runbook_lib import cli
+
+    def command(*arguments: str) -> str:
+        monkeypatch.setattr("sys.argv", ["runbook", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert ended.value.code == 2
+        return capsys.readouterr().err
+
+    return command
