@@ -108,6 +108,10 @@ class Step(ABC):
     def apply(self) -> Facts:
         """Do it, or go on where it stopped; returns what it left. Changes the target."""
 
+    def settle_found(self) -> None:
+        """Take over what is owed for an effect that was there already, or journal it as paid. Reads the target."""
+        return  # most steps owe nothing for what somebody else did
+
     @abstractmethod
     def verify(self) -> list[Result]:
         """Whether what the step was for has come about. Read-only."""

@@ -7,6 +7,7 @@ import psycopg
 import pytest
 
 from runbook_lib import closing, conductor, loop, opening
+from runbook_lib.errors import Declined
 from runbook_lib.rehearsal.stack import Stack
 from runbook_lib.run import Run
 
@@ -68,6 +69,10 @@ def test_every_step_of_option_c_can_be_undone(sound: Stack, tmp_path: Path) -> N
         loop.apply(run, name)
     assert {r.status for r in closing.verify(run)} == {"PASS"}
     assert asked() != before
+
+    with pytest.raises(Declined, match="later steps stand") as declined:
+        loop.undo(run, "swap-database")  # the old database would come back as it was fenced, with no record of that
+    assert "(let-application-in)" in declined.value.safe_next
 
     for name in reversed(run.steps):
         loop.undo(run, name)
