@@ -201,5 +201,6 @@ def _as_json(folder: RunFolder, state: RunState) -> dict[str, Any]:
         "steps": state.steps,
         "checks": state.checks.get("after", {}),
         "waivers": state.waivers,
+        "debts": state.debts,
         "outcome": state.outcome,
     }

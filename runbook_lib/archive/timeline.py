@@ -21,6 +21,8 @@ _FORMS = {
     "escalated": "from {from} to {to}: {because}",
     "taken-over": "from {before}, by {by}: {reason}",
     "released": "{database}",
+    "owed": "{debt}: {text}",
+    "paid": "{debt}",
     "recommended": "{type}: {reason}",
     "stopped": "{cell}: {error}",
     "noted": "{text}",
