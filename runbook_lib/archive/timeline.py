@@ -24,6 +24,7 @@ _FORMS = {
     "owed": "{debt}: {text}",
     "paid": "{debt}",
     "recommended": "{type}: {reason}",
+    "steered": "{step}: {wanted}, by {by}",
     "stopped": "{cell}: {error}",
     "noted": "{text}",
     "outcome": "{status} (exit code {exit_code}): {summary}",

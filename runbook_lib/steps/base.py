@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from runbook_lib.context import Context
 from runbook_lib.errors import ParametersError
@@ -12,6 +12,7 @@ from runbook_lib.plan import StepSpec
 from runbook_lib.results import Result
 
 Facts = Mapping[str, Any]
+Wanted = Literal["go on", "pause", "abort"]  # of work in batches, before its next one
 
 
 class Effect(StrEnum):
@@ -119,6 +120,10 @@ class Step(ABC):
     @abstractmethod
     def undo(self) -> Facts:
         """Put back what was there before; returns what that left. Changes the target."""
+
+    def steer(self, wanted: Wanted) -> bool:
+        """Have this step's batches, in whatever process, pause, go on or end; False where none are under way."""
+        return False
 
     def purge_preview(self, debt: str) -> Preview:
         """What paying a debt of this step would do. Read-only."""

@@ -19,7 +19,7 @@ FLOORS = [
     {"cli", "notebook", "rehearsal"},
     {"conductor", "dryrun", "purging"},
     {"widgets", "progress", "closing", "display", "loop"},
-    {"opening", "leasing"},
+    {"opening", "leasing", "steering"},
     {"archive", "run", "papermill_engine", "papermill_io"},
     {"triage", "approval", "steps", "checks"},
     {"comparison", "versions", "oldcode"},
