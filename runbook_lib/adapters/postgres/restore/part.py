@@ -19,6 +19,8 @@ from runbook_lib.adapters.postgres.restore.fetch import FETCHED, aside, lacking
 from runbook_lib.adapters.postgres.restore.look import Dump
 from runbook_lib.adapters.postgres.restore.shape import Name, Table, tables
 
+FINISHED = "finished"
+
 
 @dataclass(frozen=True)
 class Count:
@@ -87,6 +89,19 @@ class Part(ABC):
     def begun(self, live: Connection) -> bool:
         """Whether this run has begun to take it over, and has not given it back. Read-only."""
         return bool(one(live, "SELECT to_regclass(%s) IS NOT NULL AS it", [self.undo.as_string(live)])["it"])
+
+    def finished(self, live: Connection) -> bool:
+        """Whether this run has taken it over to the end. Read-only."""
+        return FINISHED in self.marks(live)
+
+    def marks(self, live: Connection) -> list[str]:
+        """What is noted of the taking over beside the undo rows. Read-only."""
+        text = one(live, "SELECT obj_description(to_regclass(%s)) AS it", [self.undo.as_string(live)])["it"]
+        return str(text).split("; ") if text else []
+
+    def mark(self, live: Connection, *marks: str) -> None:
+        """Note something of the taking over, in place of what was noted before. Changes the target."""
+        live.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(self.undo, sql.Literal("; ".join(marks) or None)))
 
     def undo_rows(self, live: Connection) -> int:
         """How many undo rows there are. Read-only."""

@@ -8,7 +8,7 @@ from runbook_lib.adapters.postgres.clearing.guard import Expected, transaction
 from runbook_lib.adapters.postgres.connection import Connection, one
 from runbook_lib.adapters.postgres.locks import briefly
 from runbook_lib.adapters.postgres.restore.fetch import FETCHED, lacking, streamed
-from runbook_lib.adapters.postgres.restore.part import Count, Part, Source, compared, make_undo
+from runbook_lib.adapters.postgres.restore.part import FINISHED, Count, Part, Source, compared, make_undo
 from runbook_lib.adapters.postgres.restore.shape import Name
 
 BATCH = 5000  # rows a transaction
@@ -61,6 +61,8 @@ class ColumnPart(Part):
             while batch := _fill(live, terms, last):
                 filled, last = filled + batch[0], batch[1]
                 self.source.filled(batch[0])
+            with live.transaction():
+                self.mark(live, *dict.fromkeys([*self.marks(live), FINISHED]))
             return Count(filled, *compared(live, terms), column_added=missing)
 
     def give_back(self) -> tuple[int, int]:
@@ -78,12 +80,14 @@ class ColumnPart(Part):
                     WHERE t.{key} = u.key AND t.{column} IS NOT DISTINCT FROM u.new RETURNING u.key)
                 DELETE FROM {undo} u USING back WHERE u.key = back.key""").format(**terms)
             ).rowcount
-            comment = one(live, "SELECT obj_description(to_regclass(%s)) AS it", [self.undo.as_string(live)])["it"]
+            added = [mark for mark in self.marks(live) if mark == ADDED]
             left = sql.SQL("SELECT (SELECT count(*) FROM {undo}) AS undo, (SELECT count({column}) FROM {table}) AS filled")
             row = one(live, left.format(**terms))
-            if comment == ADDED and not row["filled"]:
+            if added and not row["filled"]:
                 live.execute(sql.SQL("ALTER TABLE {table} DROP COLUMN {column}").format(**terms))
-            if not row["undo"]:
+            if row["undo"]:
+                self.mark(live, *added)
+            else:
                 live.execute(sql.SQL("DROP TABLE {undo}").format(**terms))
             return restored, row["undo"]
 
@@ -114,7 +118,7 @@ class ColumnPart(Part):
             add = sql.SQL("ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {column} {type}")
             live.execute(add.format(**terms, type=sql.SQL(type_name)))
             make_undo(live, UNDO, terms)
-            live.execute(sql.SQL("COMMENT ON TABLE {undo} IS {text}").format(**terms, text=sql.Literal(ADDED)))
+            self.mark(live, ADDED)
 
         briefly(self.postgres.connect, work, self.source.waiting)
 

@@ -7,7 +7,7 @@ from psycopg import sql
 from runbook_lib.adapters.postgres.clearing.guard import Expected, transaction
 from runbook_lib.adapters.postgres.connection import Connection, one
 from runbook_lib.adapters.postgres.restore.fetch import listed, streamed
-from runbook_lib.adapters.postgres.restore.part import Count, Part, compared, make_undo
+from runbook_lib.adapters.postgres.restore.part import FINISHED, Count, Part, compared, make_undo
 from runbook_lib.adapters.postgres.restore.shape import Table
 
 
@@ -43,6 +43,7 @@ class RowsPart(Part):
                     INSERT INTO {undo} SELECT * FROM added""").format(**terms)
                 ).rowcount
                 expected += [(terms["table"], (added, 0, 0)), (terms["undo"], (added, 0, 0))]
+                self.mark(live, FINISHED)
             self.source.filled(added)
             return Count(added, *compared(live, terms))
 
@@ -58,7 +59,9 @@ class RowsPart(Part):
                 DELETE FROM {undo} u USING gone WHERE u.{key} = gone.key""").format(**terms)
             ).rowcount
             left = self.undo_rows(live)
-            if not left:
+            if left:
+                self.mark(live)
+            else:
                 live.execute(sql.SQL("DROP TABLE {undo}").format(**terms))
         return removed, left
 

@@ -7,7 +7,7 @@ from psycopg import sql
 from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA
 from runbook_lib.adapters.postgres.connection import Connection, one
 from runbook_lib.adapters.postgres.restore.fetch import lacking
-from runbook_lib.adapters.postgres.restore.part import Count, Part
+from runbook_lib.adapters.postgres.restore.part import FINISHED, Count, Part
 from runbook_lib.adapters.postgres.restore.shape import tables
 from runbook_lib.adapters.postgres.restore.side import TIMEOUT
 from runbook_lib.errors import PreconditionError
@@ -47,15 +47,10 @@ class TablePart(Part):
                 if _constraint(statement) not in there:
                     live.execute(sql.SQL(statement))
             live.execute(sql.SQL("UPDATE {} SET rows = {}").format(self.undo, sql.Literal(self._sum(live))))
+            self.mark(live, FINISHED)
             rows = _rows(live, self.table)
         self.source.filled(rows)
         return Count(rows, 0, 0, 0)
-
-    def finished(self, live: Connection) -> bool:
-        """Whether it is back, foreign keys included. Read-only."""
-        if not self.begun(live):
-            return False
-        return one(live, sql.SQL("SELECT rows IS NOT NULL AS it FROM {}").format(self.undo))["it"] is True
 
     def give_back(self) -> tuple[int, int]:
         """Drop it again, where its rows are as they were brought back. Changes the target.
