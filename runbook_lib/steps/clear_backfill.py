@@ -128,12 +128,13 @@ class ClearBackfill(Step):
         """Put the old values back where nobody has changed them since. Changes the target."""
         restored, conflicts = self._clearing(self.backfill).undo()
         with self.context.postgres.connect() as connection:
-            kept = self._clearing(self.backfill).begun(connection)
             if not conflicts:
                 self._proof.forget(connection)
-        if kept:
-            self.owe(UNDO_ROWS, f"the undo rows of {len(conflicts)} rows that someone changed since are kept until purged")
-        for debt in ("old-column", *([] if kept else [UNDO_ROWS])):
+        if conflicts:
+            self.owe(
+                UNDO_ROWS, f"what is known of {len(conflicts)} rows that someone changed since is kept until it is purged"
+            )
+        for debt in ("old-column", *([] if conflicts else [UNDO_ROWS])):
             self.paid(debt)
         return {"restored": restored, "conflicts": len(conflicts), "keys of conflicts": conflicts[:MOST_CONFLICTS]}
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
 from runbook_lib import loop, purging
@@ -32,8 +31,8 @@ Told = Callable[[dict[str, Any]], None]
 
 
 @pytest.fixture
-def run(postgres: Postgres, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """An approved run of one step on the clone, which is cleared page by page."""
+def begin(postgres: Postgres, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Run]:
+    """An approved run of one step on the clone, by a strategy; batches are of one page."""
     for name in ("ROOT", "BACKEND_URL", "FRONTEND_URL", "API_TOKEN", "PG_BIN", "PYTHON"):
         monkeypatch.setenv(f"REHEARSAL_{name}", "http://localhost:1")
     monkeypatch.setenv("REHEARSAL_APPLICATION_ROLE", database.application.name)
@@ -46,10 +45,21 @@ def run(postgres: Postgres, database: Database, tmp_path: Path, monkeypatch: pyt
         return {NAME: ClearBackfill(NAME, context)}
 
     monkeypatch.setattr(run_module, "steps_of", steps_of)
-    made = open_new(PLAN, target, "full", operator="Ann", reason="a test of it", outputs=tmp_path)
-    made.choose("STRATEGY", "batched", "Ann")
-    made.approve(made.previews()[0], "Ann")
-    return made
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(PLAN.read_text().replace("touch: updated_at", "touch: null"))
+
+    def begin(strategy: str) -> Run:
+        made = open_new(plan, target, "full", operator="Ann", reason="a test of it", outputs=tmp_path)
+        made.choose("STRATEGY", strategy, "Ann")
+        made.approve(made.previews()[0], "Ann")
+        return made
+
+    return begin
+
+
+@pytest.fixture
+def run(begin: Callable[[str], Run]) -> Run:
+    return begin("batched")
 
 
 def command(name: str, run: Run) -> subprocess.CompletedProcess[str]:
@@ -151,10 +161,9 @@ def test_a_clearing_that_has_not_come_to_its_batches_is_not_steered(run: Run) ->
         steer(run, "pause")
 
 
-def test_undo_rows_that_an_undo_leaves_for_conflicts_are_owed_until_they_are_purged(
-    run: Run, application: psycopg.Connection
-) -> None:
-    application.close()
+@pytest.mark.parametrize("strategy", ["batched", "swap"])
+def test_what_an_undo_keeps_of_conflicts_is_owed_until_it_is_purged(begin: Callable[[str], Run], strategy: str) -> None:
+    run = begin(strategy)
     loop.apply(run, NAME)
     with run.context.postgres.connect() as connection:
         connection.execute("UPDATE messages SET attachments = '[{}]' WHERE id = 3")
@@ -162,15 +171,27 @@ def test_undo_rows_that_an_undo_leaves_for_conflicts_are_owed_until_they_are_pur
     done = loop.undo(run, NAME)
 
     assert done.outcome["conflicts"] == 1
-    assert undo_table(run)
+    assert list(run.state.debts) == ["undo-rows"]
     assert "1 rows that someone changed" in run.state.debts["undo-rows"]["text"]
+    assert kept(run) == {"batched": {"control", "undo", "writes", "proof"}, "swap": {"conflicts", "proof"}}[strategy]
     digest, _ = purging.preview(run)
     purging.pay(run, digest, digest)
-    assert run.state.debts == {}
-    assert not undo_table(run)
+    assert (run.state.debts, kept(run)) == ({}, set())
 
 
-def undo_table(run: Run) -> str | None:
+@pytest.mark.parametrize("strategy", ["batched", "swap"])
+def test_an_undo_without_conflicts_keeps_nothing(begin: Callable[[str], Run], strategy: str) -> None:
+    run = begin(strategy)
+    loop.apply(run, NAME)
+
+    loop.undo(run, NAME)
+
+    assert (run.state.debts, kept(run)) == ({}, set())
+
+
+def kept(run: Run) -> set[str]:
+    """The tables that this run keeps of its clearing."""
+    query = "SELECT relname AS it FROM pg_class WHERE relnamespace = 'runbook'::regnamespace AND relkind = 'r'"
     with run.context.postgres.connect() as connection:
-        row = connection.execute("SELECT to_regclass(%s)::text AS it", [f"runbook.undo_{run.context.run}"]).fetchone()
-    return row["it"] if row else None
+        names = [str(row["it"]) for row in connection.execute(query)]
+    return {name.removesuffix(f"_{run.context.run}") for name in names if name.endswith(run.context.run)}
