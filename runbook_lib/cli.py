@@ -9,7 +9,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from runbook_lib import conductor, details, display, dryrun, leasing, opening, purging
+from runbook_lib import conductor, details, display, dryrun, leasing, opening, purging, steering
 from runbook_lib.closing import Outcome
 from runbook_lib.errors import ParametersError, RunbookError
 from runbook_lib.folder import RunFolder
@@ -17,6 +17,7 @@ from runbook_lib.progress import Told, to_console
 from runbook_lib.redaction import redact
 from runbook_lib.run import Run
 from runbook_lib.state import RunState
+from runbook_lib.steps.base import Wanted
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else.")
 run_argument = click.argument("run", type=click.Path(path_type=Path))
@@ -147,6 +148,30 @@ def purge(run: Path, debt: str, approve: str, as_json: bool) -> None:
 @commands.command()
 @run_argument
 @json_option
+def pause(run: Path, as_json: bool) -> None:
+    """Have the step that acts now wait before its next batch, until `resume` or `abort`."""
+    _steer(run, "pause", "waits before its next batch", as_json)
+
+
+@commands.command()
+@run_argument
+@json_option
+def resume(run: Path, as_json: bool) -> None:
+    """Have a step that was paused go on."""
+    _steer(run, "go on", "goes on", as_json)
+
+
+@commands.command()
+@run_argument
+@json_option
+def abort(run: Path, as_json: bool) -> None:
+    """Have the step that acts now end before its next batch; `runbook run` goes on from there."""
+    _steer(run, "abort", "ends before its next batch", as_json)
+
+
+@commands.command()
+@run_argument
+@json_option
 def verify(run: Path, as_json: bool) -> None:
     """Check the seal of an archived run: every file, and the journal's chain."""
     from runbook_lib import archive
@@ -157,6 +182,17 @@ def verify(run: Path, as_json: bool) -> None:
     else:
         click.echo("\n".join(problems) or f"{run}: every file is as it was sealed. The seal is not signed.")
     sys.exit(3 if problems else 0)
+
+
+def _steer(run: Path, wanted: Wanted, said: str, as_json: bool) -> None:
+    opened = opening.open_existing(run)
+    try:
+        title = steering.steer(opened, wanted)
+    finally:
+        opened.close_adapters()
+    click.echo(
+        json.dumps({"run": str(opened.folder.path), "step": title, "wanted": wanted}) if as_json else f"“{title}” {said}."
+    )
 
 
 def _teller(as_json: bool) -> Told:
@@ -201,5 +237,6 @@ def _as_json(folder: RunFolder, state: RunState) -> dict[str, Any]:
         "steps": state.steps,
         "checks": state.checks.get("after", {}),
         "waivers": state.waivers,
+        "debts": state.debts,
         "outcome": state.outcome,
     }

@@ -56,7 +56,7 @@ def banner(folder: RunFolder, plan: Plan, state: RunState) -> Shown:
         f"Incident {opened['incident'] or 'none named'} · by {opened['operator'] or 'nobody named'} · "
         f"{opened['reason'] or 'no reason given'}",
         f"Run folder {folder.path} · {progress(plan, state)}",
-        *(f"OPEN DEBT: {name}: {debt['text']}" for name, debt in state.debts.items()),
+        *_owed(state),
         *(f"TAKEN OVER by {t['by'] or 'nobody named'} from {t['before']}: {t['reason']}" for t in state.takeovers),
         *(f"WAIVED by {w['by'] or 'nobody named'}: {name}: {w['reason']}" for name, w in state.waivers.items()),
     ]
@@ -132,9 +132,9 @@ def outcome(ended: Outcome, state: RunState) -> Shown:
     """How the run ended."""
     colour = {"verified": COLOURS["PASS"], "failed": COLOURS["FAIL"]}.get(ended.status, COLOURS["UNKNOWN"])
     line = f"{ended.status.upper()}: {ended.summary}"
-    waived = [f"Waived: {name}: {waiver['reason']}" for name, waiver in state.waivers.items()]
-    html = "<br>".join(map(escape, [*waived, line]))
-    return Shown(f'<p style="font-size:1.2em;font-weight:bold;color:{colour}">{html}</p>', "\n".join([*waived, line]))
+    first = [*(f"Waived: {name}: {waiver['reason']}" for name, waiver in state.waivers.items()), *_owed(state)]
+    html = "<br>".join(map(escape, [*first, line]))
+    return Shown(f'<p style="font-size:1.2em;font-weight:bold;color:{colour}">{html}</p>', "\n".join([*first, line]))
 
 
 def pictures(folder: RunFolder, state: RunState, round_name: str) -> Shown:
@@ -179,6 +179,10 @@ def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], colour
     )
     text = [title, *("  " + " | ".join(str(value).replace("\n", "; ") for value in row) for row in [head, *rows])]
     return Shown(html, "\n".join(text))
+
+
+def _owed(state: RunState) -> list[str]:
+    return [f"OPEN DEBT: {name}: {debt['text']}" for name, debt in state.debts.items()]
 
 
 def _fact(value: Any) -> str:

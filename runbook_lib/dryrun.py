@@ -11,6 +11,7 @@ from runbook_lib.adapters.postgres.catalog import catalog, has_column
 from runbook_lib.context import Context
 from runbook_lib.display import Shown
 from runbook_lib.errors import RunbookError
+from runbook_lib.plan import ColumnOfRow
 from runbook_lib.run import Run
 from runbook_lib.steps.base import Preview
 
@@ -62,7 +63,9 @@ def fingerprint(context: Context, with_database: bool) -> dict[str, str]:
     if with_database:
         with context.postgres.connect() as connection:
             found["database catalog"] = catalog(connection)
-            if has_column(connection, context.plan.database, context.plan.database.backfill.column):
+            backfill = context.plan.database.backfill
+            needed = [backfill.column, *(v.column for v in backfill.written.values() if isinstance(v, ColumnOfRow))]
+            if all(has_column(connection, context.plan.database, column) for column in needed):
                 found["rows with backfilled entries"] = context.backfill.count(connection)
         directory = Path(context.target.backups.directory)
         found["backups"] = sorted((path.name, path.stat().st_size) for path in directory.iterdir())

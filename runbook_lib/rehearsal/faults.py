@@ -7,12 +7,13 @@ from runbook_lib.rehearsal.errors import StackError
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault, in one sentence, and the patches that put it into the feature's commits."""
+    """A fault, in one sentence: the patches that put it into the feature's commits, and the SQL that damages the data."""
 
     name: str
     description: str
     backend: str = ""
     frontend: str = ""
+    data: str = ""
 
 
 FAULTS: tuple[Fault, ...] = (
@@ -32,6 +33,11 @@ FAULTS: tuple[Fault, ...] = (
         "The frontend looks as in frontend-errors, and the API no longer sends the mediaUrl that the old one needs.",
         backend="backend-media-url-dropped",
         frontend="frontend-wrong-key",
+    ),
+    Fault(
+        "corrupt-data",
+        "A job has written attachments that are no lists of objects, over what users put there.",
+        data="corrupt-data",
     ),
 )
 

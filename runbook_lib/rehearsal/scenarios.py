@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Scenario:
-    """A fault to inject, the type chosen ("" for what triage recommends), and the type that must end verified."""
+    """A fault to inject, the type chosen ("" for what triage recommends), the option, and what must end verified."""
 
     fault: str
     about: str
     ends_as: str
     chosen: str = ""
+    option: str = "A"
 
 
 SCENARIOS = {
@@ -22,5 +23,11 @@ SCENARIOS = {
     ),
     "quick-is-not-enough": Scenario(
         "media-url-dropped", "Quick is tried first; the API turns out to serve older clients nothing.", "full", "frontend"
+    ),
+    "remove-columns": Scenario(
+        "all-media-missing", "The same, but the feature's columns go too. Full, with option B.", "full", option="B"
+    ),
+    "restore-from-backup": Scenario(
+        "corrupt-data", "A job has spoiled the data. The backup is restored, with option C.", "restore", option="C"
     ),
 }

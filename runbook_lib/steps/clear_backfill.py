@@ -16,10 +16,11 @@ from runbook_lib.errors import PreconditionError
 from runbook_lib.plan import ClearBackfillStep
 from runbook_lib.results import Result, Status
 from runbook_lib.steps import clear_preview, decisions
-from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step
+from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step, Wanted
 from runbook_lib.steps.services import no_connections
 
 TIMEOUT = 3600.0  # seconds for reading the backup
+UNDO_ROWS = "undo-rows"  # a debt
 MOST_CONFLICTS = 100  # keys that are told one by one
 
 
@@ -100,7 +101,9 @@ class ClearBackfill(Step):
     def apply(self) -> Facts:
         """Fingerprint the table, then clear it by the strategy chosen. Changes the target."""
         with self.context.postgres.connect() as connection:
-            Records(self.backfill).prepare(connection)
+            records = Records(self.backfill)
+            records.prepare(connection)
+            records.want(connection, "go on")  # whatever ended the try before
             self._load_former(connection)
             bound, left_out = self._approved(connection)
             if self.stopped:
@@ -127,9 +130,22 @@ class ClearBackfill(Step):
         with self.context.postgres.connect() as connection:
             if not conflicts:
                 self._proof.forget(connection)
-        for debt in ("old-column", "undo-rows"):
+        if conflicts:
+            self.owe(
+                UNDO_ROWS, f"what is known of {len(conflicts)} rows that someone changed since is kept until it is purged"
+            )
+        for debt in ("old-column", *([] if conflicts else [UNDO_ROWS])):
             self.paid(debt)
         return {"restored": restored, "conflicts": len(conflicts), "keys of conflicts": conflicts[:MOST_CONFLICTS]}
+
+    def steer(self, wanted: Wanted) -> bool:
+        """Have the clearing pause, go on or end before its next batch. Changes the runbook's own table."""
+        records = Records(self.context.backfill)
+        with self.context.postgres.connect() as connection:
+            under_way = records.exist(connection)
+            if under_way:
+                records.want(connection, wanted)
+        return under_way
 
     def purge_preview(self, debt: str) -> Preview:
         """What giving up the way back destroys. Read-only."""

@@ -14,7 +14,7 @@ from runbook_lib.adapters.postgres.census import Census
 from runbook_lib.adapters.postgres.clearing import approved
 from runbook_lib.adapters.postgres.clearing.column import Column
 from runbook_lib.adapters.postgres.connection import Connection, Row, identity
-from runbook_lib.adapters.postgres.removal.dependents import dependents, update_triggers
+from runbook_lib.adapters.postgres.dependents import dependents, update_triggers
 from runbook_lib.steps.base import Preview
 
 if TYPE_CHECKING:

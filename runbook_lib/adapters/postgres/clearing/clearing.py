@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from psycopg import sql
+
 from runbook_lib.adapters.postgres.backfill import Backfill
 from runbook_lib.adapters.postgres.clearing import records
 from runbook_lib.adapters.postgres.clearing.batched import clear_by_pages
@@ -121,6 +123,7 @@ class Clearing:
             briefly(self.open, drop_old, self.told.waiting)
         with self.open() as connection:
             Records(self.backfill).drop(connection)
+            connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(self.backfill.own("conflicts")))
 
     def _in_batches(self, unused: Sequence[str]) -> None:
         indexes = Indexes(self.backfill)

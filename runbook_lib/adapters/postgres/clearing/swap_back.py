@@ -65,6 +65,8 @@ def _merged_and_exchanged(swap: Swap) -> list[Any]:
     briefly(swap.open, end, swap.waiting)
     with swap.open() as connection:
         rows = connection.execute(sql.SQL("SELECT DISTINCT key FROM {} ORDER BY key").format(conflicts)).fetchall()
+        if not rows:
+            connection.execute(sql.SQL("DROP TABLE {}").format(conflicts))
     return [row["key"] for row in rows]
 
 

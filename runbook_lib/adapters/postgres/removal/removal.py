@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
-from runbook_lib.adapters.postgres import locks
+from runbook_lib.adapters.postgres import dependents, locks
 from runbook_lib.adapters.postgres.commit import await_settled, session_of
 from runbook_lib.adapters.postgres.connection import Connection, Postgres, Row
-from runbook_lib.adapters.postgres.removal import definitions, dependents, records
+from runbook_lib.adapters.postgres.removal import definitions, obstacles, records
 from runbook_lib.adapters.postgres.removal.definitions import Definitions
 from runbook_lib.adapters.postgres.removal.fingerprint import Fingerprint
 from runbook_lib.adapters.postgres.removal.history import History
@@ -101,7 +101,7 @@ class Removal:
     def in_the_way(self, connection: Connection, mode: str, found: Definitions) -> list[str]:
         """What hangs on the columns, and what of the table cannot be handled, a line each. Read-only."""
         hanging = dependents.dependents(connection, self.database, found.names)
-        return hanging + dependents.obstacles(connection, self.database, found, mode)
+        return hanging + obstacles.obstacles(connection, self.database, found, mode)
 
     def is_gone(self, connection: Connection) -> bool:
         """Whether nothing at all is there of what the plan names. Read-only."""

@@ -5,8 +5,9 @@ from typing import Any
 
 from psycopg import sql
 
+from runbook_lib.adapters.postgres import dependents
 from runbook_lib.adapters.postgres.connection import Connection
-from runbook_lib.adapters.postgres.removal import definitions, dependents, records
+from runbook_lib.adapters.postgres.removal import definitions, records
 from runbook_lib.adapters.postgres.removal.dropping import Dropping
 from runbook_lib.adapters.postgres.removal.former_values import FormerValues, conflicts_table
 from runbook_lib.adapters.postgres.removal.locking import lock
