@@ -154,9 +154,8 @@ def watched(open_: Open, pid: int) -> Iterator[list[Blocker]]:
     ended = threading.Event()
 
     def watch() -> None:
-        if ended.wait(FIRST_SAMPLE):
-            return
         with open_() as connection:
+            ended.wait(FIRST_SAMPLE)
             while not ended.is_set():
                 seen.update({blocker.pid: blocker for blocker in blockers(connection, pid)})
                 ended.wait(SAMPLE)
