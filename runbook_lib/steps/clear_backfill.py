@@ -10,12 +10,13 @@ from runbook_lib.adapters.postgres.clearing import approved, former
 from runbook_lib.adapters.postgres.clearing.clearing import Clearing, Told
 from runbook_lib.adapters.postgres.clearing.indexes import Indexes
 from runbook_lib.adapters.postgres.clearing.records import Records
+from runbook_lib.adapters.postgres.clone import Clone
 from runbook_lib.adapters.postgres.connection import Connection
 from runbook_lib.adapters.postgres.proof import Proof
 from runbook_lib.errors import PreconditionError
 from runbook_lib.plan import ClearBackfillStep
 from runbook_lib.results import Result, Status
-from runbook_lib.steps import clear_preview, decisions
+from runbook_lib.steps import clear_preview, decisions, trial
 from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step
 from runbook_lib.steps.services import no_connections
 
@@ -59,6 +60,25 @@ class ClearBackfill(Step):
         """How many rows would be changed and how, and what older code will not show. Read-only."""
         found, self._previewed = clear_preview.preview(self, self.backfill)
         return found
+
+    def tried(self, preview: Preview) -> Result | None:
+        """Clear a schema-only clone by the strategy, and take that back. Changes nothing in the target's database."""
+        strategy = str(preview.facts["strategy"])
+        with self.context.postgres.connect() as connection:
+            begun = Records(self.backfill).exist(connection)
+        if begun or strategy == "keyed":  # keys are cleared without any DDL on the table
+            return None
+
+        def there_and_back(clone: Clone) -> None:
+            with clone.connect() as connection:
+                Records(self.backfill).prepare(connection)
+                former.prepare(connection, self.backfill)
+                indexes = [index.name for index in Indexes(self.backfill).present(connection)]
+            clearing = Clearing(clone.connect, self.backfill, strategy, self.stopped)
+            clearing.apply(indexes)
+            clearing.undo()
+
+        return trial.tried(self.context, f"{strategy} and undo", there_and_back)
 
     def probe(self) -> Probe:
         """Whether anything is left to clear, and whether this run began. Read-only."""
