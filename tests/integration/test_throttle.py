@@ -71,6 +71,9 @@ def test_a_replica_whose_replay_stands_still_holds_batches_up_until_it_goes_on(
     with standby(database.server) as replica:
         assert until(lambda: replays(connection), 10)
         replica.execute("SELECT pg_wal_replay_pause()")
+        connection.execute("CREATE TABLE written_since (it int)")
+        looks = pacing.Replicas()
+        assert until(lambda: looks.lag(connection) > 1.0, 5)  # the server's own replay_lag stands still
 
         def told(rows: int, why: str) -> None:
             if "a replica is" in why:
