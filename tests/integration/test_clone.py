@@ -1,5 +1,6 @@
 """Before anybody approves it, the DDL is tried on a schema-only clone, and nothing is left of that."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from runbook_lib.folder import RunFolder
 from runbook_lib.journal import Journal
 from runbook_lib.plan import Plan
 from runbook_lib.rehearsal.database import Database
+from runbook_lib.rehearsal.postgres import embedded_server
+from runbook_lib.rehearsal.server import Server
 from runbook_lib.results import Result, Status
 from runbook_lib.run import Run
 from runbook_lib.steps import trial
@@ -172,6 +175,43 @@ def test_publications_are_not_cloned(context: Context, postgres: Postgres, datab
     with cloned(postgres, postgres, tools, tools, tmp_path) as clone, clone.connect() as connection:
         assert one(connection, "SELECT count(*) AS n FROM pg_publication")["n"] == 0
         assert one(connection, "SELECT count(*) AS n FROM messages")["n"] == 0
+
+
+def elsewhere(context: Context, server: Server, tmp_path: Path) -> None:
+    """Have the target name another server for clones."""
+    with (tmp_path / "services").open("a") as file:
+        file.write("\n".join(["[elsewhere]", *(f"{name}={value}" for name, value in server.parameters.items()), ""]))
+    named = context.target.database.model_copy(update={"clone_service": "elsewhere"})
+    context.target = context.target.model_copy(update={"database": named})
+
+
+def test_the_clone_is_made_on_another_server_where_the_target_names_one(
+    context: Context, database: Database, tmp_path: Path
+) -> None:
+    as_superuser(database, "ALTER ROLE runbook NOCREATEDB")
+    try:
+        with embedded_server(database.server.tools) as other:
+            elsewhere(context, other, tmp_path)
+            found = tried(context, "swap")
+            with other.connect() as connection:
+                left = connection.execute("SELECT count(*) FROM pg_database WHERE datname LIKE '%tried%'").fetchone()
+    finally:
+        as_superuser(database, "ALTER ROLE runbook CREATEDB")
+
+    assert found is not None
+    assert (found.status, "whose objects are all ours" in found.summary) == (Status.PASS, True)
+    assert left == (0,)
+
+
+def test_a_server_of_another_version_is_no_place_for_a_clone(
+    context: Context, version: int, servers: Callable[[int], Server], tmp_path: Path
+) -> None:
+    elsewhere(context, servers(33 - version), tmp_path)
+
+    found = tried(context, "swap")
+
+    assert found is not None
+    assert (found.status, f"the target's {version}" in found.summary) == (Status.UNKNOWN, True)
 
 
 def test_a_clone_is_dropped_after_a_kill_by_whoever_comes_next(
