@@ -211,7 +211,7 @@ def _approval(approved: tuple[str, ...]) -> Callable[[Run], str]:
         digest, found = run.previews()
         if digest in approved:
             return digest
-        click.echo(redact(display.previews(digest, found).text), err=True)
+        click.echo(redact(display.previews(digest, found, run.tried(digest)).text), err=True)
         if approved or not sys.stdin.isatty():
             click.echo(f"Not approved: this is preview {digest}. Approve it with --approve {digest}", err=True)
             return ""

@@ -100,14 +100,15 @@ def results(found: Sequence[Result], heading: str) -> Shown:
     return table(f"{heading}: {verdict}", ["result", "check", "what was seen"], rows, colours)
 
 
-def previews(digest: str, found: Iterable[Preview]) -> Shown:
-    """What each step would change and lose, and the digest that an approval names."""
+def previews(digest: str, found: Iterable[Preview], tried: Sequence[Result] = ()) -> Shown:
+    """What each step would change and lose, what came of trying it on a clone, and the digest that an approval names."""
     rows = [
         [p.title, "\n".join(p.would), "\n".join(p.loses) or "nothing", p.locks, p.undone_by, f"{p.estimate} s"]
         for p in found
     ]
     head = ["step", "would", "loses", "locks", "undone by", "estimate"]
-    return table(f"Preview {digest} (nothing was changed)", head, rows)
+    shown = table(f"Preview {digest} (nothing was changed)", head, rows)
+    return beside(shown, results(tried, "Tried on a clone")) if tried else shown
 
 
 def done(what: Done) -> Shown:

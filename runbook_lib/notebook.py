@@ -147,7 +147,8 @@ async def look_before(run: Run) -> Shown:
 @_journaled
 async def preview(run: Run) -> Shown:
     """What each step would change, lose and lock, and the digest to approve. Read-only."""
-    return display.previews(*run.previews())
+    digest, found = run.previews()
+    return display.previews(digest, found, run.tried(digest))
 
 
 @_journaled

@@ -93,6 +93,13 @@ class Step(ABC):
     def preview(self) -> Preview:
         """What the step would change and lose. Read-only."""
 
+    def tried(self, preview: Preview) -> Result | None:
+        """What came of trying what was previewed on a schema-only clone; None where there is no DDL to be tried.
+
+        Changes nothing in the target's database.
+        """
+        return None
+
     @abstractmethod
     def probe(self) -> Probe:
         """Whether the effect is there already. Read-only."""
