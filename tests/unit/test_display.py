@@ -52,6 +52,11 @@ SHOWN: list[Any] = [
         ["Preview d1", "nothing was changed", "stop worker", "3 rows", "row locks", "starting", "20 s"],
         id="previews",
     ),
+    pytest.param(
+        lambda run: display.previews("d1", [PREVIEW], [result(Status.UNKNOWN, "no right to make databases")]),
+        ["Preview d1", "Tried on a clone: 0 of 1 PASS", "? UNKNOWN", "no right to make databases"],
+        id="previews tried on a clone",
+    ),
     pytest.param(lambda run: display.done(DONE), ["Stop: done (1.3 s, planned 20 s)", "rows 3", "stopped a, b"], id="done"),
     pytest.param(
         lambda run: display.recommendation(recommend(run.context.plan, [])),
