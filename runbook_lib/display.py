@@ -102,12 +102,14 @@ def results(found: Sequence[Result], heading: str) -> Shown:
 
 def previews(digest: str, found: Iterable[Preview]) -> Shown:
     """What each step would change and lose, and the digest that an approval names."""
+    steps = list(found)
     rows = [
         [p.title, "\n".join(p.would), "\n".join(p.loses) or "nothing", p.locks, p.undone_by, f"{p.estimate} s"]
-        for p in found
+        for p in steps
     ]
     head = ["step", "would", "loses", "locks", "undone by", "estimate"]
-    return table(f"Preview {digest} (nothing was changed)", head, rows)
+    shown = table(f"Preview {digest} (nothing was changed)", head, rows)
+    return beside(shown, *(table(p.title, p.table[0], p.table[1:]) for p in steps if p.table))
 
 
 def done(what: Done) -> Shown:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from runbook_lib.errors import ParametersError
 from runbook_lib.parameters import Model, load
@@ -13,6 +13,16 @@ from runbook_lib.parameters import Model, load
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[\w.-]+$")]
 Scalar = str | int | bool | None
+
+
+def _inside(path: str) -> str:
+    parts = Path(path).parts
+    if not parts or Path(path).is_absolute() or ".." in parts or parts[0] in (".git", "~"):
+        raise ValueError("it must lie inside the repository, below its top and outside .git")
+    return path
+
+
+Inside = Annotated[str, AfterValidator(_inside)]
 
 
 class ColumnOfRow(Model):
@@ -60,7 +70,12 @@ class Database(Model):
 
 
 class Repository(Model):
-    """A repository that holds commits of the feature."""
+    """A repository that holds commits of the feature: those that name it, and those listed here."""
+
+    commits: list[Annotated[str, Field(pattern=r"^[0-9a-f]{7,40}$")]] = []
+    range: Annotated[str, Field(pattern=r"^[^\s.-]\S*[^.]\.\.[^\s.-]\S*$")] | None = (
+        None  # "a..b": what b holds and a does not
+    )
 
 
 class Compatible(Model):
@@ -115,10 +130,29 @@ class ServicesStep(_Step):
 
 
 class RepositoryStep(_Step):
-    """Take a repository's code back, or build it."""
+    """A step that works on a repository."""
 
-    kind: Literal["revert", "build"]
     repository: Name
+
+
+class RevertStep(RepositoryStep):
+    """Take a repository's code back."""
+
+    kind: Literal["revert"]
+    code: Literal["revert", "reset"] = "revert"
+
+
+class BuildStep(RepositoryStep):
+    """Build a repository's code."""
+
+    kind: Literal["build"]
+    clear: list[Inside] = []  # caches to be removed before it
+
+
+class PushStep(RepositoryStep):
+    """Push a repository's code to where the next deployment takes it from."""
+
+    kind: Literal["push"]
 
 
 class DatabaseStep(_Step):
@@ -170,7 +204,9 @@ class SwapDatabaseStep(DatabaseStep):
 
 StepSpec = Annotated[
     ServicesStep
-    | RepositoryStep
+    | RevertStep
+    | BuildStep
+    | PushStep
     | BackupStep
     | FenceStep
     | ClearBackfillStep

@@ -35,6 +35,8 @@ def milestone(kind: str, data: dict[str, Any]) -> str:
             return f"{data['title']}: {data['outcome']['found']}"
         case "applied" | "undone":
             return f"  {kind} in {data['seconds']:.1f} s"
+        case "output":
+            return f"  | {data['line']}"
         case "failed":
             return f"  FAILED: {data['error']}"
         case "escalated":

@@ -3,7 +3,7 @@
 import pytest
 
 from runbook_lib.adapters.git import Commit
-from runbook_lib.reverts import commits_to_revert
+from runbook_lib.reverts import TAKEN_BACK, account, commits_to_revert
 
 FEATURE = "FEAT-1"
 
@@ -13,7 +13,8 @@ def commit(letter: str, subject: str, *, body: str = "", parents: int = 1) -> Co
 
 
 def revert_of(letter: str, what: Commit) -> Commit:
-    return commit(letter, f'Revert "{what.subject}"', body=f"This reverts commit {what.id}.")
+    body = f"This reverts commit {what.id}."
+    return Commit(letter * 40, (what.id,), f'Revert "{what.subject}"', body)
 
 
 A = commit("a", "FEAT-1 add")
@@ -41,3 +42,42 @@ def test_commits_to_revert(log: list[Commit], expected: list[Commit]) -> None:
     brought = {MERGE.id: {MERGE.id, B.id}}
 
     assert commits_to_revert(log, FEATURE, lambda merge: brought[merge.id]) == expected
+
+
+def fates(log: list[Commit], listed: dict[str, str] | None = None) -> dict[str, tuple[str, str]]:
+    brought = {MERGE.id: {MERGE.id, B.id}}
+    found = account(log, FEATURE, lambda merge: brought[merge.id], listed or {})
+    return {f.commit.id[0]: (f.by, f.fate) for f in found}
+
+
+def test_a_commit_without_the_id_is_taken_back_where_the_plan_lists_it() -> None:
+    assert fates([OTHER, A], {OTHER.id: "list"}) == {"f": ("list", TAKEN_BACK), "a": ("message", TAKEN_BACK)}
+
+
+def test_a_commit_found_in_two_ways_is_one_commit() -> None:
+    assert fates([A], {A.id: "range"}) == {"a": ("message and range", TAKEN_BACK)}
+
+
+def test_each_commit_of_the_feature_has_a_fate_that_is_shown() -> None:
+    assert fates([MERGE, B, REVERT_A, A]) == {
+        "c": ("message", TAKEN_BACK),
+        "b": ("message", f"goes with the merge {MERGE.id[:12]}"),
+        "a": ("message", "was taken back before"),
+    }
+
+
+def test_a_merge_into_a_side_branch_is_not_reverted_by_its_first_parent_which_would_take_others_work_back() -> None:
+    update = Commit("5" * 40, (B.id, OTHER.id), "Merge main into FEAT-1", "")
+    pulled = Commit("6" * 40, ("0" * 40, update.id), "Merge pull request 7", "")
+
+    found = fates([pulled, update, B])
+
+    assert found["b"][1] == TAKEN_BACK
+    assert "side branch" in found["5"][1]
+
+
+def test_a_revert_that_belongs_to_the_feature_is_taken_back_itself() -> None:
+    removal = Commit("4" * 40, (OTHER.id,), "FEAT-1 do without it", f"This reverts commit {OTHER.id}.")
+
+    assert fates([removal, OTHER]) == {"4": ("message", TAKEN_BACK)}
+    assert fates([revert_of("3", removal), removal, OTHER])["4"][1] == "was taken back before"

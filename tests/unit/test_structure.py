@@ -22,7 +22,7 @@ FLOORS = [
     {"opening", "leasing"},
     {"archive", "run", "papermill_engine", "papermill_io"},
     {"triage", "approval", "steps", "checks"},
-    {"comparison", "versions", "oldcode"},
+    {"builds", "comparison", "versions", "oldcode"},
     {"context"},
     {"reverts", "strategies", "details"},
     {"adapters"},
