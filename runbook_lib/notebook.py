@@ -9,7 +9,7 @@ from typing import ParamSpec, TypeVar
 
 from IPython.display import display as show
 
-from runbook_lib import closing, comparison, details, display, leasing, loop, opening, triage
+from runbook_lib import closing, comparison, details, display, leasing, loop, opening, service_back, triage
 from runbook_lib.display import Shown
 from runbook_lib.errors import ParametersError, RunbookError
 from runbook_lib.results import not_passed
@@ -189,6 +189,28 @@ async def undo(run: Run, step: str) -> Shown:
 
 
 @_journaled
+async def way_back(run: Run) -> Shown:
+    """The nearest way to services that run in an allowed combination, and the digest to approve. Read-only."""
+    offered = service_back.offer(run)
+    parts = [display.way(offered.way, run.context.plan, run.state)]
+    if offered.previews:
+        parts.append(display.previews(offered.previewed, offered.previews))
+    return display.beside(*parts, display.line(f"Way {offered.digest}"))
+
+
+@_journaled
+async def walk_back(run: Run, value: str) -> Shown:
+    """Walk that way once it is approved: headless by its digest, else by typing it, on production the target's name."""
+    offered, target = service_back.offer(run), run.context.target
+    if not offered.way.moves:
+        return display.way(offered.way, run.context.plan, run.state)
+    answer = target.name if target.is_production and attended() else offered.digest
+    await confirmation(f"Walk the way {offered.digest} on {target.name}?", answer, value)
+    shown = [display.done(done) for done in service_back.walk(run, offered, offered.digest)]
+    return display.beside(*shown, display.results(run.recorded(service_back.ROUND), "Services"))
+
+
+@_journaled
 async def take_over(run: Run, reason: str) -> Shown:
     """Take the target from a run that was left behind, for a reason that stays on record."""
     leasing.take_over(run, reason)
@@ -266,7 +288,10 @@ async def close(run: Run) -> Shown:
 
 
 def _banner(run: Run) -> Shown:
-    return display.banner(run.folder, run.context.plan, run.state)
+    banner = display.banner(run.folder, run.context.plan, run.state)
+    if not run.context.type or not run.state.steps:
+        return banner
+    return display.beside(banner, display.way(service_back.service_back(run), run.context.plan, run.state))
 
 
 def _require_type(run: Run, type_name: str) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from runbook_lib.compatibility import alone, contradiction
 from runbook_lib.errors import ParametersError
 from runbook_lib.parameters import Model, load
 
@@ -230,12 +231,15 @@ class RollbackType(Model):
     escalates_on: list[Name] = []
     carried_out_as: Name | None = None
     because: str | None = None
+    changes: list[Name] = []  # with carried_out_as: what it would change by itself: data, schema, repositories
     by_hand: str | None = None
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
         if sum(map(bool, (self.steps, self.carried_out_as, self.by_hand))) != 1:
             raise ValueError("exactly one of steps, carried_out_as and by_hand must stand here")
+        if bool(self.carried_out_as) != bool(self.changes):
+            raise ValueError("carried_out_as and changes, what the type would change by itself, go together")
         return self
 
 
@@ -326,6 +330,7 @@ class Plan(Model):
             for walked in kind.steps:
                 if (of := self.steps[walked].options) and not set(of) & set(kind.options):
                     raise ValueError(f"types.{name} walks {walked!r}, which belongs to none of its options")
+            known(kind.changes, ["data", "schema", *self.repositories], f"types.{name}", "data, schema and repositories")
             known([*kind.checks, *kind.escalates_on], dict(self.checks), f"types.{name}", "checks")
             known([t for t in (kind.escalates_to, kind.carried_out_as) if t], dict(self.types), f"types.{name}", "types")
         for row in self.decision_matrix:
@@ -333,7 +338,14 @@ class Plan(Model):
             known([*row.failing, *row.passing], dict(self.checks), f"decision_matrix ({row.symptom})", "checks")
         known([self.api.service, self.page.service], self.services, "api and page", "services")
         known([self.database.migration.repository], dict(self.repositories), "database.migration", "repositories")
+        if found := contradiction(self):
+            raise ValueError(found)
         return self
+
+    def alone(self, type_name: str) -> str:
+        """Why a type cannot be carried out by itself, by the compatibility table; "" where it can. Read-only."""
+        kind = self.types[type_name]
+        return alone(self, kind.changes) if kind.carried_out_as else ""
 
     def steps_of(self, type_name: str, option: str) -> list[str]:
         """The steps of a type, in order, without those of other options than `option`. Read-only."""

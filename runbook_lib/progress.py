@@ -43,6 +43,8 @@ def milestone(kind: str, data: dict[str, Any]) -> str:
             return f"escalated from {data['from']} to {data['to']}: {data['because']}"
         case "waived":
             return f"WAIVED {data['name']}: {data['reason']}"
+        case "service-back":
+            return "service back: " + ", ".join(f"{action} {step}" for action, step in data["moves"])
         case "taken-over":
             return f"TAKEN OVER from {data['before']}: {data['reason']}"
         case "outcome":
