@@ -97,7 +97,8 @@ async def choose(run: Run, name: str, value: str) -> str:
     if name == "TYPE":
         carried_out = plan.carried_out(chosen)
         if carried_out != chosen:
-            show(display.line(f"{plan.types[chosen].title} is carried out as {carried_out}: {plan.types[chosen].because}"))
+            why = f"{plan.types[chosen].because} By the compatibility table, {plan.alone(chosen)}."
+            show(display.line(f"{plan.types[chosen].title} is carried out as {carried_out}: {why}"))
         run.choose("TYPE", carried_out, by)
     else:
         run.choose(name, chosen, by)
