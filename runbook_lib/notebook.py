@@ -11,7 +11,7 @@ from IPython.display import display as show
 
 from runbook_lib import closing, comparison, details, display, leasing, loop, opening, service_back, triage
 from runbook_lib.display import Shown
-from runbook_lib.errors import ParametersError, RunbookError
+from runbook_lib.errors import Declined, ParametersError, RunbookError
 from runbook_lib.results import not_passed
 from runbook_lib.run import Run
 from runbook_lib.widgets import attended, choice, confirmation
@@ -31,6 +31,8 @@ def _journaled(action: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
             run = args[0]
             assert isinstance(run, Run)
             run.journal.append("stopped", cell=action.__name__, exit_code=error.exit_code, error=str(error))
+            if not isinstance(error, Declined):
+                _offer_way_back(run)
             raise
 
     return wrapped
@@ -293,6 +295,13 @@ def _banner(run: Run) -> Shown:
     if not run.context.type or not run.state.steps:
         return banner
     return display.beside(banner, display.way(service_back.service_back(run), run.context.plan, run.state))
+
+
+def _offer_way_back(run: Run) -> None:
+    """Show the nearest way to services that are back, where they are not and there is one."""
+    if run.context.type and (way := service_back.service_back(run)).moves:
+        show(display.way(way, run.context.plan, run.state))
+        show(display.line(f"To walk it: 08-service-back, or runbook service-back {run.folder.path}"))
 
 
 def _require_type(run: Run, type_name: str) -> None:

@@ -29,7 +29,7 @@ def looked(context: Context, name: str) -> Result:
     try:
         return Result(name, title, *look(context))
     except PreconditionError as error:
-        return Result(name, title, Status.FAIL, error.what)
+        return Result(name, title, Status.FAIL, f"{error.what} {error.safe_next}".strip())
     except AdapterError as error:
         return Result(name, title, Status.UNKNOWN, f"could not be looked at: {error.what}")
 

@@ -13,6 +13,7 @@ import pytest
 
 from runbook_lib import oldcode
 from runbook_lib.adapters.processes import LocalProcesses
+from runbook_lib.checks.prerequisites import looked
 from runbook_lib.context import Context
 from runbook_lib.errors import AdapterError, PreconditionError
 from runbook_lib.folder import RunFolder
@@ -174,6 +175,26 @@ def test_a_commit_that_the_plan_lists_from_another_branch_is_shown_as_such(make:
 
 
 # --- revert
+
+
+def test_a_conflict_is_known_by_the_preview_and_leaves_everything_as_it_was(run: Run) -> None:
+    later = run.commit("Rewrite", **{"src/app.js": "something else altogether\n"})
+
+    with pytest.raises(PreconditionError, match=r"conflicts with later work in: src/app.js") as caught:
+        run.step(REVERT).preview()
+
+    assert (caught.value.state, bool(caught.value.safe_next)) == ("The deployed checkout was not touched.", True)
+    assert (run.git("rev-parse", "HEAD"), run.git("status", "--porcelain")) == (later, "")
+
+
+@pytest.mark.parametrize("spoil", [["switch", "--quiet", "--detach"], ["config", "core.bare", "true"]])
+def test_what_is_in_the_way_fails_the_prerequisite_with_its_way_on(run: Run, spoil: list[str]) -> None:
+    run.git(*spoil)
+
+    result = looked(run.context, "checkouts")
+
+    assert result.status is Status.FAIL
+    assert result.summary.endswith(("git switch -c NAME`.", "it is the checkout that is deployed from."))
 
 
 def test_a_revert_is_undone_by_moving_back(run: Run) -> None:

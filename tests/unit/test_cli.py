@@ -252,6 +252,32 @@ def test_a_run_whose_plan_has_changed_since_is_not_gone_on_with(
     assert (code, "The plan has changed since this run began" in err) == (3, True)
 
 
+# --- service back
+
+
+@pytest.mark.usefixtures("stack")
+def test_where_the_services_run_there_is_no_way_to_walk(runbook: Command, opened: Callable[[str], RunFolder]) -> None:
+    code, out, _ = runbook("service-back", opened("full").path, "--json")
+
+    told = json.loads(out)
+    assert (code, told["moves"], told["done"]) == (0, [], [])
+
+
+@pytest.mark.usefixtures("stack")
+def test_a_way_is_walked_by_its_own_digest_only(runbook: Command, opened: Callable[[str], RunFolder]) -> None:
+    folder = opened("full")
+    journal = Journal(folder.journal_path)
+    journal.append("started", step="stop-services", title="Stop the services")
+    journal.append("applied", step="stop-services", seconds=1, outcome={})
+
+    code, out, _ = runbook("service-back", folder.path)
+    refused, _, err = runbook("service-back", folder.path, "--approve", "another")
+
+    assert (code, "undo | Stop the services | 20 s" in out, "--approve " in out) == (0, True, True)
+    assert (refused, "'another' was approved" in err) == (1, True)
+    assert [e.kind for e in journal.events()][-1] == "applied"
+
+
 # --- status and verify, which need no target
 
 
