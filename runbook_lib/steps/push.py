@@ -100,7 +100,9 @@ class Push(StepOnRepository):
         tip, clone = self._looked(remote)
         if "was" not in left or not clone.holds(left["commit"], tip):
             raise self._refused("this run's commit is not what the remote holds", "Look at the remote by hand.")
-        if left["was"] and not clone.holds(left["was"], tip):
+        if not left["was"]:
+            raise self._refused("there was no such branch before", f"Delete {remote} by hand, if it is to go.")
+        if not clone.holds(left["was"], tip):
             if tip != left["commit"]:
                 raise self._refused(
                     f"{remote} was pushed to since: it is at {tip[:12]}", "Bring the feature back by a commit of your own."
@@ -108,9 +110,9 @@ class Push(StepOnRepository):
             remote.push(left["was"], replacing=left["commit"])
             return {"pushed": left["was"]}
         clone.git("checkout", "--quiet", "--detach", tip)
-        ours = set(clone.between(left["was"], left["commit"])) if left["was"] else set()
+        ours = self._made() & set(clone.between(left["was"], left["commit"]))
         for commit in clone.log(left["commit"]):
-            if commit.id in ours and commit.id in self._made():
+            if commit.id in ours:
                 clone.revert(commit, self.context.operator or "runbook", self.context.opened_at)
         remote.push(clone.head(), made_in=clone.path)
         return {"pushed": clone.head()}

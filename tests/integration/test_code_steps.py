@@ -361,6 +361,19 @@ def push_from_elsewhere(run: Run) -> str:
     return run.remote_tip()
 
 
+def test_a_branch_that_the_push_made_is_not_undone_by_it(run: Run) -> None:
+    git(run.path().with_name("frontend.git"), "update-ref", "-d", "refs/heads/main")
+    run.approve(REVERT, PUSH)
+    assert run.step(PUSH).preview().would[0].startswith("make the branch origin/main at ")
+    run.apply(REVERT)
+    run.apply(PUSH)
+
+    with pytest.raises(PreconditionError, match="there was no such branch before"):
+        run.step(PUSH).undo()
+
+    assert run.step(PUSH).probe().effect is Effect.DONE
+
+
 @pytest.mark.parametrize("mode", ["revert", "reset"])
 def test_a_remote_that_has_moved_is_left_alone(run: Run, resettable: Run, mode: str) -> None:
     run.context.choices = {"CODE": mode}
@@ -470,6 +483,16 @@ def test_npm_installs_and_builds_with_the_cache_cleared(make: Callable[..., Run]
     assert said.index("$ npm ci") < said.index("$ npm run build") < said.index("compiled it")
     assert run.told
     assert "remove .next, where it is there" in run.step(BUILD).preview().would
+
+
+def test_a_build_that_changes_a_tracked_file_does_not_stop_what_comes_after(make: Callable[..., Run]) -> None:
+    run = make(build=["sh", "-c", "echo built >>README.md"], artifact=None)
+    run.approve(REVERT, BUILD, PUSH)
+    run.apply(REVERT)
+    run.apply(BUILD)
+
+    assert run.step(PUSH).preview().facts == run.context.approved[PUSH]
+    assert oldcode.prepare(run.context, "frontend").commit == run.context.approved[REVERT]["commit"]
 
 
 def test_what_npm_said_before_it_failed_is_kept_and_told(make: Callable[..., Run]) -> None:
