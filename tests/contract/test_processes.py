@@ -153,6 +153,20 @@ def test_lines_are_told_while_the_command_runs_and_the_last_without_its_end_too(
     assert (told, done.output) == (["first", "last"], "first\nlast")
 
 
+def test_a_line_is_told_once_it_is_whole(tmp_path: Path) -> None:
+    go_on = tmp_path / "go on"
+    told: list[str] = []
+
+    def tell(line: str) -> None:
+        told.append(line)
+        go_on.touch()
+
+    command = ["sh", "-c", f"printf half; echo other >&2; until test -e '{go_on}'; do :; done; echo ' and whole'"]
+    LocalProcesses().run(command, timeout=10, tell=tell)
+
+    assert told == ["other", "half and whole"]
+
+
 def test_what_a_command_said_before_it_was_ended_is_told(tmp_path: Path) -> None:
     told: list[str] = []
 

@@ -75,6 +75,16 @@ def test_code_that_may_be_either_is_started_only_where_either_may_run(rules: Rul
     assert "the feature's code" in rules.refusal(state, rules.after(state, "start-backend"))
 
 
+@pytest.mark.parametrize(("built", "told"), [(True, ""), (False, "the feature's code")], ids=["built", "not built"])
+def test_undoing_a_stop_starts_what_is_built_by_then(rules: Rules, built: bool, told: str) -> None:
+    code = [*OLD_BACKEND, *OLD_FRONTEND] if built else ["revert-backend", "revert-frontend"]
+    standing = [*map(Standing, STOPPED), Standing("clear-backfill"), *map(Standing, code)]
+
+    found = rules.refusal(rules.state(standing), rules.after_undo(standing, "stop-services"))
+
+    assert (told in found, bool(found)) == (True, bool(told))
+
+
 def test_what_is_wrong_already_does_not_keep_a_step_from_mending_it(rules: Rules) -> None:
     assert refused(rules, ["clear-backfill"], "stop-services") == ""
     assert refused(rules, ["clear-backfill"], "revert-backend") == ""

@@ -3,7 +3,7 @@
 import pytest
 
 from runbook_lib.adapters.git import Commit
-from runbook_lib.reverts import TAKEN_BACK, account, commits_to_revert
+from runbook_lib.reverts import TAKEN_BACK, account, commits_to_revert, on_top
 
 FEATURE = "FEAT-1"
 
@@ -81,3 +81,41 @@ def test_a_revert_that_belongs_to_the_feature_is_taken_back_itself() -> None:
 
     assert fates([removal, OTHER]) == {"4": ("message", TAKEN_BACK)}
     assert fates([revert_of("3", removal), removal, OTHER])["4"][1] == "was taken back before"
+
+
+# --- what a reset would lose
+
+
+def above(*log: Commit) -> tuple[str, list[Commit]]:
+    """The log's commits as one line, with a first one below; what lies above the base that is not the feature's."""
+    first = commit("0", "First", parents=0)
+    line = [*log, first]
+    linked = [Commit(c.id, (line[n + 1].id,) if n + 1 < len(line) else (), c.subject, c.body) for n, c in enumerate(line)]
+    found = account(linked, FEATURE, lambda merge: set(), {})
+    return on_top(linked, [f.commit for f in found if f.fate == TAKEN_BACK], found, lambda merge: set())
+
+
+def test_nothing_lies_on_top_of_the_feature_alone() -> None:
+    assert above(B, A) == ("0" * 40, [])
+
+
+def test_reverts_of_the_feature_are_the_features_own() -> None:
+    assert above(REAPPLY_A, REVERT_A, A) == ("0" * 40, [])
+
+
+def test_work_between_and_after_would_be_lost() -> None:
+    later = commit("2", "Later")
+
+    base, others = above(later, B, OTHER, A)
+
+    assert (base, [c.id for c in others]) == ("0" * 40, [later.id, OTHER.id])
+
+
+def test_work_below_the_oldest_is_not_lost() -> None:
+    assert above(B, A, OTHER) == (OTHER.id, [])
+
+
+def test_a_feature_that_is_the_first_of_all_has_nothing_below() -> None:
+    root = commit("1", "FEAT-1 begin", parents=0)
+
+    assert on_top([root], [root], account([root], FEATURE, lambda merge: set(), {}), lambda merge: set()) == ("", [])
