@@ -105,7 +105,7 @@ def live_commits(context: Context, repository: str, at: Checkout | None = None, 
 
 def _is_as_approved(context: Context, checkout: Checkout) -> bool:
     """Whether the checkout holds the code taken back that was approved. Read-only."""
-    wanted = {facts["commit"] for facts in context.approved.values() if "mode" in facts}
+    wanted = {facts["commit"] for facts in context.approved.values() if "nothing left" in facts}
     return bool(wanted) and checkout.head() in wanted
 
 
