@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 
-from runbook_lib import oldcode
+from runbook_lib import loop, oldcode
+from runbook_lib import run as run_module
 from runbook_lib.adapters.processes import LocalProcesses
 from runbook_lib.checks.prerequisites import looked
 from runbook_lib.context import Context
 from runbook_lib.errors import AdapterError, PreconditionError
 from runbook_lib.folder import RunFolder
+from runbook_lib.journal import Journal
 from runbook_lib.plan import Plan, Repository
 from runbook_lib.rehearsal.faults import FAULTS
 from runbook_lib.rehearsal.repositories import create_backend, create_frontend
@@ -440,6 +442,26 @@ def test_without_a_remote_the_step_says_so_and_only_a_waiver_of_it_goes_on(
     assert told in result.summary
     assert told in run.step(PUSH).preview().would[0]
     assert run.step(PUSH).verify()[0].status is Status.FAIL
+
+
+def test_a_waiver_by_its_name_leaves_the_push_for_later(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = run.context
+    context.type = "frontend"
+    about = {"target": "t", "environment": "rehearsal", "operator": "Dana", "reason": "", "incident": "", "plan": "p"}
+    Journal(context.folder.journal_path).append("opened", type="frontend", option="A", **about)
+    monkeypatch.setattr(run_module, "steps_of", lambda context: {n: step_named(context, n) for n in (REVERT, PUSH)})
+    run.git("remote", "remove", "origin")
+    recorded = run_module.Run(context.folder, context)
+    recorded.approve(recorded.previews()[0], "Dana")
+    loop.apply(recorded, REVERT)
+
+    with pytest.raises(PreconditionError, match="follows no branch of a remote"):
+        loop.apply(recorded, PUSH)
+    recorded.waive(PUSH, "the remote moves house tonight")
+    done = loop.apply(recorded, PUSH)
+
+    assert done.how == "failed, and waived: the remote moves house tonight"
+    assert not recorded.state.step(PUSH).is_done
 
 
 def test_code_that_was_not_taken_back_is_not_pushed(run: Run) -> None:
