@@ -3,9 +3,11 @@
 from runbook_lib.context import Context
 from runbook_lib.steps.backup import Backup
 from runbook_lib.steps.base import Step
+from runbook_lib.steps.build import Build
 from runbook_lib.steps.clear_backfill import ClearBackfill
-from runbook_lib.steps.code import Build, Revert
+from runbook_lib.steps.code import Revert
 from runbook_lib.steps.fence import KeepOut, LetIn
+from runbook_lib.steps.push import Push
 from runbook_lib.steps.remove_columns import RemoveColumns
 from runbook_lib.steps.restore_aside import RestoreAside
 from runbook_lib.steps.restore_part import RestorePart
@@ -26,6 +28,7 @@ KINDS: dict[str, type[Step]] = {
     "restore_part": RestorePart,
     "revert": Revert,
     "build": Build,
+    "push": Push,
 }
 
 

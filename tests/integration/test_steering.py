@@ -52,6 +52,7 @@ def begin(postgres: Postgres, database: Database, tmp_path: Path, monkeypatch: p
         made = open_new(plan, target, "full", operator="Ann", reason="a test of it", outputs=tmp_path)
         made.choose("STRATEGY", strategy, "Ann")
         made.approve(made.previews()[0], "Ann")
+        made.journal.append("found", step="stop-services", title="Stop the services", outcome={"found": "none run"})
         return made
 
     return begin
