@@ -35,6 +35,7 @@ def begin(postgres: Postgres, database: Database, tmp_path: Path, monkeypatch: p
     """An approved run of one step on the clone, by a strategy; batches are of one page."""
     for name in ("ROOT", "BACKEND_URL", "FRONTEND_URL", "API_TOKEN", "PG_BIN", "PYTHON"):
         monkeypatch.setenv(f"REHEARSAL_{name}", "http://localhost:1")
+    monkeypatch.setenv("REHEARSAL_PG_BIN", str(database.server.tools))
     monkeypatch.setenv("REHEARSAL_APPLICATION_ROLE", database.application.name)
     monkeypatch.setattr(batched, "FIRST", 1)
     monkeypatch.setattr(batched, "TOGETHER", 1)
