@@ -297,7 +297,16 @@ def approved_step(context: Context, strategy: str = "batched") -> ClearBackfill:
     step = step_of(context, strategy)
     preview = step.preview()
     context.approved, context.approved_keys = {step.name: dict(preview.facts)}, {step.name: preview.keys}
+    assert until(lambda: gone(context.postgres), 10), "the preview's sessions count their scans when they end"
     return step
+
+
+def gone(postgres: Postgres) -> bool:
+    """Whether every session of the run but the one that asks has ended."""
+    with postgres.connect() as connection:
+        others = """SELECT count(*) = 0 AS it FROM pg_stat_activity WHERE pid <> pg_backend_pid()
+                    AND application_name = current_setting('application_name')"""
+        return bool(one(connection, others)["it"])
 
 
 def catalog_of(postgres: Postgres) -> dict[str, str]:
