@@ -215,6 +215,7 @@ def test_an_index_that_nobody_scans_is_dropped_and_made_anew_and_that_is_journal
     context: Context, postgres: Postgres, told: list[tuple[str, dict[str, Any]]]
 ) -> None:
     step, shape = approved_step(context), catalog_of(postgres)
+    assert until(lambda: gone(postgres), 10), "the preview's sessions count their scans when they end"
     statements = list[str]()
     report = context.report
 
@@ -297,7 +298,6 @@ def approved_step(context: Context, strategy: str = "batched") -> ClearBackfill:
     step = step_of(context, strategy)
     preview = step.preview()
     context.approved, context.approved_keys = {step.name: dict(preview.facts)}, {step.name: preview.keys}
-    assert until(lambda: gone(context.postgres), 10), "the preview's sessions count their scans when they end"
     return step
 
 
