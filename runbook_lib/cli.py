@@ -51,9 +51,12 @@ def main() -> None:
 @commands.command()
 @click.option("--scenario", default="all-media-missing", show_default=True, help="Which fault to rehearse, or all.")
 @click.option("--rows", default=20_000, show_default=True, type=click.IntRange(min=200), help="Rows in the table.")
+@click.option("--matrix", is_flag=True, help="Hold each fault of the decision matrix against every row's own check.")
 @json_option
-def rehearse(scenario: str, rows: int, as_json: bool) -> None:
+def rehearse(scenario: str, rows: int, matrix: bool, as_json: bool) -> None:
     """Bring up the embedded stack, break it, roll back, verify, tear down."""
+    if matrix:
+        sys.exit(_matrix(rows, as_json))
     from runbook_lib.rehearsal.rehearse import rehearse as carry_out
 
     told = carry_out(scenario, rows, _teller(as_json))
@@ -157,6 +160,21 @@ def verify(run: Path, as_json: bool) -> None:
     else:
         click.echo("\n".join(problems) or f"{run}: every file is as it was sealed. The seal is not signed.")
     sys.exit(3 if problems else 0)
+
+
+def _matrix(rows: int, as_json: bool) -> int:
+    from runbook_lib.plan import load_plan
+    from runbook_lib.rehearsal import matrix
+    from runbook_lib.rehearsal.paths import PLAN
+
+    plan = load_plan(PLAN)
+    lines = matrix.matrix(rows, _teller(as_json))
+    wrong = matrix.problems(plan, lines)
+    if as_json:
+        click.echo(json.dumps({"lines": [vars(line) for line in lines], "problems": wrong}, default=dict))
+    else:
+        click.echo("\n".join([matrix.shown(plan, lines).text, *wrong]))
+    return 3 if wrong else 0
 
 
 def _teller(as_json: bool) -> Told:

@@ -216,6 +216,7 @@ class SimpleCheck(_Check):
         "api_present",
         "api_absent",
         "page_media",
+        "page_served",
         "page_console",
         "page_thread",
         "page_render",
@@ -239,18 +240,69 @@ class LatencyCheck(_Check):
     p95_ms: Annotated[float, Field(gt=0)]
 
 
-CheckSpec = Annotated[SimpleCheck | LogsCheck | LatencyCheck, Field(discriminator="kind")]
+class SlowQueriesCheck(_Check):
+    """No statement of the application takes longer, on average, than the plan says."""
+
+    kind: Literal["slow_queries"]
+    mean_ms: Annotated[float, Field(gt=0)]
+
+
+class ReferenceCheck(_Check):
+    """The media that were visible before are visible now, measured against a named reference."""
+
+    kind: Literal["reference"]
+    reference: Literal["backup"]
+    where: Literal["shown", "source"]  # in the column that the deployed page reads, or in the older one whatever is deployed
+
+
+CheckSpec = Annotated[
+    SimpleCheck | LogsCheck | LatencyCheck | SlowQueriesCheck | ReferenceCheck, Field(discriminator="kind")
+]
+
+
+class Monitor(Model):
+    """How a symptom is watched before a rollback is recommended; both times in seconds."""
+
+    every: Annotated[int, Field(gt=0)]
+    lasts: Annotated[int, Field(gt=0)]
+    failures: Annotated[int, Field(gt=0)]  # failed rounds in a row that end the watch early
 
 
 class MatrixRow(Model):
-    """A symptom, how the checks show it, and the rollback it asks for."""
+    """A symptom, how the checks show it, and the rollback it asks for; the first check under `failing` is its own."""
 
     symptom: str
     severity: Literal["medium", "high", "critical"]
-    action: str
+    action: Literal["immediate", "investigate first", "monitor"]
     type: Name
-    failing: list[Name]
+    failing: Annotated[list[Name], Field(min_length=1)]
     passing: list[Name] = []
+    confirmed_by: list[
+        Name
+    ] = []  # what must pass for the rollback to be the remedy; made where the action is to investigate
+    findings: list[Name] = []  # what is shown beside, and decides nothing
+    monitor: Monitor | None = None
+
+    @model_validator(mode="after")
+    def _action_has_its_means(self) -> Self:
+        if (self.action == "monitor") != (self.monitor is not None):
+            raise ValueError("`monitor` must stand where the action is to monitor, and nowhere else")
+        if (self.action == "investigate first") != bool(self.confirmed_by):
+            raise ValueError("`confirmed_by` must stand where the action is to investigate first, and nowhere else")
+        return self
+
+    @property
+    def own(self) -> str:
+        """The name of the check that is this row's own."""
+        return self.failing[0]
+
+    @property
+    def asks(self) -> str:
+        """The action in words, as "monitor 1 h"."""
+        if self.monitor is None:
+            return self.action
+        minutes = self.monitor.lasts / 60
+        return f"monitor {minutes / 60:g} h" if minutes >= 60 else f"monitor {minutes:g} min"
 
 
 class Plan(Model):
@@ -294,7 +346,8 @@ class Plan(Model):
             known([t for t in (kind.escalates_to, kind.carried_out_as) if t], dict(self.types), f"types.{name}", "types")
         for row in self.decision_matrix:
             known([row.type], dict(self.types), f"decision_matrix ({row.symptom})", "types")
-            known([*row.failing, *row.passing], dict(self.checks), f"decision_matrix ({row.symptom})", "checks")
+            named = [*row.failing, *row.passing, *row.confirmed_by, *row.findings]
+            known(named, dict(self.checks), f"decision_matrix ({row.symptom})", "checks")
         known([self.api.service, self.page.service], self.services, "api and page", "services")
         known([self.database.migration.repository], dict(self.repositories), "database.migration", "repositories")
         return self

@@ -13,7 +13,7 @@ from runbook_lib.context import Context
 from runbook_lib.errors import AdapterError, Declined, ParametersError, PreconditionError, RunbookError, UnknownOutcome
 from runbook_lib.folder import RunFolder
 from runbook_lib.journal import Journal
-from runbook_lib.plan import DatabaseStep
+from runbook_lib.plan import DatabaseStep, ServicesStep
 from runbook_lib.results import Result, Status, not_passed, verdict
 from runbook_lib.state import RunState, replay
 from runbook_lib.steps import steps_of
@@ -104,8 +104,11 @@ class Run:
 
     def observe(self, round_name: str, names: Sequence[str]) -> list[Result]:
         """Make some of the plan's checks and journal them. Read-only."""
-        around = Round(self.context, round_name, self._logs_since(), self._verified_steps())
+        around = Round(self.context, round_name, self._logs_since(), self._verified_steps(), self._started())
         results = self.record(round_name, checks.run(names, around))
+        for result in results:
+            if plot := result.evidence.get("plot"):
+                self.journal.append("evidence", title=f"{result.title}, {round_name}", file=plot, kind="image")
         for sample in around.__dict__.get("visits", {}):
             self.journal.append(
                 "evidence", title=f"Page of sample {sample}, {round_name}", file=around.screenshot(sample), kind="image"
@@ -235,14 +238,18 @@ class Run:
             self.refresh()
 
     def _logs_since(self) -> datetime:
-        starts = [e for e in self.journal.events() if e.kind == "started" and "start" in self._kind(e.data["step"])]
-        if starts:
-            return starts[0].time
         return datetime.fromtimestamp(self.context.opened_at.timestamp() - LOG_SECONDS, self.context.opened_at.tzinfo)
 
-    def _kind(self, step: str) -> str:
-        spec = self.context.plan.steps.get(step)
-        return spec.kind if spec else ""
+    def _started(self) -> dict[str, datetime]:
+        """Service -> when a step of this run last began to start it."""
+        specs = self.context.plan.steps
+        begun = [(e.time, specs.get(e.data["step"])) for e in self.journal.events() if e.kind == "started"]
+        return {
+            service: at
+            for at, spec in begun
+            if isinstance(spec, ServicesStep) and spec.kind in ("start", "restart")
+            for service in spec.services
+        }
 
     def _verified_steps(self) -> dict[str, list[Result]]:
         rounds = [name for name in self.state.checks if name.startswith("step:")]

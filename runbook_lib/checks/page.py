@@ -4,6 +4,7 @@ from collections.abc import Callable
 from urllib.parse import urljoin
 
 from runbook_lib.adapters.browser import Visit
+from runbook_lib.checks import api
 from runbook_lib.checks.round import Round
 from runbook_lib.results import Result, Status
 
@@ -24,6 +25,30 @@ def shows_media(around: Round, name: str) -> Result:
         return found
 
     return _judged(around, name, problems, lambda s, v: f"all {len(around.expected(s)[1])} media are shown")
+
+
+def shows_served(around: Round, name: str) -> Result:
+    """Whether the page shows what the API serves it: each item, and each medium of one of the fields. Read-only.
+
+    What the API lacks is not the page's fault: without any medium served, the forbidden text may stand for each item.
+    """
+    if (early := api.unusable(around, name)) is not None:
+        return early
+
+    def problems(sample: str, visit: Visit) -> list[str]:
+        rows = api.items(around.answers[sample])
+        found = [] if visit.ready_state in READY else [f"it did not get ready ({visit.ready_state or 'no sign of it'})"]
+        if visit.items != len(rows):
+            found.append(f"it shows {visit.items} items of {len(rows)}")
+        shown = {medium.url for medium in visit.media}
+        fields = [served for served in api.media_by_field(around, rows).values() if served]
+        absent = [[url for url in served if urljoin(visit.url, url) not in shown] for served in fields]
+        if absent and all(absent):
+            least = min(absent, key=len)
+            found.append(f"{len(least)} media that the API serves are not shown, such as {least[0]}")
+        return found
+
+    return _judged(around, name, problems, lambda _, visit: f"{visit.items} items and all media that the API serves")
 
 
 def no_errors(around: Round, name: str) -> Result:

@@ -12,6 +12,7 @@ from psycopg import sql
 
 from runbook_lib.adapters.browser import Visit
 from runbook_lib.adapters.http import Answer
+from runbook_lib.adapters.postgres.statements import Taken, taken
 from runbook_lib.context import Context
 from runbook_lib.errors import AdapterError
 from runbook_lib.results import Result, Status
@@ -19,12 +20,13 @@ from runbook_lib.results import Result, Status
 
 @dataclass
 class Round:
-    """A round of checks, named ("before", "after" and so on); logs count from `since`."""
+    """A round of checks, named ("before", "after" and so on); a service's log counts from its start here, else `since`."""
 
     context: Context
     name: str
     since: datetime
     verified: Mapping[str, Sequence[Result]] = field(default_factory=dict)  # step -> what its own verification found
+    started: Mapping[str, datetime] = field(default_factory=dict)  # service -> when this run last started it
 
     def result(self, check: str, status: Status, summary: str, **evidence: Any) -> Result:
         """A result of one of the plan's checks."""
@@ -79,6 +81,17 @@ class Round:
         api = self.context.plan.api
         url = self.context.target.endpoint(api.service) + api.path.format(sample=sample)
         return self.context.http.get(url, token=self.context.token)
+
+    @cached_property
+    def statements(self) -> Mapping[str, Taken] | None:
+        """What the application's statements had taken when this was first asked; None where nobody measures. Read-only."""
+        return taken(self.context.postgres, self.context.target.database.application_role)
+
+    def keep_plot(self, check: str, png: bytes) -> str:
+        """Keep a plot of a check's in the evidence; returns its file in the run folder."""
+        file = f"evidence/{check}-{self.name}.png"
+        self.context.folder.write_image(file, png)
+        return file
 
     def begin_visits(self) -> None:
         """Begin to open the pages; `visits` waits for them."""

@@ -55,6 +55,12 @@ def fill(database: Database, rows: int, backups: Path | None = None) -> None:
         connection.execute("VACUUM (ANALYZE) messages")
 
 
+def spoil(database: Database, fault: str) -> None:
+    """Put a fault into the data, by its SQL file. Changes the database."""
+    with psycopg.connect(database.conninfo(database.application), autocommit=True) as connection:
+        _run(connection, SOURCE / "faults" / f"{fault}.sql")
+
+
 def migrate(connection: psycopg.Connection, *versions: str) -> None:
     """Apply migrations of the backend and record them, as the backend does on boot. Changes the database."""
     for version in versions:

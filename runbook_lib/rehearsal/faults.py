@@ -7,12 +7,13 @@ from runbook_lib.rehearsal.errors import StackError
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault, in one sentence, and the patches that put it into the feature's commits."""
+    """A fault, in one sentence: the patches that put it into the feature's commits, or the SQL that puts it into data."""
 
     name: str
     description: str
     backend: str = ""
     frontend: str = ""
+    data: str = ""
 
 
 FAULTS: tuple[Fault, ...] = (
@@ -26,6 +27,26 @@ FAULTS: tuple[Fault, ...] = (
         "all-media-missing",
         "The API sends neither mediaUrl nor any attachment, so every picture is missing for every client.",
         backend="backend-nothing-served",
+    ),
+    Fault(
+        "some-media-missing",
+        'The backfill left out some of the pictures, so the new frontend shows "Content unavailable" in their place.',
+        data="backfill-left-out-pictures",
+    ),
+    Fault(
+        "slow",
+        "With each thread the backend runs a statement that takes 0.3 s, longer than the plan allows.",
+        backend="backend-slow-statement",
+    ),
+    Fault(
+        "corrupt-data",
+        "The backfill put pictures of other messages into messages that never had one.",
+        data="backfill-in-wrong-messages",
+    ),
+    Fault(
+        "backend-errors",
+        "With each thread the backend writes to a column that no migration makes; it serves the thread and logs the error.",
+        backend="backend-column-not-there",
     ),
     Fault(
         "media-url-dropped",

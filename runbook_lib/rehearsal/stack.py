@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runbook_lib.rehearsal.data import fill
+from runbook_lib.rehearsal.data import fill, spoil
 from runbook_lib.rehearsal.database import Database, create_empty_database
 from runbook_lib.rehearsal.faults import Fault, fault_named
 from runbook_lib.rehearsal.health import backend_healthy, frontend_healthy, worker_healthy
@@ -73,6 +73,8 @@ def _bring_up(root: Path, rows: int, fault: Fault, ending: ExitStack) -> Stack:
         ending.callback(database.drop_all)
     (root / "backups").mkdir()
     fill(database, rows, root / "backups")
+    if fault.data:
+        spoil(database, fault.data)
     environment["REHEARSAL_APPLICATION_ROLE"] = database.application.name
     environment["REHEARSAL_PG_BIN"] = str(server.tools or binaries())
     _write_services(Path(environment["PGSERVICEFILE"]), server, database)

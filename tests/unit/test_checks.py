@@ -306,7 +306,7 @@ def test_proof(context: Context, verified: dict[str, list[Result]], status: str)
 class Gone:
     """A database that cannot be reached."""
 
-    def connect(self) -> None:
+    def connect(self, database: str | None = None) -> None:
         raise AdapterError("The database cannot be reached.")
 
 

@@ -24,7 +24,7 @@ FLOORS = [
     {"triage", "approval", "steps", "checks"},
     {"comparison", "versions", "oldcode"},
     {"context"},
-    {"reverts", "strategies", "details"},
+    {"reverts", "strategies", "details", "plots"},
     {"adapters"},
     {"folder", "journal", "state", "target"},
     {"plan", "redaction", "results"},
