@@ -9,7 +9,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from runbook_lib import conductor, details, display, dryrun, leasing, opening, purging
+from runbook_lib import closing, conductor, details, display, dryrun, leasing, opening, purging
 from runbook_lib.closing import Outcome
 from runbook_lib.errors import ParametersError, RunbookError
 from runbook_lib.folder import RunFolder
@@ -145,6 +145,30 @@ def purge(run: Path, debt: str, approve: str, as_json: bool) -> None:
         click.echo("Paid." if approve else f"\nThis cannot be undone. To pay: runbook purge {run} --approve {digest}")
     else:
         click.echo("This run owes nothing.")
+
+
+@commands.command()
+@run_argument
+@click.option("--waive", default="", metavar="NAME", help="A check that may be anything but PASS.")
+@click.option("--reason", default="", help="Why it is waived; it stays on record.")
+@json_option
+def check(run: Path, waive: str, reason: str, as_json: bool) -> None:
+    """Make the whole checklist of a run again, and judge the run by it; the target is only looked at."""
+    opened = opening.open_existing(run)
+    if not opened.context.type:
+        raise ParametersError("This run has no rollback type yet.", state="Nothing was looked at.", safe_next="Choose one.")
+    if waive or reason:
+        opened.waive(waive, reason)
+    try:
+        found = closing.verify(opened)
+        outcome = closing.close(opened)
+    finally:
+        opened.close_adapters()
+    closing.write_archive(opened)
+    if not as_json:
+        click.echo(redact(display.results(found, "Verification", opened.state.waivers).text))
+        click.echo(redact(display.outcome(outcome, opened.state).text))
+    _end(opened, outcome, as_json)
 
 
 @commands.command()

@@ -68,6 +68,10 @@ class Run:
             self.journal.append("chosen", name=name, value=value, by=by)
         self._settle_option(by)
 
+    def override(self, advised: str, chosen: str, reason: str) -> None:
+        """Record that another type is chosen than triage recommends, and why."""
+        self.journal.append("overridden", recommended=advised, chosen=chosen, reason=reason, by=self.context.operator)
+
     def details(self) -> dict[str, tuple[Mapping[str, str], str]]:
         """What else may be chosen of the steps to come: name -> the values with their descriptions, and the present one."""
         return {n: (values, step.chosen(n)) for step in self.steps.values() for n, values in step.CHOICES.items()}

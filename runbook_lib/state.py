@@ -42,6 +42,7 @@ class RunState:
     steps: dict[str, StepState] = field(default_factory=dict)  # in the order they were begun
     checks: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)  # round -> name -> result
     waivers: dict[str, dict[str, str]] = field(default_factory=dict)
+    overrides: list[dict[str, str]] = field(default_factory=list)  # of what triage recommended
     takeovers: list[dict[str, Any]] = field(default_factory=list)  # of the target, from other runs
     evidence: list[dict[str, str]] = field(default_factory=list)
     escalations: list[dict[str, str]] = field(default_factory=list)
@@ -105,6 +106,8 @@ def replay(events: Iterable[Event]) -> RunState:
                 state.checks.setdefault(data["round"], {})[data["name"]] = data
             case "waived":
                 state.waivers[data["name"]] = data
+            case "overridden":
+                state.overrides.append(data)
             case "taken-over":
                 state.takeovers.append(data)
             case "evidence":

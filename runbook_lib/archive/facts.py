@@ -11,6 +11,7 @@ from runbook_lib.state import RunState, StepState
 
 _WORDS = {
     "verified": ("✔", "VERIFIED"),
+    "waived": ("?", "VERIFIED IN PART"),
     "failed": ("✘", "FAILED"),
     "unknown": ("?", "UNKNOWN"),
     "declined": ("⊘", "DECLINED"),

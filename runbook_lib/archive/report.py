@@ -18,6 +18,8 @@ _ROUNDS = {
     "before": "Before the rollback",
     "prerequisites": "Prerequisites",
     "triage": "Triage",
+    "investigation": "Investigation",
+    "monitor": "Last round of the watch",
 }
 
 

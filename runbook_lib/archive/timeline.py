@@ -12,6 +12,7 @@ _FORMS = {
     "notebook-started": "{notebook}",
     "notebook-ended": "{notebook}: {status}",
     "chosen": "{name} = {value} ({by})",
+    "overridden": "{chosen} instead of {recommended}, by {by}: {reason}",
     "waived": "{name}, by {by}: {reason}",
     "approved": "{digest} by {by}",
     "checked": "{status}: {title}. {summary} [{round}]",

@@ -155,7 +155,7 @@ def test_a_waiver_stands_before_everything_but_the_verdict(folder: RunFolder, pl
 def test_a_waived_check_keeps_its_own_status(folder: RunFolder, plan: Plan) -> None:
     waived = ("waived", {"name": "latency-normal", "reason": "no load at night", "by": "Dana"})
     page = words(report(folder, plan, waived, *checked(plan, latency_normal="UNKNOWN")))
-    assert "UNKNOWN waived Performance is normal" in page
+    assert "WAIVED UNKNOWN Performance is normal" in page
 
 
 def test_the_report_needs_nothing_from_outside(folder: RunFolder, plan: Plan) -> None:

@@ -115,14 +115,14 @@ TO_FULL: Happened = ("escalated", {"from": "frontend", "to": "full", "because": 
         ),
         pytest.param(
             [*ALL, *checked("FAIL", "thread-loads"), waived("thread-loads")],
-            "unknown",
-            "(waived: thread-loads)",
+            "waived",
+            "10 of 11 checks passed; waived, which is not passed: thread-loads",
             id="a failed check is waived",
         ),
         pytest.param(
             [*ALL, *checked("UNKNOWN", "thread-loads"), waived("thread-loads")],
-            "unknown",
-            "(waived: thread-loads)",
+            "waived",
+            "10 of 11 checks passed; waived, which is not passed: thread-loads",
             id="an unknown check is waived",
         ),
         pytest.param(

@@ -18,7 +18,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 FLOORS = [
     {"cli", "notebook", "rehearsal"},
     {"conductor", "dryrun", "purging"},
-    {"widgets", "progress", "closing", "display", "loop"},
+    {"widgets", "progress", "closing", "display", "loop", "monitoring"},
     {"opening", "leasing"},
     {"archive", "run", "papermill_engine", "papermill_io"},
     {"triage", "approval", "steps", "checks"},
