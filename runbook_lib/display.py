@@ -14,6 +14,7 @@ from runbook_lib.results import Result, not_passed
 from runbook_lib.state import RunState
 from runbook_lib.steps.base import Preview
 from runbook_lib.triage import Recommendation, Verdict
+from runbook_lib.troubles import Diagnosis
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -129,6 +130,23 @@ def recommendation(found: Recommendation) -> Shown:
     advice = f"Recommended: {found.type or 'nothing'}. {found.reason}"
     colours = [COLOURS["FAIL"] if r.matches == "yes" else "" for r in found.rows]
     return beside(table("Decision matrix", head, rows, colours), Shown(f"<p><b>{escape(advice)}</b></p>", advice))
+
+
+def diagnoses(plan: Plan, found: Iterable[Diagnosis]) -> Shown:
+    """The plan's troubles: whether each is there, what was seen, and what would mend it."""
+    marks = {"yes": "► yes", "no": "no", "unknown": "? unknown"}
+    rows = [
+        [
+            marks[d.there],
+            d.trouble.title,
+            "\n".join(f"{SYMBOLS[r.status]} {r.status} {r.title}: {r.summary}" for r in d.seen),
+            d.trouble.cause,
+            f"{plan.types[d.trouble.fix].title} ({d.trouble.fix})",
+        ]
+        for d in found
+    ]
+    colours = [COLOURS["FAIL"] if row[0] == marks["yes"] else "" for row in rows]
+    return table("Troubleshooting", ["there", "trouble", "what was seen", "usual cause", "what mends it"], rows, colours)
 
 
 def advice(found: Verdict) -> Shown:

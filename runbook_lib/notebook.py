@@ -9,12 +9,14 @@ from typing import ParamSpec, TypeVar
 
 from IPython.display import display as show
 
-from runbook_lib import closing, comparison, details, display, leasing, loop, monitoring, opening, triage
+from runbook_lib import closing, comparison, details, display, leasing, loop, monitoring, opening, triage, troubles
 from runbook_lib.display import Shown
-from runbook_lib.errors import ParametersError, RunbookError
+from runbook_lib.errors import Declined, ParametersError, RunbookError
 from runbook_lib.results import not_passed
 from runbook_lib.run import Run
 from runbook_lib.widgets import attended, choice, confirmation, reason
+
+TROUBLESHOOTING = "07-troubleshooting"
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -90,7 +92,7 @@ async def choose(run: Run, name: str, value: str, override: str = "") -> str:
     """
     plan = run.context.plan
     if name == "TYPE":
-        options = {key: spec.title for key, spec in plan.types.items() if not spec.by_hand}
+        options = plan.rollbacks
     elif name == "OPTION":
         options = plan.types[run.context.type].options
         value = next(iter(options)) if len(options) == 1 else value
@@ -161,6 +163,42 @@ async def monitor(run: Run, values: str = "") -> Shown:
             handle.update(shown)
     assert watch.verdict is not None
     return display.advice(watch.verdict) if handle is not None else shown
+
+
+@_journaled
+async def diagnose(run: Run) -> Shown:
+    """Look for each of the plan's troubles: what was seen, and what would mend it. Read-only."""
+    plan = run.context.plan
+    found = troubles.diagnose(plan, run.observe("diagnosis", troubles.checks_needed(plan)))
+    there = [each.name for each in found if each.there == "yes"]
+    run.journal.append("diagnosed", troubles=there, text="; ".join(plan.troubles[name].title for name in there) or "none")
+    return display.diagnoses(plan, found)
+
+
+@_journaled
+async def choose_trouble(run: Run, value: str = "") -> Shown:
+    """Choose the trouble to mend: by the parameter, else the first that was found; a run that has a type keeps it."""
+    plan = run.context.plan
+    if not run.context.type:
+        found: list[str] = next((e.data["troubles"] for e in reversed(run.journal.events()) if e.kind == "diagnosed"), [])
+        options = {name: trouble.title for name, trouble in plan.troubles.items()}
+        chosen, by = await choice("TROUBLE", options, value or next(iter(found), ""))
+        run.choose("TYPE", plan.carried_out(plan.troubles[chosen].fix), by)
+    kind = plan.types[run.context.type]
+    if kind.notebook != TROUBLESHOOTING:
+        raise Declined(
+            f"{kind.title} is carried out by the notebook {kind.notebook}.",
+            where=str(run.folder.path),
+            state="Nothing was changed.",
+            safe_next=f"Open {kind.notebook}, and give it RUN = {run.folder.path}.",
+        )
+    return display.line(f"To be carried out: {kind.title}")
+
+
+@_journaled
+async def fix(run: Run) -> Shown:
+    """Carry out every step of the run's type, one after another. Changes the target."""
+    return display.beside(*(display.done(loop.apply(run, name)) for name in run.steps))
 
 
 def triaged(run: Run) -> bool:

@@ -121,6 +121,19 @@ class RepositoryStep(_Step):
     repository: Name
 
 
+class RebuildStep(RepositoryStep):
+    """Build a repository's code anew, its caches cleared."""
+
+    kind: Literal["rebuild"]  # type: ignore[assignment]
+    caches: list[Annotated[str, Field(pattern=r"^[\w.-]*\w[\w.-]*(/[\w.-]*\w[\w.-]*)*$")]]  # folders below its top
+
+
+class EndSessionsStep(_Step):
+    """End the sessions that others hold on the database."""
+
+    kind: Literal["end_sessions"]
+
+
 class DatabaseStep(_Step):
     """A step that works on the database."""
 
@@ -171,6 +184,8 @@ class SwapDatabaseStep(DatabaseStep):
 StepSpec = Annotated[
     ServicesStep
     | RepositoryStep
+    | RebuildStep
+    | EndSessionsStep
     | BackupStep
     | FenceStep
     | ClearBackfillStep
@@ -222,6 +237,7 @@ class SimpleCheck(_Check):
         "page_render",
         "proof",
         "integrity",
+        "sessions",
     ]
 
 
@@ -240,6 +256,13 @@ class LatencyCheck(_Check):
     p95_ms: Annotated[float, Field(gt=0)]
 
 
+class FreshCheck(_Check):
+    """A service runs a build of what is checked out, without the feature."""
+
+    kind: Literal["fresh"]
+    service: Name
+
+
 class SlowQueriesCheck(_Check):
     """No statement of the application takes longer, on average, than the plan says."""
 
@@ -256,8 +279,18 @@ class ReferenceCheck(_Check):
 
 
 CheckSpec = Annotated[
-    SimpleCheck | LogsCheck | LatencyCheck | SlowQueriesCheck | ReferenceCheck, Field(discriminator="kind")
+    SimpleCheck | LogsCheck | LatencyCheck | SlowQueriesCheck | ReferenceCheck | FreshCheck, Field(discriminator="kind")
 ]
+
+
+class Trouble(Model):
+    """A trouble with a rollback: the checks of which any shows it, those that pass meanwhile, and the type that mends it."""
+
+    title: str
+    cause: str
+    signs: Annotated[list[Name], Field(min_length=1)]
+    passing: list[Name] = []
+    fix: Name
 
 
 class Monitor(Model):
@@ -320,6 +353,7 @@ class Plan(Model):
     types: dict[Name, RollbackType]
     checks: dict[Name, CheckSpec]
     decision_matrix: list[MatrixRow]
+    troubles: dict[Name, Trouble] = {}
     escalation: list[str]
     follow_ups: list[str]
 
@@ -348,9 +382,19 @@ class Plan(Model):
             known([row.type], dict(self.types), f"decision_matrix ({row.symptom})", "types")
             named = [*row.failing, *row.passing, *row.confirmed_by, *row.findings]
             known(named, dict(self.checks), f"decision_matrix ({row.symptom})", "checks")
+        for name, trouble in self.troubles.items():
+            known([trouble.fix], dict(self.types), f"troubles.{name}", "types")
+            known([*trouble.signs, *trouble.passing], dict(self.checks), f"troubles.{name}", "checks")
         known([self.api.service, self.page.service], self.services, "api and page", "services")
         known([self.database.migration.repository], dict(self.repositories), "database.migration", "repositories")
         return self
+
+    @property
+    def rollbacks(self) -> dict[str, str]:
+        """The types that a rollback may be chosen from, with their titles: not those that a person carries out or that
+        only mend a trouble."""
+        fixes = {trouble.fix for trouble in self.troubles.values()} - {row.type for row in self.decision_matrix}
+        return {name: kind.title for name, kind in self.types.items() if not kind.by_hand and name not in fixes}
 
     def steps_of(self, type_name: str, option: str) -> list[str]:
         """The steps of a type, in order, without those of other options than `option`. Read-only."""

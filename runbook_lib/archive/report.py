@@ -18,6 +18,7 @@ _ROUNDS = {
     "before": "Before the rollback",
     "prerequisites": "Prerequisites",
     "triage": "Triage",
+    "diagnosis": "Troubleshooting",
     "investigation": "Investigation",
     "monitor": "Last round of the watch",
 }

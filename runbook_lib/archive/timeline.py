@@ -23,6 +23,7 @@ _FORMS = {
     "taken-over": "from {before}, by {by}: {reason}",
     "released": "{database}",
     "recommended": "{type}: {reason}",
+    "diagnosed": "{text}",
     "stopped": "{cell}: {error}",
     "noted": "{text}",
     "outcome": "{status} (exit code {exit_code}): {summary}",

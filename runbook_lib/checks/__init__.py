@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-from runbook_lib.checks import api, data, latency, logs, page, reference, schema, services, statements
+from runbook_lib.checks import api, data, latency, logs, page, reference, schema, services, statements, troubles
 from runbook_lib.checks.round import Round
 from runbook_lib.errors import AdapterError
 from runbook_lib.results import Result, Status
@@ -26,6 +26,8 @@ KINDS: dict[str, Check] = {
     "reference": reference.nothing_missing,
     "proof": data.only_intended,
     "integrity": data.intact,
+    "fresh": troubles.fresh,
+    "sessions": troubles.nobody_connected,
 }
 
 

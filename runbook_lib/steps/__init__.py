@@ -5,7 +5,9 @@ from runbook_lib.steps.backup import Backup
 from runbook_lib.steps.base import Step
 from runbook_lib.steps.clear_backfill import ClearBackfill
 from runbook_lib.steps.code import Build, Revert
+from runbook_lib.steps.end_sessions import EndSessions
 from runbook_lib.steps.fence import KeepOut, LetIn
+from runbook_lib.steps.rebuild import Rebuild
 from runbook_lib.steps.remove_columns import RemoveColumns
 from runbook_lib.steps.restore_aside import RestoreAside
 from runbook_lib.steps.services import Restart, Start, Stop
@@ -24,6 +26,8 @@ KINDS: dict[str, type[Step]] = {
     "swap_database": SwapDatabase,
     "revert": Revert,
     "build": Build,
+    "rebuild": Rebuild,
+    "end_sessions": EndSessions,
 }
 
 

@@ -21,7 +21,7 @@ FLOORS = [
     {"widgets", "progress", "closing", "display", "loop", "monitoring"},
     {"opening", "leasing"},
     {"archive", "run", "papermill_engine", "papermill_io"},
-    {"triage", "approval", "steps", "checks"},
+    {"triage", "troubles", "approval", "steps", "checks"},
     {"comparison", "versions", "oldcode"},
     {"context"},
     {"reverts", "strategies", "details", "plots"},
