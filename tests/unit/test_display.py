@@ -124,6 +124,22 @@ def test_a_status_is_a_symbol_and_a_word_not_a_colour_alone(status: Status) -> N
     assert len(set(display.SYMBOLS.values())) == len(Status)
 
 
+@pytest.mark.parametrize("status", [Status.FAIL, Status.UNKNOWN])
+def test_what_is_waived_says_so_and_does_not_count_as_passed(status: Status) -> None:
+    found = [result(status)]
+
+    shown = display.results(found, "After", {found[0].name})
+
+    assert "After: 0 of 1 PASS" in shown.text
+    assert f"WAIVED ({status})" in shown.text
+
+
+def test_a_check_that_passed_is_not_called_waived() -> None:
+    found = [result(Status.PASS)]
+
+    assert "WAIVED" not in display.results(found, "After", {found[0].name}).text
+
+
 def test_an_unknown_result_is_not_counted_as_passed() -> None:
     assert "After: 0 of 1 PASS" in display.results([result(Status.UNKNOWN)], "After").text
 

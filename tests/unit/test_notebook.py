@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from runbook_lib import notebook
-from runbook_lib.errors import Declined
+from runbook_lib.errors import Declined, ParametersError
 from runbook_lib.run import Run
 
 
@@ -57,3 +57,40 @@ def test_a_person_types_the_name_of_a_production_target(
     asyncio.run(notebook.approve(run, parameter))
 
     assert (asked["answer"], asked["approved"]) == ("production-eu", "d1")
+
+
+@pytest.fixture
+def triaged(run: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A run whose triage recommends the full rollback, with nobody at the keyboard."""
+    monkeypatch.setenv("RUNBOOK_HEADLESS", "1")
+    run.journal.append("recommended", type="full", reason="seen", symptom="All media missing")
+    return run
+
+
+def test_another_type_than_recommended_is_chosen_with_a_reason_that_stays_on_record(triaged: Run) -> None:
+    asyncio.run(notebook.choose(triaged, "TYPE", "frontend", "quick costs no outage"))
+
+    (override,) = triaged.state.overrides
+    assert (override["recommended"], override["chosen"], override["reason"]) == ("full", "frontend", "quick costs no outage")
+    assert triaged.state.type == "frontend"
+
+
+@pytest.mark.parametrize("reason", ["", "because", "  so   what "])
+def test_without_a_reason_another_type_is_not_chosen(triaged: Run, reason: str) -> None:
+    with pytest.raises(ParametersError, match="says too little"):
+        asyncio.run(notebook.choose(triaged, "TYPE", "frontend", reason))
+
+    assert (triaged.state.overrides, triaged.state.choices) == ([], {})
+
+
+def test_what_is_recommended_needs_no_reason(triaged: Run) -> None:
+    asyncio.run(notebook.choose(triaged, "TYPE", "full"))
+
+    assert triaged.state.overrides == []
+
+
+@pytest.mark.parametrize("recommended", ["", "database"])
+def test_after_a_longer_look_its_word_counts(triaged: Run, recommended: str) -> None:
+    triaged.journal.append("recommended", type=recommended, reason="watched")
+
+    assert notebook.recommended(triaged) == recommended
