@@ -80,7 +80,7 @@ class Sample(Model):
 
 
 class Api(Model):
-    """The request that shows whether older clients are served."""
+    """The request that shows whether older clients are served; fields may be paths, as media.url."""
 
     service: Name
     path: str
@@ -99,6 +99,7 @@ class Page(Model):
     media: str
     forbidden_text: str
     samples: Annotated[int, Field(gt=0)]
+    also: list[Annotated[str, Field(pattern=r"^/[^{}]*$")]] = []  # other pages, which must load without errors
 
 
 class _Step(Model):

@@ -113,9 +113,9 @@ class Run:
         for result in results:
             if plot := result.evidence.get("plot"):
                 self.journal.append("evidence", title=f"{result.title}, {round_name}", file=plot, kind="image")
-        for sample in around.__dict__.get("visits", {}):
+        for name in [*around.__dict__.get("visits", {}), *around.__dict__.get("other_visits", {})]:
             self.journal.append(
-                "evidence", title=f"Page of sample {sample}, {round_name}", file=around.screenshot(sample), kind="image"
+                "evidence", title=f"Page of {name}, {round_name}", file=around.screenshot(name), kind="image"
             )
         return results
 

@@ -18,9 +18,9 @@ def present(around: Round, name: str) -> Result:
         return early
     served = {sample: items(answer) for sample, answer in around.answers.items()}
     every = [item for rows in served.values() for item in rows]
-    without = sum(field not in item for item in every)
-    filled = sum(bool(item.get(field)) for item in every)
-    blank = [sample for sample, rows in served.items() if not any(item.get(field) for item in rows)]
+    without = sum(at(item, field) is ABSENT for item in every)
+    filled = sum(bool(at(item, field)) for item in every)
+    blank = [sample for sample, rows in served.items() if not any(at(item, field) for item in rows)]
     summary = f"{len(every)} items of {len(served)} samples: {without} without {field}, {filled} with a value in it"
     if blank:
         summary += f"; none at all in {', '.join(blank)}"
@@ -34,7 +34,7 @@ def absent_or_empty(around: Round, name: str) -> Result:
         return early
     served = {sample: items(answer) for sample, answer in around.answers.items()}
     every = [item for rows in served.values() for item in rows]
-    filled = sum(bool(item.get(field)) for item in every)
+    filled = sum(bool(at(item, field)) for item in every)
     unserved = [sample for sample, rows in served.items() if not rows]
     summary = f"{filled} of {len(every)} items hold something in {field}"
     return around.result(
@@ -65,13 +65,32 @@ def media_by_field(around: Round, rows: list[dict[str, Any]]) -> dict[str, list[
     keys = [
         name for name, value in written if isinstance(value, ColumnOfRow) and value.column == plan.database.backfill.source
     ]
-    older = [item[plan.api.present] for item in rows if item.get(plan.api.present)]
-    lists = [item.get(plan.api.absent_or_empty) for item in rows]
+    older = [str(value) for item in rows if (value := at(item, plan.api.present))]
+    lists = [at(item, plan.api.absent_or_empty) for item in rows]
     elements = [element for listed in lists if isinstance(listed, list) for element in listed if isinstance(element, dict)]
     return {
         plan.api.present: older,
         plan.api.absent_or_empty: [element[key] for element in elements for key in keys if element.get(key)],
     }
+
+
+class _Absent:
+    """The value at a path that is not there; it holds nothing."""
+
+    def __bool__(self) -> bool:
+        return False
+
+
+ABSENT = _Absent()
+
+
+def at(item: Any, path: str) -> Any:
+    """The value at a path of keys parted by dots, ABSENT where a key is not there. Pure."""
+    for key in path.split("."):
+        if not isinstance(item, dict) or key not in item:
+            return ABSENT
+        item = item[key]
+    return item
 
 
 def items(answer: Answer) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """The page shows a user what it should, in a real browser."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from urllib.parse import urljoin
 
 from runbook_lib.adapters.browser import Visit
@@ -52,47 +52,58 @@ def shows_served(around: Round, name: str) -> Result:
 
 
 def no_errors(around: Round, name: str) -> Result:
-    """Whether the browser's console and network stayed free of errors. Read-only."""
+    """Whether the browser's console and network stayed free of errors, on the plan's other pages too. Read-only."""
     return _judged(
         around,
         name,
         lambda _, visit: [f"{error.text} ({error.url})" for error in visit.errors],
         lambda _, visit: "no error",
+        around.other_visits,
     )
 
 
 def loads(around: Round, name: str) -> Result:
-    """Whether the page got ready and shows as many items as the database holds. Read-only."""
+    """Whether the page got ready and shows as many items as the database holds; the plan's other pages get ready too.
+
+    Read-only.
+    """
 
     def problems(sample: str, visit: Visit) -> list[str]:
-        items, _ = around.expected(sample)
         found = [] if visit.ready_state in READY else [f"it did not get ready ({visit.ready_state or 'no sign of it'})"]
+        if sample not in around.visits:
+            return found
+        items, _ = around.expected(sample)
         return found + ([f"it shows {visit.items} items of {items}"] if visit.items != items else [])
 
-    return _judged(around, name, problems, lambda _, visit: f"{visit.items} items shown")
+    return _judged(around, name, problems, lambda _, visit: f"{visit.items} items shown", around.other_visits)
 
 
 def renders(around: Round, name: str) -> Result:
-    """Whether every picture and video on the page was loaded and drawn. Read-only."""
+    """Whether every picture and video was loaded and drawn, on the plan's other pages too. Read-only."""
 
-    def problems(_: str, visit: Visit) -> list[str]:
+    def problems(name: str, visit: Visit) -> list[str]:
         broken = [medium.url for medium in visit.media if not medium.rendered]
-        if not visit.media:
+        if not visit.media and name in around.visits:
             return ["no picture or video is on it"]
         return [f"{len(broken)} of {len(visit.media)} do not render, such as {broken[0]}"] if broken else []
 
-    return _judged(around, name, problems, lambda _, visit: f"{len(visit.media)} of {len(visit.media)} rendered")
+    return _judged(around, name, problems, lambda _, v: f"{len(v.media)} of {len(v.media)} rendered", around.other_visits)
 
 
 def _judged(
-    around: Round, name: str, problems: Callable[[str, Visit], list[str]], good: Callable[[str, Visit], str]
+    around: Round,
+    name: str,
+    problems: Callable[[str, Visit], list[str]],
+    good: Callable[[str, Visit], str],
+    others: Mapping[str, Visit] | None = None,
 ) -> Result:
-    found = {visit.url: problems(sample, visit) for sample, visit in around.visits.items()}
+    visits = {**around.visits, **(others or {})}
+    found = {visit.url: problems(sample, visit) for sample, visit in visits.items()}
     bad = [f"{url}: {'; '.join(lines)}" for url, lines in found.items() if lines]
-    fine = [f"{visit.url}: {good(sample, visit)}" for sample, visit in around.visits.items()]
+    fine = [f"{visit.url}: {good(sample, visit)}" for sample, visit in visits.items()]
     return around.result(
         name,
         Status.FAIL if bad else Status.PASS,
         "; ".join(bad or fine),
-        screenshots=[around.screenshot(sample) for sample in around.visits],
+        screenshots=[around.screenshot(sample) for sample in visits],
     )

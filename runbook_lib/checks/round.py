@@ -1,5 +1,6 @@
 """One round of observations: what several checks look at is fetched once."""
 
+import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -112,19 +113,29 @@ class Round:
         finally:
             self._visiting.shutdown()
 
+    @cached_property
+    def other_visits(self) -> dict[str, Visit]:
+        """The plan's other pages, each by its path, as `visits`. Read-only.
+
+        Raises:
+            AdapterError: The browser does not start, or the page's server does not answer.
+        """
+        _ = self.visits
+        return self._others
+
     def _visited(self) -> dict[str, Visit]:
         page = self.context.plan.page
-        base = self.context.target.endpoint(page.service)
-        found = {
-            sample: self.context.browser.visit(
-                urljoin(base, page.path.format(sample=sample)), ready=page.ready, items=page.items, media=page.media
-            )
-            for sample in self.samples[: page.samples]
-        }
-        for sample, visit in found.items():
-            self.context.folder.write_image(self.screenshot(sample), visit.screenshot)
+        found = {sample: self._visit(sample, page.path.format(sample=sample)) for sample in self.samples[: page.samples]}
+        self._others = {path: self._visit(path, path) for path in page.also}
         return found
 
-    def screenshot(self, sample: str) -> str:
-        """The file of a sample's screenshot in the run folder."""
-        return f"evidence/page-{sample}-{self.name}.png"
+    def _visit(self, name: str, path: str) -> Visit:
+        page = self.context.plan.page
+        url = urljoin(self.context.target.endpoint(page.service), path)
+        visit = self.context.browser.visit(url, ready=page.ready, items=page.items, media=page.media)
+        self.context.folder.write_image(self.screenshot(name), visit.screenshot)
+        return visit
+
+    def screenshot(self, name: str) -> str:
+        """The file of a page's screenshot in the run folder, by its sample or path."""
+        return f"evidence/page-{re.sub(r'[^A-Za-z0-9]+', '-', name).strip('-') or 'root'}-{self.name}.png"

@@ -124,6 +124,23 @@ def test_api_present(around: Round, first: Any, status: str, said: str) -> None:
     assert (found.status, said in found.summary) == (status, True)
 
 
+@pytest.mark.parametrize(
+    ("item", "status"),
+    [
+        ({"media": {"url": "/1.png"}}, "PASS"),
+        ({"media": {}}, "FAIL"),
+        ({"media": None}, "FAIL"),
+        ({"media.url": "/1"}, "FAIL"),
+    ],
+)
+def test_a_field_may_be_a_path(around: Round, item: dict[str, Any], status: str) -> None:
+    nested = around.context.plan.api.model_copy(update={"present": "media.url"})
+    around.context.plan = around.context.plan.model_copy(update={"api": nested})
+    api(around.context, items(item), items({"media": {"url": "/2.png"}}))
+
+    assert check(around, "api-media-url").status == status
+
+
 @pytest.mark.parametrize("everywhere", [ALL_NULL, items(), NOT_JSON], ids=["all null", "empty lists", "no JSON"])
 def test_api_present_fails_where_no_sample_has_a_value(around: Round, everywhere: Answer) -> None:
     api(around.context, everywhere, everywhere)
@@ -251,8 +268,35 @@ def test_a_round_opens_each_page_once_and_keeps_its_screenshot(around: Round) ->
 
     found = checks.run(PAGE_CHECKS, around)
 
-    assert opened == [f"{SITE}/conversations/7"]
+    assert opened == [f"{SITE}/conversations/7", f"{SITE}/"]
     assert [(around.context.folder.path / f).read_bytes() for f in found[0].evidence["screenshots"]] == [b"png"]
+    assert found[1].evidence["screenshots"] == ["evidence/page-7-after.png", "evidence/page-root-after.png"]
+
+
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [
+        ("no-console-errors", {"errors": [ConsoleError("HTTP 404", f"{SITE}/x.js")]}),
+        ("thread-loads", {"ready_state": "error"}),
+        ("media-renders", {"media": [Media("/broken.png", False, 0)]}),
+    ],
+)
+def test_another_page_of_the_plan_counts_too(around: Round, name: str, changed: dict[str, Any]) -> None:
+    around.context.__dict__["browser"] = MemoryBrowser(
+        lambda url: page()(url) if "conversations" in url else page(**changed)(url)
+    )
+
+    found = check(around, name)
+
+    assert (found.status, f"{SITE}/: " in found.summary) == ("FAIL", True)
+
+
+def test_another_page_needs_no_pictures_and_no_items(around: Round) -> None:
+    around.context.__dict__["browser"] = MemoryBrowser(
+        lambda url: page()(url) if "conversations" in url else page(media=[], items=0)(url)
+    )
+
+    assert {check(around, name).status for name in PAGE_CHECKS} == {Status.PASS}
 
 
 # --- logs

@@ -9,6 +9,8 @@ from runbook_lib.triage import checks_needed, recommend
 GOOD = {
     "api-media-url": "PASS",
     "frontend-shows-served": "PASS",
+    "frontend-displays-media": "PASS",
+    "no-console-errors": "PASS",
     "media-as-in-backup": "PASS",
     "no-backend-errors": "PASS",
     "latency-normal": "PASS",
