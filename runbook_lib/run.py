@@ -111,8 +111,9 @@ class Run:
         around = Round(self.context, round_name, self._logs_since(), self._verified_steps(), self._started())
         results = self.record(round_name, checks.run(names, around))
         for result in results:
-            if plot := result.evidence.get("plot"):
-                self.journal.append("evidence", title=f"{result.title}, {round_name}", file=plot, kind="image")
+            for key, kind in (("plot", "image"), ("text", "text")):
+                if file := result.evidence.get(key):
+                    self.journal.append("evidence", title=f"{result.title}, {round_name}", file=file, kind=kind)
         for name in [*around.__dict__.get("visits", {}), *around.__dict__.get("other_visits", {})]:
             self.journal.append(
                 "evidence", title=f"Page of {name}, {round_name}", file=around.screenshot(name), kind="image"

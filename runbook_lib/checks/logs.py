@@ -10,6 +10,8 @@ _ERROR = re.compile(
     r"\b(?:ERROR|CRITICAL|FATAL)\b|^Traceback |\"level\":\s*\"(?:error|critical|fatal)\"|(?:^|[\s\[])(?:error|fatal)[\]:]"
 )
 
+KEPT = 1000  # lines
+
 
 def no_errors(around: Round, name: str) -> Result:
     """Whether the logs since the round's start hold something, but no error. Read-only."""
@@ -21,7 +23,9 @@ def no_errors(around: Round, name: str) -> Result:
     read = ", ".join(f"{len(found)} lines of {service}" for service, found in lines.items())
     first = min(since.values()).isoformat(timespec="seconds")
     if errors:
-        return around.result(name, Status.FAIL, f"{len(errors)} errors since {first}: {errors[0]}", errors=errors[:20])
+        kept = around.keep_text(name, "\n".join(errors[:KEPT]))
+        summary = f"{len(errors)} errors since {first}: {errors[0]}"
+        return around.result(name, Status.FAIL, summary, errors=errors[:20], text=kept)
     if silent := [service for service, found in lines.items() if not found]:
         return around.result(name, Status.UNKNOWN, f"nothing was logged since {first} by {', '.join(silent)}")
     return around.result(name, Status.PASS, f"no error in {read} since {first}")

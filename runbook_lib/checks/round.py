@@ -94,6 +94,12 @@ class Round:
         self.context.folder.write_image(file, png)
         return file
 
+    def keep_text(self, check: str, text: str) -> str:
+        """Keep lines that a check found in the evidence; returns their file in the run folder."""
+        file = f"evidence/{check}-{self.name}.txt"
+        self.context.folder.write_text(file, text)
+        return file
+
     def begin_visits(self) -> None:
         """Begin to open the pages; `visits` waits for them."""
         self._visiting = ThreadPoolExecutor(1)

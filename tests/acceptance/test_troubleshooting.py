@@ -7,6 +7,7 @@ import psycopg
 import pytest
 
 from runbook_lib import conductor, loop
+from runbook_lib.errors import PreconditionError
 from runbook_lib.rehearsal.stack import Stack
 from runbook_lib.run import Run
 
@@ -64,6 +65,12 @@ def test_a_session_left_open_is_found_and_ended_by_its_pid(begin: Begin) -> None
             running.supervisor.stop(name)
         with psycopg.connect(running.database.conninfo(running.database.application)) as left_open:
             left_open.execute("LOCK TABLE messages")
+            earlier = begin("end-sessions")
+            earlier.approve(earlier.previews()[0], "tester")
+            with psycopg.connect(running.database.conninfo(running.database.application)) as newcomer:
+                with pytest.raises(PreconditionError, match="drifted"):  # a session that nobody has approved
+                    loop.apply(earlier, "end-sessions")
+                assert [each.execute("SELECT 1").fetchone() for each in (left_open, newcomer)] == [(1,), (1,)]
             run = begin("")
 
             assert diagnosed(run) == "declined"

@@ -324,6 +324,16 @@ def test_logs(around: Round, world: Any, lines: list[str], status: str, said: st
     assert (found.status, said in found.summary) == (status, True)
 
 
+def test_the_lines_with_errors_are_kept_all_of_them(around: Round, world: Any) -> None:
+    lines = [f"2025-11-03T12:00:0{n}Z ERROR number {n}" for n in range(1, 4)]
+    world.services.lines.update(worker=["2025-11-03T12:00:02Z INFO up"], backend=lines)
+
+    found = check(around, "no-backend-errors")
+
+    kept = (around.context.folder.path / found.evidence["text"]).read_text()
+    assert kept.splitlines() == [f"backend: {line}" for line in lines]
+
+
 def test_a_service_that_this_run_started_is_judged_from_its_own_start(around: Round, world: Any) -> None:
     world.services.lines.update(worker=["2025-11-03T12:00:02Z INFO up"], backend=["2025-11-03T12:00:01Z ERROR lost"])
     world.services.lines["backend"] += ["2025-11-03T12:00:05Z INFO up again"]
