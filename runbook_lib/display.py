@@ -122,14 +122,23 @@ def done(what: Done) -> Shown:
     return beside(shown, results(what.results, "Verified")) if what.results else shown
 
 
-def recommendation(found: Recommendation) -> Shown:
-    """The decision matrix with its rows scored."""
+def recommendation(found: Recommendation, plan: Plan) -> Shown:
+    """The decision matrix with its rows scored, each type with the one that is carried out in its place."""
     marks = {"yes": "► yes", "no": "no", "unknown": "? unknown"}
-    rows = [[marks[r.matches], r.row.symptom, r.row.severity, r.row.asks, r.row.type, r.because] for r in found.rows]
+    rows = [
+        [marks[r.matches], r.row.symptom, r.row.severity, r.row.asks, _type(plan, r.row.type), r.because] for r in found.rows
+    ]
     head = ["matches", "symptom", "severity", "action", "rollback type", "seen"]
     advice = f"Recommended: {found.type or 'nothing'}. {found.reason}"
+    if found.row and plan.types[found.row.type].carried_out_as:
+        advice += f" {_type(plan, found.row.type)}: {plan.types[found.row.type].because}"
     colours = [COLOURS["FAIL"] if r.matches == "yes" else "" for r in found.rows]
     return beside(table("Decision matrix", head, rows, colours), Shown(f"<p><b>{escape(advice)}</b></p>", advice))
+
+
+def _type(plan: Plan, name: str) -> str:
+    kind = plan.types[name]
+    return f"{name}, carried out as {plan.carried_out(name)}" if kind.carried_out_as else name
 
 
 def diagnoses(plan: Plan, found: Iterable[Diagnosis]) -> Shown:

@@ -132,7 +132,7 @@ async def symptoms(run: Run) -> Shown:
     run.journal.append(
         "recommended", type=advice.type, reason=advice.reason, symptom=advice.row.symptom if advice.row else ""
     )
-    return display.beside(display.results(found, "Symptoms"), display.recommendation(advice))
+    return display.beside(display.results(found, "Symptoms"), display.recommendation(advice, run.context.plan))
 
 
 @_journaled

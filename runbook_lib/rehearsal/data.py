@@ -15,6 +15,7 @@ from runbook_lib.rehearsal.server import Server
 MIGRATIONS = SOURCE / "backend" / "migrations"
 BACKFILL = SOURCE / "backend" / "scripts" / "backfill_attachments.sql"
 DATA = SOURCE / "database"
+FAULTS = SOURCE / "faults"
 
 HISTORY = """
     CREATE TABLE schema_migrations (
@@ -56,9 +57,9 @@ def fill(database: Database, rows: int, backups: Path | None = None) -> None:
 
 
 def spoil(database: Database, fault: str) -> None:
-    """Put a fault into the data, by its SQL file. Changes the database."""
+    """Damage the data as a fault does. Changes the database."""
     with psycopg.connect(database.conninfo(database.application), autocommit=True) as connection:
-        _run(connection, SOURCE / "faults" / f"{fault}.sql")
+        _run(connection, FAULTS / f"{fault}.sql")
 
 
 def migrate(connection: psycopg.Connection, *versions: str) -> None:

@@ -7,7 +7,7 @@ from runbook_lib.rehearsal.errors import StackError
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault, in one sentence: the patches that put it into the feature's commits, or the SQL that puts it into data."""
+    """A fault, in one sentence: the patches that put it into the feature's commits, and the SQL that damages the data."""
 
     name: str
     description: str
@@ -31,7 +31,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "some-media-missing",
         'The backfill left out some of the pictures, so the new frontend shows "Content unavailable" in their place.',
-        data="backfill-left-out-pictures",
+        data="some-media-missing",
     ),
     Fault(
         "slow",
@@ -39,9 +39,9 @@ FAULTS: tuple[Fault, ...] = (
         backend="backend-slow-statement",
     ),
     Fault(
-        "corrupt-data",
+        "wrong-pictures",
         "The backfill put pictures of other messages into messages that never had one.",
-        data="backfill-in-wrong-messages",
+        data="wrong-pictures",
     ),
     Fault(
         "backend-errors",

@@ -52,17 +52,18 @@ def _one(name: str, scenario: Scenario, rows: int, tell: Told) -> Rehearsed:
     tell(f"bringing up PostgreSQL, backend, frontend and worker with {rows} rows …")
     with stack(rows=rows, fault=scenario.fault) as up, settled_in(up.environment):
         tell(f"  up in {monotonic() - begun:.1f} s: {up.environment['REHEARSAL_FRONTEND_URL']}")
-        run = opening.open_new(
-            PLAN, TARGET, "", operator="rehearsal", reason=scenario.about, incident=f"rehearsal-{name}", outputs=OUTPUTS
-        )
+        about = {"operator": "rehearsal", "reason": scenario.about, "incident": f"rehearsal-{name}"}
+        run = opening.open_new(PLAN, TARGET, "", option=scenario.option, outputs=OUTPUTS, **about)
         outcome = _walk(run, scenario, tell)
     seconds = round(monotonic() - begun, 1)
-    ended_as = run.state.type
-    code = outcome.exit_code if ended_as == scenario.ends_as else max(outcome.exit_code, 3)
+    ended_as, option = run.state.type, run.state.option
+    as_expected = ended_as == scenario.ends_as and option == scenario.option
+    code = outcome.exit_code if as_expected else max(outcome.exit_code, 3)
     if code == 0:
-        tell(f"Scenario {name}: {ended_as} rollback VERIFIED in {seconds} s, all torn down")
+        with_option = f" with option {option}" if run.context.plan.types[ended_as].options else ""
+        tell(f"Scenario {name}: {ended_as} rollback{with_option} VERIFIED in {seconds} s, all torn down")
     else:
-        expected = f"ended as {ended_as or 'nothing'} (expected {scenario.ends_as})"
+        expected = f"ended as {ended_as or 'nothing'}, option {option} (expected {scenario.ends_as}, {scenario.option})"
         tell(f"Scenario {name}: {expected}, {outcome.status}: {outcome.summary}")
     tell(f"Report: {os.path.relpath(run.folder.path / 'report.html')}")
     return Rehearsed(name, str(run.folder.path), ended_as, outcome.status, code, seconds)

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Scenario:
-    """A fault to inject, the type chosen ("" for what triage recommends), and the type that must end verified."""
+    """A fault to inject, the type chosen ("" for what triage recommends), the option, and what must end verified."""
 
     fault: str
     about: str
     ends_as: str
     chosen: str = ""
+    option: str = "A"
     override: str = ""  # why something else is chosen than triage recommends
     symptom: str = ""  # the row of the decision matrix that triage must name, where the scenario is there to show it
 
@@ -38,9 +39,10 @@ SCENARIOS = {
         "slow", "Threads take too long. Monitored first, then the database.", "full", symptom="Performance issues"
     ),
     "corrupt-data": Scenario(
-        "corrupt-data",
+        "wrong-pictures",
         "The backfill wrote into messages that it had no business with. The backup is restored.",
         "restore",
+        option="C",
         symptom="Data corruption",
     ),
     "backend-errors": Scenario(
@@ -54,6 +56,6 @@ SCENARIOS = {
         "Quick is tried first; the API turns out to serve older clients nothing.",
         "full",
         "frontend",
-        "Quick costs no outage, and shows soon whether it is enough.",
+        override="Quick costs no outage, and shows soon whether it is enough.",
     ),
 }
