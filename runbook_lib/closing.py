@@ -31,7 +31,7 @@ def verify(run: Run) -> list[Result]:
 
 def judge(plan: Plan, state: RunState) -> Outcome:
     """What the record of a run adds up to; only positively verified is success. Pure."""
-    if state.escalations and state.escalations[-1]["to"] == state.type and not _begun_since_escalation(plan, state):
+    if state.escalations and state.escalations[-1]["to"] == state.type and not state.begun_since:
         last = state.escalations[-1]
         return Outcome("escalated", f"{plan.types[last['from']].title} was not enough: {last['because']}")
     if not state.approved and not state.steps:
@@ -80,8 +80,3 @@ def write_archive(run: Run) -> None:
     archive.write_log(run.folder, run.context.plan, state, events)
     archive.write_report(run.folder, run.context.plan, state, events)
     archive.seal(run.folder)
-
-
-def _begun_since_escalation(plan: Plan, state: RunState) -> bool:
-    own = set(plan.types[state.escalations[-1]["from"]].steps)
-    return any(name in plan.types[state.type].steps and name not in own for name in state.steps)

@@ -188,7 +188,7 @@ class Run:
         spec = self.context.plan.types[self.context.type]
         after = self.state.checks.get("after", {})
         failed = [name for name in spec.escalates_on if after.get(name, {}).get("status") == Status.FAIL]
-        return (spec.escalates_to or "") if failed else ""
+        return spec.escalates_to if failed and spec.escalates_to and self._has_more_to_do(spec.escalates_to) else ""
 
     def escalate(self) -> str:
         """Go on as the next type of the plan's ladder, in this same run, keeping what is done; returns its name."""
@@ -197,7 +197,7 @@ class Run:
         after = self.state.checks["after"]
         because = "; ".join(f"{n}: {after[n]['summary']}" for n in spec.escalates_on if after[n]["status"] == Status.FAIL)
         self.journal.append("escalated", **{"from": before, "to": to, "because": because})
-        self.refresh()
+        self._settle_option("escalation")
         return to
 
     def record(self, round_name: str, results: Iterable[Result]) -> list[Result]:
@@ -233,6 +233,13 @@ class Run:
     def close_adapters(self) -> None:
         """Let go of what this process holds open."""
         self.context.close()
+
+    def _has_more_to_do(self, type_name: str) -> bool:
+        """Whether a type has a step that is not done in this run, with the option that would then count. Read-only."""
+        plan, state = self.context.plan, self.state
+        options = list(plan.types[type_name].options)
+        option = state.option if not options or state.option in options else options[0]
+        return not all(state.step(name).is_done for name in plan.steps_of(type_name, option))
 
     def _settle_option(self, by: str) -> None:
         """Where the type has no such option as was chosen, go by its first."""
