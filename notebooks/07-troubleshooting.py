@@ -22,7 +22,7 @@
 # %% tags=["parameters"]
 PLAN: str = "parameters/feat-2025-20251103111429.yaml"  # what the rollback is
 TARGET: str = "rehearsal"  # where it runs: a file below parameters/
-TROUBLE: str = ""  # headless: which one to mend; empty takes the first that is found
+TROUBLE: str = ""  # headless: which one to mend; empty takes the one that is found alone
 OPERATOR: str = ""  # who is at the keyboard
 REASON: str = ""  # why, for the log
 INCIDENT: str = ""  # the incident's number

@@ -177,12 +177,12 @@ async def diagnose(run: Run) -> Shown:
 
 @_journaled
 async def choose_trouble(run: Run, value: str = "") -> Shown:
-    """Choose the trouble to mend: by the parameter, else the first that was found; a run that has a type keeps it."""
+    """Choose the trouble to mend: by the parameter, else the one that was found alone; a run that has a type keeps it."""
     plan = run.context.plan
     if not run.context.type:
         found: list[str] = next((e.data["troubles"] for e in reversed(run.journal.events()) if e.kind == "diagnosed"), [])
         options = {name: trouble.title for name, trouble in plan.troubles.items()}
-        chosen, by = await choice("TROUBLE", options, value or next(iter(found), ""))
+        chosen, by = await choice("TROUBLE", options, value or (found[0] if len(found) == 1 else ""))
         run.choose("TYPE", plan.carried_out(plan.troubles[chosen].fix), by)
     kind = plan.types[run.context.type]
     if kind.notebook != TROUBLESHOOTING:

@@ -94,3 +94,41 @@ def test_after_a_longer_look_its_word_counts(triaged: Run, recommended: str) -> 
     triaged.journal.append("recommended", type=recommended, reason="watched")
 
     assert notebook.recommended(triaged) == recommended
+
+
+@pytest.mark.parametrize(
+    ("found", "value", "type_name"),
+    [
+        (["restore-blocked"], "", "end-sessions"),
+        (["frontend-stale", "restore-blocked"], "restore-blocked", "end-sessions"),
+        ([], "frontend-stale", "rebuild-frontend"),
+    ],
+)
+def test_the_trouble_found_alone_is_mended_else_the_one_named(
+    run: Run, monkeypatch: pytest.MonkeyPatch, found: list[str], value: str, type_name: str
+) -> None:
+    monkeypatch.setenv("RUNBOOK_HEADLESS", "1")
+    run.context.type = ""
+    run.journal.append("diagnosed", troubles=found, text="seen")
+
+    asyncio.run(notebook.choose_trouble(run, value))
+
+    assert run.state.type == type_name
+
+
+@pytest.mark.parametrize("found", [[], ["frontend-stale", "restore-blocked"]])
+def test_where_none_or_several_are_found_nobody_guesses(run: Run, monkeypatch: pytest.MonkeyPatch, found: list[str]) -> None:
+    monkeypatch.setenv("RUNBOOK_HEADLESS", "1")
+    run.context.type = ""
+    run.journal.append("diagnosed", troubles=found, text="seen")
+
+    with pytest.raises(ParametersError, match="TROUBLE"):
+        asyncio.run(notebook.choose_trouble(run))
+
+
+def test_a_trouble_that_another_notebook_mends_names_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNBOOK_HEADLESS", "1")
+    run.context.type = ""
+
+    with pytest.raises(Declined, match="03-full-rollback"):
+        asyncio.run(notebook.choose_trouble(run, "media-url-missing"))
