@@ -9,7 +9,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from runbook_lib import closing, conductor, details, display, dryrun, leasing, opening, purging
+from runbook_lib import closing, conductor, details, display, dryrun, leasing, opening, purging, steering
 from runbook_lib.closing import Outcome
 from runbook_lib.errors import ParametersError, RunbookError
 from runbook_lib.folder import RunFolder
@@ -17,6 +17,7 @@ from runbook_lib.progress import Told, to_console
 from runbook_lib.redaction import redact
 from runbook_lib.run import Run
 from runbook_lib.state import RunState
+from runbook_lib.steps.base import Wanted
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else.")
 run_argument = click.argument("run", type=click.Path(path_type=Path))
@@ -174,6 +175,30 @@ def check(run: Path, waive: str, reason: str, as_json: bool) -> None:
 @commands.command()
 @run_argument
 @json_option
+def pause(run: Path, as_json: bool) -> None:
+    """Have the step that acts now wait before its next batch, until `resume` or `abort`."""
+    _steer(run, "pause", "waits before its next batch", as_json)
+
+
+@commands.command()
+@run_argument
+@json_option
+def resume(run: Path, as_json: bool) -> None:
+    """Have a step that was paused go on."""
+    _steer(run, "go on", "goes on", as_json)
+
+
+@commands.command()
+@run_argument
+@json_option
+def abort(run: Path, as_json: bool) -> None:
+    """Have the step that acts now end before its next batch; `runbook run` goes on from there."""
+    _steer(run, "abort", "ends before its next batch", as_json)
+
+
+@commands.command()
+@run_argument
+@json_option
 def verify(run: Path, as_json: bool) -> None:
     """Check the seal of an archived run: every file, and the journal's chain."""
     from runbook_lib import archive
@@ -201,6 +226,17 @@ def _matrix(rows: int, as_json: bool) -> int:
     return 3 if wrong else 0
 
 
+def _steer(run: Path, wanted: Wanted, said: str, as_json: bool) -> None:
+    opened = opening.open_existing(run)
+    try:
+        title = steering.steer(opened, wanted)
+    finally:
+        opened.close_adapters()
+    click.echo(
+        json.dumps({"run": str(opened.folder.path), "step": title, "wanted": wanted}) if as_json else f"“{title}” {said}."
+    )
+
+
 def _teller(as_json: bool) -> Told:
     return (lambda _: None) if as_json else to_console(Console())
 
@@ -217,7 +253,7 @@ def _approval(approved: tuple[str, ...]) -> Callable[[Run], str]:
         digest, found = run.previews()
         if digest in approved:
             return digest
-        click.echo(redact(display.previews(digest, found).text), err=True)
+        click.echo(redact(display.previews(digest, found, run.tried(digest)).text), err=True)
         if approved or not sys.stdin.isatty():
             click.echo(f"Not approved: this is preview {digest}. Approve it with --approve {digest}", err=True)
             return ""
@@ -243,5 +279,6 @@ def _as_json(folder: RunFolder, state: RunState) -> dict[str, Any]:
         "steps": state.steps,
         "checks": state.checks.get("after", {}),
         "waivers": state.waivers,
+        "debts": state.debts,
         "outcome": state.outcome,
     }

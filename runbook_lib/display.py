@@ -59,7 +59,7 @@ def banner(folder: RunFolder, plan: Plan, state: RunState) -> Shown:
         f"Incident {opened['incident'] or 'none named'} · by {opened['operator'] or 'nobody named'} · "
         f"{opened['reason'] or 'no reason given'}",
         f"Run folder {folder.path} · {progress(plan, state)}",
-        *(f"OPEN DEBT: {name}: {debt['text']}" for name, debt in state.debts.items()),
+        *_owed(state),
         *(f"TAKEN OVER by {t['by'] or 'nobody named'} from {t['before']}: {t['reason']}" for t in state.takeovers),
         *(f"WAIVED by {w['by'] or 'nobody named'}: {name}: {w['reason']}" for name, w in state.waivers.items()),
     ]
@@ -104,14 +104,15 @@ def results(found: Sequence[Result], heading: str, waived: Collection[str] = ())
     return table(f"{heading}: {verdict}", ["result", "check", "what was seen"], rows, colours)
 
 
-def previews(digest: str, found: Iterable[Preview]) -> Shown:
-    """What each step would change and lose, and the digest that an approval names."""
+def previews(digest: str, found: Iterable[Preview], tried: Sequence[Result] = ()) -> Shown:
+    """What each step would change and lose, what came of trying it on a clone, and the digest that an approval names."""
     rows = [
         [p.title, "\n".join(p.would), "\n".join(p.loses) or "nothing", p.locks, p.undone_by, f"{p.estimate} s"]
         for p in found
     ]
     head = ["step", "would", "loses", "locks", "undone by", "estimate"]
-    return table(f"Preview {digest} (nothing was changed)", head, rows)
+    shown = table(f"Preview {digest} (nothing was changed)", head, rows)
+    return beside(shown, results(tried, "Tried on a clone")) if tried else shown
 
 
 def done(what: Done) -> Shown:
@@ -187,9 +188,9 @@ def outcome(ended: Outcome, state: RunState) -> Shown:
     """How the run ended."""
     colour = {"verified": COLOURS["PASS"], "failed": COLOURS["FAIL"]}.get(ended.status, COLOURS["UNKNOWN"])
     line = f"{ended.status.upper()}: {ended.summary}"
-    waived = [f"Waived: {name}: {waiver['reason']}" for name, waiver in state.waivers.items()]
-    html = "<br>".join(map(escape, [*waived, line]))
-    return Shown(f'<p style="font-size:1.2em;font-weight:bold;color:{colour}">{html}</p>', "\n".join([*waived, line]))
+    first = [*(f"Waived: {name}: {waiver['reason']}" for name, waiver in state.waivers.items()), *_owed(state)]
+    html = "<br>".join(map(escape, [*first, line]))
+    return Shown(f'<p style="font-size:1.2em;font-weight:bold;color:{colour}">{html}</p>', "\n".join([*first, line]))
 
 
 def before_and_after(folder: RunFolder, state: RunState) -> Shown:
@@ -247,6 +248,10 @@ def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], colour
     )
     text = [title, *("  " + " | ".join(str(value).replace("\n", "; ") for value in row) for row in [head, *rows])]
     return Shown(html, "\n".join(text))
+
+
+def _owed(state: RunState) -> list[str]:
+    return [f"OPEN DEBT: {name}: {debt['text']}" for name, debt in state.debts.items()]
 
 
 def _fact(value: Any) -> str:

@@ -228,7 +228,8 @@ async def look_before(run: Run) -> Shown:
 @_journaled
 async def preview(run: Run) -> Shown:
     """What each step would change, lose and lock, and the digest to approve. Read-only."""
-    return display.previews(*run.previews())
+    digest, found = run.previews()
+    return display.previews(digest, found, run.tried(digest))
 
 
 @_journaled
@@ -319,8 +320,9 @@ async def note(run: Run, text: str) -> Shown:
 
 
 def follow_ups(run: Run) -> Shown:
-    """What the plan wants done once the rollback is over. Read-only."""
-    return display.table("What follows", ["to do"], [[f"☐ {text}"] for text in run.context.plan.follow_ups])
+    """What is still owed, and what the plan wants done once the rollback is over. Read-only."""
+    owed = [f"pay what is owed, by `runbook purge`: {debt['text']}" for debt in run.state.debts.values()]
+    return display.table("What follows", ["to do"], [[f"☐ {text}"] for text in [*owed, *run.context.plan.follow_ups]])
 
 
 def status(run: Run) -> Shown:

@@ -182,6 +182,15 @@ class SwapDatabaseStep(DatabaseStep):
     salvage: Literal["carry", "nothing"] = "nothing"  # what becomes of rows written since the backup
 
 
+class RestorePartStep(DatabaseStep):
+    """Restore one column of a table from the backup, or the table's missing rows, or the table where it is gone."""
+
+    kind: Literal["restore_part"]
+    table: Name
+    column: Name | None = None
+    fill: Literal["missing", "differing"] = "missing"  # the rows of the column that are written
+
+
 StepSpec = Annotated[
     ServicesStep
     | RepositoryStep
@@ -192,7 +201,8 @@ StepSpec = Annotated[
     | ClearBackfillStep
     | RemoveColumnsStep
     | RestoreAsideStep
-    | SwapDatabaseStep,
+    | SwapDatabaseStep
+    | RestorePartStep,
     Field(discriminator="kind"),
 ]
 

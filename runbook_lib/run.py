@@ -16,7 +16,7 @@ from runbook_lib.journal import Journal
 from runbook_lib.plan import DatabaseStep, ServicesStep
 from runbook_lib.results import Result, Status, not_passed, verdict
 from runbook_lib.state import RunState, replay
-from runbook_lib.steps import steps_of
+from runbook_lib.steps import steps_of, trial
 from runbook_lib.steps.base import Effect, Preview, Step
 
 LOG_SECONDS = 3600
@@ -82,7 +82,7 @@ class Run:
         Raises:
             ParametersError: There is no such prerequisite, check or step, or the reason says nothing.
         """
-        known = [*PREREQUISITES, *self.context.plan.checks, *self.context.plan.steps]
+        known = [*PREREQUISITES, trial.NAME, *self.context.plan.checks, *self.context.plan.steps]
         if name not in known:
             raise ParametersError(
                 f"There is no check or step {name!r} to waive.",
@@ -134,17 +134,27 @@ class Run:
                 comparison.keep_before(self.context)
             except AdapterError as error:  # a corrupt table, mostly, which is no reason not to restore it
                 self.journal.append("noted", text=f"What the data look like before could not be kept: {error.what}")
-        found = [step.preview() for step in self.steps.values()]
+        steps = self.steps
+        found = [step.preview() for step in steps.values()]
         binding = approval.bound(found)
         digest = approval.digest(binding)
         self.journal.append("previewed", digest=digest, steps=binding, shown=[asdict(p) for p in found])
+        if not_passed(self.tried(digest)) or not self.tried(digest):
+            results = [steps[preview.step].tried(preview) for preview in found]
+            self.record(f"clone:{digest}", [result for result in results if result is not None])
         return digest, found
+
+    def tried(self, digest: str) -> list[Result]:
+        """What came of trying the DDL of the previews of that digest on a schema-only clone, by the journal. Read-only."""
+        return self.recorded(f"clone:{digest}")
 
     def approve(self, digest: str, by: str) -> None:
         """Record the approval of the previews that `digest` names.
 
         Raises:
             Declined: No preview of this run has that digest, or what is there now has drifted from it.
+            PreconditionError: Its DDL failed on a schema-only clone.
+            UnknownOutcome: Its DDL could not be tried.
         """
         state = self.state
         if digest not in state.previews:
@@ -161,6 +171,7 @@ class Run:
                 state="Nothing was changed.",
                 safe_next="Take a new preview, read it, and approve that.",
             )
+        self.require(self.tried(digest))
         if state.approved != digest:
             self.journal.append("approved", digest=digest, by=by)
         self.refresh()

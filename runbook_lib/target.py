@@ -28,6 +28,7 @@ class DatabaseTarget(Model):
     service: Name
     application_role: Name
     tools: str | None = None
+    clone_service: Name | None = None  # where the schema-only clone is made to try DDL on; the database's own server if None
 
 
 class Backups(Model):

@@ -54,6 +54,11 @@ FAULTS: tuple[Fault, ...] = (
         backend="backend-media-url-dropped",
         frontend="frontend-wrong-key",
     ),
+    Fault(
+        "corrupt-data",
+        "A job has written attachments that are no lists of objects, over what users put there.",
+        data="corrupt-data",
+    ),
 )
 
 

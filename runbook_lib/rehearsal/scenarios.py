@@ -58,4 +58,10 @@ SCENARIOS = {
         "frontend",
         override="Quick costs no outage, and shows soon whether it is enough.",
     ),
+    "remove-columns": Scenario(
+        "all-media-missing", "The same, but the feature's columns go too. Full, with option B.", "full", option="B"
+    ),
+    "restore-from-backup": Scenario(
+        "corrupt-data", "A job has spoiled the data. The backup is restored, with option C.", "restore", option="C"
+    ),
 }

@@ -10,6 +10,7 @@ from runbook_lib.steps.fence import KeepOut, LetIn
 from runbook_lib.steps.rebuild import Rebuild
 from runbook_lib.steps.remove_columns import RemoveColumns
 from runbook_lib.steps.restore_aside import RestoreAside
+from runbook_lib.steps.restore_part import RestorePart
 from runbook_lib.steps.services import Restart, Start, Stop
 from runbook_lib.steps.swap_database import SwapDatabase
 
@@ -24,6 +25,7 @@ KINDS: dict[str, type[Step]] = {
     "remove_columns": RemoveColumns,
     "restore_aside": RestoreAside,
     "swap_database": SwapDatabase,
+    "restore_part": RestorePart,
     "revert": Revert,
     "build": Build,
     "rebuild": Rebuild,

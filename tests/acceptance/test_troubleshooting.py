@@ -84,7 +84,7 @@ def test_a_session_left_open_is_found_and_ended_by_its_pid(begin: Begin) -> None
                 left_open.execute("SELECT 1")
 
 
-def test_a_lost_media_column_is_found_and_names_the_way_back(begin: Begin) -> None:
+def test_a_lost_media_column_is_found_and_brought_back_from_the_backup_alone(begin: Begin) -> None:
     with up("none") as running:
         with psycopg.connect(running.database.conninfo(running.database.application), autocommit=True) as application:
             application.execute("ALTER TABLE messages DROP COLUMN media_url")
@@ -97,3 +97,7 @@ def test_a_lost_media_column_is_found_and_names_the_way_back(begin: Begin) -> No
         said = next(e.data["error"] for e in run.journal.events() if e.kind == "stopped")
         assert str(run.context.plan.types[run.state.type].notebook) in said
         assert run.state.steps == {}
+        outcome = conductor.carry_out(run.folder.path, as_previewed, {}, told)
+
+        assert outcome.status == "verified", outcome
+        assert run.state.checks["after"]["media-url-as-in-backup"]["status"] == "PASS"

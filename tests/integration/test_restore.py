@@ -32,7 +32,7 @@ from runbook_lib.rehearsal.data import dump
 from runbook_lib.rehearsal.database import Database
 from runbook_lib.rehearsal.postgres import binaries
 from runbook_lib.run import Run
-from runbook_lib.steps import restore_aside, swap_database
+from runbook_lib.steps import restore_aside, swap_checks, swap_database
 from runbook_lib.steps.base import Effect
 from runbook_lib.target import load_target
 
@@ -654,7 +654,7 @@ def test_a_session_that_cannot_be_ended_lets_connections_in_again(
 ) -> None:
     restoring.aside()
     restoring.approve()
-    monkeypatch.setattr(swap_database, "_superuser", lambda maintenance, role: False)
+    monkeypatch.setattr(swap_checks, "_superuser", lambda maintenance, role: False)
     with (
         restoring.database.server.connect(dbname=restoring.database.name) as session,
         pytest.raises(StepFailed, match=f"could not be ended: pid {session.info.backend_pid} "),

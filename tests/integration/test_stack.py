@@ -386,6 +386,7 @@ def test_every_fault_differs_from_the_sound_release_in_the_feature_alone(tmp_pat
         "slow": ["messages.py"],
         "backend-errors": ["messages.py"],
         "media-url-dropped": ["messages.py", "app.js"],
+        "corrupt-data": [],
     }
 
 

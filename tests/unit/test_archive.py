@@ -152,6 +152,28 @@ def test_a_waiver_stands_before_everything_but_the_verdict(folder: RunFolder, pl
     assert page.index("VERIFIED, with 1 waiver") < page.index("no load at night") < page.index("INC-1")
 
 
+OWED: Happened = ("owed", {"debt": "old-column", "step": "clear-backfill", "text": "column x is kept"})
+PAID: Happened = ("paid", {"debt": "old-column", "step": "clear-backfill"})
+
+
+def test_an_open_debt_stands_on_the_reports_first_screen(folder: RunFolder, plan: Plan) -> None:
+    page = words(report(folder, plan, *done(plan), OWED, *checked(plan), VERIFIED))
+
+    assert page.index("VERIFIED") < page.index("Still owed: old-column : column x is kept") < page.index("INC-1")
+
+
+def test_a_debt_that_is_paid_is_told_in_the_timeline_alone(folder: RunFolder, plan: Plan) -> None:
+    assert "Still owed" not in words(report(folder, plan, *done(plan), OWED, PAID, *checked(plan), VERIFIED))
+    assert "owed" not in log(folder, plan, OWED, PAID)
+
+
+def test_the_log_begins_with_open_debts_and_asks_to_pay_them(folder: RunFolder, plan: Plan) -> None:
+    lines = log(folder, plan, *done(plan), OWED, *checked(plan), VERIFIED).splitlines()
+
+    assert lines[0] == "> **Still owed**: old-column (column x is kept)"
+    assert "- [ ] Pay what is owed, by `runbook purge`: column x is kept" in lines
+
+
 def test_a_waived_check_keeps_its_own_status(folder: RunFolder, plan: Plan) -> None:
     waived = ("waived", {"name": "latency-normal", "reason": "no load at night", "by": "Dana"})
     page = words(report(folder, plan, waived, *checked(plan, latency_normal="UNKNOWN")))

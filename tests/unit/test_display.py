@@ -220,12 +220,17 @@ def test_status_shows_the_error_of_a_failed_step(run: Run) -> None:
     )
 
 
-def test_an_outcome_tells_its_waivers_first(run: Run) -> None:
+def test_an_outcome_tells_its_waivers_and_debts_first(run: Run) -> None:
     run.waive("disk", "there is room enough")
+    run.journal.append("owed", debt="fence", step="fence-application", text="let it in again")
 
     shown = display.outcome(Outcome("verified", "all done"), run.state)
 
-    assert shown.text.splitlines() == ["Waived: disk: there is room enough", "VERIFIED: all done"]
+    assert shown.text.splitlines() == [
+        "Waived: disk: there is room enough",
+        "OPEN DEBT: fence: let it in again",
+        "VERIFIED: all done",
+    ]
 
 
 def test_pictures_of_a_round_stand_in_the_html_itself(run: Run) -> None:

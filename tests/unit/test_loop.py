@@ -448,6 +448,32 @@ def test_what_this_run_did_can_be_undone_though_only_a_second_look_verified_it(a
     assert loop.undo(approved, FIRST).outcome == {"put back": 3}
 
 
+@pytest.mark.parametrize("effect", [Effect.DONE, Effect.HALF_DONE, Effect.UNKNOWN])
+def test_what_a_later_step_stands_on_is_not_undone_before_that(
+    approved: Run, step: Tiny, steps: dict[str, Tiny], effect: Effect
+) -> None:
+    loop.apply(approved, FIRST)
+    steps[SECOND].action = raising(BROKEN)
+    with pytest.raises(StepFailed):
+        loop.apply(approved, SECOND)
+    steps[SECOND].effect = effect
+
+    with pytest.raises(Declined, match="cannot be undone while later steps stand") as declined:
+        loop.undo(approved, FIRST)
+
+    assert f"({SECOND})" in declined.value.safe_next
+    assert "undo" not in step.calls
+
+
+def test_a_later_step_that_changed_nothing_or_is_undone_is_in_no_ones_way(approved: Run, steps: dict[str, Tiny]) -> None:
+    loop.apply(approved, FIRST)
+    steps[SECOND].action = raising(BROKEN)
+    with pytest.raises(StepFailed):
+        loop.apply(approved, SECOND)
+
+    assert loop.undo(approved, FIRST).how == "undone"
+
+
 def test_what_a_crash_left_done_can_be_undone(approved: Run, step: Tiny) -> None:
     approved.journal.append("started", step=FIRST, title=step.title)
     step.effect = Effect.DONE

@@ -130,5 +130,5 @@ def test_a_trouble_that_another_notebook_mends_names_it(run: Run, monkeypatch: p
     monkeypatch.setenv("RUNBOOK_HEADLESS", "1")
     run.context.type = ""
 
-    with pytest.raises(Declined, match="03-full-rollback"):
+    with pytest.raises(Declined, match="06-restore-a-part"):
         asyncio.run(notebook.choose_trouble(run, "media-url-missing"))

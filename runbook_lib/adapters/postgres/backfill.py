@@ -70,6 +70,17 @@ class Backfill:
             column=self.column,
         )
 
+    def plainly_becomes(self, column: sql.Identifier) -> sql.Composed:
+        """That `column` holds what this one gives once cleared, as far as a glance tells; where it is false, look closer.
+
+        It is so where both hold what most cleared rows hold, or this one held nothing but an element of the backfill's.
+        """
+        same_for_all = self.database.backfill.cleared in ("[]", "null") and not self.bounds.approved_only
+        alone = sql.SQL(" OR {}").format(self.alone) if same_for_all else sql.SQL("")
+        return sql.SQL("t.{} IS NOT DISTINCT FROM {} AND (t.{} IS NOT DISTINCT FROM {}{})").format(
+            column, self.fill, self.column, self.fill, alone
+        )
+
     def over(self, column: str) -> "Backfill":
         """The same terms, over another column that holds such lists."""
         spec = self.database.backfill.model_copy(update={"column": column})

@@ -12,11 +12,11 @@ from psycopg import sql
 from runbook_lib.adapters.postgres.backfill import Backfill
 from runbook_lib.adapters.postgres.clearing.records import Records, exists
 from runbook_lib.adapters.postgres.connection import Connection, one
+from runbook_lib.adapters.postgres.parallel import in_parallel
 
 BUCKETS = 1024
 SHOWN = 20  # rows that a line names
-PARALLEL = """SET LOCAL max_parallel_workers_per_gather = 2; SET LOCAL parallel_setup_cost = 0;
-SET LOCAL parallel_tuple_cost = 0; SET LOCAL enable_sort = off"""
+HASHED = "SET LOCAL enable_sort = off"  # no sorting by bucket
 
 
 class Proof:
@@ -35,10 +35,10 @@ class Proof:
 
     def record(self, connection: Connection) -> None:
         """Keep the fingerprints of the table as it is now, unless this run has them already. Changes the target."""
-        with connection.transaction():
+        with in_parallel(connection):
             if exists(connection, self.table):
                 return
-            connection.execute(PARALLEL)
+            connection.execute(HASHED)
             connection.execute(
                 sql.SQL("CREATE TABLE {} AS SELECT *, pg_current_xact_id()::xid AS since FROM ({}) f").format(
                     self.table, self._fingerprints(connection)
@@ -52,21 +52,24 @@ class Proof:
         """
         if not exists(connection, self.table):
             return None
-        with connection.transaction():
-            connection.execute(PARALLEL)
+        with in_parallel(connection):
+            connection.execute(HASHED)
             rows = connection.execute(
-                sql.SQL("""SELECT bucket, (SELECT since FROM {kept} LIMIT 1) AS since
-                FROM (SELECT bucket, n, x, s FROM {kept}) b FULL JOIN ({now}) a USING (bucket)
-                WHERE (b.n, b.x, b.s) IS DISTINCT FROM (a.n, a.x, a.s) ORDER BY bucket""").format(
-                    kept=self.table, now=self._fingerprints(connection)
+                sql.SQL("""SELECT * FROM (
+                    SELECT bucket, (b.n, b.x, b.s) IS DISTINCT FROM (a.n, a.x, a.s) AS differs, a.fresh > 0 AS fresh
+                    FROM (SELECT bucket, n, x, s FROM {kept}) b FULL JOIN ({now}) a USING (bucket)) c
+                WHERE differs OR fresh ORDER BY bucket""").format(
+                    kept=self.table, now=self._fingerprints(connection, self._perhaps_fresh())
                 )
             ).fetchall()
             lines = [
                 f"columns not written: bucket {row['bucket']} differs; written since: "
                 + (self._others(connection, self._in_bucket(row["bucket"])) or "no row (one was deleted)")
                 for row in rows
+                if row["differs"]
             ]
-            if others := self._others(connection, sql.SQL("TRUE")):
+            fresh = any(row["fresh"] for row in rows)
+            if fresh and (others := self._others(connection, sql.SQL("TRUE"))):
                 lines.append(f"rows that this run did not write were written since: {others}")
         return lines + self.strays(connection)
 
@@ -74,17 +77,17 @@ class Proof:
         """The rows changed in place by a transaction of this run's that have no undo row, as a line. Read-only."""
         if not self.in_place or not exists(connection, self.backfill.undo):
             return []
-        query = sql.SQL("""SELECT t.{key}::text AS key FROM {table} t
+        template = sql.SQL("""SELECT t.{key}::text AS key FROM {table} t
         WHERE {ours} AND NOT EXISTS (SELECT FROM {undo} u WHERE u.key = t.{key}) ORDER BY t.{key} LIMIT {shown}""")
-        found = connection.execute(
-            query.format(
-                key=self.backfill.key,
-                table=self.backfill.table,
-                ours=self._ours(),
-                undo=self.backfill.undo,
-                shown=sql.Literal(SHOWN),
-            )
-        ).fetchall()
+        query = template.format(
+            key=self.backfill.key,
+            table=self.backfill.table,
+            ours=self._ours(),
+            undo=self.backfill.undo,
+            shown=sql.Literal(SHOWN),
+        )
+        with in_parallel(connection):
+            found = connection.execute(query).fetchall()
         return [f"written by this run without an undo row: {', '.join(row['key'] for row in found)}"] if found else []
 
     def rows(self, connection: Connection) -> int:
@@ -96,7 +99,7 @@ class Proof:
         """Drop the fingerprints kept. Changes the target."""
         connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(self.table))
 
-    def _fingerprints(self, connection: Connection) -> sql.Composed:
+    def _fingerprints(self, connection: Connection, fresh: sql.Composable | None = None) -> sql.Composed:
         columns = connection.execute(
             """SELECT attname AS name, atttypid::regtype::text AS type FROM pg_attribute
                WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum""",
@@ -107,9 +110,26 @@ class Proof:
             for row in columns
             if row["name"] not in self.written
         ]
-        return sql.SQL("""SELECT bucket, count(*) AS n, bit_xor(h) AS x, sum(h) AS s FROM (
-            SELECT {bucket} AS bucket, hash_record_extended(ROW({fields}), 0) AS h FROM {table} t OFFSET 0) r
-            GROUP BY bucket""").format(bucket=self._bucket(), fields=sql.SQL(", ").join(fields), table=self.backfill.table)
+        return sql.SQL("""SELECT bucket, count(*) AS n, bit_xor(h) AS x, sum(h) AS s,
+                count(*) FILTER (WHERE fresh) AS fresh FROM (
+            SELECT {bucket} AS bucket, hash_record_extended(ROW({fields}), 0) AS h, {fresh} AS fresh
+            FROM {table} t OFFSET 0) r
+            GROUP BY bucket""").format(
+            bucket=self._bucket(),
+            fields=sql.SQL(", ").join(fields),
+            fresh=fresh or sql.SQL("FALSE"),
+            table=self.backfill.table,
+        )
+
+    def _perhaps_fresh(self) -> sql.Composed:
+        """Whether a row was written since by others, for one scan on all cores: `age` would hold that to a single one.
+
+        It is true of every such row, and may be of one frozen long ago.
+        """
+        since = sql.SQL("(SELECT since::text::bigint FROM {} LIMIT 1)").format(self.table)
+        return sql.SQL("((t.xmin::text::bigint - {}) & 4294967295) BETWEEN 1 AND 2147483647 AND NOT {}").format(
+            since, self._ours()
+        )
 
     def _bucket(self) -> sql.Composed:
         return sql.SQL("(hash_record_extended(ROW(t.{}), 0) & {})").format(self.backfill.key, sql.Literal(BUCKETS - 1))

@@ -4,7 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from psycopg import sql
+
 from runbook_lib.adapters.postgres.backfill import Backfill
+from runbook_lib.adapters.postgres.brevity import EXCHANGING
 from runbook_lib.adapters.postgres.clearing import records
 from runbook_lib.adapters.postgres.clearing.batched import clear_by_pages
 from runbook_lib.adapters.postgres.clearing.indexes import Index, Indexes
@@ -71,8 +74,7 @@ class Clearing:
         match self.strategy:
             case "swap":
                 self.told.owed("old-column", f"column {self.swap.column.old} is kept as the way back until it is purged")
-                with self.open() as looking:
-                    self.swap.apply(self._pace(looking), concurrently=not self.stopped)
+                self.swap.apply(self._pace, self._workers, stopped=self.stopped)
             case "batched":
                 self.told.owed("undo-rows", "undo rows are kept as the way back until they are purged")
                 self._in_batches(unused)
@@ -106,22 +108,27 @@ class Clearing:
     def unexpected(self, connection: Connection) -> int:
         """How many rows do not hold the value that was computed for them. Read-only."""
         if self.swap.stage(connection) is Stage.EXCHANGED:
-            return self.swap.differing(connection)
+            return self.swap.differing(connection, in_a_hurry=self.stopped)
         return records.unexpected(connection, self.backfill, stopped=self.stopped)
 
     def purge(self) -> None:
         """Give the way back up for good: drop the old column, or the undo rows. Changes the target."""
 
-        def drop_old(connection: Connection) -> None:
+        def drop_old(connection: Connection) -> bool:
             self.swap.column.lock(connection)
             self.swap.column.drop(connection, self.swap.column.old)
+            return True
+
+        def dropped(connection: Connection) -> bool | None:
+            return self.swap.stage(connection) is Stage.NOTHING or None
 
         with self.open() as connection:
             exchanged = self.swap.stage(connection) is Stage.EXCHANGED
         if exchanged:
-            briefly(self.open, drop_old, self.told.waiting)
+            briefly(self.open, drop_old, self.told.waiting, brevity=EXCHANGING, recorded=dropped)
         with self.open() as connection:
             Records(self.backfill).drop(connection)
+            connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(self.backfill.own("conflicts")))
 
     def _in_batches(self, unused: Sequence[str]) -> None:
         indexes = Indexes(self.backfill)
@@ -131,13 +138,17 @@ class Clearing:
                 self.told.owed(f"index-{index.name}", f"index {index.name} is to be made anew: {index.definition}")
             if to_drop:
                 indexes.drop(connection, to_drop, concurrently=not self.stopped)
-        clear_by_pages(self.open, self.backfill, self._pace, WORKERS if self.stopped else 1)
+        clear_by_pages(self.open, self.backfill, self._pace, self._workers)
         with self.open() as connection:
             self._rebuild(connection)
 
     def _rebuild(self, connection: Connection) -> None:
         for name in Indexes(self.backfill).rebuild(connection, concurrently=not self.stopped):
             self.told.paid(f"index-{name}")
+
+    @property
+    def _workers(self) -> int:
+        return WORKERS if self.stopped else 1
 
     def _pace(self, looking: Connection) -> Pace:
         return Pace(looking, Records(self.backfill), self.told.cleared, considerate=not self.stopped)

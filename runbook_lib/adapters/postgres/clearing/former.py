@@ -22,17 +22,22 @@ def load(connection: Connection, backfill: Backfill, rows: Path) -> int:
     found = 0
     with connection.transaction():
         connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(backfill.former))
-        connection.execute(
-            backfill.filled(
-                sql.SQL("CREATE TABLE {former} AS SELECT t.{key} AS key FROM {table} t WITH NO DATA"), former=backfill.former
-            )
-        )
+        prepare(connection, backfill)
         with connection.cursor() as cursor, cursor.copy(sql.SQL("COPY {} FROM STDIN").format(backfill.former)) as copy:
             for key in _null_keys(rows, backfill.database.key, backfill.database.backfill.column):
                 copy.write(key + b"\n")
                 found += 1
         connection.execute(sql.SQL("ALTER TABLE {} ADD PRIMARY KEY (key)").format(backfill.former))
     return found
+
+
+def prepare(connection: Connection, backfill: Backfill) -> None:
+    """Make the empty table of such keys. Changes the runbook's own tables."""
+    connection.execute(
+        backfill.filled(
+            sql.SQL("CREATE TABLE {former} AS SELECT t.{key} AS key FROM {table} t WITH NO DATA"), former=backfill.former
+        )
+    )
 
 
 def _null_keys(path: Path, key: str, column: str) -> Iterator[bytes]:

@@ -7,6 +7,7 @@ from psycopg import sql
 from runbook_lib.adapters.postgres.backfill import Backfill
 from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA
 from runbook_lib.adapters.postgres.connection import Connection, one
+from runbook_lib.adapters.postgres.parallel import in_parallel
 
 Wanted = Literal["go on", "pause", "abort"]
 
@@ -115,4 +116,5 @@ def unexpected(connection: Connection, backfill: Backfill, *, stopped: bool) -> 
     ours = sql.SQL("t.xmin IN (SELECT xid FROM {}) AND").format(Records(backfill).writes)
     query = sql.SQL("""SELECT count(*) AS n FROM {undo} u LEFT JOIN {table} t ON t.{key} = u.key
     WHERE {ours} (t.{key} IS NULL OR t.{column} IS DISTINCT FROM u.new)""")
-    return int(one(connection, backfill.filled(query, ours=sql.SQL("") if stopped else ours))["n"])
+    with in_parallel(connection, stopped):
+        return int(one(connection, backfill.filled(query, ours=sql.SQL("") if stopped else ours))["n"])

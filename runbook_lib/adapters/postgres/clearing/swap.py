@@ -3,21 +3,26 @@
 Stages, each told by the catalog alone: nothing done; a column aside, being filled; exchanged, the old column kept.
 """
 
+import threading
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 
 from psycopg import sql
 
 from runbook_lib.adapters.postgres.backfill import Backfill
+from runbook_lib.adapters.postgres.brevity import EXCHANGING
 from runbook_lib.adapters.postgres.clearing.capture import Capture
+from runbook_lib.adapters.postgres.clearing.catching_up import bring_up_to_date, catch_up
 from runbook_lib.adapters.postgres.clearing.column import Column
+from runbook_lib.adapters.postgres.clearing.crew import PaceOn, Pages, Range, at_once, within
 from runbook_lib.adapters.postgres.clearing.guard import Expected, transaction
+from runbook_lib.adapters.postgres.clearing.pacing import Pace
 from runbook_lib.adapters.postgres.clearing.records import Records, exists
 from runbook_lib.adapters.postgres.connection import Connection, one
 from runbook_lib.adapters.postgres.locks import Blocker, Open, briefly
+from runbook_lib.adapters.postgres.parallel import in_parallel
 
 Waiting = Callable[[Sequence[Blocker]], None]
-Pace = Callable[[int], object]
 PAGES = 100  # of the list of keepers, a transaction
 
 
@@ -48,8 +53,13 @@ class Swap:
             return Stage.EXCHANGED
         return Stage.ASIDE if self.column.aside in names else Stage.NOTHING
 
-    def apply(self, pace: Pace, *, concurrently: bool) -> None:
+    def apply(self, pace_on: PaceOn, workers: int, *, stopped: bool) -> None:
         """Put the cleared column in place of the old one, which stays beside it. Changes the target.
+
+        Args:
+            pace_on: Makes what stands before each batch, on a connection of its own.
+            workers: How many connections fill the column at once.
+            stopped: Whether nobody else uses the table meanwhile.
 
         Raises:
             StepFailed: A transaction would have changed anything else; it was rolled back.
@@ -62,47 +72,67 @@ class Swap:
             self.records.prepare(connection)
             self.capture.prepare(connection)
         if stage is Stage.NOTHING:
-            briefly(self.open, self._put_aside, self.waiting)
+            self._briefly(self._put_aside, Stage.ASIDE)
         with self.open() as connection:
-            self._fill(connection, pace)
-            self.column.index_aside(connection, concurrently=concurrently)
+            self._list_keepers(connection, in_a_hurry=stopped)
+            pages = Pages(connection, self.keepers)
+        at_once(self.open, pace_on, workers, lambda *of_one: self._fill(pages, *of_one))
+        with self.open() as connection:
+            self.column.index_aside(connection, concurrently=not stopped)
             self.column.prove_not_null(connection)
-        briefly(self.open, self._exchange, self.waiting)
+        catch_up(self)
+        self._briefly(self._exchange, Stage.EXCHANGED)
         with self.open() as connection:
             connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(self.keepers))
 
-    def differing(self, connection: Connection) -> int:
+    def differing(self, connection: Connection, *, in_a_hurry: bool) -> int:
         """How many rows hold another value than their old one gives once it is cleared. Read-only.
 
         Rows that others have written since the exchange do not count: they hold what was put there.
         """
-        query = sql.SQL("""SELECT count(*) AS n FROM {table} t, (SELECT min(age(xid)) AS age FROM {writes}) exchange
-        WHERE (age(t.xmin) >= exchange.age OR t.xmin IN (SELECT xid FROM {writes}))
-          AND t.{column} IS DISTINCT FROM ({value})""").format(
+        old = self.backfill.over(self.column.old)
+        query = sql.SQL("""SELECT count(*) AS n FROM {table} t
+        WHERE NOT ({plainly}) AND t.{column} IS DISTINCT FROM ({value})
+          AND (age(t.xmin) >= (SELECT min(age(xid)) FROM {writes}) OR t.xmin IN (SELECT xid FROM {writes}))""").format(
             table=self.backfill.table,
             writes=self.records.writes,
             column=self.backfill.column,
-            value=self.backfill.over(self.column.old).value,
+            plainly=old.plainly_becomes(self.backfill.column),
+            value=old.value,
         )
-        return int(one(connection, query)["n"])
+        with in_parallel(connection, in_a_hurry):
+            return int(one(connection, query)["n"])
+
+    def _briefly(self, work: Callable[[Connection], None], then: Stage) -> None:
+        def done(connection: Connection) -> Stage:
+            work(connection)
+            return then
+
+        def waited(blockers: Sequence[Blocker]) -> None:
+            self.waiting(blockers)
+            if then is Stage.EXCHANGED:
+                catch_up(self)
+
+        def recorded(connection: Connection) -> Stage | None:
+            return then if self.stage(connection) is then else None
+
+        briefly(self.open, done, waited, brevity=EXCHANGING, recorded=recorded)
 
     def _put_aside(self, connection: Connection) -> None:
         self.column.lock(connection)
         self.column.add_aside(connection)
         self.capture.begin(connection, self.backfill.columns_read)
 
-    def _fill(self, connection: Connection, pace: Pace) -> None:
+    def _list_keepers(self, connection: Connection, *, in_a_hurry: bool) -> None:
         if not exists(connection, self.keepers):
-            connection.execute(self._kept_rows())
-        pages = one(
-            connection,
-            "SELECT pg_relation_size(%s::regclass) / current_setting('block_size')::int AS n",
-            [self.keepers.as_string(connection)],
-        )["n"]
+            with in_parallel(connection, in_a_hurry):
+                connection.execute(self._kept_rows())
+
+    def _fill(self, pages: Pages, connection: Connection, pace: Pace, failed: threading.Event) -> None:
         filled = 0
-        for first in range(0, pages, PAGES):
+        while not failed.is_set() and (taken := pages.take(PAGES)):
             pace(filled)
-            filled = self._filled(connection, first, first + PAGES)
+            filled = self._filled(connection, taken[0])
         pace(filled)
 
     def _kept_rows(self) -> sql.Composed:
@@ -115,18 +145,17 @@ class Swap:
             fill=self.backfill.fill,
         )
 
-    def _filled(self, connection: Connection, first: int, beyond: int) -> int:
+    def _filled(self, connection: Connection, pages: Range) -> int:
         expected: Expected = []
         with transaction(connection, expected):
             rows = connection.execute(
                 self.backfill.filled(
                     sql.SQL("""UPDATE {table} t SET {aside} = k.value FROM {keepers} k
-                    WHERE k.ctid >= {first}::tid AND k.ctid < {beyond}::tid AND t.{key} = k.key
+                    WHERE {within} AND t.{key} = k.key
                       AND t.{aside} IS DISTINCT FROM k.value"""),
                     aside=sql.Identifier(self.column.aside),
                     keepers=self.keepers,
-                    first=sql.Literal(f"({first},0)"),
-                    beyond=sql.Literal(f"({beyond},0)"),
+                    within=within("k", pages),
                 )
             ).rowcount
             if rows:
@@ -136,15 +165,8 @@ class Swap:
 
     def _exchange(self, connection: Connection) -> None:
         self.column.lock(connection)
-        rows = connection.execute(
-            self.backfill.filled(
-                sql.SQL("""UPDATE {table} t SET {aside} = {value} WHERE t.{key} IN (SELECT key FROM {captured})
-                  AND t.{aside} IS DISTINCT FROM ({value})"""),
-                aside=sql.Identifier(self.column.aside),
-                value=self.backfill.value,
-                captured=self.capture.keys,
-            )
-        ).rowcount
-        self.records.write(connection, rows)
+        while bring_up_to_date(connection, self):
+            pass
+        self.records.write(connection, 0)  # from now on rows are written by others alone
         self.capture.end(connection)
         self.column.exchange(connection)
