@@ -112,6 +112,15 @@ await apply(run, "build-frontend")
 await apply(run, "restart-frontend")
 
 # %% [markdown]
+# ### Push the frontend
+#
+# *Do*: run the cell. *Expect*: the remote branch without the feature, so that the next deployment does not return it. *If
+# not*: the old version is up already; the row says what is in the way. `WAIVE` with `push-frontend` leaves it for later.
+
+# %%
+await apply(run, "push-frontend")
+
+# %% [markdown]
 # ## Verify
 #
 # *Do*: run the cell. *Expect*: PASS in every row. *If not*: where only the API's row fails, the next cell goes on to the

@@ -23,7 +23,7 @@
 PLAN: str = "parameters/feat-2025-20251103111429.yaml"  # what the rollback is
 TARGET: str = "rehearsal"  # where it runs: a file below parameters/
 OPTION: str = "A"  # A clear the backfilled entries, B remove the columns, C restore the database from the backup
-CHOICES: str = ""  # other than the plan, "NAME=value, …": STRATEGY, EDITED, REMOVAL, SALVAGE, MISSING_TABLES, UNCOUNTED
+CHOICES: str = ""  # other than the plan, "NAME=value, …": STRATEGY, EDITED, REMOVAL, SALVAGE, CODE, …
 OPERATOR: str = ""  # who is at the keyboard
 REASON: str = ""  # why, for the log
 INCIDENT: str = ""  # the incident's number
@@ -57,7 +57,8 @@ option = await choose(run, "OPTION", OPTION)
 # ### What else is open
 #
 # *Do*: choose, or leave what the plan says. *Expect*: one line for each. A: the strategy, and what becomes of entries that
-# users edited. B: columns set aside or dropped. C: what becomes of rows written since the backup.
+# users edited. B: columns set aside or dropped. C: what becomes of rows written since the backup, of tables that it lacks
+# or that cannot be counted. CODE: the feature's commits reverted, or reset away where nothing lies on top of them.
 
 # %%
 await choose_details(run, CHOICES)
@@ -250,6 +251,26 @@ await apply(run, "build-frontend")
 
 # %%
 await apply(run, "start-frontend")
+
+# %% [markdown]
+# ## Push
+#
+# ### Push the backend
+#
+# *Do*: run the cell. *Expect*: the remote branch without the feature, so that the next deployment does not return it. *If
+# not*: the old version is up already; the row says what is in the way. `WAIVE` with `push-backend` leaves it for later.
+
+# %%
+await apply(run, "push-backend")
+
+# %% [markdown]
+# ### Push the frontend
+#
+# *Do*: run the cell. *Expect*: the remote branch without the feature, so that the next deployment does not return it. *If
+# not*: the old version is up already; the row says what is in the way. `WAIVE` with `push-frontend` leaves it for later.
+
+# %%
+await apply(run, "push-frontend")
 
 # %% [markdown]
 # ## Before and after

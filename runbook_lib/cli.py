@@ -9,7 +9,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from runbook_lib import closing, conductor, details, display, dryrun, leasing, opening, purging, steering
+from runbook_lib import closing, conductor, details, display, dryrun, leasing, opening, purging, service_back, steering
 from runbook_lib.closing import Outcome
 from runbook_lib.errors import ParametersError, RunbookError
 from runbook_lib.folder import RunFolder
@@ -123,6 +123,33 @@ def status(run: Path, as_json: bool) -> None:
         click.echo(json.dumps(_as_json(folder, state), default=vars))
     else:
         click.echo(redact(display.status(folder, plan, state).text))
+
+
+@commands.command(name="service-back")
+@run_argument
+@click.option("--approve", default="", help="The digest of the way, as this command prints it.")
+@json_option
+def service_back_command(run: Path, approve: str, as_json: bool) -> None:
+    """The nearest way to services that run in an allowed combination: first shown, then, with its digest, walked."""
+    opened = opening.open_existing(run)
+    try:
+        offered = service_back.offer(opened)
+        done = service_back.walk(opened, offered, approve) if approve and offered.way.moves else []
+        if done:
+            closing.write_archive(opened)
+    finally:
+        opened.close_adapters()
+    if as_json:
+        moves = [vars(move) for move in offered.way.moves]
+        click.echo(json.dumps({"run": str(run), "digest": offered.digest, "moves": moves, "done": [d.step for d in done]}))
+        return
+    click.echo(redact(display.way(offered.way, opened.context.plan, opened.state).text))
+    if offered.previews:
+        click.echo(redact(display.previews(offered.previewed, offered.previews).text))
+    if done:
+        click.echo("The services are back.")
+    elif offered.way.moves:
+        click.echo(f"\nTo walk it: runbook service-back {run} --approve {offered.digest}")
 
 
 @commands.command()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from runbook_lib.closing import Outcome
     from runbook_lib.loop import Done
     from runbook_lib.monitoring import Watch
+    from runbook_lib.ways import Way
 
 SYMBOLS = {"PASS": "✔", "FAIL": "✘", "UNKNOWN": "?"}
 COLOURS = {"PASS": "#1a7f37", "FAIL": "#cf222e", "UNKNOWN": "#9a6700"}
@@ -106,13 +107,27 @@ def results(found: Sequence[Result], heading: str, waived: Collection[str] = ())
 
 def previews(digest: str, found: Iterable[Preview], tried: Sequence[Result] = ()) -> Shown:
     """What each step would change and lose, what came of trying it on a clone, and the digest that an approval names."""
+    steps = list(found)
     rows = [
         [p.title, "\n".join(p.would), "\n".join(p.loses) or "nothing", p.locks, p.undone_by, f"{p.estimate} s"]
-        for p in found
+        for p in steps
     ]
     head = ["step", "would", "loses", "locks", "undone by", "estimate"]
     shown = table(f"Preview {digest} (nothing was changed)", head, rows)
-    return beside(shown, results(tried, "Tried on a clone")) if tried else shown
+    tables = [table(p.title, p.table[0], p.table[1:]) for p in steps if p.table]
+    return beside(shown, *tables, *([results(tried, "Tried on a clone")] if tried else []))
+
+
+def way(found: Way, plan: Plan, state: RunState) -> Shown:
+    """The nearest way to services that are back: its moves, and how long each and all should take."""
+    if found.blocked:
+        return line(f"No way brings the services back in an allowed combination: {found.blocked}")
+    if not found.moves:
+        return line("The services run in a combination that the plan allows, by the record.")
+    budget = plan.types[state.type].budget if state.type else None
+    of = f" of the {budget} s that the plan allows" if budget else ""
+    rows = [[move.action, plan.steps[move.step].title, f"{move.estimate} s"] for move in found.moves]
+    return table(f"Service back in {found.estimate} s{of}", ["", "step", "estimate"], rows)
 
 
 def done(what: Done) -> Shown:

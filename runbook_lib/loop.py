@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
-from runbook_lib import approval
+from runbook_lib import approval, ways
 from runbook_lib.errors import AdapterError, Declined, PreconditionError, RunbookError, StepFailed, UnknownOutcome
 from runbook_lib.leasing import leased
 from runbook_lib.results import Result, not_passed
@@ -56,6 +56,7 @@ def undo(run: Run, name: str) -> Done:
 
     Raises:
         Declined: The step was not done in this run, or a later one stands on what it changed.
+        PreconditionError: It would leave services running in a combination that the plan does not allow.
         StepFailed: It could not be put back.
     """
     with run.folder.lock():
@@ -69,6 +70,7 @@ def undo(run: Run, name: str) -> Done:
                 safe_next="Look at `runbook status`.",
             )
         _require_last(run, state, step)
+        _require_allowed(run, state, step, undo=True)
         with leased(run):
             seconds = _act(run, step, "undone", step.undo)
         return _done(run, step, "undone", seconds, [])
@@ -90,6 +92,7 @@ def _carried_out(run: Run, state: RunState, step: Step) -> Done:
         return _done(run, step, f"already done: {probe.detail}", 0, _verified(run, step))
     _require_approval(run, state, step, fresh=probe.effect is Effect.NOT_DONE)
     run.require(run.record(f"before:{step.name}", step.preconditions()))
+    _require_allowed(run, state, step)
     try:
         seconds = _act(run, step, "applied", step.apply)
     except StepFailed:
@@ -179,6 +182,19 @@ def _require_approval(run: Run, state: RunState, step: Step, *, fresh: bool) -> 
             where=run.context.target.name,
             state="This step was not begun.",
             safe_next="Take a new preview, read it, and approve that.",
+        )
+
+
+def _require_allowed(run: Run, state: RunState, step: Step, *, undo: bool = False) -> None:
+    """Stop where the step would leave a running service in a combination outside the plan's compatibility table."""
+    found = ways.refused(ways.rules_of(run.context), ways.standing(state), step.name, undo=undo)
+    if found:
+        raise PreconditionError(
+            f"{'Undoing ' if undo else ''}“{step.title}” is refused by the plan's compatibility table: {found}.",
+            where=run.context.target.name,
+            state="This step was not begun.",
+            safe_next="Keep to the order of the plan's steps; `runbook service-back RUN` shows the nearest way to "
+            "services that run in an allowed combination.",
         )
 
 

@@ -9,7 +9,19 @@ from typing import ParamSpec, TypeVar
 
 from IPython.display import display as show
 
-from runbook_lib import closing, comparison, details, display, leasing, loop, monitoring, opening, triage, troubles
+from runbook_lib import (
+    closing,
+    comparison,
+    details,
+    display,
+    leasing,
+    loop,
+    monitoring,
+    opening,
+    service_back,
+    triage,
+    troubles,
+)
 from runbook_lib.display import Shown
 from runbook_lib.errors import Declined, ParametersError, RunbookError
 from runbook_lib.results import not_passed
@@ -33,6 +45,8 @@ def _journaled(action: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
             run = args[0]
             assert isinstance(run, Run)
             run.journal.append("stopped", cell=action.__name__, exit_code=error.exit_code, error=str(error))
+            if not isinstance(error, Declined):
+                _offer_way_back(run)
             raise
 
     return wrapped
@@ -105,7 +119,8 @@ async def choose(run: Run, name: str, value: str, override: str = "") -> str:
             run.override(advised, chosen, await reason("OVERRIDE", question, override))
         carried_out = plan.carried_out(chosen)
         if carried_out != chosen:
-            show(display.line(f"{plan.types[chosen].title} is carried out as {carried_out}: {plan.types[chosen].because}"))
+            why = f"{plan.types[chosen].because} By the compatibility table, {plan.alone(chosen)}."
+            show(display.line(f"{plan.types[chosen].title} is carried out as {carried_out}: {why}"))
         run.choose("TYPE", carried_out, by)
     else:
         run.choose(name, chosen, by)
@@ -271,6 +286,28 @@ async def undo(run: Run, step: str) -> Shown:
 
 
 @_journaled
+async def way_back(run: Run) -> Shown:
+    """The nearest way to services that run in an allowed combination, and the digest to approve. Read-only."""
+    offered = service_back.offer(run)
+    parts = [display.way(offered.way, run.context.plan, run.state)]
+    if offered.previews:
+        parts.append(display.previews(offered.previewed, offered.previews))
+    return display.beside(*parts, display.line(f"Way {offered.digest}"))
+
+
+@_journaled
+async def walk_back(run: Run, value: str) -> Shown:
+    """Walk that way once it is approved: headless by its digest, else by typing it, on production the target's name."""
+    offered, target = service_back.offer(run), run.context.target
+    if not offered.way.moves:
+        return display.way(offered.way, run.context.plan, run.state)
+    answer = target.name if target.is_production and attended() else offered.digest
+    await confirmation(f"Walk the way {offered.digest} on {target.name}?", answer, value)
+    shown = [display.done(done) for done in service_back.walk(run, offered, offered.digest)]
+    return display.beside(*shown, display.results(run.recorded(service_back.ROUND), "Services"))
+
+
+@_journaled
 async def take_over(run: Run, reason: str) -> Shown:
     """Take the target from a run that was left behind, for a reason that stays on record."""
     leasing.take_over(run, reason)
@@ -350,7 +387,17 @@ async def close(run: Run) -> Shown:
 
 
 def _banner(run: Run) -> Shown:
-    return display.banner(run.folder, run.context.plan, run.state)
+    banner = display.banner(run.folder, run.context.plan, run.state)
+    if not run.context.type or not run.state.steps:
+        return banner
+    return display.beside(banner, display.way(service_back.service_back(run), run.context.plan, run.state))
+
+
+def _offer_way_back(run: Run) -> None:
+    """Show the nearest way to services that are back, where they are not and there is one."""
+    if run.context.type and (way := service_back.service_back(run)).moves:
+        show(display.way(way, run.context.plan, run.state))
+        show(display.line(f"To walk it: 08-service-back, or runbook service-back {run.folder.path}"))
 
 
 def _require_type(run: Run, type_name: str) -> None:

@@ -5,14 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from runbook_lib.compatibility import alone, contradiction
 from runbook_lib.errors import ParametersError
 from runbook_lib.parameters import Model, load
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[\w.-]+$")]
 Scalar = str | int | bool | None
+
+
+def _inside(path: str) -> str:
+    parts = Path(path).parts
+    if not parts or Path(path).is_absolute() or ".." in parts or parts[0] in (".git", "~"):
+        raise ValueError("it must lie inside the repository, below its top and outside .git")
+    return path
+
+
+Inside = Annotated[str, AfterValidator(_inside)]
 
 
 class ColumnOfRow(Model):
@@ -60,7 +71,12 @@ class Database(Model):
 
 
 class Repository(Model):
-    """A repository that holds commits of the feature."""
+    """A repository that holds commits of the feature: those that name it, and those listed here."""
+
+    commits: list[Annotated[str, Field(pattern=r"^[0-9a-f]{7,40}$")]] = []
+    range: Annotated[str, Field(pattern=r"^[^\s.-]\S*[^.]\.\.[^\s.-]\S*$")] | None = (
+        None  # "a..b": what b holds and a does not
+    )
 
 
 class Compatible(Model):
@@ -116,17 +132,36 @@ class ServicesStep(_Step):
 
 
 class RepositoryStep(_Step):
-    """Take a repository's code back, or build it."""
+    """A step that works on a repository."""
 
-    kind: Literal["revert", "build"]
     repository: Name
 
 
-class RebuildStep(RepositoryStep):
-    """Build a repository's code anew, its caches cleared."""
+class RevertStep(RepositoryStep):
+    """Take a repository's code back."""
 
-    kind: Literal["rebuild"]  # type: ignore[assignment]
-    caches: list[Annotated[str, Field(pattern=r"^[\w.-]*\w[\w.-]*(/[\w.-]*\w[\w.-]*)*$")]]  # folders below its top
+    kind: Literal["revert"]
+    code: Literal["revert", "reset"] = "revert"
+
+
+class BuildStep(RepositoryStep):
+    """Build a repository's code."""
+
+    kind: Literal["build"]
+    clear: list[Inside] = []  # caches to be removed before it
+
+
+class PushStep(RepositoryStep):
+    """Push a repository's code to where the next deployment takes it from."""
+
+    kind: Literal["push"]
+
+
+class RebuildStep(RepositoryStep):
+    """Build a repository's code anew, its caches cleared, though it may be built already."""
+
+    kind: Literal["rebuild"]
+    clear: list[Inside]
 
 
 class EndSessionsStep(_Step):
@@ -193,7 +228,9 @@ class RestorePartStep(DatabaseStep):
 
 StepSpec = Annotated[
     ServicesStep
-    | RepositoryStep
+    | RevertStep
+    | BuildStep
+    | PushStep
     | RebuildStep
     | EndSessionsStep
     | BackupStep
@@ -220,12 +257,15 @@ class RollbackType(Model):
     escalates_on: list[Name] = []
     carried_out_as: Name | None = None
     because: str | None = None
+    changes: list[Name] = []  # with carried_out_as: what it would change by itself: data, schema, repositories
     by_hand: str | None = None
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
         if sum(map(bool, (self.steps, self.carried_out_as, self.by_hand))) != 1:
             raise ValueError("exactly one of steps, carried_out_as and by_hand must stand here")
+        if bool(self.carried_out_as) != bool(self.changes):
+            raise ValueError("carried_out_as and changes, what the type would change by itself, go together")
         return self
 
 
@@ -387,6 +427,7 @@ class Plan(Model):
             for walked in kind.steps:
                 if (of := self.steps[walked].options) and not set(of) & set(kind.options):
                     raise ValueError(f"types.{name} walks {walked!r}, which belongs to none of its options")
+            known(kind.changes, ["data", "schema", *self.repositories], f"types.{name}", "data, schema and repositories")
             known([*kind.checks, *kind.escalates_on], dict(self.checks), f"types.{name}", "checks")
             known([t for t in (kind.escalates_to, kind.carried_out_as) if t], dict(self.types), f"types.{name}", "types")
         for row in self.decision_matrix:
@@ -398,6 +439,8 @@ class Plan(Model):
             known([*trouble.signs, *trouble.passing], dict(self.checks), f"troubles.{name}", "checks")
         known([self.api.service, self.page.service], self.services, "api and page", "services")
         known([self.database.migration.repository], dict(self.repositories), "database.migration", "repositories")
+        if found := contradiction(self):
+            raise ValueError(found)
         return self
 
     @property
@@ -406,6 +449,11 @@ class Plan(Model):
         only mend a trouble."""
         fixes = {trouble.fix for trouble in self.troubles.values()} - {row.type for row in self.decision_matrix}
         return {name: kind.title for name, kind in self.types.items() if not kind.by_hand and name not in fixes}
+
+    def alone(self, type_name: str) -> str:
+        """Why a type cannot be carried out by itself, by the compatibility table; "" where it can. Read-only."""
+        kind = self.types[type_name]
+        return alone(self, kind.changes) if kind.carried_out_as else ""
 
     def steps_of(self, type_name: str, option: str) -> list[str]:
         """The steps of a type, in order, without those of other options than `option`. Read-only."""

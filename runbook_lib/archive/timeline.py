@@ -18,6 +18,7 @@ _FORMS = {
     "checked": "{status}: {title}. {summary} [{round}]",
     "started": "{title}",
     "failed": "{step}: {error}",
+    "output": "{step}: {line}",
     "evidence": "{title} ({file})",
     "escalated": "from {from} to {to}: {because}",
     "taken-over": "from {before}, by {by}: {reason}",
@@ -40,6 +41,8 @@ def told(event: Event) -> str:
         match event.kind:
             case "previewed":
                 text = f"{data['digest']}: {', '.join(data['steps'])}"
+            case "service-back":
+                text = f"{data['digest']}: {', '.join(' '.join(move) for move in data['moves'])}"
             case "found":
                 text = f"{data['title']}: already done; {facts(data['outcome'])}"
             case "applied" | "undone":

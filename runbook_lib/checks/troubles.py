@@ -1,6 +1,6 @@
 """What stands behind the troubles of a rollback: a page that is not built from what is checked out, sessions in the way."""
 
-from runbook_lib import oldcode, versions
+from runbook_lib import builds, oldcode, versions
 from runbook_lib.adapters.postgres.sessions import of_others
 from runbook_lib.checks.round import Round
 from runbook_lib.errors import AdapterError
@@ -16,7 +16,7 @@ def fresh(around: Round, name: str) -> Result:
     checkout = context.checkout(repository)
     head = checkout.head()
     problems = [f"{c.id[:12]} “{c.subject}” is still in effect" for c in oldcode.live_commits(context, repository)]
-    if oldcode.built_version(context, repository, checkout.path, head) is False:
+    if builds.built_version(context, repository, checkout.path, head) is False:
         problems.append(f"what is built is not of {head[:12]}, which is checked out")
     try:
         running = versions.running(context, spec.service)

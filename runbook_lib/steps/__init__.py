@@ -3,10 +3,12 @@
 from runbook_lib.context import Context
 from runbook_lib.steps.backup import Backup
 from runbook_lib.steps.base import Step
+from runbook_lib.steps.build import Build
 from runbook_lib.steps.clear_backfill import ClearBackfill
-from runbook_lib.steps.code import Build, Revert
+from runbook_lib.steps.code import Revert
 from runbook_lib.steps.end_sessions import EndSessions
 from runbook_lib.steps.fence import KeepOut, LetIn
+from runbook_lib.steps.push import Push
 from runbook_lib.steps.rebuild import Rebuild
 from runbook_lib.steps.remove_columns import RemoveColumns
 from runbook_lib.steps.restore_aside import RestoreAside
@@ -30,6 +32,7 @@ KINDS: dict[str, type[Step]] = {
     "build": Build,
     "rebuild": Rebuild,
     "end_sessions": EndSessions,
+    "push": Push,
 }
 
 

@@ -50,6 +50,7 @@ class Preview:
     facts: Facts = field(default_factory=dict)
     volumes: Mapping[str, int] = field(default_factory=dict)
     keys: str = ""  # the SHA-256 of the list of rows that it is about
+    table: list[list[str]] = field(default_factory=list)  # what is to be read with it, the first row its head
 
 
 class Step(ABC):

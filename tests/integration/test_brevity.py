@@ -198,7 +198,7 @@ SEEN = """BEGIN INSERT INTO public.seen SELECT (SELECT count(*) FROM pg_locks WH
      FROM pg_event_trigger_ddl_commands(); END"""
 
 
-@pytest.mark.parametrize(("mode", "limits"), [("quarantine", ("60ms", "120ms")), ("drop", ("100ms", "300ms"))])
+@pytest.mark.parametrize(("mode", "limits"), [("quarantine", ("60ms", "150ms")), ("drop", ("100ms", "300ms"))])
 def test_columns_are_removed_under_the_limits_of_their_mode(
     postgres: Postgres, database: Database, application: psycopg.Connection, plan: Plan, mode: str, limits: tuple[str, str]
 ) -> None:

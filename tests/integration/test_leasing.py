@@ -24,7 +24,7 @@ from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step
 ROOT = Path(__file__).parents[2]
 PLAN = ROOT / "parameters" / "feat-2025-20251103111429.yaml"
 TARGET = ROOT / "parameters" / "rehearsal.yaml"
-NAME = "clear-backfill"
+NAME = "back-up"
 WHY = "Ann's laptop is broken"
 
 Begin = Callable[..., Run]

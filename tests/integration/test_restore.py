@@ -124,7 +124,9 @@ def restoring(
     plan = plan.model_copy(update={"types": plan.types | {"restore": kind}})
     folder = RunFolder.create(tmp_path, "INC-1", "restore")
     about = {"target": "test", "environment": "rehearsal", "operator": "", "reason": "", "incident": "", "plan": "p"}
-    Journal(folder.journal_path).append("opened", type="restore", option="C", **about)
+    journal = Journal(folder.journal_path)
+    journal.append("opened", type="restore", option="C", **about)
+    journal.append("found", step="stop-services", title="Stop the services", outcome={"found": "none runs here"})
     made = Restoring(
         Run(folder, Context(plan, target, folder, "restore", "C", "tester", datetime.now(UTC))), database, backups
     )

@@ -35,6 +35,7 @@ def begin(postgres: Postgres, database: Database, tmp_path: Path, monkeypatch: p
     """An approved run of one step on the clone, by a strategy; batches are of one page."""
     for name in ("ROOT", "BACKEND_URL", "FRONTEND_URL", "API_TOKEN", "PG_BIN", "PYTHON"):
         monkeypatch.setenv(f"REHEARSAL_{name}", "http://localhost:1")
+    monkeypatch.setenv("REHEARSAL_PG_BIN", str(database.server.tools))
     monkeypatch.setenv("REHEARSAL_APPLICATION_ROLE", database.application.name)
     monkeypatch.setattr(batched, "FIRST", 1)
     monkeypatch.setattr(batched, "TOGETHER", 1)
@@ -52,6 +53,7 @@ def begin(postgres: Postgres, database: Database, tmp_path: Path, monkeypatch: p
         made = open_new(plan, target, "full", operator="Ann", reason="a test of it", outputs=tmp_path)
         made.choose("STRATEGY", strategy, "Ann")
         made.approve(made.previews()[0], "Ann")
+        made.journal.append("found", step="stop-services", title="Stop the services", outcome={"found": "none run"})
         return made
 
     return begin

@@ -257,6 +257,32 @@ def test_a_run_whose_plan_has_changed_since_is_not_gone_on_with(
     assert (code, "The plan has changed since this run began" in err) == (3, True)
 
 
+# --- service back
+
+
+@pytest.mark.usefixtures("stack")
+def test_where_the_services_run_there_is_no_way_to_walk(runbook: Command, opened: Callable[[str], RunFolder]) -> None:
+    code, out, _ = runbook("service-back", opened("full").path, "--json")
+
+    told = json.loads(out)
+    assert (code, told["moves"], told["done"]) == (0, [], [])
+
+
+@pytest.mark.usefixtures("stack")
+def test_a_way_is_walked_by_its_own_digest_only(runbook: Command, opened: Callable[[str], RunFolder]) -> None:
+    folder = opened("full")
+    journal = Journal(folder.journal_path)
+    journal.append("started", step="stop-services", title="Stop the services")
+    journal.append("applied", step="stop-services", seconds=1, outcome={})
+
+    code, out, _ = runbook("service-back", folder.path)
+    refused, _, err = runbook("service-back", folder.path, "--approve", "another")
+
+    assert (code, "undo | Stop the services | 20 s" in out, "--approve " in out) == (0, True, True)
+    assert (refused, "'another' was approved" in err) == (1, True)
+    assert [e.kind for e in journal.events()][-1] == "applied"
+
+
 # --- status and verify, which need no target
 
 
@@ -264,12 +290,13 @@ def test_status_needs_the_journal_alone(runbook: Command, folder: RunFolder) -> 
     code, out, _ = runbook("status", folder.path)
 
     assert code == 0
-    assert [line.split(" | ")[0].strip() for line in out.splitlines() if "frontend" in line.lower()][-3:] == [
+    assert [line.split(" | ")[0].strip() for line in out.splitlines() if "frontend" in line.lower()][-4:] == [
         "done",
         "outcome unknown",
         "pending",
+        "pending",
     ]
-    assert "1 of 3 steps done, outcome unknown: build-frontend" in out
+    assert "1 of 4 steps done, outcome unknown: build-frontend" in out
 
 
 def test_status_as_json(runbook: Command, folder: RunFolder) -> None:
@@ -329,7 +356,7 @@ def rolled_back(opened: Callable[[str], RunFolder], stack: None, monkeypatch: py
     made = opened("frontend")
     journal = Journal(made.journal_path)
     journal.append("approved", digest="d1", by="Dana")
-    for step in ("revert-frontend", "build-frontend", "restart-frontend"):
+    for step in ("revert-frontend", "build-frontend", "restart-frontend", "push-frontend"):
         journal.append("started", step=step, title=step)
         journal.append("applied", step=step, seconds=1.0, outcome={})
 

@@ -14,7 +14,7 @@ OPENED: Happened = ("opened", {"type": "full", "option": "A"})
 APPROVED: Happened = ("approved", {"digest": "d", "by": "Dana"})
 STEPS = [
     "stop-services", "back-up", "clear-backfill", "revert-backend", "build-backend", "start-backend", "revert-frontend",
-    "build-frontend", "start-frontend",
+    "build-frontend", "start-frontend", "push-backend", "push-frontend",
 ]  # fmt: skip
 CHECKS = [
     "services-running", "schema-expected", "api-media-url", "api-attachments-gone", "frontend-displays-media",
@@ -63,11 +63,11 @@ TO_RESTORE: Happened = ("escalated", {"from": "full", "to": "restore", "because"
 @pytest.mark.parametrize(
     ("history", "status", "said"),
     [
-        pytest.param(ALL, "verified", "all 9 steps done, all 12 checks passed", id="all done, all passed"),
+        pytest.param(ALL, "verified", "all 11 steps done, all 12 checks passed", id="all done, all passed"),
         pytest.param(
             [OPENED, APPROVED, FOUND, *done(*all_but(STEPS, "stop-services")), *PASSED],
             "verified",
-            "all 9 steps done",
+            "all 11 steps done",
             id="a step was found done",
         ),
         pytest.param([OPENED], "declined", "Nothing was approved", id="nothing approved"),
@@ -91,7 +91,7 @@ TO_RESTORE: Happened = ("escalated", {"from": "full", "to": "restore", "because"
         pytest.param(
             [*WITHOUT_BACK_UP, begun("back-up"), ended("back-up", "failed"), waived("back-up"), *PASSED],
             "verified",
-            "all 8 steps done, all 12 checks passed; waived: back-up",
+            "all 10 steps done, all 12 checks passed; waived: back-up",
             id="a step failed and is waived",
         ),
         pytest.param([OPENED, APPROVED, *DONE], "unknown", "not positively verified: services-running", id="no check"),

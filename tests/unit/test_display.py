@@ -49,7 +49,7 @@ SHOWN: list[Any] = [
     pytest.param(lambda run: display.line("TYPE = full (operator)"), ["TYPE = full (operator)"], id="line"),
     pytest.param(
         lambda run: display.banner(run.folder, run.context.plan, run.state),
-        ["FEAT-2025", "Target rehearsal (REHEARSAL)", "INC-1", "by Dana", "no pictures", "0 of 9 steps done"],
+        ["FEAT-2025", "Target rehearsal (REHEARSAL)", "INC-1", "by Dana", "no pictures", "0 of 11 steps done"],
         id="banner",
     ),
     pytest.param(
@@ -66,6 +66,11 @@ SHOWN: list[Any] = [
         lambda run: display.previews("d1", [PREVIEW]),
         ["Preview d1", "nothing was changed", "stop worker", "3 rows", "row locks", "starting", "20 s"],
         id="previews",
+    ),
+    pytest.param(
+        lambda run: display.previews("d1", [PREVIEW], [result(Status.UNKNOWN, "no right to make databases")]),
+        ["Preview d1", "Tried on a clone: 0 of 1 PASS", "? UNKNOWN", "no right to make databases"],
+        id="previews tried on a clone",
     ),
     pytest.param(lambda run: display.done(DONE), ["Stop: done (1.3 s, planned 20 s)", "rows 3", "stopped a, b"], id="done"),
     pytest.param(
@@ -192,10 +197,10 @@ def test_a_value_of_several_lines_stays_one_row_of_text() -> None:
 @pytest.mark.parametrize(
     ("events", "said"),
     [
-        ([], "0 of 9 steps done"),
-        (["started", "applied"], "1 of 9 steps done"),
-        (["started"], "0 of 9 steps done, outcome unknown: stop-services"),
-        (["started", "failed"], "0 of 9 steps done"),
+        ([], "0 of 11 steps done"),
+        (["started", "applied"], "1 of 11 steps done"),
+        (["started"], "0 of 11 steps done, outcome unknown: stop-services"),
+        (["started", "failed"], "0 of 11 steps done"),
     ],
 )
 def test_progress(run: Run, events: list[str], said: str) -> None:

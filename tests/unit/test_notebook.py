@@ -1,4 +1,4 @@
-"""What an approval asks for, headless and of a person."""
+"""What an approval asks for, headless and of a person; and what a cell that failed offers."""
 
 import asyncio
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from runbook_lib import notebook
-from runbook_lib.errors import Declined, ParametersError
+from runbook_lib.errors import Declined, ParametersError, RunbookError, StepFailed
 from runbook_lib.run import Run
 
 
@@ -132,3 +132,33 @@ def test_a_trouble_that_another_notebook_mends_names_it(run: Run, monkeypatch: p
 
     with pytest.raises(Declined, match="06-restore-a-part"):
         asyncio.run(notebook.choose_trouble(run, "media-url-missing"))
+
+
+# --- the way back
+
+
+def shown_by(run: Run, error: RunbookError, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What a cell shows whose step ends with an error while the services are stopped."""
+    shown: list[str] = []
+
+    def failing(run: Run, step: str) -> None:
+        raise error
+
+    run.journal.append("started", step="stop-services", title="Stop the services")
+    monkeypatch.setattr(notebook, "show", lambda what: shown.append(str(what)))
+    monkeypatch.setattr(notebook.loop, "apply", failing)
+    with pytest.raises(type(error)):
+        asyncio.run(notebook.apply(run, "back-up"))
+    return "\n".join(shown)
+
+
+def test_a_step_that_failed_offers_the_way_back_with_its_estimate(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = shown_by(run, StepFailed("No space left."), monkeypatch)
+
+    assert "Service back in 20 s of the 600 s that the plan allows" in shown
+    assert "undo | Stop the services | 20 s" in shown
+    assert f"runbook service-back {run.folder.path}" in shown
+
+
+def test_what_was_declined_offers_none(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shown_by(run, Declined("Not approved."), monkeypatch) == ""

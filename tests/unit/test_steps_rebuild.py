@@ -17,15 +17,15 @@ HEAD = "5eed" * 10
 
 @pytest.fixture
 def step(context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rebuild:
-    """The frontend's rebuild, in a checkout that ignores dist and nothing else; its build leaves the commit's id."""
+    """The frontend's rebuild, in a checkout that tracks src and nothing else; its build leaves the commit's id."""
     checkout = tmp_path / "checkout"
     for name in ("dist", "src"):
         (checkout / name).mkdir(parents=True)
         (checkout / name / "file").write_text("stale")
 
     def script(command: tuple[str, ...]) -> tuple[int, str, str]:
-        if command[:2] == ("git", "check-ignore"):
-            return (0 if command[-1] in ("dist/", ".next/") else 1), "", ""
+        if "ls-files" in command or "ls-tree" in command:
+            return 0, ("src/file\0" if any("src" in part for part in command) else ""), ""
         if command == ("git", "rev-parse", "HEAD"):
             return 0, f"{HEAD}\n", ""
         (checkout / "dist").mkdir(exist_ok=True)
@@ -38,7 +38,7 @@ def step(context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> R
     return Rebuild("rebuild-frontend", context)
 
 
-def test_caches_that_git_ignores_are_removed_and_the_build_is_made_anew(step: Rebuild) -> None:
+def test_caches_are_removed_and_the_build_is_made_anew(step: Rebuild) -> None:
     left = step.apply()
 
     assert left["removed"] == ["dist"]
@@ -46,11 +46,11 @@ def test_caches_that_git_ignores_are_removed_and_the_build_is_made_anew(step: Re
     assert (step.path / "src" / "file").exists()
 
 
-def test_a_folder_that_git_does_not_ignore_is_never_removed(step: Rebuild, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_git_tracks_is_never_removed(step: Rebuild, monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(step.spec, RebuildStep)
-    monkeypatch.setattr(step, "spec", step.spec.model_copy(update={"caches": ["dist", "src"]}))
+    monkeypatch.setattr(step, "spec", step.spec.model_copy(update={"clear": ["src"]}))
 
-    with pytest.raises(PreconditionError, match="not ignored by git"):
+    with pytest.raises(PreconditionError, match="git tracks"):
         step.apply()
 
     assert [(step.path / name / "file").exists() for name in ("dist", "src")] == [True, True]
@@ -74,5 +74,5 @@ def test_after_a_crash_it_is_done_again_and_once_recorded_it_is_done(step: Rebui
 def test_a_cache_outside_the_checkout_is_an_error_of_the_plan(plan: Plan, path: str) -> None:
     spec: Any = plan.steps["rebuild-frontend"].model_dump()
 
-    with pytest.raises(ValueError, match="caches"):
-        RebuildStep.model_validate({**spec, "caches": [path]})
+    with pytest.raises(ValueError, match="clear"):
+        RebuildStep.model_validate({**spec, "clear": [path]})

@@ -36,7 +36,7 @@ class Brevity:
         return Brevity(self.waits)
 
 
-RENAMING = Brevity((60,), 120)  # catalog only
+RENAMING = Brevity((60,), 150)  # catalog only
 DROPPING = Brevity((100, 150, 200), 300)  # some captured rows are caught up on as well
 EXCHANGING = Brevity((100, 150), 250)
 

@@ -134,7 +134,7 @@ def briefly(
             raise PreconditionError(
                 f"What is to be done under the locks took longer than {brevity.limit} ms in {too_long} tries.",
                 state="Nothing was changed: each try was rolled back.",
-                safe_next="Run the step again when the server has less to do; or stop the application first.",
+                safe_next="Run the step again when the server has less to do, or from a machine that is nearer to it.",
             )
         if time.monotonic() > deadline:
             raise PreconditionError(
