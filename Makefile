@@ -1,5 +1,5 @@
 # The two commands of the README. Each sets up what is missing first; a second run installs nothing.
-.PHONY: rehearse test check bench
+.PHONY: rehearse matrix test check bench
 
 SCENARIO ?= all-media-missing
 ROWS ?= 20000
@@ -7,6 +7,10 @@ ROWS ?= 20000
 rehearse:
 	@.ci/setup
 	@.venv/bin/runbook rehearse --scenario $(SCENARIO) --rows $(ROWS)
+
+matrix:
+	@.ci/setup
+	@.venv/bin/runbook rehearse --matrix --rows $(ROWS)
 
 test: check
 	@.ci/setup test

@@ -39,7 +39,7 @@ WAIVE: str = ""  # break glass, "name: reason", for a check or a step that may f
 
 # %%
 from runbook_lib.notebook import apply, approve, approve_again, check_prerequisites, choose, look_before, open_run, preview
-from runbook_lib.notebook import choose_details, close, compare, verify
+from runbook_lib.notebook import choose_details, close, compare, escalate, verify
 
 run = await open_run(PLAN, TARGET, type="full", run=RUN, operator=OPERATOR, reason=REASON, incident=INCIDENT, waive=WAIVE)
 
@@ -283,11 +283,20 @@ await compare(run)
 # %% [markdown]
 # ## Verify
 #
-# *Do*: run the cell. *Expect*: PASS in every row. *If not*: the run is not verified, and stops; each row says what was
-# seen.
+# *Do*: run the cell. *Expect*: PASS in every row. *If not*: where the data are not intact, the next cell goes on to the
+# restore; anything else stops here, and each row says what was seen.
 
 # %%
 await verify(run)
+
+# %% [markdown]
+# ## Go on to the restore, where it is needed
+#
+# *Do*: run the cell. *Expect*: “No escalation is called for”, or that this same notebook is to be run again from the top
+# with the RUN named: what is done stays done, and option C is what is left to choose.
+
+# %%
+await escalate(run)
 
 # %% [markdown]
 # ## Close

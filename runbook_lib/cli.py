@@ -52,9 +52,12 @@ def main() -> None:
 @commands.command()
 @click.option("--scenario", default="all-media-missing", show_default=True, help="Which fault to rehearse, or all.")
 @click.option("--rows", default=20_000, show_default=True, type=click.IntRange(min=200), help="Rows in the table.")
+@click.option("--matrix", is_flag=True, help="Hold each fault of the decision matrix against every row's own check.")
 @json_option
-def rehearse(scenario: str, rows: int, as_json: bool) -> None:
+def rehearse(scenario: str, rows: int, matrix: bool, as_json: bool) -> None:
     """Bring up the embedded stack, break it, roll back, verify, tear down."""
+    if matrix:
+        sys.exit(_matrix(rows, as_json))
     from runbook_lib.rehearsal.rehearse import rehearse as carry_out
 
     told = carry_out(scenario, rows, _teller(as_json))
@@ -174,6 +177,30 @@ def purge(run: Path, debt: str, approve: str, as_json: bool) -> None:
 
 @commands.command()
 @run_argument
+@click.option("--waive", default="", metavar="NAME", help="A check that may be anything but PASS.")
+@click.option("--reason", default="", help="Why it is waived; it stays on record.")
+@json_option
+def check(run: Path, waive: str, reason: str, as_json: bool) -> None:
+    """Make the whole checklist of a run again, and judge the run by it; the target is only looked at."""
+    opened = opening.open_existing(run)
+    if not opened.context.type:
+        raise ParametersError("This run has no rollback type yet.", state="Nothing was looked at.", safe_next="Choose one.")
+    if waive or reason:
+        opened.waive(waive, reason)
+    try:
+        found = closing.verify(opened)
+        outcome = closing.close(opened)
+    finally:
+        opened.close_adapters()
+    closing.write_archive(opened)
+    if not as_json:
+        click.echo(redact(display.results(found, "Verification", opened.state.waivers).text))
+        click.echo(redact(display.outcome(outcome, opened.state).text))
+    _end(opened, outcome, as_json)
+
+
+@commands.command()
+@run_argument
 @json_option
 def pause(run: Path, as_json: bool) -> None:
     """Have the step that acts now wait before its next batch, until `resume` or `abort`."""
@@ -209,6 +236,21 @@ def verify(run: Path, as_json: bool) -> None:
     else:
         click.echo("\n".join(problems) or f"{run}: every file is as it was sealed. The seal is not signed.")
     sys.exit(3 if problems else 0)
+
+
+def _matrix(rows: int, as_json: bool) -> int:
+    from runbook_lib.plan import load_plan
+    from runbook_lib.rehearsal import matrix
+    from runbook_lib.rehearsal.paths import PLAN
+
+    plan = load_plan(PLAN)
+    lines = matrix.matrix(rows, _teller(as_json))
+    wrong = matrix.problems(plan, lines)
+    if as_json:
+        click.echo(json.dumps({"lines": [vars(line) for line in lines], "problems": wrong}, default=dict))
+    else:
+        click.echo("\n".join([matrix.shown(plan, lines).text, *wrong]))
+    return 3 if wrong else 0
 
 
 def _steer(run: Path, wanted: Wanted, said: str, as_json: bool) -> None:

@@ -129,8 +129,8 @@ def _step(run: Run, name: str) -> Step:
 
 
 def _built_upon(run: Run, state: RunState, name: str) -> bool:
-    order, begun = list(run.steps), list(state.steps)
-    if not state.step(name).is_done:
+    order, begun = list(run.steps), state.begun_since  # what an earlier type did is probed again
+    if not state.step(name).is_done or name not in begun:
         return False
     later = order[order.index(name) + 1 :]
     return any(other in later and state.step(other).status != "undone" for other in begun[begun.index(name) + 1 :])

@@ -9,12 +9,26 @@ from typing import ParamSpec, TypeVar
 
 from IPython.display import display as show
 
-from runbook_lib import closing, comparison, details, display, leasing, loop, opening, service_back, triage
+from runbook_lib import (
+    closing,
+    comparison,
+    details,
+    display,
+    leasing,
+    loop,
+    monitoring,
+    opening,
+    service_back,
+    triage,
+    troubles,
+)
 from runbook_lib.display import Shown
 from runbook_lib.errors import Declined, ParametersError, RunbookError
 from runbook_lib.results import not_passed
 from runbook_lib.run import Run
-from runbook_lib.widgets import attended, choice, confirmation
+from runbook_lib.widgets import attended, choice, confirmation, reason
+
+TROUBLESHOOTING = "07-troubleshooting"
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -85,11 +99,14 @@ async def resume(run: str, operator: str = "") -> Run:
 
 
 @_journaled
-async def choose(run: Run, name: str, value: str) -> str:
-    """Choose the rollback TYPE or the OPTION, and leave one static line that says what and by whom."""
+async def choose(run: Run, name: str, value: str, override: str = "") -> str:
+    """Choose the rollback TYPE or the OPTION, and leave one static line that says what and by whom.
+
+    A type other than the one that triage recommended needs a reason: typed, or headless as `override`.
+    """
     plan = run.context.plan
     if name == "TYPE":
-        options = {key: spec.title for key, spec in plan.types.items() if not spec.by_hand}
+        options = plan.rollbacks
     elif name == "OPTION":
         options = plan.types[run.context.type].options
         value = next(iter(options)) if len(options) == 1 else value
@@ -97,6 +114,9 @@ async def choose(run: Run, name: str, value: str) -> str:
         raise ParametersError(f"There is no choice named {name}.", state="Nothing was changed.", safe_next="TYPE or OPTION.")
     chosen, by = await choice(name, options, value)
     if name == "TYPE":
+        if chosen != (advised := recommended(run)) and triaged(run):
+            question = f"Why {chosen} and not what triage recommends ({advised or 'nothing'})?"
+            run.override(advised, chosen, await reason("OVERRIDE", question, override))
         carried_out = plan.carried_out(chosen)
         if carried_out != chosen:
             why = f"{plan.types[chosen].because} By the compatibility table, {plan.alone(chosen)}."
@@ -124,12 +144,85 @@ async def symptoms(run: Run) -> Shown:
     """Probe the symptoms of the plan's decision matrix and say which rollback they ask for. Read-only."""
     found = run.observe("triage", triage.checks_needed(run.context.plan))
     advice = triage.recommend(run.context.plan, found)
-    run.journal.append("recommended", type=advice.type, reason=advice.reason)
-    return display.beside(display.results(found, "Symptoms"), display.recommendation(advice))
+    run.journal.append(
+        "recommended", type=advice.type, reason=advice.reason, symptom=advice.row.symptom if advice.row else ""
+    )
+    return display.beside(display.results(found, "Symptoms"), display.recommendation(advice, run.context.plan))
+
+
+@_journaled
+async def investigate(run: Run) -> Shown:
+    """Where the matrix says “investigate first”: the findings that confirm the rollback, or clear it. Read-only."""
+    row = monitoring.row_for(run, "investigate first")
+    if row is None:
+        return display.line("No investigation is called for.")
+    found, verdict = monitoring.investigate(run, row)
+    return display.beside(display.results(found, f"Findings on “{row.symptom}”"), display.advice(verdict))
+
+
+@_journaled
+async def monitor(run: Run, values: str = "") -> Shown:
+    """Where the matrix says “monitor”: its checks again and again, shown as they come, until they tell. Read-only.
+
+    `values` ("EVERY=5, LASTS=60, FAILURES=2") says what differs from the plan.
+    """
+    row = monitoring.row_for(run, "monitor")
+    if row is None:
+        return display.line("No monitoring is called for.")
+    planned = monitoring.planned(row, details.read(values))
+    handle = show(display.line(f"Watching “{row.symptom}” every {planned.every} s for {planned.lasts} s …"), display_id=True)
+    shown = display.line("")
+    async for watch in monitoring.watch(run, row, planned):
+        shown = display.watch(watch)
+        if handle is not None:
+            handle.update(shown)
+    assert watch.verdict is not None
+    return display.advice(watch.verdict) if handle is not None else shown
+
+
+@_journaled
+async def diagnose(run: Run) -> Shown:
+    """Look for each of the plan's troubles: what was seen, and what would mend it. Read-only."""
+    plan = run.context.plan
+    found = troubles.diagnose(plan, run.observe("diagnosis", troubles.checks_needed(plan)))
+    there = [each.name for each in found if each.there == "yes"]
+    run.journal.append("diagnosed", troubles=there, text="; ".join(plan.troubles[name].title for name in there) or "none")
+    return display.diagnoses(plan, found)
+
+
+@_journaled
+async def choose_trouble(run: Run, value: str = "") -> Shown:
+    """Choose the trouble to mend: by the parameter, else the one that was found alone; a run that has a type keeps it."""
+    plan = run.context.plan
+    if not run.context.type:
+        found: list[str] = next((e.data["troubles"] for e in reversed(run.journal.events()) if e.kind == "diagnosed"), [])
+        options = {name: trouble.title for name, trouble in plan.troubles.items()}
+        chosen, by = await choice("TROUBLE", options, value or (found[0] if len(found) == 1 else ""))
+        run.choose("TYPE", plan.carried_out(plan.troubles[chosen].fix), by)
+    kind = plan.types[run.context.type]
+    if kind.notebook != TROUBLESHOOTING:
+        raise Declined(
+            f"{kind.title} is carried out by the notebook {kind.notebook}.",
+            where=str(run.folder.path),
+            state="Nothing was changed.",
+            safe_next=f"Open {kind.notebook}, and give it RUN = {run.folder.path}.",
+        )
+    return display.line(f"To be carried out: {kind.title}")
+
+
+@_journaled
+async def fix(run: Run) -> Shown:
+    """Carry out every step of the run's type, one after another. Changes the target."""
+    return display.beside(*(display.done(loop.apply(run, name)) for name in run.steps))
+
+
+def triaged(run: Run) -> bool:
+    """Whether the symptoms were probed in this run. Read-only."""
+    return any(event.kind == "recommended" for event in run.journal.events())
 
 
 def recommended(run: Run) -> str:
-    """The rollback type that the triage of this run recommended, "" for none. Read-only."""
+    """The rollback type that the triage of this run recommends by now, "" for none. Read-only."""
     return next((e.data["type"] for e in reversed(run.journal.events()) if e.kind == "recommended"), "")
 
 
@@ -225,7 +318,8 @@ async def take_over(run: Run, reason: str) -> Shown:
 async def verify(run: Run) -> Shown:
     """The whole checklist; anything but PASS stops here, unless the plan's ladder goes on from it. Read-only."""
     found = closing.verify(run)
-    shown = display.beside(display.results(found, "Verification"), display.pictures(run.folder, run.state, "after"))
+    results = display.results(found, "Verification", run.state.waivers)
+    shown = display.beside(results, display.before_and_after(run.folder, run.state))
     if not_passed(found) and not run.escalation():
         show(shown)
         run.require(found)
@@ -281,7 +375,7 @@ async def close(run: Run) -> Shown:
         closing.write_archive(run)
     shown = display.outcome(ended, run.state)
     run.close_adapters()
-    if ended.status not in ("verified", "escalated"):
+    if ended.status not in ("verified", "waived", "escalated"):
         show(shown)
         raise RunbookError(
             f"The rollback is not verified: {ended.summary}",

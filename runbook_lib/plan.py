@@ -96,7 +96,7 @@ class Sample(Model):
 
 
 class Api(Model):
-    """The request that shows whether older clients are served."""
+    """The request that shows whether older clients are served; fields may be paths, as media.url."""
 
     service: Name
     path: str
@@ -115,6 +115,7 @@ class Page(Model):
     media: str
     forbidden_text: str
     samples: Annotated[int, Field(gt=0)]
+    also: list[Annotated[str, Field(pattern=r"^/[^{}]*$")]] = []  # other pages, which must load without errors
 
 
 class _Step(Model):
@@ -154,6 +155,19 @@ class PushStep(RepositoryStep):
     """Push a repository's code to where the next deployment takes it from."""
 
     kind: Literal["push"]
+
+
+class RebuildStep(RepositoryStep):
+    """Build a repository's code anew, its caches cleared, though it may be built already."""
+
+    kind: Literal["rebuild"]
+    clear: list[Inside]
+
+
+class EndSessionsStep(_Step):
+    """End the sessions that others hold on the database."""
+
+    kind: Literal["end_sessions"]
 
 
 class DatabaseStep(_Step):
@@ -217,6 +231,8 @@ StepSpec = Annotated[
     | RevertStep
     | BuildStep
     | PushStep
+    | RebuildStep
+    | EndSessionsStep
     | BackupStep
     | FenceStep
     | ClearBackfillStep
@@ -266,11 +282,13 @@ class SimpleCheck(_Check):
         "api_present",
         "api_absent",
         "page_media",
+        "page_served",
         "page_console",
         "page_thread",
         "page_render",
         "proof",
         "integrity",
+        "sessions",
     ]
 
 
@@ -289,18 +307,86 @@ class LatencyCheck(_Check):
     p95_ms: Annotated[float, Field(gt=0)]
 
 
-CheckSpec = Annotated[SimpleCheck | LogsCheck | LatencyCheck, Field(discriminator="kind")]
+class FreshCheck(_Check):
+    """A service runs a build of what is checked out, without the feature."""
+
+    kind: Literal["fresh"]
+    service: Name
+
+
+class SlowQueriesCheck(_Check):
+    """No statement of the application takes longer, on average, than the plan says."""
+
+    kind: Literal["slow_queries"]
+    mean_ms: Annotated[float, Field(gt=0)]
+
+
+class ReferenceCheck(_Check):
+    """The media that were visible before are visible now, measured against a named reference."""
+
+    kind: Literal["reference"]
+    reference: Literal["backup"]
+    where: Literal["shown", "source"]  # in the column that the deployed page reads, or in the older one whatever is deployed
+
+
+CheckSpec = Annotated[
+    SimpleCheck | LogsCheck | LatencyCheck | SlowQueriesCheck | ReferenceCheck | FreshCheck, Field(discriminator="kind")
+]
+
+
+class Trouble(Model):
+    """A trouble with a rollback: the checks of which any shows it, those that pass meanwhile, and the type that mends it."""
+
+    title: str
+    cause: str
+    signs: Annotated[list[Name], Field(min_length=1)]
+    passing: list[Name] = []
+    fix: Name
+
+
+class Monitor(Model):
+    """How a symptom is watched before a rollback is recommended; both times in seconds."""
+
+    every: Annotated[int, Field(gt=0)]
+    lasts: Annotated[int, Field(gt=0)]
+    failures: Annotated[int, Field(gt=0)]  # failed rounds in a row that end the watch early
 
 
 class MatrixRow(Model):
-    """A symptom, how the checks show it, and the rollback it asks for."""
+    """A symptom, how the checks show it, and the rollback it asks for; the first check under `failing` is its own."""
 
     symptom: str
     severity: Literal["medium", "high", "critical"]
-    action: str
+    action: Literal["immediate", "investigate first", "monitor"]
     type: Name
-    failing: list[Name]
+    failing: Annotated[list[Name], Field(min_length=1)]
     passing: list[Name] = []
+    confirmed_by: list[
+        Name
+    ] = []  # what must pass for the rollback to be the remedy; made where the action is to investigate
+    findings: list[Name] = []  # what is shown beside, and decides nothing
+    monitor: Monitor | None = None
+
+    @model_validator(mode="after")
+    def _action_has_its_means(self) -> Self:
+        if (self.action == "monitor") != (self.monitor is not None):
+            raise ValueError("`monitor` must stand where the action is to monitor, and nowhere else")
+        if (self.action == "investigate first") != bool(self.confirmed_by):
+            raise ValueError("`confirmed_by` must stand where the action is to investigate first, and nowhere else")
+        return self
+
+    @property
+    def own(self) -> str:
+        """The name of the check that is this row's own."""
+        return self.failing[0]
+
+    @property
+    def asks(self) -> str:
+        """The action in words, as "monitor 1 h"."""
+        if self.monitor is None:
+            return self.action
+        minutes = self.monitor.lasts / 60
+        return f"monitor {minutes / 60:g} h" if minutes >= 60 else f"monitor {minutes:g} min"
 
 
 class Plan(Model):
@@ -318,6 +404,7 @@ class Plan(Model):
     types: dict[Name, RollbackType]
     checks: dict[Name, CheckSpec]
     decision_matrix: list[MatrixRow]
+    troubles: dict[Name, Trouble] = {}
     escalation: list[str]
     follow_ups: list[str]
 
@@ -345,12 +432,23 @@ class Plan(Model):
             known([t for t in (kind.escalates_to, kind.carried_out_as) if t], dict(self.types), f"types.{name}", "types")
         for row in self.decision_matrix:
             known([row.type], dict(self.types), f"decision_matrix ({row.symptom})", "types")
-            known([*row.failing, *row.passing], dict(self.checks), f"decision_matrix ({row.symptom})", "checks")
+            named = [*row.failing, *row.passing, *row.confirmed_by, *row.findings]
+            known(named, dict(self.checks), f"decision_matrix ({row.symptom})", "checks")
+        for name, trouble in self.troubles.items():
+            known([trouble.fix], dict(self.types), f"troubles.{name}", "types")
+            known([*trouble.signs, *trouble.passing], dict(self.checks), f"troubles.{name}", "checks")
         known([self.api.service, self.page.service], self.services, "api and page", "services")
         known([self.database.migration.repository], dict(self.repositories), "database.migration", "repositories")
         if found := contradiction(self):
             raise ValueError(found)
         return self
+
+    @property
+    def rollbacks(self) -> dict[str, str]:
+        """The types that a rollback may be chosen from, with their titles: not those that a person carries out or that
+        only mend a trouble."""
+        fixes = {trouble.fix for trouble in self.troubles.values()} - {row.type for row in self.decision_matrix}
+        return {name: kind.title for name, kind in self.types.items() if not kind.by_hand and name not in fixes}
 
     def alone(self, type_name: str) -> str:
         """Why a type cannot be carried out by itself, by the compatibility table; "" where it can. Read-only."""

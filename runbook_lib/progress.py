@@ -21,6 +21,10 @@ def milestone(kind: str, data: dict[str, Any]) -> str:
             return f"notebook {data['notebook']}"
         case "recommended":
             return f"triage recommends {data['type'] or 'nothing'}: {data['reason']}"
+        case "diagnosed":
+            return f"trouble found: {data['text']}"
+        case "overridden":
+            return f"OVERRIDDEN: {data['chosen']} instead of {data['recommended'] or 'nothing'}: {data['reason']}"
         case "chosen":
             return f"{data['name']} = {data['value']} ({data['by']})"
         case "checked" if data["status"] != "PASS" or data["round"] == "after":

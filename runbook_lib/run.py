@@ -13,7 +13,7 @@ from runbook_lib.context import Context
 from runbook_lib.errors import AdapterError, Declined, ParametersError, PreconditionError, RunbookError, UnknownOutcome
 from runbook_lib.folder import RunFolder
 from runbook_lib.journal import Journal
-from runbook_lib.plan import DatabaseStep
+from runbook_lib.plan import DatabaseStep, ServicesStep
 from runbook_lib.results import Result, Status, not_passed, verdict
 from runbook_lib.state import RunState, replay
 from runbook_lib.steps import steps_of, trial
@@ -68,6 +68,10 @@ class Run:
             self.journal.append("chosen", name=name, value=value, by=by)
         self._settle_option(by)
 
+    def override(self, advised: str, chosen: str, reason: str) -> None:
+        """Record that another type is chosen than triage recommends, and why."""
+        self.journal.append("overridden", recommended=advised, chosen=chosen, reason=reason, by=self.context.operator)
+
     def details(self) -> dict[str, tuple[Mapping[str, str], str]]:
         """What else may be chosen of the steps to come: name -> the values with their descriptions, and the present one."""
         return {n: (values, step.chosen(n)) for step in self.steps.values() for n, values in step.CHOICES.items()}
@@ -104,11 +108,15 @@ class Run:
 
     def observe(self, round_name: str, names: Sequence[str]) -> list[Result]:
         """Make some of the plan's checks and journal them. Read-only."""
-        around = Round(self.context, round_name, self._logs_since(), self._verified_steps())
+        around = Round(self.context, round_name, self._logs_since(), self._verified_steps(), self._started())
         results = self.record(round_name, checks.run(names, around))
-        for sample in around.__dict__.get("visits", {}):
+        for result in results:
+            for key, kind in (("plot", "image"), ("text", "text")):
+                if file := result.evidence.get(key):
+                    self.journal.append("evidence", title=f"{result.title}, {round_name}", file=file, kind=kind)
+        for name in [*around.__dict__.get("visits", {}), *around.__dict__.get("other_visits", {})]:
             self.journal.append(
-                "evidence", title=f"Page of sample {sample}, {round_name}", file=around.screenshot(sample), kind="image"
+                "evidence", title=f"Page of {name}, {round_name}", file=around.screenshot(name), kind="image"
             )
         return results
 
@@ -191,7 +199,7 @@ class Run:
         spec = self.context.plan.types[self.context.type]
         after = self.state.checks.get("after", {})
         failed = [name for name in spec.escalates_on if after.get(name, {}).get("status") == Status.FAIL]
-        return (spec.escalates_to or "") if failed else ""
+        return spec.escalates_to if failed and spec.escalates_to and self._has_more_to_do(spec.escalates_to) else ""
 
     def escalate(self) -> str:
         """Go on as the next type of the plan's ladder, in this same run, keeping what is done; returns its name."""
@@ -200,7 +208,7 @@ class Run:
         after = self.state.checks["after"]
         because = "; ".join(f"{n}: {after[n]['summary']}" for n in spec.escalates_on if after[n]["status"] == Status.FAIL)
         self.journal.append("escalated", **{"from": before, "to": to, "because": because})
-        self.refresh()
+        self._settle_option("escalation")
         return to
 
     def record(self, round_name: str, results: Iterable[Result]) -> list[Result]:
@@ -237,6 +245,13 @@ class Run:
         """Let go of what this process holds open."""
         self.context.close()
 
+    def _has_more_to_do(self, type_name: str) -> bool:
+        """Whether a type has a step that is not done in this run, with the option that would then count. Read-only."""
+        plan, state = self.context.plan, self.state
+        options = list(plan.types[type_name].options)
+        option = state.option if not options or state.option in options else options[0]
+        return not all(state.step(name).is_done for name in plan.steps_of(type_name, option))
+
     def _settle_option(self, by: str) -> None:
         """Where the type has no such option as was chosen, go by its first."""
         state = self.refresh()
@@ -246,14 +261,18 @@ class Run:
             self.refresh()
 
     def _logs_since(self) -> datetime:
-        starts = [e for e in self.journal.events() if e.kind == "started" and "start" in self._kind(e.data["step"])]
-        if starts:
-            return starts[0].time
         return datetime.fromtimestamp(self.context.opened_at.timestamp() - LOG_SECONDS, self.context.opened_at.tzinfo)
 
-    def _kind(self, step: str) -> str:
-        spec = self.context.plan.steps.get(step)
-        return spec.kind if spec else ""
+    def _started(self) -> dict[str, datetime]:
+        """Service -> when a step of this run last began to start it."""
+        specs = self.context.plan.steps
+        begun = [(e.time, specs.get(e.data["step"])) for e in self.journal.events() if e.kind == "started"]
+        return {
+            service: at
+            for at, spec in begun
+            if isinstance(spec, ServicesStep) and spec.kind in ("start", "restart")
+            for service in spec.services
+        }
 
     def _verified_steps(self) -> dict[str, list[Result]]:
         rounds = [name for name in self.state.checks if name.startswith("step:")]

@@ -104,6 +104,7 @@ def _notes(state: RunState) -> list[str]:
         "undone": "{0.title} was undone.",
     }
     return [
+        *(f"Chosen against the triage's advice: {o['chosen']}, because {o['reason']}" for o in state.overrides),
         *(f"Escalated from {move['from']} to {move['to']}: {move['because']}" for move in state.escalations),
         *(by_status[step.status].format(step) for step in state.steps.values() if step.status in by_status),
         *state.notes,

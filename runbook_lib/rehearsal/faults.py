@@ -29,6 +29,26 @@ FAULTS: tuple[Fault, ...] = (
         backend="backend-nothing-served",
     ),
     Fault(
+        "some-media-missing",
+        'The backfill left out some of the pictures, so the new frontend shows "Content unavailable" in their place.',
+        data="some-media-missing",
+    ),
+    Fault(
+        "slow",
+        "With each thread the backend runs a statement that takes 0.3 s, longer than the plan allows.",
+        backend="backend-slow-statement",
+    ),
+    Fault(
+        "wrong-pictures",
+        "The backfill put pictures of other messages into messages that never had one.",
+        data="wrong-pictures",
+    ),
+    Fault(
+        "backend-errors",
+        "With each thread the backend writes to a column that no migration makes; it serves the thread and logs the error.",
+        backend="backend-column-not-there",
+    ),
+    Fault(
         "media-url-dropped",
         "The frontend looks as in frontend-errors, and the API no longer sends the mediaUrl that the old one needs.",
         backend="backend-media-url-dropped",

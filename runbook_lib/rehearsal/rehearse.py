@@ -8,15 +8,14 @@ from time import monotonic
 from runbook_lib import conductor, opening
 from runbook_lib.closing import Outcome
 from runbook_lib.errors import ParametersError
-from runbook_lib.parameters import ROOT
 from runbook_lib.progress import Told
+from runbook_lib.rehearsal.environment import settled_in
+from runbook_lib.rehearsal.paths import OUTPUTS, PLAN, TARGET
 from runbook_lib.rehearsal.scenarios import SCENARIOS, Scenario
 from runbook_lib.rehearsal.stack import stack
 from runbook_lib.run import Run
 
-PLAN = ROOT / "parameters" / "feat-2025-20251103111429.yaml"
-TARGET = ROOT / "parameters" / "rehearsal.yaml"
-OUTPUTS = ROOT / "outputs"
+MONITOR = "EVERY=1, LASTS=20, FAILURES=2"  # seconds, for the hour that the plan says
 
 
 @dataclass(frozen=True)
@@ -51,17 +50,11 @@ def _one(name: str, scenario: Scenario, rows: int, tell: Told) -> Rehearsed:
     begun = monotonic()
     tell(f"Scenario {name}: {scenario.about}")
     tell(f"bringing up PostgreSQL, backend, frontend and worker with {rows} rows …")
-    before = dict(os.environ)
-    with stack(rows=rows, fault=scenario.fault) as up:
-        os.environ.update(up.environment)
-        try:
-            tell(f"  up in {monotonic() - begun:.1f} s: {up.environment['REHEARSAL_FRONTEND_URL']}")
-            about = {"operator": "rehearsal", "reason": scenario.about, "incident": f"rehearsal-{name}"}
-            run = opening.open_new(PLAN, TARGET, "", option=scenario.option, outputs=OUTPUTS, **about)
-            outcome = _walk(run, scenario, tell)
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
+    with stack(rows=rows, fault=scenario.fault) as up, settled_in(up.environment):
+        tell(f"  up in {monotonic() - begun:.1f} s: {up.environment['REHEARSAL_FRONTEND_URL']}")
+        about = {"operator": "rehearsal", "reason": scenario.about, "incident": f"rehearsal-{name}"}
+        run = opening.open_new(PLAN, TARGET, "", option=scenario.option, outputs=OUTPUTS, **about)
+        outcome = _walk(run, scenario, tell)
     seconds = round(monotonic() - begun, 1)
     ended_as, option = run.state.type, run.state.option
     as_expected = ended_as == scenario.ends_as and option == scenario.option
@@ -78,10 +71,14 @@ def _one(name: str, scenario: Scenario, rows: int, tell: Told) -> Rehearsed:
 
 def _walk(run: Run, scenario: Scenario, tell: Told) -> Outcome:
     folder: Path = run.folder.path
-    problem = conductor.execute(folder, "01-triage", {"TYPE": scenario.chosen}, tell)
+    problem = conductor.execute(folder, "01-triage", _chosen(scenario), tell)
     if problem:
         return problem
     return conductor.carry_out(folder, _approved_as_previewed, {}, tell)
+
+
+def _chosen(scenario: Scenario) -> dict[str, str]:
+    return {"TYPE": scenario.chosen, "OVERRIDE": scenario.override, "MONITOR": MONITOR}
 
 
 def _approved_as_previewed(run: Run) -> str:

@@ -66,6 +66,7 @@ def _bring_up(root: Path, rows: int, fault: Fault, ending: ExitStack) -> Stack:
     if not conninfo:
         supervised.start("postgres")
         _await(supervised, "postgres", server.answers)
+        server.measure_statements()
     building.result()
     supervised.start("frontend")  # it needs no database, and starts while that is filled
     database = create_empty_database(server, f"_{root.name.removeprefix('rb-')}" if conninfo else "")

@@ -6,8 +6,10 @@ from runbook_lib.steps.base import Step
 from runbook_lib.steps.build import Build
 from runbook_lib.steps.clear_backfill import ClearBackfill
 from runbook_lib.steps.code import Revert
+from runbook_lib.steps.end_sessions import EndSessions
 from runbook_lib.steps.fence import KeepOut, LetIn
 from runbook_lib.steps.push import Push
+from runbook_lib.steps.rebuild import Rebuild
 from runbook_lib.steps.remove_columns import RemoveColumns
 from runbook_lib.steps.restore_aside import RestoreAside
 from runbook_lib.steps.restore_part import RestorePart
@@ -28,6 +30,8 @@ KINDS: dict[str, type[Step]] = {
     "restore_part": RestorePart,
     "revert": Revert,
     "build": Build,
+    "rebuild": Rebuild,
+    "end_sessions": EndSessions,
     "push": Push,
 }
 

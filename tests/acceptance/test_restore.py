@@ -85,3 +85,24 @@ def test_every_step_of_option_c_can_be_undone(sound: Stack, tmp_path: Path) -> N
     assert asked() == before
     assert run.state.debts == {}
     run.close_adapters()
+
+
+def test_a_full_rollback_that_leaves_corrupt_data_goes_on_to_the_restore_in_the_same_run(tmp_path: Path) -> None:
+    with up("wrong-pictures"):
+        run = begun(tmp_path, "full")
+
+        outcome = conductor.carry_out(run.folder.path, lambda run: run.previews()[0], {}, lambda text: None)
+
+        state = run.state
+        assert (outcome.status, state.type, state.option) == ("verified", "restore", "C"), outcome
+        assert [(e["from"], e["to"]) for e in state.escalations] == [("full", "restore")]
+        started = [e.data["step"] for e in run.journal.events() if e.kind == "started"]
+        assert {name: started.count(name) for name in ("clear-backfill", "revert-backend", "revert-frontend")} == {
+            "clear-backfill": 1,
+            "revert-backend": 1,
+            "revert-frontend": 1,
+        }
+        last = len(started) - 1 - started[::-1].index("stop-services")
+        assert started.index("start-frontend") < last < started.index("swap-database")  # they ran again meanwhile
+        assert {check["status"] for check in state.checks["after"].values()} == {"PASS"}
+        run.close_adapters()

@@ -177,7 +177,7 @@ def test_the_log_begins_with_open_debts_and_asks_to_pay_them(folder: RunFolder, 
 def test_a_waived_check_keeps_its_own_status(folder: RunFolder, plan: Plan) -> None:
     waived = ("waived", {"name": "latency-normal", "reason": "no load at night", "by": "Dana"})
     page = words(report(folder, plan, waived, *checked(plan, latency_normal="UNKNOWN")))
-    assert "UNKNOWN waived Performance is normal" in page
+    assert "WAIVED UNKNOWN Performance is normal" in page
 
 
 def test_the_report_needs_nothing_from_outside(folder: RunFolder, plan: Plan) -> None:
@@ -367,3 +367,15 @@ def test_the_manifest_says_that_it_is_not_signed(sealed: RunFolder) -> None:
     manifest = json.loads((sealed.path / "manifest.json").read_text())
     assert manifest["signed"] is False
     assert "no proof against forgery" in manifest["note"]
+
+
+def test_the_same_page_before_and_after_stands_side_by_side_and_only_there(folder: RunFolder, plan: Plan) -> None:
+    files = ["evidence/page-7-before.png", "evidence/page-7-after.png", "evidence/page-8-after.png"]
+    for file in files:
+        folder.write_image(file, PIXEL)
+
+    page = report(folder, plan, *(("evidence", {"title": f"T {file}", "file": file, "kind": "image"}) for file in files))
+
+    pair = page[page.index('<div class="pair">') : page.index("</section>", page.index('<div class="pair">'))]
+    assert [pair.count(f"<figcaption>T {file}") for file in files] == [1, 1, 0]
+    assert page.count("<img") == 3

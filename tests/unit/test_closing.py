@@ -18,7 +18,8 @@ STEPS = [
 ]  # fmt: skip
 CHECKS = [
     "services-running", "schema-expected", "api-media-url", "api-attachments-gone", "frontend-displays-media",
-    "no-console-errors", "no-backend-errors", "thread-loads", "media-renders", "latency-normal", "only-intended-rows",
+    "no-console-errors", "no-backend-errors", "thread-loads", "media-renders", "latency-normal", "backfill-intact",
+    "only-intended-rows",
 ]  # fmt: skip
 
 
@@ -56,12 +57,13 @@ ALL = [OPENED, APPROVED, *DONE, *PASSED]
 WITHOUT_BACK_UP = [OPENED, APPROVED, *done(*all_but(STEPS, "back-up"))]
 FOUND: Happened = ("found", {"step": "stop-services", "title": "Stop", "outcome": {}})
 TO_FULL: Happened = ("escalated", {"from": "frontend", "to": "full", "because": "api-media-url: none"})
+TO_RESTORE: Happened = ("escalated", {"from": "full", "to": "restore", "because": "backfill-intact: broken"})
 
 
 @pytest.mark.parametrize(
     ("history", "status", "said"),
     [
-        pytest.param(ALL, "verified", "all 11 steps done, all 11 checks passed", id="all done, all passed"),
+        pytest.param(ALL, "verified", "all 11 steps done, all 12 checks passed", id="all done, all passed"),
         pytest.param(
             [OPENED, APPROVED, FOUND, *done(*all_but(STEPS, "stop-services")), *PASSED],
             "verified",
@@ -89,7 +91,7 @@ TO_FULL: Happened = ("escalated", {"from": "frontend", "to": "full", "because": 
         pytest.param(
             [*WITHOUT_BACK_UP, begun("back-up"), ended("back-up", "failed"), waived("back-up"), *PASSED],
             "verified",
-            "all 10 steps done, all 11 checks passed; waived: back-up",
+            "all 10 steps done, all 12 checks passed; waived: back-up",
             id="a step failed and is waived",
         ),
         pytest.param([OPENED, APPROVED, *DONE], "unknown", "not positively verified: services-running", id="no check"),
@@ -115,14 +117,14 @@ TO_FULL: Happened = ("escalated", {"from": "frontend", "to": "full", "because": 
         ),
         pytest.param(
             [*ALL, *checked("FAIL", "thread-loads"), waived("thread-loads")],
-            "unknown",
-            "(waived: thread-loads)",
+            "waived",
+            "11 of 12 checks passed; waived, which is not passed: thread-loads",
             id="a failed check is waived",
         ),
         pytest.param(
             [*ALL, *checked("UNKNOWN", "thread-loads"), waived("thread-loads")],
-            "unknown",
-            "(waived: thread-loads)",
+            "waived",
+            "11 of 12 checks passed; waived, which is not passed: thread-loads",
             id="an unknown check is waived",
         ),
         pytest.param(
@@ -154,6 +156,9 @@ TO_FULL: Happened = ("escalated", {"from": "frontend", "to": "full", "because": 
             "failed",
             "not done",
             id="escalated and begun",
+        ),
+        pytest.param(
+            [*ALL, TO_RESTORE], "escalated", "was not enough", id="escalated with every step of the next type known"
         ),
     ],
 )

@@ -12,10 +12,13 @@ from runbook_lib import display
 from runbook_lib.closing import Outcome
 from runbook_lib.display import Shown
 from runbook_lib.loop import Done
+from runbook_lib.monitoring import Sample, Watch
+from runbook_lib.plan import MatrixRow, Monitor
 from runbook_lib.results import Result, Status
 from runbook_lib.run import Run
 from runbook_lib.steps.base import Preview
-from runbook_lib.triage import recommend
+from runbook_lib.triage import Verdict, recommend
+from runbook_lib.troubles import diagnose
 
 EVIL = '<img src=x onerror="alert(1)">'
 PREVIEW = Preview("stop", "Stop", ["stop backend", "stop worker"], ["3 rows"], "row locks", "starting", 20)
@@ -29,6 +32,18 @@ def result(status: Status = Status.PASS, said: str = "4 items") -> Result:
 def words(html: str) -> str:
     return " ".join(unescape(re.sub(r"<[^>]+>", " ", html)).split())
 
+
+ROW = MatrixRow(
+    symptom="Performance issues",
+    severity="medium",
+    action="monitor",
+    type="database",
+    failing=["api"],
+    monitor=Monitor(every=5, lasts=60, failures=2),
+)
+SAMPLES = [Sample(1.0, Status.PASS, "p95 20 ms", 20.0), Sample(6.0, Status.FAIL, "p95 400 ms", 400.0)]
+assert ROW.monitor
+WATCH = Watch(ROW, ROW.monitor, SAMPLES, 250.0, Verdict("database", "twice"))
 
 SHOWN: list[Any] = [
     pytest.param(lambda run: display.line("TYPE = full (operator)"), ["TYPE = full (operator)"], id="line"),
@@ -59,9 +74,19 @@ SHOWN: list[Any] = [
     ),
     pytest.param(lambda run: display.done(DONE), ["Stop: done (1.3 s, planned 20 s)", "rows 3", "stopped a, b"], id="done"),
     pytest.param(
-        lambda run: display.recommendation(recommend(run.context.plan, [])),
+        lambda run: display.recommendation(recommend(run.context.plan, []), run.context.plan),
         ["Frontend errors", "? unknown", "critical", "Recommended: nothing."],
         id="recommendation",
+    ),
+    pytest.param(
+        lambda run: display.diagnoses(run.context.plan, diagnose(run.context.plan, [])),
+        ["Database restore fails", "? unknown", "connections are open", "end-sessions"],
+        id="diagnoses",
+    ),
+    pytest.param(
+        lambda run: display.watch(WATCH),
+        ["“Performance issues”, round 2; every 5 s for 60 s", "✘ FAIL", "p95 400 ms", "Recommended: database. twice"],
+        id="watch",
     ),
     pytest.param(
         lambda run: display.outcome(Outcome("verified", "all done"), run.state), ["VERIFIED: all done"], id="outcome"
@@ -127,6 +152,22 @@ def test_a_status_is_a_symbol_and_a_word_not_a_colour_alone(status: Status) -> N
 
     assert f"{display.SYMBOLS[status]} {status}" in words(shown.html)
     assert len(set(display.SYMBOLS.values())) == len(Status)
+
+
+@pytest.mark.parametrize("status", [Status.FAIL, Status.UNKNOWN])
+def test_what_is_waived_says_so_and_does_not_count_as_passed(status: Status) -> None:
+    found = [result(status)]
+
+    shown = display.results(found, "After", {found[0].name})
+
+    assert "After: 0 of 1 PASS" in shown.text
+    assert f"WAIVED ({status})" in shown.text
+
+
+def test_a_check_that_passed_is_not_called_waived() -> None:
+    found = [result(Status.PASS)]
+
+    assert "WAIVED" not in display.results(found, "After", {found[0].name}).text
 
 
 def test_an_unknown_result_is_not_counted_as_passed() -> None:
@@ -206,3 +247,14 @@ def test_pictures_of_a_round_stand_in_the_html_itself(run: Run) -> None:
 
     assert shown.text == "screenshot evidence/page-7-after.png"
     assert re.findall(r'src="([^"]+)"', shown.html) == ["data:image/png;base64,cG5n"]
+
+
+def test_a_type_is_shown_with_the_one_that_is_carried_out_in_its_place_and_why(run: Run) -> None:
+    plan = run.context.plan
+    failing = [
+        Result(row.own, row.own, Status.FAIL, "seen") for row in plan.decision_matrix if row.type == "backend-and-database"
+    ]
+
+    shown = display.recommendation(recommend(plan, failing), plan)
+
+    assert f"backend-and-database, carried out as full: {plan.types['backend-and-database'].because}" in shown.text
