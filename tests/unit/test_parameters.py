@@ -67,7 +67,9 @@ def test_a_bad_plan(tmp_path: Path, old: str, new: str, told: str) -> None:
     [
         ("environment: production", "environment: prod", "environment"),
         ("  timeout: 120", "  timeout: soon", "timeout"),
-        ("manager: commands", "manager: kubernetes", "services"),
+        ("manager: docker-compose", "manager: kubernetes", "services"),
+        ("manager: docker-compose", "manager: systemd", "none could be tested against a real one"),
+        ("# pinned: {frontend:", "pinned: {frontned:", "'frontned'"),
         ('"+00 0000"', '"[Phone]"', "contacts.On-Call Engineer still reads as a placeholder"),
         ("directory: /var/backups", "directory: ${BACKUPS}", "The environment has no BACKUPS"),
         ("api_token: {env: SOCIAL_SELLING_API_TOKEN}", "api_token: a-token-in-the-file", "api_token"),
