@@ -121,6 +121,12 @@ class RepositoryStep(_Step):
     repository: Name
 
 
+class FreezeStep(_Step):
+    """Hold still what the target names, or let it go again."""
+
+    kind: Literal["freeze", "release"]
+
+
 class DatabaseStep(_Step):
     """A step that works on the database."""
 
@@ -171,6 +177,7 @@ class SwapDatabaseStep(DatabaseStep):
 StepSpec = Annotated[
     ServicesStep
     | RepositoryStep
+    | FreezeStep
     | BackupStep
     | FenceStep
     | ClearBackfillStep

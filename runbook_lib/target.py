@@ -127,6 +127,25 @@ class RepositoryTarget(Model):
     timeout: Seconds = 900
 
 
+class Freeze(Model):
+    """Something that must hold still meanwhile: its commands, on each of its hosts, which {host} stands for."""
+
+    freeze: Command
+    release: Command
+    check: Command  # ends with 0 while it is frozen, with 1 while it is not, and with anything else if it cannot tell
+    hosts: list[str] = []
+    timeout: Seconds = 60
+
+    @model_validator(mode="after")
+    def _hosts_are_filled_in(self) -> Self:
+        for name in ("freeze", "release", "check"):
+            if any("{host}" in word for word in getattr(self, name)) is not bool(self.hosts):
+                raise ValueError(
+                    f"{name} and hosts do not fit: {{host}} stands in a command where there are hosts, else never"
+                )
+        return self
+
+
 class Target(Model):
     """Where a rollback runs."""
 
@@ -138,6 +157,7 @@ class Target(Model):
     repositories: dict[Name, RepositoryTarget]
     endpoints: dict[Name, str]
     api_token: SecretReference
+    freezes: dict[Name, Freeze] = {}  # a deploy pipeline, an autoscaler, a queue's consumers
     contacts: dict[str, str]
 
     @field_validator("services", mode="before")

@@ -6,6 +6,7 @@ from runbook_lib.steps.base import Step
 from runbook_lib.steps.clear_backfill import ClearBackfill
 from runbook_lib.steps.code import Build, Revert
 from runbook_lib.steps.fence import KeepOut, LetIn
+from runbook_lib.steps.freeze import FreezeAll, ReleaseAll
 from runbook_lib.steps.remove_columns import RemoveColumns
 from runbook_lib.steps.restore_aside import RestoreAside
 from runbook_lib.steps.services import Restart, Start, Stop
@@ -15,6 +16,8 @@ KINDS: dict[str, type[Step]] = {
     "stop": Stop,
     "start": Start,
     "restart": Restart,
+    "freeze": FreezeAll,
+    "release": ReleaseAll,
     "backup": Backup,
     "fence": KeepOut,
     "let_in": LetIn,
