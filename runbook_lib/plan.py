@@ -127,6 +127,12 @@ class FreezeStep(_Step):
     kind: Literal["freeze", "release"]
 
 
+class PurgeCacheStep(_Step):
+    """Purge the caches in front of the services, where the target names a command for it."""
+
+    kind: Literal["purge_cache"]
+
+
 class DatabaseStep(_Step):
     """A step that works on the database."""
 
@@ -178,6 +184,7 @@ StepSpec = Annotated[
     ServicesStep
     | RepositoryStep
     | FreezeStep
+    | PurgeCacheStep
     | BackupStep
     | FenceStep
     | ClearBackfillStep
@@ -226,6 +233,7 @@ class SimpleCheck(_Check):
         "page_console",
         "page_thread",
         "page_render",
+        "page_returning",
         "proof",
         "integrity",
     ]

@@ -146,6 +146,13 @@ class Freeze(Model):
         return self
 
 
+class CachePurge(Model):
+    """The command that empties the caches between the services and their users."""
+
+    command: Command
+    timeout: Seconds = 120
+
+
 class Target(Model):
     """Where a rollback runs."""
 
@@ -158,6 +165,7 @@ class Target(Model):
     endpoints: dict[Name, str]
     api_token: SecretReference
     freezes: dict[Name, Freeze] = {}  # a deploy pipeline, an autoscaler, a queue's consumers
+    cache_purge: CachePurge | None = None
     contacts: dict[str, str]
 
     @field_validator("services", mode="before")

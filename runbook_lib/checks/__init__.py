@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from runbook_lib.checks import api, data, latency, logs, page, schema, services
+from runbook_lib.checks import api, data, latency, logs, page, returning, schema, services
 from runbook_lib.checks.round import Round
 from runbook_lib.errors import AdapterError
 from runbook_lib.results import Result, Status
@@ -18,6 +18,7 @@ KINDS: dict[str, Check] = {
     "page_console": page.no_errors,
     "page_thread": page.loads,
     "page_render": page.renders,
+    "page_returning": returning.runs_the_new_bundle,
     "logs": logs.no_errors,
     "latency": latency.within_limit,
     "proof": data.only_intended,

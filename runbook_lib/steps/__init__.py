@@ -7,6 +7,7 @@ from runbook_lib.steps.clear_backfill import ClearBackfill
 from runbook_lib.steps.code import Build, Revert
 from runbook_lib.steps.fence import KeepOut, LetIn
 from runbook_lib.steps.freeze import FreezeAll, ReleaseAll
+from runbook_lib.steps.purge_cache import PurgeCache
 from runbook_lib.steps.remove_columns import RemoveColumns
 from runbook_lib.steps.restore_aside import RestoreAside
 from runbook_lib.steps.services import Restart, Start, Stop
@@ -18,6 +19,7 @@ KINDS: dict[str, type[Step]] = {
     "restart": Restart,
     "freeze": FreezeAll,
     "release": ReleaseAll,
+    "purge_cache": PurgeCache,
     "backup": Backup,
     "fence": KeepOut,
     "let_in": LetIn,
