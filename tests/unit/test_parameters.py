@@ -1,12 +1,14 @@
 """Bad parameters give one clear error before anything is touched."""
 
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from runbook_lib.errors import ParametersError
 from runbook_lib.plan import RollbackType, load_plan
-from runbook_lib.target import load_target
+from runbook_lib.target import Target, load_target
 
 ROOT = Path(__file__).parents[2]
 PLAN = (ROOT / "parameters" / "feat-2025-20251103111429.yaml").read_text()
@@ -121,3 +123,20 @@ def test_a_type_that_cannot_be_carried_out(type_name: str, told: str) -> None:
 
     with pytest.raises(ParametersError, match=told):
         plan.model_copy(update={"types": plan.types | {"data": by_hand}}).carried_out(type_name)
+
+
+MANAGERS = (ROOT / "docs" / "managers.md").read_text()
+
+
+@pytest.mark.parametrize("block", re.findall(r"```yaml\n(.*?)```", MANAGERS, re.DOTALL), ids=lambda block: block.split()[2])
+def test_what_the_page_on_managers_shows_fits_a_target(block: str) -> None:
+    shown = yaml.safe_load(block.replace("  …\n", ""))
+    whole = yaml.safe_load(TARGET)
+    common = {key: whole["services"][key] for key in ("timeout", "versions", "built_from")}
+    if services := shown.pop("services", None):
+        told = {**common["versions"], **services.get("versions", {})}
+        if services["manager"] == "commands":
+            told["worker"] = {"log": "worker version (.+)"}
+        whole["services"] = {**common, **services, "versions": told}
+
+    assert Target.model_validate({**whole, **shown})
