@@ -264,7 +264,7 @@ def test_status_needs_the_journal_alone(runbook: Command, folder: RunFolder) -> 
         "outcome unknown",
         "pending",
     ]
-    assert "1 of 3 steps done, outcome unknown: build-frontend" in out
+    assert "1 of 6 steps done, outcome unknown: build-frontend" in out
 
 
 def test_status_as_json(runbook: Command, folder: RunFolder) -> None:

@@ -13,12 +13,13 @@ Happened = tuple[str, dict[str, Any]]
 OPENED: Happened = ("opened", {"type": "full", "option": "A"})
 APPROVED: Happened = ("approved", {"digest": "d", "by": "Dana"})
 STEPS = [
-    "stop-services", "back-up", "clear-backfill", "revert-backend", "build-backend", "start-backend", "revert-frontend",
-    "build-frontend", "start-frontend",
+    "freeze", "stop-services", "back-up", "clear-backfill", "revert-backend", "build-backend", "start-backend",
+    "revert-frontend", "build-frontend", "start-frontend", "purge-cache", "release",
 ]  # fmt: skip
 CHECKS = [
     "services-running", "schema-expected", "api-media-url", "api-attachments-gone", "frontend-displays-media",
-    "no-console-errors", "no-backend-errors", "thread-loads", "media-renders", "latency-normal", "only-intended-rows",
+    "no-console-errors", "no-backend-errors", "thread-loads", "media-renders", "returning-users", "latency-normal",
+    "only-intended-rows",
 ]  # fmt: skip
 
 
@@ -61,15 +62,15 @@ TO_FULL: Happened = ("escalated", {"from": "frontend", "to": "full", "because": 
 @pytest.mark.parametrize(
     ("history", "status", "said"),
     [
-        pytest.param(ALL, "verified", "all 9 steps done, all 11 checks passed", id="all done, all passed"),
+        pytest.param(ALL, "verified", "all 12 steps done, all 12 checks passed", id="all done, all passed"),
         pytest.param(
             [OPENED, APPROVED, FOUND, *done(*all_but(STEPS, "stop-services")), *PASSED],
             "verified",
-            "all 9 steps done",
+            "all 12 steps done",
             id="a step was found done",
         ),
         pytest.param([OPENED], "declined", "Nothing was approved", id="nothing approved"),
-        pytest.param([OPENED, APPROVED], "failed", "not done: stop-services", id="nothing begun"),
+        pytest.param([OPENED, APPROVED], "failed", "not done: freeze", id="nothing begun"),
         pytest.param([*WITHOUT_BACK_UP, *PASSED], "failed", "not done: back-up", id="a step is missing"),
         pytest.param(
             [*WITHOUT_BACK_UP, begun("back-up"), ended("back-up", "failed"), *PASSED],
@@ -89,7 +90,7 @@ TO_FULL: Happened = ("escalated", {"from": "frontend", "to": "full", "because": 
         pytest.param(
             [*WITHOUT_BACK_UP, begun("back-up"), ended("back-up", "failed"), waived("back-up"), *PASSED],
             "verified",
-            "all 8 steps done, all 11 checks passed; waived: back-up",
+            "all 11 steps done, all 12 checks passed; waived: back-up",
             id="a step failed and is waived",
         ),
         pytest.param([OPENED, APPROVED, *DONE], "unknown", "not positively verified: services-running", id="no check"),
