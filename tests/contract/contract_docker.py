@@ -85,6 +85,11 @@ class Docker:
         (self.project / "build").write_text(build)
         (self.project / ".env").write_text(f"REVISION={revision(build)}\n")
 
+    def build(self, build: str, tag: str) -> None:
+        """Make an image of a build, as a pipeline elsewhere would."""
+        self.deploy(build)
+        self("build", "--tag", tag, "--build-arg", f"REVISION={revision(build)}", str(self.project))
+
     def _booted(self, driver: str) -> bool:
         (self.root / "s").unlink(missing_ok=True)
         (self.root / "pid").unlink(missing_ok=True)
@@ -117,8 +122,10 @@ def an_engine() -> Iterator[Docker]:
         _write_project(engine)
         yield engine
     finally:
-        if engine.process and engine.process.poll() is None:
-            engine.clear()
+        try:
+            if engine.process and engine.process.poll() is None:
+                engine.clear()
+        finally:
             engine.end()
         shutil.rmtree(root, ignore_errors=True)
 

@@ -366,7 +366,7 @@ def test_the_log_holds_what_was_said_since_the_moment_and_nothing_before(service
 def test_docker_takes_a_container_that_no_compose_file_names_for_a_forgotten_worker(docker: Docker) -> None:
     services = _by_docker(docker)
     labels = ["--label", "com.docker.compose.project=contract", "--label", "com.docker.compose.service=old-worker"]
-    docker("run", "--detach", "--network", "none", *labels, "contract/base", "/bin/sleep", "1000")
+    docker("run", "--detach", "--network", "none", "--stop-timeout", "1", *labels, "contract/base", "/bin/sleep", "1000")
     try:
         assert services.all_running() == {"old-worker"}
         services.stop("old-worker")
@@ -404,10 +404,7 @@ def test_docker_brings_the_pinned_image_up_whatever_the_compose_file_names_by_no
     unpinned = _by_docker(docker)
     try:
         for build, tag in (("1", "old"), ("2", "newest")):
-            docker.deploy(build)
-            unpinned.start("web")
-            docker("commit", *docker("ps", "--quiet").split(), f"contract/pinned:{tag}")
-            unpinned.stop("web")
+            docker.build(build, f"contract/pinned:{tag}")
         old = docker("image", "inspect", "--format", "{{.Id}}", "contract/pinned:old")
         unpinned.start("pinned")
         pinned = _by_docker(docker, pinned={"pinned": old})
