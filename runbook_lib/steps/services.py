@@ -54,7 +54,7 @@ class _ServicesStep(Step):
             time.sleep(POLL)
 
     def _in_wanted_version(self) -> list[str]:
-        found = {name: self._version(name) for name in self._running()}
+        found = {name: self._version(name) for name in self.services if self.context.services.is_up(name)}
         return [name for name, version in found.items() if versions.same(version, versions.wanted(self.context, name))]
 
     def _version(self, name: str) -> str:

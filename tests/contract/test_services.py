@@ -43,6 +43,7 @@ class Managed:
     deploy: Callable[[str], str]  # puts new code there; returns the version that a service started from then on tells
     pids: Callable[[str], list[int]]
     tells_by_log: bool = False
+    cannot_tell_restarts: bool = False  # a command line says that it runs, and no more
 
     def version(self, services: Services, name: str) -> str:
         if self.tells_by_log:
@@ -145,6 +146,7 @@ def _of_supervisord(made: Supervisord, manager: str, closing: ExitStack) -> Mana
         deploy,
         made.pids,
         tells_by_log=manager == "supervisor",
+        cannot_tell_restarts=manager == "commands",
     )
 
 
@@ -281,6 +283,20 @@ def test_a_service_that_takes_a_while_runs_once_it_is_started(services: Services
 def test_a_service_that_does_not_start_or_crashes_after_its_start_is_an_error(managed: Managed, name: str) -> None:
     with pytest.raises(AdapterError, match=name):
         managed.connect(timeout=5, steady=1.0).start(name)
+
+
+def test_a_service_that_keeps_ending_and_restarting_is_not_up(managed: Managed) -> None:
+    services = managed.connect(timeout=5, steady=1.0)
+    with suppress(AdapterError):
+        managed.connect(timeout=1).start("flapping")
+    assert not services.is_up("flapping") or managed.cannot_tell_restarts
+
+
+def test_a_service_is_up_once_it_is_started_until_it_is_stopped(services: Services) -> None:
+    services.start("web")
+    up = services.is_up("web")
+    services.stop("web")
+    assert (up, services.is_up("web")) == (True, False)
 
 
 def test_a_service_that_keeps_ending_and_restarting_is_stopped_for_good(managed: Managed) -> None:

@@ -203,6 +203,15 @@ def test_probe_of_start(start: Start, world: World, running: set[str], versions:
     assert start.probe().effect is effect
 
 
+def test_a_service_in_the_wanted_version_that_is_restarted_again_and_again_is_not_done(start: Start, world: World) -> None:
+    world.start_all()
+    watched = watch(start, world)
+    watched.is_up = lambda name: name != "worker"  # type: ignore[method-assign]
+
+    assert start.probe().effect is Effect.HALF_DONE
+    assert [r.summary for r in not_passed(start.verify())] == ["not in the wanted version: worker"]
+
+
 def test_start_starts_in_the_order_of_the_plan(start: Start, world: World) -> None:
     watched = watch(start, world)
 

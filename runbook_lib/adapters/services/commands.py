@@ -30,6 +30,10 @@ class CommandServices:
         except AdapterError as error:
             raise no_list(shown(self._commands.list), error.what.rstrip(".")) from None
 
+    def is_up(self, name: str) -> bool:
+        """See `Services.is_up`; as far as the target's command tells."""
+        return self.is_running(name)
+
     def version(self, name: str) -> str:
         """See `Services.version`; the last word that the command prints."""
         if not self._commands.version:

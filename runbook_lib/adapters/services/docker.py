@@ -53,6 +53,13 @@ class DockerServices:
         """See `Services.is_running`."""
         return bool(self._alive(name))
 
+    def is_up(self, name: str) -> bool:
+        """See `Services.is_up`."""
+        if not self._alive(name):
+            return False
+        same, now = steady.stays(lambda: self._alive(name), self._described.steady)
+        return same and {container.status for container in now} == {"running"}
+
     def version(self, name: str) -> str:
         """See `Services.version`: the pinned image if it is what runs, else the label, else the digest."""
         images = {container.image: container.revision for container in self._alive(name)}
@@ -87,8 +94,7 @@ class DockerServices:
                 answer = self._compose(files, "up", "--detach", "--no-deps", "--force-recreate", build, name)
             if answer.exit_code != 0:
                 raise not_started(name, self._where, _last_line(answer))
-        same, now = steady.stays(lambda: self._containers(name), self._described.steady)
-        if not same or {container.status for container in now} != {"running"}:
+        if not self.is_up(name):
             raise not_started(name, self._where, self._states(name))
 
     def logs(self, name: str, since: datetime | None) -> list[str]:

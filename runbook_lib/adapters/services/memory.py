@@ -31,6 +31,10 @@ class MemoryServices:
             raise no_list(WHERE, "it is switched off")
         return set(self.running)
 
+    def is_up(self, name: str) -> bool:
+        """See `Services.is_up`."""
+        return self.is_running(name)
+
     def version(self, name: str) -> str:
         """See `Services.version`."""
         self._ask(name)

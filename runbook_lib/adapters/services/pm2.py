@@ -69,6 +69,13 @@ class Pm2Services:
         """See `Services.is_running`."""
         return any(process.alive for process in self._of(name))
 
+    def is_up(self, name: str) -> bool:
+        """See `Services.is_up`."""
+        if not self.is_running(name):
+            return False
+        same, now = steady.stays(lambda: self._of(name), self._described.steady)
+        return same and all(process.status == "online" for process in now)
+
     def version(self, name: str) -> str:
         """See `Services.version`: the git commit that pm2 found at the start, else the version in package.json."""
         found = {process.version for process in self._of(name) if process.alive}
@@ -100,8 +107,7 @@ class Pm2Services:
         found = self._of(name)
         if not any(process.alive for process in found):
             self._require(name, self._pm2("start", *(str(process.id) for process in found)), "start")
-        same, now = steady.stays(lambda: self._of(name), self._described.steady)
-        if not same or not all(process.status == "online" for process in now):
+        if not self.is_up(name):
             raise not_started(name, str(self._home), self._states(name))
 
     def logs(self, name: str, since: datetime | None) -> list[str]:

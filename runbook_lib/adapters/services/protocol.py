@@ -21,6 +21,13 @@ class Services(Protocol):
             AdapterError: It cannot be told: the manager does not answer, or knows no such service.
         """
 
+    def is_up(self, name: str) -> bool:
+        """Whether all of the service runs and goes on running: one that ends and is restarted is not up. Read-only.
+
+        Raises:
+            AdapterError: It cannot be told: the manager does not answer, or knows no such service.
+        """
+
     def version(self, name: str) -> str:
         """What the manager says that the service runs: an image, a commit, or the label of a release. Read-only.
 

@@ -46,6 +46,13 @@ class SupervisorServices:
         """See `Services.is_running`."""
         return self._looked_at_twice(name)["statename"] not in STOPPED
 
+    def is_up(self, name: str) -> bool:
+        """See `Services.is_up`; how long it must run to count is supervisord's own `startsecs`."""
+        deadline = time.monotonic() + self._timeout
+        while (state := self._looked_at_twice(name)["statename"]) == "STARTING" and time.monotonic() < deadline:
+            time.sleep(INTERVAL)
+        return bool(state == "RUNNING")
+
     def version(self, name: str) -> str:
         """See `Services.version`; supervisord never tells."""
         raise no_version(name, str(self._socket), "supervisord knows commands, not versions")
