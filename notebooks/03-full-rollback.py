@@ -125,6 +125,15 @@ await approve_again(run, APPROVE)
 # ## Stop and back up
 
 # %% [markdown]
+# ### Freeze what would interfere
+#
+# *Do*: run the cell. *Expect*: what the target names (deploys, autoscalers, queue consumers) frozen, each by its own check.
+# *If not*: nothing was stopped; the row names what goes on.
+
+# %%
+await apply(run, "freeze")
+
+# %% [markdown]
 # ### Stop the services
 #
 # *Do*: run the cell. *Expect*: all stopped, none of their database connections left. *If not*: the row names what
@@ -271,6 +280,21 @@ await apply(run, "push-backend")
 
 # %%
 await apply(run, "push-frontend")
+
+# %% [markdown]
+# ### Purge the caches, release what was frozen
+#
+# *Do*: run both cells. *Expect*: both done; a target without a cache or a freeze says so. *If not*: what is still frozen
+# stays in the banner as a debt; run the cell again.
+
+# %%
+await apply(run, "purge-cache")
+
+# %% [markdown]
+# What somebody else had frozen before stays frozen.
+
+# %%
+await apply(run, "release")
 
 # %% [markdown]
 # ## Before and after
