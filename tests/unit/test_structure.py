@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jupytext
 import pytest
+from papermill.inspection import inspect_notebook
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "runbook_lib"
@@ -118,6 +119,14 @@ def test_a_notebook_has_short_cells_that_each_follow_prose(notebook: Path) -> No
     assert all(before["cell_type"] == "markdown" for before, _ in code)
     assert not [text for text in source if re.search(r"^\s*(def|for|while|try|SELECT)\b", text, re.MULTILINE)]
     assert sum(text.startswith("#") and not text.startswith("##") for c in cells[:1] for text in c["source"]) == 1
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_papermill_reads_every_parameter_of_a_notebook(notebook: Path) -> None:
+    cells = jupytext.read(notebook).cells
+    (source,) = [cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+
+    assert list(inspect_notebook(str(notebook))) == re.findall(r"^([A-Z]+):", source, re.MULTILINE)
 
 
 def test_the_top_level_holds_what_it_should_and_no_more() -> None:
