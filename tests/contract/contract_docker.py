@@ -1,6 +1,5 @@
 """A Docker engine of the tests' own, and a compose project in it: no registry, no network, one tiny image."""
 
-import contextlib
 import json
 import os
 import shutil
@@ -10,8 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import pytest
 
 from .contract_helpers import until
 
@@ -90,6 +87,14 @@ class Docker:
         self.deploy(build)
         self("build", "--tag", tag, "--build-arg", f"REVISION={revision(build)}", str(self.project))
 
+    def configuration(self, plugin: Path | None) -> Path:
+        """The folder of a command line of docker's with compose as a plugin of it, or without one."""
+        made = self.root / ("with-compose" if plugin else "without-compose")
+        (made / "cli-plugins").mkdir(parents=True, exist_ok=True)
+        if plugin and not (link := made / "cli-plugins" / "docker-compose").exists():
+            link.symlink_to(plugin)
+        return made
+
     def _booted(self, driver: str) -> bool:
         (self.root / "s").unlink(missing_ok=True)
         (self.root / "pid").unlink(missing_ok=True)
@@ -128,19 +133,6 @@ def an_engine() -> Iterator[Docker]:
         finally:
             engine.end()
         shutil.rmtree(root, ignore_errors=True)
-
-
-@contextmanager
-def with_compose(configuration: Path, plugin: Path | None) -> Iterator[None]:
-    """Docker's command line with compose as a plugin of it, or without one."""
-    plugins = configuration / "cli-plugins"
-    plugins.mkdir(parents=True, exist_ok=True)
-    if plugin:
-        with contextlib.suppress(FileExistsError):
-            (plugins / "docker-compose").symlink_to(plugin)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("DOCKER_CONFIG", str(configuration))
-        yield
 
 
 def _import_base(engine: Docker) -> None:

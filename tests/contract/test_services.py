@@ -24,7 +24,7 @@ from runbook_lib.adapters.services.rpc import call
 from runbook_lib.adapters.services.steady import stays
 from runbook_lib.errors import AdapterError
 
-from .contract_docker import Docker, an_engine, compose_plugin, revision, with_compose
+from .contract_docker import Docker, an_engine, compose_plugin, revision
 from .contract_helpers import lives, until
 from .contract_pm2 import CANARY, Pm2, a_pm2, pm2_command
 from .contract_supervisor import Supervisord, supervising
@@ -202,7 +202,8 @@ def _of_docker(made: Docker, compose: str, closing: ExitStack) -> Managed:
     plugin = compose_plugin() if compose == "docker compose" else None
     if compose == "docker compose" and not plugin:
         pytest.skip("the newer compose is not here; .ci/setup test installs it")
-    closing.enter_context(with_compose(made.root / compose.replace(" ", "-"), plugin))
+    patched = closing.enter_context(pytest.MonkeyPatch.context())
+    patched.setenv("DOCKER_CONFIG", str(made.configuration(plugin)))
     closing.callback(made.clear)
 
     def deploy(build: str) -> str:
@@ -304,7 +305,7 @@ def test_a_service_that_keeps_ending_and_restarting_is_stopped_for_good(managed:
     with suppress(AdapterError):
         services.start("flapping")
     services.stop("flapping")
-    assert stays(lambda: services.is_running("flapping"), 0.6) == (True, False)
+    assert stays(lambda: not services.is_running("flapping"), 0.6) == (True, True)
 
 
 def test_a_service_that_its_manager_brings_back_is_stopped_for_good(managed: Managed, services: Services) -> None:
@@ -313,7 +314,7 @@ def test_a_service_that_its_manager_brings_back_is_stopped_for_good(managed: Man
     managed.kill("restless")
     until(lambda: not before or managed.pids("restless") not in (before, []), "it is brought back")
     services.stop("restless")
-    assert stays(lambda: services.is_running("restless"), 0.6) == (True, False)
+    assert stays(lambda: not services.is_running("restless"), 0.6) == (True, True)
 
 
 def test_a_service_that_ignores_the_request_to_end_is_stopped_all_the_same(services: Services) -> None:
@@ -382,7 +383,8 @@ def test_the_log_holds_what_was_said_since_the_moment_and_nothing_before(service
 def test_docker_takes_a_container_that_no_compose_file_names_for_a_forgotten_worker(docker: Docker) -> None:
     services = _by_docker(docker)
     labels = ["--label", "com.docker.compose.project=contract", "--label", "com.docker.compose.service=old-worker"]
-    docker("run", "--detach", "--network", "none", "--stop-timeout", "1", *labels, "contract/base", "/bin/sleep", "1000")
+    for _ in range(2):
+        docker("run", "--detach", "--network", "none", "--stop-timeout", "1", *labels, "contract/base", "/bin/sleep", "1000")
     try:
         assert services.all_running() == {"old-worker"}
         services.stop("old-worker")
@@ -398,7 +400,7 @@ def test_docker_stays_stopped_when_the_engine_starts_again(docker: Docker) -> No
         services.stop("restless")
         docker.end()
         docker.boot()
-        assert stays(lambda: services.is_running("restless"), 0.6) == (True, False)
+        assert stays(lambda: not services.is_running("restless"), 0.6) == (True, True)
     finally:
         docker.clear()
 
@@ -416,7 +418,11 @@ def test_docker_starts_a_stopped_service_with_its_own_restart_policy(docker: Doc
         docker.clear()
 
 
-def test_docker_brings_the_pinned_image_up_whatever_the_compose_file_names_by_now(docker: Docker) -> None:
+@pytest.mark.parametrize("plugin", [compose_plugin(), None], ids=["docker compose", "docker-compose"])
+def test_docker_brings_the_pinned_image_up_whatever_the_compose_file_names_by_now(
+    docker: Docker, plugin: Path | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", str(docker.configuration(plugin)))
     unpinned = _by_docker(docker)
     try:
         for build, tag in (("1", "old"), ("2", "newest")):
@@ -429,6 +435,9 @@ def test_docker_brings_the_pinned_image_up_whatever_the_compose_file_names_by_no
         pinned.start("pinned")
         assert pinned.version("pinned") == old
         assert unpinned.version("pinned") == revision("1")
+        built = _by_docker(docker, pinned={"web": old})
+        built.start("web")
+        assert built.version("web") == old
     finally:
         docker.clear()
 
@@ -490,6 +499,19 @@ def test_pm2_never_launches_a_file_or_all_by_the_name_of_a_service(pm2: Pm2) -> 
         with pytest.raises(AdapterError, match="knows no service"):
             services.start(name)
     assert services.all_running() == set()
+
+
+def test_pm2_stops_a_service_called_all_and_no_other(pm2: Pm2) -> None:
+    pm2("start", "service.js", "--name", "all", "--", "web")
+    number = str(pm2.entry("all")["pm_id"])
+    services = _by_pm2(pm2)
+    try:
+        services.start("web")
+        services.stop("all")
+        assert services.all_running() == {"web"}
+    finally:
+        pm2("delete", number)
+        pm2.clear()
 
 
 def test_pm2_starts_with_the_environment_that_it_has_and_not_with_the_operators(

@@ -139,8 +139,11 @@ def test_the_top_level_holds_what_it_should_and_no_more() -> None:
     }  # fmt: skip
 
 
-def test_the_lock_names_no_host() -> None:
-    assert "://" not in (ROOT / ".ci" / "headless.lock").read_text()
+def test_no_lock_names_a_host() -> None:
+    locks = [path for path in (ROOT / ".ci").rglob("*") if path.suffix == ".lock" or path.name == "package-lock.json"]
+
+    assert len(locks) >= 3
+    assert [path.name for path in locks if "://" in path.read_text()] == []
 
 
 def test_every_locked_package_has_a_hash() -> None:

@@ -26,7 +26,7 @@ from runbook_lib.adapters.services.errors import (
 )
 from runbook_lib.errors import AdapterError
 
-COMPOSES = (["docker", "compose"], ["docker-compose"])
+NEWER, OLDER = ["docker", "compose"], ["docker-compose"]
 
 
 class DockerServices:
@@ -55,8 +55,6 @@ class DockerServices:
 
     def is_up(self, name: str) -> bool:
         """See `Services.is_up`."""
-        if not self._alive(name):
-            return False
         same, now = steady.stays(lambda: self._alive(name), self._described.steady)
         return same and {container.status for container in now} == {"running"}
 
@@ -130,13 +128,8 @@ class DockerServices:
     def _composer(self) -> list[str]:
         if self._described.compose:
             return self._described.compose
-        for command in COMPOSES:
-            try:
-                if self._run([*command, "version"]).exit_code == 0:
-                    return command
-            except AdapterError:
-                continue
-        raise AdapterError("Neither `docker compose` nor `docker-compose` is there.")
+        there = self._run([*NEWER, "version"]).exit_code == 0
+        return NEWER if there else OLDER
 
     def _containers(self, name: str | None = None) -> list[Container]:
         return listed(self._docker, self._described.project, self._described.revision_label, name)

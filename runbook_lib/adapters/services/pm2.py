@@ -71,10 +71,8 @@ class Pm2Services:
 
     def is_up(self, name: str) -> bool:
         """See `Services.is_up`."""
-        if not self.is_running(name):
-            return False
-        same, now = steady.stays(lambda: self._of(name), self._described.steady)
-        return same and all(process.status == "online" for process in now)
+        same, now = steady.stays(lambda: self._of_running(name), self._described.steady)
+        return same and {process.status for process in now} == {"online"}
 
     def version(self, name: str) -> str:
         """See `Services.version`: the git commit that pm2 found at the start, else the version in package.json."""
@@ -128,6 +126,11 @@ class Pm2Services:
         if not found:
             raise unknown_service(name, str(self._home))
         return found
+
+    def _of_running(self, name: str) -> list[_Process]:
+        """All its processes, those that ended too, while any is alive."""
+        found = self._of(name)
+        return found if any(process.alive for process in found) else []
 
     def _list(self) -> list[_Process]:
         self._require_daemon()
