@@ -64,6 +64,8 @@ def test_from_before_the_middle_back_and_from_behind_it_forward_to_a_verified_en
     for name in ("push-backend", "push-frontend"):
         assert remote_tip(broken, name.removeprefix("push-")) == feature[name.removeprefix("push-")]
         loop.apply(run, name)
+    for name in ("purge-cache", "release"):
+        loop.apply(run, name)
     assert {r.name: r.summary for r in closing.verify(run) if r.status != "PASS"} == {}
     assert closing.close(run).status == "verified"
     for repository in run.context.plan.repositories:
