@@ -1,5 +1,5 @@
 # The commands of the README. Each sets up what is missing first; a second run installs nothing.
-.PHONY: rehearse lab test check bench
+.PHONY: rehearse matrix lab test check bench
 
 SCENARIO ?= all-media-missing
 ROWS ?= 20000
@@ -8,6 +8,10 @@ PLAN ?= parameters/feat-2025-20251103111429.yaml
 rehearse:
 	@.ci/setup
 	@.venv/bin/runbook rehearse --scenario $(SCENARIO) --rows $(ROWS)
+
+matrix:
+	@.ci/setup
+	@.venv/bin/runbook rehearse --matrix --rows $(ROWS)
 
 # A game day; with TARGET=parameters/yours.yaml OPERATOR="..." REASON="..." INCIDENT=... the real thing.
 lab:

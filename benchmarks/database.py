@@ -4,6 +4,7 @@ import argparse
 import resource
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+import psycopg
 from large_table import INDEX, Bench, large_table
 from traffic import traffic
 
@@ -29,6 +31,7 @@ from runbook_lib.rehearsal.postgres import binaries, clean_environment
 
 ROOT = Path(__file__).resolve().parent.parent
 PLAN = load_plan(ROOT / "parameters" / "feat-2025-20251103111429.yaml").database
+READER = 2.0  # seconds for which a transaction of someone else's is in the way of a lock
 OPTION_A = """BEGIN;
 UPDATE messages SET attachments = '[]'::jsonb, updated_at = NOW()
 WHERE attachments @> '[{"source": "legacy_migration"}]'::jsonb;
@@ -169,6 +172,23 @@ def stalls(bench: Bench, rounds: int) -> Iterator[Line]:
         during(mode, removed(mode))
         ours = median(longest[mode])
         yield Line(f"B {mode}, longest stall at 150 tps", ours, None, "ms", ours, bar)
+        during(f"{mode}, in the way", in_the_way(removed(mode)))
+        ours = median(longest[f"{mode}, in the way"])
+        yield Line(f"B {mode}, the same with a reader in the way for {READER:g} s", ours, None, "ms", ours, bar)
+
+
+def in_the_way(does: Callable[[Database, Postgres], object]) -> Callable[[Database, Postgres], None]:
+    """The same, begun while a transaction that has read the table is idle."""
+
+    def with_reader(database: Database, postgres: Postgres) -> None:
+        with psycopg.connect(database.conninfo(database.application)) as reader:
+            reader.execute("SELECT id FROM messages LIMIT 1")
+            leaving = threading.Timer(READER, reader.commit)
+            leaving.start()
+            does(database, postgres)
+            leaving.join()
+
+    return with_reader
 
 
 def option_c(bench: Bench, rounds: int) -> Iterator[Line]:

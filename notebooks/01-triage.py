@@ -23,6 +23,8 @@
 PLAN: str = "parameters/feat-2025-20251103111429.yaml"  # what the rollback is
 TARGET: str = "rehearsal"  # where it runs: a file below parameters/
 TYPE: str = ""  # headless: the rollback type to choose; empty takes the recommendation
+OVERRIDE: str = ""  # headless: why TYPE is another than what is recommended
+MONITOR: str = ""  # other than the plan where a symptom is watched: EVERY and LASTS (seconds), FAILURES
 OPERATOR: str = ""  # who is at the keyboard
 REASON: str = ""  # why, for the log
 INCIDENT: str = ""  # the incident's number
@@ -35,7 +37,7 @@ RUN: str = ""  # the folder of a run to take up again; empty begins a new one
 # key to mend.
 
 # %%
-from runbook_lib.notebook import choose, open_run, recommended, symptoms
+from runbook_lib.notebook import choose, investigate, monitor, open_run, recommended, symptoms
 
 run = await open_run(PLAN, TARGET, run=RUN, operator=OPERATOR, reason=REASON, incident=INCIDENT)
 
@@ -50,10 +52,30 @@ run = await open_run(PLAN, TARGET, run=RUN, operator=OPERATOR, reason=REASON, in
 await symptoms(run)
 
 # %% [markdown]
-# ## Choose the rollback
+# ## Investigate first
 #
-# *Do*: confirm the recommendation or choose another type. *Expect*: one line that says what was chosen, and by whom; a
-# type that would leave code and data apart is carried out as the next larger one. *Then*: open the notebook of that type.
+# *Do*: run the cell. *Expect*: “No investigation is called for”, or the findings that confirm the rollback or clear it.
+# *If not*: a finding that says UNKNOWN confirms nothing.
 
 # %%
-chosen = await choose(run, "TYPE", TYPE or recommended(run))
+await investigate(run)
+
+# %% [markdown]
+# ## Monitor
+#
+# *Do*: run the cell, and leave it running for as long as the plan says, or MONITOR (`EVERY=5, LASTS=60`). *Expect*: “No
+# monitoring is called for”, or the symptom's checks again and again, plotted, until they fail often enough or the time is
+# over. *If not*: interrupt the kernel; what was seen so far is in the journal.
+
+# %%
+await monitor(run, MONITOR)
+
+# %% [markdown]
+# ## Choose the rollback
+#
+# *Do*: confirm the recommendation, or choose another type with a reason that stays on record. *Expect*: one line that says
+# what was chosen, and by whom; a type that would leave code and data apart is carried out as the next larger one. *Then*:
+# open the notebook of that type.
+
+# %%
+chosen = await choose(run, "TYPE", TYPE or recommended(run), OVERRIDE)

@@ -86,6 +86,15 @@ await approve(run, APPROVE)
 # ## Roll back
 
 # %% [markdown]
+# ### Freeze what would interfere
+#
+# *Do*: run the cell. *Expect*: what the target names (deploys, autoscalers, queue consumers) frozen, each by its own check.
+# *If not*: nothing was stopped; the row names what goes on.
+
+# %%
+await apply(run, "freeze-for-frontend")
+
+# %% [markdown]
 # ### Take the frontend's code back
 #
 # *Do*: run the cell. *Expect*: the feature's commits taken back, later work kept. *If not*: nothing is done twice
@@ -110,6 +119,30 @@ await apply(run, "build-frontend")
 
 # %%
 await apply(run, "restart-frontend")
+
+# %% [markdown]
+# ### Push the frontend
+#
+# *Do*: run the cell. *Expect*: the remote branch without the feature, so that the next deployment does not return it. *If
+# not*: the old version is up already; the row says what is in the way. `WAIVE` with `push-frontend` leaves it for later.
+
+# %%
+await apply(run, "push-frontend")
+
+# %% [markdown]
+# ### Purge the caches, release what was frozen
+#
+# *Do*: run both cells. *Expect*: both done; a target without a cache or a freeze says so. *If not*: what is still frozen
+# stays in the banner as a debt; run the cell again.
+
+# %%
+await apply(run, "purge-cache")
+
+# %% [markdown]
+# What somebody else had frozen before stays frozen.
+
+# %%
+await apply(run, "release-after-frontend")
 
 # %% [markdown]
 # ## Verify

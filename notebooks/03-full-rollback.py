@@ -23,7 +23,7 @@
 PLAN: str = "parameters/feat-2025-20251103111429.yaml"  # what the rollback is
 TARGET: str = "rehearsal"  # where it runs: a file below parameters/
 OPTION: str = "A"  # A clear the backfilled entries, B remove the columns, C restore the database from the backup
-CHOICES: str = ""  # other than the plan, "NAME=value, …": STRATEGY, EDITED, REMOVAL, SALVAGE, MISSING_TABLES, UNCOUNTED
+CHOICES: str = ""  # other than the plan, a name and its value each: STRATEGY, EDITED, REMOVAL, SALVAGE, CODE, …
 OPERATOR: str = ""  # who is at the keyboard
 REASON: str = ""  # why, for the log
 INCIDENT: str = ""  # the incident's number
@@ -39,7 +39,7 @@ WAIVE: str = ""  # break glass, "name: reason", for a check or a step that may f
 
 # %%
 from runbook_lib.notebook import apply, approve, approve_again, check_prerequisites, choose, look_before, open_run, preview
-from runbook_lib.notebook import choose_details, close, compare, verify
+from runbook_lib.notebook import choose_details, close, compare, escalate, verify
 
 run = await open_run(PLAN, TARGET, type="full", run=RUN, operator=OPERATOR, reason=REASON, incident=INCIDENT, waive=WAIVE)
 
@@ -56,8 +56,10 @@ option = await choose(run, "OPTION", OPTION)
 # %% [markdown]
 # ### What else is open
 #
-# *Do*: choose, or leave what the plan says. *Expect*: one line for each. A: the strategy, and what becomes of entries that
-# users edited. B: columns set aside or dropped. C: what becomes of rows written since the backup.
+# *Do*: choose, or leave what the plan says; headless, CHOICES (`STRATEGY=swap, EDITED=keep`). *Expect*: one line for each.
+# A: the strategy, and what becomes of entries that users edited. B: columns set aside or dropped. C: what becomes of rows
+# written since the backup, of tables that it lacks or that cannot be counted. CODE: the feature's commits reverted, or
+# reset away where nothing lies on top of them.
 
 # %%
 await choose_details(run, CHOICES)
@@ -122,6 +124,15 @@ await approve_again(run, APPROVE)
 
 # %% [markdown]
 # ## Stop and back up
+
+# %% [markdown]
+# ### Freeze what would interfere
+#
+# *Do*: run the cell. *Expect*: what the target names (deploys, autoscalers, queue consumers) frozen, each by its own check.
+# *If not*: nothing was stopped; the row names what goes on.
+
+# %%
+await apply(run, "freeze")
 
 # %% [markdown]
 # ### Stop the services
@@ -252,6 +263,41 @@ await apply(run, "build-frontend")
 await apply(run, "start-frontend")
 
 # %% [markdown]
+# ## Push
+#
+# ### Push the backend
+#
+# *Do*: run the cell. *Expect*: the remote branch without the feature, so that the next deployment does not return it. *If
+# not*: the old version is up already; the row says what is in the way. `WAIVE` with `push-backend` leaves it for later.
+
+# %%
+await apply(run, "push-backend")
+
+# %% [markdown]
+# ### Push the frontend
+#
+# *Do*: run the cell. *Expect*: the remote branch without the feature, so that the next deployment does not return it. *If
+# not*: the old version is up already; the row says what is in the way. `WAIVE` with `push-frontend` leaves it for later.
+
+# %%
+await apply(run, "push-frontend")
+
+# %% [markdown]
+# ### Purge the caches, release what was frozen
+#
+# *Do*: run both cells. *Expect*: both done; a target without a cache or a freeze says so. *If not*: what is still frozen
+# stays in the banner as a debt; run the cell again.
+
+# %%
+await apply(run, "purge-cache")
+
+# %% [markdown]
+# What somebody else had frozen before stays frozen.
+
+# %%
+await apply(run, "release")
+
+# %% [markdown]
 # ## Before and after
 #
 # *Do*: run the cell. *Expect*: the rows of each kind as the preview foretold; entries of the users' own are all there.
@@ -262,11 +308,20 @@ await compare(run)
 # %% [markdown]
 # ## Verify
 #
-# *Do*: run the cell. *Expect*: PASS in every row. *If not*: the run is not verified, and stops; each row says what was
-# seen.
+# *Do*: run the cell. *Expect*: PASS in every row. *If not*: where the data are not intact, the next cell goes on to the
+# restore; anything else stops here, and each row says what was seen.
 
 # %%
 await verify(run)
+
+# %% [markdown]
+# ## Go on to the restore, where it is needed
+#
+# *Do*: run the cell. *Expect*: “No escalation is called for”, or that this same notebook is to be run again from the top
+# with the RUN named: what is done stays done, and option C is what is left to choose.
+
+# %%
+await escalate(run)
 
 # %% [markdown]
 # ## Close

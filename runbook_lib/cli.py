@@ -9,7 +9,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from runbook_lib import conductor, details, display, dryrun, leasing, opening, purging
+from runbook_lib import closing, conductor, details, display, dryrun, leasing, opening, purging, service_back, steering
 from runbook_lib.closing import Outcome
 from runbook_lib.errors import ParametersError, RunbookError
 from runbook_lib.folder import RunFolder
@@ -17,6 +17,7 @@ from runbook_lib.progress import Told, to_console
 from runbook_lib.redaction import redact
 from runbook_lib.run import Run
 from runbook_lib.state import RunState
+from runbook_lib.steps.base import Wanted
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else.")
 run_argument = click.argument("run", type=click.Path(path_type=Path))
@@ -51,9 +52,12 @@ def main() -> None:
 @commands.command()
 @click.option("--scenario", default="all-media-missing", show_default=True, help="Which fault to rehearse, or all.")
 @click.option("--rows", default=20_000, show_default=True, type=click.IntRange(min=200), help="Rows in the table.")
+@click.option("--matrix", is_flag=True, help="Hold each fault of the decision matrix against every row's own check.")
 @json_option
-def rehearse(scenario: str, rows: int, as_json: bool) -> None:
+def rehearse(scenario: str, rows: int, matrix: bool, as_json: bool) -> None:
     """Bring up the embedded stack, break it, roll back, verify, tear down."""
+    if matrix:
+        sys.exit(_matrix(rows, as_json))
     from runbook_lib.rehearsal.rehearse import rehearse as carry_out
 
     told = carry_out(scenario, rows, _teller(as_json))
@@ -168,6 +172,33 @@ def status(run: Path, as_json: bool) -> None:
         click.echo(redact(display.status(folder, plan, state).text))
 
 
+@commands.command(name="service-back")
+@run_argument
+@click.option("--approve", default="", help="The digest of the way, as this command prints it.")
+@json_option
+def service_back_command(run: Path, approve: str, as_json: bool) -> None:
+    """The nearest way to services that run in an allowed combination: first shown, then, with its digest, walked."""
+    opened = opening.open_existing(run)
+    try:
+        offered = service_back.offer(opened)
+        done = service_back.walk(opened, offered, approve) if approve and offered.way.moves else []
+        if done:
+            closing.write_archive(opened)
+    finally:
+        opened.close_adapters()
+    if as_json:
+        moves = [vars(move) for move in offered.way.moves]
+        click.echo(json.dumps({"run": str(run), "digest": offered.digest, "moves": moves, "done": [d.step for d in done]}))
+        return
+    click.echo(redact(display.way(offered.way, opened.context.plan, opened.state).text))
+    if offered.previews:
+        click.echo(redact(display.previews(offered.previewed, offered.previews).text))
+    if done:
+        click.echo("The services are back.")
+    elif offered.way.moves:
+        click.echo(f"\nTo walk it: runbook service-back {run} --approve {offered.digest}")
+
+
 @commands.command()
 @run_argument
 @click.option("--debt", default="", help="Which one; else every open debt.")
@@ -193,6 +224,54 @@ def purge(run: Path, debt: str, approve: str, as_json: bool) -> None:
 
 @commands.command()
 @run_argument
+@click.option("--waive", default="", metavar="NAME", help="A check that may be anything but PASS.")
+@click.option("--reason", default="", help="Why it is waived; it stays on record.")
+@json_option
+def check(run: Path, waive: str, reason: str, as_json: bool) -> None:
+    """Make the whole checklist of a run again, and judge the run by it; the target is only looked at."""
+    opened = opening.open_existing(run)
+    if not opened.context.type:
+        raise ParametersError("This run has no rollback type yet.", state="Nothing was looked at.", safe_next="Choose one.")
+    if waive or reason:
+        opened.waive(waive, reason)
+    try:
+        found = closing.verify(opened)
+        outcome = closing.close(opened)
+    finally:
+        opened.close_adapters()
+    closing.write_archive(opened)
+    if not as_json:
+        click.echo(redact(display.results(found, "Verification", opened.state.waivers).text))
+        click.echo(redact(display.outcome(outcome, opened.state).text))
+    _end(opened, outcome, as_json)
+
+
+@commands.command()
+@run_argument
+@json_option
+def pause(run: Path, as_json: bool) -> None:
+    """Have the step that acts now wait before its next batch, until `resume` or `abort`."""
+    _steer(run, "pause", "waits before its next batch", as_json)
+
+
+@commands.command()
+@run_argument
+@json_option
+def resume(run: Path, as_json: bool) -> None:
+    """Have a step that was paused go on."""
+    _steer(run, "go on", "goes on", as_json)
+
+
+@commands.command()
+@run_argument
+@json_option
+def abort(run: Path, as_json: bool) -> None:
+    """Have the step that acts now end before its next batch; `runbook run` goes on from there."""
+    _steer(run, "abort", "ends before its next batch", as_json)
+
+
+@commands.command()
+@run_argument
 @json_option
 def verify(run: Path, as_json: bool) -> None:
     """Check the seal of an archived run: every file, and the journal's chain."""
@@ -204,6 +283,32 @@ def verify(run: Path, as_json: bool) -> None:
     else:
         click.echo("\n".join(problems) or f"{run}: every file is as it was sealed. The seal is not signed.")
     sys.exit(3 if problems else 0)
+
+
+def _matrix(rows: int, as_json: bool) -> int:
+    from runbook_lib.plan import load_plan
+    from runbook_lib.rehearsal import matrix
+    from runbook_lib.rehearsal.paths import PLAN
+
+    plan = load_plan(PLAN)
+    lines = matrix.matrix(rows, _teller(as_json))
+    wrong = matrix.problems(plan, lines)
+    if as_json:
+        click.echo(json.dumps({"lines": [vars(line) for line in lines], "problems": wrong}, default=dict))
+    else:
+        click.echo("\n".join([matrix.shown(plan, lines).text, *wrong]))
+    return 3 if wrong else 0
+
+
+def _steer(run: Path, wanted: Wanted, said: str, as_json: bool) -> None:
+    opened = opening.open_existing(run)
+    try:
+        title = steering.steer(opened, wanted)
+    finally:
+        opened.close_adapters()
+    click.echo(
+        json.dumps({"run": str(opened.folder.path), "step": title, "wanted": wanted}) if as_json else f"“{title}” {said}."
+    )
 
 
 def _teller(as_json: bool) -> Told:
@@ -222,7 +327,7 @@ def _approval(approved: tuple[str, ...]) -> Callable[[Run], str]:
         digest, found = run.previews()
         if digest in approved:
             return digest
-        click.echo(redact(display.previews(digest, found).text), err=True)
+        click.echo(redact(display.previews(digest, found, run.tried(digest)).text), err=True)
         if approved or not sys.stdin.isatty():
             click.echo(f"Not approved: this is preview {digest}. Approve it with --approve {digest}", err=True)
             return ""
@@ -248,5 +353,6 @@ def _as_json(folder: RunFolder, state: RunState) -> dict[str, Any]:
         "steps": state.steps,
         "checks": state.checks.get("after", {}),
         "waivers": state.waivers,
+        "debts": state.debts,
         "outcome": state.outcome,
     }

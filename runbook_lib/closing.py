@@ -8,7 +8,7 @@ from runbook_lib.results import Result, Status
 from runbook_lib.run import Run
 from runbook_lib.state import RunState
 
-EXIT_CODES = {"verified": 0, "declined": 1, "failed": 3, "unknown": 4, "escalated": 4}
+EXIT_CODES = {"verified": 0, "declined": 1, "failed": 3, "waived": 4, "unknown": 4, "escalated": 4}
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def verify(run: Run) -> list[Result]:
 
 def judge(plan: Plan, state: RunState) -> Outcome:
     """What the record of a run adds up to; only positively verified is success. Pure."""
-    if state.escalations and state.escalations[-1]["to"] == state.type and not _begun_since_escalation(plan, state):
+    if state.escalations and state.escalations[-1]["to"] == state.type and not state.begun_since:
         last = state.escalations[-1]
         return Outcome("escalated", f"{plan.types[last['from']].title} was not enough: {last['because']}")
     if not state.approved and not state.steps:
@@ -53,6 +53,9 @@ def judge(plan: Plan, state: RunState) -> Outcome:
     waived = [name for name in [*failed, *unknown] if name in state.waivers]
     if [name for name in failed if name not in waived]:
         return Outcome("failed", f"failed: {', '.join(failed)}")
+    if waived and waived == [*failed, *unknown] and all(found[name] for name in waived):
+        passed = f"all {len(steps)} steps done, {len(found) - len(waived)} of {len(found)} checks passed"
+        return Outcome("waived", f"{passed}; waived, which is not passed: {', '.join(waived)}")
     if failed or unknown:
         text = f"not positively verified: {', '.join([*failed, *unknown])}"
         return Outcome("unknown", text + (f" (waived: {', '.join(waived)})" if waived else ""))
@@ -77,8 +80,3 @@ def write_archive(run: Run) -> None:
     archive.write_log(run.folder, run.context.plan, state, events)
     archive.write_report(run.folder, run.context.plan, state, events)
     archive.seal(run.folder)
-
-
-def _begun_since_escalation(plan: Plan, state: RunState) -> bool:
-    own = set(plan.types[state.escalations[-1]["from"]].steps)
-    return any(name in plan.types[state.type].steps and name not in own for name in state.steps)

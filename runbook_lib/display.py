@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -13,21 +14,22 @@ from runbook_lib.plan import Plan
 from runbook_lib.results import Result, not_passed
 from runbook_lib.state import RunState
 from runbook_lib.steps.base import Preview
-from runbook_lib.triage import Recommendation
+from runbook_lib.triage import Recommendation, Verdict
+from runbook_lib.troubles import Diagnosis
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from runbook_lib.closing import Outcome
     from runbook_lib.loop import Done
+    from runbook_lib.monitoring import Watch
+    from runbook_lib.ways import Way
 
 SYMBOLS = {"PASS": "✔", "FAIL": "✘", "UNKNOWN": "?"}
 COLOURS = {"PASS": "#1a7f37", "FAIL": "#cf222e", "UNKNOWN": "#9a6700"}
 ENVIRONMENTS = {"production": "#cf222e", "staging": "#9a6700", "rehearsal": "#0969da"}
-CELL = (
-    "padding:3px 10px;border-bottom:1px solid #d0d7de;text-align:left;vertical-align:top;"
-    "white-space:normal;overflow-wrap:anywhere"
-)
+WATCHED_SHOWN = 10  # rounds of a watch
+CELL = "padding:3px 10px;border-bottom:1px solid #d0d7de;text-align:left;vertical-align:top;white-space:normal"
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def banner(folder: RunFolder, plan: Plan, state: RunState) -> Shown:
         f"Incident {opened['incident'] or 'none named'} · by {opened['operator'] or 'nobody named'} · "
         f"{opened['reason'] or 'no reason given'}",
         f"Run folder {folder.path} · {progress(plan, state)}",
-        *(f"OPEN DEBT: {name}: {debt['text']}" for name, debt in state.debts.items()),
+        *_owed(state),
         *(f"TAKEN OVER by {t['by'] or 'nobody named'} from {t['before']}: {t['reason']}" for t in state.takeovers),
         *(f"WAIVED by {w['by'] or 'nobody named'}: {name}: {w['reason']}" for name, w in state.waivers.items()),
     ]
@@ -94,23 +96,39 @@ def status(folder: RunFolder, plan: Plan, state: RunState) -> Shown:
     )
 
 
-def results(found: Sequence[Result], heading: str) -> Shown:
-    """A checklist, the worst told in the heading."""
+def results(found: Sequence[Result], heading: str, waived: Collection[str] = ()) -> Shown:
+    """A checklist, the worst told in the heading; what is waived is said to be, and never counts as passed."""
     bad = not_passed(found)
     verdict = f"{len(found) - len(bad)} of {len(found)} PASS"
-    rows = [[f"{SYMBOLS[r.status]} {r.status}", r.title, r.summary] for r in found]
+    said = [f"WAIVED ({r.status})" if r in bad and r.name in waived else r.status for r in found]
+    rows = [[f"{SYMBOLS[r.status]} {word}", r.title, r.summary] for word, r in zip(said, found, strict=True)]
     colours = [COLOURS[r.status] for r in found]
     return table(f"{heading}: {verdict}", ["result", "check", "what was seen"], rows, colours)
 
 
-def previews(digest: str, found: Iterable[Preview]) -> Shown:
-    """What each step would change and lose, and the digest that an approval names."""
+def previews(digest: str, found: Iterable[Preview], tried: Sequence[Result] = ()) -> Shown:
+    """What each step would change and lose, what came of trying it on a clone, and the digest that an approval names."""
+    steps = list(found)
     rows = [
         [p.title, "\n".join(p.would), "\n".join(p.loses) or "nothing", p.locks, p.undone_by, f"{p.estimate} s"]
-        for p in found
+        for p in steps
     ]
     head = ["step", "would", "loses", "locks", "undone by", "estimate"]
-    return table(f"Preview {digest} (nothing was changed)", head, rows)
+    shown = table(f"Preview {digest} (nothing was changed)", head, rows)
+    tables = [table(p.title, p.table[0], p.table[1:]) for p in steps if p.table]
+    return beside(shown, *tables, *([results(tried, "Tried on a clone")] if tried else []))
+
+
+def way(found: Way, plan: Plan, state: RunState) -> Shown:
+    """The nearest way to services that are back: its moves, and how long each and all should take."""
+    if found.blocked:
+        return line(f"No way brings the services back in an allowed combination: {found.blocked}")
+    if not found.moves:
+        return line("The services run in a combination that the plan allows, by the record.")
+    budget = plan.types[state.type].budget if state.type else None
+    of = f" of the {budget} s that the plan allows" if budget else ""
+    rows = [[move.action, plan.steps[move.step].title, f"{move.estimate} s"] for move in found.moves]
+    return table(f"Service back in {found.estimate} s{of}", ["", "step", "estimate"], rows)
 
 
 def done(what: Done) -> Shown:
@@ -121,35 +139,99 @@ def done(what: Done) -> Shown:
     return beside(shown, results(what.results, "Verified")) if what.results else shown
 
 
-def recommendation(found: Recommendation) -> Shown:
-    """The decision matrix with its rows scored."""
+def recommendation(found: Recommendation, plan: Plan) -> Shown:
+    """The decision matrix with its rows scored, each type with the one that is carried out in its place."""
     marks = {"yes": "► yes", "no": "no", "unknown": "? unknown"}
-    rows = [[marks[r.matches], r.row.symptom, r.row.severity, r.row.action, r.row.type, r.because] for r in found.rows]
+    rows = [
+        [marks[r.matches], r.row.symptom, r.row.severity, r.row.asks, _type(plan, r.row.type), r.because] for r in found.rows
+    ]
     head = ["matches", "symptom", "severity", "action", "rollback type", "seen"]
     advice = f"Recommended: {found.type or 'nothing'}. {found.reason}"
+    if found.row and plan.types[found.row.type].carried_out_as:
+        advice += f" {_type(plan, found.row.type)}: {plan.types[found.row.type].because}"
     colours = [COLOURS["FAIL"] if r.matches == "yes" else "" for r in found.rows]
     return beside(table("Decision matrix", head, rows, colours), Shown(f"<p><b>{escape(advice)}</b></p>", advice))
+
+
+def _type(plan: Plan, name: str) -> str:
+    kind = plan.types[name]
+    return f"{name}, carried out as {plan.carried_out(name)}" if kind.carried_out_as else name
+
+
+def diagnoses(plan: Plan, found: Iterable[Diagnosis]) -> Shown:
+    """The plan's troubles: whether each is there, what was seen, and what would mend it."""
+    marks = {"yes": "► yes", "no": "no", "unknown": "? unknown"}
+    rows = [
+        [
+            marks[d.there],
+            d.trouble.title,
+            "\n".join(f"{SYMBOLS[r.status]} {r.status} {r.title}: {r.summary}" for r in d.seen),
+            d.trouble.cause,
+            f"{plan.types[d.trouble.fix].title} ({d.trouble.fix})",
+        ]
+        for d in found
+    ]
+    colours = [COLOURS["FAIL"] if row[0] == marks["yes"] else "" for row in rows]
+    return table("Troubleshooting", ["there", "trouble", "what was seen", "usual cause", "what mends it"], rows, colours)
+
+
+def advice(found: Verdict) -> Shown:
+    """What looking longer at a symptom came to."""
+    text = f"Recommended: {found.type or 'nothing'}. {found.reason}"
+    return Shown(f"<p><b>{escape(text)}</b></p>", text)
+
+
+def watch(state: Watch) -> Shown:
+    """A watch as it stands: the plot, and its latest rounds."""
+    rows = [
+        [f"{SYMBOLS[s.status]} {s.status}", f"{s.at:.0f} s", s.summary] for s in reversed(state.samples[-WATCHED_SHOWN:])
+    ]
+    heading = f"“{state.row.symptom}”, round {len(state.samples)}; every {state.monitor.every} s for {state.monitor.lasts} s"
+    parts = [table(heading, ["result", "after", "what was seen"], rows)]
+    if (png := state.plot()) is not None:
+        parts.insert(0, _picture(png, heading))
+    if state.verdict is not None:
+        parts.append(advice(state.verdict))
+    return beside(*parts)
+
+
+def _picture(png: bytes, alt: str) -> Shown:
+    html = f'<img alt="{escape(alt)}" src="data:image/png;base64,{b64encode(png).decode()}">'
+    return Shown(html, f"plot: {alt}")
 
 
 def outcome(ended: Outcome, state: RunState) -> Shown:
     """How the run ended."""
     colour = {"verified": COLOURS["PASS"], "failed": COLOURS["FAIL"]}.get(ended.status, COLOURS["UNKNOWN"])
     line = f"{ended.status.upper()}: {ended.summary}"
-    waived = [f"Waived: {name}: {waiver['reason']}" for name, waiver in state.waivers.items()]
-    html = "<br>".join(map(escape, [*waived, line]))
-    return Shown(f'<p style="font-size:1.2em;font-weight:bold;color:{colour}">{html}</p>', "\n".join([*waived, line]))
+    first = [*(f"Waived: {name}: {waiver['reason']}" for name, waiver in state.waivers.items()), *_owed(state)]
+    html = "<br>".join(map(escape, [*first, line]))
+    return Shown(f'<p style="font-size:1.2em;font-weight:bold;color:{colour}">{html}</p>', "\n".join([*first, line]))
+
+
+def before_and_after(folder: RunFolder, state: RunState) -> Shown:
+    """The screenshots of the same pages before and after, side by side; those without a counterpart alone."""
+    files = [e["file"] for e in state.evidence if e["kind"] == "image"]
+    pairs = [(f"{f.removesuffix('-after.png')}-before.png", f) for f in files if f.endswith("-after.png")]
+    rows = [[f for f in pair if f in files and (folder.path / f).exists()] for pair in pairs]
+    html = "".join("<div>" + "".join(_figure(folder, file) for file in row) + "</div>" for row in rows)
+    return Shown(html, "\n".join(f"screenshots {' | '.join(row)}" for row in rows))
 
 
 def pictures(folder: RunFolder, state: RunState, round_name: str) -> Shown:
     """The screenshots of a round, as small pictures."""
     files = [e["file"] for e in state.evidence if e["kind"] == "image" and e["file"].endswith(f"-{round_name}.png")]
-    html = "".join(
-        f'<figure style="display:inline-block;margin:6px"><img style="width:420px;border:1px solid #d0d7de" '
-        f'alt="{escape(file)}" src="data:image/png;base64,{b64encode((folder.path / file).read_bytes()).decode()}">'
-        f"<figcaption>{escape(file)}</figcaption></figure>"
-        for file in files
-    )
+    html = "".join(_figure(folder, file) for file in files)
     return Shown(html, "\n".join(f"screenshot {file}" for file in files))
+
+
+def _figure(folder: RunFolder, file: str) -> str:
+    image = b64encode((folder.path / file).read_bytes()).decode()
+    return (
+        f'<figure style="display:inline-block;margin:6px;vertical-align:top">'
+        f'<img style="width:420px;border:1px solid #d0d7de" '
+        f'alt="{escape(file)}" src="data:image/png;base64,{image}"><figcaption>{escape(file)}</figcaption></figure>'
+    )
 
 
 def line(text: str) -> Shown:
@@ -167,7 +249,7 @@ def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], colour
     """A table; `colours` are for the first cell of each row, whose words say the same."""
 
     def cell(value: str, style: str = "", tag: str = "td") -> str:
-        return f'<{tag} style="{CELL}{style}">{escape(str(value)).replace(chr(10), "<br>")}</{tag}>'
+        return f'<{tag} style="{CELL}{style}">{_breakable(str(value)).replace(chr(10), "<br>")}</{tag}>'
 
     body = "".join(
         "<tr>"
@@ -182,6 +264,15 @@ def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], colour
     )
     text = [title, *("  " + " | ".join(str(value).replace("\n", "; ") for value in row) for row in [head, *rows])]
     return Shown(html, "\n".join(text))
+
+
+def _breakable(text: str) -> str:
+    """A text as HTML in which a long word, a path or a name, may go on in the next line after a mark in it."""
+    return re.sub(r"\S{20,}", lambda word: re.sub(r"([/_-])(?=[^/_-])", r"\1<wbr>", word[0]), escape(text))
+
+
+def _owed(state: RunState) -> list[str]:
+    return [f"OPEN DEBT: {name}: {debt['text']}" for name, debt in state.debts.items()]
 
 
 def _fact(value: Any) -> str:

@@ -11,6 +11,8 @@ from runbook_lib.adapters.postgres.catalog import catalog, has_column
 from runbook_lib.context import Context
 from runbook_lib.display import Shown
 from runbook_lib.errors import RunbookError
+from runbook_lib.plan import ColumnOfRow
+from runbook_lib.results import Result
 from runbook_lib.run import Run
 from runbook_lib.steps.base import Preview
 
@@ -21,12 +23,15 @@ class DryRun:
 
     digest: str
     previews: list[Preview]
+    tried: list[Result]
     untouched: dict[str, str]
     shown: Shown
 
     def as_json(self) -> dict[str, Any]:
         """The same as plain values."""
-        return {"digest": self.digest, "previews": [asdict(p) for p in self.previews], "untouched": self.untouched}
+        tried = [asdict(result) for result in self.tried]
+        previews = [asdict(p) for p in self.previews]
+        return {"digest": self.digest, "previews": previews, "tried": tried, "untouched": self.untouched}
 
 
 def dry_run(run: Run) -> DryRun:
@@ -50,10 +55,10 @@ def dry_run(run: Run) -> DryRun:
     shown = display.beside(
         display.banner(run.folder, run.context.plan, run.state),
         display.results(prerequisites, "Prerequisites"),
-        display.previews(digest, previews),
+        display.previews(digest, previews, run.tried(digest)),
         display.table("The same before and after this dry run", ["what", "fingerprint"], [list(p) for p in after.items()]),
     )
-    return DryRun(digest, previews, after, shown)
+    return DryRun(digest, previews, run.tried(digest), after, shown)
 
 
 def fingerprint(context: Context, with_database: bool) -> dict[str, str]:
@@ -62,7 +67,9 @@ def fingerprint(context: Context, with_database: bool) -> dict[str, str]:
     if with_database:
         with context.postgres.connect() as connection:
             found["database catalog"] = catalog(connection)
-            if has_column(connection, context.plan.database, context.plan.database.backfill.column):
+            backfill = context.plan.database.backfill
+            needed = [backfill.column, *(v.column for v in backfill.written.values() if isinstance(v, ColumnOfRow))]
+            if all(has_column(connection, context.plan.database, column) for column in needed):
                 found["rows with backfilled entries"] = context.backfill.count(connection)
         directory = Path(context.target.backups.directory)
         found["backups"] = sorted((path.name, path.stat().st_size) for path in directory.iterdir())

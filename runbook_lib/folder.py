@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from fcntl import LOCK_EX, LOCK_NB, flock
+from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,18 @@ class RunFolder:
             file.write(f"pid {os.getpid()}\n")
             file.flush()
             yield
+
+    def held_by(self) -> str:
+        """The process that acts in the run now, "" where none does. Read-only."""
+        try:
+            with open(self.path / ".lock", encoding="utf-8") as file:
+                try:
+                    flock(file, LOCK_SH | LOCK_NB)
+                except BlockingIOError:
+                    return file.read().strip() or "unknown"
+        except FileNotFoundError:
+            pass
+        return ""
 
     def _write(self, name: str, content: bytes) -> Path:
         path = self.path / name

@@ -5,7 +5,9 @@ from contextlib import contextmanager, suppress
 
 from runbook_lib.adapters.postgres.lease import Holder
 from runbook_lib.errors import AdapterError, ParametersError
+from runbook_lib.plan import FenceStep
 from runbook_lib.run import Run
+from runbook_lib.steps import step_named
 
 
 @contextmanager
@@ -36,7 +38,8 @@ def leased(run: Run) -> Iterator[None]:
 def take_over(run: Run, reason: str) -> None:
     """Take the target over from a run that was left behind, for a reason that the journal keeps.
 
-    Nothing happens where no other run has it. Changes the target's lease row only.
+    A fence that it left up is this run's debt from then on. Nothing happens where no other run has the target.
+    Changes the target's lease row only.
 
     Raises:
         ParametersError: The reason says nothing.
@@ -55,6 +58,9 @@ def take_over(run: Run, reason: str) -> None:
 
     with run.folder.lock():
         run.context.lease.take_over(journal)
+        for name, spec in run.context.plan.steps.items():
+            if run.state.takeovers and isinstance(spec, FenceStep):
+                step_named(run.context, name).settle_found()
 
 
 def let_go(run: Run) -> None:
@@ -82,6 +88,6 @@ def _acted(run: Run) -> bool:
 
 
 def _verified(run: Run) -> bool:
-    """Whether the last word on the run is that it is verified. Read-only."""
+    """Whether the last word on the run is that it is verified, but for what was waived. Read-only."""
     last = [event for event in run.journal.events() if event.kind in ("started", "outcome")][-1:]
-    return any(event.data.get("status") == "verified" for event in last)
+    return any(event.data.get("status") in ("verified", "waived") for event in last)

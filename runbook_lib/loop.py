@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
-from runbook_lib import approval
+from runbook_lib import approval, ways
 from runbook_lib.errors import AdapterError, Declined, PreconditionError, RunbookError, StepFailed, UnknownOutcome
 from runbook_lib.leasing import leased
 from runbook_lib.results import Result, not_passed
 from runbook_lib.run import Run, explain
 from runbook_lib.state import RunState
 from runbook_lib.steps.base import Effect, Facts, Probe, Step
+from runbook_lib.undoing import to_be_undone_first
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ def undo(run: Run, name: str) -> Done:
     """Put back what a step changed. Changes the target.
 
     Raises:
-        Declined: The step was not done in this run.
+        Declined: The step was not done in this run, or a later one stands on what it changed.
+        PreconditionError: It would leave services running in a combination that the plan does not allow.
         StepFailed: It could not be put back.
     """
     with run.folder.lock():
@@ -67,6 +69,8 @@ def undo(run: Run, name: str) -> Done:
                 state="Nothing was changed.",
                 safe_next="Look at `runbook status`.",
             )
+        _require_last(run, state, step)
+        _require_allowed(run, state, step, undo=True)
         with leased(run):
             seconds = _act(run, step, "undone", step.undo)
         return _done(run, step, "undone", seconds, [])
@@ -84,9 +88,11 @@ def _carried_out(run: Run, state: RunState, step: Step) -> Done:
     if probe.effect is Effect.DONE:
         if not state.step(step.name).is_done:
             run.journal.append("found", step=step.name, title=step.title, outcome={"found": probe.detail})
+        step.settle_found()
         return _done(run, step, f"already done: {probe.detail}", 0, _verified(run, step))
     _require_approval(run, state, step, fresh=probe.effect is Effect.NOT_DONE)
     run.require(run.record(f"before:{step.name}", step.preconditions()))
+    _require_allowed(run, state, step)
     try:
         seconds = _act(run, step, "applied", step.apply)
     except StepFailed:
@@ -123,11 +129,35 @@ def _step(run: Run, name: str) -> Step:
 
 
 def _built_upon(run: Run, state: RunState, name: str) -> bool:
-    order, begun = list(run.steps), list(state.steps)
-    if not state.step(name).is_done:
+    order, begun = list(run.steps), state.begun_since  # what an earlier type did is probed again
+    if not state.step(name).is_done or name not in begun:
         return False
     later = order[order.index(name) + 1 :]
     return any(other in later and state.step(other).status != "undone" for other in begun[begun.index(name) + 1 :])
+
+
+def _require_last(run: Run, state: RunState, step: Step) -> None:
+    """Stop where a later step has to be undone first."""
+    standing = {name for name, other in run.steps.items() if _stands(state, other)}
+    if first := to_be_undone_first({name: other.spec for name, other in run.steps.items()}, step.name, standing):
+        titles = ", then ".join(f"“{run.steps[name].title}” ({name})" for name in first)
+        raise Declined(
+            f"“{step.title}” cannot be undone while later steps stand on what it changed.",
+            where=str(run.folder.path),
+            state="Nothing was changed.",
+            safe_next=f"Undo first {titles}; then this one.",
+        )
+
+
+def _stands(state: RunState, step: Step) -> bool:
+    """Whether a step of this run stands, done or half done; what was begun and cannot be looked at counts. Read-only."""
+    known = state.step(step.name)
+    if not known.begun_here or known.is_done:
+        return known.begun_here
+    try:
+        return step.probe().effect is not Effect.NOT_DONE
+    except RunbookError:
+        return True
 
 
 def _require_approval(run: Run, state: RunState, step: Step, *, fresh: bool) -> None:
@@ -152,6 +182,19 @@ def _require_approval(run: Run, state: RunState, step: Step, *, fresh: bool) -> 
             where=run.context.target.name,
             state="This step was not begun.",
             safe_next="Take a new preview, read it, and approve that.",
+        )
+
+
+def _require_allowed(run: Run, state: RunState, step: Step, *, undo: bool = False) -> None:
+    """Stop where the step would leave a running service in a combination outside the plan's compatibility table."""
+    found = ways.refused(ways.rules_of(run.context), ways.standing(state), step.name, undo=undo)
+    if found:
+        raise PreconditionError(
+            f"{'Undoing ' if undo else ''}“{step.title}” is refused by the plan's compatibility table: {found}.",
+            where=run.context.target.name,
+            state="This step was not begun.",
+            safe_next="Keep to the order of the plan's steps; `runbook service-back RUN` shows the nearest way to "
+            "services that run in an allowed combination.",
         )
 
 

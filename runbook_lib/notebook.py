@@ -9,12 +9,26 @@ from typing import ParamSpec, TypeVar
 
 from IPython.display import display as show
 
-from runbook_lib import closing, comparison, details, display, leasing, loop, opening, triage
+from runbook_lib import (
+    closing,
+    comparison,
+    details,
+    display,
+    leasing,
+    loop,
+    monitoring,
+    opening,
+    service_back,
+    triage,
+    troubles,
+)
 from runbook_lib.display import Shown
-from runbook_lib.errors import ParametersError, RunbookError
+from runbook_lib.errors import Declined, ParametersError, RunbookError
 from runbook_lib.results import not_passed
 from runbook_lib.run import Run
-from runbook_lib.widgets import attended, choice, confirmation
+from runbook_lib.widgets import attended, choice, confirmation, reason
+
+TROUBLESHOOTING = "07-troubleshooting"
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -31,6 +45,8 @@ def _journaled(action: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
             run = args[0]
             assert isinstance(run, Run)
             run.journal.append("stopped", cell=action.__name__, exit_code=error.exit_code, error=str(error))
+            if not isinstance(error, Declined):
+                _offer_way_back(run)
             raise
 
     return wrapped
@@ -83,11 +99,14 @@ async def resume(run: str, operator: str = "") -> Run:
 
 
 @_journaled
-async def choose(run: Run, name: str, value: str) -> str:
-    """Choose the rollback TYPE or the OPTION, and leave one static line that says what and by whom."""
+async def choose(run: Run, name: str, value: str, override: str = "") -> str:
+    """Choose the rollback TYPE or the OPTION, and leave one static line that says what and by whom.
+
+    A type other than the one that triage recommended needs a reason: typed, or headless as `override`.
+    """
     plan = run.context.plan
     if name == "TYPE":
-        options = {key: spec.title for key, spec in plan.types.items() if not spec.by_hand}
+        options = plan.rollbacks
     elif name == "OPTION":
         options = plan.types[run.context.type].options
         value = next(iter(options)) if len(options) == 1 else value
@@ -95,9 +114,13 @@ async def choose(run: Run, name: str, value: str) -> str:
         raise ParametersError(f"There is no choice named {name}.", state="Nothing was changed.", safe_next="TYPE or OPTION.")
     chosen, by = await choice(name, options, value)
     if name == "TYPE":
+        if chosen != (advised := recommended(run)) and triaged(run):
+            question = f"Why {chosen} and not what triage recommends ({advised or 'nothing'})?"
+            run.override(advised, chosen, await reason("OVERRIDE", question, override))
         carried_out = plan.carried_out(chosen)
         if carried_out != chosen:
-            show(display.line(f"{plan.types[chosen].title} is carried out as {carried_out}: {plan.types[chosen].because}"))
+            why = f"{plan.types[chosen].because} By the compatibility table, {plan.alone(chosen)}."
+            show(display.line(f"{plan.types[chosen].title} is carried out as {carried_out}: {why}"))
         run.choose("TYPE", carried_out, by)
     else:
         run.choose(name, chosen, by)
@@ -121,12 +144,85 @@ async def symptoms(run: Run) -> Shown:
     """Probe the symptoms of the plan's decision matrix and say which rollback they ask for. Read-only."""
     found = run.observe("triage", triage.checks_needed(run.context.plan))
     advice = triage.recommend(run.context.plan, found)
-    run.journal.append("recommended", type=advice.type, reason=advice.reason)
-    return display.beside(display.results(found, "Symptoms"), display.recommendation(advice))
+    run.journal.append(
+        "recommended", type=advice.type, reason=advice.reason, symptom=advice.row.symptom if advice.row else ""
+    )
+    return display.beside(display.results(found, "Symptoms"), display.recommendation(advice, run.context.plan))
+
+
+@_journaled
+async def investigate(run: Run) -> Shown:
+    """Where the matrix says “investigate first”: the findings that confirm the rollback, or clear it. Read-only."""
+    row = monitoring.row_for(run, "investigate first")
+    if row is None:
+        return display.line("No investigation is called for.")
+    found, verdict = monitoring.investigate(run, row)
+    return display.beside(display.results(found, f"Findings on “{row.symptom}”"), display.advice(verdict))
+
+
+@_journaled
+async def monitor(run: Run, values: str = "") -> Shown:
+    """Where the matrix says “monitor”: its checks again and again, shown as they come, until they tell. Read-only.
+
+    `values` ("EVERY=5, LASTS=60, FAILURES=2") says what differs from the plan.
+    """
+    row = monitoring.row_for(run, "monitor")
+    if row is None:
+        return display.line("No monitoring is called for.")
+    planned = monitoring.planned(row, details.read(values))
+    handle = show(display.line(f"Watching “{row.symptom}” every {planned.every} s for {planned.lasts} s …"), display_id=True)
+    shown = display.line("")
+    async for watch in monitoring.watch(run, row, planned):
+        shown = display.watch(watch)
+        if handle is not None:
+            handle.update(shown)
+    assert watch.verdict is not None
+    return display.advice(watch.verdict) if handle is not None else shown
+
+
+@_journaled
+async def diagnose(run: Run) -> Shown:
+    """Look for each of the plan's troubles: what was seen, and what would mend it. Read-only."""
+    plan = run.context.plan
+    found = troubles.diagnose(plan, run.observe("diagnosis", troubles.checks_needed(plan)))
+    there = [each.name for each in found if each.there == "yes"]
+    run.journal.append("diagnosed", troubles=there, text="; ".join(plan.troubles[name].title for name in there) or "none")
+    return display.diagnoses(plan, found)
+
+
+@_journaled
+async def choose_trouble(run: Run, value: str = "") -> Shown:
+    """Choose the trouble to mend: by the parameter, else the one that was found alone; a run that has a type keeps it."""
+    plan = run.context.plan
+    if not run.context.type:
+        found: list[str] = next((e.data["troubles"] for e in reversed(run.journal.events()) if e.kind == "diagnosed"), [])
+        options = {name: trouble.title for name, trouble in plan.troubles.items()}
+        chosen, by = await choice("TROUBLE", options, value or (found[0] if len(found) == 1 else ""))
+        run.choose("TYPE", plan.carried_out(plan.troubles[chosen].fix), by)
+    kind = plan.types[run.context.type]
+    if kind.notebook != TROUBLESHOOTING:
+        raise Declined(
+            f"{kind.title} is carried out by the notebook {kind.notebook}.",
+            where=str(run.folder.path),
+            state="Nothing was changed.",
+            safe_next=f"Open {kind.notebook}, and give it RUN = {run.folder.path}.",
+        )
+    return display.line(f"To be carried out: {kind.title}")
+
+
+@_journaled
+async def fix(run: Run) -> Shown:
+    """Carry out every step of the run's type, one after another. Changes the target."""
+    return display.beside(*(display.done(loop.apply(run, name)) for name in run.steps))
+
+
+def triaged(run: Run) -> bool:
+    """Whether the symptoms were probed in this run. Read-only."""
+    return any(event.kind == "recommended" for event in run.journal.events())
 
 
 def recommended(run: Run) -> str:
-    """The rollback type that the triage of this run recommended, "" for none. Read-only."""
+    """The rollback type that the triage of this run recommends by now, "" for none. Read-only."""
     return next((e.data["type"] for e in reversed(run.journal.events()) if e.kind == "recommended"), "")
 
 
@@ -147,7 +243,8 @@ async def look_before(run: Run) -> Shown:
 @_journaled
 async def preview(run: Run) -> Shown:
     """What each step would change, lose and lock, and the digest to approve. Read-only."""
-    return display.previews(*run.previews())
+    digest, found = run.previews()
+    return display.previews(digest, found, run.tried(digest))
 
 
 @_journaled
@@ -189,6 +286,28 @@ async def undo(run: Run, step: str) -> Shown:
 
 
 @_journaled
+async def way_back(run: Run) -> Shown:
+    """The nearest way to services that run in an allowed combination, and the digest to approve. Read-only."""
+    offered = service_back.offer(run)
+    parts = [display.way(offered.way, run.context.plan, run.state)]
+    if offered.previews:
+        parts.append(display.previews(offered.previewed, offered.previews))
+    return display.beside(*parts, display.line(f"Way {offered.digest}"))
+
+
+@_journaled
+async def walk_back(run: Run, value: str) -> Shown:
+    """Walk that way once it is approved: headless by its digest, else by typing it, on production the target's name."""
+    offered, target = service_back.offer(run), run.context.target
+    if not offered.way.moves:
+        return display.way(offered.way, run.context.plan, run.state)
+    answer = target.name if target.is_production and attended() else offered.digest
+    await confirmation(f"Walk the way {offered.digest} on {target.name}?", answer, value)
+    shown = [display.done(done) for done in service_back.walk(run, offered, offered.digest)]
+    return display.beside(*shown, display.results(run.recorded(service_back.ROUND), "Services"))
+
+
+@_journaled
 async def take_over(run: Run, reason: str) -> Shown:
     """Take the target from a run that was left behind, for a reason that stays on record."""
     leasing.take_over(run, reason)
@@ -199,7 +318,8 @@ async def take_over(run: Run, reason: str) -> Shown:
 async def verify(run: Run) -> Shown:
     """The whole checklist; anything but PASS stops here, unless the plan's ladder goes on from it. Read-only."""
     found = closing.verify(run)
-    shown = display.beside(display.results(found, "Verification"), display.pictures(run.folder, run.state, "after"))
+    results = display.results(found, "Verification", run.state.waivers)
+    shown = display.beside(results, display.before_and_after(run.folder, run.state))
     if not_passed(found) and not run.escalation():
         show(shown)
         run.require(found)
@@ -237,8 +357,9 @@ async def note(run: Run, text: str) -> Shown:
 
 
 def follow_ups(run: Run) -> Shown:
-    """What the plan wants done once the rollback is over. Read-only."""
-    return display.table("What follows", ["to do"], [[f"☐ {text}"] for text in run.context.plan.follow_ups])
+    """What is still owed, and what the plan wants done once the rollback is over. Read-only."""
+    owed = [f"pay what is owed, by `runbook purge`: {debt['text']}" for debt in run.state.debts.values()]
+    return display.table("What follows", ["to do"], [[f"☐ {text}"] for text in [*owed, *run.context.plan.follow_ups]])
 
 
 def status(run: Run) -> Shown:
@@ -254,7 +375,7 @@ async def close(run: Run) -> Shown:
         closing.write_archive(run)
     shown = display.outcome(ended, run.state)
     run.close_adapters()
-    if ended.status not in ("verified", "escalated"):
+    if ended.status not in ("verified", "waived", "escalated"):
         show(shown)
         raise RunbookError(
             f"The rollback is not verified: {ended.summary}",
@@ -266,7 +387,17 @@ async def close(run: Run) -> Shown:
 
 
 def _banner(run: Run) -> Shown:
-    return display.banner(run.folder, run.context.plan, run.state)
+    banner = display.banner(run.folder, run.context.plan, run.state)
+    if not run.context.type or not run.state.steps:
+        return banner
+    return display.beside(banner, display.way(service_back.service_back(run), run.context.plan, run.state))
+
+
+def _offer_way_back(run: Run) -> None:
+    """Show the nearest way to services that are back, where they are not and there is one."""
+    if run.context.type and (way := service_back.service_back(run)).moves:
+        show(display.way(way, run.context.plan, run.state))
+        show(display.line(f"To walk it: 08-service-back, or runbook service-back {run.folder.path}"))
 
 
 def _require_type(run: Run, type_name: str) -> None:

@@ -1,4 +1,4 @@
-"""The code without the feature, made and built in a scratch clone before anything is touched."""
+"""The code without the feature, made in a scratch clone before anything is touched."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,12 @@ from tempfile import mkdtemp
 from runbook_lib.adapters.git import Checkout, Commit
 from runbook_lib.context import Context
 from runbook_lib.errors import PreconditionError
-from runbook_lib.reverts import commits_to_revert
+from runbook_lib.plan import Repository, RevertStep
+from runbook_lib.reverts import TAKEN_BACK, Found, account, on_top
+
+NOT_TOUCHED = "The checkout was not touched."
+ELSEWHERE = "is not in the branch checked out"
+MOST = 5  # commits that a message names
 
 
 @dataclass(frozen=True)
@@ -17,81 +22,137 @@ class OldCode:
 
     head: str  # what the deployed checkout holds now
     commit: str  # what it will hold
-    reverted: Sequence[Commit]
+    mode: str  # "revert" or "reset"
+    account: Sequence[Found]  # every commit of the feature, and what becomes of it
+    nothing_left: Sequence[str]  # commits whose changes were gone already
     kept_files: Sequence[str]
     path: Path
+
+    @property
+    def reverted(self) -> Sequence[Commit]:
+        """The commits that are taken back, newest first."""
+        return [found.commit for found in self.account if found.fate == TAKEN_BACK]
 
 
 def prepare(context: Context, repository: str) -> OldCode:
     """Take the feature's commits back in a scratch clone; the same run gives the same commit each time. Read-only.
 
     Raises:
-        PreconditionError: The checkout has uncommitted changes, or the reverts conflict with later work.
+        PreconditionError: The checkout is not ready, the reverts conflict with later work, or a reset would lose some.
     """
     checkout = context.checkout(repository)
-    if changed := checkout.changed_files():
-        raise PreconditionError(
-            f"The checkout of {repository} has uncommitted changes: {', '.join(changed)}.",
-            where=str(checkout.path),
-            state="Nothing was touched.",
-            safe_next="Commit or stash them; they would otherwise be built into the old version.",
-        )
-    head = checkout.head()
-    known: OldCode | None = context.prepared.get(f"{repository} {head}")
+    if not _is_as_approved(context, checkout):  # what a build leaves in the tree afterwards does no harm
+        checkout.require_ready()
+    head, way = checkout.head(), mode(context, repository)
+    keeps = repository == context.plan.database.migration.repository and context.schema_stays
+    key = f"{repository} {head} {way} {keeps}"
+    known: OldCode | None = context.prepared.get(key)
     if known is not None:
         return known
+    found = feature_commits(context, repository)
+    commits = [f.commit for f in found if f.fate == TAKEN_BACK]
     path = Path(mkdtemp(prefix=f"{repository}-", dir=context.scratch))  # a new one each try: a conflict leaves one behind
-    commits = commits_to_revert(checkout.log(), context.plan.feature, checkout.brought_by)
     clone = checkout.scratch(path)
-    for commit in commits:
-        clone.revert(commit, _author(context), context.opened_at)
-    if commits:
-        _keep_migration(context, repository, clone, head)
-    kept = context.plan.database.migration
-    made = context.prepared[f"{repository} {head}"] = OldCode(
+    nothing_left: list[str] = []
+    if commits and way == "reset":
+        clone.back_to(_below(checkout, commits, found))
+    elif commits:
+        nothing_left = [c.id for c in commits if not clone.revert(c, _author(context), context.opened_at)]
+    if commits and keeps:
+        _keep_migration(context, clone, head)
+    migration = context.plan.database.migration
+    made = context.prepared[key] = OldCode(
         head=head,
         commit=clone.head(),
-        reverted=commits,
-        kept_files=[f for f in clone.files(kept.directory) if Path(f).name.startswith(kept.version)]
-        if commits and repository == kept.repository
+        mode=way,
+        account=found,
+        nothing_left=nothing_left,
+        kept_files=[f for f in clone.files(migration.directory) if Path(f).name.startswith(migration.version)]
+        if commits and repository == migration.repository
         else [],
         path=path,
     )
     return made
 
 
-def live_commits(context: Context, repository: str) -> list[Commit]:
-    """The feature's commits still in effect in the deployed checkout. Read-only."""
-    checkout = context.checkout(repository)
-    return commits_to_revert(checkout.log(), context.plan.feature, checkout.brought_by)
+def mode(context: Context, repository: str) -> str:
+    """Whether the code is taken back by reverts or by a reset: the engineer's choice, else the plan's. Read-only."""
+    specs = context.plan.steps.values()
+    planned = next((s.code for s in specs if isinstance(s, RevertStep) and s.repository == repository), "revert")
+    return context.choices.get("CODE", planned)
 
 
-def build(context: Context, repository: str, path: Path) -> str:
-    """Install and build the code at `path` with the target's commands; returns what they printed.
+def feature_commits(context: Context, repository: str, at: Checkout | None = None, tip: str = "HEAD") -> list[Found]:
+    """Every commit of the feature in the deployed checkout, or at a tip in a clone, and what becomes of it. Read-only.
 
-    Changes the work tree at `path`.
+    Raises:
+        PreconditionError: The plan lists something that is no commit of the repository.
     """
-    target = context.target.repositories[repository]
-    commands = [target.install, target.build] if target.install else [target.build]
-    done = [context.processes.run(c, cwd=path, timeout=target.timeout).require() for c in commands]
-    return "".join(c.output for c in done)
+    checkout = at or context.checkout(repository)
+    listed = _listed(context.plan.repositories[repository], repository, context.checkout(repository))
+    log = checkout.log(tip)
+    there = {commit.id for commit in log}
+    elsewhere = [Found(checkout.log(i, most=1)[0], how, ELSEWHERE) for i, how in listed.items() if i not in there]
+    return [*account(log, context.plan.feature, checkout.brought_by, listed), *elsewhere]
 
 
-def built_version(context: Context, repository: str, path: Path, commit: str) -> bool | None:
-    """Whether the build at `path` is of `commit`; None where the target names no artifact to tell by. Read-only."""
-    artifact = context.target.repositories[repository].artifact
-    if artifact is None:
-        return None
-    try:
-        return commit[:12] in (path / artifact).read_text(encoding="utf-8")
-    except OSError:
-        return False
+def live_commits(context: Context, repository: str, at: Checkout | None = None, tip: str = "HEAD") -> list[Commit]:
+    """The feature's commits still in effect in the deployed checkout, or at a tip in a clone. Read-only."""
+    found = feature_commits(context, repository, at, tip)
+    gone = _nothing_left(context, repository)
+    return [f.commit for f in found if f.fate == TAKEN_BACK and f.commit.id not in gone]
 
 
-def _keep_migration(context: Context, repository: str, clone: Checkout, head: str) -> None:
+def _is_as_approved(context: Context, checkout: Checkout) -> bool:
+    """Whether the checkout holds the code taken back that was approved. Read-only."""
+    wanted = {facts["commit"] for facts in context.approved.values() if "nothing left" in facts}
+    return bool(wanted) and checkout.head() in wanted
+
+
+def _nothing_left(context: Context, repository: str) -> set[str]:
+    """Commits that bore no revert of their own, as nothing of them was left. Read-only."""
+    facts = context.approved.values()
+    return {i for f in facts if f.get("repository") == repository for i in f.get("nothing left", [])}
+
+
+def _listed(spec: Repository, repository: str, checkout: Checkout) -> dict[str, str]:
+    listed = {_named(checkout, name, f"repositories.{repository}.commits"): "list" for name in spec.commits}
+    if spec.range:
+        ends = [_named(checkout, end, f"repositories.{repository}.range") for end in spec.range.split("..", 1)]
+        for commit in checkout.between(*ends):
+            listed[commit] = "list and range" if commit in listed else "range"
+    return listed
+
+
+def _named(checkout: Checkout, name: str, where: str) -> str:
+    if full := checkout.resolved(name):
+        return full
+    raise PreconditionError(
+        f"The plan lists {name} under {where}, which is no commit of this repository.",
+        where=str(checkout.path),
+        state=NOT_TOUCHED,
+        safe_next="Mend the plan, or bring the commit here with `git fetch`.",
+    )
+
+
+def _below(checkout: Checkout, commits: Sequence[Commit], found: Sequence[Found]) -> str:
+    """The commit to reset to: the one below the feature's oldest, where nothing else lies on top of it."""
+    base, others = on_top(checkout.log(), commits, found, checkout.brought_by)
+    if base and not others:
+        return base
+    listed = "; ".join(f"{c.id[:12]} {c.subject}" for c in others[:MOST]) + ("; …" if len(others) > MOST else "")
+    raise PreconditionError(
+        f"A reset would lose what is not the feature's ({len(others)} commits): {listed}."
+        if base
+        else "A reset would leave no commit: the feature's oldest is the first of all.",
+        where=str(checkout.path),
+        state=NOT_TOUCHED,
+        safe_next="Choose CODE=revert, which keeps it.",
+    )
+
+
+def _keep_migration(context: Context, clone: Checkout, head: str) -> None:
     migration = context.plan.database.migration
-    if repository != migration.repository or not context.schema_stays:
-        return
     if files := clone.deleted_below(head, migration.directory):
         clone.keep(
             files,

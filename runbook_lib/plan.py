@@ -5,14 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from runbook_lib.compatibility import alone, contradiction
 from runbook_lib.errors import ParametersError
 from runbook_lib.parameters import Model, load
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[\w.-]+$")]
 Scalar = str | int | bool | None
+
+
+def _inside(path: str) -> str:
+    parts = Path(path).parts
+    if not parts or Path(path).is_absolute() or ".." in parts or parts[0] in (".git", "~"):
+        raise ValueError("it must lie inside the repository, below its top and outside .git")
+    return path
+
+
+Inside = Annotated[str, AfterValidator(_inside)]
 
 
 class ColumnOfRow(Model):
@@ -60,7 +71,12 @@ class Database(Model):
 
 
 class Repository(Model):
-    """A repository that holds commits of the feature."""
+    """A repository that holds commits of the feature: those that name it, and those listed here."""
+
+    commits: list[Annotated[str, Field(pattern=r"^[0-9a-f]{7,40}$")]] = []
+    range: Annotated[str, Field(pattern=r"^[^\s.-]\S*[^.]\.\.[^\s.-]\S*$")] | None = (
+        None  # "a..b": what b holds and a does not
+    )
 
 
 class Compatible(Model):
@@ -80,7 +96,7 @@ class Sample(Model):
 
 
 class Api(Model):
-    """The request that shows whether older clients are served."""
+    """The request that shows whether older clients are served; fields may be paths, as media.url."""
 
     service: Name
     path: str
@@ -99,6 +115,7 @@ class Page(Model):
     media: str
     forbidden_text: str
     samples: Annotated[int, Field(gt=0)]
+    also: list[Annotated[str, Field(pattern=r"^/[^{}]*$")]] = []  # other pages, which must load without errors
 
 
 class _Step(Model):
@@ -115,10 +132,54 @@ class ServicesStep(_Step):
 
 
 class RepositoryStep(_Step):
-    """Take a repository's code back, or build it."""
+    """A step that works on a repository."""
 
-    kind: Literal["revert", "build"]
     repository: Name
+
+
+class RevertStep(RepositoryStep):
+    """Take a repository's code back."""
+
+    kind: Literal["revert"]
+    code: Literal["revert", "reset"] = "revert"
+
+
+class BuildStep(RepositoryStep):
+    """Build a repository's code."""
+
+    kind: Literal["build"]
+    clear: list[Inside] = []  # caches to be removed before it
+
+
+class PushStep(RepositoryStep):
+    """Push a repository's code to where the next deployment takes it from."""
+
+    kind: Literal["push"]
+
+
+class RebuildStep(RepositoryStep):
+    """Build a repository's code anew, its caches cleared, though it may be built already."""
+
+    kind: Literal["rebuild"]
+    clear: list[Inside]
+
+
+class EndSessionsStep(_Step):
+    """End the sessions that others hold on the database."""
+
+    kind: Literal["end_sessions"]
+
+
+class FreezeStep(_Step):
+    """Hold still what the target names, or let it go again."""
+
+    kind: Literal["freeze", "release"]
+
+
+class PurgeCacheStep(_Step):
+    """Purge the caches in front of the services, where the target names a command for it."""
+
+    kind: Literal["purge_cache"]
 
 
 class DatabaseStep(_Step):
@@ -168,15 +229,31 @@ class SwapDatabaseStep(DatabaseStep):
     salvage: Literal["carry", "nothing"] = "nothing"  # what becomes of rows written since the backup
 
 
+class RestorePartStep(DatabaseStep):
+    """Restore one column of a table from the backup, or the table's missing rows, or the table where it is gone."""
+
+    kind: Literal["restore_part"]
+    table: Name
+    column: Name | None = None
+    fill: Literal["missing", "differing"] = "missing"  # the rows of the column that are written
+
+
 StepSpec = Annotated[
     ServicesStep
-    | RepositoryStep
+    | RevertStep
+    | BuildStep
+    | PushStep
+    | RebuildStep
+    | EndSessionsStep
+    | FreezeStep
+    | PurgeCacheStep
     | BackupStep
     | FenceStep
     | ClearBackfillStep
     | RemoveColumnsStep
     | RestoreAsideStep
-    | SwapDatabaseStep,
+    | SwapDatabaseStep
+    | RestorePartStep,
     Field(discriminator="kind"),
 ]
 
@@ -194,12 +271,15 @@ class RollbackType(Model):
     escalates_on: list[Name] = []
     carried_out_as: Name | None = None
     because: str | None = None
+    changes: list[Name] = []  # with carried_out_as: what it would change by itself: data, schema, repositories
     by_hand: str | None = None
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
         if sum(map(bool, (self.steps, self.carried_out_as, self.by_hand))) != 1:
             raise ValueError("exactly one of steps, carried_out_as and by_hand must stand here")
+        if bool(self.carried_out_as) != bool(self.changes):
+            raise ValueError("carried_out_as and changes, what the type would change by itself, go together")
         return self
 
 
@@ -216,11 +296,14 @@ class SimpleCheck(_Check):
         "api_present",
         "api_absent",
         "page_media",
+        "page_served",
         "page_console",
         "page_thread",
         "page_render",
+        "page_returning",
         "proof",
         "integrity",
+        "sessions",
     ]
 
 
@@ -239,18 +322,86 @@ class LatencyCheck(_Check):
     p95_ms: Annotated[float, Field(gt=0)]
 
 
-CheckSpec = Annotated[SimpleCheck | LogsCheck | LatencyCheck, Field(discriminator="kind")]
+class FreshCheck(_Check):
+    """A service runs a build of what is checked out, without the feature."""
+
+    kind: Literal["fresh"]
+    service: Name
+
+
+class SlowQueriesCheck(_Check):
+    """No statement of the application takes longer, on average, than the plan says."""
+
+    kind: Literal["slow_queries"]
+    mean_ms: Annotated[float, Field(gt=0)]
+
+
+class ReferenceCheck(_Check):
+    """The media that were visible before are visible now, measured against a named reference."""
+
+    kind: Literal["reference"]
+    reference: Literal["backup"]
+    where: Literal["shown", "source"]  # in the column that the deployed page reads, or in the older one whatever is deployed
+
+
+CheckSpec = Annotated[
+    SimpleCheck | LogsCheck | LatencyCheck | SlowQueriesCheck | ReferenceCheck | FreshCheck, Field(discriminator="kind")
+]
+
+
+class Trouble(Model):
+    """A trouble with a rollback: the checks of which any shows it, those that pass meanwhile, and the type that mends it."""
+
+    title: str
+    cause: str
+    signs: Annotated[list[Name], Field(min_length=1)]
+    passing: list[Name] = []
+    fix: Name
+
+
+class Monitor(Model):
+    """How a symptom is watched before a rollback is recommended; both times in seconds."""
+
+    every: Annotated[int, Field(gt=0)]
+    lasts: Annotated[int, Field(gt=0)]
+    failures: Annotated[int, Field(gt=0)]  # failed rounds in a row that end the watch early
 
 
 class MatrixRow(Model):
-    """A symptom, how the checks show it, and the rollback it asks for."""
+    """A symptom, how the checks show it, and the rollback it asks for; the first check under `failing` is its own."""
 
     symptom: str
     severity: Literal["medium", "high", "critical"]
-    action: str
+    action: Literal["immediate", "investigate first", "monitor"]
     type: Name
-    failing: list[Name]
+    failing: Annotated[list[Name], Field(min_length=1)]
     passing: list[Name] = []
+    confirmed_by: list[
+        Name
+    ] = []  # what must pass for the rollback to be the remedy; made where the action is to investigate
+    findings: list[Name] = []  # what is shown beside, and decides nothing
+    monitor: Monitor | None = None
+
+    @model_validator(mode="after")
+    def _action_has_its_means(self) -> Self:
+        if (self.action == "monitor") != (self.monitor is not None):
+            raise ValueError("`monitor` must stand where the action is to monitor, and nowhere else")
+        if (self.action == "investigate first") != bool(self.confirmed_by):
+            raise ValueError("`confirmed_by` must stand where the action is to investigate first, and nowhere else")
+        return self
+
+    @property
+    def own(self) -> str:
+        """The name of the check that is this row's own."""
+        return self.failing[0]
+
+    @property
+    def asks(self) -> str:
+        """The action in words, as "monitor 1 h"."""
+        if self.monitor is None:
+            return self.action
+        minutes = self.monitor.lasts / 60
+        return f"monitor {minutes / 60:g} h" if minutes >= 60 else f"monitor {minutes:g} min"
 
 
 class Plan(Model):
@@ -268,6 +419,7 @@ class Plan(Model):
     types: dict[Name, RollbackType]
     checks: dict[Name, CheckSpec]
     decision_matrix: list[MatrixRow]
+    troubles: dict[Name, Trouble] = {}
     escalation: list[str]
     follow_ups: list[str]
 
@@ -290,14 +442,33 @@ class Plan(Model):
             for walked in kind.steps:
                 if (of := self.steps[walked].options) and not set(of) & set(kind.options):
                     raise ValueError(f"types.{name} walks {walked!r}, which belongs to none of its options")
+            known(kind.changes, ["data", "schema", *self.repositories], f"types.{name}", "data, schema and repositories")
             known([*kind.checks, *kind.escalates_on], dict(self.checks), f"types.{name}", "checks")
             known([t for t in (kind.escalates_to, kind.carried_out_as) if t], dict(self.types), f"types.{name}", "types")
         for row in self.decision_matrix:
             known([row.type], dict(self.types), f"decision_matrix ({row.symptom})", "types")
-            known([*row.failing, *row.passing], dict(self.checks), f"decision_matrix ({row.symptom})", "checks")
+            named = [*row.failing, *row.passing, *row.confirmed_by, *row.findings]
+            known(named, dict(self.checks), f"decision_matrix ({row.symptom})", "checks")
+        for name, trouble in self.troubles.items():
+            known([trouble.fix], dict(self.types), f"troubles.{name}", "types")
+            known([*trouble.signs, *trouble.passing], dict(self.checks), f"troubles.{name}", "checks")
         known([self.api.service, self.page.service], self.services, "api and page", "services")
         known([self.database.migration.repository], dict(self.repositories), "database.migration", "repositories")
+        if found := contradiction(self):
+            raise ValueError(found)
         return self
+
+    @property
+    def rollbacks(self) -> dict[str, str]:
+        """The types that a rollback may be chosen from, with their titles: not those that a person carries out or that
+        only mend a trouble."""
+        fixes = {trouble.fix for trouble in self.troubles.values()} - {row.type for row in self.decision_matrix}
+        return {name: kind.title for name, kind in self.types.items() if not kind.by_hand and name not in fixes}
+
+    def alone(self, type_name: str) -> str:
+        """Why a type cannot be carried out by itself, by the compatibility table; "" where it can. Read-only."""
+        kind = self.types[type_name]
+        return alone(self, kind.changes) if kind.carried_out_as else ""
 
     def steps_of(self, type_name: str, option: str) -> list[str]:
         """The steps of a type, in order, without those of other options than `option`. Read-only."""

@@ -21,6 +21,10 @@ def milestone(kind: str, data: dict[str, Any]) -> str:
             return f"notebook {data['notebook']}"
         case "recommended":
             return f"triage recommends {data['type'] or 'nothing'}: {data['reason']}"
+        case "diagnosed":
+            return f"trouble found: {data['text']}"
+        case "overridden":
+            return f"OVERRIDDEN: {data['chosen']} instead of {data['recommended'] or 'nothing'}: {data['reason']}"
         case "chosen":
             return f"{data['name']} = {data['value']} ({data['by']})"
         case "checked" if data["status"] != "PASS" or data["round"] == "after":
@@ -35,12 +39,16 @@ def milestone(kind: str, data: dict[str, Any]) -> str:
             return f"{data['title']}: {data['outcome']['found']}"
         case "applied" | "undone":
             return f"  {kind} in {data['seconds']:.1f} s"
+        case "output":
+            return f"  | {data['line']}"
         case "failed":
             return f"  FAILED: {data['error']}"
         case "escalated":
             return f"escalated from {data['from']} to {data['to']}: {data['because']}"
         case "waived":
             return f"WAIVED {data['name']}: {data['reason']}"
+        case "service-back":
+            return "service back: " + ", ".join(f"{action} {step}" for action, step in data["moves"])
         case "taken-over":
             return f"TAKEN OVER from {data['before']}: {data['reason']}"
         case "outcome":

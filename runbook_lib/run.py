@@ -13,10 +13,10 @@ from runbook_lib.context import Context
 from runbook_lib.errors import AdapterError, Declined, ParametersError, PreconditionError, RunbookError, UnknownOutcome
 from runbook_lib.folder import RunFolder
 from runbook_lib.journal import Journal
-from runbook_lib.plan import DatabaseStep
+from runbook_lib.plan import DatabaseStep, ServicesStep
 from runbook_lib.results import Result, Status, not_passed, verdict
 from runbook_lib.state import RunState, replay
-from runbook_lib.steps import steps_of
+from runbook_lib.steps import steps_of, trial
 from runbook_lib.steps.base import Effect, Preview, Step
 
 LOG_SECONDS = 3600
@@ -68,6 +68,10 @@ class Run:
             self.journal.append("chosen", name=name, value=value, by=by)
         self._settle_option(by)
 
+    def override(self, advised: str, chosen: str, reason: str) -> None:
+        """Record that another type is chosen than triage recommends, and why."""
+        self.journal.append("overridden", recommended=advised, chosen=chosen, reason=reason, by=self.context.operator)
+
     def details(self) -> dict[str, tuple[Mapping[str, str], str]]:
         """What else may be chosen of the steps to come: name -> the values with their descriptions, and the present one."""
         return {n: (values, step.chosen(n)) for step in self.steps.values() for n, values in step.CHOICES.items()}
@@ -78,7 +82,7 @@ class Run:
         Raises:
             ParametersError: There is no such prerequisite, check or step, or the reason says nothing.
         """
-        known = [*PREREQUISITES, *self.context.plan.checks, *self.context.plan.steps]
+        known = [*PREREQUISITES, trial.NAME, *self.context.plan.checks, *self.context.plan.steps]
         if name not in known:
             raise ParametersError(
                 f"There is no check or step {name!r} to waive.",
@@ -104,11 +108,15 @@ class Run:
 
     def observe(self, round_name: str, names: Sequence[str]) -> list[Result]:
         """Make some of the plan's checks and journal them. Read-only."""
-        around = Round(self.context, round_name, self._logs_since(), self._verified_steps())
+        around = Round(self.context, round_name, self._logs_since(), self._verified_steps(), self._started())
         results = self.record(round_name, checks.run(names, around))
-        for sample in around.__dict__.get("visits", {}):
+        for result in results:
+            for key, kind in (("plot", "image"), ("text", "text")):
+                if file := result.evidence.get(key):
+                    self.journal.append("evidence", title=f"{result.title}, {round_name}", file=file, kind=kind)
+        for name in [*around.__dict__.get("visits", {}), *around.__dict__.get("other_visits", {})]:
             self.journal.append(
-                "evidence", title=f"Page of sample {sample}, {round_name}", file=around.screenshot(sample), kind="image"
+                "evidence", title=f"Page of {name}, {round_name}", file=around.screenshot(name), kind="image"
             )
         return results
 
@@ -126,17 +134,27 @@ class Run:
                 comparison.keep_before(self.context)
             except AdapterError as error:  # a corrupt table, mostly, which is no reason not to restore it
                 self.journal.append("noted", text=f"What the data look like before could not be kept: {error.what}")
-        found = [step.preview() for step in self.steps.values()]
+        steps = self.steps
+        found = [step.preview() for step in steps.values()]
         binding = approval.bound(found)
         digest = approval.digest(binding)
         self.journal.append("previewed", digest=digest, steps=binding, shown=[asdict(p) for p in found])
+        if not_passed(self.tried(digest)) or not self.tried(digest):
+            results = [steps[preview.step].tried(preview) for preview in found]
+            self.record(f"clone:{digest}", [result for result in results if result is not None])
         return digest, found
+
+    def tried(self, digest: str) -> list[Result]:
+        """What came of trying the DDL of the previews of that digest on a schema-only clone, by the journal. Read-only."""
+        return self.recorded(f"clone:{digest}")
 
     def approve(self, digest: str, by: str) -> None:
         """Record the approval of the previews that `digest` names.
 
         Raises:
             Declined: No preview of this run has that digest, or what is there now has drifted from it.
+            PreconditionError: Its DDL failed on a schema-only clone.
+            UnknownOutcome: Its DDL could not be tried.
         """
         state = self.state
         if digest not in state.previews:
@@ -153,6 +171,7 @@ class Run:
                 state="Nothing was changed.",
                 safe_next="Take a new preview, read it, and approve that.",
             )
+        self.require(self.tried(digest))
         if state.approved != digest:
             self.journal.append("approved", digest=digest, by=by)
         self.refresh()
@@ -180,7 +199,7 @@ class Run:
         spec = self.context.plan.types[self.context.type]
         after = self.state.checks.get("after", {})
         failed = [name for name in spec.escalates_on if after.get(name, {}).get("status") == Status.FAIL]
-        return (spec.escalates_to or "") if failed else ""
+        return spec.escalates_to if failed and spec.escalates_to and self._has_more_to_do(spec.escalates_to) else ""
 
     def escalate(self) -> str:
         """Go on as the next type of the plan's ladder, in this same run, keeping what is done; returns its name."""
@@ -189,7 +208,7 @@ class Run:
         after = self.state.checks["after"]
         because = "; ".join(f"{n}: {after[n]['summary']}" for n in spec.escalates_on if after[n]["status"] == Status.FAIL)
         self.journal.append("escalated", **{"from": before, "to": to, "because": because})
-        self.refresh()
+        self._settle_option("escalation")
         return to
 
     def record(self, round_name: str, results: Iterable[Result]) -> list[Result]:
@@ -226,6 +245,13 @@ class Run:
         """Let go of what this process holds open."""
         self.context.close()
 
+    def _has_more_to_do(self, type_name: str) -> bool:
+        """Whether a type has a step that is not done in this run, with the option that would then count. Read-only."""
+        plan, state = self.context.plan, self.state
+        options = list(plan.types[type_name].options)
+        option = state.option if not options or state.option in options else options[0]
+        return not all(state.step(name).is_done for name in plan.steps_of(type_name, option))
+
     def _settle_option(self, by: str) -> None:
         """Where the type has no such option as was chosen, go by its first."""
         state = self.refresh()
@@ -235,14 +261,18 @@ class Run:
             self.refresh()
 
     def _logs_since(self) -> datetime:
-        starts = [e for e in self.journal.events() if e.kind == "started" and "start" in self._kind(e.data["step"])]
-        if starts:
-            return starts[0].time
         return datetime.fromtimestamp(self.context.opened_at.timestamp() - LOG_SECONDS, self.context.opened_at.tzinfo)
 
-    def _kind(self, step: str) -> str:
-        spec = self.context.plan.steps.get(step)
-        return spec.kind if spec else ""
+    def _started(self) -> dict[str, datetime]:
+        """Service -> when a step of this run last began to start it."""
+        specs = self.context.plan.steps
+        begun = [(e.time, specs.get(e.data["step"])) for e in self.journal.events() if e.kind == "started"]
+        return {
+            service: at
+            for at, spec in begun
+            if isinstance(spec, ServicesStep) and spec.kind in ("start", "restart")
+            for service in spec.services
+        }
 
     def _verified_steps(self) -> dict[str, list[Result]]:
         rounds = [name for name in self.state.checks if name.startswith("step:")]

@@ -40,8 +40,10 @@ class RunState:
     approved: str = ""
     approved_by: str = ""
     steps: dict[str, StepState] = field(default_factory=dict)  # in the order they were begun
+    begun_since: list[str] = field(default_factory=list)  # the steps begun or found since the latest escalation, in order
     checks: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)  # round -> name -> result
     waivers: dict[str, dict[str, str]] = field(default_factory=dict)
+    overrides: list[dict[str, str]] = field(default_factory=list)  # of what triage recommended
     takeovers: list[dict[str, Any]] = field(default_factory=list)  # of the target, from other runs
     evidence: list[dict[str, str]] = field(default_factory=list)
     escalations: list[dict[str, str]] = field(default_factory=list)
@@ -68,6 +70,8 @@ def replay(events: Iterable[Event]) -> RunState:
     state: RunState | None = None
     for event in events:
         data = event.data
+        if state is not None and event.kind in ("started", "found") and data["step"] not in state.begun_since:
+            state.begun_since.append(data["step"])
         if state is None:
             if event.kind != "opened":
                 break
@@ -105,6 +109,8 @@ def replay(events: Iterable[Event]) -> RunState:
                 state.checks.setdefault(data["round"], {})[data["name"]] = data
             case "waived":
                 state.waivers[data["name"]] = data
+            case "overridden":
+                state.overrides.append(data)
             case "taken-over":
                 state.takeovers.append(data)
             case "evidence":
@@ -112,6 +118,7 @@ def replay(events: Iterable[Event]) -> RunState:
             case "escalated":
                 state.escalations.append(data)
                 state.type = data["to"]
+                state.begun_since.clear()
             case "owed":
                 state.debts[data["debt"]] = data
             case "paid":

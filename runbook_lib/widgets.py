@@ -90,6 +90,33 @@ async def confirmation(question: str, answer: str, value: str) -> str:
     return "operator"
 
 
+async def reason(name: str, question: str, value: str) -> str:
+    """A reason of at least three words: the parameter's where nobody sits, typed by a person else.
+
+    Raises:
+        ParametersError: It says too little.
+    """
+    given = value.strip()
+    if attended():
+        import ipywidgets as widgets
+
+        answer = _Answer()
+        typed = widgets.Text(description="Because", value=given, continuous_update=False, layout={"width": "640px"})
+        press = widgets.Button(description="Record")
+        press.on_click(lambda _: answer.give(typed.value.strip()))
+        box = widgets.VBox([widgets.Label(question), typed, press])
+        given = await answer.to(box, lambda text: f"{question} {text or '(nothing typed)'} (operator)")
+    if len(given.split()) < 3:
+        raise ParametersError(
+            f"{question} The reason says too little: {given!r}.",
+            state="Nothing was chosen.",
+            safe_next=f"Give {name} a sentence that a reviewer will understand months from now.",
+        )
+    if not attended():
+        show(line(f"{question} {given} (parameter)"))
+    return given
+
+
 class _Answer:
     """An answer that a click gives while a cell awaits it; one click, one answer.
 

@@ -18,6 +18,9 @@ from runbook_lib.redaction import redact
 
 GRACE = 2.0  # seconds that a command has to end after each signal
 TAIL = 10  # lines of what a command said that go into an error
+LOOK = 0.2  # seconds between two looks at what a command says
+
+Tell = Callable[[str], None]  # is given each line that a command says
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,11 @@ class Processes(Protocol):
         timeout: float,
         env: Mapping[str, str] | None = None,
         input: str | None = None,
+        tell: Tell | None = None,
     ) -> Completed:
         """Run `command`, with `env` added to the environment, for at most `timeout` seconds. Changes what it changes.
+
+        `tell` is given each line of output and errors while the command runs.
 
         Raises:
             AdapterError: The program is missing, or did not end in time and was ended.
@@ -75,6 +81,7 @@ class LocalProcesses:
         timeout: float,
         env: Mapping[str, str] | None = None,
         input: str | None = None,
+        tell: Tell | None = None,
     ) -> Completed:
         """See `Processes.run`; an interrupt ends the command and its children first."""
         started = time.monotonic()
@@ -92,14 +99,17 @@ class LocalProcesses:
                 )
             except OSError as error:
                 raise _not_started(command, error) from None
+            follower = _Follower([output, errors], tell)
             try:
-                exit_code = _waited(process, timeout)
+                exit_code = _waited(process, timeout, follower)
             except subprocess.TimeoutExpired:
                 _end(process)
                 raise _too_slow(command, timeout, _text(errors)) from None
             except BaseException:
                 _end(process)
                 raise
+            finally:
+                follower.look(to_the_end=True)
             return Completed(tuple(command), exit_code, _text(output), _text(errors), time.monotonic() - started)
 
 
@@ -120,6 +130,7 @@ class ScriptedProcesses:
         timeout: float,
         env: Mapping[str, str] | None = None,
         input: str | None = None,
+        tell: Tell | None = None,
     ) -> Completed:
         """See `Processes.run`."""
         try:
@@ -128,7 +139,10 @@ class ScriptedProcesses:
             raise _too_slow(command, timeout, "") from None
         except OSError as error:
             raise _not_started(command, error) from None
-        return answer if isinstance(answer, Completed) else Completed(tuple(command), *answer, seconds=0.0)
+        done = answer if isinstance(answer, Completed) else Completed(tuple(command), *answer, seconds=0.0)
+        for line in (done.output + done.errors).splitlines() if tell else ():
+            tell(line)  # type: ignore[misc]
+        return done
 
 
 def shown(command: Sequence[str]) -> str:
@@ -150,16 +164,41 @@ def _text(file: IO[bytes]) -> str:
     return file.read().decode(errors="replace")
 
 
-def _waited(process: subprocess.Popen[bytes], timeout: float) -> int:
+class _Follower:
+    """Tells the lines that a command adds to files while it runs."""
+
+    def __init__(self, files: Sequence[IO[bytes]], tell: Tell | None) -> None:
+        self.tell = tell
+        self._told = {file.fileno(): 0 for file in files}
+
+    def look(self, *, to_the_end: bool = False) -> None:
+        """Tell what was added since the last look, whole lines only until the end."""
+        if self.tell is None:
+            return
+        for descriptor, begin in self._told.items():
+            # The command shares the file's position, so it is read at one of our own.
+            added = os.pread(descriptor, os.fstat(descriptor).st_size - begin, begin)
+            whole = added if to_the_end else added[: added.rfind(b"\n") + 1]
+            self._told[descriptor] = begin + len(whole)
+            for line in whole.decode(errors="replace").splitlines():
+                self.tell(line)
+
+
+def _waited(process: subprocess.Popen[bytes], timeout: float, follower: _Follower) -> int:
     """The exit code, as soon as it is there: where the system can tell, without polling for it."""
-    with suppress(AttributeError, OSError):
+    deadline = time.monotonic() + timeout
+    try:
         descriptor = os.pidfd_open(process.pid)
-        try:
-            select.select([descriptor], [], [], timeout)
-        finally:
-            os.close(descriptor)
-        timeout = 0
-    return process.wait(timeout)
+    except (AttributeError, OSError):
+        return process.wait(timeout)
+    try:
+        while (left := deadline - time.monotonic()) > 0:
+            if select.select([descriptor], [], [], min(left, LOOK) if follower.tell else left)[0]:
+                break
+            follower.look()
+    finally:
+        os.close(descriptor)
+    return process.wait(0)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

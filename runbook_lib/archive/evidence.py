@@ -30,6 +30,13 @@ def exhibits(root: Path, evidence: Iterable[Mapping[str, str]]) -> list[Exhibit]
     return [_exhibit(root, entry) for entry in evidence]
 
 
+def side_by_side(kept: Iterable[Exhibit]) -> list[tuple[Exhibit, Exhibit]]:
+    """The pictures of the same thing before and after, in pairs. Pure."""
+    images = {exhibit.file: exhibit for exhibit in kept if exhibit.image}
+    names = [(f"{file.removesuffix('-after.png')}-before.png", file) for file in images if file.endswith("-after.png")]
+    return [(images[before], images[after]) for before, after in names if before in images]
+
+
 def _exhibit(root: Path, entry: Mapping[str, str]) -> Exhibit:
     title, file = entry["title"], entry["file"]
     path = (root / file).resolve()

@@ -11,6 +11,7 @@ from runbook_lib.state import RunState, StepState
 
 _WORDS = {
     "verified": ("✔", "VERIFIED"),
+    "waived": ("?", "VERIFIED IN PART"),
     "failed": ("✘", "FAILED"),
     "unknown": ("?", "UNKNOWN"),
     "declined": ("⊘", "DECLINED"),
@@ -52,7 +53,7 @@ def verdict(plan: Plan, state: RunState, events: Sequence[Event]) -> Verdict:
         return Verdict("open", "…", "STILL OPEN", "The journal holds no outcome yet; nothing is said of success.", None)
     ended = next(event.time for event in events if event.seq == last)
     status, summary = state.outcome["status"], state.outcome.get("summary", "")
-    doubts = _doubts(plan, state) if status == "verified" else []
+    doubts = _doubts(plan, state) if status in ("verified", "waived") else []
     if doubts:
         summary = f"Recorded as verified, which the journal does not bear out: {'; '.join(doubts)}."
         return Verdict("unknown", *_WORDS["unknown"], summary, ended)

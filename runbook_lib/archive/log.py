@@ -14,7 +14,7 @@ _AREAS = {
     "Services": ("services", "logs"),
     "Database": ("schema", "proof", "integrity"),
     "API": ("api", "latency"),
-    "Frontend": ("page_media", "page_console", "page_thread", "page_render"),
+    "Frontend": ("page_media", "page_console", "page_thread", "page_render", "page_returning"),
 }
 
 
@@ -104,6 +104,7 @@ def _notes(state: RunState) -> list[str]:
         "undone": "{0.title} was undone.",
     }
     return [
+        *(f"Chosen against the triage's advice: {o['chosen']}, because {o['reason']}" for o in state.overrides),
         *(f"Escalated from {move['from']} to {move['to']}: {move['because']}" for move in state.escalations),
         *(by_status[step.status].format(step) for step in state.steps.values() if step.status in by_status),
         *state.notes,

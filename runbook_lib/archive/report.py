@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from runbook_lib.archive.evidence import Exhibit, exhibits
+from runbook_lib.archive.evidence import Exhibit, exhibits, side_by_side
 from runbook_lib.archive.facts import duration, rollback_type, steps, type_title, verdict
 from runbook_lib.archive.templates import render
 from runbook_lib.archive.timeline import told
@@ -18,6 +18,9 @@ _ROUNDS = {
     "before": "Before the rollback",
     "prerequisites": "Prerequisites",
     "triage": "Triage",
+    "diagnosis": "Troubleshooting",
+    "investigation": "Investigation",
+    "monitor": "Last round of the watch",
 }
 
 
@@ -25,6 +28,8 @@ def write_report(folder: RunFolder, plan: Plan, state: RunState, events: Sequenc
     """Write `report.html` into the run's folder; it can be written at any moment of a run."""
     verdict_ = verdict(plan, state, events)
     kept: list[Exhibit] = exhibits(folder.path, state.evidence)
+    pairs = side_by_side(kept)
+    paired = [exhibit for pair in pairs for exhibit in pair]
     return folder.write_text(
         "report.html",
         render(
@@ -41,7 +46,8 @@ def write_report(folder: RunFolder, plan: Plan, state: RunState, events: Sequenc
             steps=steps(plan, state),
             preview=state.previews.get(state.approved, {}),
             approved_at=next((event.at for event in reversed(events) if event.kind == "approved"), None),
-            exhibits=kept,
+            pairs=pairs,
+            exhibits=[exhibit for exhibit in kept if exhibit not in paired],
             notebooks=list(_notebooks(folder.path, events)),
             timeline=[(event, told(event)) for event in events],
         ),

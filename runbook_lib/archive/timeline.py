@@ -12,16 +12,22 @@ _FORMS = {
     "notebook-started": "{notebook}",
     "notebook-ended": "{notebook}: {status}",
     "chosen": "{name} = {value} ({by})",
+    "overridden": "{chosen} instead of {recommended}, by {by}: {reason}",
     "waived": "{name}, by {by}: {reason}",
     "approved": "{digest} by {by}",
     "checked": "{status}: {title}. {summary} [{round}]",
     "started": "{title}",
     "failed": "{step}: {error}",
+    "output": "{step}: {line}",
     "evidence": "{title} ({file})",
     "escalated": "from {from} to {to}: {because}",
     "taken-over": "from {before}, by {by}: {reason}",
     "released": "{database}",
+    "owed": "{debt}: {text}",
+    "paid": "{debt}",
     "recommended": "{type}: {reason}",
+    "diagnosed": "{text}",
+    "steered": "{step}: {wanted}, by {by}",
     "stopped": "{cell}: {error}",
     "noted": "{text}",
     "outcome": "{status} (exit code {exit_code}): {summary}",
@@ -35,6 +41,8 @@ def told(event: Event) -> str:
         match event.kind:
             case "previewed":
                 text = f"{data['digest']}: {', '.join(data['steps'])}"
+            case "service-back":
+                text = f"{data['digest']}: {', '.join(' '.join(move) for move in data['moves'])}"
             case "found":
                 text = f"{data['title']}: already done; {facts(data['outcome'])}"
             case "applied" | "undone":

@@ -4,6 +4,7 @@ from typing import Any
 
 from runbook_lib.adapters.http import Answer
 from runbook_lib.checks.round import Round
+from runbook_lib.plan import ColumnOfRow
 from runbook_lib.results import Result, Status
 
 REFUSED = (401, 403)
@@ -13,14 +14,14 @@ TOO_MANY = 429
 def present(around: Round, name: str) -> Result:
     """Whether every item of every sample has the field, filled at least once. Read-only."""
     field = around.context.plan.api.present
-    if (early := _unusable(around, name)) is not None:
+    if (early := unusable(around, name)) is not None:
         return early
-    served = {sample: _items(answer) for sample, answer in around.answers.items()}
-    items = [item for rows in served.values() for item in rows]
-    without = sum(field not in item for item in items)
-    filled = sum(bool(item.get(field)) for item in items)
-    blank = [sample for sample, rows in served.items() if not any(item.get(field) for item in rows)]
-    summary = f"{len(items)} items of {len(served)} samples: {without} without {field}, {filled} with a value in it"
+    served = {sample: items(answer) for sample, answer in around.answers.items()}
+    every = [item for rows in served.values() for item in rows]
+    without = sum(at(item, field) is ABSENT for item in every)
+    filled = sum(bool(at(item, field)) for item in every)
+    blank = [sample for sample, rows in served.items() if not any(at(item, field) for item in rows)]
+    summary = f"{len(every)} items of {len(served)} samples: {without} without {field}, {filled} with a value in it"
     if blank:
         summary += f"; none at all in {', '.join(blank)}"
     return around.result(name, Status.FAIL if without or blank else Status.PASS, summary, samples=list(served))
@@ -29,13 +30,13 @@ def present(around: Round, name: str) -> Result:
 def absent_or_empty(around: Round, name: str) -> Result:
     """Whether no item of any sample has anything in the feature's field. Read-only."""
     field = around.context.plan.api.absent_or_empty
-    if (early := _unusable(around, name)) is not None:
+    if (early := unusable(around, name)) is not None:
         return early
-    served = {sample: _items(answer) for sample, answer in around.answers.items()}
-    items = [item for rows in served.values() for item in rows]
-    filled = sum(bool(item.get(field)) for item in items)
+    served = {sample: items(answer) for sample, answer in around.answers.items()}
+    every = [item for rows in served.values() for item in rows]
+    filled = sum(bool(at(item, field)) for item in every)
     unserved = [sample for sample, rows in served.items() if not rows]
-    summary = f"{filled} of {len(items)} items hold something in {field}"
+    summary = f"{filled} of {len(every)} items hold something in {field}"
     return around.result(
         name,
         Status.FAIL if filled else Status.UNKNOWN if unserved else Status.PASS,
@@ -44,7 +45,8 @@ def absent_or_empty(around: Round, name: str) -> Result:
     )
 
 
-def _unusable(around: Round, name: str) -> Result | None:
+def unusable(around: Round, name: str) -> Result | None:
+    """What is to be said of the API where its answers tell nothing of the data, else None. Read-only."""
     statuses = {sample: answer.status for sample, answer in around.answers.items()}
     listed = ", ".join(f"{sample}: {status}" for sample, status in statuses.items())
     if any(status in REFUSED for status in statuses.values()):
@@ -56,7 +58,43 @@ def _unusable(around: Round, name: str) -> Result | None:
     return None
 
 
-def _items(answer: Answer) -> list[dict[str, Any]]:
+def media_by_field(around: Round, rows: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """The media that the items name, in the field of older clients and in the feature's. Read-only."""
+    plan = around.context.plan
+    written = plan.database.backfill.written.items()
+    keys = [
+        name for name, value in written if isinstance(value, ColumnOfRow) and value.column == plan.database.backfill.source
+    ]
+    older = [str(value) for item in rows if (value := at(item, plan.api.present))]
+    lists = [at(item, plan.api.absent_or_empty) for item in rows]
+    elements = [element for listed in lists if isinstance(listed, list) for element in listed if isinstance(element, dict)]
+    return {
+        plan.api.present: older,
+        plan.api.absent_or_empty: [element[key] for element in elements for key in keys if element.get(key)],
+    }
+
+
+class _Absent:
+    """The value at a path that is not there; it holds nothing."""
+
+    def __bool__(self) -> bool:
+        return False
+
+
+ABSENT = _Absent()
+
+
+def at(item: Any, path: str) -> Any:
+    """The value at a path of keys parted by dots, ABSENT where a key is not there. Pure."""
+    for key in path.split("."):
+        if not isinstance(item, dict) or key not in item:
+            return ABSENT
+        item = item[key]
+    return item
+
+
+def items(answer: Answer) -> list[dict[str, Any]]:
+    """The items in an answer: its list, or the first list in its object. Read-only."""
     body = answer.json
     if isinstance(body, dict):
         body = next((value for value in body.values() if isinstance(value, list)), [])

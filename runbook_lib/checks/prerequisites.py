@@ -29,7 +29,7 @@ def looked(context: Context, name: str) -> Result:
     try:
         return Result(name, title, *look(context))
     except PreconditionError as error:
-        return Result(name, title, Status.FAIL, error.what)
+        return Result(name, title, Status.FAIL, f"{error.what} {error.safe_next}".strip())
     except AdapterError as error:
         return Result(name, title, Status.UNKNOWN, f"could not be looked at: {error.what}")
 
@@ -39,8 +39,7 @@ def _checkouts(context: Context) -> Found:
     found = []
     for repository in repositories:
         checkout = context.checkout(repository)
-        if changed := checkout.changed_files():
-            return Status.FAIL, f"{repository} has uncommitted changes: {', '.join(changed[:5])}"
+        checkout.require_ready()
         if not _writable(checkout.path):
             return Status.FAIL, f"{checkout.path} cannot be written to"
         found.append(f"{repository} at {checkout.head()[:12]}")

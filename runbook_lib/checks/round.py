@@ -1,5 +1,6 @@
 """One round of observations: what several checks look at is fetched once."""
 
+import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from psycopg import sql
 
 from runbook_lib.adapters.browser import Visit
 from runbook_lib.adapters.http import Answer
+from runbook_lib.adapters.postgres.statements import Taken, taken
 from runbook_lib.context import Context
 from runbook_lib.errors import AdapterError
 from runbook_lib.results import Result, Status
@@ -19,12 +21,13 @@ from runbook_lib.results import Result, Status
 
 @dataclass
 class Round:
-    """A round of checks, named ("before", "after" and so on); logs count from `since`."""
+    """A round of checks, named ("before", "after" and so on); a service's log counts from its start here, else `since`."""
 
     context: Context
     name: str
     since: datetime
     verified: Mapping[str, Sequence[Result]] = field(default_factory=dict)  # step -> what its own verification found
+    started: Mapping[str, datetime] = field(default_factory=dict)  # service -> when this run last started it
 
     def result(self, check: str, status: Status, summary: str, **evidence: Any) -> Result:
         """A result of one of the plan's checks."""
@@ -80,6 +83,23 @@ class Round:
         url = self.context.target.endpoint(api.service) + api.path.format(sample=sample)
         return self.context.http.get(url, token=self.context.token)
 
+    @cached_property
+    def statements(self) -> Mapping[str, Taken] | None:
+        """What the application's statements had taken when this was first asked; None where nobody measures. Read-only."""
+        return taken(self.context.postgres, self.context.target.database.application_role)
+
+    def keep_plot(self, check: str, png: bytes) -> str:
+        """Keep a plot of a check's in the evidence; returns its file in the run folder."""
+        file = f"evidence/{check}-{self.name}.png"
+        self.context.folder.write_image(file, png)
+        return file
+
+    def keep_text(self, check: str, text: str) -> str:
+        """Keep lines that a check found in the evidence; returns their file in the run folder."""
+        file = f"evidence/{check}-{self.name}.txt"
+        self.context.folder.write_text(file, text)
+        return file
+
     def begin_visits(self) -> None:
         """Begin to open the pages; `visits` waits for them."""
         self._visiting = ThreadPoolExecutor(1)
@@ -99,19 +119,29 @@ class Round:
         finally:
             self._visiting.shutdown()
 
+    @cached_property
+    def other_visits(self) -> dict[str, Visit]:
+        """The plan's other pages, each by its path, as `visits`. Read-only.
+
+        Raises:
+            AdapterError: The browser does not start, or the page's server does not answer.
+        """
+        _ = self.visits
+        return self._others
+
     def _visited(self) -> dict[str, Visit]:
         page = self.context.plan.page
-        base = self.context.target.endpoint(page.service)
-        found = {
-            sample: self.context.browser.visit(
-                urljoin(base, page.path.format(sample=sample)), ready=page.ready, items=page.items, media=page.media
-            )
-            for sample in self.samples[: page.samples]
-        }
-        for sample, visit in found.items():
-            self.context.folder.write_image(self.screenshot(sample), visit.screenshot)
+        found = {sample: self._visit(sample, page.path.format(sample=sample)) for sample in self.samples[: page.samples]}
+        self._others = {path: self._visit(path, path) for path in page.also}
         return found
 
-    def screenshot(self, sample: str) -> str:
-        """The file of a sample's screenshot in the run folder."""
-        return f"evidence/page-{sample}-{self.name}.png"
+    def _visit(self, name: str, path: str) -> Visit:
+        page = self.context.plan.page
+        url = urljoin(self.context.target.endpoint(page.service), path)
+        visit = self.context.browser.visit(url, ready=page.ready, items=page.items, media=page.media)
+        self.context.folder.write_image(self.screenshot(name), visit.screenshot)
+        return visit
+
+    def screenshot(self, name: str) -> str:
+        """The file of a page's screenshot in the run folder, by its sample or path."""
+        return f"evidence/page-{re.sub(r'[^A-Za-z0-9]+', '-', name).strip('-') or 'root'}-{self.name}.png"

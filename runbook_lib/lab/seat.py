@@ -11,8 +11,10 @@ from pathlib import Path
 from runbook_lib import closing, opening
 from runbook_lib.lab.copies import prepare
 from runbook_lib.lab.server import require_jupyterlab, serving
+from runbook_lib.rehearsal.environment import settled_in
+from runbook_lib.rehearsal.paths import OUTPUTS, PLAN, TARGET
 from runbook_lib.rehearsal.processes import MARK
-from runbook_lib.rehearsal.rehearse import OUTPUTS, PLAN, TARGET, scenario_named
+from runbook_lib.rehearsal.rehearse import scenario_named
 from runbook_lib.rehearsal.signals import ending_signals_raise, undisturbed
 from runbook_lib.run import Run
 
@@ -51,17 +53,11 @@ def game_day(scenario: str, rows: int, opened: Opened, **about: str) -> None:
     chosen = scenario_named(scenario)
     ahead = ThreadPoolExecutor(1)
     ahead.submit(import_module, "papermill")  # seconds, while the stack comes up
-    before = dict(os.environ)
-    with stack(rows=rows, fault=chosen.fault) as up:
-        os.environ.update(up.environment)
-        try:
-            told = {"operator": "rehearsal", "reason": chosen.about, "incident": f"rehearsal-{scenario}"}
-            given = {name: value for name, value in about.items() if value}
-            run = opening.open_new(PLAN, TARGET, "", outputs=OUTPUTS, **{**told, **given})
-            seat(run, opened, {**os.environ, MARK: str(up.root)})  # so that what is left of it ends with the stack
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
+    with stack(rows=rows, fault=chosen.fault) as up, settled_in(up.environment):
+        told = {"operator": "rehearsal", "reason": chosen.about, "incident": f"rehearsal-{scenario}"}
+        given = {name: value for name, value in about.items() if value}
+        run = opening.open_new(PLAN, TARGET, "", option=chosen.option, outputs=OUTPUTS, **{**told, **given})
+        seat(run, opened, {**os.environ, MARK: str(up.root)})  # so that what is left of it ends with the stack
 
 
 def begin(plan_file: Path, target_file: Path, **about: str) -> Run:

@@ -15,6 +15,7 @@ from runbook_lib.rehearsal.server import Server
 MIGRATIONS = SOURCE / "backend" / "migrations"
 BACKFILL = SOURCE / "backend" / "scripts" / "backfill_attachments.sql"
 DATA = SOURCE / "database"
+FAULTS = SOURCE / "faults"
 
 HISTORY = """
     CREATE TABLE schema_migrations (
@@ -53,6 +54,12 @@ def fill(database: Database, rows: int, backups: Path | None = None) -> None:
         _run(connection, BACKFILL)
         _run(connection, DATA / "edits_after_backfill.sql")
         connection.execute("VACUUM (ANALYZE) messages")
+
+
+def spoil(database: Database, fault: str) -> None:
+    """Damage the data as a fault does. Changes the database."""
+    with psycopg.connect(database.conninfo(database.application), autocommit=True) as connection:
+        _run(connection, FAULTS / f"{fault}.sql")
 
 
 def migrate(connection: psycopg.Connection, *versions: str) -> None:

@@ -7,12 +7,13 @@ from runbook_lib.rehearsal.errors import StackError
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault, in one sentence, and the patches that put it into the feature's commits."""
+    """A fault, in one sentence: the patches that put it into the feature's commits, and the SQL that damages the data."""
 
     name: str
     description: str
     backend: str = ""
     frontend: str = ""
+    data: str = ""
 
 
 FAULTS: tuple[Fault, ...] = (
@@ -28,10 +29,35 @@ FAULTS: tuple[Fault, ...] = (
         backend="backend-nothing-served",
     ),
     Fault(
+        "some-media-missing",
+        'The backfill left out some of the pictures, so the new frontend shows "Content unavailable" in their place.',
+        data="some-media-missing",
+    ),
+    Fault(
+        "slow",
+        "With each thread the backend runs a statement that takes 0.3 s, longer than the plan allows.",
+        backend="backend-slow-statement",
+    ),
+    Fault(
+        "wrong-pictures",
+        "The backfill put pictures of other messages into messages that never had one.",
+        data="wrong-pictures",
+    ),
+    Fault(
+        "backend-errors",
+        "With each thread the backend writes to a column that no migration makes; it serves the thread and logs the error.",
+        backend="backend-column-not-there",
+    ),
+    Fault(
         "media-url-dropped",
         "The frontend looks as in frontend-errors, and the API no longer sends the mediaUrl that the old one needs.",
         backend="backend-media-url-dropped",
         frontend="frontend-wrong-key",
+    ),
+    Fault(
+        "corrupt-data",
+        "A job has written attachments that are no lists of objects, over what users put there.",
+        data="corrupt-data",
     ),
 )
 

@@ -28,6 +28,7 @@ SETTINGS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
 }
+STATEMENTS = "pg_stat_statements"  # what measures them, where the programs have it
 SETTINGS_SINCE = {18: {"io_method": "sync"}}  # the first major version that knows them -> settings
 
 
@@ -92,7 +93,10 @@ def initialise(root: Path, programs: Path | None = None) -> Server:
             safe_next="mend what initdb names and start again",
         )
     with (data / "postgresql.conf").open("a") as file:
-        file.writelines(f"{name} = '{value}'\n" for name, value in _settings(int((data / "PG_VERSION").read_text())).items())
+        settings = _settings(int((data / "PG_VERSION").read_text()))
+        if (tools.parent / "lib" / f"{STATEMENTS}.so").exists():
+            settings["shared_preload_libraries"] = STATEMENTS
+        file.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
     parameters = {"host": str(socket), "port": "5432", "user": "postgres", "password": password, "dbname": "postgres"}
     return Server(parameters, tools)
 

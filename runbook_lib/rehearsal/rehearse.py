@@ -8,15 +8,14 @@ from time import monotonic
 from runbook_lib import conductor, opening
 from runbook_lib.closing import Outcome
 from runbook_lib.errors import ParametersError
-from runbook_lib.parameters import ROOT
 from runbook_lib.progress import Told
+from runbook_lib.rehearsal.environment import settled_in
+from runbook_lib.rehearsal.paths import OUTPUTS, PLAN, TARGET
 from runbook_lib.rehearsal.scenarios import SCENARIOS, Scenario
 from runbook_lib.rehearsal.stack import stack
 from runbook_lib.run import Run
 
-PLAN = ROOT / "parameters" / "feat-2025-20251103111429.yaml"
-TARGET = ROOT / "parameters" / "rehearsal.yaml"
-OUTPUTS = ROOT / "outputs"
+MONITOR = "EVERY=1, LASTS=20, FAILURES=2"  # seconds, for the hour that the plan says
 
 
 @dataclass(frozen=True)
@@ -60,25 +59,20 @@ def _one(name: str, scenario: Scenario, rows: int, tell: Told) -> Rehearsed:
     begun = monotonic()
     tell(f"Scenario {name}: {scenario.about}")
     tell(f"bringing up PostgreSQL, backend, frontend and worker with {rows} rows …")
-    before = dict(os.environ)
-    with stack(rows=rows, fault=scenario.fault) as up:
-        os.environ.update(up.environment)
-        try:
-            tell(f"  up in {monotonic() - begun:.1f} s: {up.environment['REHEARSAL_FRONTEND_URL']}")
-            run = opening.open_new(
-                PLAN, TARGET, "", operator="rehearsal", reason=scenario.about, incident=f"rehearsal-{name}", outputs=OUTPUTS
-            )
-            outcome = _walk(run, scenario, tell)
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
+    with stack(rows=rows, fault=scenario.fault) as up, settled_in(up.environment):
+        tell(f"  up in {monotonic() - begun:.1f} s: {up.environment['REHEARSAL_FRONTEND_URL']}")
+        about = {"operator": "rehearsal", "reason": scenario.about, "incident": f"rehearsal-{name}"}
+        run = opening.open_new(PLAN, TARGET, "", option=scenario.option, outputs=OUTPUTS, **about)
+        outcome = _walk(run, scenario, tell)
     seconds = round(monotonic() - begun, 1)
-    ended_as = run.state.type
-    code = outcome.exit_code if ended_as == scenario.ends_as else max(outcome.exit_code, 3)
+    ended_as, option = run.state.type, run.state.option
+    as_expected = ended_as == scenario.ends_as and option == scenario.option
+    code = outcome.exit_code if as_expected else max(outcome.exit_code, 3)
     if code == 0:
-        tell(f"Scenario {name}: {ended_as} rollback VERIFIED in {seconds} s, all torn down")
+        with_option = f" with option {option}" if run.context.plan.types[ended_as].options else ""
+        tell(f"Scenario {name}: {ended_as} rollback{with_option} VERIFIED in {seconds} s, all torn down")
     else:
-        expected = f"ended as {ended_as or 'nothing'} (expected {scenario.ends_as})"
+        expected = f"ended as {ended_as or 'nothing'}, option {option} (expected {scenario.ends_as}, {scenario.option})"
         tell(f"Scenario {name}: {expected}, {outcome.status}: {outcome.summary}")
     tell(f"Report: {os.path.relpath(run.folder.path / 'report.html')}")
     return Rehearsed(name, str(run.folder.path), ended_as, outcome.status, code, seconds)
@@ -86,10 +80,14 @@ def _one(name: str, scenario: Scenario, rows: int, tell: Told) -> Rehearsed:
 
 def _walk(run: Run, scenario: Scenario, tell: Told) -> Outcome:
     folder: Path = run.folder.path
-    problem = conductor.execute(folder, "01-triage", {"TYPE": scenario.chosen}, tell)
+    problem = conductor.execute(folder, "01-triage", _chosen(scenario), tell)
     if problem:
         return problem
     return conductor.carry_out(folder, _approved_as_previewed, {}, tell)
+
+
+def _chosen(scenario: Scenario) -> dict[str, str]:
+    return {"TYPE": scenario.chosen, "OVERRIDE": scenario.override, "MONITOR": MONITOR}
 
 
 def _approved_as_previewed(run: Run) -> str:

@@ -28,6 +28,12 @@ class Server:
         """Open an autocommit connection. Raises psycopg.OperationalError when the server does not answer."""
         return psycopg.connect(self.conninfo(**overrides), autocommit=True)
 
+    def measure_statements(self) -> None:
+        """Have statements measured where the server was started for it. Changes its maintenance database."""
+        with self.connect() as connection:
+            if connection.execute("SHOW shared_preload_libraries").fetchone() == ("pg_stat_statements",):
+                connection.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
+
     def answers(self) -> bool:
         """Tell whether the superuser gets in. Read-only."""
         try:

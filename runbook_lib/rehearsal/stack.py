@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runbook_lib.rehearsal.data import fill
+from runbook_lib.rehearsal.data import fill, spoil
 from runbook_lib.rehearsal.database import Database, create_empty_database
 from runbook_lib.rehearsal.faults import Fault, fault_named
 from runbook_lib.rehearsal.health import backend_healthy, frontend_healthy, worker_healthy
@@ -66,6 +66,7 @@ def _bring_up(root: Path, rows: int, fault: Fault, ending: ExitStack) -> Stack:
     if not conninfo:
         supervised.start("postgres")
         _await(supervised, "postgres", server.answers)
+        server.measure_statements()
     building.result()
     supervised.start("frontend")  # it needs no database, and starts while that is filled
     database = create_empty_database(server, f"_{root.name.removeprefix('rb-')}" if conninfo else "")
@@ -73,6 +74,8 @@ def _bring_up(root: Path, rows: int, fault: Fault, ending: ExitStack) -> Stack:
         ending.callback(database.drop_all)
     (root / "backups").mkdir()
     fill(database, rows, root / "backups")
+    if fault.data:
+        spoil(database, fault.data)
     environment["REHEARSAL_APPLICATION_ROLE"] = database.application.name
     environment["REHEARSAL_PG_BIN"] = str(server.tools or binaries())
     _write_services(Path(environment["PGSERVICEFILE"]), server, database)

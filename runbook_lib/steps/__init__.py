@@ -3,11 +3,18 @@
 from runbook_lib.context import Context
 from runbook_lib.steps.backup import Backup
 from runbook_lib.steps.base import Step
+from runbook_lib.steps.build import Build
 from runbook_lib.steps.clear_backfill import ClearBackfill
-from runbook_lib.steps.code import Build, Revert
+from runbook_lib.steps.code import Revert
+from runbook_lib.steps.end_sessions import EndSessions
 from runbook_lib.steps.fence import KeepOut, LetIn
+from runbook_lib.steps.freeze import FreezeAll, ReleaseAll
+from runbook_lib.steps.purge_cache import PurgeCache
+from runbook_lib.steps.push import Push
+from runbook_lib.steps.rebuild import Rebuild
 from runbook_lib.steps.remove_columns import RemoveColumns
 from runbook_lib.steps.restore_aside import RestoreAside
+from runbook_lib.steps.restore_part import RestorePart
 from runbook_lib.steps.services import Restart, Start, Stop
 from runbook_lib.steps.swap_database import SwapDatabase
 
@@ -15,6 +22,9 @@ KINDS: dict[str, type[Step]] = {
     "stop": Stop,
     "start": Start,
     "restart": Restart,
+    "freeze": FreezeAll,
+    "release": ReleaseAll,
+    "purge_cache": PurgeCache,
     "backup": Backup,
     "fence": KeepOut,
     "let_in": LetIn,
@@ -22,8 +32,12 @@ KINDS: dict[str, type[Step]] = {
     "remove_columns": RemoveColumns,
     "restore_aside": RestoreAside,
     "swap_database": SwapDatabase,
+    "restore_part": RestorePart,
     "revert": Revert,
     "build": Build,
+    "rebuild": Rebuild,
+    "end_sessions": EndSessions,
+    "push": Push,
 }
 
 

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from runbook_lib.context import Context
 from runbook_lib.errors import ParametersError
@@ -12,6 +12,7 @@ from runbook_lib.plan import StepSpec
 from runbook_lib.results import Result
 
 Facts = Mapping[str, Any]
+Wanted = Literal["go on", "pause", "abort"]  # of work in batches, before its next one
 
 
 class Effect(StrEnum):
@@ -49,6 +50,7 @@ class Preview:
     facts: Facts = field(default_factory=dict)
     volumes: Mapping[str, int] = field(default_factory=dict)
     keys: str = ""  # the SHA-256 of the list of rows that it is about
+    table: list[list[str]] = field(default_factory=list)  # what is to be read with it, the first row its head
 
 
 class Step(ABC):
@@ -92,6 +94,13 @@ class Step(ABC):
     def preview(self) -> Preview:
         """What the step would change and lose. Read-only."""
 
+    def tried(self, preview: Preview) -> Result | None:
+        """What came of trying what was previewed on a schema-only clone; None where there is no DDL to be tried.
+
+        Changes nothing in the target's database.
+        """
+        return None
+
     @abstractmethod
     def probe(self) -> Probe:
         """Whether the effect is there already. Read-only."""
@@ -108,6 +117,10 @@ class Step(ABC):
     def apply(self) -> Facts:
         """Do it, or go on where it stopped; returns what it left. Changes the target."""
 
+    def settle_found(self) -> None:
+        """Take over what is owed for an effect that was there already, or journal it as paid. Reads the target."""
+        return  # most steps owe nothing for what somebody else did
+
     @abstractmethod
     def verify(self) -> list[Result]:
         """Whether what the step was for has come about. Read-only."""
@@ -115,6 +128,10 @@ class Step(ABC):
     @abstractmethod
     def undo(self) -> Facts:
         """Put back what was there before; returns what that left. Changes the target."""
+
+    def steer(self, wanted: Wanted) -> bool:
+        """Have this step's batches, in whatever process, pause, go on or end; False where none are under way."""
+        return False
 
     def purge_preview(self, debt: str) -> Preview:
         """What paying a debt of this step would do. Read-only."""

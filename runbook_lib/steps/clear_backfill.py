@@ -10,16 +10,19 @@ from runbook_lib.adapters.postgres.clearing import approved, former
 from runbook_lib.adapters.postgres.clearing.clearing import Clearing, Told
 from runbook_lib.adapters.postgres.clearing.indexes import Indexes
 from runbook_lib.adapters.postgres.clearing.records import Records
+from runbook_lib.adapters.postgres.clearing.unused import unused
+from runbook_lib.adapters.postgres.clone import Clone
 from runbook_lib.adapters.postgres.connection import Connection
 from runbook_lib.adapters.postgres.proof import Proof
 from runbook_lib.errors import PreconditionError
 from runbook_lib.plan import ClearBackfillStep
 from runbook_lib.results import Result, Status
-from runbook_lib.steps import clear_preview, decisions
-from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step
+from runbook_lib.steps import clear_preview, decisions, trial
+from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step, Wanted
 from runbook_lib.steps.services import no_connections
 
 TIMEOUT = 3600.0  # seconds for reading the backup
+UNDO_ROWS = "undo-rows"  # a debt
 MOST_CONFLICTS = 100  # keys that are told one by one
 
 
@@ -59,6 +62,25 @@ class ClearBackfill(Step):
         """How many rows would be changed and how, and what older code will not show. Read-only."""
         found, self._previewed = clear_preview.preview(self, self.backfill)
         return found
+
+    def tried(self, preview: Preview) -> Result | None:
+        """Clear a schema-only clone by the strategy, and take that back. Changes nothing in the target's database."""
+        strategy = str(preview.facts["strategy"])
+        with self.context.postgres.connect() as connection:
+            begun = Records(self.backfill).exist(connection)
+        if begun or strategy == "keyed":  # keys are cleared without any DDL on the table
+            return None
+
+        def there_and_back(clone: Clone) -> None:
+            with clone.connect() as connection:
+                Records(self.backfill).prepare(connection)
+                former.prepare(connection, self.backfill)
+                indexes = [index.name for index in Indexes(self.backfill).present(connection)]
+            clearing = Clearing(clone.connect, self.backfill, strategy, self.stopped)
+            clearing.apply(indexes)
+            clearing.undo()
+
+        return trial.tried(self.context, f"{strategy} and undo", there_and_back)
 
     def probe(self) -> Probe:
         """Whether anything is left to clear, and whether this run began. Read-only."""
@@ -100,13 +122,15 @@ class ClearBackfill(Step):
     def apply(self) -> Facts:
         """Fingerprint the table, then clear it by the strategy chosen. Changes the target."""
         with self.context.postgres.connect() as connection:
-            Records(self.backfill).prepare(connection)
+            records = Records(self.backfill)
+            records.prepare(connection)
+            records.want(connection, "go on")  # whatever ended the try before
             self._load_former(connection)
             bound, left_out = self._approved(connection)
             if self.stopped:
                 self._proof.record(connection)
-            unused = [index.name for index in Indexes(bound).present(connection)] if self.stopped else []
-        clearing = self._clearing(bound)
+            clearing = self._clearing(bound)
+            unused = self._unused(connection, clearing)
         clearing.apply(unused)
         with self.context.postgres.connect() as connection:
             return {
@@ -127,9 +151,22 @@ class ClearBackfill(Step):
         with self.context.postgres.connect() as connection:
             if not conflicts:
                 self._proof.forget(connection)
-        for debt in ("old-column", "undo-rows"):
+        if conflicts:
+            self.owe(
+                UNDO_ROWS, f"what is known of {len(conflicts)} rows that someone changed since is kept until it is purged"
+            )
+        for debt in ("old-column", *([] if conflicts else [UNDO_ROWS])):
             self.paid(debt)
         return {"restored": restored, "conflicts": len(conflicts), "keys of conflicts": conflicts[:MOST_CONFLICTS]}
+
+    def steer(self, wanted: Wanted) -> bool:
+        """Have the clearing pause, go on or end before its next batch. Changes the runbook's own table."""
+        records = Records(self.context.backfill)
+        with self.context.postgres.connect() as connection:
+            under_way = records.exist(connection)
+            if under_way:
+                records.want(connection, wanted)
+        return under_way
 
     def purge_preview(self, debt: str) -> Preview:
         """What giving up the way back destroys. Read-only."""
@@ -177,6 +214,13 @@ class ClearBackfill(Step):
 
         return Told(cleared, self.waiting, self.owe, self.paid)
 
+    def _unused(self, connection: Connection, clearing: Clearing) -> list[str]:
+        """The indexes that batches may take away meanwhile: all where nobody else uses the table. Read-only."""
+        indexes = Indexes(clearing.backfill)
+        if self.stopped:
+            return [index.name for index in indexes.present(connection)]
+        return unused(connection, indexes, clearing.told.cleared) if clearing.strategy == "batched" else []
+
     def _load_former(self, connection: Connection) -> None:
         if self.backfill.database.backfill.cleared != "dump":
             return
@@ -221,6 +265,8 @@ class ClearBackfill(Step):
         if not self.stopped:
             found = self._proof.strays(connection)
             text = "live: no row outside the change carries a transaction of this run, whose counts each matched"
+            if not self._proof.in_place:
+                text = "live: each transaction of this run wrote just the rows counted, in the column aside alone"
             return self.result("proof", title, Status.FAIL if found else Status.PASS, "; ".join(found) or text)
         differences = self._proof.differences(connection)
         if differences is None:

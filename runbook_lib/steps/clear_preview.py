@@ -13,8 +13,9 @@ from runbook_lib.adapters.postgres.catalog import catalog
 from runbook_lib.adapters.postgres.census import Census
 from runbook_lib.adapters.postgres.clearing import approved
 from runbook_lib.adapters.postgres.clearing.column import Column
+from runbook_lib.adapters.postgres.clearing.unused import WATCH
 from runbook_lib.adapters.postgres.connection import Connection, Row, identity
-from runbook_lib.adapters.postgres.removal.dependents import dependents, update_triggers
+from runbook_lib.adapters.postgres.dependents import dependents, update_triggers
 from runbook_lib.steps.base import Preview
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def preview(step: ClearBackfill, backfill: Backfill) -> tuple[Preview, approved.
             f"strategy {chosen.strategy}: {chosen.because}",
             *(f"{strategy} is out: {why}" for strategy, why in chosen.refused.items() if strategy != chosen.strategy),
             *([f"these triggers fire for each changed row: {', '.join(triggers)}"] if triggers else []),
+            *([_UNUSED] if chosen.strategy == "batched" and not step.stopped else []),
             *([_NEW_PLACE] if chosen.strategy == "swap" else []),
         ],
         loses=[f"{number} rows: {what} (older code does not show it)" for what, number in invisible.items() if number],
@@ -115,6 +117,10 @@ def _rows(kinds: list[Row], kind: str) -> int:
 
 
 _EDITED = {"keep": "kept as they are", "clear": "cleared too", "list": "as decided, row by row"}
+_UNUSED = (
+    f"an index on the column that nobody scans while it is watched for {WATCH:g} s is dropped meanwhile, and made anew"
+    " afterwards, both concurrently"
+)
 _NEW_PLACE = (
     "the column comes to stand last in the table: an INSERT or COPY without a list of columns, and statements prepared with"
     " SELECT *, must be made anew"

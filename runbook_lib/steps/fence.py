@@ -33,6 +33,15 @@ class _OfRole(Step):
         self.paid(DEBT)
         return {"role": self.role, "given back": lowered.way if lowered else "nothing: no fence was up"}
 
+    def settle_found(self) -> None:
+        """Take over the debt of a fence of ours, whichever run raised it; paid where none is up. Reads the target."""
+        with self.context.postgres.connect() as connection:
+            up = fence.standing(connection, self.role)
+        if up and DEBT not in self.context.debts():
+            self.owe(DEBT, f"the role {self.role} cannot connect, since run {up.run}; let it in again")
+        if not up and DEBT in self.context.debts():
+            self.paid(DEBT)
+
     def purge_preview(self, debt: str) -> Preview:
         """That the role would be let in. Read-only."""
         return Preview(self.name, self.title, would=[f"let {self.role} connect again, as before the fence"])

@@ -3,9 +3,10 @@
 import hashlib
 import json
 
+from runbook_lib.adapters.postgres import dependents
 from runbook_lib.adapters.postgres.catalog import catalog
 from runbook_lib.adapters.postgres.connection import Connection, identity
-from runbook_lib.adapters.postgres.removal import Record, Removal, Stage, definitions, dependents, locking, names, values
+from runbook_lib.adapters.postgres.removal import Record, Removal, Stage, definitions, locking, names, values
 from runbook_lib.adapters.postgres.removal.definitions import Definitions
 from runbook_lib.adapters.postgres.removal.former_values import conflicting, conflicts_table
 from runbook_lib.adapters.postgres.removal.snapshot import Snapshot, place

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from functools import cached_property
 
 from runbook_lib.adapters.postgres.catalog import Catalog, catalog
+from runbook_lib.adapters.postgres.clone import Clone
 from runbook_lib.adapters.postgres.removal import Record, Removal, Stage, State, definitions, returning, taking
 from runbook_lib.adapters.postgres.removal.snapshot import Snapshot
 from runbook_lib.plan import RemoveColumnsStep
 from runbook_lib.results import Result, Status
-from runbook_lib.steps import removal_preview
+from runbook_lib.steps import removal_preview, trial
 from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step
 from runbook_lib.steps.interlock import no_feature_service
 from runbook_lib.steps.removal_checks import RemovalChecks
@@ -54,6 +55,27 @@ class RemoveColumns(Step):
             PreconditionError: The plan names something that is not there.
         """
         return removal_preview.of_removal(self.context, self.removal, self.name, self.mode)
+
+    def tried(self, preview: Preview) -> Result | None:
+        """Remove the columns of a schema-only clone, and give them back. Changes nothing in the target's database."""
+        with self.removal.connect() as connection:
+            if self.removal.state(connection).stage or self.removal.is_gone(connection):
+                return None
+            rows = self.removal.history.whole(connection)
+        mode = preview.facts["mode"]
+
+        def there_and_back(clone: Clone) -> None:
+            removal = Removal(clone, self.context.plan.database, self.context.run)
+            with clone.connect() as connection:
+                removal.history.put_back(connection, rows)
+            if mode == "drop":
+                taking.copy(removal, {}, _silent, _silent)
+                taking.drop(removal, _silent)
+            else:
+                taking.set_aside(removal, {}, _silent)
+            returning.give_back(removal, _silent, _silent)
+
+        return trial.tried(self.context, f"{mode} and undo", there_and_back)
 
     def probe(self) -> Probe:
         """Whether the columns are there, and what this run did about them. Read-only."""
@@ -158,6 +180,10 @@ class RemoveColumns(Step):
         with self.removal.connect() as connection:
             snapshot = Snapshot(self.context.plan.database, self.context.run, record.definitions)
             return {"mode": record.mode, "copy": snapshot.copy.as_string(), "rows in it": snapshot.rows(connection)}
+
+
+def _silent(*_: object) -> None:
+    """Tell nobody."""
 
 
 def _probed(state: State, gone: bool) -> Probe:

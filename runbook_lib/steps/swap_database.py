@@ -4,41 +4,23 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from runbook_lib.adapters.postgres.connection import Connection, identity, one
+from runbook_lib.adapters.postgres.connection import identity
 from runbook_lib.adapters.postgres.lease import MAINTENANCE
-from runbook_lib.adapters.postgres.restore import follow, swap
-from runbook_lib.adapters.postgres.restore.classes import CARRIED, Kind
-from runbook_lib.adapters.postgres.restore.ledger import Ledger, compare
+from runbook_lib.adapters.postgres.restore import swap
+from runbook_lib.adapters.postgres.restore.ledger import Ledger
 from runbook_lib.errors import PreconditionError
-from runbook_lib.results import Result, Status
 from runbook_lib.steps.base import Effect, Facts, Preview, Probe
-from runbook_lib.steps.exchange import OLD, Exchange
-from runbook_lib.steps.loss import LEDGER, beyond, checksum, count, keep, ledger, numbers, standing, unknown
+from runbook_lib.steps.exchange import OLD
+from runbook_lib.steps.loss import beyond, checksum, keep, ledger, numbers, standing
 from runbook_lib.steps.restore_aside import DEBT as RESTORED
-from runbook_lib.steps.salvaging import carried, compared, exported, foretell, foretold, is_exported
+from runbook_lib.steps.salvaging import carried, compared, exported, foretell, is_exported
+from runbook_lib.steps.swap_checks import CheckedExchange
 
 NOT_MADE = "not made yet: restore aside first, then preview and approve again"
 
 
-class SwapDatabase(Exchange):
+class SwapDatabase(CheckedExchange):
     """Fence writes, compare once more, exchange the names; the old database is kept under a dated one."""
-
-    CHOICES = {
-        "SALVAGE": {
-            "nothing": "what was written since the backup stays in the old database, and is exported",
-            "carry": "what was written since the backup is carried over",
-        }
-    }
-
-    @property
-    def carries(self) -> bool:
-        """Whether rows written since the backup are carried over."""
-        return self.chosen("SALVAGE") == "carry"
-
-    @property
-    def approved_apart(self) -> tuple[Kind, ...]:
-        """The kinds of row that are not lost, so that an approval need not bind their number."""
-        return CARRIED if self.carries else ()
 
     def preview(self) -> Preview:
         """What takes whose place, who is connected now, and the loss by the ledger. Read-only."""
@@ -106,36 +88,6 @@ class SwapDatabase(Exchange):
         """That the approval was given before the loss was counted, where it was. Read-only."""
         return "it was given before the loss was counted" if approved["facts"].get("ledger") == NOT_MADE else ""
 
-    def preconditions(self) -> list[Result]:
-        """That what takes the place is whole, the loss known, and nobody connected who cannot be sent away. Read-only."""
-        found, counted = standing(self.context), ledger(self.context)
-        if found.kept:
-            return []
-        whole = found.restored_from == checksum(self.context, self.context.dump.path)
-        missing = unknown(self.context, counted)
-        with self.context.postgres.connect(MAINTENANCE) as maintenance:
-            strong = [str(s) for s in swap.sessions(maintenance, found.live) if _superuser(maintenance, s.user)]
-        return [
-            self.result(
-                "restored",
-                "The whole backup is restored aside",
-                Status.PASS if whole else Status.FAIL,
-                f"{found.side} is the whole of the backup" if whole else "no side database is the whole of the backup",
-            ),
-            self.result(
-                "loss",
-                "The loss is known",
-                Status.UNKNOWN if missing else Status.PASS,
-                "; ".join(f"{what}: {why}" for what, why in missing.items()) or f"every table is compared: {LEDGER}",
-            ),
-            self.result(
-                "sessions",
-                "Our role may end every session there is",
-                Status.FAIL if strong else Status.PASS,
-                f"superusers' sessions: {'; '.join(strong)}" if strong else "no session of a superuser is there",
-            ),
-        ]
-
     def apply(self) -> Facts:
         """Fence, compare, carry, exchange, export; where a try was cut short before the exchange, from the fence on.
 
@@ -147,41 +99,6 @@ class SwapDatabase(Exchange):
         if not is_exported(self.context):
             left |= exported(self.context, kept, found.live, carry=self.carries)
         return {"old database": kept, **left}
-
-    def verify(self) -> list[Result]:
-        """That all that hangs on the name followed it, and that the loss is the one foretold. Read-only."""
-        found = standing(self.context)
-        self.settle(found)
-        if not found.kept:
-            return [self.result("loss", "The loss is the one foretold", Status.UNKNOWN, "no old database is there")]
-        with self.context.postgres.connect(MAINTENANCE) as maintenance:
-            wanted, is_now = (follow.attributes(maintenance, name) for name in (found.kept, found.live))
-        unlike = follow.unlike(wanted, is_now)
-        with self.context.postgres.connect(found.kept) as old, self.context.postgres.connect() as new:
-            behind = swap.sequences_behind(old, new)
-        expected = foretold(self.context)
-        kinds = CARRIED if self.carries else tuple(Kind)
-        actual = compare(expected, count(self.context, found.kept, found.live), kinds)
-        return [
-            self.result(
-                "attributes",
-                "Owner, settings, grants, comment and limit followed the name",
-                Status.FAIL if unlike else Status.PASS,
-                "; ".join(unlike) or "they are as those of the old database",
-            ),
-            self.result(
-                "sequences",
-                "No sequence would issue a value again",
-                Status.FAIL if behind else Status.PASS,
-                f"behind: {', '.join(behind)}" if behind else "each is as far as in the old database, or further",
-            ),
-            self.result(
-                "loss",
-                "The loss is the one foretold",
-                Status.FAIL if actual else Status.PASS,
-                "; ".join(actual) or f"{'; '.join(f'{n} {what}' for what, n in numbers(expected).items()) or 'no row'}",
-            ),
-        ]
 
     def undo(self) -> Facts:
         """Exchange the names back; the restored database is kept aside. Changes the target."""
@@ -235,9 +152,3 @@ class SwapDatabase(Exchange):
                 state="Nothing was changed; the fence is lifted.",
                 safe_next="Preview again, which shows the loss as it is now, and approve that.",
             )
-
-
-def _superuser(maintenance: Connection, role: str) -> bool:
-    query = """SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = %s AND rolsuper)
-                      AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS it"""
-    return bool(one(maintenance, query, [role])["it"])

@@ -8,6 +8,7 @@ import pytest
 from runbook_lib import dryrun, opening
 from runbook_lib.adapters.postgres.catalog import catalog
 from runbook_lib.rehearsal.stack import Stack
+from runbook_lib.results import Status
 
 from .conftest import PLAN, TARGET
 
@@ -37,3 +38,8 @@ def test_the_dry_run_takes_no_lock_above_access_share_and_changes_neither_catalo
         assert catalog(connection) == shape
     run.close_adapters()
     assert found.previews
+    tried = {"A": ["batched and undo"], "B": ["quarantine and undo"], "C": []}[option]
+    assert [(result.status, result.summary.split(":")[0]) for result in found.tried] == [(Status.PASS, way) for way in tried]
+    databases = "SELECT count(*) FROM pg_database WHERE datname LIKE '%tried%'"
+    with psycopg.connect(conninfo) as application:
+        assert application.execute(databases).fetchone() == (0,)

@@ -7,12 +7,18 @@ import psycopg
 import pytest
 
 from runbook_lib import closing, conductor, loop, opening
+from runbook_lib.errors import Declined
 from runbook_lib.rehearsal.stack import Stack
 from runbook_lib.run import Run
 
 from .conftest import PLAN, TARGET, up
 
-CORRUPT = "UPDATE messages SET attachments = '{\"broken\": true}' WHERE id % 9 = 0"
+
+@pytest.fixture
+def corrupt() -> Iterator[Stack]:
+    """A stack whose data a job has spoiled."""
+    with up("corrupt-data") as running:
+        yield running
 
 
 @pytest.fixture
@@ -27,9 +33,7 @@ def begun(tmp_path: Path, type_name: str = "", option: str = "A") -> Run:
     return opening.open_new(PLAN, TARGET, type_name, option=option, **about)  # type: ignore[arg-type]
 
 
-def test_corrupt_data_lead_from_triage_to_a_restored_database_and_a_verified_end(sound: Stack, tmp_path: Path) -> None:
-    with psycopg.connect(sound.database.conninfo(sound.database.application), autocommit=True) as application:
-        application.execute(CORRUPT)
+def test_corrupt_data_lead_from_triage_to_a_restored_database_and_a_verified_end(corrupt: Stack, tmp_path: Path) -> None:
     run = begun(tmp_path)
     digests: list[str] = []
 
@@ -38,6 +42,8 @@ def test_corrupt_data_lead_from_triage_to_a_restored_database_and_a_verified_end
         return digests[-1]
 
     assert conductor.execute(run.folder.path, "01-triage", {}, lambda text: None) is None
+    (reason,) = [e.data["reason"] for e in run.journal.events() if e.kind == "recommended"]
+    assert reason.startswith("Data corruption")
     outcome = conductor.carry_out(run.folder.path, approve, {}, lambda text: None)
 
     state = run.state
@@ -62,6 +68,7 @@ def test_every_step_of_option_c_can_be_undone(sound: Stack, tmp_path: Path) -> N
             return application.execute(rows).fetchall()
 
     before = asked()
+    run.look_before()
     for name in run.steps:
         if not run.is_still_approved():
             run.approve(run.previews()[0], "tester")
@@ -69,9 +76,34 @@ def test_every_step_of_option_c_can_be_undone(sound: Stack, tmp_path: Path) -> N
     assert {r.status for r in closing.verify(run)} == {"PASS"}
     assert asked() != before
 
+    with pytest.raises(Declined, match="later steps stand") as declined:
+        loop.undo(run, "swap-database")  # the old database would come back as it was fenced, with no record of that
+    assert "(let-application-in)" in declined.value.safe_next
+
     for name in reversed(run.steps):
         loop.undo(run, name)
 
     assert asked() == before
     assert run.state.debts == {}
     run.close_adapters()
+
+
+def test_a_full_rollback_that_leaves_corrupt_data_goes_on_to_the_restore_in_the_same_run(tmp_path: Path) -> None:
+    with up("wrong-pictures"):
+        run = begun(tmp_path, "full")
+
+        outcome = conductor.carry_out(run.folder.path, lambda run: run.previews()[0], {}, lambda text: None)
+
+        state = run.state
+        assert (outcome.status, state.type, state.option) == ("verified", "restore", "C"), outcome
+        assert [(e["from"], e["to"]) for e in state.escalations] == [("full", "restore")]
+        started = [e.data["step"] for e in run.journal.events() if e.kind == "started"]
+        assert {name: started.count(name) for name in ("clear-backfill", "revert-backend", "revert-frontend")} == {
+            "clear-backfill": 1,
+            "revert-backend": 1,
+            "revert-frontend": 1,
+        }
+        last = len(started) - 1 - started[::-1].index("stop-services")
+        assert started.index("start-frontend") < last < started.index("swap-database")  # they ran again meanwhile
+        assert {check["status"] for check in state.checks["after"].values()} == {"PASS"}
+        run.close_adapters()

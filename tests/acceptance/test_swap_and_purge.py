@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import nbformat
 import psycopg
 import pytest
 from click.testing import CliRunner
@@ -37,6 +38,11 @@ def test_a_swap_is_chosen_verified_and_purged(broken: Stack, untouching: Path, t
     assert outcome.status == "verified", outcome
     assert run.state.steps["clear-backfill"].outcome["strategy"] == "swap"
     assert set(run.state.debts) == {"old-column"}
+    conductor.execute(run.folder.path, "05-close-out", {}, lambda text: None)
+    closed = nbformat.read(run.folder.path / "05-close-out.ipynb", as_version=4)
+    assert ["OPEN DEBT: old-column" in str(cell.outputs) for cell in closed.cells if cell.cell_type == "code"][-1]
+    assert "Still owed" in (run.folder.path / "rollback-log.md").read_text()
+    assert "Still owed" in (run.folder.path / "report.html").read_text()
     assert "old-column" in CliRunner().invoke(commands, ["status", str(run.folder.path)]).output
     old = [name for name in _columns(broken) if name.startswith("attachments__old_")]
     assert len(old) == 1
@@ -50,6 +56,7 @@ def test_a_swap_is_chosen_verified_and_purged(broken: Stack, untouching: Path, t
     assert json.loads(done.output)["paid"] is True
     assert old[0] not in _columns(broken)
     assert run.state.debts == {}
+    assert "Still owed" not in (run.folder.path / "report.html").read_text()
     with pytest.raises(ParametersError, match="owes nothing"):
         purging.preview(opening.open_existing(run.folder.path), "old-column")
 

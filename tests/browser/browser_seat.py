@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 LAB = ROOT / ".venv-lab"
 PICTURES = ROOT / "outputs" / "browser-tests"
 OLDER_KERNEL = LAB / "ipykernel-7.3"
-STEP = 15_000  # milliseconds that a cell may take
+STEP = 30_000  # milliseconds that a cell may take
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """A Chromium, and a full rollback that is open in JupyterLab on a broken stack."""
 
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -8,7 +7,8 @@ from playwright.sync_api import Browser, sync_playwright
 
 from runbook_lib import opening
 from runbook_lib.adapters.browser.chromium import launch_options
-from runbook_lib.rehearsal.rehearse import OUTPUTS, PLAN, TARGET
+from runbook_lib.rehearsal.environment import settled_in
+from runbook_lib.rehearsal.paths import OUTPUTS, PLAN, TARGET
 from runbook_lib.rehearsal.stack import stack
 from runbook_lib.run import Run
 
@@ -28,16 +28,10 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def run() -> Iterator[Run]:
     """A full rollback, begun on a stack where no media reach any client."""
-    before = dict(os.environ)
-    with stack(ROWS, "all-media-missing") as up:
-        os.environ.update(up.environment)
-        try:
-            opened = opening.open_new(PLAN, TARGET, "full", operator="tester", reason="a test of it", outputs=OUTPUTS)
-            yield opened
-            opened.close_adapters()
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
+    with stack(ROWS, "all-media-missing") as up, settled_in(up.environment):
+        opened = opening.open_new(PLAN, TARGET, "full", operator="tester", reason="a test of it", outputs=OUTPUTS)
+        yield opened
+        opened.close_adapters()
 
 
 @pytest.fixture(scope="module")

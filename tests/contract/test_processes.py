@@ -129,3 +129,48 @@ except KeyboardInterrupt:
     assert runner.communicate(timeout=20)[0] == "interrupted\n"
     pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
     until(lambda: not any(map(lives, pids)), "the command and its child are gone")
+
+
+def test_each_line_is_told_whichever_way_it_was_said(any_processes: Processes) -> None:
+    told: list[str] = []
+
+    any_processes.run(SAYS_BOTH, timeout=10, tell=told.append)
+
+    assert sorted(told) == ["err", "out"]
+
+
+def test_lines_are_told_while_the_command_runs_and_the_last_without_its_end_too(tmp_path: Path) -> None:
+    go_on = tmp_path / "go on"
+    told: list[str] = []
+
+    def tell(line: str) -> None:
+        told.append(line)
+        go_on.touch()
+
+    command = ["sh", "-c", f"echo first; until test -e '{go_on}'; do :; done; printf last"]
+    done = LocalProcesses().run(command, timeout=10, tell=tell)
+
+    assert (told, done.output) == (["first", "last"], "first\nlast")
+
+
+def test_a_line_is_told_once_it_is_whole(tmp_path: Path) -> None:
+    go_on = tmp_path / "go on"
+    told: list[str] = []
+
+    def tell(line: str) -> None:
+        told.append(line)
+        go_on.touch()
+
+    command = ["sh", "-c", f"printf half; echo other >&2; until test -e '{go_on}'; do :; done; echo ' and whole'"]
+    LocalProcesses().run(command, timeout=10, tell=tell)
+
+    assert told == ["other", "half and whole"]
+
+
+def test_what_a_command_said_before_it_was_ended_is_told(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    with pytest.raises(AdapterError, match="did not end within"):
+        LocalProcesses().run(["sh", "-c", "echo begun; exec sleep 1000"], timeout=0.5, tell=told.append)
+
+    assert told == ["begun"]

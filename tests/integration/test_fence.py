@@ -17,7 +17,7 @@ from runbook_lib.adapters.postgres.connection import Connection, Postgres, conne
 from runbook_lib.adapters.postgres.fence import Rights
 from runbook_lib.approval import bound
 from runbook_lib.context import Context
-from runbook_lib.errors import PreconditionError
+from runbook_lib.errors import Declined, PreconditionError
 from runbook_lib.folder import RunFolder
 from runbook_lib.journal import Journal
 from runbook_lib.plan import Plan
@@ -294,6 +294,35 @@ def test_the_undo_of_each_step_is_the_other(run: Run, database: Database) -> Non
 
     loop.undo(run, KEEP)
     assert enters(database)
+    assert run.state.debts == {}
+
+
+def test_the_fence_stays_up_while_the_role_was_let_in_again_by_a_later_step(run: Run) -> None:
+    loop.apply(run, KEEP)
+    loop.apply(run, LET)
+
+    with pytest.raises(Declined, match="later steps stand"):
+        loop.undo(run, KEEP)
+
+
+def test_a_fence_that_another_run_left_up_is_this_runs_debt_until_the_role_is_let_in(
+    run: Run, connection: Connection, app: str
+) -> None:
+    fence.raise_fence(connection, app, "the run before")
+
+    assert loop.apply(run, KEEP).how.startswith("already done")
+    assert "since run the run before" in run.state.debts["fence"]["text"]
+
+    loop.apply(run, LET)
+    assert run.state.debts == {}
+
+
+def test_a_fence_that_somebody_lowered_by_hand_is_owed_no_more(run: Run, connection: Connection, app: str) -> None:
+    loop.apply(run, KEEP)
+    fence.lower_fence(connection, app)
+
+    assert loop.apply(run, LET).how.startswith("already done")
+
     assert run.state.debts == {}
 
 

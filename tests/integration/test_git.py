@@ -39,6 +39,11 @@ def reverted(deployed: Checkout, path: Path) -> Checkout:
     return scratch
 
 
+def move(deployed: Checkout, scratch: Checkout) -> None:
+    deployed.bring(scratch.path, scratch.head())
+    deployed.forward_to(scratch.head())
+
+
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_the_feature_goes_and_later_work_stays(tmp_path: Path, fault: Fault) -> None:
     create_backend(tmp_path / "backend", fault)
@@ -47,7 +52,7 @@ def test_the_feature_goes_and_later_work_stays(tmp_path: Path, fault: Fault) -> 
     scratch = reverted(deployed, tmp_path / "scratch")
 
     later = deployed.head()
-    deployed.forward_to(scratch.path, scratch.head())
+    move(deployed, scratch)
     assert commits_to_revert(deployed.log(), FEATURE, deployed.brought_by) == []
     assert git(deployed, "diff", "v1.4.0", "HEAD") == git(deployed, "diff", f"{later}~1", later)
 
@@ -78,7 +83,7 @@ def test_forward_and_back(deployed: Checkout, tmp_path: Path) -> None:
     before = deployed.head()
     scratch = reverted(deployed, tmp_path / "scratch")
 
-    deployed.forward_to(scratch.path, scratch.head())
+    move(deployed, scratch)
     assert deployed.head() == scratch.head()
 
     deployed.back_to(before)
@@ -111,13 +116,140 @@ def test_a_branch_that_moved_is_not_moved_forward(deployed: Checkout, tmp_path: 
     head = deployed.head()
 
     with pytest.raises(AdapterError):
-        deployed.forward_to(scratch.path, scratch.head())
+        move(deployed, scratch)
 
     assert deployed.head() == head
 
 
-def test_uncommitted_changes_are_seen(deployed: Checkout) -> None:
-    file = deployed.path / deployed.files(".")[0]
-    file.write_text("changed\n")
+def test_a_commit_of_which_nothing_is_left_is_no_conflict(deployed: Checkout, tmp_path: Path) -> None:
+    feature = commits_to_revert(deployed.log(), FEATURE, deployed.brought_by)[0]
+    git(deployed, "revert", "--no-commit", feature.id)
+    git(deployed, "commit", "--message=Taken back in other words")
+    scratch = deployed.scratch(tmp_path / "scratch")
 
-    assert [line.split()[-1] for line in deployed.changed_files()] == [file.name]
+    assert scratch.revert(feature, BY, AT) is False
+    assert scratch.head() == deployed.head()
+    assert git(scratch, "status", "--porcelain") == ""
+
+
+# --- what is in the way, a message each
+
+
+def in_the_way(checkout: Checkout) -> str:
+    with pytest.raises(PreconditionError) as caught:
+        checkout.require_ready()
+    assert caught.value.safe_next
+    assert caught.value.state == "The checkout was not touched."
+    return caught.value.what
+
+
+def change(checkout: Checkout) -> str:
+    file = checkout.path / checkout.files(".")[0]
+    file.write_text("changed\n")
+    return file.name
+
+
+def test_a_clean_checkout_on_its_branch_is_ready(deployed: Checkout) -> None:
+    (deployed.path / "untracked.txt").write_text("no harm\n")
+
+    deployed.require_ready()
+
+
+def test_uncommitted_changes_are_named(deployed: Checkout) -> None:
+    name = change(deployed)
+
+    assert in_the_way(deployed) == f"{deployed.path} has uncommitted changes: {name}."
+
+
+def test_a_detached_head_is_named(deployed: Checkout) -> None:
+    git(deployed, "switch", "--detach", "v1.4.0")
+
+    assert "is on no branch (detached at " in in_the_way(deployed)
+
+
+def test_a_shallow_clone_is_named(deployed: Checkout, tmp_path: Path) -> None:
+    git(deployed, "clone", "--quiet", "--depth=1", f"file://{deployed.path}", str(tmp_path / "shallow"))
+
+    assert "is a shallow clone" in in_the_way(Checkout(tmp_path / "shallow", LocalProcesses()))
+
+
+def test_a_path_without_anything_is_named(tmp_path: Path) -> None:
+    assert in_the_way(Checkout(tmp_path / "none", LocalProcesses())) == f"There is no directory {tmp_path / 'none'}."
+
+
+def test_a_directory_that_is_no_repository_is_named(tmp_path: Path) -> None:
+    assert "is not the work tree of a git repository (fatal: not a git repository" in in_the_way(
+        Checkout(tmp_path, LocalProcesses())
+    )
+
+
+def test_a_folder_of_a_larger_repository_is_named(deployed: Checkout) -> None:
+    assert f"is a folder inside the work tree {deployed.path}" in in_the_way(
+        Checkout(deployed.path / "migrations", LocalProcesses())
+    )
+
+
+@pytest.mark.parametrize("command", ["merge", "revert", "rebase", "cherry-pick"])
+def test_what_was_begun_and_not_ended_is_named(deployed: Checkout, command: str) -> None:
+    file = change(deployed)
+    git(deployed, "commit", "--all", "--message=One")
+    git(deployed, "switch", "--quiet", "--create", "other", "HEAD~1")
+    (deployed.path / file).write_text("otherwise\n")
+    git(deployed, "commit", "--all", "--message=Other")
+    (deployed.path / file).write_text("and once more\n")
+    git(deployed, "commit", "--all", "--message=Another")
+    with pytest.raises(subprocess.CalledProcessError):
+        git(deployed, command, "HEAD~1" if command == "revert" else "main")
+
+    assert in_the_way(deployed) == f"A {command} was begun in {deployed.path} and not ended."
+
+
+def test_a_lock_of_another_git_is_named(deployed: Checkout) -> None:
+    (deployed.path / ".git" / "index.lock").touch()
+
+    assert "Another git works in" in in_the_way(deployed)
+
+
+def test_a_branch_that_follows_no_remote_is_named(deployed: Checkout) -> None:
+    git(deployed, "remote", "remove", "origin")
+
+    with pytest.raises(PreconditionError, match=r"The branch main of .* follows no branch of a remote") as caught:
+        deployed.remote()
+
+    assert "git branch --set-upstream-to=REMOTE/main" in caught.value.safe_next
+
+
+# --- remotes
+
+
+def test_looking_at_a_remote_that_moved_writes_nothing_into_the_checkout(deployed: Checkout, tmp_path: Path) -> None:
+    tip = moved(deployed, tmp_path)
+    scratch = deployed.scratch(tmp_path / "scratch")
+    before = {p: p.read_bytes() for p in deployed.path.rglob("*") if p.is_file()}
+
+    remote = deployed.remote()
+    remote.bring(remote.tip(), scratch.path)
+
+    assert (remote.tip(), scratch.log(tip)[0].subject) == (tip, "Somebody else's")
+    assert {p: p.read_bytes() for p in deployed.path.rglob("*") if p.is_file()} == before
+
+
+def test_a_push_never_replaces_what_somebody_else_pushed(deployed: Checkout, tmp_path: Path) -> None:
+    before = deployed.remote().tip()
+    tip = moved(deployed, tmp_path)
+    git(deployed, "commit", "--allow-empty", "--message=Ours")
+
+    for replacing in ("", before):
+        with pytest.raises(AdapterError, match="rejected"):
+            deployed.remote().push(deployed.head(), replacing=replacing)
+
+    assert deployed.remote().tip() == tip
+
+
+def moved(deployed: Checkout, tmp_path: Path) -> str:
+    """Have somebody else push to the remote; returns where it is then."""
+    git(deployed, "clone", "--quiet", git(deployed, "remote", "get-url", "origin"), str(tmp_path / "elsewhere"))
+    other = Checkout(tmp_path / "elsewhere", LocalProcesses())
+    git(other, "commit", "--allow-empty", "--message=Somebody else's")
+    git(other, "push", "--quiet")
+    return other.head()

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from runbook_lib import cli, closing, conductor, leasing, loop
 from runbook_lib import run as run_module
+from runbook_lib.adapters.postgres import fence
 from runbook_lib.adapters.postgres.connection import Connection, Postgres
 from runbook_lib.adapters.postgres.lease import holder
 from runbook_lib.checks.prerequisites import prerequisites
@@ -17,12 +18,13 @@ from runbook_lib.errors import Declined, ParametersError, PreconditionError, Ste
 from runbook_lib.opening import open_new
 from runbook_lib.rehearsal.database import Database
 from runbook_lib.run import Run
+from runbook_lib.steps import step_named
 from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step
 
 ROOT = Path(__file__).parents[2]
 PLAN = ROOT / "parameters" / "feat-2025-20251103111429.yaml"
 TARGET = ROOT / "parameters" / "rehearsal.yaml"
-NAME = "clear-backfill"
+NAME = "back-up"
 WHY = "Ann's laptop is broken"
 
 Begin = Callable[..., Run]
@@ -171,6 +173,18 @@ def test_a_takeover_is_journaled_and_told_and_goes_on(begin: Begin, connection: 
     assert owner(connection) == "Bo"
     with pytest.raises(PreconditionError, match="left behind on this target, or waits: Bo on "):
         loop.undo(ann, NAME)
+
+
+def test_a_takeover_takes_over_the_fence_that_was_left_up(begin: Begin, connection: Connection, database: Database) -> None:
+    ann, bo = begin("Ann"), begin("Bo")
+    loop.apply(ann, NAME)
+    fence.raise_fence(connection, database.application.name, ann.folder.id)
+
+    leasing.take_over(bo, WHY)
+
+    assert ann.folder.id in bo.state.debts["fence"]["text"]
+    step_named(bo.context, bo.state.debts["fence"]["step"]).purge("fence")
+    assert bo.state.debts == {}
 
 
 def test_a_takeover_needs_a_reason_that_says_something(begin: Begin, connection: Connection) -> None:

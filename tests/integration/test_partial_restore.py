@@ -1,5 +1,6 @@
 """One column or one table from the backup, without the rest."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, LiteralString
@@ -9,11 +10,14 @@ import pytest
 
 from runbook_lib.adapters.postgres.connection import Postgres
 from runbook_lib.adapters.postgres.dump import DumpTools
-from runbook_lib.adapters.postgres.restore import partial
+from runbook_lib.adapters.postgres.restore import part_column
 from runbook_lib.adapters.postgres.restore.look import look
-from runbook_lib.adapters.postgres.restore.partial import Part, Parts
+from runbook_lib.adapters.postgres.restore.part import Count, Source
+from runbook_lib.adapters.postgres.restore.part_column import ColumnPart
+from runbook_lib.adapters.postgres.restore.part_rows import RowsPart
+from runbook_lib.adapters.postgres.restore.part_table import TablePart
 from runbook_lib.adapters.processes import LocalProcesses
-from runbook_lib.errors import AdapterError, PreconditionError
+from runbook_lib.errors import AdapterError, PreconditionError, StepFailed
 from runbook_lib.rehearsal.data import dump
 from runbook_lib.rehearsal.database import Database
 from runbook_lib.rehearsal.postgres import binaries
@@ -29,9 +33,9 @@ def backup(template: Database, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture
-def parts(postgres: Postgres, database: Database, backup: Path) -> Iterator[Parts]:
+def parts(postgres: Postgres, database: Database, backup: Path) -> Iterator[Source]:
     tools = DumpTools(LocalProcesses(), str(database.server.tools or binaries()), postgres.service)
-    yield Parts(postgres, tools, look(tools, backup))
+    yield Source(postgres, tools, look(tools, backup))
     with database.server.connect() as it:
         left = it.execute("SELECT datname FROM pg_database WHERE datname LIKE %s", [f"{database.name}_part%"]).fetchall()
     assert left == []
@@ -42,20 +46,21 @@ def asked(application: psycopg.Connection, query: LiteralString) -> list[Any]:
 
 
 def test_a_column_that_was_dropped_comes_back_and_nothing_else_changes(
-    parts: Parts, application: psycopg.Connection
+    parts: Source, application: psycopg.Connection
 ) -> None:
     rest: LiteralString = "SELECT to_jsonb(m) - 'media_url' FROM messages m ORDER BY id"
     before, media = asked(application, rest), asked(application, MEDIA)
     application.execute("ALTER TABLE messages DROP media_url")
 
-    done = parts.column(MESSAGES, "media_url")
+    foretold = ColumnPart(parts, MESSAGES, "media_url").count()
+    done = ColumnPart(parts, MESSAGES, "media_url").take()
 
-    assert done == Part(restored=200, kept=0, gone=0, newer=0, column_added=True)
+    assert foretold == done == Count(restored=200, kept=0, gone=0, newer=0, column_added=True)
     assert (asked(application, rest), asked(application, MEDIA)) == (before, media)
 
 
 def test_only_rows_without_a_value_are_filled_and_what_differs_is_counted(
-    parts: Parts, application: psycopg.Connection
+    parts: Source, application: psycopg.Connection
 ) -> None:
     application.execute("UPDATE messages SET media_url = NULL WHERE id <= 30")
     application.execute("UPDATE messages SET media_url = '/media/mine.svg' WHERE id IN (33, 36)")
@@ -63,44 +68,46 @@ def test_only_rows_without_a_value_are_filled_and_what_differs_is_counted(
     application.execute("DELETE FROM messages WHERE id = 600")
     application.execute("INSERT INTO messages (conversation_id, sender_id, content) VALUES (1, 1, 'newer')")
 
-    done = parts.column(MESSAGES, "media_url")
+    foretold = ColumnPart(parts, MESSAGES, "media_url").count()
+    done = ColumnPart(parts, MESSAGES, "media_url").take()
 
-    assert done == Part(restored=10, kept=3, gone=1, newer=1)
+    assert foretold == done == Count(restored=10, kept=3, gone=1, newer=1)
 
 
-def test_values_that_differ_are_taken_back_by_choice(parts: Parts, application: psycopg.Connection) -> None:
+def test_values_that_differ_are_taken_back_by_choice(parts: Source, application: psycopg.Connection) -> None:
     before = asked(application, MEDIA)
     application.execute("UPDATE messages SET media_url = '/media/wrong.svg'")
 
-    assert parts.column(MESSAGES, "media_url", only="differing").restored == 600
+    part = ColumnPart(parts, MESSAGES, "media_url", only="differing")
+    assert part.count() == part.take() == Count(restored=600, kept=0, gone=0, newer=0)
     assert asked(application, MEDIA) == before
 
 
-def test_undo_of_a_column_leaves_alone_what_was_changed_since(parts: Parts, application: psycopg.Connection) -> None:
+def test_undo_of_a_column_leaves_alone_what_was_changed_since(parts: Source, application: psycopg.Connection) -> None:
     application.execute("UPDATE messages SET media_url = NULL WHERE id <= 30")
-    parts.column(MESSAGES, "media_url")
+    ColumnPart(parts, MESSAGES, "media_url").take()
     application.execute("UPDATE messages SET media_url = '/media/mine.svg' WHERE id = 3")
 
-    assert parts.undo_column(MESSAGES, "media_url") == (9, 1)
+    assert ColumnPart(parts, MESSAGES, "media_url").give_back() == (9, 1)
     assert asked(application, "SELECT id FROM messages WHERE id <= 30 AND media_url IS NOT NULL") == [(3,)]
 
 
-def test_undo_drops_a_column_that_was_added(parts: Parts, application: psycopg.Connection) -> None:
+def test_undo_drops_a_column_that_was_added(parts: Source, application: psycopg.Connection) -> None:
     application.execute("ALTER TABLE messages DROP media_url")
     before = asked(application, ALL)
-    parts.column(MESSAGES, "media_url")
+    ColumnPart(parts, MESSAGES, "media_url").take()
 
-    assert parts.undo_column(MESSAGES, "media_url") == (200, 0)
+    assert ColumnPart(parts, MESSAGES, "media_url").give_back() == (200, 0)
     assert asked(application, ALL) == before
 
 
 def test_a_column_that_was_cut_short_is_gone_on_with(
-    parts: Parts, application: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+    parts: Source, application: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = asked(application, MEDIA)
     application.execute("UPDATE messages SET media_url = NULL")
-    monkeypatch.setattr(partial, "BATCH", 50)
-    fill = partial._fill
+    monkeypatch.setattr(part_column, "BATCH", 50)
+    fill = part_column._fill
 
     def once(live: Any, terms: Any, after: Any) -> Any:
         if after is not None:
@@ -108,49 +115,53 @@ def test_a_column_that_was_cut_short_is_gone_on_with(
         return fill(live, terms, after)
 
     with monkeypatch.context() as cut, pytest.raises(KeyboardInterrupt):
-        cut.setattr(partial, "_fill", once)
-        parts.column(MESSAGES, "media_url")
+        cut.setattr(part_column, "_fill", once)
+        ColumnPart(parts, MESSAGES, "media_url").take()
 
-    assert parts.column(MESSAGES, "media_url").restored == 150
+    assert ColumnPart(parts, MESSAGES, "media_url").take().restored == 150
     assert asked(application, MEDIA) == before
-    assert parts.undo_column(MESSAGES, "media_url") == (200, 0)
+    assert ColumnPart(parts, MESSAGES, "media_url").give_back() == (200, 0)
 
 
-def test_rows_that_are_gone_come_back_and_the_others_stay_as_they_are(parts: Parts, application: psycopg.Connection) -> None:
+def test_rows_that_are_gone_come_back_and_the_others_stay_as_they_are(
+    parts: Source, application: psycopg.Connection
+) -> None:
     before = asked(application, "SELECT to_jsonb(m) FROM messages m WHERE id BETWEEN 101 AND 103 ORDER BY id")
     application.execute("UPDATE messages SET replied_to_message_id = NULL")
     application.execute("DELETE FROM messages WHERE id BETWEEN 101 AND 103")
     application.execute("UPDATE messages SET content = 'mine' WHERE id = 200")
     application.execute("INSERT INTO messages (conversation_id, sender_id, content) VALUES (1, 1, 'newer')")
 
-    done = parts.rows(MESSAGES)
+    foretold = RowsPart(parts, MESSAGES).count()
+    done = RowsPart(parts, MESSAGES).take()
 
+    assert foretold == done
     assert (done.restored, done.gone, done.newer) == (3, 0, 1)
     assert done.kept > 1
     assert asked(application, "SELECT to_jsonb(m) FROM messages m WHERE id BETWEEN 101 AND 103 ORDER BY id") == before
     assert asked(application, "SELECT content FROM messages WHERE id = 200") == [("mine",)]
 
 
-def test_undo_takes_out_the_rows_that_are_as_they_were_put_back(parts: Parts, application: psycopg.Connection) -> None:
+def test_undo_takes_out_the_rows_that_are_as_they_were_put_back(parts: Source, application: psycopg.Connection) -> None:
     application.execute("DELETE FROM messages WHERE id IN (600, 599)")
-    parts.rows(MESSAGES)
+    RowsPart(parts, MESSAGES).take()
     application.execute("UPDATE messages SET content = 'mine' WHERE id = 600")
 
-    assert parts.undo_rows(MESSAGES) == (1, 1)
+    assert RowsPart(parts, MESSAGES).give_back() == (1, 1)
     assert asked(application, "SELECT id FROM messages WHERE id > 597 ORDER BY 1") == [(598,), (600,)]
 
 
-def test_rows_that_point_to_one_that_is_gone_are_not_put_back(parts: Parts, application: psycopg.Connection) -> None:
+def test_rows_that_point_to_one_that_is_gone_are_not_put_back(parts: Source, application: psycopg.Connection) -> None:
     application.execute("DELETE FROM messages WHERE conversation_id = 24")
     application.execute("DELETE FROM conversations WHERE id = 24")
 
     with pytest.raises(AdapterError, match="messages_conversation_id_fkey"):
-        parts.rows(MESSAGES)
+        RowsPart(parts, MESSAGES).take()
 
     assert asked(application, "SELECT count(*) FROM messages WHERE conversation_id = 24") == [(0,)]
 
 
-def test_a_table_that_was_dropped_comes_back_whole(parts: Parts, application: psycopg.Connection) -> None:
+def test_a_table_that_was_dropped_comes_back_whole(parts: Source, application: psycopg.Connection) -> None:
     shape: LiteralString = """SELECT pg_get_constraintdef(oid) AS it FROM pg_constraint WHERE conrelid = 'messages'::regclass
         UNION ALL SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = 'messages'::regclass
         UNION ALL SELECT tableowner FROM pg_tables WHERE tablename = 'messages'
@@ -158,20 +169,92 @@ def test_a_table_that_was_dropped_comes_back_whole(parts: Parts, application: ps
     before, rows = asked(application, shape), asked(application, ALL)
     application.execute("DROP TABLE messages")
 
-    assert parts.table(MESSAGES) == 600
+    assert TablePart(parts, MESSAGES).count() == TablePart(parts, MESSAGES).take() == Count(600, 0, 0, 0)
     assert (asked(application, shape), asked(application, ALL)) == (before, rows)
+
+
+def test_a_table_that_was_brought_back_is_dropped_only_as_it_was_brought_back(
+    parts: Source, application: psycopg.Connection
+) -> None:
+    application.execute("DROP TABLE messages")
+    part = TablePart(parts, MESSAGES)
+    part.take()
+    application.execute("UPDATE messages SET content = 'mine' WHERE id = 3")
+
+    with pytest.raises(PreconditionError, match="were written since it was brought back"):
+        part.give_back()
+    application.execute("DELETE FROM messages")
+    part.take()
+    assert part.give_back() == (0, 0)
+
+    assert asked(application, "SELECT to_regclass('messages')") == [(None,)]
+
+
+def test_a_table_that_came_back_without_a_foreign_key_gets_it_the_next_time(
+    parts: Source, application: psycopg.Connection
+) -> None:
+    users: LiteralString = "SELECT to_jsonb(u) FROM users u WHERE id = 1"
+    (user,) = asked(application, users)[0]
+    constraints: LiteralString = "SELECT count(*) FROM pg_constraint WHERE conrelid = to_regclass('messages')"
+    before = asked(application, constraints)
+    application.execute("DROP TABLE messages")
+    application.execute("DELETE FROM users WHERE id = 1")
+    with pytest.raises(AdapterError, match="violates foreign key"):
+        TablePart(parts, MESSAGES).take()
+    with parts.postgres.connect() as live:
+        assert (TablePart(parts, MESSAGES).begun(live), TablePart(parts, MESSAGES).finished(live)) == (True, False)
+    application.execute("INSERT INTO users SELECT * FROM jsonb_populate_record(NULL::users, %s)", [json.dumps(user)])
+
+    TablePart(parts, MESSAGES).take()
+
+    assert asked(application, constraints) == before
+
+
+def test_a_trigger_that_writes_elsewhere_stops_the_batch(parts: Source, application: psycopg.Connection) -> None:
+    application.execute("UPDATE messages SET media_url = NULL")
+    application.execute("CREATE TABLE audit (id bigint)")
+    application.execute(
+        """CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
+           'BEGIN INSERT INTO audit VALUES (NEW.id); RETURN NEW; END'"""
+    )
+    application.execute("CREATE TRIGGER note AFTER UPDATE ON messages FOR EACH ROW EXECUTE FUNCTION note()")
+
+    with pytest.raises(StepFailed, match="audit"):
+        ColumnPart(parts, MESSAGES, "media_url").take()
+
+    assert asked(application, "SELECT count(media_url) FROM messages") == [(0,)]
+
+
+def test_a_value_that_a_trigger_changed_is_found(parts: Source, application: psycopg.Connection) -> None:
+    application.execute("UPDATE messages SET media_url = NULL")
+    application.execute(
+        """CREATE FUNCTION mine() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.media_url = ''mine''; RETURN NEW; END'"""
+    )
+    application.execute("CREATE TRIGGER mine BEFORE UPDATE ON messages FOR EACH ROW EXECUTE FUNCTION mine()")
+    part = ColumnPart(parts, MESSAGES, "media_url")
+
+    part.take()
+
+    with parts.postgres.connect() as live:
+        assert part.altered(live) == 200
+        application.execute("DROP TRIGGER mine ON messages")
+        application.execute("UPDATE messages SET media_url = 'theirs'")
+        assert part.altered(live) == 0
 
 
 @pytest.mark.parametrize(
     ("what", "told"),
     [
-        (lambda parts: parts.column(MESSAGES, "medium"), "no column medium"),
-        (lambda parts: parts.column(("public", "massages"), "media_url"), "no column media_url in public.massages"),
-        (lambda parts: parts.rows(("public", "massages")), "no table public.massages"),
-        (lambda parts: parts.table(MESSAGES), "is there already"),
-        (lambda parts: parts.table(("public", "massages")), "does not hold the table"),
+        (lambda parts: ColumnPart(parts, MESSAGES, "medium").take(), "no column medium"),
+        (
+            lambda parts: ColumnPart(parts, ("public", "massages"), "media_url").take(),
+            "no column media_url in public.massages",
+        ),
+        (lambda parts: RowsPart(parts, ("public", "massages")).take(), "no table public.massages"),
+        (lambda parts: TablePart(parts, MESSAGES).take(), "is there already"),
+        (lambda parts: TablePart(parts, ("public", "massages")).take(), "does not hold the table"),
     ],
 )
-def test_what_is_not_there_is_told_before_anything_is_touched(parts: Parts, what: Any, told: str) -> None:
+def test_what_is_not_there_is_told_before_anything_is_touched(parts: Source, what: Any, told: str) -> None:
     with pytest.raises(PreconditionError, match=told):
         what(parts)

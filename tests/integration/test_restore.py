@@ -32,7 +32,7 @@ from runbook_lib.rehearsal.data import dump
 from runbook_lib.rehearsal.database import Database
 from runbook_lib.rehearsal.postgres import binaries
 from runbook_lib.run import Run
-from runbook_lib.steps import restore_aside, swap_database
+from runbook_lib.steps import restore_aside, swap_checks, swap_database
 from runbook_lib.steps.base import Effect
 from runbook_lib.target import load_target
 
@@ -124,7 +124,9 @@ def restoring(
     plan = plan.model_copy(update={"types": plan.types | {"restore": kind}})
     folder = RunFolder.create(tmp_path, "INC-1", "restore")
     about = {"target": "test", "environment": "rehearsal", "operator": "", "reason": "", "incident": "", "plan": "p"}
-    Journal(folder.journal_path).append("opened", type="restore", option="C", **about)
+    journal = Journal(folder.journal_path)
+    journal.append("opened", type="restore", option="C", **about)
+    journal.append("found", step="stop-services", title="Stop the services", outcome={"found": "none runs here"})
     made = Restoring(
         Run(folder, Context(plan, target, folder, "restore", "C", "tester", datetime.now(UTC))), database, backups
     )
@@ -654,7 +656,7 @@ def test_a_session_that_cannot_be_ended_lets_connections_in_again(
 ) -> None:
     restoring.aside()
     restoring.approve()
-    monkeypatch.setattr(swap_database, "_superuser", lambda maintenance, role: False)
+    monkeypatch.setattr(swap_checks, "_superuser", lambda maintenance, role: False)
     with (
         restoring.database.server.connect(dbname=restoring.database.name) as session,
         pytest.raises(StepFailed, match=f"could not be ended: pid {session.info.backend_pid} "),

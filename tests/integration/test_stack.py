@@ -19,7 +19,7 @@ from urllib.request import Request, urlopen
 import psycopg
 import pytest
 
-from runbook_lib.rehearsal.data import create_database
+from runbook_lib.rehearsal.data import create_database, spoil
 from runbook_lib.rehearsal.database import Database
 from runbook_lib.rehearsal.faults import FAULTS, Fault
 from runbook_lib.rehearsal.polling import until
@@ -383,8 +383,29 @@ def test_every_fault_differs_from_the_sound_release_in_the_feature_alone(tmp_pat
     assert changed == {
         "frontend-errors": ["app.js"],
         "all-media-missing": ["messages.py"],
+        "some-media-missing": [],
+        "slow": ["messages.py"],
+        "wrong-pictures": [],
+        "backend-errors": ["messages.py"],
         "media-url-dropped": ["messages.py", "app.js"],
+        "corrupt-data": [],
     }
+
+
+@pytest.mark.parametrize(("fault", "rows"), [("some-media-missing", {9, 30, 51}), ("wrong-pictures", {1})])
+def test_a_fault_of_the_data_spoils_the_feature_column_of_its_own_rows_alone(
+    postgres: Server, fault: str, rows: set[int]
+) -> None:
+    rest = "SELECT md5(string_agg((to_jsonb(m) - 'attachments')::text, '' ORDER BY id)) FROM messages m"
+    one = create_database(postgres, 600)
+    with psycopg.connect(one.conninfo(one.application), autocommit=True) as application:
+        before = dict(application.execute("SELECT id, attachments FROM messages").fetchall())
+        untouched = application.execute(rest).fetchone()
+        spoil(one, fault)
+        after = dict(application.execute("SELECT id, attachments FROM messages").fetchall())
+        changed = {number % 60 for number in before if before[number] != after[number]}
+        assert (changed, application.execute(rest).fetchone()) == (rows, untouched)
+    one.drop_all()
 
 
 # Ends

@@ -152,10 +152,32 @@ def test_a_waiver_stands_before_everything_but_the_verdict(folder: RunFolder, pl
     assert page.index("VERIFIED, with 1 waiver") < page.index("no load at night") < page.index("INC-1")
 
 
+OWED: Happened = ("owed", {"debt": "old-column", "step": "clear-backfill", "text": "column x is kept"})
+PAID: Happened = ("paid", {"debt": "old-column", "step": "clear-backfill"})
+
+
+def test_an_open_debt_stands_on_the_reports_first_screen(folder: RunFolder, plan: Plan) -> None:
+    page = words(report(folder, plan, *done(plan), OWED, *checked(plan), VERIFIED))
+
+    assert page.index("VERIFIED") < page.index("Still owed: old-column : column x is kept") < page.index("INC-1")
+
+
+def test_a_debt_that_is_paid_is_told_in_the_timeline_alone(folder: RunFolder, plan: Plan) -> None:
+    assert "Still owed" not in words(report(folder, plan, *done(plan), OWED, PAID, *checked(plan), VERIFIED))
+    assert "owed" not in log(folder, plan, OWED, PAID)
+
+
+def test_the_log_begins_with_open_debts_and_asks_to_pay_them(folder: RunFolder, plan: Plan) -> None:
+    lines = log(folder, plan, *done(plan), OWED, *checked(plan), VERIFIED).splitlines()
+
+    assert lines[0] == "> **Still owed**: old-column (column x is kept)"
+    assert "- [ ] Pay what is owed, by `runbook purge`: column x is kept" in lines
+
+
 def test_a_waived_check_keeps_its_own_status(folder: RunFolder, plan: Plan) -> None:
     waived = ("waived", {"name": "latency-normal", "reason": "no load at night", "by": "Dana"})
     page = words(report(folder, plan, waived, *checked(plan, latency_normal="UNKNOWN")))
-    assert "UNKNOWN waived Performance is normal" in page
+    assert "WAIVED UNKNOWN Performance is normal" in page
 
 
 def test_the_report_needs_nothing_from_outside(folder: RunFolder, plan: Plan) -> None:
@@ -174,7 +196,7 @@ def test_what_people_wrote_is_escaped(folder: RunFolder, plan: Plan) -> None:
 def test_the_duration_is_set_against_the_budget(folder: RunFolder, plan: Plan) -> None:
     waits: list[Happened] = [("noted", {"text": str(n)}) for n in range(70)]
     page = words(report(folder, plan, *done(plan), *waits, ("outcome", {"status": "failed", "exit_code": 3, "summary": ""})))
-    assert "14 min 40 s, OVER the plan's 10 min" in page
+    assert "16 min 20 s, OVER the plan's 10 min" in page
 
 
 def test_a_table_kept_as_evidence_is_shown_with_its_index(folder: RunFolder, plan: Plan) -> None:
@@ -229,7 +251,7 @@ def test_the_log_ticks_nothing_that_was_not_done(folder: RunFolder, plan: Plan) 
 
 
 def test_services_of_which_only_some_were_restarted_are_not_ticked(folder: RunFolder, plan: Plan) -> None:
-    assert "- [ ] Services restarted (" in log(folder, plan, *done(plan)[:-2])
+    assert "- [ ] Services restarted (" in log(folder, plan, *done(plan)[:-10])
 
 
 def test_an_undone_step_is_not_ticked(folder: RunFolder, plan: Plan) -> None:
@@ -345,3 +367,15 @@ def test_the_manifest_says_that_it_is_not_signed(sealed: RunFolder) -> None:
     manifest = json.loads((sealed.path / "manifest.json").read_text())
     assert manifest["signed"] is False
     assert "no proof against forgery" in manifest["note"]
+
+
+def test_the_same_page_before_and_after_stands_side_by_side_and_only_there(folder: RunFolder, plan: Plan) -> None:
+    files = ["evidence/page-7-before.png", "evidence/page-7-after.png", "evidence/page-8-after.png"]
+    for file in files:
+        folder.write_image(file, PIXEL)
+
+    page = report(folder, plan, *(("evidence", {"title": f"T {file}", "file": file, "kind": "image"}) for file in files))
+
+    pair = page[page.index('<div class="pair">') : page.index("</section>", page.index('<div class="pair">'))]
+    assert [pair.count(f"<figcaption>T {file}") for file in files] == [1, 1, 0]
+    assert page.count("<img") == 3

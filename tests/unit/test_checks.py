@@ -10,6 +10,7 @@ import pytest
 from runbook_lib import checks
 from runbook_lib.adapters.browser import ConsoleError, Media, MemoryBrowser, Visit
 from runbook_lib.adapters.http import Answer, MemoryHttp
+from runbook_lib.adapters.postgres.statements import Taken
 from runbook_lib.checks.round import Round
 from runbook_lib.context import Context
 from runbook_lib.errors import AdapterError
@@ -123,6 +124,23 @@ def test_api_present(around: Round, first: Any, status: str, said: str) -> None:
     assert (found.status, said in found.summary) == (status, True)
 
 
+@pytest.mark.parametrize(
+    ("item", "status"),
+    [
+        ({"media": {"url": "/1.png"}}, "PASS"),
+        ({"media": {}}, "FAIL"),
+        ({"media": None}, "FAIL"),
+        ({"media.url": "/1"}, "FAIL"),
+    ],
+)
+def test_a_field_may_be_a_path(around: Round, item: dict[str, Any], status: str) -> None:
+    nested = around.context.plan.api.model_copy(update={"present": "media.url"})
+    around.context.plan = around.context.plan.model_copy(update={"api": nested})
+    api(around.context, items(item), items({"media": {"url": "/2.png"}}))
+
+    assert check(around, "api-media-url").status == status
+
+
 @pytest.mark.parametrize("everywhere", [ALL_NULL, items(), NOT_JSON], ids=["all null", "empty lists", "no JSON"])
 def test_api_present_fails_where_no_sample_has_a_value(around: Round, everywhere: Answer) -> None:
     api(around.context, everywhere, everywhere)
@@ -196,6 +214,41 @@ def test_page(around: Round, name: str, changed: dict[str, Any], status: str, sa
     assert (found.status, said in found.summary) == (status, True)
 
 
+BOTH = {"mediaUrl": "/media/1.png", "attachments": [{"url": "/media/1.png"}, {"url": "/media/2.png"}]}
+OTHER = Media(f"{SITE}/media/2.png", rendered=True, natural_width=640)
+
+
+@pytest.mark.parametrize(
+    ("served", "changed", "status", "said"),
+    [
+        pytest.param([BOTH, {}], {"media": [PICTURE]}, "PASS", "2 items and all media", id="what older clients read"),
+        pytest.param([BOTH, {}], {"media": [PICTURE, OTHER]}, "PASS", "all media", id="what the feature's page reads"),
+        pytest.param([BOTH, {}], {"media": [OTHER]}, "FAIL", "1 media that the API serves are not", id="neither whole"),
+        pytest.param([BOTH, {}], {"media": []}, "FAIL", "1 media that the API serves are not shown", id="none is shown"),
+        pytest.param([{"mediaUrl": None}, {}], {"media": []}, "PASS", "", id="none is served: not the page's fault"),
+        pytest.param([BOTH], {"media": [PICTURE]}, "FAIL", "2 items of 1", id="another number of items"),
+        pytest.param([BOTH, {}], {"ready_state": "error"}, "FAIL", "did not get ready (error)", id="not ready"),
+    ],
+)
+def test_page_against_what_is_served(
+    around: Round, served: list[dict[str, Any]], changed: dict[str, Any], status: str, said: str
+) -> None:
+    api(around.context, items(*served), SERVED)
+    around.context.__dict__["browser"] = MemoryBrowser(page(**changed))
+
+    found = check(around, "frontend-shows-served")
+
+    assert (found.status, said in found.summary) == (status, True)
+
+
+@pytest.mark.parametrize("code", [401, 503])
+def test_a_page_is_not_blamed_for_an_api_that_does_not_answer(around: Round, code: int) -> None:
+    api(around.context, Answer.of(code, "{}"), SERVED)
+    around.context.__dict__["browser"] = MemoryBrowser(page())
+
+    assert check(around, "frontend-shows-served").status is Status.UNKNOWN
+
+
 PAGE_CHECKS = ["frontend-displays-media", "no-console-errors", "thread-loads", "media-renders"]
 
 
@@ -215,8 +268,35 @@ def test_a_round_opens_each_page_once_and_keeps_its_screenshot(around: Round) ->
 
     found = checks.run(PAGE_CHECKS, around)
 
-    assert opened == [f"{SITE}/conversations/7"]
+    assert opened == [f"{SITE}/conversations/7", f"{SITE}/"]
     assert [(around.context.folder.path / f).read_bytes() for f in found[0].evidence["screenshots"]] == [b"png"]
+    assert found[1].evidence["screenshots"] == ["evidence/page-7-after.png", "evidence/page-root-after.png"]
+
+
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [
+        ("no-console-errors", {"errors": [ConsoleError("HTTP 404", f"{SITE}/x.js")]}),
+        ("thread-loads", {"ready_state": "error"}),
+        ("media-renders", {"media": [Media("/broken.png", False, 0)]}),
+    ],
+)
+def test_another_page_of_the_plan_counts_too(around: Round, name: str, changed: dict[str, Any]) -> None:
+    around.context.__dict__["browser"] = MemoryBrowser(
+        lambda url: page()(url) if "conversations" in url else page(**changed)(url)
+    )
+
+    found = check(around, name)
+
+    assert (found.status, f"{SITE}/: " in found.summary) == ("FAIL", True)
+
+
+def test_another_page_needs_no_pictures_and_no_items(around: Round) -> None:
+    around.context.__dict__["browser"] = MemoryBrowser(
+        lambda url: page()(url) if "conversations" in url else page(media=[], items=0)(url)
+    )
+
+    assert {check(around, name).status for name in PAGE_CHECKS} == {Status.PASS}
 
 
 # --- logs
@@ -244,6 +324,24 @@ def test_logs(around: Round, world: Any, lines: list[str], status: str, said: st
     assert (found.status, said in found.summary) == (status, True)
 
 
+def test_the_lines_with_errors_are_kept_all_of_them(around: Round, world: Any) -> None:
+    lines = [f"2025-11-03T12:00:0{n}Z ERROR number {n}" for n in range(1, 4)]
+    world.services.lines.update(worker=["2025-11-03T12:00:02Z INFO up"], backend=lines)
+
+    found = check(around, "no-backend-errors")
+
+    kept = (around.context.folder.path / found.evidence["text"]).read_text()
+    assert kept.splitlines() == [f"backend: {line}" for line in lines]
+
+
+def test_a_service_that_this_run_started_is_judged_from_its_own_start(around: Round, world: Any) -> None:
+    world.services.lines.update(worker=["2025-11-03T12:00:02Z INFO up"], backend=["2025-11-03T12:00:01Z ERROR lost"])
+    world.services.lines["backend"] += ["2025-11-03T12:00:05Z INFO up again"]
+    around.started = {"backend": datetime(2025, 11, 3, 12, 0, 4, tzinfo=UTC)}
+
+    assert check(around, "no-backend-errors").status is Status.PASS
+
+
 def test_logs_that_cannot_be_read_are_unknown(around: Round, world: Any) -> None:
     world.services.reachable = False
 
@@ -267,6 +365,17 @@ def test_latency(around: Round, slow: int, status: str) -> None:
     around.context.__dict__["http"] = MemoryHttp(lambda url, token: Answer.of(200, "{}", next(seconds)))
 
     assert check(around, "latency-normal").status == status
+
+
+@pytest.mark.parametrize(("slow", "asked"), [(0, 40), (2, 40), (40, 10)])
+def test_no_more_is_asked_of_an_api_once_it_is_too_slow_for_certain(around: Round, slow: int, asked: int) -> None:
+    seconds = iter([1.0] * slow + [0.01] * (40 - slow))
+    around.context.__dict__["http"] = MemoryHttp(lambda url, token: Answer.of(200, "{}", next(seconds)))
+
+    found = check(around, "latency-normal")
+
+    assert len(found.evidence["milliseconds"]) == asked
+    assert (around.context.folder.path / found.evidence["plot"]).read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("code", [401, 500])
@@ -300,13 +409,52 @@ def test_proof(context: Context, verified: dict[str, list[Result]], status: str)
     assert check(Round(context, "after", SINCE, verified), "only-intended-rows").status == status
 
 
+# --- statements
+
+
+class Measured(Known):
+    """A round in which statements are measured, and nothing was run before."""
+
+    statements: Any = {}
+
+
+@pytest.mark.parametrize(
+    ("ran", "status", "said"),
+    [
+        pytest.param([("SELECT 1", 10, 20.0)], "PASS", "0 of 1 statements", id="fast"),
+        pytest.param(
+            [("SELECT 1", 10, 20.0), ("SELECT 2", 2, 600.0)], "FAIL", "slowest 300.0 ms, 2 times: SELECT 2", id="one"
+        ),
+        pytest.param([], "UNKNOWN", "ran no statement", id="none was run"),
+    ],
+)
+def test_statements(
+    context: Context, monkeypatch: pytest.MonkeyPatch, ran: list[tuple[str, int, float]], status: str, said: str
+) -> None:
+    after = {query: Taken(query, calls, milliseconds) for query, calls, milliseconds in ran}
+    monkeypatch.setattr("runbook_lib.checks.statements.taken", lambda postgres, role: after)
+
+    found = check(Measured(context, "after", SINCE), "no-slow-queries")
+
+    assert (found.status, said in found.summary) == (status, True)
+
+
+def test_statements_that_nobody_measures_are_unknown(context: Context) -> None:
+    around = Measured(context, "after", SINCE)
+    around.statements = None
+
+    found = check(around, "no-slow-queries")
+
+    assert (found.status, "pg_stat_statements is not on this server" in found.summary) == ("UNKNOWN", True)
+
+
 # --- whatever the kind
 
 
 class Gone:
     """A database that cannot be reached."""
 
-    def connect(self) -> None:
+    def connect(self, database: str | None = None) -> None:
         raise AdapterError("The database cannot be reached.")
 
 

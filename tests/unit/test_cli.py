@@ -4,6 +4,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,10 @@ from runbook_lib.closing import Outcome
 from runbook_lib.errors import Declined, JournalError, ParametersError, RunbookError, StepFailed, UnknownOutcome
 from runbook_lib.folder import RunFolder
 from runbook_lib.journal import Journal
+from runbook_lib.plan import load_plan
+from runbook_lib.rehearsal.matrix import Line
+from runbook_lib.results import Result, Status
+from runbook_lib.run import Run
 
 ROOT = Path(__file__).parents[2]
 PLAN = ROOT / "parameters" / "feat-2025-20251103111429.yaml"
@@ -114,7 +119,7 @@ def test_bad_arguments_exit_with_2_and_say_what_is_wrong(runbook: Command, argum
     assert (code, out, "Usage:" in err) == (2, "", True)
 
 
-@pytest.mark.parametrize("command", ["", "rehearse", "plan", "run", "status", "verify"])
+@pytest.mark.parametrize("command", ["", "rehearse", "plan", "run", "check", "status", "verify"])
 def test_every_command_explains_itself(runbook: Command, command: str) -> None:
     code, out, _ = runbook(*command.split(), "--help")
 
@@ -252,6 +257,32 @@ def test_a_run_whose_plan_has_changed_since_is_not_gone_on_with(
     assert (code, "The plan has changed since this run began" in err) == (3, True)
 
 
+# --- service back
+
+
+@pytest.mark.usefixtures("stack")
+def test_where_the_services_run_there_is_no_way_to_walk(runbook: Command, opened: Callable[[str], RunFolder]) -> None:
+    code, out, _ = runbook("service-back", opened("full").path, "--json")
+
+    told = json.loads(out)
+    assert (code, told["moves"], told["done"]) == (0, [], [])
+
+
+@pytest.mark.usefixtures("stack")
+def test_a_way_is_walked_by_its_own_digest_only(runbook: Command, opened: Callable[[str], RunFolder]) -> None:
+    folder = opened("full")
+    journal = Journal(folder.journal_path)
+    journal.append("started", step="stop-services", title="Stop the services")
+    journal.append("applied", step="stop-services", seconds=1, outcome={})
+
+    code, out, _ = runbook("service-back", folder.path)
+    refused, _, err = runbook("service-back", folder.path, "--approve", "another")
+
+    assert (code, "undo | Stop the services | 20 s" in out, "--approve " in out) == (0, True, True)
+    assert (refused, "'another' was approved" in err) == (1, True)
+    assert [e.kind for e in journal.events()][-1] == "applied"
+
+
 # --- status and verify, which need no target
 
 
@@ -259,12 +290,13 @@ def test_status_needs_the_journal_alone(runbook: Command, folder: RunFolder) -> 
     code, out, _ = runbook("status", folder.path)
 
     assert code == 0
-    assert [line.split(" | ")[0].strip() for line in out.splitlines() if "frontend" in line.lower()][-3:] == [
+    assert [line.split(" | ")[0].strip() for line in out.splitlines() if "frontend" in line.lower()][-4:] == [
         "done",
         "outcome unknown",
         "pending",
+        "pending",
     ]
-    assert "1 of 3 steps done, outcome unknown: build-frontend" in out
+    assert "1 of 7 steps done, outcome unknown: build-frontend" in out
 
 
 def test_status_as_json(runbook: Command, folder: RunFolder) -> None:
@@ -313,3 +345,87 @@ def test_verify_tells_a_sealed_run_from_a_changed_one(runbook: Command, folder: 
         False,
         ["evidence/added.txt: was added after the seal."],
     )
+
+
+# --- check
+
+
+@pytest.fixture
+def rolled_back(opened: Callable[[str], RunFolder], stack: None, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
+    """A run whose steps are all done, and of whose checks one fails."""
+    made = opened("frontend")
+    journal = Journal(made.journal_path)
+    journal.append("approved", digest="d1", by="Dana")
+    for step in load_plan(PLAN).steps_of("frontend", "A"):
+        journal.append("started", step=step, title=step)
+        journal.append("applied", step=step, seconds=1.0, outcome={})
+
+    def observe(run: Run, round_name: str, names: list[str]) -> list[Result]:
+        failing = "thread-loads"
+        return run.record(round_name, [Result(n, n, Status("FAIL" if n == failing else "PASS"), "seen") for n in names])
+
+    monkeypatch.setattr(Run, "observe", observe)
+    return made
+
+
+WAIVE = ["--waive", "thread-loads", "--reason", "the probe itself is broken"]
+
+
+@pytest.mark.parametrize(
+    ("waive", "code", "status"),
+    [
+        pytest.param([], 3, "failed", id="without a waiver it failed"),
+        pytest.param(WAIVE, 4, "waived", id="with one it is verified in part, which is no success"),
+        pytest.param(["--waive", "media-renders", *WAIVE[2:]], 3, "failed", id="a waiver of another check is none"),
+    ],
+)
+def test_check_judges_a_run_anew(runbook: Command, rolled_back: RunFolder, waive: list[str], code: int, status: str) -> None:
+    said = runbook("check", rolled_back.path, *waive, "--json")
+
+    assert (said[0], json.loads(said[1])["outcome"]["status"]) == (code, status)
+
+
+def test_a_waived_check_stands_on_the_first_screen_and_is_nowhere_called_passed(
+    runbook: Command, rolled_back: RunFolder
+) -> None:
+    _, out, _ = runbook("check", rolled_back.path, *WAIVE)
+
+    assert "WAIVED (FAIL)" in out
+    report = (rolled_back.path / "report.html").read_text()
+    header = report[report.index("<header") : report.index("</header>")]
+    assert ["VERIFIED IN PART" in header, "with 1 waiver" in header, "the probe itself is broken" in header] == [True] * 3
+
+
+@pytest.mark.parametrize(
+    "waive", [["--waive", "thread-loads"], ["--waive", "nonsense", *WAIVE[2:]], ["--reason", "no name is given here"]]
+)
+def test_a_waiver_without_name_or_reason_is_refused_before_anything_is_looked_at(
+    runbook: Command, rolled_back: RunFolder, waive: list[str]
+) -> None:
+    before = rolled_back.journal_path.read_bytes()
+
+    code, _, _ = runbook("check", rolled_back.path, *waive)
+
+    assert (code, rolled_back.journal_path.read_bytes()) == (2, before)
+
+
+# --- the matrix
+
+
+def test_the_matrix_fails_where_a_fault_is_not_told_by_its_own_check_alone(
+    runbook: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = load_plan(PLAN)
+    own = {row.symptom: row.own for row in plan.decision_matrix}
+    passed = dict.fromkeys(own.values(), "PASS")
+    lines = [Line(s, s, s, "full", passed | {check: "FAIL"}, passed, 1.0) for s, check in own.items()]
+    monkeypatch.setattr("runbook_lib.rehearsal.matrix.matrix", lambda rows, tell: lines)
+    assert runbook("rehearse", "--matrix")[0] == 0
+
+    lines[0] = replace(lines[0], before=passed | {own[lines[0].symptom]: "FAIL", own[lines[1].symptom]: "FAIL"})
+    lines[2] = replace(lines[2], named=lines[3].symptom)
+    lines[4] = replace(lines[4], after=passed | {own[lines[4].symptom]: "UNKNOWN"})
+    code, out, _ = runbook("rehearse", "--matrix")
+
+    assert (code, len(out.splitlines()[-3:]), out.count(" was FAIL then ")) == (3, 3, 2)
+    assert f"{lines[2].fault}: triage named {lines[3].symptom}" in out

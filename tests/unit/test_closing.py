@@ -13,12 +13,14 @@ Happened = tuple[str, dict[str, Any]]
 OPENED: Happened = ("opened", {"type": "full", "option": "A"})
 APPROVED: Happened = ("approved", {"digest": "d", "by": "Dana"})
 STEPS = [
-    "stop-services", "back-up", "clear-backfill", "revert-backend", "build-backend", "start-backend", "revert-frontend",
-    "build-frontend", "start-frontend",
+    "freeze", "stop-services", "back-up", "clear-backfill", "revert-backend", "build-backend", "start-backend",
+    "revert-frontend", "build-frontend", "start-frontend", "push-backend", "push-frontend", "purge-cache", "release",
 ]  # fmt: skip
 CHECKS = [
     "services-running", "schema-expected", "api-media-url", "api-attachments-gone", "frontend-displays-media",
-    "no-console-errors", "no-backend-errors", "thread-loads", "media-renders", "latency-normal", "only-intended-rows",
+    "no-console-errors", "no-backend-errors", "thread-loads", "media-renders", "returning-users",
+    "latency-normal", "backfill-intact",
+    "only-intended-rows",
 ]  # fmt: skip
 
 
@@ -56,20 +58,21 @@ ALL = [OPENED, APPROVED, *DONE, *PASSED]
 WITHOUT_BACK_UP = [OPENED, APPROVED, *done(*all_but(STEPS, "back-up"))]
 FOUND: Happened = ("found", {"step": "stop-services", "title": "Stop", "outcome": {}})
 TO_FULL: Happened = ("escalated", {"from": "frontend", "to": "full", "because": "api-media-url: none"})
+TO_RESTORE: Happened = ("escalated", {"from": "full", "to": "restore", "because": "backfill-intact: broken"})
 
 
 @pytest.mark.parametrize(
     ("history", "status", "said"),
     [
-        pytest.param(ALL, "verified", "all 9 steps done, all 11 checks passed", id="all done, all passed"),
+        pytest.param(ALL, "verified", "all 14 steps done, all 13 checks passed", id="all done, all passed"),
         pytest.param(
             [OPENED, APPROVED, FOUND, *done(*all_but(STEPS, "stop-services")), *PASSED],
             "verified",
-            "all 9 steps done",
+            "all 14 steps done",
             id="a step was found done",
         ),
         pytest.param([OPENED], "declined", "Nothing was approved", id="nothing approved"),
-        pytest.param([OPENED, APPROVED], "failed", "not done: stop-services", id="nothing begun"),
+        pytest.param([OPENED, APPROVED], "failed", "not done: freeze", id="nothing begun"),
         pytest.param([*WITHOUT_BACK_UP, *PASSED], "failed", "not done: back-up", id="a step is missing"),
         pytest.param(
             [*WITHOUT_BACK_UP, begun("back-up"), ended("back-up", "failed"), *PASSED],
@@ -89,7 +92,7 @@ TO_FULL: Happened = ("escalated", {"from": "frontend", "to": "full", "because": 
         pytest.param(
             [*WITHOUT_BACK_UP, begun("back-up"), ended("back-up", "failed"), waived("back-up"), *PASSED],
             "verified",
-            "all 8 steps done, all 11 checks passed; waived: back-up",
+            "all 13 steps done, all 13 checks passed; waived: back-up",
             id="a step failed and is waived",
         ),
         pytest.param([OPENED, APPROVED, *DONE], "unknown", "not positively verified: services-running", id="no check"),
@@ -115,14 +118,14 @@ TO_FULL: Happened = ("escalated", {"from": "frontend", "to": "full", "because": 
         ),
         pytest.param(
             [*ALL, *checked("FAIL", "thread-loads"), waived("thread-loads")],
-            "unknown",
-            "(waived: thread-loads)",
+            "waived",
+            "12 of 13 checks passed; waived, which is not passed: thread-loads",
             id="a failed check is waived",
         ),
         pytest.param(
             [*ALL, *checked("UNKNOWN", "thread-loads"), waived("thread-loads")],
-            "unknown",
-            "(waived: thread-loads)",
+            "waived",
+            "12 of 13 checks passed; waived, which is not passed: thread-loads",
             id="an unknown check is waived",
         ),
         pytest.param(
@@ -154,6 +157,9 @@ TO_FULL: Happened = ("escalated", {"from": "frontend", "to": "full", "because": 
             "failed",
             "not done",
             id="escalated and begun",
+        ),
+        pytest.param(
+            [*ALL, TO_RESTORE], "escalated", "was not enough", id="escalated with every step of the next type known"
         ),
     ],
 )

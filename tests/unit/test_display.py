@@ -12,10 +12,13 @@ from runbook_lib import display
 from runbook_lib.closing import Outcome
 from runbook_lib.display import Shown
 from runbook_lib.loop import Done
+from runbook_lib.monitoring import Sample, Watch
+from runbook_lib.plan import MatrixRow, Monitor
 from runbook_lib.results import Result, Status
 from runbook_lib.run import Run
 from runbook_lib.steps.base import Preview
-from runbook_lib.triage import recommend
+from runbook_lib.triage import Verdict, recommend
+from runbook_lib.troubles import diagnose
 
 EVIL = '<img src=x onerror="alert(1)">'
 PREVIEW = Preview("stop", "Stop", ["stop backend", "stop worker"], ["3 rows"], "row locks", "starting", 20)
@@ -30,11 +33,23 @@ def words(html: str) -> str:
     return " ".join(unescape(re.sub(r"<[^>]+>", " ", html)).split())
 
 
+ROW = MatrixRow(
+    symptom="Performance issues",
+    severity="medium",
+    action="monitor",
+    type="database",
+    failing=["api"],
+    monitor=Monitor(every=5, lasts=60, failures=2),
+)
+SAMPLES = [Sample(1.0, Status.PASS, "p95 20 ms", 20.0), Sample(6.0, Status.FAIL, "p95 400 ms", 400.0)]
+assert ROW.monitor
+WATCH = Watch(ROW, ROW.monitor, SAMPLES, 250.0, Verdict("database", "twice"))
+
 SHOWN: list[Any] = [
     pytest.param(lambda run: display.line("TYPE = full (operator)"), ["TYPE = full (operator)"], id="line"),
     pytest.param(
         lambda run: display.banner(run.folder, run.context.plan, run.state),
-        ["FEAT-2025", "Target rehearsal (REHEARSAL)", "INC-1", "by Dana", "no pictures", "0 of 9 steps done"],
+        ["FEAT-2025", "Target rehearsal (REHEARSAL)", "INC-1", "by Dana", "no pictures", "0 of 14 steps done"],
         id="banner",
     ),
     pytest.param(
@@ -52,11 +67,26 @@ SHOWN: list[Any] = [
         ["Preview d1", "nothing was changed", "stop worker", "3 rows", "row locks", "starting", "20 s"],
         id="previews",
     ),
+    pytest.param(
+        lambda run: display.previews("d1", [PREVIEW], [result(Status.UNKNOWN, "no right to make databases")]),
+        ["Preview d1", "Tried on a clone: 0 of 1 PASS", "? UNKNOWN", "no right to make databases"],
+        id="previews tried on a clone",
+    ),
     pytest.param(lambda run: display.done(DONE), ["Stop: done (1.3 s, planned 20 s)", "rows 3", "stopped a, b"], id="done"),
     pytest.param(
-        lambda run: display.recommendation(recommend(run.context.plan, [])),
+        lambda run: display.recommendation(recommend(run.context.plan, []), run.context.plan),
         ["Frontend errors", "? unknown", "critical", "Recommended: nothing."],
         id="recommendation",
+    ),
+    pytest.param(
+        lambda run: display.diagnoses(run.context.plan, diagnose(run.context.plan, [])),
+        ["Database restore fails", "? unknown", "connections are open", "end-sessions"],
+        id="diagnoses",
+    ),
+    pytest.param(
+        lambda run: display.watch(WATCH),
+        ["“Performance issues”, round 2; every 5 s for 60 s", "✘ FAIL", "p95 400 ms", "Recommended: database. twice"],
+        id="watch",
     ),
     pytest.param(
         lambda run: display.outcome(Outcome("verified", "all done"), run.state), ["VERIFIED: all done"], id="outcome"
@@ -124,6 +154,22 @@ def test_a_status_is_a_symbol_and_a_word_not_a_colour_alone(status: Status) -> N
     assert len(set(display.SYMBOLS.values())) == len(Status)
 
 
+@pytest.mark.parametrize("status", [Status.FAIL, Status.UNKNOWN])
+def test_what_is_waived_says_so_and_does_not_count_as_passed(status: Status) -> None:
+    found = [result(status)]
+
+    shown = display.results(found, "After", {found[0].name})
+
+    assert "After: 0 of 1 PASS" in shown.text
+    assert f"WAIVED ({status})" in shown.text
+
+
+def test_a_check_that_passed_is_not_called_waived() -> None:
+    found = [result(Status.PASS)]
+
+    assert "WAIVED" not in display.results(found, "After", {found[0].name}).text
+
+
 def test_an_unknown_result_is_not_counted_as_passed() -> None:
     assert "After: 0 of 1 PASS" in display.results([result(Status.UNKNOWN)], "After").text
 
@@ -151,10 +197,10 @@ def test_a_value_of_several_lines_stays_one_row_of_text() -> None:
 @pytest.mark.parametrize(
     ("events", "said"),
     [
-        ([], "0 of 9 steps done"),
-        (["started", "applied"], "1 of 9 steps done"),
-        (["started"], "0 of 9 steps done, outcome unknown: stop-services"),
-        (["started", "failed"], "0 of 9 steps done"),
+        ([], "0 of 14 steps done"),
+        (["started", "applied"], "1 of 14 steps done"),
+        (["started"], "0 of 14 steps done, outcome unknown: stop-services"),
+        (["started", "failed"], "0 of 14 steps done"),
     ],
 )
 def test_progress(run: Run, events: list[str], said: str) -> None:
@@ -179,12 +225,17 @@ def test_status_shows_the_error_of_a_failed_step(run: Run) -> None:
     )
 
 
-def test_an_outcome_tells_its_waivers_first(run: Run) -> None:
+def test_an_outcome_tells_its_waivers_and_debts_first(run: Run) -> None:
     run.waive("disk", "there is room enough")
+    run.journal.append("owed", debt="fence", step="fence-application", text="let it in again")
 
     shown = display.outcome(Outcome("verified", "all done"), run.state)
 
-    assert shown.text.splitlines() == ["Waived: disk: there is room enough", "VERIFIED: all done"]
+    assert shown.text.splitlines() == [
+        "Waived: disk: there is room enough",
+        "OPEN DEBT: fence: let it in again",
+        "VERIFIED: all done",
+    ]
 
 
 def test_pictures_of_a_round_stand_in_the_html_itself(run: Run) -> None:
@@ -196,3 +247,14 @@ def test_pictures_of_a_round_stand_in_the_html_itself(run: Run) -> None:
 
     assert shown.text == "screenshot evidence/page-7-after.png"
     assert re.findall(r'src="([^"]+)"', shown.html) == ["data:image/png;base64,cG5n"]
+
+
+def test_a_type_is_shown_with_the_one_that_is_carried_out_in_its_place_and_why(run: Run) -> None:
+    plan = run.context.plan
+    failing = [
+        Result(row.own, row.own, Status.FAIL, "seen") for row in plan.decision_matrix if row.type == "backend-and-database"
+    ]
+
+    shown = display.recommendation(recommend(plan, failing), plan)
+
+    assert f"backend-and-database, carried out as full: {plan.types['backend-and-database'].because}" in shown.text

@@ -14,7 +14,7 @@ from runbook_lib.lab import cards, copies, saving, server
 from runbook_lib.redaction import register
 
 ROOT = Path(__file__).parents[2]
-NAMES = ["01-triage", "02-quick-rollback", "03-full-rollback", "04-verification", "05-close-out"]
+NAMES = sorted(notebook.stem for notebook in (ROOT / "notebooks").glob("*.ipynb"))
 TOLD = {
     "plan_file": "parameters/a-plan.yaml",
     "target_file": "parameters/rehearsal.yaml",

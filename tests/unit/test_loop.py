@@ -222,6 +222,7 @@ def test_what_was_looked_at_before_a_step_is_no_proof_of_what_it_did(run: Run, m
     monkeypatch.setattr(run_module, "steps_of", lambda context: {step.name: step})
     run.journal.append("previewed", digest="d1", steps=bound([step.preview()]), shown=[])
     run.journal.append("approved", digest="d1", by="Dana")
+    run.journal.append("found", step="stop-services", title="Stop the services", outcome={"found": "stopped"})
     with pytest.raises(StepFailed):
         loop.apply(run, step.name)
 
@@ -233,6 +234,35 @@ def test_what_was_looked_at_before_a_step_is_no_proof_of_what_it_did(run: Run, m
 def test_a_step_of_another_type_is_declined(approved: Run) -> None:
     with pytest.raises(Declined, match="has no step 'stop-services'"):
         loop.apply(approved, "stop-services")
+
+
+def test_a_step_that_would_leave_a_running_service_outside_the_table_is_refused(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Tiny("clear-backfill", run)
+    monkeypatch.setattr(run_module, "steps_of", lambda context: {step.name: step})
+    run.journal.append("previewed", digest="d1", steps=bound([step.preview()]), shown=[])
+    run.journal.append("approved", digest="d1", by="Dana")
+
+    with pytest.raises(PreconditionError, match=r"refused by the plan's compatibility table: .*feature's code.*data from"):
+        loop.apply(run, step.name)
+
+    assert (step.calls, told(run, step.name)) == (["probe"], [])
+
+
+def test_an_undo_that_would_leave_a_running_service_outside_the_table_is_refused(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = {name: Tiny(name, run) for name in ("stop-services", "clear-backfill")}
+    monkeypatch.setattr(run_module, "steps_of", lambda context: made)
+    for name in made:
+        run.journal.append("started", step=name, title=name)
+        run.journal.append("applied", step=name, seconds=0.1, outcome={})
+
+    with pytest.raises(PreconditionError, match=r"Undoing .* is refused by the plan's compatibility table"):
+        loop.undo(run, "stop-services")
+
+    assert made["stop-services"].calls == []
 
 
 # --- the record
@@ -446,6 +476,32 @@ def test_what_this_run_did_can_be_undone_though_only_a_second_look_verified_it(a
     loop.apply(approved, FIRST)
 
     assert loop.undo(approved, FIRST).outcome == {"put back": 3}
+
+
+@pytest.mark.parametrize("effect", [Effect.DONE, Effect.HALF_DONE, Effect.UNKNOWN])
+def test_what_a_later_step_stands_on_is_not_undone_before_that(
+    approved: Run, step: Tiny, steps: dict[str, Tiny], effect: Effect
+) -> None:
+    loop.apply(approved, FIRST)
+    steps[SECOND].action = raising(BROKEN)
+    with pytest.raises(StepFailed):
+        loop.apply(approved, SECOND)
+    steps[SECOND].effect = effect
+
+    with pytest.raises(Declined, match="cannot be undone while later steps stand") as declined:
+        loop.undo(approved, FIRST)
+
+    assert f"({SECOND})" in declined.value.safe_next
+    assert "undo" not in step.calls
+
+
+def test_a_later_step_that_changed_nothing_or_is_undone_is_in_no_ones_way(approved: Run, steps: dict[str, Tiny]) -> None:
+    loop.apply(approved, FIRST)
+    steps[SECOND].action = raising(BROKEN)
+    with pytest.raises(StepFailed):
+        loop.apply(approved, SECOND)
+
+    assert loop.undo(approved, FIRST).how == "undone"
 
 
 def test_what_a_crash_left_done_can_be_undone(approved: Run, step: Tiny) -> None:

@@ -1,4 +1,4 @@
-"""What an approval asks for, headless and of a person."""
+"""What an approval asks for, headless and of a person; and what a cell that failed offers."""
 
 import asyncio
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from runbook_lib import notebook
-from runbook_lib.errors import Declined
+from runbook_lib.errors import Declined, ParametersError, RunbookError, StepFailed
 from runbook_lib.run import Run
 
 
@@ -57,3 +57,108 @@ def test_a_person_types_the_name_of_a_production_target(
     asyncio.run(notebook.approve(run, parameter))
 
     assert (asked["answer"], asked["approved"]) == ("production-eu", "d1")
+
+
+@pytest.fixture
+def triaged(run: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A run whose triage recommends the full rollback, with nobody at the keyboard."""
+    monkeypatch.setenv("RUNBOOK_HEADLESS", "1")
+    run.journal.append("recommended", type="full", reason="seen", symptom="All media missing")
+    return run
+
+
+def test_another_type_than_recommended_is_chosen_with_a_reason_that_stays_on_record(triaged: Run) -> None:
+    asyncio.run(notebook.choose(triaged, "TYPE", "frontend", "quick costs no outage"))
+
+    (override,) = triaged.state.overrides
+    assert (override["recommended"], override["chosen"], override["reason"]) == ("full", "frontend", "quick costs no outage")
+    assert triaged.state.type == "frontend"
+
+
+@pytest.mark.parametrize("reason", ["", "because", "  so   what "])
+def test_without_a_reason_another_type_is_not_chosen(triaged: Run, reason: str) -> None:
+    with pytest.raises(ParametersError, match="says too little"):
+        asyncio.run(notebook.choose(triaged, "TYPE", "frontend", reason))
+
+    assert (triaged.state.overrides, triaged.state.choices) == ([], {})
+
+
+def test_what_is_recommended_needs_no_reason(triaged: Run) -> None:
+    asyncio.run(notebook.choose(triaged, "TYPE", "full"))
+
+    assert triaged.state.overrides == []
+
+
+@pytest.mark.parametrize("recommended", ["", "database"])
+def test_after_a_longer_look_its_word_counts(triaged: Run, recommended: str) -> None:
+    triaged.journal.append("recommended", type=recommended, reason="watched")
+
+    assert notebook.recommended(triaged) == recommended
+
+
+@pytest.mark.parametrize(
+    ("found", "value", "type_name"),
+    [
+        (["restore-blocked"], "", "end-sessions"),
+        (["frontend-stale", "restore-blocked"], "restore-blocked", "end-sessions"),
+        ([], "frontend-stale", "rebuild-frontend"),
+    ],
+)
+def test_the_trouble_found_alone_is_mended_else_the_one_named(
+    run: Run, monkeypatch: pytest.MonkeyPatch, found: list[str], value: str, type_name: str
+) -> None:
+    monkeypatch.setenv("RUNBOOK_HEADLESS", "1")
+    run.context.type = ""
+    run.journal.append("diagnosed", troubles=found, text="seen")
+
+    asyncio.run(notebook.choose_trouble(run, value))
+
+    assert run.state.type == type_name
+
+
+@pytest.mark.parametrize("found", [[], ["frontend-stale", "restore-blocked"]])
+def test_where_none_or_several_are_found_nobody_guesses(run: Run, monkeypatch: pytest.MonkeyPatch, found: list[str]) -> None:
+    monkeypatch.setenv("RUNBOOK_HEADLESS", "1")
+    run.context.type = ""
+    run.journal.append("diagnosed", troubles=found, text="seen")
+
+    with pytest.raises(ParametersError, match="TROUBLE"):
+        asyncio.run(notebook.choose_trouble(run))
+
+
+def test_a_trouble_that_another_notebook_mends_names_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNBOOK_HEADLESS", "1")
+    run.context.type = ""
+
+    with pytest.raises(Declined, match="06-restore-a-part"):
+        asyncio.run(notebook.choose_trouble(run, "media-url-missing"))
+
+
+# --- the way back
+
+
+def shown_by(run: Run, error: RunbookError, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What a cell shows whose step ends with an error while the services are stopped."""
+    shown: list[str] = []
+
+    def failing(run: Run, step: str) -> None:
+        raise error
+
+    run.journal.append("started", step="stop-services", title="Stop the services")
+    monkeypatch.setattr(notebook, "show", lambda what: shown.append(str(what)))
+    monkeypatch.setattr(notebook.loop, "apply", failing)
+    with pytest.raises(type(error)):
+        asyncio.run(notebook.apply(run, "back-up"))
+    return "\n".join(shown)
+
+
+def test_a_step_that_failed_offers_the_way_back_with_its_estimate(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = shown_by(run, StepFailed("No space left."), monkeypatch)
+
+    assert "Service back in 20 s of the 600 s that the plan allows" in shown
+    assert "undo | Stop the services | 20 s" in shown
+    assert f"runbook service-back {run.folder.path}" in shown
+
+
+def test_what_was_declined_offers_none(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shown_by(run, Declined("Not approved."), monkeypatch) == ""

@@ -57,6 +57,14 @@ def test_an_escalation_changes_the_type_and_keeps_the_steps() -> None:
     assert (state.type, state.step("stop").is_done) == ("restore", True)
 
 
+def test_what_was_begun_before_an_escalation_is_not_begun_since() -> None:
+    escalated = ("escalated", {"from": "full", "to": "restore", "because": "not enough"})
+    other = ("found", {"step": "start", "title": "Start", "outcome": {}})
+
+    assert after(OPENED, STARTED, APPLIED, escalated).begun_since == []
+    assert after(OPENED, STARTED, APPLIED, escalated, other, STARTED, other).begun_since == ["start", "stop"]
+
+
 def test_the_latest_approval_counts() -> None:
     state = after(OPENED, ("approved", {"digest": "1", "by": "a"}), ("approved", {"digest": "2", "by": "b"}))
     assert (state.approved, state.approved_by) == ("2", "b")

@@ -8,10 +8,13 @@ from runbook_lib.triage import checks_needed, recommend
 
 GOOD = {
     "api-media-url": "PASS",
+    "frontend-shows-served": "PASS",
     "frontend-displays-media": "PASS",
-    "media-renders": "PASS",
+    "no-console-errors": "PASS",
+    "media-as-in-backup": "PASS",
     "no-backend-errors": "PASS",
     "latency-normal": "PASS",
+    "no-slow-queries": "PASS",
     "backfill-intact": "PASS",
 }
 
@@ -25,14 +28,14 @@ def results(**changed: str) -> list[Result]:
     ("found", "type_name"),
     [
         (results(), ""),
-        (results(frontend_displays_media="FAIL"), "frontend"),
-        (results(frontend_displays_media="FAIL", api_media_url="FAIL"), "full"),
-        (results(media_renders="FAIL"), "data"),
-        (results(latency_normal="FAIL"), "database"),
+        (results(frontend_shows_served="FAIL"), "frontend"),
+        (results(frontend_shows_served="FAIL", api_media_url="FAIL"), "full"),
+        (results(api_media_url="FAIL"), "full"),
         (results(backfill_intact="FAIL"), "restore"),
         (results(no_backend_errors="FAIL"), "backend-and-database"),
         (results(no_backend_errors="FAIL", backfill_intact="FAIL"), "restore"),
-        (results(frontend_displays_media="UNKNOWN", api_media_url="UNKNOWN"), ""),
+        (results(media_as_in_backup="FAIL", frontend_shows_served="FAIL"), "frontend"),
+        (results(frontend_shows_served="UNKNOWN", api_media_url="UNKNOWN"), ""),
     ],
 )
 def test_recommendation(plan: Plan, found: list[Result], type_name: str) -> None:

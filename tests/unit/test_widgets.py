@@ -212,3 +212,41 @@ def test_where_a_display_cannot_be_updated_the_line_is_shown_below(screen: Scree
     answered(choosing(), lambda: screen.controls[2].click())
 
     assert str(screen.shown[-1]) == "OPTION = B (operator)"
+
+
+# --- a reason
+
+
+def reasoning(value: str = "") -> Callable[[], Awaitable[str]]:
+    return lambda: widgets.reason("OVERRIDE", "Why quick?", value)
+
+
+@pytest.mark.usefixtures("alone")
+def test_alone_the_parameter_gives_the_reason(screen: Screen) -> None:
+    assert answered(reasoning("it costs no outage")) == (True, "it costs no outage")
+    assert [str(line) for line in screen.shown] == ["Why quick? it costs no outage (parameter)"]
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("value", ["", "no idea", "  because   so "])
+def test_alone_a_reason_that_says_too_little_is_an_error(screen: Screen, value: str) -> None:
+    with pytest.raises(ParametersError, match="says too little"):
+        answered(reasoning(value))
+
+    assert screen.shown == []
+
+
+@pytest.mark.usefixtures("person")
+def test_a_person_types_the_reason(screen: Screen) -> None:
+    typed = " it costs no outage "
+
+    given = answered(reasoning(), lambda: setattr(screen.field, "value", typed), lambda: screen.button.click())
+
+    assert given == (True, "it costs no outage")
+    assert [str(line) for line in screen.shown] == ["Why quick? it costs no outage (operator)"]
+
+
+@pytest.mark.usefixtures("person")
+def test_a_person_who_types_too_little_is_told(screen: Screen) -> None:
+    with pytest.raises(ParametersError, match="OVERRIDE"):
+        answered(reasoning(), lambda: screen.button.click())

@@ -1,14 +1,18 @@
 """Commits, and finds out what became of a COMMIT whose answer was lost."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import psycopg
 
 from runbook_lib.adapters.postgres.connection import Connection, Row, one
-from runbook_lib.adapters.postgres.locks import Open
 from runbook_lib.errors import AdapterError, UnknownOutcome
+
+if TYPE_CHECKING:
+    from runbook_lib.adapters.postgres.locks import Open
 
 PATIENCE = 120.0  # seconds for which the server may be out of reach, or the lost session may still be at work
 POLL = 0.1  # seconds
@@ -40,6 +44,16 @@ def committed(open_: Open, work: Callable[[Connection], T], recorded: Callable[[
         except psycopg.OperationalError:
             if lost is None or not connection.broken:
                 raise
+    return found_out(open_, lost, recorded)
+
+
+def found_out(open_: Open, lost: Row, recorded: Callable[[Connection], T | None]) -> T:
+    """What a transaction left whose COMMIT was not answered, by `recorded`, once its session has ended.
+
+    Raises:
+        AdapterError: It left nothing: doing it again is safe.
+        UnknownOutcome: The server did not come back, or the lost session did not end.
+    """
     await_settled(open_, lost)
     with open_() as connection:
         found = recorded(connection)

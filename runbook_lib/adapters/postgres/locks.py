@@ -1,7 +1,8 @@
 """Takes strong locks for a moment: short tries with pauses between them, showing who is in the way.
 
-A waiting ACCESS EXCLUSIVE lock makes every later reader queue behind it, so no try waits long. Autovacuum gives way only
-after `deadlock_timeout`, so a last try outlasts that where nothing but autovacuum is in the way.
+A waiting ACCESS EXCLUSIVE lock makes every later reader queue behind it, so no try waits long, and what is done under the
+lock is limited too. Autovacuum gives way only after `deadlock_timeout`, so where nothing but autovacuum is in the way a try
+outlasts that: the one kind of try that others may wait for longer than the limit, by about a second.
 """
 
 import random
@@ -12,17 +13,21 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
+import psycopg
 from psycopg import errors
 
-from runbook_lib.adapters.postgres.connection import Connection, one
+from runbook_lib.adapters.postgres.brevity import TOO_LONG, Brevity, cancelled_after, limit
+from runbook_lib.adapters.postgres.commit import found_out, session_of
+from runbook_lib.adapters.postgres.connection import Connection, Row, one
 from runbook_lib.errors import PreconditionError
 
 LADDER = (100, 200, 300, 500, 500)  # milliseconds that a try may wait for its locks
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds between tries
 JITTER = 0.25  # share by which a pause is made shorter or longer
 PATIENCE = 600.0  # seconds in all
-SAMPLE = 0.05  # seconds between two looks at who is in the way
+FIRST_SAMPLE, SAMPLE = 0.02, 0.05  # seconds before the first look at who is in the way, and between two
 BEYOND_DEADLOCK_TIMEOUT = 200  # milliseconds
+TOO_LONG_TRIES = 8  # that may be ended for taking too long
 AGAIN = (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure)
 
 T = TypeVar("T")
@@ -72,6 +77,9 @@ def briefly(
     work: Callable[[Connection], T],
     waiting: Callable[[Sequence[Blocker]], None],
     patience: float = PATIENCE,
+    *,
+    brevity: Brevity | None = None,
+    recorded: Callable[[Connection], T | None] | None = None,
 ) -> T:
     """Do `work`, which takes its locks first, in one short transaction, trying again while others hold them.
 
@@ -79,28 +87,55 @@ def briefly(
 
     Args:
         open_: Opens a connection to the target.
-        work: What to do; it is rolled back and called again where a lock is not granted in time.
+        work: What to do; it is rolled back and called again where a lock is not granted, or its end not reached, in time.
         waiting: Is told who was in the way, after each try that failed.
         patience: Seconds after which no further try begins.
+        brevity: How long tries may take; without it they wait as `LADDER` says, and what is done takes what it takes.
+        recorded: Reads on another connection what `work` returned, None where it left no trace. With it, a COMMIT whose
+            answer was lost is looked up.
 
     Raises:
-        PreconditionError: The locks were not to be had.
+        PreconditionError: The locks were not to be had, or what was done under them took too long each time.
+        AdapterError: The connection broke, and nothing was committed.
+        UnknownOutcome: The connection broke in the COMMIT, and the server did not come back.
     """
+    brevity = brevity or Brevity(LADDER)
     deadline = time.monotonic() + patience
-    ladder, wait, seen = list(LADDER), pauses(), list[Blocker]()
+    ladder, wait, seen, too_long = list(brevity.waits), pauses(), list[Blocker](), 0
     while True:
-        timeout = ladder.pop(0) if ladder else LADDER[-1]
+        used_up = not ladder
+        timeout = brevity.waits[-1] if used_up else ladder.pop(0)
+        lost: Row | None = None
         with open_() as connection:
-            if seen and all(blocker.gives_way for blocker in seen):
-                timeout = max(timeout, _deadlock_timeout(connection) + BEYOND_DEADLOCK_TIMEOUT)
-            with watched(open_, connection.info.backend_pid) as seen:
+            whole, session = brevity.limit, session_of(connection)
+            if seen and all(blocker.gives_way for blocker in seen) and (used_up or whole is None):
+                longer = max(timeout, _deadlock_timeout(connection) + BEYOND_DEADLOCK_TIMEOUT)
+                timeout, whole = longer, None if whole is None else whole + longer - timeout
+            with watched(open_, connection.info.backend_pid) as seen, cancelled_after(connection, whole):
                 try:
                     with connection.transaction():
-                        connection.execute(f"SET LOCAL lock_timeout = '{timeout}ms'")
-                        return work(connection)
+                        limit(connection, timeout, whole)
+                        result = work(connection)
+                        lost = session
+                    return result
                 except AGAIN:
-                    pass
+                    lost = None
+                except TOO_LONG:
+                    if whole is None:
+                        raise
+                    lost, too_long = None, too_long + 1
+                except psycopg.OperationalError:
+                    if lost is None or recorded is None or not connection.broken:
+                        raise
+        if lost and recorded:
+            return found_out(open_, lost, recorded)
         waiting(seen)
+        if too_long == TOO_LONG_TRIES:
+            raise PreconditionError(
+                f"What is to be done under the locks took longer than {brevity.limit} ms in {too_long} tries.",
+                state="Nothing was changed: each try was rolled back.",
+                safe_next="Run the step again when the server has less to do, or from a machine that is nearer to it.",
+            )
         if time.monotonic() > deadline:
             raise PreconditionError(
                 f"The locks were not to be had in {patience:g} s; in the way: "
@@ -119,9 +154,8 @@ def watched(open_: Open, pid: int) -> Iterator[list[Blocker]]:
     ended = threading.Event()
 
     def watch() -> None:
-        if ended.wait(SAMPLE):
-            return
         with open_() as connection:
+            ended.wait(FIRST_SAMPLE)
             while not ended.is_set():
                 seen.update({blocker.pid: blocker for blocker in blockers(connection, pid)})
                 ended.wait(SAMPLE)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from psycopg import sql
 
 from runbook_lib.adapters.postgres.backfill import Backfill
-from runbook_lib.adapters.postgres.connection import Connection
+from runbook_lib.adapters.postgres.connection import Connection, one
 
 
 class Capture:
@@ -16,7 +16,8 @@ class Capture:
         self.key = backfill.database.key
         self.keys = backfill.own("captured")
         self.function = backfill.own("capture")
-        self.trigger = sql.Identifier(f"runbook_capture_{backfill.run}")
+        self.name = f"runbook_capture_{backfill.run}"
+        self.trigger = sql.Identifier(self.name)
 
     def prepare(self, connection: Connection) -> None:
         """Make the table of keys and the function, without any lock on the captured table. Changes the target."""
@@ -43,6 +44,13 @@ class Capture:
                 "CREATE OR REPLACE TRIGGER {} AFTER INSERT OR UPDATE OF {} ON {} FOR EACH ROW EXECUTE FUNCTION {}()"
             ).format(self.trigger, sql.SQL(", ").join(map(sql.Identifier, columns)), self.table, self.function)
         )
+
+    def begun(self, connection: Connection) -> bool:
+        """Whether it captures. Read-only."""
+        query = sql.SQL("SELECT count(*) AS n FROM pg_trigger WHERE tgrelid = {}::regclass AND tgname = {}").format(
+            sql.Literal(self.table.as_string(connection)), sql.Literal(self.name)
+        )
+        return bool(one(connection, query)["n"])
 
     def end(self, connection: Connection) -> None:
         """Take trigger, function and keys away; the caller holds the table's lock. Changes the target."""

@@ -4,7 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from psycopg import sql
+
 from runbook_lib.adapters.postgres.backfill import Backfill
+from runbook_lib.adapters.postgres.brevity import EXCHANGING
 from runbook_lib.adapters.postgres.clearing import records
 from runbook_lib.adapters.postgres.clearing.batched import clear_by_pages
 from runbook_lib.adapters.postgres.clearing.indexes import Index, Indexes
@@ -111,16 +114,21 @@ class Clearing:
     def purge(self) -> None:
         """Give the way back up for good: drop the old column, or the undo rows. Changes the target."""
 
-        def drop_old(connection: Connection) -> None:
+        def drop_old(connection: Connection) -> bool:
             self.swap.column.lock(connection)
             self.swap.column.drop(connection, self.swap.column.old)
+            return True
+
+        def dropped(connection: Connection) -> bool | None:
+            return self.swap.stage(connection) is Stage.NOTHING or None
 
         with self.open() as connection:
             exchanged = self.swap.stage(connection) is Stage.EXCHANGED
         if exchanged:
-            briefly(self.open, drop_old, self.told.waiting)
+            briefly(self.open, drop_old, self.told.waiting, brevity=EXCHANGING, recorded=dropped)
         with self.open() as connection:
             Records(self.backfill).drop(connection)
+            connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(self.backfill.own("conflicts")))
 
     def _in_batches(self, unused: Sequence[str]) -> None:
         indexes = Indexes(self.backfill)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from psycopg import sql
 
+from runbook_lib.adapters.postgres import dumped
 from runbook_lib.adapters.postgres.backfill import Backfill
 from runbook_lib.adapters.postgres.connection import Connection
 from runbook_lib.errors import PreconditionError
@@ -21,11 +22,7 @@ def load(connection: Connection, backfill: Backfill, rows: Path) -> int:
     found = 0
     with connection.transaction():
         connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(backfill.former))
-        connection.execute(
-            backfill.filled(
-                sql.SQL("CREATE TABLE {former} AS SELECT t.{key} AS key FROM {table} t WITH NO DATA"), former=backfill.former
-            )
-        )
+        prepare(connection, backfill)
         with connection.cursor() as cursor, cursor.copy(sql.SQL("COPY {} FROM STDIN").format(backfill.former)) as copy:
             for key in _null_keys(rows, backfill.database.key, backfill.database.backfill.column):
                 copy.write(key + b"\n")
@@ -34,16 +31,18 @@ def load(connection: Connection, backfill: Backfill, rows: Path) -> int:
     return found
 
 
+def prepare(connection: Connection, backfill: Backfill) -> None:
+    """Make the empty table of such keys. Changes the runbook's own tables."""
+    connection.execute(
+        backfill.filled(
+            sql.SQL("CREATE TABLE {former} AS SELECT t.{key} AS key FROM {table} t WITH NO DATA"), former=backfill.former
+        )
+    )
+
+
 def _null_keys(path: Path, key: str, column: str) -> Iterator[bytes]:
     """The keys, as COPY's text, of the rows whose column is NULL."""
-    with open(path, "rb") as file:
-        for line in file:
-            if line.startswith(b"COPY ") and line.rstrip().endswith(b" FROM stdin;"):
-                listed = line[line.index(b"(") + 1 : line.rindex(b")")].decode()
-                names = [name.strip().strip('"') for name in listed.split(",")]
-                break
-        else:
-            names = []
+    with dumped.rows(path) as (names, rows):
         if key not in names:
             raise PreconditionError(
                 f"The backup holds no data with the key {key}.",
@@ -54,9 +53,4 @@ def _null_keys(path: Path, key: str, column: str) -> Iterator[bytes]:
         if column not in names:
             return  # the backup is from before the column: every row had its default
         at, where = names.index(key), names.index(column)
-        for line in file:
-            if line == b"\\.\n":
-                return
-            fields = line.rstrip(b"\n").split(b"\t")
-            if fields[where] == b"\\N":
-                yield fields[at]
+        yield from (fields[at] for fields in rows if fields[where] == dumped.NULL)

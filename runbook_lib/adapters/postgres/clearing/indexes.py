@@ -54,6 +54,7 @@ class Indexes:
         connection.execute(
             sql.SQL("CREATE TABLE IF NOT EXISTS {} (name text PRIMARY KEY, definition text NOT NULL)").format(self.dropped)
         )
+        _unhurried(connection, concurrently)
         for index in unused:
             connection.execute(
                 sql.SQL("INSERT INTO {} VALUES ({}, {}) ON CONFLICT DO NOTHING").format(
@@ -64,7 +65,7 @@ class Indexes:
 
     def rebuild(self, connection: Connection, *, concurrently: bool) -> list[str]:
         """Make every index anew that was dropped and is missing; returns their names. Changes the target."""
-        connection.execute("SET statement_timeout = 0")  # a large index takes as long as it takes
+        _unhurried(connection, concurrently)
         missing = self.missing(connection)
         half_made = {index.name for index in self.present(connection) if not index.valid}
         for name, definition in missing.items():
@@ -81,3 +82,10 @@ class Indexes:
                 sql.SQL("CONCURRENTLY" if concurrently else ""), sql.Identifier(self.backfill.database.schema_, name)
             )
         )
+
+
+def _unhurried(connection: Connection, concurrently: bool) -> None:
+    """Let a large index take as long as it takes; done concurrently, it waits for others without their waiting for it."""
+    connection.execute("SET statement_timeout = 0")
+    if concurrently:
+        connection.execute("SET lock_timeout = 0")

@@ -1,8 +1,11 @@
 """How fast batches may go: their size, and when to wait for others."""
 
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 from runbook_lib.adapters.postgres.clearing.records import Records
 from runbook_lib.adapters.postgres.connection import Connection, one
@@ -41,9 +44,36 @@ class Pressure:
         return self.lag > LAG or bool(self.blocked)
 
 
-def pressure(connection: Connection) -> Pressure:
+class Replicas:
+    """How far replicas are behind: for how long what was written has not been replayed by each.
+
+    The server's own replay_lag is not enough: it stands still while a replica's replay does. Consumers of logical slots are
+    no replicas here.
+    """
+
+    def __init__(self) -> None:
+        self._written: deque[tuple[float, Decimal]] = deque()  # when the log had come how far, as long as it is not replayed
+
+    def lag(self, connection: Connection) -> float:
+        """The seconds by which the slowest is behind, as far as these looks can tell. Read-only."""
+        found = one(
+            connection,
+            """SELECT pg_current_wal_lsn() - '0/0' AS written, min(replay_lsn) - '0/0' AS replayed,
+                      coalesce(max(extract(epoch FROM replay_lag)), 0)::float AS told
+               FROM pg_stat_replication
+               WHERE pid NOT IN (SELECT active_pid FROM pg_replication_slots
+                                 WHERE slot_type = 'logical' AND active_pid IS NOT NULL)""",
+        )
+        now = time.monotonic()
+        self._written.append((now, found["written"]))
+        while self._written and (found["replayed"] is None or self._written[0][1] <= found["replayed"]):
+            self._written.popleft()
+        return max(now - self._written[0][0] if self._written else 0.0, float(found["told"]))
+
+
+def pressure(connection: Connection, replicas: Replicas) -> Pressure:
     """How far replicas are behind, and who waits for a session of this run. Read-only."""
-    lag = one(connection, "SELECT coalesce(max(extract(epoch FROM replay_lag)), 0)::float AS lag FROM pg_stat_replication")
+    lag = replicas.lag(connection)
     waiting = connection.execute(
         """SELECT w.pid, coalesce(w.usename, '') AS name, left(w.query, 100) AS query
            FROM pg_stat_activity w
@@ -52,7 +82,7 @@ def pressure(connection: Connection) -> Pressure:
                          WHERE o.application_name = current_setting('application_name'))""",
         [BLOCKED],
     )
-    return Pressure(lag["lag"], [f"pid {row['pid']} ({row['name']}) waits for this run: {row['query']}" for row in waiting])
+    return Pressure(lag, [f"pid {row['pid']} ({row['name']}) waits for this run: {row['query']}" for row in waiting])
 
 
 class Pace:
@@ -66,6 +96,7 @@ class Pace:
         self.told = told
         self.considerate = considerate
         self.ended = threading.Event()  # set once another thread has failed or was interrupted
+        self.replicas = Replicas()
 
     def __call__(self, cleared: int) -> None:
         """Tell how many rows the batch before cleared, and wait until the next one may begin. Read-only.
@@ -91,6 +122,6 @@ class Pace:
             )
         if wanted == "pause":
             return "paused"
-        if self.considerate and (found := pressure(self.connection)).too_much:
+        if self.considerate and (found := pressure(self.connection, self.replicas)).too_much:
             return f"waiting: {found}"
         return ""

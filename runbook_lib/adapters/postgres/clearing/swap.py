@@ -10,7 +10,9 @@ from enum import StrEnum
 from psycopg import sql
 
 from runbook_lib.adapters.postgres.backfill import Backfill
+from runbook_lib.adapters.postgres.brevity import EXCHANGING
 from runbook_lib.adapters.postgres.clearing.capture import Capture
+from runbook_lib.adapters.postgres.clearing.catching_up import bring_up_to_date, catch_up
 from runbook_lib.adapters.postgres.clearing.column import Column
 from runbook_lib.adapters.postgres.clearing.crew import PaceOn, Pages, Range, at_once, within
 from runbook_lib.adapters.postgres.clearing.guard import Expected, transaction
@@ -70,7 +72,7 @@ class Swap:
             self.records.prepare(connection)
             self.capture.prepare(connection)
         if stage is Stage.NOTHING:
-            briefly(self.open, self._put_aside, self.waiting)
+            self._briefly(self._put_aside, Stage.ASIDE)
         with self.open() as connection:
             self._list_keepers(connection, in_a_hurry=stopped)
             pages = Pages(connection, self.keepers)
@@ -78,7 +80,8 @@ class Swap:
         with self.open() as connection:
             self.column.index_aside(connection, concurrently=not stopped)
             self.column.prove_not_null(connection)
-        briefly(self.open, self._exchange, self.waiting)
+        catch_up(self)
+        self._briefly(self._exchange, Stage.EXCHANGED)
         with self.open() as connection:
             connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(self.keepers))
 
@@ -99,6 +102,21 @@ class Swap:
         )
         with in_parallel(connection, in_a_hurry):
             return int(one(connection, query)["n"])
+
+    def _briefly(self, work: Callable[[Connection], None], then: Stage) -> None:
+        def done(connection: Connection) -> Stage:
+            work(connection)
+            return then
+
+        def waited(blockers: Sequence[Blocker]) -> None:
+            self.waiting(blockers)
+            if then is Stage.EXCHANGED:
+                catch_up(self)
+
+        def recorded(connection: Connection) -> Stage | None:
+            return then if self.stage(connection) is then else None
+
+        briefly(self.open, done, waited, brevity=EXCHANGING, recorded=recorded)
 
     def _put_aside(self, connection: Connection) -> None:
         self.column.lock(connection)
@@ -147,15 +165,8 @@ class Swap:
 
     def _exchange(self, connection: Connection) -> None:
         self.column.lock(connection)
-        rows = connection.execute(
-            self.backfill.filled(
-                sql.SQL("""UPDATE {table} t SET {aside} = {value} WHERE t.{key} IN (SELECT key FROM {captured})
-                  AND t.{aside} IS DISTINCT FROM ({value})"""),
-                aside=sql.Identifier(self.column.aside),
-                value=self.backfill.value,
-                captured=self.capture.keys,
-            )
-        ).rowcount
-        self.records.write(connection, rows)
+        while bring_up_to_date(connection, self):
+            pass
+        self.records.write(connection, 0)  # from now on rows are written by others alone
         self.capture.end(connection)
         self.column.exchange(connection)

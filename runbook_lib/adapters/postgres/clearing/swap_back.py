@@ -1,9 +1,11 @@
 """Takes a swap back: what was written since goes into the old column first, then that is put in its place again."""
 
+from collections.abc import Callable
 from typing import Any
 
 from psycopg import sql
 
+from runbook_lib.adapters.postgres.brevity import EXCHANGING
 from runbook_lib.adapters.postgres.clearing.swap import Stage, Swap
 from runbook_lib.adapters.postgres.connection import Connection
 from runbook_lib.adapters.postgres.locks import briefly
@@ -21,7 +23,7 @@ def swap_back(swap: Swap) -> tuple[int, list[Any]]:
         stage = swap.stage(connection)
         restored = swap.backfill.over(swap.column.old).count(connection) if stage is Stage.EXCHANGED else 0
     if stage is Stage.ASIDE:
-        briefly(swap.open, lambda connection: _drop_aside(swap, connection), swap.waiting)
+        _briefly(swap, lambda connection: _drop_aside(swap, connection), _taken_back)
     written: list[Any] = []
     if stage is Stage.EXCHANGED:
         written = _merged_and_exchanged(swap)
@@ -59,13 +61,30 @@ def _merged_and_exchanged(swap: Swap) -> list[Any]:
         swap.capture.end(connection)
         swap.column.exchange_back(connection)
 
-    briefly(swap.open, begin, swap.waiting)
+    _briefly(swap, begin, lambda swap, connection: swap.capture.begun(connection))
     with swap.open() as connection:
         _merge(swap, connection, conflicts, sql.SQL("TRUE"))
-    briefly(swap.open, end, swap.waiting)
+    _briefly(swap, end, _taken_back)
     with swap.open() as connection:
         rows = connection.execute(sql.SQL("SELECT DISTINCT key FROM {} ORDER BY key").format(conflicts)).fetchall()
+        if not rows:
+            connection.execute(sql.SQL("DROP TABLE {}").format(conflicts))
     return [row["key"] for row in rows]
+
+
+def _briefly(swap: Swap, work: Callable[[Connection], None], came_about: Callable[[Swap, Connection], bool]) -> None:
+    def done(connection: Connection) -> bool:
+        work(connection)
+        return True
+
+    def recorded(connection: Connection) -> bool | None:
+        return came_about(swap, connection) or None
+
+    briefly(swap.open, done, swap.waiting, brevity=EXCHANGING.unlimited(), recorded=recorded)
+
+
+def _taken_back(swap: Swap, connection: Connection) -> bool:
+    return swap.stage(connection) is Stage.NOTHING
 
 
 def _merge(swap: Swap, connection: Connection, conflicts: sql.Identifier, among: sql.Composable) -> None:

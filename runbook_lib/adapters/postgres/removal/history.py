@@ -19,6 +19,11 @@ class History:
         query = sql.SQL("SELECT count(*) AS n FROM {} h WHERE {}").format(self.table, self.mine)
         return int(one(connection, query)["n"])
 
+    def whole(self, connection: Connection) -> list[str]:
+        """Each whole, as JSON, as `take` would give it. Read-only."""
+        query = sql.SQL("SELECT to_json(h)::text AS row FROM {} h WHERE {}").format(self.table, self.mine)
+        return [row["row"] for row in connection.execute(query)]
+
     def take(self, connection: Connection) -> list[str]:
         """Delete them, and return each whole, as JSON. Changes the target."""
         rows = connection.execute(

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from psycopg import sql
 
+from runbook_lib.adapters.postgres.brevity import DROPPING, RENAMING
 from runbook_lib.adapters.postgres.connection import Connection
-from runbook_lib.adapters.postgres.locks import LADDER
 from runbook_lib.adapters.postgres.removal.definitions import Table
 from runbook_lib.plan import Database
 
-BRIEFLY = f"in one short transaction whose tries wait {min(LADDER)} to {max(LADDER)} ms for them"
+BREVITY = {"quarantine": RENAMING, "drop": DROPPING, "purge": DROPPING.unlimited()}
 
 
 def parents(database: Database, of_keys: Sequence[Table]) -> list[Table]:
@@ -43,4 +43,7 @@ def described(database: Database, of_keys: Sequence[Table], mode: str) -> str:
         "drop": f"SHARE ROW EXCLUSIVE on {table} for a moment (capture trigger); ACCESS SHARE while it is copied; "
         f"then ACCESS EXCLUSIVE on {names}",
     }
-    return f"{before[mode]}, ROW EXCLUSIVE on {history}, {BRIEFLY}"
+    brevity = BREVITY[mode]
+    whole = f" and take {brevity.limit} ms in all" if brevity.limit else ""
+    tries = f"tries wait at most {max(brevity.waits)} ms for them{whole}"
+    return f"{before[mode]}, ROW EXCLUSIVE on {history}, in one short transaction whose {tries}"

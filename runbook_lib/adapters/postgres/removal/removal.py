@@ -4,18 +4,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import psycopg
 from psycopg import sql
 
-from runbook_lib.adapters.postgres import locks
-from runbook_lib.adapters.postgres.commit import await_settled, session_of
-from runbook_lib.adapters.postgres.connection import Connection, Postgres, Row
-from runbook_lib.adapters.postgres.removal import definitions, dependents, records
+from runbook_lib.adapters.postgres import dependents, locks
+from runbook_lib.adapters.postgres.brevity import DROPPING, Brevity
+from runbook_lib.adapters.postgres.connection import Connection, Postgres
+from runbook_lib.adapters.postgres.removal import definitions, obstacles, records
 from runbook_lib.adapters.postgres.removal.definitions import Definitions
 from runbook_lib.adapters.postgres.removal.fingerprint import Fingerprint
 from runbook_lib.adapters.postgres.removal.history import History
 from runbook_lib.adapters.postgres.removal.records import Record, Stage
-from runbook_lib.errors import AdapterError, PreconditionError
+from runbook_lib.errors import PreconditionError
 from runbook_lib.plan import Database
 
 # What a value looks like as text must not depend on who looks; nor may row security leave rows out without a word.
@@ -101,7 +100,7 @@ class Removal:
     def in_the_way(self, connection: Connection, mode: str, found: Definitions) -> list[str]:
         """What hangs on the columns, and what of the table cannot be handled, a line each. Read-only."""
         hanging = dependents.dependents(connection, self.database, found.names)
-        return hanging + dependents.obstacles(connection, self.database, found, mode)
+        return hanging + obstacles.obstacles(connection, self.database, found, mode)
 
     def is_gone(self, connection: Connection) -> bool:
         """Whether nothing at all is there of what the plan names. Read-only."""
@@ -144,26 +143,28 @@ class Removal:
     def _where(self) -> str:
         return f"table {self.database.schema_}.{self.database.table}"
 
-    def briefly(self, work: Work, waiting: Waiting, came_about: Callable[[State], bool]) -> None:
+    def briefly(
+        self, work: Work, waiting: Waiting, came_about: Callable[[State], bool] | None, brevity: Brevity = DROPPING
+    ) -> None:
         """Do `work` in one short transaction; a COMMIT whose answer was lost is looked up. Changes what `work` changes.
+
+        Args:
+            work: What to do; it takes its locks first.
+            waiting: Is told who was in the way of a lock.
+            came_about: Whether the state tells that `work` was done; None where no state does.
+            brevity: How long the locks may be waited for and held.
 
         Raises:
             PreconditionError: The locks were not to be had.
             AdapterError: The connection broke, and nothing was committed.
-        UnknownOutcome: The connection broke, and whether `work` was done cannot be told.
+            UnknownOutcome: The connection broke in the COMMIT, and the server did not come back.
         """
-        lost: list[Row] = []
 
-        def noted(connection: Connection) -> None:
-            lost.append(session_of(connection))
+        def done(connection: Connection) -> bool:
             work(connection)
+            return True
 
-        try:
-            locks.briefly(self.connect, noted, waiting)
-        except AdapterError as error:
-            if not isinstance(error.__cause__, psycopg.OperationalError) or not lost:
-                raise
-            await_settled(self.connect, lost[-1])
-            with self.connect() as connection:
-                if not came_about(self.state(connection)):
-                    raise
+        def recorded(connection: Connection) -> bool | None:
+            return (came_about is not None and came_about(self.state(connection))) or None
+
+        locks.briefly(self.connect, done, waiting, brevity=brevity, recorded=recorded if came_about else None)

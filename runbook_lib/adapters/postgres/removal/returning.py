@@ -5,8 +5,10 @@ from typing import Any
 
 from psycopg import sql
 
+from runbook_lib.adapters.postgres import dependents
+from runbook_lib.adapters.postgres.brevity import DROPPING, RENAMING
 from runbook_lib.adapters.postgres.connection import Connection
-from runbook_lib.adapters.postgres.removal import definitions, dependents, records
+from runbook_lib.adapters.postgres.removal import definitions, records
 from runbook_lib.adapters.postgres.removal.dropping import Dropping
 from runbook_lib.adapters.postgres.removal.former_values import FormerValues, conflicts_table
 from runbook_lib.adapters.postgres.removal.locking import lock
@@ -41,13 +43,14 @@ def give_back(removal: Removal, progress: Progress, waiting: Waiting) -> dict[st
     if record.stage is Stage.COPYING:
         _discard(removal, record, waiting)
         return {}
+    brevity = (DROPPING if record.mode == "drop" else RENAMING).unlimited()
     if record.stage is Stage.REMOVED:
-        removal.briefly(lambda connection: _return(removal, connection, record), waiting, _restoring)
+        removal.briefly(lambda connection: _return(removal, connection, record), waiting, _restoring, brevity)
     with removal.unhurried() as connection:
         left = _values(removal, connection, record, progress) if record.mode == "drop" else {}
 
         def locked(work: Work) -> None:
-            removal.briefly(lambda connection: _under_lock(removal, connection, record, work), waiting, _never)
+            removal.briefly(lambda connection: _under_lock(removal, connection, record, work), waiting, None, brevity)
 
         Mending(removal.database, removal.run, record.definitions).finish(connection, locked)
         with connection.transaction():
@@ -93,7 +96,7 @@ def purge(removal: Removal, waiting: Waiting) -> None:
         removal.fingerprint.forget(connection)
         records.keep(connection, removal.run, replace(record, stage=Stage.PURGED))
 
-    removal.briefly(work, waiting, lambda state: state.stage is Stage.PURGED)
+    removal.briefly(work, waiting, lambda state: state.stage is Stage.PURGED, DROPPING.unlimited())
 
 
 def purge_conflicts(removal: Removal) -> None:
@@ -140,7 +143,7 @@ def _discard(removal: Removal, record: Record, waiting: Waiting) -> None:
         removal.fingerprint.forget(connection)
         records.forget(connection, removal.run)
 
-    removal.briefly(work, waiting, lambda state: state.record is None)
+    removal.briefly(work, waiting, lambda state: state.record is None, DROPPING.unlimited())
 
 
 def _under_lock(removal: Removal, connection: Connection, record: Record, work: Work) -> None:
@@ -150,7 +153,3 @@ def _under_lock(removal: Removal, connection: Connection, record: Record, work: 
 
 def _restoring(state: State) -> bool:
     return state.stage is Stage.RESTORING
-
-
-def _never(state: State) -> bool:
-    return False

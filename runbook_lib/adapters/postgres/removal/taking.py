@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from runbook_lib.adapters.postgres.brevity import RENAMING
 from runbook_lib.adapters.postgres.catalog import Catalog
 from runbook_lib.adapters.postgres.connection import Connection
 from runbook_lib.adapters.postgres.locks import Blocker
@@ -43,7 +44,7 @@ def set_aside(removal: Removal, catalog: Catalog, waiting: Waiting) -> None:
         taken = removal.history.take(connection)
         records.keep(connection, removal.run, Record("quarantine", Stage.REMOVED, found, asides, taken, catalog, 0))
 
-    removal.briefly(work, waiting, _removed)
+    removal.briefly(work, waiting, _removed, RENAMING)
 
 
 def copy(removal: Removal, catalog: Catalog, progress: Progress, waiting: Waiting) -> None:

@@ -33,22 +33,22 @@ class Standing:
 
 def side_name(live: str, run: str) -> str:
     """What the database is called that a run restores into."""
-    return _fitted(live, f"_restored_{run}")
+    return fitted(live, f"_restored_{run}")
 
 
 def kept_name(live: str, run: str, day: date) -> str:
     """What the old database is called once another has taken its name."""
-    return _fitted(live, f"_before_rollback_{day:%Y%m%d}_{run}")
+    return fitted(live, f"_before_rollback_{day:%Y%m%d}_{run}")
 
 
 def part_name(live: str, run: str) -> str:
     """What the database is called that part of a dump is restored into, to be taken over from there."""
-    return _fitted(live, f"_part_{run}")
+    return fitted(live, f"_part_{run}")
 
 
 def _kept_pattern(live: str, run: str) -> str:
     day = "D" * 8
-    return r"\d{8}".join(re.escape(_fitted(live, f"_before_rollback_{day}_{run}")).rsplit(day, 1))
+    return r"\d{8}".join(re.escape(fitted(live, f"_before_rollback_{day}_{run}")).rsplit(day, 1))
 
 
 def standing(maintenance: Connection, live: str, run: str) -> Standing:
@@ -194,7 +194,7 @@ def _mark(run: str, sha256: str) -> str:
     return f"runbook {run}: restored from {sha256}"
 
 
-def _fitted(live: str, suffix: str) -> str:
+def fitted(live: str, suffix: str) -> str:
     """A name that the server does not cut off: of a long one, the database's own part is."""
     room = LONGEST_NAME - len(suffix)
     return live.encode()[:room].decode(errors="ignore") + suffix

@@ -1,16 +1,17 @@
-"""What hangs on columns that are to go, by name: nothing of it is ever taken along."""
+"""What hangs on columns that are to go or to be exchanged, by name: nothing of it is ever taken along."""
 
 from collections.abc import Sequence
 
+from psycopg import sql
+
 from runbook_lib.adapters.postgres.connection import Connection, one
-from runbook_lib.adapters.postgres.removal.definitions import Definitions, identifier
 from runbook_lib.plan import Database
 
 
 def dependents(connection: Connection, database: Database, columns: Sequence[str]) -> list[str]:
     """Everything that uses one of the columns and that the plan does not name, a line each. Read-only."""
     parameters = {
-        "table": identifier(database).as_string(connection),
+        "table": _table(database, connection),
         "columns": list(columns),
         "indexes": database.indexes,
         "constraints": database.constraints,
@@ -24,32 +25,15 @@ def dependents(connection: Connection, database: Database, columns: Sequence[str
     return lines
 
 
-def obstacles(connection: Connection, database: Database, definitions: Definitions, mode: str) -> list[str]:
-    """Why the table itself is not one that this removal can handle, a line each. Read-only."""
-    table = identifier(database).as_string(connection)
-    lines = [row["why"] for row in connection.execute(_OBSTACLES, {"table": table, "key": database.key}).fetchall()]
-    if mode == "drop":
-        lines += [
-            f"{column.name} is computed, so its values cannot be put back"
-            for column in definitions.columns
-            if column.computed
-        ]
-        lines += [
-            f"{c.name} could only be made again under a long lock" for c in definitions.constraints if c.kind in ("p", "x")
-        ]
-        lines += [f"{index.name} is the table's replica identity" for index in definitions.indexes if index.of_replica]
-    return lines
-
-
 def hides_rows(connection: Connection, database: Database) -> bool:
     """Whether row security keeps rows of the table from our role. Read-only."""
-    name = identifier(database).as_string(connection)
+    name = _table(database, connection)
     return bool(one(connection, "SELECT row_security_active(%s::regclass) AS it", [name])["it"])
 
 
 def risks(connection: Connection, database: Database, columns: Sequence[str]) -> list[str]:
     """What may stop working although the catalog does not tie it to the columns, a line each. Read-only."""
-    parameters = {"table": identifier(database).as_string(connection), "columns": list(columns)}
+    parameters = {"table": _table(database, connection), "columns": list(columns)}
     functions = connection.execute(_FUNCTIONS, parameters).fetchall()
     publications = connection.execute(_PUBLICATIONS, parameters).fetchall()
     return [f"the text of function {row['name']} names {', '.join(row['columns'])}" for row in functions] + [
@@ -63,9 +47,13 @@ def update_triggers(connection: Connection, database: Database) -> list[str]:
         """SELECT tgname AS name FROM pg_trigger
            WHERE tgrelid = %s::regclass AND NOT tgisinternal AND tgenabled <> 'D' AND tgtype & 16 <> 0
              AND tgname !~ '^runbook_' ORDER BY 1""",
-        [identifier(database).as_string(connection)],
+        [_table(database, connection)],
     )
     return [row["name"] for row in rows]
+
+
+def _table(database: Database, connection: Connection) -> str:
+    return sql.Identifier(database.schema_, database.table).as_string(connection)
 
 
 _NAMES_A_COLUMN = r"""ARRAY (SELECT c FROM unnest(%(columns)s::text[]) c
@@ -121,17 +109,4 @@ WHERE cardinality(columns) > 0 ORDER BY name
 _PUBLICATIONS = """
 SELECT DISTINCT p.pubname AS name FROM pg_publication_tables p JOIN pg_class c ON c.relname = p.tablename
 WHERE c.oid = %(table)s::regclass AND p.schemaname = c.relnamespace::regnamespace::text ORDER BY 1
-"""
-
-_OBSTACLES = """
-WITH t AS (SELECT *, oid::regclass::text AS name FROM pg_class WHERE oid = %(table)s::regclass)
-SELECT name || ' is not an ordinary table' AS why FROM t WHERE relkind <> 'r' OR relpersistence = 't'
-UNION ALL SELECT name || ' inherits from ' || inhparent::regclass FROM t JOIN pg_inherits ON inhrelid = t.oid
-UNION ALL SELECT inhrelid::regclass || ' inherits from ' || name FROM t JOIN pg_inherits ON inhparent = t.oid
-UNION ALL SELECT 'our role does not own ' || name FROM t WHERE NOT pg_has_role(relowner, 'USAGE')
-UNION ALL SELECT 'row security hides rows of ' || name || ' from our role' FROM t WHERE row_security_active(oid)
-UNION ALL SELECT %(key)s || ' is not a key of ' || name || ' by itself' FROM t WHERE NOT EXISTS (
-    SELECT FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
-    WHERE i.indrelid = t.oid AND i.indnkeyatts = 1 AND i.indisunique AND i.indisvalid AND i.indpred IS NULL
-      AND a.attname = %(key)s AND a.attnotnull)
 """

@@ -1,0 +1,111 @@
+"""A table that is not there any more, brought back whole from a dump."""
+
+import re
+
+from psycopg import sql
+
+from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA
+from runbook_lib.adapters.postgres.connection import Connection, one
+from runbook_lib.adapters.postgres.restore.fetch import lacking
+from runbook_lib.adapters.postgres.restore.part import FINISHED, Count, Part
+from runbook_lib.adapters.postgres.restore.shape import tables
+from runbook_lib.adapters.postgres.restore.side import TIMEOUT
+from runbook_lib.errors import PreconditionError
+
+
+class TablePart(Part):
+    """A table with rows, indexes, constraints and triggers; foreign keys of other tables to it are not made again.
+
+    In place of undo rows it keeps what all its rows came to, so that it is dropped again only as it was brought back.
+    """
+
+    def count(self) -> Count:
+        """How many rows it would have; the live database is only read."""
+        with self.postgres.connect() as live:
+            if self.table in tables(live):
+                raise self._there()
+        with self.aside() as name, self.postgres.connect(name) as there:
+            return Count(_rows(there, self.table), 0, 0, 0)
+
+    def take(self) -> Count:
+        """Bring it back, or finish that. Changes the target.
+
+        Raises:
+            PreconditionError: The table is there, and not by this run.
+            AdapterError: A row points to one that is not there any more; the table is back without that foreign key.
+        """
+        with self.postgres.connect() as live:
+            is_there = self.table in tables(live)
+            if is_there and not self.begun(live):
+                raise self._there()
+        if not is_there:
+            self._restore()
+        with self.postgres.connect() as live, live.transaction():
+            present = "SELECT conname AS name FROM pg_constraint WHERE conrelid = %s::regclass"
+            there = {row["name"] for row in live.execute(present, [sql.Identifier(*self.table).as_string(live)])}
+            for statement in self.source.dump.foreign_keys.get(".".join(self.table), ()):
+                if _constraint(statement) not in there:
+                    live.execute(sql.SQL(statement))
+            live.execute(sql.SQL("UPDATE {} SET rows = {}").format(self.undo, sql.Literal(self._sum(live))))
+            self.mark(live, FINISHED)
+            rows = _rows(live, self.table)
+        self.source.filled(rows)
+        return Count(rows, 0, 0, 0)
+
+    def give_back(self) -> tuple[int, int]:
+        """Drop it again, where its rows are as they were brought back. Changes the target.
+
+        Raises:
+            PreconditionError: They are not.
+        """
+        with self.postgres.connect() as live, live.transaction():
+            if not self.begun(live):
+                return 0, 0
+            rows = 0
+            if self.table in tables(live):
+                live.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(sql.Identifier(*self.table)))
+                if self.finished(live) and self.altered(live):
+                    raise PreconditionError(
+                        f"Rows of {'.'.join(self.table)} were written since it was brought back.",
+                        state="Nothing was changed.",
+                        safe_next="Keep it; or take those rows out, and undo again.",
+                    )
+                rows = _rows(live, self.table)
+                live.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(*self.table)))
+            live.execute(sql.SQL("DROP TABLE {}").format(self.undo))
+        return rows, 0
+
+    def altered(self, live: Connection) -> int:
+        """1 where its rows are not as they were brought back, else 0. Read-only."""
+        return int(one(live, sql.SQL("SELECT rows AS it FROM {}").format(self.undo))["it"] != self._sum(live))
+
+    def _restore(self) -> None:
+        dump = self.source.dump
+        scratch = dump.path.with_name(f".{dump.path.name}.{self.postgres.run}.part")
+        pattern = '"{}"."{}"'.format(*(part.replace('"', '""') for part in self.table))
+        try:
+            with self.aside(whole=True) as source:
+                self.source.tools.dump_part(scratch, TIMEOUT, f"--table={pattern}", database=source)
+            with self.postgres.connect() as live, live.transaction():
+                live.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(OWN_SCHEMA)))
+                live.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(self.undo))
+                live.execute(sql.SQL("CREATE TABLE {} AS SELECT NULL::text AS rows").format(self.undo))
+            self.source.tools.restore(scratch, self.postgres.database, TIMEOUT, "--single-transaction")
+        finally:
+            scratch.unlink(missing_ok=True)
+
+    def _sum(self, live: Connection) -> str:
+        query = sql.SQL("SELECT concat(count(*), ' ', sum(hashtextextended(t::text, 0))) AS it FROM {} t")
+        return str(one(live, query.format(sql.Identifier(*self.table)))["it"])
+
+    def _there(self) -> PreconditionError:
+        return lacking(f"The table {'.'.join(self.table)} is there already.", "Restore its rows, or one column of it.")
+
+
+def _rows(connection: Connection, table: tuple[str, str]) -> int:
+    return int(one(connection, sql.SQL("SELECT count(*) AS n FROM {}").format(sql.Identifier(*table)))["n"])
+
+
+def _constraint(statement: str) -> str:
+    found = re.search(r'ADD CONSTRAINT (?:"((?:[^"]|"")+)"|([\w$]+)) FOREIGN KEY', statement)
+    return (found[1] or "").replace('""', '"') or found[2] if found else ""

@@ -1,0 +1,105 @@
+"""Builds code with the target's commands, its caches removed first."""
+
+import shutil
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+from runbook_lib.adapters.git import Checkout
+from runbook_lib.adapters.processes import shown
+from runbook_lib.context import Context
+from runbook_lib.errors import AdapterError, PreconditionError
+from runbook_lib.plan import BuildStep
+
+KEPT = 200  # lines of what the commands said last
+TAIL = 10  # of those, how many go into an error
+EVERY = 1.0  # seconds between two lines that are told
+
+Tell = Callable[[str], object]
+
+
+def build(context: Context, repository: str, path: Path, evidence: str = "", tell: Tell | None = None) -> None:
+    """Remove caches, install and build the code at `path` with the target's commands. Changes the work tree at `path`.
+
+    What they said last is kept in the run's `evidence`, where it is named, however they end.
+
+    Raises:
+        PreconditionError: A cache to be removed is tracked, or leads out of the repository.
+        AdapterError: A command failed, or did not end in time.
+    """
+    target = context.target.repositories[repository]
+    said: deque[str] = deque(maxlen=KEPT)
+    told_at = 0.0
+
+    def told(line: str) -> None:
+        nonlocal told_at
+        said.append(line)
+        if tell and line.strip() and time.monotonic() - told_at > EVERY:
+            told_at = time.monotonic()
+            tell(line)
+
+    try:
+        for cache in caches(context, repository):
+            clear(Checkout(path, context.processes), cache)
+        for command in [target.install, target.build] if target.install else [target.build]:
+            said.append(f"$ {shown(command)}")
+            done = context.processes.run(command, cwd=path, timeout=target.timeout, tell=told)
+            said.append(f"[exit code {done.exit_code} after {done.seconds:.1f} s]")
+            done.require()
+    except AdapterError as error:
+        last = "\n".join(line for line in list(said)[-TAIL:] if line.strip())
+        raise AdapterError(
+            f"{error.what}\nWhat was said last:\n{last}", where=str(path), state=error.state, safe_next=error.safe_next
+        ) from error
+    finally:
+        if evidence:
+            context.folder.write_text(evidence, "\n".join([*said, ""]))
+
+
+def built_version(context: Context, repository: str, path: Path, commit: str) -> bool | None:
+    """Whether the build at `path` is of `commit`; None where the target names no artifact to tell by. Read-only."""
+    artifact = context.target.repositories[repository].artifact
+    if artifact is None:
+        return None
+    try:
+        return commit[:12] in (path / artifact).read_text(encoding="utf-8")
+    except OSError:
+        return False
+
+
+def caches(context: Context, repository: str) -> list[str]:
+    """What the plan has removed before a build of a repository. Read-only."""
+    specs = context.plan.steps.values()
+    return [path for s in specs if isinstance(s, BuildStep) and s.repository == repository for path in s.clear]
+
+
+def clear(checkout: Checkout, cache: str) -> None:
+    """Remove a cache inside a work tree, where it is there. Changes the work tree.
+
+    Raises:
+        PreconditionError: It is tracked, or leads out of the work tree.
+    """
+    path = checkout.path / cache
+    steps = [path, *path.parents][: len(Path(cache).parts)]
+    if link := next((part for part in reversed(steps) if part.is_symlink()), None):
+        raise _refused(checkout, f"{cache} is not removed: {link} is a link, and leads elsewhere")
+    if not path.resolve().is_relative_to(checkout.path.resolve()):
+        raise _refused(checkout, f"{cache} is not removed: it leads out of the repository")
+    if not path.exists():
+        return
+    if checkout.files(cache):
+        raise _refused(checkout, f"{cache} is not removed: git tracks files in it, so it is no cache")
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def _refused(checkout: Checkout, what: str) -> PreconditionError:
+    return PreconditionError(
+        f"{what}.",
+        where=str(checkout.path),
+        state="Nothing of it was removed.",
+        safe_next="Mend `clear` of the build step in the plan, or remove it by hand.",
+    )

@@ -1,0 +1,68 @@
+"""The step that ends the sessions that are in the way on the database, each named and approved."""
+
+import time
+
+from runbook_lib.adapters.postgres.sessions import Session, end, of_others
+from runbook_lib.results import Result, Status
+from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step
+
+POLL = 0.05  # seconds
+PATIENCE = 10.0  # seconds that sessions have to end
+
+
+class EndSessions(Step):
+    """End the sessions of others on the database; no session is ended that was not approved."""
+
+    def preview(self) -> Preview:
+        """Which sessions would be ended. Read-only."""
+        found = self._sessions()
+        role = self.context.target.database.application_role
+        own = sum(session.user == role for session in found)
+        running = [name for name in self.context.plan.services if self.context.services.is_running(name)]
+        note = f"{own} of them are the application's, which opens new ones while {', '.join(running)} run: stop those first"
+        return Preview(
+            self.name,
+            self.title,
+            would=[*(f"end {session}" for session in found), *([note] if own and running else [])]
+            or ["nothing: nobody else is connected"],
+            loses=["what those sessions have not committed"] if found else [],
+            undone_by="nothing: each client may connect again",
+            estimate=self.spec.estimate,
+            facts={"sessions": [session.name for session in found]},
+        )
+
+    def probe(self) -> Probe:
+        """Whether any of the approved sessions is left, or anybody else's where none is approved. Read-only."""
+        left = self._left()
+        if left:
+            return Probe(Effect.NOT_DONE, f"connected: {', '.join(session.name for session in left)}")
+        return Probe(Effect.DONE, "none of them is connected")
+
+    def apply(self) -> Facts:
+        """End those that were approved and wait until they are gone. Changes the server's sessions."""
+        with self.context.postgres.connect() as connection:
+            ended = end(connection, self._left())
+        deadline = time.monotonic() + PATIENCE
+        while self._left() and time.monotonic() < deadline:
+            time.sleep(POLL)
+        return {"ended": ended}
+
+    def verify(self) -> list[Result]:
+        """That nobody else is connected, those who came since the approval too. Read-only."""
+        found = self._sessions()
+        if not found:
+            return [self.result("gone", "Nobody else is connected", Status.PASS, "no session of others is left")]
+        listed = "; ".join(map(str, found))
+        return [self.result("gone", "Nobody else is connected", Status.FAIL, f"connected: {listed}")]
+
+    def undo(self) -> Facts:
+        """Nothing: each client may connect again. Read-only."""
+        return {"ended": "may connect again"}
+
+    def _left(self) -> list[Session]:
+        approved = self.context.approved.get(self.name, {}).get("sessions")
+        return [session for session in self._sessions() if approved is None or session.name in approved]
+
+    def _sessions(self) -> list[Session]:
+        with self.context.postgres.connect() as connection:
+            return of_others(connection)

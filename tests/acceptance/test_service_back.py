@@ -1,0 +1,73 @@
+"""Service back now, on real parts: back from before the middle, forward from behind it."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from runbook_lib import closing, conductor, loop
+from runbook_lib.cli import commands
+from runbook_lib.errors import PreconditionError
+from runbook_lib.oldcode import live_commits
+from runbook_lib.rehearsal.stack import Stack
+from runbook_lib.run import Run
+
+FORWARD = ["build-backend", "start-backend", "revert-frontend", "build-frontend", "start-frontend"]
+
+
+def asked(run: Run, *options: str) -> dict[str, Any]:
+    done = CliRunner().invoke(commands, ["service-back", str(run.folder.path), "--json", *options], catch_exceptions=False)
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
+
+
+def moves(told: dict[str, Any]) -> list[str]:
+    return [f"{move['action']} {move['step']}" for move in told["moves"]]
+
+
+def remote_tip(running: Stack, repository: str) -> str:
+    command = ["git", "rev-parse", "main"]
+    return subprocess.check_output(command, cwd=running.root / f"{repository}.git", text=True).strip()
+
+
+def test_from_before_the_middle_back_and_from_behind_it_forward_to_a_verified_end(
+    broken: Stack, begin: Callable[..., Run]
+) -> None:
+    run = begin("full")
+    feature = {name: run.context.checkout(name).head() for name in run.context.plan.repositories}
+    run.look_before()
+    run.approve(run.previews()[0], "tester")
+    for name in ("stop-services", "back-up"):
+        loop.apply(run, name)
+    loop.apply(run, "clear-backfill")
+    with pytest.raises(PreconditionError, match=r"compatibility table: .*backend would run the feature's code"):
+        loop.undo(run, "stop-services")
+    loop.undo(run, "clear-backfill")
+
+    told = asked(run)
+    assert (moves(told), told["done"]) == (["undo stop-services"], [])
+    assert not run.context.services.is_running("frontend")  # only looked so far
+    assert asked(run, "--approve", told["digest"])["done"] == ["stop-services"]
+    assert {r.status for r in run.observe("back", ["services-running"])} == {"PASS"}
+
+    for name in ("freeze", "stop-services", "back-up", "clear-backfill", "revert-backend"):
+        loop.apply(run, name)
+    told = asked(run)
+    assert moves(told) == [f"apply {name}" for name in FORWARD]
+    assert conductor.execute(run.folder.path, "08-service-back", {"APPROVE": told["digest"]}, lambda line: None) is None
+    assert [run.state.step(name).status for name in FORWARD] == ["done"] * len(FORWARD)
+
+    assert moves(asked(run)) == []
+    for name in ("push-backend", "push-frontend"):
+        assert remote_tip(broken, name.removeprefix("push-")) == feature[name.removeprefix("push-")]
+        loop.apply(run, name)
+    for name in ("purge-cache", "release"):
+        loop.apply(run, name)
+    assert {r.name: r.summary for r in closing.verify(run) if r.status != "PASS"} == {}
+    assert closing.close(run).status == "verified"
+    for repository in run.context.plan.repositories:
+        assert remote_tip(broken, repository) == run.context.checkout(repository).head() != feature[repository]
+        assert live_commits(run.context, repository) == []

@@ -1,0 +1,303 @@
+"""Strong locks are short: limits on waiting for them, and on what is done under them, hold; a lost COMMIT is looked up."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+from psycopg import errors
+
+from runbook_lib.adapters.postgres import brevity, locks
+from runbook_lib.adapters.postgres.backfill import Backfill
+from runbook_lib.adapters.postgres.brevity import Brevity
+from runbook_lib.adapters.postgres.clearing.clearing import Clearing
+from runbook_lib.adapters.postgres.clearing.column import Column
+from runbook_lib.adapters.postgres.clearing.swap import Stage, Swap
+from runbook_lib.adapters.postgres.connection import Connection, Postgres, one
+from runbook_lib.adapters.postgres.locks import Blocker, briefly
+from runbook_lib.adapters.postgres.removal import Removal, taking
+from runbook_lib.errors import AdapterError, PreconditionError
+from runbook_lib.plan import Database as DatabasePlan
+from runbook_lib.plan import Plan
+from runbook_lib.rehearsal.database import Database
+
+from .relay import COMMIT, Relay
+
+Relayed = Callable[..., tuple[Postgres, Relay]]
+SHORT = Brevity((100,), 200)
+SETTINGS = ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(locks, "LONGEST_PAUSE", 0.01)
+
+
+@pytest.fixture
+def backfill(changed: Callable[..., DatabasePlan]) -> Backfill:
+    return Backfill(changed(touch=None), "test")
+
+
+def clearing(postgres: Postgres, backfill: Backfill) -> Clearing:
+    return Clearing(postgres.connect, backfill, "swap", stopped=False)
+
+
+def silent(seen: Sequence[Blocker]) -> None:
+    pass
+
+
+# --- the limits themselves
+
+
+@pytest.mark.parametrize(
+    ("kept", "wait", "whole"),
+    [(brevity.RENAMING, 100, 150), (brevity.DROPPING, 200, 300), (brevity.EXCHANGING, 250, 250)],
+    ids=["quarantine", "drop", "exchange"],
+)
+def test_no_lock_is_planned_to_be_longer_than_its_bar(kept: Brevity, wait: int, whole: int) -> None:
+    assert max(kept.waits) <= wait
+    assert kept.limit is not None
+    assert kept.limit <= whole
+    assert kept.unlimited() == Brevity(kept.waits)
+
+
+def test_the_server_itself_holds_the_limits(postgres: Postgres) -> None:
+    def asked(connection: Connection) -> tuple[str, ...]:
+        names = [*SETTINGS, *(["transaction_timeout"] if connection.info.server_version >= 170000 else [])]
+        return tuple(one(connection, f"SHOW {name}")[name] for name in names)
+
+    found = briefly(postgres.connect, asked, silent, brevity=SHORT)
+
+    assert found[0] == "100ms"
+    assert set(found[1:]) == {"200ms"}
+
+
+def one_long_statement(connection: Connection) -> None:
+    connection.execute("SELECT pg_sleep(5)")
+
+
+def many_short_statements(connection: Connection) -> None:
+    for _ in range(100):
+        connection.execute("SELECT pg_sleep(0.05)")
+
+
+def a_client_that_stands_still(connection: Connection) -> None:
+    time.sleep(0.6)
+    connection.execute("SELECT 1")
+
+
+@pytest.mark.parametrize("slow", [one_long_statement, many_short_statements, a_client_that_stands_still])
+def test_what_takes_too_long_under_a_lock_is_ended_and_tried_again(
+    postgres: Postgres, database: Database, slow: Callable[[Connection], None]
+) -> None:
+    tries: list[int] = []
+
+    def work(connection: Connection) -> str:
+        connection.execute("LOCK TABLE messages IN ACCESS EXCLUSIVE MODE")
+        tries.append(connection.info.backend_pid)
+        if len(tries) == 1:
+            slow(connection)
+        return "done"
+
+    with reading(database) as waits:
+        assert briefly(postgres.connect, work, silent, brevity=SHORT) == "done"
+
+    assert len(tries) == 2
+    assert max(waits) < 0.5  # of 5 s that it would have taken
+
+
+def test_what_always_takes_too_long_is_refused_and_leaves_nothing(postgres: Postgres, connection: Connection) -> None:
+    def work(connection: Connection) -> None:
+        connection.execute("CREATE TABLE left_over (it int)")
+        one_long_statement(connection)
+
+    with pytest.raises(PreconditionError, match="took longer than 50 ms in 8 tries"):
+        briefly(postgres.connect, work, silent, brevity=Brevity((50,), 50))
+
+    assert one(connection, "SELECT to_regclass('left_over') IS NULL AS it")["it"]
+
+
+def test_what_has_no_limit_and_is_cancelled_is_not_tried_again(postgres: Postgres) -> None:
+    tries: list[int] = []
+
+    def work(connection: Connection) -> None:
+        tries.append(1)
+        connection.execute("SET LOCAL statement_timeout = 50")
+        one_long_statement(connection)
+
+    with pytest.raises(AdapterError, match="statement timeout"):
+        briefly(postgres.connect, work, silent)
+
+    assert len(tries) == 1
+
+
+def test_a_limited_lock_outlasts_autovacuum_only_when_its_short_tries_are_used_up(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def watched(open_: object, pid: int) -> Iterator[list[Blocker]]:
+        yield [Blocker(1, "", 2.0, "autovacuum: VACUUM public.messages", "autovacuum worker")]
+
+    monkeypatch.setattr(locks, "watched", watched)
+    found: list[tuple[str, str]] = []
+
+    def work(connection: Connection) -> None:
+        found.append(
+            (
+                one(connection, "SHOW lock_timeout")["lock_timeout"],
+                one(connection, "SHOW statement_timeout")["statement_timeout"],
+            )
+        )
+        if len(found) < 4:
+            raise errors.LockNotAvailable
+
+    briefly(postgres.connect, work, silent, brevity=Brevity((10, 20), 100))
+
+    assert found == [("10ms", "100ms"), ("20ms", "100ms"), ("1200ms", "1280ms"), ("1200ms", "1280ms")]
+
+
+# --- the exchange of a swap
+
+
+@contextmanager
+def reading(database: Database) -> Iterator[list[float]]:
+    """How long a reader of the table waited each time, while the block runs."""
+    ended, waits = threading.Event(), list[float]()
+
+    def read() -> None:
+        with psycopg.connect(database.conninfo(database.application), autocommit=True) as reader:
+            while not ended.is_set():
+                begun = time.monotonic()
+                reader.execute("SELECT id FROM messages LIMIT 1")
+                waits.append(time.monotonic() - begun)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        yield waits
+    finally:
+        ended.set()
+        thread.join()
+
+
+def on_ddl(database: Database, body: str) -> None:
+    """Have the server do something after each command that changes a table's shape."""
+    with database.server.connect(dbname=database.name) as superuser:
+        superuser.execute(
+            f"""CREATE FUNCTION on_ddl() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ {body} $$;
+            CREATE EVENT TRIGGER on_ddl ON ddl_command_end WHEN TAG IN ('ALTER TABLE') EXECUTE FUNCTION on_ddl()"""  # type: ignore[arg-type]
+        )
+
+
+SEEN = """BEGIN INSERT INTO public.seen SELECT (SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid()
+         AND relation = 'public.messages'::regclass AND mode = 'AccessExclusiveLock'),
+       current_setting('lock_timeout'), current_setting('statement_timeout')
+     FROM pg_event_trigger_ddl_commands(); END"""
+
+
+@pytest.mark.parametrize(("mode", "limits"), [("quarantine", ("60ms", "150ms")), ("drop", ("100ms", "300ms"))])
+def test_columns_are_removed_under_the_limits_of_their_mode(
+    postgres: Postgres, database: Database, application: psycopg.Connection, plan: Plan, mode: str, limits: tuple[str, str]
+) -> None:
+    application.execute("CREATE TABLE seen (locked int, wait text, whole text)")
+    on_ddl(database, SEEN)
+    removal = Removal(postgres, plan.database, "test")
+
+    if mode == "quarantine":
+        taking.set_aside(removal, {}, silent)
+    else:
+        taking.copy(removal, {}, lambda *_: None, silent)
+        taking.drop(removal, silent)
+
+    assert application.execute("SELECT DISTINCT wait, whole FROM seen WHERE locked = 1").fetchall() == [limits]
+
+
+def test_both_locks_of_a_swap_are_taken_under_limits_of_a_quarter_of_a_second(
+    postgres: Postgres, database: Database, application: psycopg.Connection, backfill: Backfill
+) -> None:
+    application.execute("CREATE TABLE seen (locked int, wait text, whole text)")
+    on_ddl(database, SEEN)
+
+    clearing(postgres, backfill).apply()
+
+    assert application.execute("SELECT DISTINCT wait, whole FROM seen WHERE locked = 1").fetchall() == [("100ms", "250ms")]
+
+
+def test_an_exchange_that_takes_too_long_lets_go_and_is_made_the_next_time(
+    postgres: Postgres, database: Database, connection: Connection, application: psycopg.Connection, backfill: Backfill
+) -> None:
+    application.execute("CREATE SEQUENCE tries")
+    renamed = "EXISTS (SELECT FROM pg_attribute WHERE attname LIKE '%\\_\\_old\\_test')"
+    on_ddl(
+        database,
+        f"""BEGIN IF {renamed} AND nextval('public.tries') = 1 THEN PERFORM pg_sleep(3); END IF; END""",
+    )
+    work = clearing(postgres, backfill)
+
+    with reading(database) as waits:
+        work.apply()
+
+    assert one(connection, "SELECT last_value > 1 AS it FROM tries")["it"]
+    assert work.swap.stage(connection) is Stage.EXCHANGED
+    assert work.unexpected(connection) == 0
+    assert max(waits) < 1.0  # of 3 s
+
+
+def cut_at_the_exchange(relay: Relay, monkeypatch: pytest.MonkeyPatch, **cut: bytes) -> None:
+    exchange = Swap._exchange
+
+    def cutting(swap: Swap, connection: Connection) -> None:
+        for name, said in cut.items():
+            setattr(relay, name, said)
+        exchange(swap, connection)
+
+    monkeypatch.setattr(Swap, "_exchange", cutting)
+
+
+def test_an_exchange_whose_commit_is_not_answered_is_found_done(
+    relayed: Relayed, connection: Connection, backfill: Backfill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    through, relay = relayed()
+    cut_at_the_exchange(relay, monkeypatch, cut_after=COMMIT)
+    work = clearing(through, backfill)
+
+    work.apply()
+
+    assert work.swap.stage(connection) is Stage.EXCHANGED
+    assert backfill.count(connection) == 0
+
+
+def test_an_exchange_whose_commit_never_arrives_is_found_not_done_and_gone_on_with(
+    relayed: Relayed, postgres: Postgres, connection: Connection, backfill: Backfill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    through, relay = relayed()
+    with monkeypatch.context() as patched, pytest.raises(AdapterError, match="was not committed"):
+        cut_at_the_exchange(relay, patched, cut_before=COMMIT)
+        clearing(through, backfill).apply()
+
+    assert clearing(postgres, backfill).swap.stage(connection) is Stage.ASIDE
+    work = clearing(postgres, backfill)
+    work.apply()
+    assert work.swap.stage(connection) is Stage.EXCHANGED
+
+
+def test_an_undo_of_a_swap_whose_commit_is_not_answered_is_found_done(
+    relayed: Relayed, postgres: Postgres, connection: Connection, backfill: Backfill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clearing(postgres, backfill).apply()
+    through, relay = relayed()
+    exchange_back = Column.exchange_back
+
+    def cutting(column: Column, connection: Connection) -> None:
+        relay.cut_after = COMMIT
+        exchange_back(column, connection)
+
+    monkeypatch.setattr(Column, "exchange_back", cutting)
+
+    restored, conflicts = clearing(through, backfill).undo()
+
+    assert (restored > 0, conflicts) == (True, [])
+    assert backfill.count(connection) == restored

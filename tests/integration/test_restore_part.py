@@ -1,0 +1,213 @@
+"""The step that restores a part of the backup: what it foretells, does, finds after a kill, and puts back."""
+
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, LiteralString
+
+import psycopg
+import pytest
+
+from runbook_lib import loop
+from runbook_lib import run as run_module
+from runbook_lib.adapters.postgres.connection import Postgres
+from runbook_lib.context import Context
+from runbook_lib.errors import PreconditionError
+from runbook_lib.opening import open_new
+from runbook_lib.rehearsal.data import dump
+from runbook_lib.rehearsal.database import Database
+from runbook_lib.rehearsal.postgres import binaries
+from runbook_lib.run import Run
+from runbook_lib.steps.base import Effect, Step
+from runbook_lib.steps.restore_part import RestorePart
+
+ROOT = Path(__file__).parents[2]
+PLAN = ROOT / "parameters" / "feat-2025-20251103111429.yaml"
+TARGET = ROOT / "parameters" / "rehearsal.yaml"
+NAME = "restore-media-url"
+REST: LiteralString = "SELECT to_jsonb(m) - 'media_url' FROM messages m ORDER BY id"
+MEDIA: LiteralString = "SELECT id, media_url FROM messages ORDER BY id"
+ALL: LiteralString = "SELECT to_jsonb(m) FROM messages m ORDER BY id"
+
+Ask = Callable[[LiteralString], list[Any]]
+Begin = Callable[..., Run]
+
+
+@pytest.fixture(scope="session")
+def backup(template: Database, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return dump(template, tmp_path_factory.mktemp("backups"))
+
+
+@pytest.fixture
+def ask(application: psycopg.Connection) -> Ask:
+    def ask(query: LiteralString) -> list[Any]:
+        done = application.execute(query)
+        return done.fetchall() if done.description else []
+
+    return ask
+
+
+@pytest.fixture
+def begin(
+    postgres: Postgres, database: Database, backup: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Begin]:
+    """An approved run of the one step on the clone; `part` changes what the plan says of it."""
+    (tmp_path / "backups").mkdir()
+    shutil.copy(backup, tmp_path / "backups")
+    for name in ("BACKEND_URL", "FRONTEND_URL", "API_TOKEN", "PYTHON"):
+        monkeypatch.setenv(f"REHEARSAL_{name}", "http://localhost:1")
+    monkeypatch.setenv("REHEARSAL_ROOT", str(tmp_path))
+    monkeypatch.setenv("REHEARSAL_PG_BIN", str(database.server.tools or binaries()))
+    monkeypatch.setenv("REHEARSAL_APPLICATION_ROLE", database.application.name)
+    monkeypatch.setattr("runbook_lib.comparison.keep_before", lambda context: None)
+    target = tmp_path / "target.yaml"
+    target.write_text(TARGET.read_text().replace("service: rehearsal", f"service: {postgres.service}"))
+
+    def begin(part: str = "column: media_url, ", **choices: str) -> Run:
+        def steps_of(context: Context) -> dict[str, Step]:
+            return {NAME: RestorePart(NAME, context)}
+
+        monkeypatch.setattr(run_module, "steps_of", steps_of)
+        plan = tmp_path / "plan.yaml"
+        plan.write_text(PLAN.read_text().replace("column: media_url, fill", f"{part}fill"))
+        run = open_new(plan, target, "missing-column", operator="tester", reason="a test of it", outputs=tmp_path)
+        for name, value in choices.items():
+            run.choose(name, value, "tester")
+        run.approve(run.previews()[0], "tester")
+        return run
+
+    yield begin
+
+
+def test_a_column_that_is_gone_comes_back_and_undo_drops_it_again(ask: Ask, begin: Begin) -> None:
+    rest, media = ask(REST), ask(MEDIA)
+    ask("ALTER TABLE messages DROP media_url")
+    without = ask(ALL)
+    run = begin()
+    assert run.steps[NAME].preview().volumes == {"rows": 200, "left alone": 0}
+    assert ask(ALL) == without
+
+    loop.apply(run, NAME)
+    assert (ask(REST), ask(MEDIA)) == (rest, media)
+    loop.undo(run, NAME)
+
+    assert ask(ALL) == without
+
+
+def test_where_nothing_is_missing_nothing_is_done(ask: Ask, begin: Begin) -> None:
+    run = begin()
+
+    assert loop.apply(run, NAME).how == "already done: 0 rows are to be written"
+    assert run.state.debts == {}
+
+
+def test_blanked_rows_get_their_value_back_and_undo_blanks_them_again(ask: Ask, begin: Begin) -> None:
+    rest, media = ask(REST), ask(MEDIA)
+    ask("UPDATE messages SET media_url = NULL WHERE id <= 30")
+    ask("UPDATE messages SET media_url = '/media/mine.svg' WHERE id = 33")
+    blanked = ask(MEDIA)
+    run = begin()
+
+    assert run.steps[NAME].probe().effect is Effect.NOT_DONE
+    left = loop.apply(run, NAME).outcome
+    assert (left["rows"], left["left alone"]) == (10, 1)
+    assert run.steps[NAME].probe().effect is Effect.DONE
+    loop.undo(run, NAME)
+
+    assert ask(MEDIA) == blanked
+    assert run.state.debts == {}
+    again = begin(FILL="differing")
+    assert loop.apply(again, NAME).outcome["rows"] == 11
+    assert (ask(REST), ask(MEDIA)) == (rest, media)
+
+
+def test_what_somebody_wrote_since_is_a_conflict_that_is_owed(ask: Ask, begin: Begin) -> None:
+    ask("UPDATE messages SET media_url = NULL WHERE id IN (3, 6)")
+    run = begin()
+    loop.apply(run, NAME)
+    kept = ask("SELECT media_url FROM messages WHERE id = 3")
+    ask("UPDATE messages SET media_url = '/media/mine.svg' WHERE id = 3")
+
+    assert loop.undo(run, NAME).outcome == {"put back": 1, "conflicts": 1}
+
+    assert "1 rows that someone changed" in run.state.debts[f"{NAME}-undo"]["text"]
+    assert run.steps[NAME].probe().effect is Effect.HALF_DONE
+    ask("UPDATE messages SET media_url = NULL WHERE id = 3")
+    loop.apply(run, NAME)
+    assert ask("SELECT media_url FROM messages WHERE id = 3") == kept
+
+
+def test_a_step_that_was_killed_is_gone_on_with(ask: Ask, begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+    media = ask(MEDIA)
+    ask("UPDATE messages SET media_url = NULL")
+    run = begin()
+    child = os.fork()
+    if child == 0:
+        monkeypatch.setattr("runbook_lib.adapters.postgres.restore.part_column.BATCH", 50)
+        monkeypatch.setattr(
+            run.context, "report", lambda kind, **_: kind == "progress" and os.kill(os.getpid(), signal.SIGKILL)
+        )
+        loop.apply(run, NAME)
+        os._exit(0)
+    assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    assert ask("SELECT count(media_url) FROM messages") == [(50,)]
+
+    assert loop.apply(run, NAME).how == "gone on with and done"
+
+    assert ask(MEDIA) == media
+
+
+def test_a_backup_that_is_not_the_approved_one_is_not_restored(ask: Ask, begin: Begin) -> None:
+    ask("UPDATE messages SET media_url = NULL WHERE id = 3")
+    run = begin()
+    path = run.context.dump.path
+    path.write_bytes(path.read_bytes() + b"more")
+    run.close_adapters()
+
+    with pytest.raises(PreconditionError, match="sha256 was"):
+        loop.apply(run, NAME)
+    with pytest.raises(PreconditionError, match="not the file that was approved"):
+        run.steps[NAME].apply()  # as where it is gone on with, and drift is not looked at
+
+    assert ask("SELECT media_url FROM messages WHERE id = 3") == [(None,)]
+
+
+def test_a_backup_without_the_column_is_told_before_anything_is_touched(ask: Ask, begin: Begin) -> None:
+    before = ask(ALL)
+
+    with pytest.raises(PreconditionError, match="has no column medium in"):
+        begin("column: medium, ")
+
+    assert ask(ALL) == before
+
+
+def test_rows_that_are_missing_come_back_and_undo_takes_them_out(ask: Ask, begin: Begin) -> None:
+    before = ask(ALL)
+    ask("DELETE FROM messages WHERE id IN (599, 600)")
+    gone = ask(ALL)
+    run = begin("")
+
+    assert loop.apply(run, NAME).outcome["rows"] == 2
+    assert [row[0]["id"] for row in ask(ALL)] == [row[0]["id"] for row in before]
+    assert run.steps[NAME].probe().effect is Effect.DONE
+    loop.undo(run, NAME)
+
+    assert ask(ALL) == gone
+    assert run.steps[NAME].probe().effect is Effect.NOT_DONE
+
+
+def test_a_table_that_is_gone_comes_back_and_undo_drops_it(ask: Ask, begin: Begin) -> None:
+    before = ask(ALL)
+    ask("DROP TABLE messages")
+    run = begin("")
+    assert run.steps[NAME].probe().effect is Effect.NOT_DONE
+
+    assert loop.apply(run, NAME).outcome["rows"] == 600
+    assert ask(ALL) == before
+    assert run.steps[NAME].probe().effect is Effect.DONE
+    loop.undo(run, NAME)
+
+    assert ask("SELECT to_regclass('messages')") == [(None,)]
+    assert run.state.debts == {}

@@ -1,0 +1,199 @@
+"""A clearing in batches that another process pauses, has go on, and ends; and what an undo with conflicts still owes."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runbook_lib import loop, purging
+from runbook_lib import run as run_module
+from runbook_lib.adapters.postgres.clearing import batched
+from runbook_lib.adapters.postgres.connection import Postgres
+from runbook_lib.context import Context
+from runbook_lib.errors import PreconditionError, StepFailed
+from runbook_lib.opening import open_new
+from runbook_lib.rehearsal.database import Database
+from runbook_lib.run import Run
+from runbook_lib.steering import steer
+from runbook_lib.steps.base import Effect, Step
+from runbook_lib.steps.clear_backfill import ClearBackfill
+
+ROOT = Path(__file__).parents[2]
+PLAN = ROOT / "parameters" / "feat-2025-20251103111429.yaml"
+TARGET = ROOT / "parameters" / "rehearsal.yaml"
+NAME = "clear-backfill"
+
+Told = Callable[[dict[str, Any]], None]
+
+
+@pytest.fixture
+def begin(postgres: Postgres, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Run]:
+    """An approved run of one step on the clone, by a strategy; batches are of one page."""
+    for name in ("ROOT", "BACKEND_URL", "FRONTEND_URL", "API_TOKEN", "PG_BIN", "PYTHON"):
+        monkeypatch.setenv(f"REHEARSAL_{name}", "http://localhost:1")
+    monkeypatch.setenv("REHEARSAL_PG_BIN", str(database.server.tools))
+    monkeypatch.setenv("REHEARSAL_APPLICATION_ROLE", database.application.name)
+    monkeypatch.setattr(batched, "FIRST", 1)
+    monkeypatch.setattr(batched, "TOGETHER", 1)
+    target = tmp_path / "target.yaml"
+    target.write_text(TARGET.read_text().replace("service: rehearsal", f"service: {postgres.service}"))
+
+    def steps_of(context: Context) -> dict[str, Step]:
+        return {NAME: ClearBackfill(NAME, context)}
+
+    monkeypatch.setattr(run_module, "steps_of", steps_of)
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(PLAN.read_text().replace("touch: updated_at", "touch: null"))
+
+    def begin(strategy: str) -> Run:
+        made = open_new(plan, target, "full", operator="Ann", reason="a test of it", outputs=tmp_path)
+        made.choose("STRATEGY", strategy, "Ann")
+        made.approve(made.previews()[0], "Ann")
+        made.journal.append("found", step="stop-services", title="Stop the services", outcome={"found": "none run"})
+        return made
+
+    return begin
+
+
+@pytest.fixture
+def run(begin: Callable[[str], Run]) -> Run:
+    return begin("batched")
+
+
+def command(name: str, run: Run) -> subprocess.CompletedProcess[str]:
+    """A command of the command line, in a process of its own."""
+    arguments = [sys.executable, "-c", "from runbook_lib.cli import main; main()", name, str(run.folder.path), "--json"]
+    return subprocess.run(arguments, capture_output=True, text=True, check=False)
+
+
+def listening(run: Run, monkeypatch: pytest.MonkeyPatch, told: Told) -> None:
+    """Tell of each batch, and of each wait, when it is journaled."""
+    report = run.context.report
+
+    def and_tell(kind: str, /, **data: Any) -> None:
+        report(kind, **data)
+        if kind == "progress":
+            told(data)
+
+    monkeypatch.setattr(run.context, "report", and_tell)
+
+
+def left(run: Run) -> int:
+    with run.context.postgres.connect() as connection:
+        return run.context.backfill.count(connection)
+
+
+def steered(run: Run) -> list[tuple[str, str]]:
+    return [(e.data["wanted"], e.data["by"]) for e in run.journal.events() if e.kind == "steered"]
+
+
+def test_another_process_pauses_between_batches_and_has_it_go_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, paused = left(run), []
+
+    def told(data: dict[str, Any]) -> None:
+        if data["text"] == "paused":
+            paused.append(left(run))
+            assert command("resume", run).returncode == 0
+        elif data["done"] and not paused:
+            assert command("pause", run).returncode == 0
+
+    listening(run, monkeypatch, told)
+
+    loop.apply(run, NAME)
+
+    assert len(paused) >= 1
+    assert 0 < paused[0] < whole
+    assert left(run) == 0
+    assert {("pause", "Ann"), ("go on", "Ann")} == set(steered(run))
+
+
+def test_what_another_process_ended_between_batches_is_gone_on_with(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def told(data: dict[str, Any]) -> None:
+        if data["done"] and not steered(run):
+            assert json.loads(command("abort", run).stdout)["wanted"] == "abort"
+
+    whole = left(run)
+    listening(run, monkeypatch, told)
+
+    with pytest.raises(StepFailed, match="ended between two batches, as was asked for"):
+        loop.apply(run, NAME)
+
+    assert 0 < left(run) < whole
+    assert run.steps[NAME].probe().effect is Effect.HALF_DONE
+    assert loop.apply(run, NAME).how == "gone on with and done"
+    assert left(run) == 0
+
+
+def test_what_another_process_ended_can_be_undone(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = left(run)
+    listening(run, monkeypatch, lambda data: steer(run, "abort") if data["done"] else None)  # type: ignore[arg-type,return-value]
+    with pytest.raises(StepFailed):
+        loop.apply(run, NAME)
+
+    loop.undo(run, NAME)
+
+    assert (left(run), run.state.debts) == (whole, {})
+
+
+def test_where_nothing_acts_there_is_nothing_to_steer(run: Run) -> None:
+    run.journal.append("started", step=NAME, title="begun by a process that is dead by now")
+
+    done = command("resume", run)
+
+    assert done.returncode == 3
+    assert "No step of this run acts now." in json.loads(done.stdout)["error"]
+    assert steered(run) == []
+
+
+def test_a_step_that_does_not_work_in_batches_is_not_steered(run: Run) -> None:
+    run.journal.append("started", step="back-up", title="Back up")
+
+    with run.folder.lock(), pytest.raises(PreconditionError, match="is not at work in batches"):
+        steer(run, "pause")
+
+
+def test_a_clearing_that_has_not_come_to_its_batches_is_not_steered(run: Run) -> None:
+    run.journal.append("started", step=NAME, title="Clear")
+
+    with run.folder.lock(), pytest.raises(PreconditionError, match="is not at work in batches"):
+        steer(run, "pause")
+
+
+@pytest.mark.parametrize("strategy", ["batched", "swap"])
+def test_what_an_undo_keeps_of_conflicts_is_owed_until_it_is_purged(begin: Callable[[str], Run], strategy: str) -> None:
+    run = begin(strategy)
+    loop.apply(run, NAME)
+    with run.context.postgres.connect() as connection:
+        connection.execute("UPDATE messages SET attachments = '[{}]' WHERE id = 3")
+
+    done = loop.undo(run, NAME)
+
+    assert done.outcome["conflicts"] == 1
+    assert list(run.state.debts) == ["undo-rows"]
+    assert "1 rows that someone changed" in run.state.debts["undo-rows"]["text"]
+    assert kept(run) == {"batched": {"control", "undo", "writes", "proof"}, "swap": {"conflicts", "proof"}}[strategy]
+    digest, _ = purging.preview(run)
+    purging.pay(run, digest, digest)
+    assert (run.state.debts, kept(run)) == ({}, set())
+
+
+@pytest.mark.parametrize("strategy", ["batched", "swap"])
+def test_an_undo_without_conflicts_keeps_nothing(begin: Callable[[str], Run], strategy: str) -> None:
+    run = begin(strategy)
+    loop.apply(run, NAME)
+
+    loop.undo(run, NAME)
+
+    assert (run.state.debts, kept(run)) == ({}, set())
+
+
+def kept(run: Run) -> set[str]:
+    """The tables that this run keeps of its clearing."""
+    query = "SELECT relname AS it FROM pg_class WHERE relnamespace = 'runbook'::regnamespace AND relkind = 'r'"
+    with run.context.postgres.connect() as connection:
+        names = [str(row["it"]) for row in connection.execute(query)]
+    return {name.removesuffix(f"_{run.context.run}") for name in names if name.endswith(run.context.run)}
