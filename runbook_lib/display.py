@@ -50,22 +50,30 @@ def beside(*parts: Shown) -> Shown:
     return Shown("".join(part.html for part in parts), "\n".join(part.text for part in parts))
 
 
-def banner(folder: RunFolder, plan: Plan, state: RunState) -> Shown:
-    """Who does what, where, why, and how far it has come."""
+def banner(folder: RunFolder, plan: Plan, state: RunState, clock: Sequence[str] = (), way_back: str = "") -> Shown:
+    """Who does what, where, why, and how far it has come; production in white on red, and in words."""
     opened = state.opened
+    production = opened["environment"] == "production"
     kind = plan.types[state.type].title if state.type else "not chosen yet"
     lines = [
+        *(["PRODUCTION: WHAT IS DONE HERE REACHES CUSTOMERS"] if production else []),
         f"{plan.feature} · {plan.title}",
         f"Target {opened['target']} ({opened['environment'].upper()}) · rollback {kind}",
         f"Incident {opened['incident'] or 'none named'} · by {opened['operator'] or 'nobody named'} · "
         f"{opened['reason'] or 'no reason given'}",
         f"Run folder {folder.path} · {progress(plan, state)}",
+        *clock,
+        *([f"SERVICE BACK NOW: {way_back}"] if way_back else []),
         *_owed(state),
         *(f"TAKEN OVER by {t['by'] or 'nobody named'} from {t['before']}: {t['reason']}" for t in state.takeovers),
         *(f"WAIVED by {w['by'] or 'nobody named'}: {name}: {w['reason']}" for name, w in state.waivers.items()),
     ]
-    html = "<br>".join(f"<b>{escape(text)}</b>" if place < 2 else escape(text) for place, text in enumerate(lines))
-    style = f"border-left:8px solid {ENVIRONMENTS[opened['environment']]};padding:8px 14px;background:#f6f8fa;color:#1f2328"
+    html = "<br>".join(
+        f"<b>{escape(text)}</b>" if place < 2 + production else escape(text) for place, text in enumerate(lines)
+    )
+    colour = ENVIRONMENTS[opened["environment"]]
+    ground = f"background:{colour};color:#ffffff" if production else "background:#f6f8fa;color:#1f2328"
+    style = f"border-left:8px solid {colour};padding:8px 14px;{ground}"
     return Shown(f'<div style="{style}">{html}</div>', "\n".join(lines))
 
 
@@ -116,6 +124,16 @@ def previews(digest: str, found: Iterable[Preview], tried: Sequence[Result] = ()
     shown = table(f"Preview {digest} (nothing was changed)", head, rows)
     tables = [table(p.title, p.table[0], p.table[1:]) for p in steps if p.table]
     return beside(shown, *tables, *([results(tried, "Tried on a clone")] if tried else []))
+
+
+def way_in_short(found: Way, plan: Plan) -> str:
+    """The nearest way to services that are back, in one line."""
+    if found.blocked:
+        return f"no way, {found.blocked}"
+    if not found.moves:
+        return "they run in an allowed combination, by the record"
+    moves = ", ".join(f"{move.action} “{plan.steps[move.step].title}”" for move in found.moves)
+    return f"{len(found.moves)} steps, {found.estimate} s: {moves} (notebook 08-service-back)"
 
 
 def way(found: Way, plan: Plan, state: RunState) -> Shown:

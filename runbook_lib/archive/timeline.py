@@ -30,6 +30,11 @@ _FORMS = {
     "steered": "{step}: {wanted}, by {by}",
     "stopped": "{cell}: {error}",
     "noted": "{text}",
+    "asked": "{question}",
+    "answered": "{question}",
+    "cell-started": "{source}",
+    "cell-ended": "{outcome} in {seconds} s, outputs {outputs}",
+    "handed-over": "from {from} to {to}",
     "outcome": "{status} (exit code {exit_code}): {summary}",
 }
 

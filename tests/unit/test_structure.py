@@ -17,7 +17,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # A module may import what stands in its own row or below; what stands above is out of reach.
 FLOORS = [
     {"cli", "notebook", "rehearsal"},
-    {"conductor", "dryrun", "purging"},
+    {"conductor", "dryrun", "purging", "seat"},
     {"widgets", "progress", "closing", "display", "loop", "service_back", "monitoring"},
     {"opening", "leasing", "steering"},
     {"archive", "run", "papermill_engine", "papermill_io"},
