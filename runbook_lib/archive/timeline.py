@@ -34,6 +34,7 @@ _FORMS = {
     "answered": "{question}",
     "cell-started": "{source}",
     "cell-ended": "{outcome} in {seconds} s, outputs {outputs}",
+    "chosen-after-failure": "{step}: {value} ({by})",
     "handed-over": "from {from} to {to}",
     "outcome": "{status} (exit code {exit_code}): {summary}",
 }
