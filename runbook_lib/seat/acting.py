@@ -77,6 +77,7 @@ class _Acting:
         self.title = run.context.plan.steps[name].title if name in run.context.plan.steps else name
         self._journal = Journal(run.folder.journal_path)
         self._thread = 0
+        self._interrupted = False
         self._text = ""
         self._errors: list[str] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -101,6 +102,8 @@ class _Acting:
     def _work(self) -> Done:
         self._thread = threading.get_ident()
         try:
+            if self._interrupted:
+                raise KeyboardInterrupt
             return self.act(self.run, self.name)
         except KeyboardInterrupt as error:  # a future would have it end the kernel's loop
             raise _Interrupted from error
@@ -152,6 +155,7 @@ class _Acting:
     async def _end(self, task: asyncio.Future[Done]) -> None:
         """Have the thread interrupted, and what it waits for too, until it has let go."""
         deadline = monotonic() + GRACE
+        self._interrupted = True
         if thread := self._thread:
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(KeyboardInterrupt))
         for wake in (self._abort, *[self._cancel] * int(GRACE / BETWEEN)):

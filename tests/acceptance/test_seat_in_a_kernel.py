@@ -8,6 +8,7 @@ from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 
 from runbook_lib.journal import Event, Journal
+from runbook_lib.plan import load_plan
 
 from .kernels import Cell, kernel
 
@@ -69,7 +70,7 @@ def test_an_interrupt_ends_the_step_and_the_cell_can_be_run_again(
     done(execute, "run = seated(endless=True)")
 
     cell = execute(APPLY)
-    cell.button("Abort")
+    cell.until(lambda: cell.says("10 of 100 rows"))
     kept[0].interrupt_kernel()
     cell.until(lambda: cell.idle)
     assert cell.says("KeyboardInterrupt")
@@ -115,14 +116,24 @@ def test_every_cell_is_journaled_without_its_secrets(execute: Execute, tmp_path:
     assert told[0][1]["source"] == "run = seated()"
     assert told[2][1]["source"] == "print('password=[redacted]')"
     assert [data["outcome"] for kind, data in told if kind == "cell-ended"] == ["ok", "ok", "ZeroDivisionError"]
-    assert len({data["outputs"] for kind, data in told if kind == "cell-ended"}) >= 2
+
+
+@pytest.mark.parametrize("code", ["{}", "from IPython.display import display; display({})"])
+def test_the_hash_of_a_cells_outputs_is_that_of_what_it_showed(execute: Execute, tmp_path: Path, code: str) -> None:
+    done(execute, "run = seated()")
+    for shown in (42, 43, 42):
+        done(execute, code.format(shown))
+
+    first, second, third = [e.data["outputs"] for e in events(tmp_path) if e.kind == "cell-ended"][1:]
+    assert (first == third, first == second) == (True, False)
 
 
 def test_the_banner_follows_the_run(execute: Execute) -> None:
     opened = done(execute, "run = seated()")
-    assert opened.says("0 of 3 steps done")
+    steps = len(load_plan(ROOT / "parameters" / "feat-2025-20251103111429.yaml").steps_of("frontend", "A"))
+    assert opened.says(f"0 of {steps} steps done")
 
     cell = execute(APPLY)
     cell.until(lambda: cell.idle)
 
-    assert cell.says("1 of 3 steps done")
+    assert cell.says(f"1 of {steps} steps done")
