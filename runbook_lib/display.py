@@ -59,12 +59,13 @@ def banner(folder: RunFolder, plan: Plan, state: RunState, clock: Sequence[str] 
         *(["PRODUCTION: WHAT IS DONE HERE REACHES CUSTOMERS"] if production else []),
         f"{plan.feature} · {plan.title}",
         f"Target {opened['target']} ({opened['environment'].upper()}) · rollback {kind}",
-        f"Incident {opened['incident'] or 'none named'} · by {opened['operator'] or 'nobody named'} · "
+        f"Incident {opened['incident'] or 'none named'} · by {state.operator or 'nobody named'} · "
         f"{opened['reason'] or 'no reason given'}",
         f"Run folder {folder.path} · {progress(plan, state)}",
         *clock,
         *([f"SERVICE BACK NOW: {way_back}"] if way_back else []),
         *_owed(state),
+        *(f"HANDED OVER by {h['from'] or 'nobody named'} to {h['to']}" for h in state.handovers),
         *(f"TAKEN OVER by {t['by'] or 'nobody named'} from {t['before']}: {t['reason']}" for t in state.takeovers),
         *(f"WAIVED by {w['by'] or 'nobody named'}: {name}: {w['reason']}" for name, w in state.waivers.items()),
     ]

@@ -59,7 +59,7 @@ class Journal:
                 event = _linked(
                     events[-1] if events else None, kind, redact_values(json.loads(json.dumps(data, default=str)))
                 )
-                os.write(descriptor, _line(event))
+                os.write(descriptor, f"{line_of(event)}\n".encode())
                 os.fsync(descriptor)
             self.appended()
             return event
@@ -130,5 +130,6 @@ def _linked(last: Event | None, kind: str, data: dict[str, Any], at: str | None 
     return Event(**body, hash=digest)
 
 
-def _line(event: Event) -> bytes:
-    return (json.dumps(vars(event), separators=(",", ":"), ensure_ascii=False) + "\n").encode()
+def line_of(event: Event) -> str:
+    """An event as it stands in the journal, without the end of the line."""
+    return json.dumps(vars(event), separators=(",", ":"), ensure_ascii=False)

@@ -26,7 +26,7 @@ from runbook_lib.display import Shown
 from runbook_lib.errors import Declined, ParametersError, RunbookError
 from runbook_lib.results import not_passed
 from runbook_lib.run import Run
-from runbook_lib.seat import acting, cells, confirming, failing, live
+from runbook_lib.seat import acting, cells, confirming, failing, live, mirroring
 from runbook_lib.seat.asking import asked
 from runbook_lib.widgets import attended, choice, confirmation, reason
 
@@ -84,6 +84,7 @@ async def open_run(
         opened.waive(name.strip(), why.strip())
     opened.context.browser.warm()
     cells.watch(opened, live.begin(opened))
+    mirroring.begin(opened)
     return opened
 
 
@@ -98,6 +99,7 @@ async def resume(run: str, operator: str = "") -> Run:
     opened = opening.open_existing(Path(run), operator)
     opened.context.browser.warm()
     cells.watch(opened, live.begin(opened))
+    mirroring.begin(opened)
     return opened
 
 
@@ -332,6 +334,13 @@ async def take_over(run: Run, reason: str) -> Shown:
 
 
 @_journaled
+async def handover(run: Run, to: str) -> Shown:
+    """Hand the run over to another engineer, at a change of shift; both names stay on record."""
+    before = mirroring.hand_over(run, to)
+    return display.line(f"HANDED OVER by {before or 'nobody named'} to {run.context.operator}: {run.folder.path}")
+
+
+@_journaled
 async def verify(run: Run) -> Shown:
     """The whole checklist; anything but PASS stops here, unless the plan's ladder goes on from it. Read-only."""
     found = closing.verify(run)
@@ -391,6 +400,7 @@ async def close(run: Run) -> Shown:
     if attended():  # elsewhere the conductor writes it, once the notebook is saved
         closing.write_archive(run)
     shown = display.outcome(ended, run.state)
+    mirroring.send(run)
     run.close_adapters()
     if ended.status not in ("verified", "waived", "escalated"):
         show(shown)
