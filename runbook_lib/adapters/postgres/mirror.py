@@ -24,10 +24,10 @@ def send(connection: Connection, run: str, lines: Sequence[Line]) -> None:
     if not _is_there(connection):
         _make(connection)
     connection.execute(
-        sql.SQL(
-            "INSERT INTO {} (run, seq, line) SELECT %s, * FROM unnest(%s::bigint[], %s::text[]) ON CONFLICT DO NOTHING"
-        ).format(TABLE),
-        [run, [number for number, _ in lines], [line for _, line in lines]],
+        sql.SQL("""INSERT INTO {table} (run, seq, line)
+        SELECT %(run)s, seq, line FROM unnest(%(seqs)s::bigint[], %(lines)s::text[]) AS new (seq, line)
+        WHERE seq > (SELECT coalesce(max(seq), 0) FROM {table} WHERE run = %(run)s)""").format(table=TABLE),
+        {"run": run, "seqs": [number for number, _ in lines], "lines": [line for _, line in lines]},
     )
 
 
