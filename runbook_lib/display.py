@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 SYMBOLS = {"PASS": "✔", "FAIL": "✘", "UNKNOWN": "?"}
 COLOURS = {"PASS": "#1a7f37", "FAIL": "#cf222e", "UNKNOWN": "#9a6700"}
 ENVIRONMENTS = {"production": "#cf222e", "staging": "#9a6700", "rehearsal": "#0969da"}
+CHANGED = "≠ "  # stands before a value that differs from the one before
 WATCHED_SHOWN = 10  # rounds of a watch
 CELL = "padding:3px 10px;border-bottom:1px solid #d0d7de;text-align:left;vertical-align:top;white-space:normal"
 
@@ -168,7 +169,9 @@ def recommendation(found: Recommendation, plan: Plan) -> Shown:
     if found.row and plan.types[found.row.type].carried_out_as:
         advice += f" {_type(plan, found.row.type)}: {plan.types[found.row.type].because}"
     colours = [COLOURS["FAIL"] if r.matches == "yes" else "" for r in found.rows]
-    return beside(table("Decision matrix", head, rows, colours), Shown(f"<p><b>{escape(advice)}</b></p>", advice))
+    ticked = {"yes": "☑", "no": "☐", "unknown": "?"}
+    seen = line("Symptoms, by the probes: " + " · ".join(f"{ticked[r.matches]} {r.row.symptom}" for r in found.rows))
+    return beside(seen, table("Decision matrix", head, rows, colours), Shown(f"<p><b>{escape(advice)}</b></p>", advice))
 
 
 def _type(plan: Plan, name: str) -> str:
@@ -207,13 +210,14 @@ def watch(state: Watch) -> Shown:
     heading = f"“{state.row.symptom}”, round {len(state.samples)}; every {state.monitor.every} s for {state.monitor.lasts} s"
     parts = [table(heading, ["result", "after", "what was seen"], rows)]
     if (png := state.plot()) is not None:
-        parts.insert(0, _picture(png, heading))
+        parts.insert(0, picture(png, heading))
     if state.verdict is not None:
         parts.append(advice(state.verdict))
     return beside(*parts)
 
 
-def _picture(png: bytes, alt: str) -> Shown:
+def picture(png: bytes, alt: str) -> Shown:
+    """A plot; `alt` says in words what it shows."""
     html = f'<img alt="{escape(alt)}" src="data:image/png;base64,{b64encode(png).decode()}">'
     return Shown(html, f"plot: {alt}")
 
@@ -257,16 +261,27 @@ def line(text: str) -> Shown:
     return Shown(f"<p><code>{escape(text)}</code></p>", text)
 
 
+def block(text: str) -> Shown:
+    """Text of several lines, to be copied."""
+    return Shown(f'<pre style="padding:8px 14px;border:1px solid #d0d7de;white-space:pre-wrap">{escape(text)}</pre>', text)
+
+
 def frame(title: str, data: pd.DataFrame) -> Shown:
-    """A pandas table; what is missing in it stays empty."""
-    rows = data.astype(object).where(data.notna(), "").itertuples(index=False)
-    return table(title, [str(name) for name in data.columns], [[_fact(value) for value in row] for row in rows])
+    """A pandas table; what is missing in it stays empty, and what differs from the column before it is marked."""
+    names = [str(name) for name in data.columns]
+    pairs = {names.index(name): names.index(name.replace("after", "before")) for name in names if _has_before(name, names)}
+    rows = []
+    for values in data.astype(object).where(data.notna(), "").itertuples(index=False):
+        cells = [_fact(value) for value in values]
+        rows.append([f"{CHANGED}{c}" if n in pairs and c != cells[pairs[n]] else c for n, c in enumerate(cells)])
+    return table(title, names, rows)
 
 
 def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], colours: Sequence[str] = ()) -> Shown:
     """A table; `colours` are for the first cell of each row, whose words say the same."""
 
     def cell(value: str, style: str = "", tag: str = "td") -> str:
+        style += ";background:#fff8c5;color:#1f2328" if str(value).startswith(CHANGED) else ""
         return f'<{tag} style="{CELL}{style}">{escape(str(value)).replace(chr(10), "<br>")}</{tag}>'
 
     body = "".join(
@@ -282,6 +297,10 @@ def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], colour
     )
     text = [title, *("  " + " | ".join(str(value).replace("\n", "; ") for value in row) for row in [head, *rows])]
     return Shown(html, "\n".join(text))
+
+
+def _has_before(name: str, names: Sequence[str]) -> bool:
+    return "after" in name and name.replace("after", "before") in names
 
 
 def _owed(state: RunState) -> list[str]:

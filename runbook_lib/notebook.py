@@ -10,8 +10,8 @@ from typing import ParamSpec, TypeVar
 from IPython.display import display as show
 
 from runbook_lib import (
+    archive,
     closing,
-    comparison,
     details,
     display,
     leasing,
@@ -26,8 +26,9 @@ from runbook_lib.display import Shown
 from runbook_lib.errors import Declined, ParametersError, RunbookError
 from runbook_lib.results import not_passed
 from runbook_lib.run import Run
-from runbook_lib.seat import acting, cells, confirming, failing, live, mirroring
+from runbook_lib.seat import acting, cells, confirming, failing, live, mirroring, reviewing, telling
 from runbook_lib.seat.asking import asked
+from runbook_lib.seat.options import compared as in_numbers
 from runbook_lib.widgets import attended, choice, confirmation, reason
 
 TROUBLESHOOTING = "07-troubleshooting"
@@ -114,6 +115,8 @@ async def choose(run: Run, name: str, value: str, override: str = "", *, again: 
         options = plan.rollbacks
     elif name == "OPTION":
         options = plan.types[run.context.type].options
+        if attended() and len(options) > 1:
+            show(in_numbers(run))
         value = next(iter(options)) if len(options) == 1 else value
     else:
         raise ParametersError(f"There is no choice named {name}.", state="Nothing was changed.", safe_next="TYPE or OPTION.")
@@ -366,12 +369,18 @@ async def escalate(run: Run) -> Shown:
 @_journaled
 async def compare(run: Run) -> Shown:
     """Before and after of the data, side by side, kept in the evidence. Read-only."""
-    found = comparison.tables(run.context)
-    for number, (title, data) in enumerate(found.items(), 1):
-        file = f"evidence/table-{number}.json"
-        run.folder.write_text(file, data.to_json(orient="split"))
-        run.journal.append("evidence", title=title, file=file, kind="table")
-    return display.beside(*(display.frame(title, data) for title, data in found.items()))
+    return reviewing.compared(run)
+
+
+def timeline(run: Run) -> Shown:
+    """The steps against their budgets, kept in the evidence. Read-only."""
+    return reviewing.timeline(run)
+
+
+@_journaled
+async def notify(run: Run, moment: str) -> Shown:
+    """The text that tells the team of the "start" or the "end" of the rollback, ready to send. Read-only."""
+    return telling.message(run, moment)
 
 
 @_journaled
@@ -380,6 +389,14 @@ async def note(run: Run, text: str) -> Shown:
     if text:
         run.journal.append("noted", text=text)
     return display.line(text or "No notes.")
+
+
+def rollback_log(run: Run) -> Shown:
+    """The plan's log template and the draft of a postmortem, filled in from the journal and kept in the run folder."""
+    events, state, plan = run.journal.events(), run.state, run.context.plan
+    log = archive.write_log(run.folder, plan, state, events)
+    draft = run.folder.write_text("postmortem.md", telling.postmortem(plan, state, events))
+    return display.beside(*(display.block(file.read_text(encoding="utf-8")) for file in (log, draft)))
 
 
 def follow_ups(run: Run) -> Shown:

@@ -18,7 +18,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 FLOORS = [
     {"cli", "notebook", "rehearsal"},
     {"conductor", "dryrun", "purging", "seat"},
-    {"widgets", "progress", "closing", "display", "loop", "service_back", "monitoring"},
+    {"widgets", "progress", "closing", "charts", "display", "loop", "service_back", "monitoring"},
     {"opening", "leasing", "steering"},
     {"archive", "run", "papermill_engine", "papermill_io"},
     {"triage", "troubles", "approval", "steps", "checks"},
