@@ -86,6 +86,15 @@ await approve(run, APPROVE)
 # ## Roll back
 
 # %% [markdown]
+# ### Freeze what would interfere
+#
+# *Do*: run the cell. *Expect*: what the target names (deploys, autoscalers, queue consumers) frozen, each by its own check.
+# *If not*: nothing was stopped; the row names what goes on.
+
+# %%
+await apply(run, "freeze-for-frontend")
+
+# %% [markdown]
 # ### Take the frontend's code back
 #
 # *Do*: run the cell. *Expect*: the feature's commits taken back, later work kept. *If not*: nothing is done twice
@@ -119,6 +128,21 @@ await apply(run, "restart-frontend")
 
 # %%
 await apply(run, "push-frontend")
+
+# %% [markdown]
+# ### Purge the caches, release what was frozen
+#
+# *Do*: run both cells. *Expect*: both done; a target without a cache or a freeze says so. *If not*: what is still frozen
+# stays in the banner as a debt; run the cell again.
+
+# %%
+await apply(run, "purge-cache")
+
+# %% [markdown]
+# What somebody else had frozen before stays frozen.
+
+# %%
+await apply(run, "release-after-frontend")
 
 # %% [markdown]
 # ## Verify

@@ -23,7 +23,7 @@
 PLAN: str = "parameters/feat-2025-20251103111429.yaml"  # what the rollback is
 TARGET: str = "rehearsal"  # where it runs: a file below parameters/
 OPTION: str = "A"  # A clear the backfilled entries, B remove the columns, C restore the database from the backup
-CHOICES: str = ""  # other than the plan, "NAME=value, …": STRATEGY, EDITED, REMOVAL, SALVAGE, CODE, …
+CHOICES: str = ""  # other than the plan, a name and its value each: STRATEGY, EDITED, REMOVAL, SALVAGE, CODE, …
 OPERATOR: str = ""  # who is at the keyboard
 REASON: str = ""  # why, for the log
 INCIDENT: str = ""  # the incident's number
@@ -56,9 +56,10 @@ option = await choose(run, "OPTION", OPTION)
 # %% [markdown]
 # ### What else is open
 #
-# *Do*: choose, or leave what the plan says. *Expect*: one line for each. A: the strategy, and what becomes of entries that
-# users edited. B: columns set aside or dropped. C: what becomes of rows written since the backup, of tables that it lacks
-# or that cannot be counted. CODE: the feature's commits reverted, or reset away where nothing lies on top of them.
+# *Do*: choose, or leave what the plan says; headless, CHOICES (`STRATEGY=swap, EDITED=keep`). *Expect*: one line for each.
+# A: the strategy, and what becomes of entries that users edited. B: columns set aside or dropped. C: what becomes of rows
+# written since the backup, of tables that it lacks or that cannot be counted. CODE: the feature's commits reverted, or
+# reset away where nothing lies on top of them.
 
 # %%
 await choose_details(run, CHOICES)
@@ -123,6 +124,15 @@ await approve_again(run, APPROVE)
 
 # %% [markdown]
 # ## Stop and back up
+
+# %% [markdown]
+# ### Freeze what would interfere
+#
+# *Do*: run the cell. *Expect*: what the target names (deploys, autoscalers, queue consumers) frozen, each by its own check.
+# *If not*: nothing was stopped; the row names what goes on.
+
+# %%
+await apply(run, "freeze")
 
 # %% [markdown]
 # ### Stop the services
@@ -271,6 +281,21 @@ await apply(run, "push-backend")
 
 # %%
 await apply(run, "push-frontend")
+
+# %% [markdown]
+# ### Purge the caches, release what was frozen
+#
+# *Do*: run both cells. *Expect*: both done; a target without a cache or a freeze says so. *If not*: what is still frozen
+# stays in the banner as a debt; run the cell again.
+
+# %%
+await apply(run, "purge-cache")
+
+# %% [markdown]
+# What somebody else had frozen before stays frozen.
+
+# %%
+await apply(run, "release")
 
 # %% [markdown]
 # ## Before and after

@@ -22,7 +22,7 @@
 # %% tags=["parameters"]
 PLAN: str = "parameters/feat-2025-20251103111429.yaml"  # what the rollback is
 TARGET: str = "rehearsal"  # where it runs: a file below parameters/
-CHOICES: str = ""  # other than the plan: FILL=differing writes every row that holds another value than the backup
+CHOICES: str = ""  # other than the plan: FILL as “differing” writes every row that holds another value than the backup
 OPERATOR: str = ""  # who is at the keyboard
 REASON: str = ""  # why, for the log
 INCIDENT: str = ""  # the incident's number

@@ -15,6 +15,7 @@ from typing import Any
 from runbook_lib.adapters.browser import Browser, ChromiumBrowser
 from runbook_lib.adapters.git import Checkout
 from runbook_lib.adapters.http import DirectHttp, Http
+from runbook_lib.adapters.ports import is_open
 from runbook_lib.adapters.postgres.backfill import Backfill
 from runbook_lib.adapters.postgres.census import Census
 from runbook_lib.adapters.postgres.connection import Postgres
@@ -78,6 +79,11 @@ class Context:
     def services(self) -> Services:
         """What manages the target's services."""
         return connect(self.target.services, self.processes)
+
+    @cached_property
+    def listens(self) -> Callable[[str], bool]:
+        """What tells whether anything listens at an address."""
+        return is_open
 
     @cached_property
     def http(self) -> Http:

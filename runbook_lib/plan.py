@@ -170,6 +170,18 @@ class EndSessionsStep(_Step):
     kind: Literal["end_sessions"]
 
 
+class FreezeStep(_Step):
+    """Hold still what the target names, or let it go again."""
+
+    kind: Literal["freeze", "release"]
+
+
+class PurgeCacheStep(_Step):
+    """Purge the caches in front of the services, where the target names a command for it."""
+
+    kind: Literal["purge_cache"]
+
+
 class DatabaseStep(_Step):
     """A step that works on the database."""
 
@@ -233,6 +245,8 @@ StepSpec = Annotated[
     | PushStep
     | RebuildStep
     | EndSessionsStep
+    | FreezeStep
+    | PurgeCacheStep
     | BackupStep
     | FenceStep
     | ClearBackfillStep
@@ -286,6 +300,7 @@ class SimpleCheck(_Check):
         "page_console",
         "page_thread",
         "page_render",
+        "page_returning",
         "proof",
         "integrity",
         "sessions",

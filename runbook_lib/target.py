@@ -4,9 +4,9 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from runbook_lib.errors import ParametersError
 from runbook_lib.parameters import NOTHING_TOUCHED, Model, load, secret
@@ -52,10 +52,19 @@ class VersionByLog(Model):
     log: str
 
 
+class VersionByManager(Model):
+    """The version that the manager itself tells: an image's label or digest, pm2's git revision or package version."""
+
+    by: Literal["manager"]
+
+
 class _Services(Model):
     timeout: Seconds
-    versions: dict[Name, VersionByUrl | VersionByLog]
+    versions: dict[Name, VersionByUrl | VersionByLog | VersionByManager]
     built_from: dict[Name, Name]
+    pinned: dict[Name, str] = {}  # services that are not built here: the image or release that they go back to
+    left_alone: list[Name] = []  # what the manager runs besides, and goes on running: a database, say
+    listens: dict[Name, list[str]] = {}  # where each service itself listens: URLs, or host:port
 
 
 class SupervisorServices(_Services):
@@ -65,13 +74,37 @@ class SupervisorServices(_Services):
     socket: str
 
 
+class DockerServices(_Services):
+    """Services of one docker compose project; they are started anew from their image, never merely restarted."""
+
+    manager: Literal["docker-compose"]
+    directory: str
+    project: Name
+    files: Annotated[list[str], Field(min_length=1)] = ["docker-compose.yml"]
+    compose: Command | None = None  # else `docker compose`, or the older `docker-compose`, whichever is there
+    host: str | None = None  # the engine, where DOCKER_HOST does not tell
+    revision_label: str = "org.opencontainers.image.revision"  # of the image: the commit that it was built from
+    steady: Annotated[float, Field(ge=0)] = 2.0  # seconds that a service must stay up to count as started
+
+
+class Pm2Services(_Services):
+    """Services under pm2, each the processes of the same name."""
+
+    manager: Literal["pm2"]
+    home: str  # its PM2_HOME
+    command: Command = ["pm2"]
+    steady: Annotated[float, Field(ge=0)] = 2.0  # seconds that a service must stay up to count as started
+
+
 class Commands(Model):
     """The commands that manage one service; {service} and {since} are filled in."""
 
+    list: Command  # prints the names of all services that run, one a line
     running: Command
     stop: Command
     start: Command
     logs: Command
+    version: Command | None = None  # prints what the service runs
 
 
 class CommandServices(_Services):
@@ -80,6 +113,9 @@ class CommandServices(_Services):
     manager: Literal["commands"]
     commands: Commands
     directory: str
+
+
+ServicesTarget = SupervisorServices | DockerServices | Pm2Services | CommandServices
 
 
 class RepositoryTarget(Model):
@@ -92,6 +128,32 @@ class RepositoryTarget(Model):
     timeout: Seconds = 900
 
 
+class Freeze(Model):
+    """Something that must hold still meanwhile: its commands, on each of its hosts, which {host} stands for."""
+
+    freeze: Command
+    release: Command
+    check: Command  # ends with 0 while it is frozen, with 1 while it is not, and with anything else if it cannot tell
+    hosts: list[str] = []
+    timeout: Seconds = 60
+
+    @model_validator(mode="after")
+    def _hosts_are_filled_in(self) -> Self:
+        for name in ("freeze", "release", "check"):
+            if any("{host}" in word for word in getattr(self, name)) is not bool(self.hosts):
+                raise ValueError(
+                    f"{name} and hosts do not fit: {{host}} stands in a command where there are hosts, else never"
+                )
+        return self
+
+
+class CachePurge(Model):
+    """The command that empties the caches between the services and their users."""
+
+    command: Command
+    timeout: Seconds = 120
+
+
 class Target(Model):
     """Where a rollback runs."""
 
@@ -99,11 +161,37 @@ class Target(Model):
     environment: Literal["rehearsal", "staging", "production"]
     database: DatabaseTarget
     backups: Backups
-    services: Annotated[SupervisorServices | CommandServices, Field(discriminator="manager")]
+    services: Annotated[ServicesTarget, Field(discriminator="manager")]
     repositories: dict[Name, RepositoryTarget]
     endpoints: dict[Name, str]
     api_token: SecretReference
+    freezes: dict[Name, Freeze] = {}  # a deploy pipeline, an autoscaler, a queue's consumers
+    cache_purge: CachePurge | None = None
     contacts: dict[str, str]
+
+    @field_validator("services", mode="before")
+    @classmethod
+    def _manager_is_one_that_was_tested(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("manager") == "systemd":
+            raise ValueError(
+                "systemd has no adapter here, because none could be tested against a real one; `manager: commands` takes "
+                "its command lines, as docs/managers.md shows, untested: rehearse them on staging first"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _services_tell_and_are_known(self) -> Self:
+        services = self.services
+        silent = isinstance(services, SupervisorServices) or (
+            isinstance(services, CommandServices) and not services.commands.version
+        )
+        for name, source in services.versions.items():
+            if silent and isinstance(source, VersionByManager):
+                raise ValueError(f"services.versions.{name} asks the manager, which does not tell; give a url or a log")
+        for name in services.pinned:
+            if name not in services.versions:
+                raise ValueError(f"services.pinned names {name!r}, which services.versions does not define")
+        return self
 
     @model_validator(mode="after")
     def _contacts_are_real(self) -> Self:

@@ -4,7 +4,7 @@ import re
 
 from runbook_lib.context import Context
 from runbook_lib.errors import AdapterError
-from runbook_lib.target import VersionByUrl
+from runbook_lib.target import VersionByManager, VersionByUrl
 
 SHORTEST_ID = 7  # a shorter commit id says too little
 
@@ -16,6 +16,8 @@ def running(context: Context, service: str) -> str:
         AdapterError: It does not answer, or does not say.
     """
     source = context.target.services.versions[service]
+    if isinstance(source, VersionByManager):
+        return context.services.version(service)
     if isinstance(source, VersionByUrl):
         answer = context.http.get(source.url, timeout=5)
         version = answer.json.get(source.field) if isinstance(answer.json, dict) else None
@@ -30,10 +32,15 @@ def running(context: Context, service: str) -> str:
 
 
 def wanted(context: Context, service: str) -> str:
-    """The commit that a service must be built from: what its repository holds now. Read-only."""
+    """What a service must run: its pinned image or release, else the commit that its repository holds now. Read-only."""
+    if service in context.target.services.pinned:
+        return context.target.services.pinned[service]
     return context.checkout(context.target.services.built_from[service]).head()
 
 
-def same(running_version: str, commit: str) -> bool:
-    """Whether a version is the commit, by its full or its short id."""
-    return len(running_version) >= SHORTEST_ID and commit.startswith(running_version)
+def same(running_version: str, wanted_version: str) -> bool:
+    """Whether a version is the wanted one: the very same image or release, or the same commit by its full or short id."""
+    if running_version == wanted_version:
+        return True
+    is_commit = re.fullmatch(r"[0-9a-f]{40,64}", wanted_version)
+    return bool(is_commit) and len(running_version) >= SHORTEST_ID and wanted_version.startswith(running_version)

@@ -14,7 +14,7 @@ _AREAS = {
     "Services": ("services", "logs"),
     "Database": ("schema", "proof", "integrity"),
     "API": ("api", "latency"),
-    "Frontend": ("page_media", "page_console", "page_thread", "page_render"),
+    "Frontend": ("page_media", "page_console", "page_thread", "page_render", "page_returning"),
 }
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-from runbook_lib.checks import api, data, latency, logs, page, reference, schema, services, statements, troubles
+from runbook_lib.checks import api, data, latency, logs, page, reference, returning, schema, services, statements, troubles
 from runbook_lib.checks.round import Round
 from runbook_lib.errors import AdapterError
 from runbook_lib.results import Result, Status
@@ -20,6 +20,7 @@ KINDS: dict[str, Check] = {
     "page_console": page.no_errors,
     "page_thread": page.loads,
     "page_render": page.renders,
+    "page_returning": returning.runs_the_new_bundle,
     "logs": logs.no_errors,
     "latency": latency.within_limit,
     "slow_queries": statements.none_slow,

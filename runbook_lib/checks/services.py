@@ -15,8 +15,9 @@ def running_in_wanted_version(around: Round, name: str) -> Result:
 
 
 def _state(around: Round, service: str) -> tuple[Status, str]:
-    if not around.context.services.is_running(service):
-        return Status.FAIL, "does not run"
+    if not around.context.services.is_up(service):
+        restarted = around.context.services.is_running(service)
+        return Status.FAIL, "is being restarted again and again, or only part of it runs" if restarted else "does not run"
     wanted = versions.wanted(around.context, service)
     try:
         version = versions.running(around.context, service)

@@ -8,6 +8,8 @@ from runbook_lib.steps.clear_backfill import ClearBackfill
 from runbook_lib.steps.code import Revert
 from runbook_lib.steps.end_sessions import EndSessions
 from runbook_lib.steps.fence import KeepOut, LetIn
+from runbook_lib.steps.freeze import FreezeAll, ReleaseAll
+from runbook_lib.steps.purge_cache import PurgeCache
 from runbook_lib.steps.push import Push
 from runbook_lib.steps.rebuild import Rebuild
 from runbook_lib.steps.remove_columns import RemoveColumns
@@ -20,6 +22,9 @@ KINDS: dict[str, type[Step]] = {
     "stop": Stop,
     "start": Start,
     "restart": Restart,
+    "freeze": FreezeAll,
+    "release": ReleaseAll,
+    "purge_cache": PurgeCache,
     "backup": Backup,
     "fence": KeepOut,
     "let_in": LetIn,

@@ -54,7 +54,7 @@ class _ServicesStep(Step):
             time.sleep(POLL)
 
     def _in_wanted_version(self) -> list[str]:
-        found = {name: self._version(name) for name in self._running()}
+        found = {name: self._version(name) for name in self.services if self.context.services.is_up(name)}
         return [name for name, version in found.items() if versions.same(version, versions.wanted(self.context, name))]
 
     def _version(self, name: str) -> str:
@@ -73,26 +73,34 @@ class _ServicesStep(Step):
         built_from = self.context.target.services.built_from
         return {
             name: prepare(self.context, built_from[name]).commit
-            if built_from[name] in reverted
+            if built_from.get(name) in reverted and name not in self.context.target.services.pinned
             else versions.wanted(self.context, name)
             for name in self.services
         }
 
 
 class Stop(_ServicesStep):
-    """Stop services, and see that none of their database connections is left."""
+    """Stop services, and see that nothing of them is left: no process, no open port, no database connection."""
 
     def preview(self) -> Preview:
-        """What would be stopped. Read-only."""
-        running = self._running()
+        """What would be stopped, and what runs that nobody named. Read-only."""
+        running, forgotten = self._running(), self._forgotten()
+        would = [f"stop {', '.join(self.services)} ({', '.join(running) or 'none'} running now): users see an outage"]
+        if forgotten:
+            would.append(f"not begin while {', '.join(forgotten)} runs, which neither the plan nor the target names")
         return Preview(
             self.name,
             self.title,
-            would=[f"stop {', '.join(self.services)} ({', '.join(running) or 'none'} running now): users see an outage"],
+            would=would,
             undone_by="starting them again",
             estimate=self.spec.estimate,
             facts={"services": self.services},
         )
+
+    def preconditions(self) -> list[Result]:
+        """That the manager runs no service that nobody named: it could go on writing. Read-only."""
+        found = _none(self._forgotten(), "all that the manager runs is named", "named by neither plan nor target")
+        return [self.result("forgotten", "No forgotten worker", *found)]
 
     def probe(self) -> Probe:
         """Whether all are stopped and disconnected. Read-only."""
@@ -116,8 +124,24 @@ class Stop(_ServicesStep):
         """That none runs, and none is connected. Read-only."""
         return [
             self.result("stopped", "Services stopped", *_none(self._running(), "none runs", "still running")),
+            *self._ports(),
             no_connections(self.context, self.name),
         ]
+
+    def _forgotten(self) -> list[str]:
+        named = {*self.context.plan.services, *self.context.target.services.left_alone}
+        return sorted(self.context.services.all_running() - named)
+
+    def _ports(self) -> list[Result]:
+        """That nothing listens any more where the target says that the services do."""
+        addresses = [a for name in self.services for a in self.context.target.services.listens.get(name, [])]
+        if not addresses:
+            return []
+        try:
+            found = _none(list(filter(self.context.listens, addresses)), "none is open", "still open")
+        except AdapterError as error:
+            found = Status.UNKNOWN, error.what
+        return [self.result("ports", "No port of theirs is open", *found)]
 
     def undo(self) -> Facts:
         """Start them again. Changes the target."""

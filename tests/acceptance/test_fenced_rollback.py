@@ -21,6 +21,7 @@ def test_the_application_is_out_while_the_database_changes_and_back_afterwards(
     run = opening.open_new(PLAN, TARGET, "full", option=option, operator="tester", reason="a test of it", outputs=tmp_path)
     application = broken.database.conninfo(broken.database.application)
     run.require(run.prerequisites())
+    run.look_before()
     run.approve(run.previews()[0], "tester")
     if option == "C":
         loop.apply(run, "restore-aside")  # the loss that it counts is approved too

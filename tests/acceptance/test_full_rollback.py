@@ -78,7 +78,7 @@ def test_the_notebooks_lead_from_triage_to_a_verified_end_and_can_be_read_afterw
     state = run.state
     assert (outcome.status, state.type) == ("verified", "full")
     assert {c["status"] for c in state.checks["after"].values()} == {"PASS"}
-    assert len(state.checks["after"]) == 12
+    assert len(state.checks["after"]) == 13
     notebook = nbformat.read(run.folder.path / "03-full-rollback.ipynb", as_version=4)
     assert {c.metadata.papermill.status for c in notebook.cells} == {"completed"}
     log = (run.folder.path / "rollback-log.md").read_text()
@@ -212,7 +212,7 @@ def test_the_dry_run_leaves_no_trace_on_the_target(broken: Stack, tmp_path: Path
 
     assert done.returncode == 0, done.stderr
     planned = json.loads(done.stdout)
-    assert [p["step"] for p in planned["previews"]][:2] == ["stop-services", "back-up"]
+    assert [p["step"] for p in planned["previews"]][:3] == ["freeze", "stop-services", "back-up"]
     after = repository_files(broken), asked(broken, catalog), asked(broken, "SELECT * FROM messages ORDER BY id")
     assert after == before
     state = replay(Journal(Path(planned["run"]) / "journal.jsonl").events())
@@ -245,6 +245,7 @@ def test_an_older_server_can_take_the_embedded_ones_place(
         monkeypatch.setenv("REHEARSAL_SERVER", "service=other")
         with up("all-media-missing"):
             run = approved(begin("full"))
+            run.look_before()
             for name in run.steps:
                 loop.apply(run, name)
 

@@ -26,7 +26,7 @@ def test_quick_takes_the_frontend_back_and_shows_that_the_api_still_serves_it(br
     outcome = conductor.carry_out(run.folder.path, as_previewed, {}, told)
 
     assert outcome.status == "verified"
-    assert list(run.state.steps) == ["revert-frontend", "build-frontend", "restart-frontend", "push-frontend"]
+    assert list(run.state.steps)[1:5] == ["revert-frontend", "build-frontend", "restart-frontend", "push-frontend"]
     assert {s.status for s in run.state.steps.values()} == {"done"}
     assert run.context.checkout("backend").head() == backend
 

@@ -18,6 +18,7 @@ from .conftest import PLAN, TARGET
 def begun(outputs: Path, mode: str) -> Run:
     run = opening.open_new(PLAN, TARGET, "full", option="B", operator="tester", reason="a test of it", outputs=outputs)
     run.choose("REMOVAL", mode, "tester")
+    run.look_before()
     run.approve(run.previews()[0], "tester")
     return run
 

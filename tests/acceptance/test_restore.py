@@ -68,6 +68,7 @@ def test_every_step_of_option_c_can_be_undone(sound: Stack, tmp_path: Path) -> N
             return application.execute(rows).fetchall()
 
     before = asked()
+    run.look_before()
     for name in run.steps:
         if not run.is_still_approved():
             run.approve(run.previews()[0], "tester")

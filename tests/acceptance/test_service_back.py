@@ -38,6 +38,7 @@ def test_from_before_the_middle_back_and_from_behind_it_forward_to_a_verified_en
 ) -> None:
     run = begin("full")
     feature = {name: run.context.checkout(name).head() for name in run.context.plan.repositories}
+    run.look_before()
     run.approve(run.previews()[0], "tester")
     for name in ("stop-services", "back-up"):
         loop.apply(run, name)
@@ -52,7 +53,7 @@ def test_from_before_the_middle_back_and_from_behind_it_forward_to_a_verified_en
     assert asked(run, "--approve", told["digest"])["done"] == ["stop-services"]
     assert {r.status for r in run.observe("back", ["services-running"])} == {"PASS"}
 
-    for name in ("stop-services", "back-up", "clear-backfill", "revert-backend"):
+    for name in ("freeze", "stop-services", "back-up", "clear-backfill", "revert-backend"):
         loop.apply(run, name)
     told = asked(run)
     assert moves(told) == [f"apply {name}" for name in FORWARD]
@@ -62,6 +63,8 @@ def test_from_before_the_middle_back_and_from_behind_it_forward_to_a_verified_en
     assert moves(asked(run)) == []
     for name in ("push-backend", "push-frontend"):
         assert remote_tip(broken, name.removeprefix("push-")) == feature[name.removeprefix("push-")]
+        loop.apply(run, name)
+    for name in ("purge-cache", "release"):
         loop.apply(run, name)
     assert {r.name: r.summary for r in closing.verify(run) if r.status != "PASS"} == {}
     assert closing.close(run).status == "verified"

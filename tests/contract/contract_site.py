@@ -15,6 +15,7 @@ class Site:
 
     url: str = ""
     pages: dict[str, Page | Callable[[str | None], Page]] = field(default_factory=dict)
+    headers: dict[str, dict[str, str]] = field(default_factory=dict)  # by path, besides the usual ones
     released: threading.Event = field(default_factory=threading.Event)  # lets /hangs and /drips end
 
 
@@ -33,6 +34,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
+        for name, value in self.site.headers.get(self.path, {}).items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
 

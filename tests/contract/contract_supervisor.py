@@ -17,15 +17,17 @@ SERVICE = """
 import signal, sys, time
 from datetime import UTC, datetime
 name = sys.argv[1]
-if name == "stubborn":
+if name in ("stubborn", "immortal"):
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 stamp = datetime.now(UTC).isoformat(timespec="milliseconds")
-print(f"{stamp} INFO {name} started\\n  with a second line", flush=True)
+build = open(sys.argv[2]).read()
+print(f"{stamp} INFO {name} started in build {build}\\n  with a second line", flush=True)
 if name == "broken":
     sys.exit(7)
 if name == "split":
     print(f"{stamp} ERROR apart", file=sys.stderr, flush=True)
-if name == "flapping":
+if name in ("crashing", "flapping"):
+    time.sleep(0.2)
     sys.exit(1)
 signal.pause()
 """
@@ -46,7 +48,7 @@ serverurl=unix://{root}/s
 
 PROGRAM = """
 [program:{name}]
-command={python} {root}/service.py {name}
+command={python} {root}/service.py {name} {root}/build
 autostart=false
 startsecs=0
 stopasgroup=true
@@ -60,7 +62,10 @@ OPTIONS = {
     "stubborn": "autorestart=false\nredirect_stderr=true\nstopwaitsecs=1\n",
     "broken": "autorestart=false\nredirect_stderr=true\nstartsecs=1\nstartretries=0\n",
     "split": "autorestart=false\nstderr_logfile={root}/split.err\n",
-    "flapping": "autorestart=true\nredirect_stderr=true\n",
+    "immortal": "autorestart=false\nredirect_stderr=true\nstopwaitsecs=60\n",
+    "crashing": "autorestart=false\nredirect_stderr=true\nstartsecs=1\nstartretries=0\n",
+    "flapping": "autorestart=true\nredirect_stderr=true\nstartsecs=1\nstartretries=1000\n",
+    "restless": "autorestart=true\nredirect_stderr=true\n",
 }
 
 
@@ -76,12 +81,20 @@ class Supervisord:
     def configuration(self) -> Path:
         return self.root / "conf"
 
+    def deploy(self, build: str) -> None:
+        """Put a new version of the code there, as a deploy or a revert does; what runs is not touched."""
+        (self.root / "build").write_text(build)
+
+    def pids(self, name: str) -> list[int]:
+        return [pid for pid in [call(self.socket, "getProcessInfo", name)["pid"]] if pid]
+
 
 @contextmanager
 def supervising() -> Iterator[Supervisord]:
     root = Path(tempfile.mkdtemp(prefix="rc-"))  # short: the path of a socket has at most 107 bytes
     made = Supervisord(root)
     (root / "service.py").write_text(SERVICE)
+    made.deploy("1")
     programs = [
         PROGRAM.format(root=root, name=name, python=sys.executable) + OPTIONS[name].format(root=root) for name in OPTIONS
     ]

@@ -1,5 +1,6 @@
 import asyncio
 import base64
+import hashlib
 import os
 import signal
 import subprocess
@@ -283,3 +284,51 @@ def test_a_browser_that_died_is_started_again(visitor: Visitor) -> None:
     os.kill(chromium, signal.SIGKILL)
     until(lambda: not any(map(lives, [chromium, *others])), "Chromium is gone")
     assert visitor.answer("visit()") == "2"
+
+
+BUNDLE = '<body data-ready="yes"><script src="{script}"></script></body>'
+
+
+def bundled(site: Site, script: str, content: str, caching: str) -> None:
+    """Have the site serve a page with one script."""
+    body = f"document.title = {content!r};".encode()
+    site.pages["/bundled"] = page(BUNDLE.format(script=script))
+    site.pages[script] = (200, "text/javascript", body)
+    site.headers[script] = {"Cache-Control": caching}
+
+
+def ran(chromium: ChromiumBrowser, site: Site, profile: Path | None = None) -> dict[str, str]:
+    visit = chromium.visit(f"{site.url}/bundled", **SELECTORS, profile=profile)
+    return {url.removeprefix(site.url): digest for url, digest in visit.assets.items()}
+
+
+def digest(content: str) -> str:
+    return hashlib.sha256(f"document.title = {content!r};".encode()).hexdigest()
+
+
+def test_a_visit_tells_the_scripts_that_it_was_given(chromium: ChromiumBrowser, site: Site) -> None:
+    bundled(site, "/app.js", "new", "no-cache")
+    assert ran(chromium, site) == {"/app.js": digest("new")}
+
+
+@pytest.mark.parametrize(
+    ("caching", "again"), [("max-age=3600", "old"), ("no-cache", "new")], ids=["kept for an hour", "asked for again"]
+)
+def test_a_profile_that_was_there_before_is_given_what_its_cache_holds(
+    chromium: ChromiumBrowser, site: Site, tmp_path: Path, caching: str, again: str
+) -> None:
+    bundled(site, "/app.js", "old", caching)
+    first = ran(chromium, site, tmp_path / "profile")
+    bundled(site, "/app.js", "new", caching)
+    assert first == {"/app.js": digest("old")}
+    assert ran(chromium, site) == {"/app.js": digest("new")}
+    assert ran(chromium, site, tmp_path / "profile") == {"/app.js": digest(again)}
+
+
+def test_an_asset_named_by_its_content_is_new_for_a_profile_that_was_there_before(
+    chromium: ChromiumBrowser, site: Site, tmp_path: Path
+) -> None:
+    bundled(site, "/app.1.js", "old", "max-age=3600")
+    ran(chromium, site, tmp_path / "profile")
+    bundled(site, "/app.2.js", "new", "max-age=3600")
+    assert ran(chromium, site, tmp_path / "profile") == {"/app.2.js": digest("new")}

@@ -43,6 +43,7 @@ class World:
     head: str = "5eed" * 10  # what every checkout holds
     versions: dict[str, str] = field(default_factory=dict)  # service -> what it says it runs, "" for nothing; else head
     connections: list[dict[str, Any]] = field(default_factory=list)
+    open_ports: list[str] = field(default_factory=list)  # held by something else than the services
 
     def __post_init__(self) -> None:
         self.services = MemoryServices(["frontend", "backend", "worker"], self._launched)
@@ -62,6 +63,9 @@ class World:
 
     def fetchall(self) -> list[dict[str, Any]]:
         return self.connections
+
+    def listens(self, address: str) -> bool:
+        return address in self.open_ports or any(name in address for name in self.services.running)
 
     def _version(self, name: str) -> str:
         return self.versions.get(name, self.head)
@@ -104,6 +108,7 @@ def context(plan: Plan, target: Target, world: World, tmp_path: Path) -> Context
     made = Context(plan, impatient, RunFolder.create(tmp_path, "INC-1", "full"), "full", "A", "Dana", OPENED)
     made.__dict__.update(
         services=world.services,
+        listens=world.listens,
         http=world.http,
         processes=world.processes,
         postgres=world,

@@ -196,7 +196,7 @@ def test_what_people_wrote_is_escaped(folder: RunFolder, plan: Plan) -> None:
 def test_the_duration_is_set_against_the_budget(folder: RunFolder, plan: Plan) -> None:
     waits: list[Happened] = [("noted", {"text": str(n)}) for n in range(70)]
     page = words(report(folder, plan, *done(plan), *waits, ("outcome", {"status": "failed", "exit_code": 3, "summary": ""})))
-    assert "15 min 20 s, OVER the plan's 10 min" in page
+    assert "16 min 20 s, OVER the plan's 10 min" in page
 
 
 def test_a_table_kept_as_evidence_is_shown_with_its_index(folder: RunFolder, plan: Plan) -> None:
@@ -251,7 +251,7 @@ def test_the_log_ticks_nothing_that_was_not_done(folder: RunFolder, plan: Plan) 
 
 
 def test_services_of_which_only_some_were_restarted_are_not_ticked(folder: RunFolder, plan: Plan) -> None:
-    assert "- [ ] Services restarted (" in log(folder, plan, *done(plan)[:-6])
+    assert "- [ ] Services restarted (" in log(folder, plan, *done(plan)[:-10])
 
 
 def test_an_undone_step_is_not_ticked(folder: RunFolder, plan: Plan) -> None:

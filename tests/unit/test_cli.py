@@ -296,7 +296,7 @@ def test_status_needs_the_journal_alone(runbook: Command, folder: RunFolder) -> 
         "pending",
         "pending",
     ]
-    assert "1 of 4 steps done, outcome unknown: build-frontend" in out
+    assert "1 of 7 steps done, outcome unknown: build-frontend" in out
 
 
 def test_status_needs_a_run_or_a_target(runbook: Command) -> None:
@@ -362,7 +362,7 @@ def rolled_back(opened: Callable[[str], RunFolder], stack: None, monkeypatch: py
     made = opened("frontend")
     journal = Journal(made.journal_path)
     journal.append("approved", digest="d1", by="Dana")
-    for step in ("revert-frontend", "build-frontend", "restart-frontend", "push-frontend"):
+    for step in load_plan(PLAN).steps_of("frontend", "A"):
         journal.append("started", step=step, title=step)
         journal.append("applied", step=step, seconds=1.0, outcome={})
 

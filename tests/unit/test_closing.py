@@ -13,12 +13,13 @@ Happened = tuple[str, dict[str, Any]]
 OPENED: Happened = ("opened", {"type": "full", "option": "A"})
 APPROVED: Happened = ("approved", {"digest": "d", "by": "Dana"})
 STEPS = [
-    "stop-services", "back-up", "clear-backfill", "revert-backend", "build-backend", "start-backend", "revert-frontend",
-    "build-frontend", "start-frontend", "push-backend", "push-frontend",
+    "freeze", "stop-services", "back-up", "clear-backfill", "revert-backend", "build-backend", "start-backend",
+    "revert-frontend", "build-frontend", "start-frontend", "push-backend", "push-frontend", "purge-cache", "release",
 ]  # fmt: skip
 CHECKS = [
     "services-running", "schema-expected", "api-media-url", "api-attachments-gone", "frontend-displays-media",
-    "no-console-errors", "no-backend-errors", "thread-loads", "media-renders", "latency-normal", "backfill-intact",
+    "no-console-errors", "no-backend-errors", "thread-loads", "media-renders", "returning-users",
+    "latency-normal", "backfill-intact",
     "only-intended-rows",
 ]  # fmt: skip
 
@@ -63,15 +64,15 @@ TO_RESTORE: Happened = ("escalated", {"from": "full", "to": "restore", "because"
 @pytest.mark.parametrize(
     ("history", "status", "said"),
     [
-        pytest.param(ALL, "verified", "all 11 steps done, all 12 checks passed", id="all done, all passed"),
+        pytest.param(ALL, "verified", "all 14 steps done, all 13 checks passed", id="all done, all passed"),
         pytest.param(
             [OPENED, APPROVED, FOUND, *done(*all_but(STEPS, "stop-services")), *PASSED],
             "verified",
-            "all 11 steps done",
+            "all 14 steps done",
             id="a step was found done",
         ),
         pytest.param([OPENED], "declined", "Nothing was approved", id="nothing approved"),
-        pytest.param([OPENED, APPROVED], "failed", "not done: stop-services", id="nothing begun"),
+        pytest.param([OPENED, APPROVED], "failed", "not done: freeze", id="nothing begun"),
         pytest.param([*WITHOUT_BACK_UP, *PASSED], "failed", "not done: back-up", id="a step is missing"),
         pytest.param(
             [*WITHOUT_BACK_UP, begun("back-up"), ended("back-up", "failed"), *PASSED],
@@ -91,7 +92,7 @@ TO_RESTORE: Happened = ("escalated", {"from": "full", "to": "restore", "because"
         pytest.param(
             [*WITHOUT_BACK_UP, begun("back-up"), ended("back-up", "failed"), waived("back-up"), *PASSED],
             "verified",
-            "all 10 steps done, all 12 checks passed; waived: back-up",
+            "all 13 steps done, all 13 checks passed; waived: back-up",
             id="a step failed and is waived",
         ),
         pytest.param([OPENED, APPROVED, *DONE], "unknown", "not positively verified: services-running", id="no check"),
@@ -118,13 +119,13 @@ TO_RESTORE: Happened = ("escalated", {"from": "full", "to": "restore", "because"
         pytest.param(
             [*ALL, *checked("FAIL", "thread-loads"), waived("thread-loads")],
             "waived",
-            "11 of 12 checks passed; waived, which is not passed: thread-loads",
+            "12 of 13 checks passed; waived, which is not passed: thread-loads",
             id="a failed check is waived",
         ),
         pytest.param(
             [*ALL, *checked("UNKNOWN", "thread-loads"), waived("thread-loads")],
             "waived",
-            "11 of 12 checks passed; waived, which is not passed: thread-loads",
+            "12 of 13 checks passed; waived, which is not passed: thread-loads",
             id="an unknown check is waived",
         ),
         pytest.param(

@@ -1,12 +1,14 @@
 """Bad parameters give one clear error before anything is touched."""
 
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from runbook_lib.errors import ParametersError
 from runbook_lib.plan import RollbackType, load_plan
-from runbook_lib.target import load_target
+from runbook_lib.target import Target, load_target
 
 ROOT = Path(__file__).parents[2]
 PLAN = (ROOT / "parameters" / "feat-2025-20251103111429.yaml").read_text()
@@ -46,11 +48,11 @@ def target_error(tmp_path: Path, old: str, new: str, environment: dict[str, str]
         ("services: [backend, worker], estimate", "services: [backend, wroker], estimate", "'wroker'"),
         ("options: [B], mode", "options: [Z], mode", "names 'Z', which the options of types does not define"),
         (
-            "steps: [revert-frontend,",
-            "steps: [clear-backfill,",
+            "steps: [freeze-for-frontend,",
+            "steps: [clear-backfill, freeze-for-frontend,",
             "walks 'clear-backfill', which belongs to none of its options",
         ),
-        ("steps: [revert-frontend,", "steps: [revert-frontned,", "'revert-frontned'"),
+        ("steps: [freeze-for-frontend,", "steps: [revert-frontned, freeze-for-frontend,", "'revert-frontned'"),
         ("table: messages", "table: messages\n  table: messages", "stands twice"),
         ("feature: FEAT", "feature: [FEAT", "cannot be read as YAML"),
     ],
@@ -67,7 +69,9 @@ def test_a_bad_plan(tmp_path: Path, old: str, new: str, told: str) -> None:
     [
         ("environment: production", "environment: prod", "environment"),
         ("  timeout: 120", "  timeout: soon", "timeout"),
-        ("manager: commands", "manager: kubernetes", "services"),
+        ("manager: docker-compose", "manager: kubernetes", "services"),
+        ("manager: docker-compose", "manager: systemd", "none could be tested against a real one"),
+        ("# pinned: {frontend:", "pinned: {frontned:", "'frontned'"),
         ('"+00 0000"', '"[Phone]"', "contacts.On-Call Engineer still reads as a placeholder"),
         ("directory: /var/backups", "directory: ${BACKUPS}", "The environment has no BACKUPS"),
         ("api_token: {env: SOCIAL_SELLING_API_TOKEN}", "api_token: a-token-in-the-file", "api_token"),
@@ -119,3 +123,20 @@ def test_a_type_that_cannot_be_carried_out(type_name: str, told: str) -> None:
 
     with pytest.raises(ParametersError, match=told):
         plan.model_copy(update={"types": plan.types | {"data": by_hand}}).carried_out(type_name)
+
+
+MANAGERS = (ROOT / "docs" / "managers.md").read_text()
+
+
+@pytest.mark.parametrize("block", re.findall(r"```yaml\n(.*?)```", MANAGERS, re.DOTALL), ids=lambda block: block.split()[2])
+def test_what_the_page_on_managers_shows_fits_a_target(block: str) -> None:
+    shown = yaml.safe_load(block.replace("  …\n", ""))
+    whole = yaml.safe_load(TARGET)
+    common = {key: whole["services"][key] for key in ("timeout", "versions", "built_from")}
+    if services := shown.pop("services", None):
+        told = {**common["versions"], **services.get("versions", {})}
+        if services["manager"] == "commands":
+            told["worker"] = {"log": "worker version (.+)"}
+        whole["services"] = {**common, **services, "versions": told}
+
+    assert Target.model_validate({**whole, **shown})

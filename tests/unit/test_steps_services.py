@@ -12,6 +12,7 @@ from runbook_lib.results import Status, not_passed
 from runbook_lib.steps import services as services_module
 from runbook_lib.steps.base import Effect, Step
 from runbook_lib.steps.services import Restart, Start, Stop
+from runbook_lib.target import VersionByManager
 
 OLD = "0ddba11" * 5
 LEFT = {"pid": 41, "application_name": "worker", "state": "idle", "backend_start": None}
@@ -119,7 +120,42 @@ def test_a_connection_that_is_left_is_not_stopped(stop: Stop, world: World) -> N
     assert [(r.status, r.summary) for r in not_passed(stop.verify())] == [(Status.FAIL, "still connected: pid 41 (worker)")]
 
 
-@pytest.mark.parametrize("ask", [Stop.preview, Stop.probe, Stop.apply, Stop.verify])
+def test_a_port_that_is_still_open_is_not_stopped(stop: Stop, world: World) -> None:
+    (address,) = stop.context.target.services.listens["backend"]
+    world.open_ports = [address]
+
+    stop.apply()
+
+    assert [(r.status, r.summary) for r in not_passed(stop.verify())] == [(Status.FAIL, f"still open: {address}")]
+
+
+def test_a_port_that_cannot_be_looked_at_is_unknown(stop: Stop) -> None:
+    def nobody(address: str) -> bool:
+        raise AdapterError(f"{address} is nowhere")
+
+    stop.context.__dict__["listens"] = nobody
+
+    assert [(r.name, r.status) for r in not_passed(stop.verify())] == [("stop-services: ports", Status.UNKNOWN)]
+
+
+def test_a_forgotten_worker_stands_in_the_preview_and_stops_the_step_before_it_begins(stop: Stop, world: World) -> None:
+    world.services.lines["mailer"] = []
+    world.services.start("mailer")
+
+    (result,) = stop.preconditions()
+
+    assert (result.status, result.summary) == (Status.FAIL, "named by neither plan nor target: mailer")
+    assert any("mailer" in line for line in stop.preview().would)
+
+
+def test_what_the_target_leaves_alone_is_no_forgotten_worker(stop: Stop, world: World) -> None:
+    world.services.lines["postgres"] = []
+    world.services.start("postgres")
+
+    assert not_passed(stop.preconditions()) == []
+
+
+@pytest.mark.parametrize("ask", [Stop.preview, Stop.preconditions, Stop.probe, Stop.apply, Stop.verify])
 def test_a_manager_that_does_not_answer_is_never_taken_for_stopped(
     stop: Stop, world: World, ask: Callable[[Stop], Any]
 ) -> None:
@@ -165,6 +201,15 @@ def test_probe_of_start(start: Start, world: World, running: set[str], versions:
         world.services.start(name)
 
     assert start.probe().effect is effect
+
+
+def test_a_service_in_the_wanted_version_that_is_restarted_again_and_again_is_not_done(start: Start, world: World) -> None:
+    world.start_all()
+    watched = watch(start, world)
+    watched.is_up = lambda name: name != "worker"  # type: ignore[method-assign]
+
+    assert start.probe().effect is Effect.HALF_DONE
+    assert [r.summary for r in not_passed(start.verify())] == ["not in the wanted version: worker"]
 
 
 def test_start_starts_in_the_order_of_the_plan(start: Start, world: World) -> None:
@@ -239,6 +284,26 @@ def test_undo_of_start_stops(start: Start, world: World) -> None:
     start.undo()
 
     assert world.services.running == {"frontend"}
+
+
+@pytest.mark.parametrize(
+    ("running", "effect"),
+    [("sha256:0ld", Effect.DONE), ("sha256:0", Effect.NOT_DONE), ("sha256:new", Effect.NOT_DONE), ("", Effect.NOT_DONE)],
+    ids=["the pinned image", "a part of its name", "another one", "none told"],
+)
+def test_a_pinned_service_must_run_its_image_and_not_what_is_checked_out(
+    start: Start, world: World, running: str, effect: Effect
+) -> None:
+    services = start.context.target.services
+    pins = dict.fromkeys(["backend", "worker"], "sha256:0ld")
+    told = {**services.versions, **dict.fromkeys(pins, VersionByManager(by="manager"))}
+    changed = services.model_copy(update={"pinned": pins, "versions": told})
+    start.context.target = start.context.target.model_copy(update={"services": changed})
+    world.services.releases = dict.fromkeys(pins, running)
+    world.start_all()
+
+    assert start.probe().effect is effect
+    assert start.preview().facts == {"versions": pins}
 
 
 # --- restart

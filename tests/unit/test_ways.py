@@ -104,7 +104,7 @@ def test_what_somebody_else_did_is_not_undone(rules: Rules) -> None:
     steps = PLAN.steps_of("full", "A")
 
     assert "was not done by this rollback" in backward(rules, done, steps).blocked
-    assert told(shortest(rules, done, steps))[:2] == ["apply back-up", "apply clear-backfill"]
+    assert told(shortest(rules, done, steps))[:3] == ["apply freeze", "apply back-up", "apply clear-backfill"]
 
 
 def test_where_there_is_no_way_both_reasons_are_told(rules: Rules) -> None:

@@ -7,6 +7,7 @@ import atexit
 import os
 import shutil
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runbook_lib.adapters.browser.protocol import Visit, unseen
@@ -45,9 +46,12 @@ class ChromiumBrowser:
         """Start Chromium in the background, so that the first visit need not wait; a failure shows in the visit."""
         self._working().begin(self._warmed())
 
-    def visit(self, url: str, *, ready: str, items: str, media: str, timeout: float = 20) -> Visit:
-        """See `Browser.visit`."""
-        return self._working().run(self._visited(url, timeout, {"ready": ready, "items": items, "media": media}))
+    def visit(
+        self, url: str, *, ready: str, items: str, media: str, timeout: float = 20, profile: Path | None = None
+    ) -> Visit:
+        """See `Browser.visit`; with a profile, a Chromium of its own is started for the visit."""
+        selectors = {"ready": ready, "items": items, "media": media}
+        return self._working().run(self._visited(url, timeout, selectors, profile))
 
     def close(self) -> None:
         """End Chromium; a later visit starts it again."""
@@ -67,13 +71,13 @@ class ChromiumBrowser:
             atexit.register(self.close)
         return self._worker
 
-    async def _visited(self, url: str, timeout: float, selectors: dict[str, str]) -> Visit:
+    async def _visited(self, url: str, timeout: float, selectors: dict[str, str], profile: Path | None) -> Visit:
         from playwright.async_api import Error
 
         from runbook_lib.adapters.browser.page import look
 
         try:
-            context = await self._context(url)
+            context = await (self._context(url) if profile is None else self._returning(url, profile))
             async with asyncio.timeout(timeout + BEYOND):
                 try:
                     return await look(await context.new_page(), url, timeout=timeout, **selectors)
@@ -99,6 +103,11 @@ class ChromiumBrowser:
         except Error:  # Chromium or its driver has ended since the last visit: an interrupt of a kernel reaches the driver
             await self._ended()
             return await (await asyncio.shield(self._started(url))).new_context(viewport=VIEWPORT)
+
+    async def _returning(self, url: str, profile: Path) -> BrowserContext:
+        await asyncio.shield(self._started(url))
+        assert self._playwright
+        return await self._playwright.chromium.launch_persistent_context(profile, **_options(), viewport=VIEWPORT)
 
     async def _started(self, url: str) -> Browser:
         from playwright.async_api import Error, async_playwright

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -36,6 +37,7 @@ async ([selector, milliseconds]) => {
   }));
 }
 """
+ASSETS = {"script", "stylesheet"}
 CANCELLED = "net::ERR_ABORTED"  # by the page itself; a video's first request often is
 REPEATED = "Failed to load resource"  # the console's word for a request that failed
 
@@ -51,7 +53,7 @@ async def look(page: Page, url: str, *, ready: str, items: str, media: str, time
     def left() -> float:
         return max(1.0, (deadline - time.monotonic()) * 1000)
 
-    errors = _Errors(page)
+    errors, assets = _Errors(page), _Assets(page)
     response = await page.goto(url, wait_until="commit", timeout=left())
     refused = response is not None and not response.ok
     ready_state = await _ready(page, ready, 1.0 if refused else left())
@@ -66,6 +68,7 @@ async def look(page: Page, url: str, *, ready: str, items: str, media: str, time
         media=[Media(**element) for element in found],
         errors=errors.all(),
         screenshot=await page.screenshot(full_page=True),
+        assets=await assets.hashes(),
     )
 
 
@@ -75,6 +78,30 @@ async def _ready(page: Page, selector: str, milliseconds: float) -> str | None:
     except TimeoutError:
         return None
     return (element and await element.get_attribute("data-ready")) or ""
+
+
+class _Assets:
+    """The scripts and style sheets that a page was given, from the network or from a cache."""
+
+    def __init__(self, page: Page) -> None:
+        self._responses: list[Response] = []
+        page.on("response", self._given)
+
+    async def hashes(self) -> dict[str, str]:
+        """URL -> the SHA-256 of its content, or why there is none."""
+        return {response.url: await self._hash(response) for response in self._responses}
+
+    def _given(self, response: Response) -> None:
+        if response.request.resource_type in ASSETS:
+            self._responses.append(response)
+
+    async def _hash(self, response: Response) -> str:
+        if not response.ok:
+            return f"HTTP {response.status}"
+        try:
+            return hashlib.sha256(await response.body()).hexdigest()
+        except Error as error:
+            return f"not kept by the browser: {error.message.splitlines()[0]}"
 
 
 class _Errors:

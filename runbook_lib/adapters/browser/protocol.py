@@ -1,6 +1,8 @@
 """What a visit to a page shows."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from runbook_lib.errors import AdapterError
@@ -35,18 +37,22 @@ class Visit:
     media: list[Media]
     errors: list[ConsoleError]
     screenshot: bytes = field(repr=False)  # PNG of the full page
+    assets: Mapping[str, str] = field(default_factory=dict, repr=False)  # URL of a script or style sheet -> its SHA-256
 
 
 class Browser(Protocol):
-    """Visits pages, each time as somebody who was never there before."""
+    """Visits pages, each time as somebody who was never there before, or with the browser profile of one who was."""
 
     def warm(self) -> None:
         """Begin to start, so that the first visit need not wait."""
 
-    def visit(self, url: str, *, ready: str, items: str, media: str, timeout: float = 20) -> Visit:
+    def visit(
+        self, url: str, *, ready: str, items: str, media: str, timeout: float = 20, profile: Path | None = None
+    ) -> Visit:
         """Open `url`, wait up to `timeout` seconds for `ready` and for `media`, and tell what is there. Read-only.
 
-        `ready`, `items` and `media` are CSS selectors. A page that does not get ready is told, not raised.
+        `ready`, `items` and `media` are CSS selectors. A page that does not get ready is told, not raised. With the folder
+        of a `profile`, the browser has what earlier visits with it left there: its cache and its service workers.
 
         Raises:
             AdapterError: The server does not answer, or the browser does not work: what a user sees is unknown.

@@ -1,4 +1,4 @@
-"""Services under any manager that has a command line: docker-compose, pm2, systemd."""
+"""Services under any manager that has a command line: systemd, say."""
 
 import time
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from runbook_lib.adapters.processes import Completed, Processes, shown
 from runbook_lib.adapters.services import log_lines
-from runbook_lib.adapters.services.errors import not_started, not_stopped, unreachable
+from runbook_lib.adapters.services.errors import no_list, no_version, not_started, not_stopped, unreachable
 from runbook_lib.errors import AdapterError
 from runbook_lib.target import Commands
 
@@ -22,6 +22,30 @@ class CommandServices:
         self._directory = directory
         self._timeout = timeout
         self._processes = processes
+
+    def all_running(self) -> set[str]:
+        """See `Services.all_running`."""
+        try:
+            return set(self._run(self._commands.list, "").output.split())
+        except AdapterError as error:
+            raise no_list(shown(self._commands.list), error.what.rstrip(".")) from None
+
+    def is_up(self, name: str) -> bool:
+        """See `Services.is_up`; as far as the target's command tells."""
+        return self.is_running(name)
+
+    def version(self, name: str) -> str:
+        """See `Services.version`; the last word that the command prints."""
+        if not self._commands.version:
+            raise no_version(name, shown(self._commands.running), "the target names no command for it")
+        try:
+            words = self._run(self._commands.version, name).output.split()
+        except AdapterError as error:
+            raise no_version(name, shown(self._commands.version), error.what.rstrip(".")) from None
+        if not words or not self.is_running(name):
+            reason = "it printed nothing" if not words else "it does not run"
+            raise no_version(name, shown(self._commands.version), reason)
+        return words[-1]
 
     def is_running(self, name: str) -> bool:
         """See `Services.is_running`."""

@@ -7,12 +7,22 @@ from runbook_lib.adapters.processes import Processes
 from runbook_lib.adapters.services.protocol import Services
 
 
-def connect(services: target.SupervisorServices | target.CommandServices, processes: Processes) -> Services:
+def connect(services: target.ServicesTarget, processes: Processes) -> Services:
     """The services that the target describes; nothing is asked of their manager yet. Read-only."""
-    if isinstance(services, target.SupervisorServices):
-        from runbook_lib.adapters.services.supervisor import SupervisorServices
+    match services:
+        case target.SupervisorServices():
+            from runbook_lib.adapters.services.supervisor import SupervisorServices
 
-        return SupervisorServices(Path(services.socket), services.timeout)
-    from runbook_lib.adapters.services.commands import CommandServices
+            return SupervisorServices(Path(services.socket), services.timeout)
+        case target.DockerServices():
+            from runbook_lib.adapters.services.docker import DockerServices
 
-    return CommandServices(services.commands, Path(services.directory), services.timeout, processes)
+            return DockerServices(services, processes)
+        case target.Pm2Services():
+            from runbook_lib.adapters.services.pm2 import Pm2Services
+
+            return Pm2Services(services, processes)
+        case target.CommandServices():
+            from runbook_lib.adapters.services.commands import CommandServices
+
+            return CommandServices(services.commands, Path(services.directory), services.timeout, processes)

@@ -61,3 +61,23 @@ def no_log(name: str, where: str, reason: str) -> AdapterError:
         state="Nothing was changed; whether it holds errors is unknown.",
         safe_next="Make sure that the service logs to a file that you may read.",
     )
+
+
+def no_version(name: str, where: str, reason: str) -> AdapterError:
+    """The manager does not tell what runs."""
+    return AdapterError(
+        f"The service manager does not tell which version of {name} runs: {reason}.",
+        where=where,
+        state="Nothing was changed; what the service runs is unknown.",
+        safe_next="Start the service; or say under versions in the target how it tells its version itself.",
+    )
+
+
+def no_list(where: str, reason: str) -> AdapterError:
+    """The manager did not say what it runs."""
+    return AdapterError(
+        f"The service manager did not answer what it runs: {reason}.",
+        where=where,
+        state="Whether anything runs is unknown.",
+        safe_next="Make sure that the manager runs and that you may use it; do not take its services for stopped.",
+    )

@@ -7,11 +7,32 @@ from typing import Protocol
 class Services(Protocol):
     """Services by name, under one manager."""
 
-    def is_running(self, name: str) -> bool:
-        """Whether the manager says that the service runs. Read-only.
+    def all_running(self) -> set[str]:
+        """The names of all services that the manager runs, whoever started them. Read-only.
 
         Raises:
-            AdapterError: It cannot be told: the manager does not answer, knows no such service, or it is in between.
+            AdapterError: The manager does not answer.
+        """
+
+    def is_running(self, name: str) -> bool:
+        """Whether anything of the service runs, or will be run again by the manager unasked. Read-only.
+
+        Raises:
+            AdapterError: It cannot be told: the manager does not answer, or knows no such service.
+        """
+
+    def is_up(self, name: str) -> bool:
+        """Whether all of the service runs and goes on running: one that ends and is restarted is not up. Read-only.
+
+        Raises:
+            AdapterError: It cannot be told: the manager does not answer, or knows no such service.
+        """
+
+    def version(self, name: str) -> str:
+        """What the manager says that the service runs: an image, a commit, or the label of a release. Read-only.
+
+        Raises:
+            AdapterError: It does not run, or in several versions at once, or the manager does not tell.
         """
 
     def stop(self, name: str) -> None:
@@ -24,10 +45,12 @@ class Services(Protocol):
     def start(self, name: str) -> None:
         """Start the service, and return once the manager says so; one that runs is left alone. Changes the target.
 
-        A service that ends right after it was started may pass: probe its health.
+        Where it ran before, what runs afterwards is what is there to be run now, not what ran then. A service that ends
+        later than the manager or the target counts it as started may pass: probe its health.
 
         Raises:
-            AdapterError: The service is unknown, or the manager did not say within the timeout that it runs.
+            AdapterError: The service is unknown, ended right after it was started, or the manager did not say within the
+                timeout that it runs.
         """
 
     def logs(self, name: str, since: datetime | None) -> list[str]:

@@ -8,12 +8,20 @@ from typing import Any
 from xmlrpc.client import Error, Fault
 
 from runbook_lib.adapters.services import log_lines
-from runbook_lib.adapters.services.errors import no_log, not_started, not_stopped, refused, unknown_service, unreachable
+from runbook_lib.adapters.services.errors import (
+    no_list,
+    no_log,
+    no_version,
+    not_started,
+    not_stopped,
+    refused,
+    unknown_service,
+    unreachable,
+)
 from runbook_lib.adapters.services.rpc import call
 from runbook_lib.errors import AdapterError
 
 INTERVAL = 0.05  # seconds between two questions
-MTIME_LAG = 1.0  # seconds by which a file's time may lag behind what was written to it
 STOPPED = {"STOPPED", "EXITED", "FATAL"}
 SETTLED = STOPPED | {"RUNNING"}
 BAD_NAME, ALREADY_STARTED, NOT_RUNNING = 10, 60, 70  # faults of its RPC interface
@@ -26,9 +34,28 @@ class SupervisorServices:
         self._socket = socket
         self._timeout = timeout
 
+    def all_running(self) -> set[str]:
+        """See `Services.all_running`."""
+        try:
+            infos = call(self._socket, "getAllProcessInfo")
+        except (OSError, HTTPException, Error) as error:
+            raise no_list(str(self._socket), f"{type(error).__name__}: {error}") from None
+        return {info["name"] for info in infos if info["statename"] not in STOPPED}
+
     def is_running(self, name: str) -> bool:
         """See `Services.is_running`."""
-        return bool(self._settled(name)["statename"] == "RUNNING")
+        return self._looked_at_twice(name)["statename"] not in STOPPED
+
+    def is_up(self, name: str) -> bool:
+        """See `Services.is_up`; how long it must run to count is supervisord's own `startsecs`."""
+        deadline = time.monotonic() + self._timeout
+        while (state := self._looked_at_twice(name)["statename"]) == "STARTING" and time.monotonic() < deadline:
+            time.sleep(INTERVAL)
+        return bool(state == "RUNNING")
+
+    def version(self, name: str) -> str:
+        """See `Services.version`; supervisord never tells."""
+        raise no_version(name, str(self._socket), "supervisord knows commands, not versions")
 
     def stop(self, name: str) -> None:
         """See `Services.stop`."""
@@ -42,9 +69,8 @@ class SupervisorServices:
 
     def start(self, name: str) -> None:
         """See `Services.start`."""
-        if self.is_running(name):
-            return
-        self._ask(name, "startProcess", name, False, fine=ALREADY_STARTED)
+        if not self.is_running(name):
+            self._ask(name, "startProcess", name, False, fine=ALREADY_STARTED)
         info = self._settled(name)
         if info["statename"] != "RUNNING":
             reason = info["spawnerr"] or f"exit status {info['exitstatus']}"
@@ -59,7 +85,7 @@ class SupervisorServices:
             return []
         paths = [Path(info[key]) for key in ("stdout_logfile", "stderr_logfile") if info[key]]
         try:
-            return [line for path in paths for line in log_lines.since(_lines(path, since), since)]
+            return [line for path in paths for line in log_lines.of_files(_rotated(path), since)]
         except OSError as error:
             raise no_log(name, str(error.filename), error.strerror or str(error)) from None
 
@@ -98,11 +124,9 @@ class SupervisorServices:
             raise unreachable(name, str(self._socket), f"{type(error).__name__}: {error}") from None
 
 
-def _lines(path: Path, since: datetime | None) -> list[str]:
-    """The lines of a log and of those of its rotated files that were written to since then, oldest first."""
+def _rotated(path: Path) -> list[Path]:
+    """A log and its rotated files, oldest first."""
     files = [path]
     while (older := path.with_name(f"{path.name}.{len(files)}")).exists():
         files.append(older)
-    earliest = since.timestamp() - MTIME_LAG if since else 0.0
-    recent = [file for file in files if file.stat().st_mtime >= earliest]
-    return [line for file in reversed(recent) for line in file.read_text(errors="replace").splitlines()]
+    return files[::-1]

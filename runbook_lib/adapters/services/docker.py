@@ -1,0 +1,178 @@
+"""Services of a docker compose project."""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+
+import yaml
+
+from runbook_lib import target
+from runbook_lib.adapters.processes import Completed, Processes, shown
+from runbook_lib.adapters.services import steady
+from runbook_lib.adapters.services.containers import Container, listed
+from runbook_lib.adapters.services.errors import (
+    no_list,
+    no_log,
+    no_version,
+    not_started,
+    not_stopped,
+    refused,
+    unknown_service,
+    unreachable,
+)
+from runbook_lib.errors import AdapterError
+
+NEWER, OLDER = ["docker", "compose"], ["docker-compose"]
+
+
+class DockerServices:
+    """Services of one docker compose project.
+
+    What runs is read from the containers' labels, so that a container left over from an older compose file, or from
+    `run`, is seen as well. Compose itself is asked only to build and to bring up; volumes are never removed.
+    """
+
+    def __init__(self, described: target.DockerServices, processes: Processes) -> None:
+        self._described = described
+        self._processes = processes
+        self._directory = Path(described.directory)
+        self._where = f"docker compose project {described.project} in {described.directory}"
+
+    def all_running(self) -> set[str]:
+        """See `Services.all_running`."""
+        try:
+            return {container.service for container in self._containers() if container.alive}
+        except AdapterError as error:
+            raise no_list(self._where, error.what.rstrip(".")) from None
+
+    def is_running(self, name: str) -> bool:
+        """See `Services.is_running`."""
+        return bool(self._alive(name))
+
+    def is_up(self, name: str) -> bool:
+        """See `Services.is_up`."""
+        same, now = steady.stays(lambda: self._alive(name), self._described.steady)
+        return same and {container.status for container in now} == {"running"}
+
+    def version(self, name: str) -> str:
+        """See `Services.version`: the pinned image if it is what runs, else the label, else the digest."""
+        images = {container.image: container.revision for container in self._alive(name)}
+        if len(images) != 1:
+            raise no_version(name, self._where, f"{len(images)} images of it run")
+        [(image, revision)] = images.items()
+        pin = self._described.pinned.get(name)
+        if pin:
+            return pin if self._image(pin) == image else image
+        return revision or image
+
+    def stop(self, name: str) -> None:
+        """See `Services.stop`; its restart policy is taken off first, or a restart of the engine would bring it back."""
+        alive = [container.id for container in self._alive(name)]
+        if not alive:
+            return
+        timeout = self._described.timeout
+        self._require(name, self._docker("update", "--restart=no", *alive))
+        try:
+            answer = self._docker("stop", *alive)
+        except AdapterError:
+            raise not_stopped(name, self._where, timeout, "docker is still stopping it") from None
+        self._require(name, answer)
+        if not steady.becomes(lambda: not self._alive(name), timeout):
+            raise not_stopped(name, self._where, timeout, self._states(name))
+
+    def start(self, name: str) -> None:
+        """See `Services.start`: `up` of a new build or of the pinned image in a new container, never a mere restart."""
+        if not self._alive(name):
+            with self._files(name) as files:
+                build = "--no-build" if name in self._described.pinned else "--build"
+                answer = self._compose(files, "up", "--detach", "--no-deps", "--force-recreate", build, name)
+            if answer.exit_code != 0:
+                raise not_started(name, self._where, _last_line(answer))
+        if not self.is_up(name):
+            raise not_started(name, self._where, self._states(name))
+
+    def logs(self, name: str, since: datetime | None) -> list[str]:
+        """See `Services.logs`: of the containers that are there now, by the engine's own stamps."""
+        moment = ["--since", since.astimezone(UTC).isoformat().replace("+00:00", "Z")] if since else []
+        lines: list[str] = []
+        for container in self._known(name):
+            answer = self._docker("logs", "--timestamps", *moment, container.id)
+            if answer.exit_code != 0:
+                raise no_log(name, self._where, _last_line(answer))
+            lines += [*answer.output.splitlines(), *answer.errors.splitlines()]
+        return [line.partition(" ")[2] for line in sorted(lines, key=lambda line: line.partition(" ")[0])]
+
+    def _alive(self, name: str) -> list[Container]:
+        return [container for container in self._known(name) if container.alive]
+
+    def _known(self, name: str) -> list[Container]:
+        """The containers of a service that the project knows, be they none."""
+        try:
+            found = self._containers(name)
+            known = bool(found) or name in self._services
+        except AdapterError as error:
+            raise unreachable(name, self._where, error.what.rstrip(".")) from None
+        if not known:
+            raise unknown_service(name, self._where)
+        return found
+
+    @cached_property
+    def _services(self) -> list[str]:
+        return self._compose(self._described.files, "config", "--services").require().output.split()
+
+    @cached_property
+    def _composer(self) -> list[str]:
+        if self._described.compose:
+            return self._described.compose
+        there = self._run([*NEWER, "version"]).exit_code == 0
+        return NEWER if there else OLDER
+
+    def _containers(self, name: str | None = None) -> list[Container]:
+        return listed(self._docker, self._described.project, self._described.revision_label, name)
+
+    def _image(self, reference: str) -> str:
+        answer = self._docker("image", "inspect", "--format", "{{.Id}}", reference)
+        return answer.output.strip() if answer.exit_code == 0 else ""
+
+    @contextmanager
+    def _files(self, name: str) -> Iterator[list[str]]:
+        """The compose files, and one more for a pinned service that names its image."""
+        files = self._described.files
+        if name not in self._described.pinned:
+            yield files
+            return
+        first = yaml.safe_load((self._directory / files[0]).read_text(encoding="utf-8"))
+        alike = {"version": first["version"]} if "version" in first else {}  # as the older compose wants all its files
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as pin:
+            json.dump({**alike, "services": {name: {"image": self._described.pinned[name]}}}, pin)
+            pin.flush()
+            yield [*files, pin.name]
+
+    def _compose(self, files: list[str], *words: str) -> Completed:
+        named = [word for file in files for word in ("--file", file)]
+        return self._run([*self._composer, "--project-name", self._described.project, *named, *words])
+
+    def _docker(self, *words: str) -> Completed:
+        return self._run(["docker", *words])
+
+    def _run(self, command: list[str]) -> Completed:
+        env = {"DOCKER_HOST": self._described.host} if self._described.host else {}
+        return self._processes.run(command, cwd=self._directory, timeout=self._described.timeout, env=env)
+
+    def _require(self, name: str, answer: Completed) -> None:
+        if answer.exit_code != 0:
+            raise refused(name, shown(answer.command), _last_line(answer))
+
+    def _states(self, name: str) -> str:
+        return "; ".join(
+            f"{c.status}, exit code {c.exit_code}, restarted {c.restarts} times" for c in self._containers(name)
+        )
+
+
+def _last_line(answer: Completed) -> str:
+    said = [line.strip() for line in (answer.errors or answer.output).splitlines() if line.strip()]
+    return (said[-1] if said else f"exit code {answer.exit_code}").rstrip(".")

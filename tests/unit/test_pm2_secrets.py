@@ -1,0 +1,70 @@
+"""What pm2 tells of its processes holds their whole environment; none of it reaches what is kept of a run."""
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runbook_lib import closing, loop
+from runbook_lib.adapters.processes import ScriptedProcesses
+from runbook_lib.adapters.services import connect
+from runbook_lib.errors import RunbookError
+from runbook_lib.run import Run
+from runbook_lib.target import Pm2Services
+
+CANARY = "canary-of-an-environment-4711"
+
+
+@pytest.fixture
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The socket of a daemon that is there."""
+    home = tmp_path_factory.mktemp("p")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(home / "rpc.sock"))
+        listening.listen()
+        yield home
+
+
+def entry(name: str, number: int, status: str) -> dict[str, object]:
+    own = {"status": status, "restart_time": 0, "version": "1.0.0", "SECRET": CANARY, "env": {"SECRET": CANARY}}
+    return {"pm_id": number, "name": name, "pid": 0, "pm2_env": own}
+
+
+def under_pm2(run: Run, home: Path, *, refuses: bool) -> None:
+    """Put the run's services under a pm2 in which all run until they are stopped."""
+    stopped: set[str] = set()
+
+    def answer(command: tuple[str, ...]) -> tuple[int, str, str]:
+        if command[1] == "stop" and not refuses:
+            stopped.update(command[2:])
+        names = enumerate(["frontend", "backend", "worker"])
+        listed = [entry(name, number, "stopped" if str(number) in stopped else "online") for number, name in names]
+        return (1, "", CANARY) if command[1] == "stop" and refuses else (0, json.dumps(listed), CANARY)
+
+    described = Pm2Services(manager="pm2", home=str(home), timeout=1, versions={}, built_from={})
+    run.context.__dict__["services"] = connect(described, ScriptedProcesses(answer))
+    kind = run.context.plan.types["full"].model_copy(update={"steps": ["stop-services"]})
+    run.context.plan = run.context.plan.model_copy(update={"types": {**run.context.plan.types, "full": kind}})
+
+
+@pytest.mark.parametrize("refuses", [False, True], ids=["stopped", "pm2 refuses"])
+def test_no_secret_of_pm2_reaches_the_journal_the_report_or_an_error(run: Run, daemon: Path, refuses: bool) -> None:
+    under_pm2(run, daemon, refuses=refuses)
+    digest, previews = run.previews()
+    run.approve(digest, "Dana")
+    said = repr(previews)
+
+    try:
+        said += repr(loop.apply(run, "stop-services"))
+    except RunbookError as error:
+        said += str(error)
+    closing.close(run)
+    closing.write_archive(run)
+
+    kept = {path.name: path.read_bytes() for path in run.folder.path.rglob("*") if path.is_file()}
+    assert ("refused" in said) is refuses
+    assert {"journal.jsonl", "report.html"} <= set(kept)
+    assert not [name for name, content in kept.items() if CANARY.encode() in content]
+    assert CANARY not in said
