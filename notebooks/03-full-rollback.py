@@ -39,7 +39,7 @@ WAIVE: str = ""  # break glass, "name: reason", for a check or a step that may f
 
 # %%
 from runbook_lib.notebook import apply, approve, approve_again, check_prerequisites, choose, look_before, open_run, preview
-from runbook_lib.notebook import choose_details, close, compare, escalate, verify
+from runbook_lib.notebook import choose_details, close, compare, escalate, notify, timeline, verify
 
 run = await open_run(PLAN, TARGET, type="full", run=RUN, operator=OPERATOR, reason=REASON, incident=INCIDENT, waive=WAIVE)
 
@@ -92,6 +92,15 @@ await preview(run)
 
 # %%
 await look_before(run)
+
+# %% [markdown]
+# ### Tell the team that it begins
+#
+# *Do*: run the cell and send the text. *Expect*: the text with target, reason and whom to send it to. Nothing is sent by
+# itself.
+
+# %%
+await notify(run, "start")
 
 # %% [markdown]
 # ### The one approval
@@ -322,6 +331,14 @@ await verify(run)
 
 # %%
 await escalate(run)
+
+# %% [markdown]
+# ## How long each step took
+#
+# *Do*: run the cell. *Expect*: each step against its budget, as a table and a plot.
+
+# %%
+timeline(run)
 
 # %% [markdown]
 # ## Close

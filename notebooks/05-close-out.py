@@ -29,7 +29,7 @@ NOTES: str = ""  # what the log should say besides
 # *Do*: run the cell. *Expect*: the run's banner. *If not*: RUN names no run folder.
 
 # %%
-from runbook_lib.notebook import close, follow_ups, note, resume
+from runbook_lib.notebook import close, follow_ups, note, notify, resume, rollback_log, timeline
 
 run = await resume(RUN, operator=OPERATOR)
 
@@ -50,9 +50,34 @@ await note(run, NOTES)
 follow_ups(run)
 
 # %% [markdown]
+# ## How long each step took
+#
+# *Do*: run the cell. *Expect*: each step against its budget, as a table and a plot.
+
+# %%
+timeline(run)
+
+# %% [markdown]
 # ## Close
 #
 # *Do*: run the cell. *Expect*: the outcome, by the record.
 
 # %%
 await close(run)
+
+# %% [markdown]
+# ## The log and the postmortem
+#
+# *Do*: run the cell, and go on writing in `postmortem.md` in the run folder. *Expect*: the plan's log template, filled in,
+# and a draft with the timeline.
+
+# %%
+rollback_log(run)
+
+# %% [markdown]
+# ### Tell the team how it ended
+#
+# *Do*: run the cell and send the text. *Expect*: the outcome, what is still owed, and what follows.
+
+# %%
+await notify(run, "end")

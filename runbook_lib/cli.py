@@ -13,11 +13,14 @@ from runbook_lib import closing, conductor, details, display, dryrun, leasing, o
 from runbook_lib.closing import Outcome
 from runbook_lib.errors import ParametersError, RunbookError
 from runbook_lib.folder import RunFolder
+from runbook_lib.plan import load_plan
 from runbook_lib.progress import Told, to_console
 from runbook_lib.redaction import redact
 from runbook_lib.run import Run
-from runbook_lib.state import RunState
+from runbook_lib.seat import mirroring
+from runbook_lib.state import RunState, replay
 from runbook_lib.steps.base import Wanted
+from runbook_lib.target import load_target
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else.")
 run_argument = click.argument("run", type=click.Path(path_type=Path))
@@ -161,15 +164,40 @@ def run_command(run: Path, approved: tuple[str, ...], waive: str, take_over: str
 
 
 @commands.command()
-@run_argument
+@click.argument("run", type=click.Path(path_type=Path), required=False)
+@click.option("--from-target", "target_file", type=click.Path(path_type=Path), help="Read it from this target's database.")
 @json_option
-def status(run: Path, as_json: bool) -> None:
-    """What the journal says of a run; the target is not asked."""
-    folder, plan, state = opening.read(run)
+def status(run: Path | None, target_file: Path | None, as_json: bool) -> None:
+    """What the journal says of a run; the target is asked only for the copy of the journal that it keeps."""
+    if target_file:
+        name, events = mirroring.read(load_target(target_file), run.name if run else "")
+        state = replay(events)
+        folder, plan = RunFolder(Path(name)), load_plan(Path(state.opened["plan_file"]))
+    elif run:
+        folder, plan, state = opening.read(run)
+    else:
+        raise click.UsageError("Name a run folder, or a target with --from-target.")
     if as_json:
         click.echo(json.dumps(_as_json(folder, state), default=vars))
     else:
         click.echo(redact(display.status(folder, plan, state).text))
+
+
+@commands.command()
+@run_argument
+@click.option("--to", required=True, help="Who carries the run on.")
+@json_option
+def handover(run: Path, to: str, as_json: bool) -> None:
+    """Hand a run over to another engineer; both names stay on record."""
+    opened = opening.open_existing(run)
+    try:
+        before = mirroring.hand_over(opened, to)
+    finally:
+        opened.close_adapters()
+    named = {"run": str(opened.folder.path), "from": before, "to": opened.context.operator}
+    click.echo(
+        json.dumps(named) if as_json else f"{named['run']}: handed over by {before or 'nobody named'} to {named['to']}."
+    )
 
 
 @commands.command(name="service-back")

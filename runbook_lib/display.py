@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 SYMBOLS = {"PASS": "✔", "FAIL": "✘", "UNKNOWN": "?"}
 COLOURS = {"PASS": "#1a7f37", "FAIL": "#cf222e", "UNKNOWN": "#9a6700"}
 ENVIRONMENTS = {"production": "#cf222e", "staging": "#9a6700", "rehearsal": "#0969da"}
+CHANGED = "≠ "  # stands before a value that differs from the one before
 WATCHED_SHOWN = 10  # rounds of a watch
 CELL = "padding:3px 10px;border-bottom:1px solid #d0d7de;text-align:left;vertical-align:top;white-space:normal"
 
@@ -51,22 +52,31 @@ def beside(*parts: Shown) -> Shown:
     return Shown("".join(part.html for part in parts), "\n".join(part.text for part in parts))
 
 
-def banner(folder: RunFolder, plan: Plan, state: RunState) -> Shown:
-    """Who does what, where, why, and how far it has come."""
+def banner(folder: RunFolder, plan: Plan, state: RunState, clock: Sequence[str] = (), way_back: str = "") -> Shown:
+    """Who does what, where, why, and how far it has come; production in white on red, and in words."""
     opened = state.opened
+    production = opened["environment"] == "production"
     kind = plan.types[state.type].title if state.type else "not chosen yet"
     lines = [
+        *(["PRODUCTION: WHAT IS DONE HERE REACHES CUSTOMERS"] if production else []),
         f"{plan.feature} · {plan.title}",
         f"Target {opened['target']} ({opened['environment'].upper()}) · rollback {kind}",
-        f"Incident {opened['incident'] or 'none named'} · by {opened['operator'] or 'nobody named'} · "
+        f"Incident {opened['incident'] or 'none named'} · by {state.operator or 'nobody named'} · "
         f"{opened['reason'] or 'no reason given'}",
         f"Run folder {folder.path} · {progress(plan, state)}",
+        *clock,
+        *([f"SERVICE BACK NOW: {way_back}"] if way_back else []),
         *_owed(state),
+        *(f"HANDED OVER by {h['from'] or 'nobody named'} to {h['to']}" for h in state.handovers),
         *(f"TAKEN OVER by {t['by'] or 'nobody named'} from {t['before']}: {t['reason']}" for t in state.takeovers),
         *(f"WAIVED by {w['by'] or 'nobody named'}: {name}: {w['reason']}" for name, w in state.waivers.items()),
     ]
-    html = "<br>".join(f"<b>{escape(text)}</b>" if place < 2 else escape(text) for place, text in enumerate(lines))
-    style = f"border-left:8px solid {ENVIRONMENTS[opened['environment']]};padding:8px 14px;background:#f6f8fa;color:#1f2328"
+    html = "<br>".join(
+        f"<b>{escape(text)}</b>" if place < 2 + production else escape(text) for place, text in enumerate(lines)
+    )
+    colour = ENVIRONMENTS[opened["environment"]]
+    ground = f"background:{colour};color:#ffffff" if production else "background:#f6f8fa;color:#1f2328"
+    style = f"border-left:8px solid {colour};padding:8px 14px;{ground}"
     return Shown(f'<div style="{style}">{html}</div>', "\n".join(lines))
 
 
@@ -119,6 +129,16 @@ def previews(digest: str, found: Iterable[Preview], tried: Sequence[Result] = ()
     return beside(shown, *tables, *([results(tried, "Tried on a clone")] if tried else []))
 
 
+def way_in_short(found: Way, plan: Plan) -> str:
+    """The nearest way to services that are back, in one line."""
+    if found.blocked:
+        return f"no way, {found.blocked}"
+    if not found.moves:
+        return "they run in an allowed combination, by the record"
+    moves = ", ".join(f"{move.action} “{plan.steps[move.step].title}”" for move in found.moves)
+    return f"{len(found.moves)} steps, {found.estimate} s: {moves} (notebook 08-service-back)"
+
+
 def way(found: Way, plan: Plan, state: RunState) -> Shown:
     """The nearest way to services that are back: its moves, and how long each and all should take."""
     if found.blocked:
@@ -150,7 +170,9 @@ def recommendation(found: Recommendation, plan: Plan) -> Shown:
     if found.row and plan.types[found.row.type].carried_out_as:
         advice += f" {_type(plan, found.row.type)}: {plan.types[found.row.type].because}"
     colours = [COLOURS["FAIL"] if r.matches == "yes" else "" for r in found.rows]
-    return beside(table("Decision matrix", head, rows, colours), Shown(f"<p><b>{escape(advice)}</b></p>", advice))
+    ticked = {"yes": "☑", "no": "☐", "unknown": "?"}
+    seen = line("Symptoms, by the probes: " + " · ".join(f"{ticked[r.matches]} {r.row.symptom}" for r in found.rows))
+    return beside(seen, table("Decision matrix", head, rows, colours), Shown(f"<p><b>{escape(advice)}</b></p>", advice))
 
 
 def _type(plan: Plan, name: str) -> str:
@@ -189,13 +211,14 @@ def watch(state: Watch) -> Shown:
     heading = f"“{state.row.symptom}”, round {len(state.samples)}; every {state.monitor.every} s for {state.monitor.lasts} s"
     parts = [table(heading, ["result", "after", "what was seen"], rows)]
     if (png := state.plot()) is not None:
-        parts.insert(0, _picture(png, heading))
+        parts.insert(0, picture(png, heading))
     if state.verdict is not None:
         parts.append(advice(state.verdict))
     return beside(*parts)
 
 
-def _picture(png: bytes, alt: str) -> Shown:
+def picture(png: bytes, alt: str) -> Shown:
+    """A plot; `alt` says in words what it shows."""
     html = f'<img alt="{escape(alt)}" src="data:image/png;base64,{b64encode(png).decode()}">'
     return Shown(html, f"plot: {alt}")
 
@@ -239,16 +262,27 @@ def line(text: str) -> Shown:
     return Shown(f"<p><code>{escape(text)}</code></p>", text)
 
 
+def block(text: str) -> Shown:
+    """Text of several lines, to be copied."""
+    return Shown(f'<pre style="padding:8px 14px;border:1px solid #d0d7de;white-space:pre-wrap">{escape(text)}</pre>', text)
+
+
 def frame(title: str, data: pd.DataFrame) -> Shown:
-    """A pandas table; what is missing in it stays empty."""
-    rows = data.astype(object).where(data.notna(), "").itertuples(index=False)
-    return table(title, [str(name) for name in data.columns], [[_fact(value) for value in row] for row in rows])
+    """A pandas table; what is missing in it stays empty, and what differs from the column before it is marked."""
+    names = [str(name) for name in data.columns]
+    pairs = {names.index(name): names.index(name.replace("after", "before")) for name in names if _has_before(name, names)}
+    rows = []
+    for values in data.astype(object).where(data.notna(), "").itertuples(index=False):
+        cells = [_fact(value) for value in values]
+        rows.append([f"{CHANGED}{c}" if n in pairs and c != cells[pairs[n]] else c for n, c in enumerate(cells)])
+    return table(title, names, rows)
 
 
 def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], colours: Sequence[str] = ()) -> Shown:
     """A table; `colours` are for the first cell of each row, whose words say the same."""
 
     def cell(value: str, style: str = "", tag: str = "td") -> str:
+        style += ";background:#fff8c5;color:#1f2328" if str(value).startswith(CHANGED) else ""
         return f'<{tag} style="{CELL}{style}">{_breakable(str(value)).replace(chr(10), "<br>")}</{tag}>'
 
     body = "".join(
@@ -269,6 +303,10 @@ def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], colour
 def _breakable(text: str) -> str:
     """A text as HTML in which a long word, a path or a name, may go on in the next line after a mark in it."""
     return re.sub(r"\S{20,}", lambda word: re.sub(r"([/_-])(?=[^/_-])", r"\1<wbr>", word[0]), escape(text))
+
+
+def _has_before(name: str, names: Sequence[str]) -> bool:
+    return "after" in name and name.replace("after", "before") in names
 
 
 def _owed(state: RunState) -> list[str]:

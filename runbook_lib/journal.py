@@ -3,7 +3,8 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -35,10 +36,12 @@ class Event:
 
 
 class Journal:
-    """A journal file; several processes may append to it, each entry is on disk before `append` returns."""
+    """A journal file; several processes and threads may append to it, each entry is on disk before `append` returns."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.appended: Callable[[], None] = lambda: None  # is called after each entry of this process
+        self._lock = threading.RLock()
         self._events: list[Event] = []
         self._good = b""
 
@@ -49,16 +52,17 @@ class Journal:
             JournalError: The chain is broken, or the disk does not take it.
         """
         try:
-            with self._locked() as descriptor:
+            with self._lock, self._locked() as descriptor:
                 events, whole = self._read()
                 if whole < os.fstat(descriptor).st_size:  # a crash left half a line behind
                     os.ftruncate(descriptor, whole)
                 event = _linked(
                     events[-1] if events else None, kind, redact_values(json.loads(json.dumps(data, default=str)))
                 )
-                os.write(descriptor, _line(event))
+                os.write(descriptor, f"{line_of(event)}\n".encode())
                 os.fsync(descriptor)
-                return event
+            self.appended()
+            return event
         except OSError as error:
             raise JournalError(
                 f"The journal cannot be written: {error}.",
@@ -73,7 +77,8 @@ class Journal:
         Raises:
             JournalError: A line was changed, taken out or put in.
         """
-        return self._read()[0] if self.path.exists() else []
+        with self._lock:
+            return self._read()[0] if self.path.exists() else []
 
     def _read(self) -> tuple[list[Event], int]:
         """The events and the length of the whole lines they stand in; lines known to be good are not checked again."""
@@ -125,5 +130,6 @@ def _linked(last: Event | None, kind: str, data: dict[str, Any], at: str | None 
     return Event(**body, hash=digest)
 
 
-def _line(event: Event) -> bytes:
-    return (json.dumps(vars(event), separators=(",", ":"), ensure_ascii=False) + "\n").encode()
+def line_of(event: Event) -> str:
+    """An event as it stands in the journal, without the end of the line."""
+    return json.dumps(vars(event), separators=(",", ":"), ensure_ascii=False)

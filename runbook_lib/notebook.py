@@ -10,8 +10,8 @@ from typing import ParamSpec, TypeVar
 from IPython.display import display as show
 
 from runbook_lib import (
+    archive,
     closing,
-    comparison,
     details,
     display,
     leasing,
@@ -26,6 +26,9 @@ from runbook_lib.display import Shown
 from runbook_lib.errors import Declined, ParametersError, RunbookError
 from runbook_lib.results import not_passed
 from runbook_lib.run import Run
+from runbook_lib.seat import acting, cells, confirming, failing, live, mirroring, reviewing, telling
+from runbook_lib.seat.asking import asked
+from runbook_lib.seat.options import compared as in_numbers
 from runbook_lib.widgets import attended, choice, confirmation, reason
 
 TROUBLESHOOTING = "07-troubleshooting"
@@ -45,6 +48,7 @@ def _journaled(action: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
             run = args[0]
             assert isinstance(run, Run)
             run.journal.append("stopped", cell=action.__name__, exit_code=error.exit_code, error=str(error))
+            live.updated(run)
             if not isinstance(error, Declined):
                 _offer_way_back(run)
             raise
@@ -80,7 +84,8 @@ async def open_run(
         name, _, why = waive.partition(":")
         opened.waive(name.strip(), why.strip())
     opened.context.browser.warm()
-    show(_banner(opened))
+    cells.watch(opened, live.begin(opened))
+    mirroring.begin(opened)
     return opened
 
 
@@ -94,12 +99,13 @@ async def resume(run: str, operator: str = "") -> Run:
         raise ParametersError("RUN is empty.", state="Nothing was touched.", safe_next="Name a folder below outputs/.")
     opened = opening.open_existing(Path(run), operator)
     opened.context.browser.warm()
-    show(_banner(opened))
+    cells.watch(opened, live.begin(opened))
+    mirroring.begin(opened)
     return opened
 
 
 @_journaled
-async def choose(run: Run, name: str, value: str, override: str = "") -> str:
+async def choose(run: Run, name: str, value: str, override: str = "", *, again: bool = False) -> str:
     """Choose the rollback TYPE or the OPTION, and leave one static line that says what and by whom.
 
     A type other than the one that triage recommended needs a reason: typed, or headless as `override`.
@@ -109,10 +115,15 @@ async def choose(run: Run, name: str, value: str, override: str = "") -> str:
         options = plan.rollbacks
     elif name == "OPTION":
         options = plan.types[run.context.type].options
+        if attended() and len(options) > 1:
+            show(in_numbers(run))
         value = next(iter(options)) if len(options) == 1 else value
     else:
         raise ParametersError(f"There is no choice named {name}.", state="Nothing was changed.", safe_next="TYPE or OPTION.")
-    chosen, by = await choice(name, options, value)
+    if before := confirming.chosen_before(run, name, options, again):
+        return before
+    with asked(run, name):
+        chosen, by = await choice(name, options, value)
     if name == "TYPE":
         if chosen != (advised := recommended(run)) and triaged(run):
             question = f"Why {chosen} and not what triage recommends ({advised or 'nothing'})?"
@@ -128,13 +139,17 @@ async def choose(run: Run, name: str, value: str, override: str = "") -> str:
 
 
 @_journaled
-async def choose_details(run: Run, values: str) -> dict[str, str]:
+async def choose_details(run: Run, values: str, *, again: bool = False) -> dict[str, str]:
     """Choose what else the option leaves open; headless, `values` ("NAME=value, …") says what differs from the plan."""
     wanted = details.read(values)
     details.require_known(wanted, run.details())
     made = {}
     for name, (options, planned) in run.details().items():
-        made[name], by = await choice(name, options, wanted.get(name, planned))
+        if before := confirming.chosen_before(run, name, options, again):
+            made[name] = before
+            continue
+        with asked(run, name):
+            made[name], by = await choice(name, options, wanted.get(name, planned))
         run.choose(name, made[name], by)
     return made
 
@@ -256,7 +271,12 @@ async def approve(run: Run, value: str) -> Shown:
     previews, target = run.state.previews, run.context.target
     digest = value if value in previews else next(reversed(previews), "")
     answer = target.name if target.is_production and attended() else digest
-    by = await confirmation(f"Carry out preview {digest} on {target.name}?", answer, value)
+    if attended() and digest and run.state.approved == digest:
+        run.approve(digest, run.context.operator)  # stands, unless something has drifted
+        return display.line(f"APPROVED {digest}, as before")
+    question = f"Carry out preview {digest} on {target.name}?"
+    with asked(run, question):
+        by = await confirmation(question, answer, value)
     run.approve(digest, run.context.operator or by)
     return display.line(f"APPROVED {digest}")
 
@@ -276,13 +296,15 @@ async def apply(run: Run, step: str) -> Shown:
     spec, option = run.context.plan.steps.get(step), run.context.option
     if spec and spec.options and option not in spec.options:
         return display.line(f"{spec.title}: not part of option {option}")
-    return display.done(loop.apply(run, step))
+    await confirming.confirmed(run, step)
+    return display.done(await failing.applied(run, step))
 
 
 @_journaled
 async def undo(run: Run, step: str) -> Shown:
     """Put back what one step changed. Changes the target."""
-    return display.done(loop.undo(run, step))
+    await confirming.confirmed(run, step, undo=True)
+    return display.done(await acting.carried_out(run, step, loop.undo))
 
 
 @_journaled
@@ -315,6 +337,13 @@ async def take_over(run: Run, reason: str) -> Shown:
 
 
 @_journaled
+async def handover(run: Run, to: str) -> Shown:
+    """Hand the run over to another engineer, at a change of shift; both names stay on record."""
+    before = mirroring.hand_over(run, to)
+    return display.line(f"HANDED OVER by {before or 'nobody named'} to {run.context.operator}: {run.folder.path}")
+
+
+@_journaled
 async def verify(run: Run) -> Shown:
     """The whole checklist; anything but PASS stops here, unless the plan's ladder goes on from it. Read-only."""
     found = closing.verify(run)
@@ -340,12 +369,18 @@ async def escalate(run: Run) -> Shown:
 @_journaled
 async def compare(run: Run) -> Shown:
     """Before and after of the data, side by side, kept in the evidence. Read-only."""
-    found = comparison.tables(run.context)
-    for number, (title, data) in enumerate(found.items(), 1):
-        file = f"evidence/table-{number}.json"
-        run.folder.write_text(file, data.to_json(orient="split"))
-        run.journal.append("evidence", title=title, file=file, kind="table")
-    return display.beside(*(display.frame(title, data) for title, data in found.items()))
+    return reviewing.compared(run)
+
+
+def timeline(run: Run) -> Shown:
+    """The steps against their budgets, kept in the evidence. Read-only."""
+    return reviewing.timeline(run)
+
+
+@_journaled
+async def notify(run: Run, moment: str) -> Shown:
+    """The text that tells the team of the "start" or the "end" of the rollback, ready to send. Read-only."""
+    return telling.message(run, moment)
 
 
 @_journaled
@@ -354,6 +389,14 @@ async def note(run: Run, text: str) -> Shown:
     if text:
         run.journal.append("noted", text=text)
     return display.line(text or "No notes.")
+
+
+def rollback_log(run: Run) -> Shown:
+    """The plan's log template and the draft of a postmortem, filled in from the journal and kept in the run folder."""
+    events, state, plan = run.journal.events(), run.state, run.context.plan
+    log = archive.write_log(run.folder, plan, state, events)
+    draft = run.folder.write_text("postmortem.md", telling.postmortem(plan, state, events))
+    return display.beside(*(display.block(file.read_text(encoding="utf-8")) for file in (log, draft)))
 
 
 def follow_ups(run: Run) -> Shown:
@@ -374,6 +417,7 @@ async def close(run: Run) -> Shown:
     if attended():  # elsewhere the conductor writes it, once the notebook is saved
         closing.write_archive(run)
     shown = display.outcome(ended, run.state)
+    mirroring.send(run)
     run.close_adapters()
     if ended.status not in ("verified", "waived", "escalated"):
         show(shown)
@@ -384,13 +428,6 @@ async def close(run: Run) -> Shown:
             safe_next="Read the report; mend the cause and run the notebook again in this run folder.",
         )
     return shown
-
-
-def _banner(run: Run) -> Shown:
-    banner = display.banner(run.folder, run.context.plan, run.state)
-    if not run.context.type or not run.state.steps:
-        return banner
-    return display.beside(banner, display.way(service_back.service_back(run), run.context.plan, run.state))
 
 
 def _offer_way_back(run: Run) -> None:

@@ -107,7 +107,7 @@ def open_existing(path: Path, operator: str = "") -> Run:
             folder=folder,
             type=opened["type"],
             option=opened["option"],
-            operator=operator or opened["operator"],
+            operator=operator or state.operator,
             opened_at=datetime.fromisoformat(state.opened_at),
         ),
     )

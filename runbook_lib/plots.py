@@ -37,7 +37,7 @@ def line(values: Sequence[float], limit: float, unit: str, ends: tuple[float, fl
     for share in (0.0, 0.5, 1.0):
         y = TOP + down - round(down * share)
         canvas[y, LEFT : WIDTH - RIGHT] = SOFT
-        _write(canvas, 4, y - 5, f"{top * share:.0f} {unit}", INK)
+        write(canvas, 4, y - 5, f"{top * share:.0f} {unit}", INK)
     at = TOP + down - round(down * limit / top)
     for x in range(LEFT, WIDTH - RIGHT, 12):
         canvas[at - 1 : at + 1, x : x + 7] = LIMIT
@@ -47,8 +47,8 @@ def line(values: Sequence[float], limit: float, unit: str, ends: tuple[float, fl
     for x, y, value in zip(xs, ys, values, strict=True):
         canvas[max(y - 3, 0) : y + 4, x - 3 : x + 4] = LIMIT if value > limit else LINE
     first, last = (f"{end:g} {ends_in}".strip() for end in ends)
-    _write(canvas, LEFT, HEIGHT - 20, first, INK)
-    _write(canvas, WIDTH - RIGHT - 4 * SCALE * len(last), HEIGHT - 20, last, INK)
+    write(canvas, LEFT, HEIGHT - 20, first, INK)
+    write(canvas, WIDTH - RIGHT - 4 * SCALE * len(last), HEIGHT - 20, last, INK)
     return png(canvas)
 
 
@@ -73,7 +73,8 @@ def _stroke(canvas: Canvas, x0: int, y0: int, x1: int, y1: int) -> None:
         canvas[np.clip(ys + thick, 0, HEIGHT - 1), xs] = LINE
 
 
-def _write(canvas: Canvas, x: int, y: int, text: str, colour: Colour) -> None:
+def write(canvas: Canvas, x: int, y: int, text: str, colour: Colour) -> None:
+    """Write digits and units onto the pixels, from their upper left corner on."""
     for place, character in enumerate(text):
         bits = GLYPHS.get(character, 0)
         for n in range(15):

@@ -203,11 +203,14 @@ class Run:
 
     def escalate(self) -> str:
         """Go on as the next type of the plan's ladder, in this same run, keeping what is done; returns its name."""
-        before, to = self.context.type, self.escalation()
-        spec = self.context.plan.types[before]
+        to, spec = self.escalation(), self.context.plan.types[self.context.type]
         after = self.state.checks["after"]
         because = "; ".join(f"{n}: {after[n]['summary']}" for n in spec.escalates_on if after[n]["status"] == Status.FAIL)
-        self.journal.append("escalated", **{"from": before, "to": to, "because": because})
+        return self.go_on_as(to, because)
+
+    def go_on_as(self, to: str, because: str) -> str:
+        """Go on as another type in this same run, keeping what is done; returns its name."""
+        self.journal.append("escalated", **{"from": self.context.type, "to": to, "because": because})
         self._settle_option("escalation")
         return to
 

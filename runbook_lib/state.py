@@ -45,6 +45,7 @@ class RunState:
     waivers: dict[str, dict[str, str]] = field(default_factory=dict)
     overrides: list[dict[str, str]] = field(default_factory=list)  # of what triage recommended
     takeovers: list[dict[str, Any]] = field(default_factory=list)  # of the target, from other runs
+    handovers: list[dict[str, str]] = field(default_factory=list)  # from one engineer to another
     evidence: list[dict[str, str]] = field(default_factory=list)
     escalations: list[dict[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -55,6 +56,11 @@ class RunState:
     def option(self) -> str:
         """What happens to the data, as chosen last."""
         return self.choices.get("OPTION") or str(self.opened["option"])
+
+    @property
+    def operator(self) -> str:
+        """Who carries the run on now."""
+        return self.handovers[-1]["to"] if self.handovers else str(self.opened["operator"])
 
     def step(self, name: str) -> StepState:
         """The state of a step, "pending" where nothing is on record."""
@@ -113,6 +119,8 @@ def replay(events: Iterable[Event]) -> RunState:
                 state.overrides.append(data)
             case "taken-over":
                 state.takeovers.append(data)
+            case "handed-over":
+                state.handovers.append(data)
             case "evidence":
                 state.evidence = [e for e in state.evidence if e["file"] != data["file"]] + [data]
             case "escalated":

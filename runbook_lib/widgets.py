@@ -11,6 +11,8 @@ from IPython.display import display as show
 from runbook_lib.display import line
 from runbook_lib.errors import Declined, ParametersError
 
+WAKE = 0.5  # seconds after which a waiting cell looks whether the kernel was interrupted
+
 
 def attended() -> bool:
     """Whether a person can answer: RUNBOOK_HEADLESS says no, else a kernel tells by whether it may ask for input."""
@@ -136,7 +138,9 @@ class _Answer:
     async def to(self, box: Any, said: Callable[[str], str]) -> str:
         """Show `box` until the answer is given; then only one static line is left."""
         handle = show(box, display_id=True)
-        found = await self._future
+        while not self._future.done():
+            await asyncio.wait({self._future}, timeout=WAKE)
+        found = self._future.result()
         if handle is None:
             show(line(said(found)))
         else:

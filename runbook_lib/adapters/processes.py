@@ -18,7 +18,7 @@ from runbook_lib.redaction import redact
 
 GRACE = 2.0  # seconds that a command has to end after each signal
 TAIL = 10  # lines of what a command said that go into an error
-LOOK = 0.2  # seconds between two looks at what a command says
+LOOK = 0.2  # seconds between two looks at what a command says, and at whether its thread is to end
 
 Tell = Callable[[str], None]  # is given each line that a command says
 
@@ -193,7 +193,7 @@ def _waited(process: subprocess.Popen[bytes], timeout: float, follower: _Followe
         return process.wait(timeout)
     try:
         while (left := deadline - time.monotonic()) > 0:
-            if select.select([descriptor], [], [], min(left, LOOK) if follower.tell else left)[0]:
+            if select.select([descriptor], [], [], min(left, LOOK))[0]:
                 break
             follower.look()
     finally:

@@ -30,6 +30,12 @@ _FORMS = {
     "steered": "{step}: {wanted}, by {by}",
     "stopped": "{cell}: {error}",
     "noted": "{text}",
+    "asked": "{question}",
+    "answered": "{question}",
+    "cell-started": "{source}",
+    "cell-ended": "{outcome} in {seconds} s, outputs {outputs}",
+    "chosen-after-failure": "{step}: {value} ({by})",
+    "handed-over": "from {from} to {to}",
     "outcome": "{status} (exit code {exit_code}): {summary}",
 }
 

@@ -299,6 +299,12 @@ def test_status_needs_the_journal_alone(runbook: Command, folder: RunFolder) -> 
     assert "1 of 7 steps done, outcome unknown: build-frontend" in out
 
 
+def test_status_needs_a_run_or_a_target(runbook: Command) -> None:
+    code, _, errors = runbook("status")
+
+    assert (code, "Name a run folder, or a target" in errors) == (2, True)
+
+
 def test_status_as_json(runbook: Command, folder: RunFolder) -> None:
     code, out, _ = runbook("status", folder.path, "--json")
 

@@ -1,0 +1,66 @@
+"""A copy of runs' journals in the target's database, for whoever is on another machine; lines are only ever added."""
+
+from collections.abc import Sequence
+
+from psycopg import sql
+
+from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA
+from runbook_lib.adapters.postgres.connection import Connection, one
+
+TABLE = sql.Identifier(OWN_SCHEMA, "journal")
+Line = tuple[int, str]  # its number, and the line as it stands in the journal
+
+
+def sent(connection: Connection, run: str) -> int:
+    """The number of the last line of a run that is there, 0 for none. Read-only."""
+    if not _is_there(connection):
+        return 0
+    query = sql.SQL("SELECT coalesce(max(seq), 0) AS seq FROM {} WHERE run = %s").format(TABLE)
+    return int(one(connection, query, [run])["seq"])
+
+
+def send(connection: Connection, run: str, lines: Sequence[Line]) -> None:
+    """Add lines that are not there yet. Changes the runbook's own table only."""
+    if not _is_there(connection):
+        _make(connection)
+    connection.execute(
+        sql.SQL("""INSERT INTO {table} (run, seq, line)
+        SELECT %(run)s, seq, line FROM unnest(%(seqs)s::bigint[], %(lines)s::text[]) AS new (seq, line)
+        WHERE seq > (SELECT coalesce(max(seq), 0) FROM {table} WHERE run = %(run)s)""").format(table=TABLE),
+        {"run": run, "seqs": [number for number, _ in lines], "lines": [line for _, line in lines]},
+    )
+
+
+def received(connection: Connection, run: str) -> list[str]:
+    """The lines of a run, in order. Read-only."""
+    if not _is_there(connection):
+        return []
+    query = sql.SQL("SELECT line FROM {} WHERE run = %s ORDER BY seq").format(TABLE)
+    return [row["line"] for row in connection.execute(query, [run])]
+
+
+def runs(connection: Connection) -> list[str]:
+    """The runs that are there, the newest first. Read-only."""
+    if not _is_there(connection):
+        return []
+    query = sql.SQL("SELECT run FROM {} GROUP BY run ORDER BY run DESC").format(TABLE)
+    return [row["run"] for row in connection.execute(query)]
+
+
+def _is_there(connection: Connection) -> bool:
+    return bool(one(connection, "SELECT to_regclass(%s) IS NOT NULL AS it", [TABLE.as_string(connection)])["it"])
+
+
+def _make(connection: Connection) -> None:
+    with connection.transaction():
+        connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(OWN_SCHEMA)))
+        connection.execute(
+            sql.SQL("""CREATE TABLE IF NOT EXISTS {} (
+                run text NOT NULL, seq bigint NOT NULL, line text NOT NULL, PRIMARY KEY (run, seq))""").format(TABLE)
+        )
+        for event in ("UPDATE", "DELETE"):
+            connection.execute(
+                sql.SQL("CREATE OR REPLACE RULE {} AS ON {} TO {} DO INSTEAD NOTHING").format(
+                    sql.Identifier(f"no_{event.lower()}"), sql.SQL(event), TABLE
+                )
+            )

@@ -1,0 +1,109 @@
+"""Keeps a run's journal in the target's database too, and reads it from there; a rollback never waits for it.
+
+Nothing is written before an approval, nor while a database is being put in another's place: a session would be in the way.
+What could not be written is caught up with later, also in a database that has taken the other's place.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from runbook_lib.adapters.postgres import mirror
+from runbook_lib.adapters.postgres.connection import Postgres
+from runbook_lib.errors import ParametersError
+from runbook_lib.journal import Event, Journal, line_of
+from runbook_lib.plan import Plan, SwapDatabaseStep
+from runbook_lib.run import Run
+from runbook_lib.state import RunState, replay
+from runbook_lib.target import Target
+
+PERIOD = 1.0  # seconds between two writings at least
+
+
+def begin(run: Run) -> None:
+    """Mirror the journal of a run from now on, on a thread of its own."""
+    news = threading.Event()
+    run.journal.appended = news.set
+
+    def follow() -> None:
+        while True:
+            news.wait()
+            time.sleep(PERIOD)
+            news.clear()
+            send(run)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+def send(run: Run) -> int:
+    """Write what the target's database does not hold yet; returns how many lines. What goes wrong is left for later.
+
+    Changes the runbook's own table in the target only.
+    """
+    try:
+        journal = Journal(run.folder.journal_path)
+        events = journal.events()
+        if not may_write(run.context.plan, replay(events)):
+            return 0
+        with run.context.postgres.connect() as connection:
+            last = mirror.sent(connection, run.folder.id)
+            new = [(event.seq, line_of(event)) for event in events if event.seq > last]
+            if new:
+                mirror.send(connection, run.folder.id, new)
+            return len(new)
+    except Exception:  # whatever it is, the journal itself is what counts
+        return 0
+
+
+def may_write(plan: Plan, state: RunState) -> bool:
+    """Whether a session in the target's database is in nobody's way, and allowed by an approval. Pure."""
+    acting = [plan.steps.get(name) for name, step in state.steps.items() if step.status == "started"]
+    return bool(state.approved) and not any(isinstance(spec, SwapDatabaseStep) for spec in acting)
+
+
+def read(target: Target, run: str = "") -> tuple[str, Sequence[Event]]:
+    """A run, the newest where none is named, and its events as the target's database holds them. Read-only.
+
+    Raises:
+        ParametersError: The target holds no such run.
+        JournalError: A line was changed, taken out or put in.
+        AdapterError: The server cannot be reached.
+    """
+    with Postgres(target.database.service, "status").connect() as connection:
+        known = mirror.runs(connection)
+        name = run or next(iter(known), "")
+        lines = mirror.received(connection, name) if name in known else []
+    if not lines:
+        raise ParametersError(
+            f"The target's database holds no run {run!r}." if run else "The target's database holds no run.",
+            where=f"target {target.name}",
+            state="Nothing was touched.",
+            safe_next=f"Name one of: {', '.join(known)}." if known else "Ask whoever has the run folder.",
+        )
+    with tempfile.TemporaryDirectory(prefix="runbook-") as directory:
+        copy = Path(directory) / "journal.jsonl"
+        copy.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+        return name, Journal(copy).events()
+
+
+def hand_over(run: Run, to: str) -> str:
+    """Note that somebody else carries the run on from here; returns who did so before.
+
+    Raises:
+        ParametersError: Nobody is named, or it is the same person.
+    """
+    before, name = run.state.operator, to.strip()
+    if not name or name == before:
+        raise ParametersError(
+            f"A handover needs the name of somebody else than {before or 'nobody'}: {to!r}.",
+            state="Nothing was changed.",
+            safe_next="Give the name of the engineer who takes over.",
+        )
+    run.journal.append("handed-over", **{"from": before, "to": name})
+    run.context.operator = name
+    send(run)
+    return before

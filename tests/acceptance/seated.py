@@ -1,0 +1,82 @@
+"""A run with one step of memory, for a kernel in which a person sits."""
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from runbook_lib import run as run_module
+from runbook_lib import steering
+from runbook_lib.context import Context
+from runbook_lib.errors import AdapterError, Declined
+from runbook_lib.folder import RunFolder
+from runbook_lib.journal import Journal
+from runbook_lib.plan import load_plan
+from runbook_lib.results import Result, Status
+from runbook_lib.run import Run
+from runbook_lib.seat import cells, live
+from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step, Wanted
+from runbook_lib.target import load_target
+
+ROOT = Path(__file__).parents[2]
+STEP = "revert-frontend"
+NAMES = ("ROOT", "BACKEND_URL", "FRONTEND_URL", "API_TOKEN", "PG_BIN", "PYTHON")
+
+
+class Batches(Step):
+    """Works until it is told to end; or fails as often as it is told to."""
+
+    def __init__(self, context: Context, fails: int, endless: bool) -> None:
+        super().__init__(STEP, context)
+        self.fails, self.endless, self.effect = fails, endless, Effect.NOT_DONE
+        self.wanted: Wanted = "go on"
+
+    def preview(self) -> Preview:
+        return Preview(STEP, self.title, would=["do it"])
+
+    def probe(self) -> Probe:
+        return Probe(self.effect, "looked")
+
+    def steer(self, wanted: Wanted) -> bool:
+        self.wanted = wanted
+        return True
+
+    def apply(self) -> Facts:
+        self.progress(10, 100)
+        while self.endless:
+            time.sleep(0.01)
+            if self.wanted == "abort":
+                raise Declined("Ended between two batches.", state="Half of it is there.")
+        if self.fails:
+            self.fails -= 1
+            raise AdapterError("The tool broke.", state="Half of it is there.", safe_next="Mend it.")
+        self.effect = Effect.DONE
+        return {"rows": 3}
+
+    def verify(self) -> list[Result]:
+        return [self.result("there", "It is there", Status.PASS, "seen")]
+
+    def undo(self) -> Facts:
+        return {}
+
+
+def seated(folder: str, fails: int = 0, endless: bool = False, environment: str = "rehearsal") -> Run:
+    """A run whose one step is approved, with its banner shown and its cells journaled."""
+    env = {f"REHEARSAL_{name}": f"http://{name.lower()}.test" for name in NAMES}
+    plan = load_plan(ROOT / "parameters" / "feat-2025-20251103111429.yaml")
+    target = load_target(ROOT / "parameters" / "rehearsal.yaml", {**env, "REHEARSAL_APPLICATION_ROLE": "application"})
+    target = target.model_copy(update={"environment": environment})
+    kept = RunFolder.create(Path(folder), "INC-1", "frontend")
+    Journal(kept.journal_path).append(
+        "opened", plan=plan.feature, target=target.name, environment=environment, type="frontend", option="A",
+        operator="Dana", reason="no pictures", incident="INC-1",
+    )  # fmt: skip
+    context = Context(plan, target, kept, "frontend", "A", "Dana", datetime.now(UTC))
+    steps: dict[str, Any] = {STEP: Batches(context, fails, endless)}
+    run_module.steps_of = lambda context: steps  # type: ignore[assignment]
+    steering.step_named = lambda context, name: steps[name]  # type: ignore[assignment]
+    run = Run(kept, context)
+    digest, _ = run.previews()
+    run.approve(digest, "Dana")
+    cells.watch(run, live.begin(run))
+    return run

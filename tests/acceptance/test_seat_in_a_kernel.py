@@ -1,0 +1,139 @@
+"""A long step in a real kernel with a front end: its controls work while it runs, and what fails is asked about."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from jupyter_client.blocking.client import BlockingKernelClient
+from jupyter_client.manager import KernelManager
+
+from runbook_lib.journal import Event, Journal
+from runbook_lib.plan import load_plan
+
+from .kernels import Cell, kernel
+
+ROOT = Path(__file__).parents[2]
+APPLY = "await apply(run, 'revert-frontend')"
+
+Execute = Callable[[str], Cell]
+
+
+@pytest.fixture
+def kept() -> Iterator[tuple[KernelManager, BlockingKernelClient]]:
+    with kernel() as both:
+        yield both
+
+
+@pytest.fixture
+def execute(kept: tuple[KernelManager, BlockingKernelClient], tmp_path: Path) -> Execute:
+    """Execute a cell; `run = seated(...)` in it is a run in a folder of the test's own."""
+    _, client = kept
+    opened = f"import sys; sys.path.insert(0, {str(ROOT)!r}); sys.path.insert(0, {str(ROOT / 'tests/acceptance')!r})\n"
+    opened += "import functools, seated as made; from runbook_lib.notebook import apply\n"
+    opened += f"seated = functools.partial(made.seated, {str(tmp_path)!r})"
+    first = Cell(client, opened)
+    first.until(lambda: first.idle)
+    return lambda code: Cell(client, code)
+
+
+def done(execute: Execute, code: str) -> Cell:
+    cell = execute(code)
+    cell.until(lambda: cell.idle)
+    return cell
+
+
+def events(tmp_path: Path) -> list[Event]:
+    return Journal(next(tmp_path.glob("*/journal.jsonl"))).events()
+
+
+def kinds(tmp_path: Path) -> list[str]:
+    told = ("started", "failed", "applied", "steered", "chosen-after-failure")
+    return [event.kind for event in events(tmp_path) if event.kind in told]
+
+
+def test_abort_is_heard_while_the_step_runs_and_leaves_it_to_be_taken_up(execute: Execute, tmp_path: Path) -> None:
+    done(execute, "run = seated(endless=True)")
+
+    cell = execute(APPLY)
+    cell.click(cell.button("Abort"))
+    cell.click(cell.button("stop"))
+    cell.until(lambda: cell.idle)
+
+    assert kinds(tmp_path) == ["started", "steered", "failed", "chosen-after-failure"]
+    assert cell.says("10 of 100 rows")
+    assert cell.says("Ended between two batches")
+
+
+def test_an_interrupt_ends_the_step_and_the_cell_can_be_run_again(
+    execute: Execute, kept: tuple[KernelManager, BlockingKernelClient], tmp_path: Path
+) -> None:
+    done(execute, "run = seated(endless=True)")
+
+    cell = execute(APPLY)
+    cell.until(lambda: cell.says("10 of 100 rows"))
+    kept[0].interrupt_kernel()
+    cell.until(lambda: cell.idle)
+    assert cell.says("KeyboardInterrupt")
+    assert kinds(tmp_path) == ["started", "failed"]
+
+    done(execute, "run.steps['revert-frontend'].endless = False")
+    again = done(execute, APPLY)
+    assert again.says("done (")
+    assert kinds(tmp_path)[2:] == ["started", "applied"]
+
+
+def test_retry_does_the_failed_step_again_in_the_same_cell(execute: Execute, tmp_path: Path) -> None:
+    done(execute, "run = seated(fails=1)")
+
+    cell = execute(APPLY)
+    cell.click(cell.button("retry"))
+    cell.until(lambda: cell.idle)
+
+    assert [text for text in ("The tool broke.", "Half of it is there.", "Mend it.") if not cell.says(text)] == []
+    assert kinds(tmp_path) == ["started", "failed", "chosen-after-failure", "started", "applied"]
+
+
+def test_without_an_answer_a_failed_step_waits_and_an_interrupt_ends_it_with_its_error(
+    execute: Execute, kept: tuple[KernelManager, BlockingKernelClient]
+) -> None:
+    done(execute, "run = seated(fails=1)")
+
+    cell = execute(APPLY)
+    cell.button("retry")
+    assert not cell.idle
+    kept[0].interrupt_kernel()
+    cell.until(lambda: cell.idle)
+
+    assert cell.says("StepFailed")
+
+
+def test_every_cell_is_journaled_without_its_secrets(execute: Execute, tmp_path: Path) -> None:
+    done(execute, "run = seated()")
+    done(execute, "print('password=hunter22')")
+    done(execute, "1/0")
+
+    told = [(e.kind, e.data) for e in events(tmp_path) if e.kind.startswith("cell-")]
+    assert told[0][1]["source"] == "run = seated()"
+    assert told[2][1]["source"] == "print('password=[redacted]')"
+    assert [data["outcome"] for kind, data in told if kind == "cell-ended"] == ["ok", "ok", "ZeroDivisionError"]
+
+
+@pytest.mark.parametrize("code", ["{}", "from IPython.display import display; display({})"])
+def test_the_hash_of_a_cells_outputs_is_that_of_what_it_showed(execute: Execute, tmp_path: Path, code: str) -> None:
+    done(execute, "run = seated()")
+    for shown in (42, 43, 42):
+        done(execute, code.format(shown))
+
+    first, second, third = [e.data["outputs"] for e in events(tmp_path) if e.kind == "cell-ended"][1:]
+    assert (first == third, first == second) == (True, False)
+
+
+def test_the_banner_follows_the_run(execute: Execute) -> None:
+    opened = done(execute, "run = seated()")
+    steps = len(load_plan(ROOT / "parameters" / "feat-2025-20251103111429.yaml").steps_of("frontend", "A"))
+    assert opened.says(f"0 of {steps} steps done")
+
+    cell = execute(APPLY)
+    cell.until(lambda: cell.idle)
+
+    assert cell.says(f"1 of {steps} steps done")
