@@ -185,6 +185,17 @@ class Seat:
         self.waiting(f"{name}:").get_by_role("button", name=text).click()
         expect(self.notebook.get_by_text(re.compile(rf"{name} = \w+ \(operator\)"))).to_be_visible()
 
+    def choose_details(self, **chosen: str) -> None:
+        """Answer every further choice, with what is suggested unless told otherwise."""
+        cell = self.cell("await choose_details")
+        over = cell.locator(".jp-InputPrompt", has_text=re.compile(r"\d"))
+        while True:
+            expect(over.or_(cell.locator(".widget-label")).first).to_be_visible(timeout=STEP)
+            if over.count():
+                return
+            name = (cell.locator(".widget-label").first.text_content() or "").strip(" :")
+            self.choose(name, chosen.get(name, "(suggested)"))
+
     def interrupt(self) -> None:
         """Click Interrupt in the toolbar."""
         self.notebook.get_by_role("button", name="Interrupt the kernel").click()

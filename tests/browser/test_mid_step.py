@@ -11,7 +11,7 @@ from runbook_lib.adapters.postgres.clearing.records import Records
 from runbook_lib.adapters.postgres.connection import Connection
 from runbook_lib.run import Run
 
-from .browser_seat import Seat, Served, seated
+from .browser_seat import STEP, Seat, Served, seated
 
 CLEAR = 'apply(run, "clear-backfill")'
 CLOSE = "await close(run)"
@@ -52,9 +52,8 @@ def pause_in_mid_batch(run: Run, database: Connection, records: Records) -> None
 
 def answer_all(seat: Seat) -> None:
     seat.choose("OPTION", "A:")
-    seat.choose("STRATEGY", "batched:")
-    seat.choose("EDITED")
-    expect(seat.waiting("Carry out preview")).to_be_visible()
+    seat.choose_details(STRATEGY="batched:")
+    expect(seat.waiting("Carry out preview")).to_be_visible(timeout=STEP)
 
 
 def left(run: Run, database: Connection) -> int:
