@@ -219,7 +219,10 @@ class Seat:
     def show(self, what: Locator) -> None:
         """Scroll until this is seen."""
         expect(what).to_be_visible(timeout=STEP)
-        what.evaluate("element => element.scrollIntoView({block: 'end'})")
+        for _ in range(3):  # what comes into view above it is laid out only then, and moves it
+            what.evaluate("element => element.scrollIntoView({block: 'end'})")
+            self.page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        expect(what).to_be_in_viewport()
 
     def picture(self, name: str) -> Path:
         """Keep what is seen now."""
