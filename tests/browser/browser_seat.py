@@ -185,6 +185,17 @@ class Seat:
         self.waiting(f"{name}:").get_by_role("button", name=text).click()
         expect(self.notebook.get_by_text(re.compile(rf"{name} = \w+ \(operator\)"))).to_be_visible()
 
+    def choose_details(self, **chosen: str) -> None:
+        """Answer every further choice, with what is suggested unless told otherwise."""
+        cell = self.cell("await choose_details")
+        over = cell.locator(".jp-InputPrompt", has_text=re.compile(r"\d"))
+        while True:
+            expect(over.or_(cell.locator(".widget-label")).first).to_be_visible(timeout=STEP)
+            if over.count():
+                return
+            name = (cell.locator(".widget-label").first.text_content() or "").strip(" :")
+            self.choose(name, chosen.get(name, "(suggested)"))
+
     def interrupt(self) -> None:
         """Click Interrupt in the toolbar."""
         self.notebook.get_by_role("button", name="Interrupt the kernel").click()
@@ -208,7 +219,10 @@ class Seat:
     def show(self, what: Locator) -> None:
         """Scroll until this is seen."""
         expect(what).to_be_visible(timeout=STEP)
-        what.evaluate("element => element.scrollIntoView({block: 'end'})")
+        for _ in range(3):  # what comes into view above it is laid out only then, and moves it
+            what.evaluate("element => element.scrollIntoView({block: 'end'})")
+            self.page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        expect(what).to_be_in_viewport()
 
     def picture(self, name: str) -> Path:
         """Keep what is seen now."""

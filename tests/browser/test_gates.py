@@ -6,11 +6,11 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, expect
 
-from .browser_seat import Seat, Served, seated
+from .browser_seat import STEP, Seat, Served, seated
 
 STOP = 'apply(run, "stop-services")'
 APPROVE = "await approve(run, APPROVE)"
-CHOICES = {"OPTION": "A:", "STRATEGY": "(suggested)", "EDITED": "(suggested)"}
+APPROVAL = "Carry out preview"
 
 
 @pytest.fixture(scope="module")
@@ -23,14 +23,14 @@ def walk_to(seat: Seat, gate: str) -> None:
     """Run All in a fresh kernel, answering the gates before this one."""
     seat.restart()
     seat.run_all()
-    for name, text in CHOICES.items():
-        if name == gate:
-            break
-        seat.choose(name, text)
-    expect(seat.waiting(gate)).to_be_visible()
+    if gate != "OPTION":
+        seat.choose("OPTION", "A:")
+    if gate == APPROVAL:
+        seat.choose_details()
+    expect(seat.waiting(gate)).to_be_visible(timeout=STEP)
 
 
-@pytest.mark.parametrize("gate", ["OPTION", "STRATEGY", "Carry out preview"])
+@pytest.mark.parametrize("gate", ["OPTION", "STRATEGY", APPROVAL])
 def test_run_all_and_stray_keys_wait_at_every_gate(seat: Seat, lab: Served, gate: str) -> None:
     walk_to(seat, gate)
     seat.waiting(gate).scroll_into_view_if_needed()
@@ -62,10 +62,9 @@ def test_by_keyboard_alone_the_gates_are_passed_and_a_wrong_answer_ends_the_walk
     seat.tab_to("(suggested)")
     seat.page.keyboard.press("Enter")
     expect(seat.waiting("EDITED")).to_be_visible()
-    seat.tab_to("(suggested)")
-    seat.page.keyboard.press("Enter")
-    box = seat.waiting("Carry out preview")
-    expect(box).to_be_visible()
+    seat.choose_details()
+    box = seat.waiting(APPROVAL)
+    expect(box).to_be_visible(timeout=STEP)
 
     expect(box.get_by_role("textbox", name=re.compile("Type"))).to_be_visible()
     seat.tab_to("Type")

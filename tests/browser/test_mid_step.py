@@ -11,7 +11,7 @@ from runbook_lib.adapters.postgres.clearing.records import Records
 from runbook_lib.adapters.postgres.connection import Connection
 from runbook_lib.run import Run
 
-from .browser_seat import Seat, Served, seated
+from .browser_seat import STEP, Seat, Served, seated
 
 CLEAR = 'apply(run, "clear-backfill")'
 CLOSE = "await close(run)"
@@ -36,6 +36,18 @@ def database(run: Run) -> Iterator[Connection]:
         yield connection
 
 
+def pause_from_the_start(database: Connection, records: Records) -> None:
+    """Have the next clearing pause before its first transaction, though a step that begins says "go on"."""
+    records.prepare(database)
+    records.want(database, "pause")
+    database.execute(sql.SQL("CREATE RULE held AS ON UPDATE TO {} DO INSTEAD NOTHING").format(records.control))
+
+
+def let_go(database: Connection, records: Records) -> None:
+    database.execute(sql.SQL("DROP RULE held ON {}").format(records.control))
+    records.want(database, "go on")
+
+
 def pause_in_mid_batch(run: Run, database: Connection, records: Records) -> None:
     """Let a clearing that is paused before its first transaction go on, and pause it between two of them.
 
@@ -45,16 +57,15 @@ def pause_in_mid_batch(run: Run, database: Connection, records: Records) -> None
     late = sql.SQL("SELECT FROM {table} t WHERE {affected} AND get_byte(tidsend(t.ctid), 5) & 31 = 20 FOR UPDATE")
     with run.context.postgres.connect() as holding, holding.transaction():
         holding.execute(run.context.backfill.filled(late))
-        records.want(database, "go on")
+        let_go(database, records)
         until(lambda: records.rows(database))
         records.want(database, "pause")
 
 
 def answer_all(seat: Seat) -> None:
     seat.choose("OPTION", "A:")
-    seat.choose("STRATEGY", "batched:")
-    seat.choose("EDITED")
-    expect(seat.waiting("Carry out preview")).to_be_visible()
+    seat.choose_details(STRATEGY="batched:")
+    expect(seat.waiting("Carry out preview")).to_be_visible(timeout=STEP)
 
 
 def left(run: Run, database: Connection) -> int:
@@ -68,8 +79,7 @@ def test_a_closed_page_an_interrupt_and_a_restart_in_mid_batch_lose_nothing(
     with seated(browser, lab.link) as seat:
         seat.run_all()
         answer_all(seat)
-        records.prepare(database)
-        records.want(database, "pause")
+        pause_from_the_start(database, records)
         seat.approve()
         pause_in_mid_batch(run, database, records)
         seat.picture("mid-step")
@@ -85,7 +95,8 @@ def test_a_closed_page_an_interrupt_and_a_restart_in_mid_batch_lose_nothing(
         assert 0 < left(run, database) < all_rows
         expect(seat.output("status(run)")).to_contain_text("Option A: clear the backfilled entries")
 
-        seat.run(CLEAR)  # paused still: the kernel is restarted while it waits
+        pause_from_the_start(database, records)
+        seat.run(CLEAR)  # the kernel is restarted while it waits
         before = lab.acted
         until(lambda: lab.begun("clear-backfill") == 2)
         seat.restart()
@@ -93,7 +104,7 @@ def test_a_closed_page_an_interrupt_and_a_restart_in_mid_batch_lose_nothing(
         expect(seat.waiting("OPTION")).to_be_visible()
         assert lab.acted == before
 
-        records.want(database, "go on")
+        let_go(database, records)
         answer_all(seat)
         seat.approve()
         expect(seat.output(CLOSE)).to_contain_text("VERIFIED", timeout=40_000)
