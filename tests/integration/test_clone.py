@@ -156,7 +156,7 @@ def test_objects_that_our_role_may_not_give_away_are_tried_without_their_owners(
     found = tried(context, "quarantine")
 
     assert found is not None
-    assert (found.status, "whose objects are all ours" in found.summary) == (Status.PASS, True)
+    assert (found.status, "whose objects are all ours" in found.summary) == (Status.PASS, True), found.summary
 
 
 def test_a_table_of_another_owner_fails_though_the_clone_passes(context: Context, database: Database) -> None:
@@ -199,7 +199,7 @@ def test_the_clone_is_made_on_another_server_where_the_target_names_one(
         as_superuser(database, "ALTER ROLE runbook CREATEDB")
 
     assert found is not None
-    assert (found.status, "whose objects are all ours" in found.summary) == (Status.PASS, True)
+    assert (found.status, "whose objects are all ours" in found.summary) == (Status.PASS, True), found.summary
     assert left == (0,)
 
 

@@ -23,6 +23,7 @@ from runbook_lib.adapters.postgres.locks import briefly
 from runbook_lib.errors import AdapterError, PreconditionError
 
 MAINTENANCE = "postgres"  # the database that no rollback renames
+GRACE = "1s"  # for the session of a process that has just died to be gone
 PATIENCE = 10.0  # seconds for which a transaction is waited for that a process before this one has left open
 TABLE = sql.Identifier(OWN_SCHEMA, "lease")
 
@@ -138,8 +139,11 @@ class Lease:
             require_direct(session)
             session.execute("SET idle_session_timeout = 0")
             key = self._key(session)
-            if not one(session, "SELECT pg_try_advisory_lock(%s) AS got", [key])["got"]:
-                raise self._refused(_acting(session, key))
+            session.execute("SELECT set_config('lock_timeout', %s, false)", [GRACE])
+            try:
+                session.execute("SELECT pg_advisory_lock(%s)", [key])
+            except psycopg.errors.LockNotAvailable:
+                raise self._refused(_acting(session, key)) from None
             try:
                 yield session
             finally:  # closing tells the server, which lets go some time later: the next step would find us in our own way
