@@ -58,14 +58,6 @@ follow_ups(run)
 timeline(run)
 
 # %% [markdown]
-# ## Close
-#
-# *Do*: run the cell. *Expect*: the outcome, by the record.
-
-# %%
-await close(run)
-
-# %% [markdown]
 # ## The log and the postmortem
 #
 # *Do*: run the cell, and go on writing in `postmortem.md` in the run folder. *Expect*: the plan's log template, filled in,
@@ -81,3 +73,11 @@ rollback_log(run)
 
 # %%
 await notify(run, "end")
+
+# %% [markdown]
+# ## Close
+#
+# *Do*: run the cell. *Expect*: the outcome, by the record.
+
+# %%
+await close(run)

@@ -1,10 +1,10 @@
 """A run with a person and one without leave the same journal, but for times, names of files and who was asked what."""
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 import jupytext
+import pytest
 from jupyter_client.blocking.client import BlockingKernelClient
 
 from runbook_lib import conductor
@@ -15,12 +15,15 @@ from .conftest import ROOT, up
 from .kernels import Cell, kernel
 
 Begin = Callable[..., Run]
-NOTEBOOK = ROOT / "notebooks" / "02-quick-rollback.ipynb"
+SCENARIOS = [
+    pytest.param("frontend-errors", "frontend", "02-quick-rollback", id="quick"),
+    pytest.param("all-media-missing", "full", "03-full-rollback", id="full"),
+]
 
 
 def counts(facts: dict[str, Any]) -> dict[str, Any]:
     """What of a step's facts is a number of things or a yes, and so is the same in every run of one scenario."""
-    return {name: value for name, value in facts.items() if isinstance(value, int)}
+    return {name: value for name, value in facts.items() if isinstance(value, int) and name != "bytes"}
 
 
 def normalised(events: Iterable[Event]) -> list[Any]:
@@ -53,18 +56,18 @@ def normalised(events: Iterable[Event]) -> list[Any]:
     return found
 
 
-def without_a_person(begin: Begin) -> Run:
-    with up("frontend-errors"):
-        run = begin("frontend")
+def without_a_person(begin: Begin, fault: str, type_name: str) -> Run:
+    with up(fault):
+        run = begin(type_name)
         conductor.carry_out(run.folder.path, lambda run: run.previews()[0], {}, lambda _: None)
         return run
 
 
-def with_a_person(begin: Begin) -> Run:
-    with up("frontend-errors"):
-        run = begin("frontend")
+def with_a_person(begin: Begin, fault: str, type_name: str, notebook: str) -> Run:
+    with up(fault):
+        run = begin(type_name)
         with kernel() as (_, client):
-            for cell in jupytext.read(NOTEBOOK).cells:
+            for cell in jupytext.read(ROOT / "notebooks" / f"{notebook}.ipynb").cells:
                 if cell.cell_type == "code":
                     parameters = f"\nRUN = {str(run.folder.path)!r}" if "parameters" in cell.metadata.get("tags", []) else ""
                     execute(client, cell.source + parameters)
@@ -72,7 +75,7 @@ def with_a_person(begin: Begin) -> Run:
 
 
 def execute(client: BlockingKernelClient, code: str) -> None:
-    """Execute a cell as a person does: what it asks to be typed is typed and confirmed."""
+    """Execute a cell as a person does: what is suggested is clicked, what is to be typed is typed and confirmed."""
     cell, answered = Cell(client, code), set[str]()
 
     def settled() -> bool:
@@ -81,14 +84,22 @@ def execute(client: BlockingKernelClient, code: str) -> None:
                 answered.add(field)
                 cell.choose(field, value=cell.models[field]["placeholder"])
                 cell.click(buttons[-1])
+        for button in set(cell.of("ButtonModel")) - answered:
+            if "(suggested)" in cell.models[button]["description"]:
+                answered.add(button)
+                cell.click(button)
         return cell.idle
 
     cell.until(settled)
     assert not [text for text in cell.shown if "Error: " in text or "Failed: " in text], (code, cell.shown[-1])
 
 
-def test_a_run_with_a_person_leaves_the_journal_of_one_without(begin: Begin, tmp_path: Path) -> None:
-    alone, seated = without_a_person(begin), with_a_person(begin)
+@pytest.mark.parametrize(("fault", "type_name", "notebook"), SCENARIOS)
+def test_a_run_with_a_person_leaves_the_journal_of_one_without(
+    begin: Begin, fault: str, type_name: str, notebook: str
+) -> None:
+    alone = without_a_person(begin, fault, type_name)
+    seated = with_a_person(begin, fault, type_name, notebook)
 
     assert alone.state.outcome is not None
     assert alone.state.outcome["status"] == "verified"
