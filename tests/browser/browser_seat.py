@@ -185,6 +185,14 @@ class Seat:
         self.waiting(f"{name}:").get_by_role("button", name=text).click()
         expect(self.notebook.get_by_text(re.compile(rf"{name} = \w+ \(operator\)"))).to_be_visible()
 
+    def choose_where_asked(self, name: str, text: str) -> None:
+        """Click the button of a choice that says this, unless it was chosen in this run before."""
+        chosen = self.notebook.get_by_text(re.compile(rf"{name} = \w+ \("))
+        asked = self.waiting(f"{name}:")
+        expect(asked.or_(chosen).first).to_be_visible(timeout=STEP)
+        if asked.count():
+            self.choose(name, text)
+
     def choose_details(self, **chosen: str) -> None:
         """Answer every further choice, with what is suggested unless told otherwise."""
         cell = self.cell("await choose_details")
