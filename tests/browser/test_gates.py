@@ -20,7 +20,7 @@ def seat(browser: Browser, lab: Served) -> Iterator[Seat]:
 
 
 def walk_to(seat: Seat, gate: str) -> None:
-    """Run All in a fresh kernel, answering the gates before this one; what was chosen before stays and is not asked again."""
+    """Run All in a fresh kernel, answering the gates before this one where they were not answered before."""
     seat.restart()
     seat.run_all()
     if gate != "OPTION":
