@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from playwright.sync_api import Browser, Error, Locator, Page, expect
+from playwright.sync_api import Browser, Error, Locator, Page, TimeoutError, expect
 
 from runbook_lib.journal import Journal
 from runbook_lib.state import RunState, replay
@@ -94,9 +94,13 @@ class Seat:
         self.page.set_default_timeout(STEP)
 
     def go(self, link: str) -> None:
-        """Open a link of this server and wait until its kernel is reached."""
-        with self._connecting():
-            self.page.goto(link)
+        """Open a link of this server and wait until its kernel is reached; a page that does not reach it is loaded again."""
+        try:
+            with self._connecting(STEP / 2):
+                self.page.goto(link)
+        except TimeoutError:
+            with self._connecting():
+                self.page.goto(link)
 
     def open(self, notebook: str) -> None:
         """Open another notebook of the run, by a double click in the list of files."""
@@ -135,9 +139,9 @@ class Seat:
         self.until_idle()
 
     @contextmanager
-    def _connecting(self) -> Iterator[None]:
+    def _connecting(self, milliseconds: float = STEP) -> Iterator[None]:
         """Wait for the page to reach a kernel: until then JupyterLab refuses to run a cell, and says so."""
-        with self.page.expect_websocket(lambda socket: "/channels" in socket.url):
+        with self.page.expect_websocket(lambda socket: "/channels" in socket.url, timeout=milliseconds):
             yield
 
     def menu(self, menu: str, item: str) -> None:
