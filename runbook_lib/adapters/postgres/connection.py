@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 import psycopg
+from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 
@@ -151,6 +152,11 @@ def one(connection: Connection, query: Any, parameters: Any = None) -> Row:
     if row is None:
         raise AdapterError("A query that must give a row gave none.", state="Nothing was changed by it.")
     return row
+
+
+def exists(connection: Connection, table: sql.Composable) -> bool:
+    """Whether a table is there. Read-only."""
+    return bool(one(connection, "SELECT to_regclass(%s) IS NOT NULL AS it", [table.as_string(connection)])["it"])
 
 
 def connections_of(connection: Connection, role: str) -> list[Row]:

@@ -13,7 +13,7 @@ from psycopg.types.json import Jsonb
 
 from runbook_lib.adapters.postgres import grants
 from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA
-from runbook_lib.adapters.postgres.connection import Connection, Row, connections_of, one
+from runbook_lib.adapters.postgres.connection import Connection, Row, connections_of, exists, one
 from runbook_lib.errors import PreconditionError
 
 TABLE = sql.Identifier(OWN_SCHEMA, "fence")
@@ -92,7 +92,7 @@ def gets_in(connection: Connection, role: str) -> bool:
 
 def standing(connection: Connection, role: str) -> Fence | None:
     """The fence that keeps a role out, by our record. Read-only."""
-    if one(connection, "SELECT to_regclass(%s) IS NULL AS it", [TABLE.as_string(connection)])["it"]:
+    if not exists(connection, TABLE):
         return None
     query = sql.SQL("SELECT role, way, before, run FROM {} WHERE role = %s").format(TABLE)
     row = connection.execute(query, [role]).fetchone()

@@ -18,7 +18,7 @@ import psycopg
 from psycopg import sql
 
 from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA
-from runbook_lib.adapters.postgres.connection import Connection, Postgres, identity, one, require_direct
+from runbook_lib.adapters.postgres.connection import Connection, Postgres, exists, identity, one, require_direct
 from runbook_lib.adapters.postgres.locks import briefly
 from runbook_lib.errors import AdapterError, PreconditionError
 
@@ -209,7 +209,7 @@ class Lease:
 
 def holder(connection: Connection, lock: str = "") -> Holder | None:
     """Whose turn it is by the row of a database; None where no run has ever held it. Read-only."""
-    if one(connection, "SELECT to_regclass(%s) IS NULL AS it", [TABLE.as_string(connection)])["it"]:
+    if not exists(connection, TABLE):
         return None
     names = sql.SQL(", ").join(sql.Identifier(field.name) for field in fields(Holder))
     query = sql.SQL("SELECT {} FROM {} {}").format(names, TABLE, sql.SQL(lock))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from psycopg import sql
 
 from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA
-from runbook_lib.adapters.postgres.connection import Connection, one
+from runbook_lib.adapters.postgres.connection import Connection, exists, one
 
 TABLE = sql.Identifier(OWN_SCHEMA, "journal")
 Line = tuple[int, str]  # its number, and the line as it stands in the journal
@@ -13,7 +13,7 @@ Line = tuple[int, str]  # its number, and the line as it stands in the journal
 
 def sent(connection: Connection, run: str) -> int:
     """The number of the last line of a run that is there, 0 for none. Read-only."""
-    if not _is_there(connection):
+    if not exists(connection, TABLE):
         return 0
     query = sql.SQL("SELECT coalesce(max(seq), 0) AS seq FROM {} WHERE run = %s").format(TABLE)
     return int(one(connection, query, [run])["seq"])
@@ -21,7 +21,7 @@ def sent(connection: Connection, run: str) -> int:
 
 def send(connection: Connection, run: str, lines: Sequence[Line]) -> None:
     """Add lines that are not there yet. Changes the runbook's own table only."""
-    if not _is_there(connection):
+    if not exists(connection, TABLE):
         _make(connection)
     connection.execute(
         sql.SQL("""INSERT INTO {table} (run, seq, line)
@@ -33,7 +33,7 @@ def send(connection: Connection, run: str, lines: Sequence[Line]) -> None:
 
 def received(connection: Connection, run: str) -> list[str]:
     """The lines of a run, in order. Read-only."""
-    if not _is_there(connection):
+    if not exists(connection, TABLE):
         return []
     query = sql.SQL("SELECT line FROM {} WHERE run = %s ORDER BY seq").format(TABLE)
     return [row["line"] for row in connection.execute(query, [run])]
@@ -41,14 +41,10 @@ def received(connection: Connection, run: str) -> list[str]:
 
 def runs(connection: Connection) -> list[str]:
     """The runs that are there, the newest first. Read-only."""
-    if not _is_there(connection):
+    if not exists(connection, TABLE):
         return []
     query = sql.SQL("SELECT run FROM {} GROUP BY run ORDER BY run DESC").format(TABLE)
     return [row["run"] for row in connection.execute(query)]
-
-
-def _is_there(connection: Connection) -> bool:
-    return bool(one(connection, "SELECT to_regclass(%s) IS NOT NULL AS it", [TABLE.as_string(connection)])["it"])
 
 
 def _make(connection: Connection) -> None:

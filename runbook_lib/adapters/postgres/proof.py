@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from psycopg import sql
 
 from runbook_lib.adapters.postgres.backfill import Backfill
-from runbook_lib.adapters.postgres.clearing.records import Records, exists
-from runbook_lib.adapters.postgres.connection import Connection, one
+from runbook_lib.adapters.postgres.clearing.records import Records
+from runbook_lib.adapters.postgres.connection import Connection, exists, one
 from runbook_lib.adapters.postgres.parallel import in_parallel
 
 BUCKETS = 1024

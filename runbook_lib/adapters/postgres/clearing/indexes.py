@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from runbook_lib.adapters.postgres.backfill import Backfill
-from runbook_lib.adapters.postgres.clearing.records import exists
-from runbook_lib.adapters.postgres.connection import Connection
+from runbook_lib.adapters.postgres.connection import Connection, exists
 
 
 @dataclass(frozen=True)

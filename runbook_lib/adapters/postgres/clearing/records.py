@@ -6,7 +6,7 @@ from psycopg import sql
 
 from runbook_lib.adapters.postgres.backfill import Backfill
 from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA
-from runbook_lib.adapters.postgres.connection import Connection, one
+from runbook_lib.adapters.postgres.connection import Connection, exists, one
 from runbook_lib.adapters.postgres.parallel import in_parallel
 
 Wanted = Literal["go on", "pause", "abort"]
@@ -75,11 +75,6 @@ class Records:
         """Drop them. Changes the target."""
         for table in (self.undo, self.writes, self.control, self.backfill.approved, self.backfill.former):
             connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(table))
-
-
-def exists(connection: Connection, table: sql.Identifier) -> bool:
-    """Whether a table is there. Read-only."""
-    return bool(one(connection, "SELECT to_regclass(%s) IS NOT NULL AS it", [table.as_string(connection)])["it"])
 
 
 def restore(connection: Connection, backfill: Backfill) -> tuple[int, list[Any]]:

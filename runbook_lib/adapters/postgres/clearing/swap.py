@@ -17,8 +17,8 @@ from runbook_lib.adapters.postgres.clearing.column import Column
 from runbook_lib.adapters.postgres.clearing.crew import PaceOn, Pages, Range, at_once, within
 from runbook_lib.adapters.postgres.clearing.guard import Expected, transaction
 from runbook_lib.adapters.postgres.clearing.pacing import Pace
-from runbook_lib.adapters.postgres.clearing.records import Records, exists
-from runbook_lib.adapters.postgres.connection import Connection, one
+from runbook_lib.adapters.postgres.clearing.records import Records
+from runbook_lib.adapters.postgres.connection import Connection, exists, one
 from runbook_lib.adapters.postgres.locks import Blocker, Open, briefly
 from runbook_lib.adapters.postgres.parallel import in_parallel
 

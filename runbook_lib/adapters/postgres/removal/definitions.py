@@ -5,7 +5,7 @@ from typing import Any, Self
 
 from psycopg import sql
 
-from runbook_lib.adapters.postgres.connection import Connection, Row, one
+from runbook_lib.adapters.postgres.connection import Connection, Row, exists
 from runbook_lib.errors import PreconditionError
 from runbook_lib.plan import Database
 
@@ -138,10 +138,9 @@ def require_table(connection: Connection, database: Database) -> None:
         PreconditionError: One is not.
     """
     for table in (identifier(database), sql.Identifier(database.schema_, database.migration.history_table)):
-        name = table.as_string(connection)
-        if not one(connection, "SELECT to_regclass(%s) IS NOT NULL AS it", [name])["it"]:
+        if not exists(connection, table):
             raise PreconditionError(
-                f"The plan names the table {name}, which is not there.",
+                f"The plan names the table {table.as_string(connection)}, which is not there.",
                 state="Nothing was touched.",
                 safe_next="Correct the plan or the target; then take a new preview.",
             )

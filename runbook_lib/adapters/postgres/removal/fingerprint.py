@@ -5,7 +5,7 @@ from collections.abc import Collection
 from psycopg import sql
 
 from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA
-from runbook_lib.adapters.postgres.connection import Connection, one
+from runbook_lib.adapters.postgres.connection import Connection, exists, one
 from runbook_lib.adapters.postgres.proof import BUCKETS
 from runbook_lib.adapters.postgres.removal.definitions import identifier
 from runbook_lib.plan import Database
@@ -40,7 +40,7 @@ class Fingerprint:
 
         None where this run kept nothing.
         """
-        if not one(connection, "SELECT to_regclass(%s) IS NOT NULL AS it", [self.kept.as_string(connection)])["it"]:
+        if not exists(connection, self.kept):
             return None
         rows = connection.execute(
             sql.SQL("""SELECT bucket, (SELECT since FROM {kept} LIMIT 1) AS since

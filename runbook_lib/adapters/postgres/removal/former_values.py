@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA
-from runbook_lib.adapters.postgres.connection import Connection, one
+from runbook_lib.adapters.postgres.connection import Connection, exists, one
 from runbook_lib.adapters.postgres.removal.definitions import Constraint, Definitions, identifier
 from runbook_lib.adapters.postgres.removal.names import is_constant
 from runbook_lib.adapters.postgres.removal.snapshot import Snapshot, as_added, place
@@ -155,7 +155,7 @@ def conflicts_table(run: str) -> sql.Identifier:
 def conflicting(connection: Connection, run: str) -> tuple[int, list[str]]:
     """How many rows' former values were not put back, and the first keys of them. Read-only."""
     table = conflicts_table(run)
-    if not one(connection, "SELECT to_regclass(%s) IS NOT NULL AS it", [table.as_string(connection)])["it"]:
+    if not exists(connection, table):
         return 0, []
     rows = int(one(connection, sql.SQL("SELECT count(*) AS n FROM {}").format(table))["n"])
     query = sql.SQL("SELECT c.key::text AS key FROM {} c ORDER BY c.key LIMIT {}").format(table, sql.Literal(NAMED))

@@ -7,7 +7,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA, Catalog
-from runbook_lib.adapters.postgres.connection import Connection, one
+from runbook_lib.adapters.postgres.connection import Connection, exists
 from runbook_lib.adapters.postgres.removal.definitions import Definitions
 
 TABLE = sql.Identifier(OWN_SCHEMA, "removals")
@@ -48,7 +48,7 @@ def prepare(connection: Connection) -> None:
 
 def find(connection: Connection, run: str) -> Record | None:
     """The record of a run's removal. Read-only."""
-    if not one(connection, "SELECT to_regclass(%s) IS NOT NULL AS it", [TABLE.as_string(connection)])["it"]:
+    if not exists(connection, TABLE):
         return None
     row = connection.execute(
         sql.SQL("SELECT mode, stage, definitions, asides, history, catalog, copied FROM {} WHERE run = {}").format(

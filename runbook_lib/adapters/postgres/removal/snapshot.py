@@ -8,7 +8,7 @@ need no copy, since adding the columns brings those back.
 from psycopg import sql
 
 from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA
-from runbook_lib.adapters.postgres.connection import Connection, one
+from runbook_lib.adapters.postgres.connection import Connection, exists, one
 from runbook_lib.adapters.postgres.removal.definitions import Column, Definitions, identifier
 from runbook_lib.adapters.postgres.removal.fingerprint import hashable, sums
 from runbook_lib.adapters.postgres.removal.names import is_constant
@@ -92,7 +92,7 @@ class Snapshot:
 
     def rows(self, connection: Connection) -> int | None:
         """How many rows the copy holds; None where there is no copy. Read-only."""
-        if not one(connection, "SELECT to_regclass(%s) IS NOT NULL AS it", [self.copy.as_string(connection)])["it"]:
+        if not exists(connection, self.copy):
             return None
         return int(one(connection, self._filled("SELECT count(*) AS n FROM {copy}"))["n"])
 

@@ -9,7 +9,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA
-from runbook_lib.adapters.postgres.connection import Connection, one
+from runbook_lib.adapters.postgres.connection import Connection, exists
 from runbook_lib.adapters.postgres.restore.shape import Column, Name, written
 from runbook_lib.adapters.postgres.restore.stream import pin
 
@@ -111,7 +111,7 @@ class Progress:
 
     def begun(self, connection: Connection) -> bool:
         """Whether this run has its tables there. Read-only."""
-        return bool(one(connection, "SELECT to_regclass(%s) IS NOT NULL AS it", [self.table.as_string(connection)])["it"])
+        return exists(connection, self.table)
 
     def done(self, connection: Connection, phase: str) -> dict[str, Any]:
         """The parts of a phase that are finished, and what each left. Read-only."""

@@ -12,7 +12,7 @@ from typing import Any
 from psycopg import sql
 
 from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA
-from runbook_lib.adapters.postgres.connection import Connection, Postgres, one
+from runbook_lib.adapters.postgres.connection import Connection, Postgres, exists, one
 from runbook_lib.adapters.postgres.dump import DumpTools
 from runbook_lib.adapters.postgres.locks import Blocker
 from runbook_lib.adapters.postgres.restore.fetch import FETCHED, aside, lacking
@@ -88,7 +88,7 @@ class Part(ABC):
 
     def begun(self, live: Connection) -> bool:
         """Whether this run has begun to take it over, and has not given it back. Read-only."""
-        return bool(one(live, "SELECT to_regclass(%s) IS NOT NULL AS it", [self.undo.as_string(live)])["it"])
+        return exists(live, self.undo)
 
     def finished(self, live: Connection) -> bool:
         """Whether this run has taken it over to the end. Read-only."""
