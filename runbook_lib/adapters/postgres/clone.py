@@ -4,8 +4,6 @@ Publications and subscriptions are left out, so nothing is sent anywhere. One cl
 advisory lock, so a clone that is found while the lock is held was left by a process that was killed, and is dropped.
 """
 
-import hashlib
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,15 +11,15 @@ from pathlib import Path
 
 from psycopg import sql
 
-from runbook_lib.adapters.postgres.connection import Connection, Postgres, identity, one
+from runbook_lib.adapters.postgres.alone import alone, key_of
+from runbook_lib.adapters.postgres.connection import Connection, Postgres, identity
 from runbook_lib.adapters.postgres.dump import DumpTools
 from runbook_lib.adapters.postgres.lease import MAINTENANCE
 from runbook_lib.adapters.postgres.restore.side import create_alike, drop, fitted
 from runbook_lib.errors import AdapterError
 
 TIMEOUT = 60.0  # seconds for each of dumping and restoring the schema
-PATIENCE = 10.0  # seconds for which another run's clone is waited for
-POLL = 0.1  # seconds
+PATIENCE = "10s"  # for which another run's clone is waited for
 LEFT_OUT = ("--schema-only", "--no-publications", "--no-subscriptions", "--no-security-labels", "--no-tablespaces")
 WITHOUT_OWNERS = ("--no-owner", "--no-privileges")
 COMMENT = "runbook: schema-only clone, to try DDL on; it holds no rows and can be dropped"
@@ -127,18 +125,12 @@ def _made(target: Postgres, there: Postgres, tools: DumpTools, dump: Path, maint
 @contextmanager
 def _alone(maintenance: Connection, database: str) -> Iterator[None]:
     """Hold the lock under which alone a clone of a database is made; it dies with the connection."""
-    key = int.from_bytes(hashlib.sha256(f"runbook clone of {database}".encode()).digest()[:8], signed=True)
-    deadline = time.monotonic() + PATIENCE
-    while not one(maintenance, "SELECT pg_try_advisory_lock(%s) AS it", [key])["it"]:
-        if time.monotonic() > deadline:
+    with alone(maintenance, key_of(f"runbook clone of {database}"), PATIENCE) as got:
+        if not got:
             raise AdapterError(
                 "Another run tries its DDL on a clone of this database now.",
                 where=f"database {database}",
                 state="Nothing was made.",
                 safe_next="Take the preview again in a moment.",
             )
-        time.sleep(POLL)
-    try:
         yield
-    finally:
-        maintenance.execute("SELECT pg_advisory_unlock(%s)", [key])

@@ -6,17 +6,16 @@ commit under an older one is refused: a process that lost its connection cannot 
 """
 
 import getpass
-import hashlib
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import datetime
 
-import psycopg
 from psycopg import sql
 
+from runbook_lib.adapters.postgres.alone import alone, key_of
 from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA
 from runbook_lib.adapters.postgres.connection import Connection, Postgres, exists, identity, one, require_direct
 from runbook_lib.adapters.postgres.locks import briefly
@@ -139,16 +138,10 @@ class Lease:
             require_direct(session)
             session.execute("SET idle_session_timeout = 0")
             key = self._key(session)
-            session.execute("SELECT set_config('lock_timeout', %s, false)", [GRACE])
-            try:
-                session.execute("SELECT pg_advisory_lock(%s)", [key])
-            except psycopg.errors.LockNotAvailable:
-                raise self._refused(_acting(session, key)) from None
-            try:
+            with alone(session, key, GRACE) as got:
+                if not got:
+                    raise self._refused(_acting(session, key))
                 yield session
-            finally:  # closing tells the server, which lets go some time later: the next step would find us in our own way
-                with suppress(psycopg.Error):
-                    session.execute("SELECT pg_advisory_unlock(%s)", [key])
 
     def _taken(self, session: Connection, acted: bool) -> int | None:
         def work(connection: Connection) -> int:
@@ -189,8 +182,7 @@ class Lease:
         )
 
     def _key(self, session: Connection) -> int:
-        name = f"{identity(session).system}/{self.postgres.database}"
-        return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
+        return key_of(f"{identity(session).system}/{self.postgres.database}")
 
     def _refused(self, acting: str) -> PreconditionError:
         try:
