@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from runbook_lib.adapters.processes import Processes, shown
 from runbook_lib.errors import AdapterError
 from runbook_lib.target import Freeze
+from runbook_lib.waiting import until
 
 INTERVAL = 0.2  # seconds between two questions
 YES, NO = 0, 1  # exit codes of a check; any other one means that it could not tell
@@ -67,17 +67,14 @@ class Hold:
     def _do(self, processes: Processes, words: Sequence[str], *, frozen: bool) -> None:
         command = self.command(words)
         processes.run(command, timeout=self.commands.timeout).require()
-        deadline = time.monotonic() + self.commands.timeout
-        while self.is_frozen(processes) is not frozen:
-            if time.monotonic() > deadline:
-                raise AdapterError(
-                    f"{shown(command)} succeeded, but the check of {self.label} still says "
-                    f"{'not frozen' if frozen else 'frozen'} after {self.commands.timeout} s.",
-                    where=self.label,
-                    state="What it does by now is what its check says.",
-                    safe_next="Look at it by hand; then run the step again.",
-                )
-            time.sleep(INTERVAL)
+        if not until(lambda: self.is_frozen(processes) is frozen, self.commands.timeout, INTERVAL):
+            raise AdapterError(
+                f"{shown(command)} succeeded, but the check of {self.label} still says "
+                f"{'not frozen' if frozen else 'frozen'} after {self.commands.timeout} s.",
+                where=self.label,
+                state="What it does by now is what its check says.",
+                safe_next="Look at it by hand; then run the step again.",
+            )
 
 
 def holds(freezes: Mapping[str, Freeze]) -> list[Hold]:

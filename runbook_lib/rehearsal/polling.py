@@ -1,9 +1,9 @@
 """Waiting for something to become true, with a deadline."""
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 
+from runbook_lib import waiting
 from runbook_lib.rehearsal.errors import StackError
 
 INTERVAL = 0.02
@@ -11,12 +11,7 @@ INTERVAL = 0.02
 
 def until(condition: Callable[[], bool], seconds: float) -> bool:
     """Return True as soon as `condition` holds, False when it did not within `seconds`. Read-only."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(INTERVAL)
-    return True
+    return waiting.until(condition, seconds, INTERVAL)
 
 
 def until_healthy(ready: Callable[[], bool], seconds: float, name: str, alive: Callable[[], bool], log: Path) -> None:

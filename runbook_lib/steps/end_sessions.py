@@ -1,10 +1,9 @@
 """The step that ends the sessions that are in the way on the database, each named and approved."""
 
-import time
-
 from runbook_lib.adapters.postgres.sessions import Session, end, of_others
 from runbook_lib.results import Result, Status
 from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step
+from runbook_lib.waiting import until
 
 POLL = 0.05  # seconds
 PATIENCE = 10.0  # seconds that sessions have to end
@@ -42,9 +41,7 @@ class EndSessions(Step):
         """End those that were approved and wait until they are gone. Changes the server's sessions."""
         with self.context.postgres.connect() as connection:
             ended = end(connection, self._left())
-        deadline = time.monotonic() + PATIENCE
-        while self._left() and time.monotonic() < deadline:
-            time.sleep(POLL)
+        until(lambda: not self._left(), PATIENCE, POLL)
         return {"ended": ended}
 
     def verify(self) -> list[Result]:

@@ -10,6 +10,7 @@ from runbook_lib.oldcode import prepare
 from runbook_lib.plan import RepositoryStep, ServicesStep
 from runbook_lib.results import Result, Status
 from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step
+from runbook_lib.waiting import until
 
 POLL = 0.05  # seconds
 
@@ -115,9 +116,7 @@ class Stop(_ServicesStep):
     def apply(self) -> Facts:
         """Stop them in the plan's order. Changes the target."""
         left = self._stop()
-        deadline = time.monotonic() + self.context.target.services.timeout
-        while _connections(self.context) and time.monotonic() < deadline:
-            time.sleep(POLL)
+        until(lambda: not _connections(self.context), self.context.target.services.timeout, POLL)
         return left
 
     def verify(self) -> list[Result]:

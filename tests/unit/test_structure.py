@@ -33,7 +33,7 @@ FLOORS = [
     {"folder", "journal", "state", "target"},
     {"compatibility", "plan", "redaction", "results"},
     {"parameters"},
-    {"errors"},
+    {"errors", "waiting"},
 ]
 FEATURE_WORDS = "|".join(
     [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -10,6 +9,7 @@ import psycopg
 
 from runbook_lib.adapters.postgres.connection import Connection, Row, one
 from runbook_lib.errors import AdapterError, UnknownOutcome
+from runbook_lib.waiting import until
 
 if TYPE_CHECKING:
     from runbook_lib.adapters.postgres.locks import Open
@@ -78,16 +78,13 @@ def await_settled(open_: Open, lost: Row) -> None:
     Raises:
         UnknownOutcome: The server did not come back, or the session did not end.
     """
-    deadline = time.monotonic() + PATIENCE
-    while not _settled(open_, lost):
-        if time.monotonic() > deadline:
-            raise UnknownOutcome(
-                f"The connection broke in a commit, and what became of it could not be found out in {PATIENCE:g} s.",
-                where=f"server session {lost['pid']}",
-                state="The transaction is committed as a whole, or not at all.",
-                safe_next="See that the server runs and that this session has ended; then run the step again.",
-            )
-        time.sleep(POLL)
+    if not until(lambda: _settled(open_, lost), PATIENCE, POLL):
+        raise UnknownOutcome(
+            f"The connection broke in a commit, and what became of it could not be found out in {PATIENCE:g} s.",
+            where=f"server session {lost['pid']}",
+            state="The transaction is committed as a whole, or not at all.",
+            safe_next="See that the server runs and that this session has ended; then run the step again.",
+        )
 
 
 def _settled(open_: Open, lost: Row) -> bool:

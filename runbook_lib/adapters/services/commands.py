@@ -1,6 +1,5 @@
 """Services under any manager that has a command line: systemd, say."""
 
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +9,7 @@ from runbook_lib.adapters.services import log_lines
 from runbook_lib.adapters.services.errors import no_list, no_version, not_started, not_stopped, unreachable
 from runbook_lib.errors import AdapterError
 from runbook_lib.target import Commands
+from runbook_lib.waiting import until
 
 INTERVAL = 0.1  # seconds between two questions
 
@@ -75,12 +75,7 @@ class CommandServices:
         return [line for text in (answer.output, answer.errors) for line in log_lines.since(text.splitlines(), since)]
 
     def _becomes(self, name: str, *, running: bool) -> bool:
-        deadline = time.monotonic() + self._timeout
-        while self.is_running(name) != running:
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(INTERVAL)
-        return True
+        return until(lambda: self.is_running(name) == running, self._timeout, INTERVAL)
 
     def _run(self, command: Sequence[str], name: str, since: datetime | None = None) -> Completed:
         moment = since.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if since else ""

@@ -25,6 +25,7 @@ from runbook_lib.adapters.services.errors import (
     unreachable,
 )
 from runbook_lib.errors import AdapterError
+from runbook_lib.waiting import until
 
 NEWER, OLDER = ["docker", "compose"], ["docker-compose"]
 
@@ -81,7 +82,7 @@ class DockerServices:
         except AdapterError:
             raise not_stopped(name, self._where, timeout, "docker is still stopping it") from None
         self._require(name, answer)
-        if not steady.becomes(lambda: not self._alive(name), timeout):
+        if not until(lambda: not self._alive(name), timeout, steady.INTERVAL):
             raise not_stopped(name, self._where, timeout, self._states(name))
 
     def start(self, name: str) -> None:

@@ -23,6 +23,7 @@ from runbook_lib.adapters.services.errors import (
     unreachable,
 )
 from runbook_lib.errors import AdapterError
+from runbook_lib.waiting import until
 
 CONNECT_SECONDS = 5.0
 STOPPED = {"stopped", "errored", "one-launch-status"}
@@ -97,7 +98,7 @@ class Pm2Services:
             raise not_stopped(name, str(self._home), timeout, "pm2 is still stopping it") from None
         self._require(name, answer, "stop")
         pids = [process.pid for process in running if process.pid]
-        if not steady.becomes(lambda: not self.is_running(name) and not any(map(_lives, pids)), timeout):
+        if not until(lambda: not self.is_running(name) and not any(map(_lives, pids)), timeout, steady.INTERVAL):
             raise not_stopped(name, str(self._home), timeout, self._states(name))
 
     def start(self, name: str) -> None:

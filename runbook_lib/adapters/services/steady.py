@@ -20,13 +20,3 @@ def stays(look: Callable[[], T], seconds: float) -> tuple[bool, T]:
         time.sleep(min(INTERVAL, max(0.0, end - time.monotonic())))
         last = look()
     return last == first, last
-
-
-def becomes(look: Callable[[], bool], seconds: float) -> bool:
-    """Whether what `look` asks comes to hold within so long. Read-only."""
-    end = time.monotonic() + seconds
-    while not look():
-        if time.monotonic() > end:
-            return False
-        time.sleep(INTERVAL)
-    return True
