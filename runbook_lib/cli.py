@@ -152,11 +152,7 @@ def plan(plan_file: Path, target_file: Path, type_name: str, chosen: str, as_jso
 @json_option
 def run_command(run: Path, approved: tuple[str, ...], waive: str, take_over: str, as_json: bool) -> None:
     """Carry out a planned run, or go on with one that was cut short, in its folder."""
-    opened = opening.open_existing(run)
-    if not opened.context.type:
-        raise ParametersError(
-            "This run has no rollback type yet.", state="Nothing was changed.", safe_next="Choose one in 01-triage."
-        )
+    opened = _with_a_type(run)
     if take_over:
         leasing.take_over(opened, take_over)
     outcome = conductor.carry_out(run, _approval(approved), {"WAIVE": waive}, _teller(as_json))
@@ -257,9 +253,7 @@ def purge(run: Path, debt: str, approve: str, as_json: bool) -> None:
 @json_option
 def check(run: Path, waive: str, reason: str, as_json: bool) -> None:
     """Make the whole checklist of a run again, and judge the run by it; the target is only looked at."""
-    opened = opening.open_existing(run)
-    if not opened.context.type:
-        raise ParametersError("This run has no rollback type yet.", state="Nothing was looked at.", safe_next="Choose one.")
+    opened = _with_a_type(run)
     if waive or reason:
         opened.waive(waive, reason)
     try:
@@ -313,8 +307,16 @@ def verify(run: Path, as_json: bool) -> None:
     sys.exit(3 if problems else 0)
 
 
+def _with_a_type(folder: Path) -> Run:
+    opened = opening.open_existing(folder)
+    if not opened.context.type:
+        raise ParametersError(
+            "This run has no rollback type yet.", state="Nothing was changed.", safe_next="Choose one in 01-triage."
+        )
+    return opened
+
+
 def _matrix(rows: int, as_json: bool) -> int:
-    from runbook_lib.plan import load_plan
     from runbook_lib.rehearsal import matrix
     from runbook_lib.rehearsal.paths import PLAN
 

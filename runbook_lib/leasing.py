@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from runbook_lib.adapters.postgres.lease import Holder
-from runbook_lib.errors import AdapterError, ParametersError
+from runbook_lib.errors import AdapterError
 from runbook_lib.plan import FenceStep
+from runbook_lib.reasons import require_reason
 from runbook_lib.run import Run
 from runbook_lib.steps import step_named
 
@@ -46,12 +47,7 @@ def take_over(run: Run, reason: str) -> None:
         PreconditionError: That run acts at this moment.
         AdapterError: The server cannot be reached.
     """
-    if len(reason.split()) < 3:
-        raise ParametersError(
-            f"The reason for taking the target over says too little: {reason!r}.",
-            state="Nothing was taken over.",
-            safe_next="Write a sentence that a reviewer will understand months from now.",
-        )
+    require_reason(reason, "The reason for taking the target over", "Nothing was taken over.")
 
     def journal(before: Holder, epoch: int) -> None:
         run.journal.append("taken-over", reason=reason, by=run.context.operator, before=str(before), epoch=epoch)

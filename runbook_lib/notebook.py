@@ -31,8 +31,6 @@ from runbook_lib.seat.asking import asked
 from runbook_lib.seat.options import compared as in_numbers
 from runbook_lib.widgets import attended, choice, confirmation, reason
 
-TROUBLESHOOTING = "07-troubleshooting"
-
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -83,10 +81,7 @@ async def open_run(
     if waive:
         name, _, why = waive.partition(":")
         opened.waive(name.strip(), why.strip())
-    opened.context.browser.warm()
-    cells.watch(opened, live.begin(opened))
-    mirroring.begin(opened)
-    return opened
+    return _seated(opened)
 
 
 async def resume(run: str, operator: str = "") -> Run:
@@ -97,11 +92,7 @@ async def resume(run: str, operator: str = "") -> Run:
     """
     if not run:
         raise ParametersError("RUN is empty.", state="Nothing was touched.", safe_next="Name a folder below outputs/.")
-    opened = opening.open_existing(Path(run), operator)
-    opened.context.browser.warm()
-    cells.watch(opened, live.begin(opened))
-    mirroring.begin(opened)
-    return opened
+    return _seated(opening.open_existing(Path(run), operator))
 
 
 @_journaled
@@ -215,7 +206,7 @@ async def choose_trouble(run: Run, value: str = "") -> Shown:
         chosen, by = await choice("TROUBLE", options, value or (found[0] if len(found) == 1 else ""))
         run.choose("TYPE", plan.carried_out(plan.troubles[chosen].fix), by)
     kind = plan.types[run.context.type]
-    if kind.notebook != TROUBLESHOOTING:
+    if kind.notebook != failing.TROUBLESHOOTING:
         raise Declined(
             f"{kind.title} is carried out by the notebook {kind.notebook}.",
             where=str(run.folder.path),
@@ -428,6 +419,14 @@ async def close(run: Run) -> Shown:
             safe_next="Read the report; mend the cause and run the notebook again in this run folder.",
         )
     return shown
+
+
+def _seated(run: Run) -> Run:
+    """A run that was just opened here, its banner shown, its cells and its journal followed from now on."""
+    run.context.browser.warm()
+    cells.watch(run, live.begin(run))
+    mirroring.begin(run)
+    return run
 
 
 def _offer_way_back(run: Run) -> None:

@@ -14,6 +14,7 @@ from runbook_lib.errors import AdapterError, Declined, ParametersError, Precondi
 from runbook_lib.folder import RunFolder
 from runbook_lib.journal import Journal
 from runbook_lib.plan import DatabaseStep, ServicesStep
+from runbook_lib.reasons import require_reason
 from runbook_lib.results import Result, Status, not_passed, verdict
 from runbook_lib.state import RunState, replay
 from runbook_lib.steps import steps_of, trial
@@ -89,12 +90,7 @@ class Run:
                 state="Nothing was waived.",
                 safe_next=f"Name one of: {', '.join(known)}.",
             )
-        if len(reason.split()) < 3:
-            raise ParametersError(
-                f"The reason for waiving {name} says too little: {reason!r}.",
-                state="Nothing was waived.",
-                safe_next="Write a sentence that a reviewer will understand months from now.",
-            )
+        require_reason(reason, f"The reason for waiving {name}", "Nothing was waived.")
         if self.state.waivers.get(name, {}).get("reason") != reason:
             self.journal.append("waived", name=name, reason=reason, by=self.context.operator)
 
@@ -139,7 +135,8 @@ class Run:
         binding = approval.bound(found)
         digest = approval.digest(binding)
         self.journal.append("previewed", digest=digest, steps=binding, shown=[asdict(p) for p in found])
-        if not_passed(self.tried(digest)) or not self.tried(digest):
+        before = self.tried(digest)
+        if not before or not_passed(before):
             results = [steps[preview.step].tried(preview) for preview in found]
             self.record(f"clone:{digest}", [result for result in results if result is not None])
         return digest, found

@@ -10,6 +10,7 @@ from IPython.display import display as show
 
 from runbook_lib.display import line
 from runbook_lib.errors import Declined, ParametersError
+from runbook_lib.reasons import require_reason
 
 WAKE = 0.5  # seconds after which a waiting cell looks whether the kernel was interrupted
 
@@ -108,12 +109,7 @@ async def reason(name: str, question: str, value: str) -> str:
         press.on_click(lambda _: answer.give(typed.value.strip()))
         box = widgets.VBox([widgets.Label(question), typed, press])
         given = await answer.to(box, lambda text: f"{question} {text or '(nothing typed)'} (operator)")
-    if len(given.split()) < 3:
-        raise ParametersError(
-            f"{question} The reason says too little: {given!r}.",
-            state="Nothing was chosen.",
-            safe_next=f"Give {name} a sentence that a reviewer will understand months from now.",
-        )
+    require_reason(given, f"{question} The reason", "Nothing was chosen.", f"Give {name}")
     if not attended():
         show(line(f"{question} {given} (parameter)"))
     return given

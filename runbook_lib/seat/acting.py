@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from time import monotonic
@@ -163,7 +163,7 @@ class _Acting:
             if task.done() or monotonic() > deadline:
                 break
             with suppress(RunbookError, OSError):
-                await _unhurried(wake)
+                await asyncio.to_thread(wake)
         if not task.done():
             raise UnknownOutcome(
                 f"“{self.title}” was interrupted, and has not let go in {GRACE:.0f} s.",
@@ -185,7 +185,3 @@ class _Acting:
 
 class _Interrupted(Exception):
     """The thread of a step was interrupted."""
-
-
-def _unhurried(act: Callable[[], None]) -> Awaitable[None]:
-    return asyncio.to_thread(act)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from psycopg import sql
 
 from runbook_lib import display
@@ -32,11 +34,11 @@ def compared(run: Run) -> Shown:
     return display.table("What each option would change and lose", ["option", "", "would change", "would lose"], rows)
 
 
-def _told(run: Run, count: object) -> tuple[str, str]:
+def _told(run: Run, count: Callable[[Run, Connection], tuple[str, str]]) -> tuple[str, str]:
     try:
         with run.context.postgres.connect() as connection:
             connection.execute(f"SET statement_timeout = '{PATIENCE}'")
-            return count(run, connection)  # type: ignore[operator,no-any-return]
+            return count(run, connection)
     except RunbookError as error:
         return f"not counted: {error.what}", "not counted; the preview will"
 

@@ -12,6 +12,7 @@ from runbook_lib.adapters.postgres.restore.diff import diff
 from runbook_lib.adapters.postgres.restore.ledger import Ledger
 from runbook_lib.checks.restorable import restores
 from runbook_lib.context import Context
+from runbook_lib.errors import PreconditionError
 
 LEDGER = "evidence/loss-ledger.json"
 TABLE = "evidence/loss.json"
@@ -87,6 +88,24 @@ def beyond(approved: Mapping[str, int], actual: Mapping[str, int], tolerance: fl
         for name in {**approved, **actual}
         if abs(actual.get(name, 0) - approved.get(name, 0)) > tolerance * abs(approved.get(name, 0))
     ]
+
+
+def approved_checksum(context: Context, step: str) -> str:
+    """The SHA-256 of the backup, which must be the one that was approved for a step. Read-only.
+
+    Raises:
+        PreconditionError: It is another.
+    """
+    path = context.dump.path
+    found = checksum(context, path)
+    if found != context.approved[step]["sha256"]:
+        raise PreconditionError(
+            f"The backup {path.name} is not the file that was approved: its SHA-256 is another.",
+            where=str(path),
+            state="Nothing was restored from it.",
+            safe_next="Find out who changed it; then preview again, and approve that.",
+        )
+    return found
 
 
 def checksum(context: Context, path: Path) -> str:

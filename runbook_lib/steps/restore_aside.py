@@ -13,11 +13,11 @@ from runbook_lib.adapters.postgres.restore.follow import attributes, follow
 from runbook_lib.checks.prerequisites import looked
 from runbook_lib.checks.restorable import RESTORABLE, missing_tables
 from runbook_lib.comparison import CATALOG_RESTORED
-from runbook_lib.errors import AdapterError, PreconditionError
+from runbook_lib.errors import AdapterError
 from runbook_lib.plan import RestoreAsideStep
 from runbook_lib.results import Result, Status
 from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step
-from runbook_lib.steps.loss import LEDGER, checksum, count, keep, ledger, standing, unknown
+from runbook_lib.steps.loss import LEDGER, approved_checksum, checksum, count, keep, ledger, standing, unknown
 
 DEBT = "restored-database"
 
@@ -98,14 +98,7 @@ class RestoreAside(Step):
         assert isinstance(self.spec, RestoreAsideStep)
         postgres, dump = self.context.postgres, self.context.dump
         live, name = postgres.database, side.side_name(postgres.database, postgres.run)
-        checked = checksum(self.context, dump.path)
-        if checked != self.context.approved[self.name]["sha256"]:
-            raise PreconditionError(
-                f"The backup {dump.path.name} is not the file that was approved: its SHA-256 is another.",
-                where=str(dump.path),
-                state="Nothing was restored from it.",
-                safe_next="Find out who changed it; then preview again, and approve that.",
-            )
+        checked = approved_checksum(self.context, self.name)
         if standing(self.context).restored_from != checked:
             self.owe(DEBT, f"The database {name} was restored beside {live}; drop it, or swap it in.")
             self.progress(0, 2, f"restoring {dump.path.name}")

@@ -10,11 +10,10 @@ from runbook_lib.adapters.postgres.restore.part_rows import RowsPart
 from runbook_lib.adapters.postgres.restore.part_table import TablePart
 from runbook_lib.adapters.postgres.restore.shape import tables
 from runbook_lib.checks.prerequisites import looked
-from runbook_lib.errors import PreconditionError
 from runbook_lib.plan import RestorePartStep
 from runbook_lib.results import Result, Status
 from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step
-from runbook_lib.steps.loss import checksum
+from runbook_lib.steps.loss import approved_checksum, checksum
 
 Kind = Literal["column", "rows", "table"]
 
@@ -104,14 +103,7 @@ class RestorePart(Step):
 
     def apply(self) -> Facts:
         """Write what is missing, or go on with it. Changes the target."""
-        dump = self.context.dump
-        if checksum(self.context, dump.path) != self.context.approved[self.name]["sha256"]:
-            raise PreconditionError(
-                f"The backup {dump.path.name} is not the file that was approved: its SHA-256 is another.",
-                where=str(dump.path),
-                state="Nothing was restored from it.",
-                safe_next="Find out who changed it; then preview again, and approve that.",
-            )
+        approved_checksum(self.context, self.name)
         self.owe(self.debt, f"what {self.wanted.table} held before is kept as the way back until it is purged")
         done = self.part.take()
         with self.context.postgres.connect() as connection:

@@ -32,7 +32,7 @@ FLOORS = [
     {"adapters"},
     {"folder", "journal", "state", "target"},
     {"compatibility", "plan", "redaction", "results"},
-    {"parameters"},
+    {"parameters", "reasons"},
     {"errors", "waiting"},
 ]
 FEATURE_WORDS = "|".join(

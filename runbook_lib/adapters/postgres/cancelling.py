@@ -17,6 +17,6 @@ def cancel(postgres: Postgres) -> int:
             connection.execute(
                 """SELECT pg_cancel_backend(pid) FROM pg_stat_activity
                    WHERE application_name = %s AND state = 'active' AND pid <> pg_backend_pid()""",
-                [f"runbook {postgres.run}"[:63]],
+                [postgres.application_name],
             ).fetchall()
         )

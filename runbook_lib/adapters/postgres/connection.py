@@ -70,6 +70,11 @@ class Postgres:
         finally:
             connection.finish()
 
+    @property
+    def application_name(self) -> str:
+        """What its sessions are called in the server's list."""
+        return f"runbook {self.run}"[:63]
+
     @contextmanager
     def connect(self, database: str | None = None) -> Iterator[Connection]:
         """A connection in autocommit mode, to another database of the server where one is named; closed afterwards.
@@ -80,7 +85,7 @@ class Postgres:
         try:
             connection = _Guarded.connect(
                 make_conninfo(service=self.service, dbname=database),
-                application_name=f"runbook {self.run}"[:63],
+                application_name=self.application_name,
                 options=" ".join(f"-c {name}={value}" for name, value in SETTINGS.items()),
                 connect_timeout=5,
                 keepalives_idle=10,
