@@ -20,7 +20,6 @@ from runbook_lib.errors import RunbookError, UnknownOutcome
 from runbook_lib.journal import Event, Journal
 from runbook_lib.loop import Done
 from runbook_lib.run import Run
-from runbook_lib.seat import live
 from runbook_lib.steps.base import Step, Wanted
 from runbook_lib.widgets import attended
 
@@ -115,7 +114,6 @@ class _Acting:
         if handle is not None and shown.text != self._text:
             self._text = shown.text
             handle.update(shown)
-        live.updated(self.run)
 
     def _shown(self) -> Shown:
         shown = panel(self.title, self._journal.events(), datetime.now(UTC))
