@@ -1,6 +1,5 @@
 """Strong locks are short: limits on waiting for them, and on what is done under them, hold; a lost COMMIT is looked up."""
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from runbook_lib.plan import Database as DatabasePlan
 from runbook_lib.plan import Plan
 from runbook_lib.rehearsal.database import Database
 
+from .reader import reading
 from .relay import COMMIT, Relay
 
 Relayed = Callable[..., tuple[Postgres, Relay]]
@@ -160,27 +160,6 @@ def test_a_limited_lock_outlasts_autovacuum_only_when_its_short_tries_are_used_u
 
 
 # --- the exchange of a swap
-
-
-@contextmanager
-def reading(database: Database) -> Iterator[list[float]]:
-    """How long a reader of the table waited each time, while the block runs."""
-    ended, waits = threading.Event(), list[float]()
-
-    def read() -> None:
-        with psycopg.connect(database.conninfo(database.application), autocommit=True) as reader:
-            while not ended.is_set():
-                begun = time.monotonic()
-                reader.execute("SELECT id FROM messages LIMIT 1")
-                waits.append(time.monotonic() - begun)
-
-    thread = threading.Thread(target=read)
-    thread.start()
-    try:
-        yield waits
-    finally:
-        ended.set()
-        thread.join()
 
 
 def on_ddl(database: Database, body: str) -> None:

@@ -1,7 +1,6 @@
 """Strong locks are taken for a moment, and whoever is in the way is named."""
 
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -16,6 +15,8 @@ from runbook_lib.adapters.postgres.locks import JITTER, LONGEST_PAUSE, Blocker, 
 from runbook_lib.errors import PreconditionError
 from runbook_lib.rehearsal.database import Database
 from runbook_lib.rehearsal.polling import until
+
+from . import reader
 
 VACUUM = Blocker(1, "", 2.0, "autovacuum: VACUUM public.messages", "autovacuum worker")
 
@@ -97,23 +98,8 @@ def test_a_waiting_strong_lock_keeps_no_reader_longer_than_one_try(
     postgres: Postgres, database: Database, reading: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(locks, "LADDER", (150,))
-    ended, waited = threading.Event(), list[float]()
-
-    def read() -> None:
-        with psycopg.connect(database.conninfo(database.application), autocommit=True) as reader:
-            while not ended.is_set():
-                begun = time.monotonic()
-                reader.execute("SELECT FROM messages LIMIT 1")
-                waited.append(time.monotonic() - begun)
-
-    thread = threading.Thread(target=read)
-    thread.start()
-    try:
-        with pytest.raises(PreconditionError):
-            briefly(postgres.connect, lock, lambda seen: None, patience=0.4)
-    finally:
-        ended.set()
-        thread.join()
+    with reader.reading(database) as waited, pytest.raises(PreconditionError):
+        briefly(postgres.connect, lock, lambda seen: None, patience=0.4)
 
     assert 0.05 < max(waited) < 0.15 + 0.5
 

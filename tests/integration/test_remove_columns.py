@@ -3,9 +3,8 @@
 import json
 import socket
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from runbook_lib.steps.base import Effect
 from runbook_lib.steps.remove_columns import CONFLICTS, COPY, SET_ASIDE, RemoveColumns
 from runbook_lib.target import load_target
 
+from .reader import reading
 from .relay import COMMIT, Relay
 
 ROOT = Path(__file__).parents[2]
@@ -547,29 +547,6 @@ def test_a_running_dump_or_an_open_transaction_is_named_and_readers_hardly_wait_
     assert seen[0].startswith(f"pid {pid} ")
     assert not_passed(step.verify()) == []
     assert max(waited) < 1
-
-
-@contextmanager
-def reading(database: Database) -> Iterator[list[float]]:
-    """Read the table all the time from elsewhere; gives the seconds that each read took."""
-    took: list[float] = []
-    ended = threading.Event()
-
-    def read() -> None:
-        with psycopg.connect(database.conninfo(), autocommit=True) as connection:
-            while not ended.is_set():
-                began = datetime.now().timestamp()
-                connection.execute("SELECT content FROM messages WHERE id = 7")
-                took.append(datetime.now().timestamp() - began)
-                ended.wait(0.01)
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    try:
-        yield took
-    finally:
-        ended.set()
-        reader.join()
 
 
 # --- cut off, and written to, in the middle
