@@ -249,8 +249,7 @@ async def look_before(run: Run) -> Shown:
 @_journaled
 async def preview(run: Run) -> Shown:
     """What each step would change, lose and lock, and the digest to approve. Read-only."""
-    digest, found = run.previews()
-    return display.previews(digest, found, run.tried(digest))
+    return _previewed(run)
 
 
 @_journaled
@@ -277,7 +276,7 @@ async def approve_again(run: Run, value: str) -> Shown:
     """Ask anew where what was approved has drifted, as the loss does once it is counted; elsewhere the approval stands."""
     if run.is_still_approved():
         return display.line(f"APPROVED {run.state.approved}, as before: nothing has drifted")
-    show(display.previews(*run.previews()))
+    show(_previewed(run))
     return await approve(run, value)
 
 
@@ -427,6 +426,11 @@ def _seated(run: Run) -> Run:
     cells.watch(run, live.begin(run))
     mirroring.begin(run)
     return run
+
+
+def _previewed(run: Run) -> Shown:
+    digest, found = run.previews()
+    return display.previews(digest, found, run.tried(digest))
 
 
 def _offer_way_back(run: Run) -> None:
