@@ -1,13 +1,17 @@
 """The shape of a database, as facts that can be compared."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import psycopg
 import pytest
 
-from runbook_lib.adapters.postgres.catalog import catalog, differences, missing
+from runbook_lib.adapters.postgres.catalog import catalog, differences, make_own_schema, missing
 from runbook_lib.adapters.postgres.connection import Connection, Postgres, connections_of, identity, rights_missing
+from runbook_lib.adapters.postgres.locks import blockers
 from runbook_lib.errors import AdapterError
 from runbook_lib.plan import Plan
 from runbook_lib.rehearsal.database import Database
+from runbook_lib.rehearsal.polling import until
 
 
 def test_the_feature_is_there_as_the_plan_says(connection: Connection, plan: Plan) -> None:
@@ -93,3 +97,14 @@ def test_a_database_that_is_not_there_is_a_clear_error(postgres: Postgres, datab
 def test_a_failed_statement_is_told_without_a_traceback_of_the_driver(postgres: Postgres) -> None:
     with pytest.raises(AdapterError, match="no_such_table"), postgres.connect() as connection:
         connection.execute("SELECT * FROM no_such_table")
+
+
+def test_two_sessions_that_make_the_runbooks_schema_at_once_both_go_on(postgres: Postgres, connection: Connection) -> None:
+    with postgres.connect() as first, postgres.connect() as second, ThreadPoolExecutor(1) as pool:
+        with first.transaction():
+            make_own_schema(first)
+            later = pool.submit(make_own_schema, second)
+            assert until(lambda: blockers(connection, second.info.backend_pid) != [], 5)
+        later.result()
+
+        assert second.execute("SELECT to_regnamespace('runbook') IS NOT NULL AS it").fetchall() == [{"it": True}]

@@ -1,5 +1,9 @@
 """The shape of a database, as facts that can be compared."""
 
+from contextlib import suppress
+
+from psycopg import errors, sql
+
 from runbook_lib.adapters.postgres.connection import Connection
 from runbook_lib.plan import Database
 
@@ -36,6 +40,16 @@ ORDER BY 1
     "{mine}",
     "c.relnamespace::regnamespace::text NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'runbook')",
 )
+
+
+def make_own_schema(connection: Connection) -> None:
+    """Make the runbook's own schema where it is not there, or another session of ours makes it just now.
+
+    IF NOT EXISTS alone does not bear two that make it at once: the later one waits, and fails on the catalog's unique index.
+    Changes the target.
+    """
+    with suppress(errors.UniqueViolation), connection.transaction():
+        connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(OWN_SCHEMA)))
 
 
 def catalog(connection: Connection) -> Catalog:

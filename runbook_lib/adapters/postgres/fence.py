@@ -12,7 +12,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from runbook_lib.adapters.postgres import grants
-from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA
+from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA, make_own_schema
 from runbook_lib.adapters.postgres.connection import Connection, Row, connections_of, exists, one
 from runbook_lib.errors import PreconditionError
 
@@ -170,7 +170,7 @@ def end_connections(connection: Connection, role: str, ended: Callable[[Row], No
 
 
 def _prepare(connection: Connection) -> None:
-    connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(OWN_SCHEMA)))
+    make_own_schema(connection)
     connection.execute(
         sql.SQL("""CREATE TABLE IF NOT EXISTS {} (role text PRIMARY KEY, way text NOT NULL, before jsonb NOT NULL,
                    run text NOT NULL, at timestamptz NOT NULL DEFAULT now())""").format(TABLE)

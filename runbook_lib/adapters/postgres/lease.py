@@ -16,7 +16,7 @@ from datetime import datetime
 from psycopg import sql
 
 from runbook_lib.adapters.postgres.alone import alone, key_of
-from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA
+from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA, make_own_schema
 from runbook_lib.adapters.postgres.connection import Connection, Postgres, exists, identity, one, require_direct
 from runbook_lib.adapters.postgres.locks import briefly
 from runbook_lib.errors import AdapterError, PreconditionError
@@ -210,7 +210,7 @@ def holder(connection: Connection, lock: str = "") -> Holder | None:
 
 
 def _prepare(connection: Connection) -> None:
-    connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(OWN_SCHEMA)))
+    make_own_schema(connection)
     connection.execute(
         sql.SQL("""CREATE TABLE IF NOT EXISTS {} (
             single boolean PRIMARY KEY DEFAULT true CHECK (single),

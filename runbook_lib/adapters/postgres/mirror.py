@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from psycopg import sql
 
-from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA
+from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA, make_own_schema
 from runbook_lib.adapters.postgres.connection import Connection, exists, one
 
 TABLE = sql.Identifier(OWN_SCHEMA, "journal")
@@ -49,7 +49,7 @@ def runs(connection: Connection) -> list[str]:
 
 def _make(connection: Connection) -> None:
     with connection.transaction():
-        connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(OWN_SCHEMA)))
+        make_own_schema(connection)
         connection.execute(
             sql.SQL("""CREATE TABLE IF NOT EXISTS {} (
                 run text NOT NULL, seq bigint NOT NULL, line text NOT NULL, PRIMARY KEY (run, seq))""").format(TABLE)

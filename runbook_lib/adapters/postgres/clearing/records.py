@@ -5,7 +5,7 @@ from typing import Any, Literal
 from psycopg import sql
 
 from runbook_lib.adapters.postgres.backfill import Backfill
-from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA
+from runbook_lib.adapters.postgres.catalog import make_own_schema
 from runbook_lib.adapters.postgres.connection import Connection, exists, one
 from runbook_lib.adapters.postgres.parallel import in_parallel
 
@@ -24,7 +24,7 @@ class Records:
     def prepare(self, connection: Connection) -> None:
         """Make them, empty, where they are not there. Changes the target."""
         with connection.transaction():
-            connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(OWN_SCHEMA)))
+            make_own_schema(connection)
             connection.execute(
                 self.backfill.filled(
                     sql.SQL("""CREATE TABLE IF NOT EXISTS {undo} AS

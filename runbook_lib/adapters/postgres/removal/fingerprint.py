@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from psycopg import sql
 
-from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA
+from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA, make_own_schema
 from runbook_lib.adapters.postgres.connection import Connection, exists, one
 from runbook_lib.adapters.postgres.proof import BUCKETS
 from runbook_lib.adapters.postgres.removal.definitions import identifier
@@ -27,7 +27,7 @@ class Fingerprint:
         """Keep the fingerprints of all columns but some as they are now, in place of earlier ones. Changes the target."""
         query = self._sums(connection, without)
         with connection.transaction():
-            connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(OWN_SCHEMA)))
+            make_own_schema(connection)
             self.forget(connection)
             connection.execute(
                 sql.SQL("CREATE TABLE {} AS SELECT *, pg_current_xact_id()::xid AS since FROM ({}) f").format(

@@ -6,7 +6,7 @@ from enum import StrEnum
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA, Catalog
+from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA, Catalog, make_own_schema
 from runbook_lib.adapters.postgres.connection import Connection, exists
 from runbook_lib.adapters.postgres.removal.definitions import Definitions
 
@@ -37,7 +37,7 @@ class Record:
 
 def prepare(connection: Connection) -> None:
     """Make the empty table of records, where it is not there. Changes the target."""
-    connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(OWN_SCHEMA)))
+    make_own_schema(connection)
     connection.execute(
         sql.SQL("""CREATE TABLE IF NOT EXISTS {} (
             run text PRIMARY KEY, mode text NOT NULL, stage text NOT NULL, at timestamptz NOT NULL DEFAULT now(),

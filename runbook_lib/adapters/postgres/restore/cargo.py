@@ -8,7 +8,7 @@ from typing import Any, Self
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA
+from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA, make_own_schema
 from runbook_lib.adapters.postgres.connection import Connection, exists
 from runbook_lib.adapters.postgres.restore.shape import Column, Name, written
 from runbook_lib.adapters.postgres.restore.stream import pin
@@ -97,7 +97,7 @@ class Progress:
     def begin(self, connection: Connection) -> None:
         """Make the tables, if they are not there. Changes the target."""
         with connection.transaction():
-            connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(OWN_SCHEMA)))
+            make_own_schema(connection)
             connection.execute(
                 sql.SQL(
                     "CREATE TABLE IF NOT EXISTS {} (phase text, part text, content jsonb, PRIMARY KEY (phase, part))"

@@ -11,7 +11,7 @@ from typing import Any
 
 from psycopg import sql
 
-from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA
+from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA, make_own_schema
 from runbook_lib.adapters.postgres.connection import Connection, Postgres, exists, one
 from runbook_lib.adapters.postgres.dump import DumpTools
 from runbook_lib.adapters.postgres.locks import Blocker
@@ -156,7 +156,7 @@ class Part(ABC):
 
 def make_undo(live: Connection, like: str, terms: dict[str, Any]) -> None:
     """Make the table of undo rows, with the transaction that wrote each, where it is not there. Changes the target."""
-    live.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(OWN_SCHEMA)))
+    make_own_schema(live)
     live.execute(sql.SQL("CREATE TABLE IF NOT EXISTS {undo} AS " + like + " WITH NO DATA").format(**terms))
 
 

@@ -4,7 +4,7 @@ import re
 
 from psycopg import sql
 
-from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA
+from runbook_lib.adapters.postgres.catalog import make_own_schema
 from runbook_lib.adapters.postgres.connection import Connection, one
 from runbook_lib.adapters.postgres.restore.fetch import lacking
 from runbook_lib.adapters.postgres.restore.part import FINISHED, Count, Part
@@ -87,7 +87,7 @@ class TablePart(Part):
             with self.aside(whole=True) as source:
                 self.source.tools.dump_part(scratch, TIMEOUT, f"--table={pattern}", database=source)
             with self.postgres.connect() as live, live.transaction():
-                live.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(OWN_SCHEMA)))
+                make_own_schema(live)
                 live.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(self.undo))
                 live.execute(sql.SQL("CREATE TABLE {} AS SELECT NULL::text AS rows").format(self.undo))
             self.source.tools.restore(scratch, self.postgres.database, TIMEOUT, "--single-transaction")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from psycopg import errors, sql
 
-from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA
+from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA, make_own_schema
 from runbook_lib.adapters.postgres.connection import Connection, Postgres, one
 from runbook_lib.adapters.postgres.dump import DumpTools
 from runbook_lib.adapters.postgres.lease import MAINTENANCE
@@ -171,7 +171,7 @@ def carry_records(tools: DumpTools, holder: Connection, target: Connection, scra
     _lock(holder, own)
     path = scratch / "records.dump"
     tools.dump_part(path, RECORDS_TIMEOUT, f"--table={OWN_SCHEMA}.*")
-    target.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(OWN_SCHEMA)))
+    make_own_schema(target)
     target.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.SQL(", ").join(sql.Identifier(*name) for name in own)))
     tools.restore(path, target.info.dbname, RECORDS_TIMEOUT)
 
