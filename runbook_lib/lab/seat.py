@@ -3,9 +3,7 @@
 import os
 import webbrowser
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from importlib import import_module
 from pathlib import Path
 
 from runbook_lib import closing, opening
@@ -51,8 +49,6 @@ def game_day(scenario: str, rows: int, opened: Opened, **about: str) -> None:
 
     require_jupyterlab()
     chosen = scenario_named(scenario)
-    ahead = ThreadPoolExecutor(1)
-    ahead.submit(import_module, "papermill")  # seconds, while the stack comes up
     with stack(rows=rows, fault=chosen.fault) as up, settled_in(up.environment):
         told = {"operator": "rehearsal", "reason": chosen.about, "incident": f"rehearsal-{scenario}"}
         given = {name: value for name, value in about.items() if value}

@@ -10,8 +10,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psycopg
+
 from runbook_lib.rehearsal.data import fill, spoil
 from runbook_lib.rehearsal.database import Database, create_empty_database
+from runbook_lib.rehearsal.errors import StackError
 from runbook_lib.rehearsal.faults import Fault, fault_named
 from runbook_lib.rehearsal.health import backend_healthy, frontend_healthy, worker_healthy
 from runbook_lib.rehearsal.polling import until_healthy
@@ -19,7 +22,7 @@ from runbook_lib.rehearsal.postgres import binaries, initialise, marked_environm
 from runbook_lib.rehearsal.programs import application_programs, build, postgres_program
 from runbook_lib.rehearsal.server import Server, external_server
 from runbook_lib.rehearsal.signals import undisturbed
-from runbook_lib.rehearsal.supervisor import Supervisor, supervisor
+from runbook_lib.rehearsal.supervisor import UNREACHABLE, Supervisor, supervisor
 from runbook_lib.rehearsal.workspace import workspace
 
 HEALTH_SECONDS = 20.0
@@ -40,16 +43,28 @@ def stack(rows: int = 20_000, fault: str = "none") -> Iterator[Stack]:
     """Bring up PostgreSQL, backend, frontend and worker with a release that holds `fault`; bring them down at the end.
 
     The database is on an embedded server, or on the one that the libpq settings in REHEARSAL_SERVER lead to.
-    Raises StackError when a part cannot be built or does not become healthy.
+    Raises StackError when a part cannot be built, refuses to be started or does not become healthy.
     """
     chosen = fault_named(fault)
     with workspace() as root:
         ending = ExitStack()
         try:
-            yield _bring_up(root, rows, chosen, ending)
+            yield _come_up(root, rows, chosen, ending)
         finally:
             with undisturbed():
                 ending.close()
+
+
+def _come_up(root: Path, rows: int, fault: Fault, ending: ExitStack) -> Stack:
+    try:
+        return _bring_up(root, rows, fault, ending)
+    except (*UNREACHABLE, psycopg.Error) as error:
+        raise StackError(
+            f"a part of the stack refused what was asked of it ({type(error).__name__}): {error}",
+            where=str(root),
+            state="the stack is being brought down",
+            safe_next="start again; where it comes back, the part is named above",
+        ) from error
 
 
 def _bring_up(root: Path, rows: int, fault: Fault, ending: ExitStack) -> Stack:

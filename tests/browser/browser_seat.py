@@ -61,7 +61,8 @@ def served(*arguments: str, environment: Mapping[str, str] = os.environ, older_k
     )
     try:
         assert process.stdout
-        said = json.loads(process.stdout.readline() or '{"error": "it ended"}')
+        said = json.loads(process.stdout.readline() or '{"error": "it ended with a traceback"}')
+        assert "run" in said, f"runbook lab did not open: {said['error']}"
         yield Served(Path(said["run"]), said["link"])
     finally:
         process.send_signal(signal.SIGINT)

@@ -21,6 +21,7 @@ import pytest
 
 from runbook_lib.rehearsal.data import create_database, spoil
 from runbook_lib.rehearsal.database import Database
+from runbook_lib.rehearsal.errors import StackError
 from runbook_lib.rehearsal.faults import FAULTS, Fault
 from runbook_lib.rehearsal.polling import until
 from runbook_lib.rehearsal.postgres import binaries, clean_environment, embedded_server
@@ -466,3 +467,15 @@ def test_exception_brings_everything_down_and_changes_no_permission(temporary: P
     assert processes_of(root) == []
     assert list(temporary.iterdir()) == []
     assert [path.stat().st_mode for path in watched] == before
+
+
+def test_a_tool_that_is_missing_is_one_clear_error_and_leaves_nothing(
+    temporary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unshare = shutil.which("unshare")
+    assert unshare
+    (tmp_path / "unshare").symlink_to(unshare)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(StackError, match=r"No such file or directory: 'git'"), stack(ROWS):
+        pytest.fail("it came up without git")
+    assert list(temporary.iterdir()) == []
