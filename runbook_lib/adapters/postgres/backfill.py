@@ -1,5 +1,6 @@
 """What a backfill wrote into a JSON list column, and what is left of a row once that is taken out: the terms of its SQL."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -45,13 +46,10 @@ class Backfill:
         terms["marker"] = sql.Literal(Jsonb([spec.marker]))
         terms["approved"] = self._among_approved()
         terms["empty"] = self.empty = self._empty()
+        terms["alone"] = self.alone = self._alone()
         self.affected = sql.SQL(
-            "t.{column} @> {marker} AND EXISTS (SELECT FROM {elements} WHERE {cleared}){approved}"
+            "t.{column} @> {marker} AND ({alone} OR EXISTS (SELECT FROM {elements} WHERE {cleared})){approved}"
         ).format(**terms)
-        self.alone = sql.SQL("coalesce(t.{column} = jsonb_build_array({written}), FALSE)").format(
-            column=self.column, written=written
-        )
-        terms["alone"] = self.alone
         self.fill = sql.SQL("NULL::jsonb" if spec.cleared == "null" else "'[]'::jsonb")  # what most cleared rows then hold
         self.kept = sql.SQL(
             "CASE WHEN {alone} THEN {empty} ELSE coalesce("
@@ -70,16 +68,12 @@ class Backfill:
             column=self.column,
         )
 
-    def plainly_becomes(self, column: sql.Identifier) -> sql.Composed:
-        """That `column` holds what this one gives once cleared, as far as a glance tells; where it is false, look closer.
-
-        It is so where both hold what most cleared rows hold, or this one held nothing but an element of the backfill's.
-        """
+    @property
+    def plain(self) -> sql.Composed:
+        """That the column, once cleared, holds what most cleared rows hold; where a glance does not tell so, it is false."""
         same_for_all = self.database.backfill.cleared in ("[]", "null") and not self.bounds.approved_only
         alone = sql.SQL(" OR {}").format(self.alone) if same_for_all else sql.SQL("")
-        return sql.SQL("t.{} IS NOT DISTINCT FROM {} AND (t.{} IS NOT DISTINCT FROM {}{})").format(
-            column, self.fill, self.column, self.fill, alone
-        )
+        return sql.SQL("(t.{} IS NOT DISTINCT FROM {}{})").format(self.column, self.fill, alone)
 
     def over(self, column: str) -> "Backfill":
         """The same terms, over another column that holds such lists."""
@@ -141,6 +135,18 @@ class Backfill:
             parts.append(sql.Identifier("t", value.column) if isinstance(value, ColumnOfRow) else sql.Literal(Jsonb(value)))
         return parts
 
+    def _alone(self) -> sql.Composable:
+        """That the column holds an element of the backfill's and nothing else, as far as a glance tells.
+
+        A JSON value has one text, so equal texts are equal values; to compare them takes half the time of building a value.
+        """
+        parts: list[sql.Composable] = []
+        for name, value in sorted(self.database.backfill.written.items(), key=_place_of_key):
+            parts.append(sql.Literal(f"{', ' if parts else ''}{json.dumps(name, ensure_ascii=False)}: "))
+            own = sql.SQL("to_json(t.{})").format(sql.Identifier(value.column)) if isinstance(value, ColumnOfRow) else None
+            parts.append(sql.SQL("{}::text").format(own or sql.Literal(Jsonb(value))))
+        return sql.SQL("coalesce(t.{}::text = '[{{' || {} || '}}]', FALSE)").format(self.column, sql.SQL(" || ").join(parts))
+
     def _cleared(self) -> sql.Composable:
         if self.database.backfill.edited == "clear":
             return self.marked
@@ -164,3 +170,12 @@ class Backfill:
         return sql.SQL(
             "CASE WHEN EXISTS (SELECT FROM {} f WHERE f.key = t.{}) THEN NULL::jsonb ELSE '[]'::jsonb END"
         ).format(self.former, self.key)
+
+
+def _place_of_key(item: tuple[str, object]) -> tuple[int, bytes]:
+    """Where a key stands in the text of a jsonb object: shorter ones first.
+
+    Source: PostgreSQL, src/backend/utils/adt/jsonb_util.c, lengthCompareJsonbStringValue.
+    """
+    key = item[0].encode()
+    return len(key), key

@@ -18,12 +18,12 @@ from runbook_lib.adapters.postgres.clearing.crew import PaceOn, Pages, Range, at
 from runbook_lib.adapters.postgres.clearing.guard import Expected, transaction
 from runbook_lib.adapters.postgres.clearing.pacing import Pace
 from runbook_lib.adapters.postgres.clearing.records import Records
-from runbook_lib.adapters.postgres.connection import Connection, exists, one
+from runbook_lib.adapters.postgres.connection import Connection, one
 from runbook_lib.adapters.postgres.locks import Blocker, Open, briefly
 from runbook_lib.adapters.postgres.parallel import in_parallel
 
 Waiting = Callable[[Sequence[Blocker]], None]
-PAGES = 100  # of the list of keepers, a transaction
+PAGES = 500  # a transaction
 
 
 class Stage(StrEnum):
@@ -44,7 +44,6 @@ class Swap:
         self.column = Column(backfill)
         self.capture = Capture(backfill)
         self.records = Records(backfill)
-        self.keepers = backfill.own("keepers")
 
     def stage(self, connection: Connection) -> Stage:
         """How far this run's swap has come, by the catalog. Read-only."""
@@ -74,16 +73,13 @@ class Swap:
         if stage is Stage.NOTHING:
             self._briefly(self._put_aside, Stage.ASIDE)
         with self.open() as connection:
-            self._list_keepers(connection, in_a_hurry=stopped)
-            pages = Pages(connection, self.keepers)
+            pages = Pages(connection, self.backfill.table)
         at_once(self.open, pace_on, workers, lambda *of_one: self._fill(pages, *of_one))
         with self.open() as connection:
             self.column.index_aside(connection, concurrently=not stopped)
             self.column.prove_not_null(connection)
         catch_up(self)
         self._briefly(self._exchange, Stage.EXCHANGED)
-        with self.open() as connection:
-            connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(self.keepers))
 
     def differing(self, connection: Connection, *, in_a_hurry: bool) -> int:
         """How many rows hold another value than their old one gives once it is cleared. Read-only.
@@ -92,12 +88,13 @@ class Swap:
         """
         old = self.backfill.over(self.column.old)
         query = sql.SQL("""SELECT count(*) AS n FROM {table} t
-        WHERE NOT ({plainly}) AND t.{column} IS DISTINCT FROM ({value})
+        WHERE NOT (t.{column} IS NOT DISTINCT FROM {fill} AND {plain}) AND t.{column} IS DISTINCT FROM ({value})
           AND (age(t.xmin) >= (SELECT min(age(xid)) FROM {writes}) OR t.xmin IN (SELECT xid FROM {writes}))""").format(
             table=self.backfill.table,
             writes=self.records.writes,
             column=self.backfill.column,
-            plainly=old.plainly_becomes(self.backfill.column),
+            fill=self.backfill.fill,
+            plain=old.plain,
             value=old.value,
         )
         with in_parallel(connection, in_a_hurry):
@@ -123,11 +120,6 @@ class Swap:
         self.column.add_aside(connection)
         self.capture.begin(connection, self.backfill.columns_read)
 
-    def _list_keepers(self, connection: Connection, *, in_a_hurry: bool) -> None:
-        if not exists(connection, self.keepers):
-            with in_parallel(connection, in_a_hurry):
-                connection.execute(self._kept_rows())
-
     def _fill(self, pages: Pages, connection: Connection, pace: Pace, failed: threading.Event) -> None:
         filled = 0
         while not failed.is_set() and (taken := pages.take(PAGES)):
@@ -135,27 +127,18 @@ class Swap:
             filled = self._filled(connection, taken[0])
         pace(filled)
 
-    def _kept_rows(self) -> sql.Composed:
-        return self.backfill.filled(
-            sql.SQL("""CREATE TABLE {keepers} AS SELECT key, value FROM (
-                SELECT t.{key} AS key, {value} AS value FROM {table} t WHERE t.{column} IS DISTINCT FROM {fill} OFFSET 0
-            ) k WHERE value IS DISTINCT FROM {fill}"""),
-            keepers=self.keepers,
-            value=self.backfill.value,
-            fill=self.backfill.fill,
-        )
-
     def _filled(self, connection: Connection, pages: Range) -> int:
         expected: Expected = []
         with transaction(connection, expected):
             rows = connection.execute(
                 self.backfill.filled(
-                    sql.SQL("""UPDATE {table} t SET {aside} = k.value FROM {keepers} k
-                    WHERE {within} AND t.{key} = k.key
-                      AND t.{aside} IS DISTINCT FROM k.value"""),
+                    sql.SQL("""UPDATE {table} t SET {aside} = k.value
+                    FROM (SELECT t.ctid AS place, {value} AS value FROM {table} t WHERE {within} AND NOT {plain} OFFSET 0) k
+                    WHERE t.ctid = k.place AND {within} AND t.{aside} IS DISTINCT FROM k.value"""),
                     aside=sql.Identifier(self.column.aside),
-                    keepers=self.keepers,
-                    within=within("k", pages),
+                    value=self.backfill.value,
+                    within=within("t", pages),
+                    plain=self.backfill.plain,
                 )
             ).rowcount
             if rows:

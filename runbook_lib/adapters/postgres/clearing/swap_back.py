@@ -28,7 +28,6 @@ def swap_back(swap: Swap) -> tuple[int, list[Any]]:
     if stage is Stage.EXCHANGED:
         written = _merged_and_exchanged(swap)
     with swap.open() as connection:
-        connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(swap.keepers))
         swap.records.drop(connection)
     return restored - len(written), written
 

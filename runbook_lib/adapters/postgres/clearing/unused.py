@@ -23,6 +23,7 @@ def unused(connection: Connection, indexes: Indexes, told: Callable[[int, str], 
     present = indexes.present(connection)
     broken = [index.name for index in present if not index.valid]
     watched = [index.name for index in present if index.valid]
+    connection.execute("SELECT pg_stat_force_next_flush()")  # what this session itself has scanned before counts as before
     first = scans(connection, indexes, watched)
     flat, deadline = set(first), time.monotonic() + WATCH
     if flat:
