@@ -21,8 +21,8 @@ from runbook_lib.adapters.postgres.connection import Connection, one
 from runbook_lib.adapters.postgres.locks import Open
 
 Lines = tuple[int, int]  # of a page, modulo STRIDE: the first and the last
-STRIDE = 32
-PASSES: tuple[Lines, ...] = ((0, 0), (1, 1), (2, 3), (4, 7), (8, 14), (15, 26), (27, 31))
+STRIDE = 64
+PASSES: tuple[Lines, ...] = ((0, 1), (2, 2), (3, 4), (5, 7), (8, 12), (13, 19), (20, 63))
 TOGETHER = 4  # ranges whose passes alternate
 TOO_LONG = (errors.LockNotAvailable, errors.DeadlockDetected, errors.QueryCanceled)
 
