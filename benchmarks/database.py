@@ -262,15 +262,22 @@ def proof(bench: Bench, rounds: int) -> Iterator[Line]:
     yield Line("Proof of untouched data, million rows a second and core", rate, None, "M ", rate, 1.0, at_least=True)
 
 
+MEASURES = (option_c, proof, option_a, stalls)
+
+
 def main() -> int:
     """Measure every figure; 1 where one misses its bar."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=2_000_000, help="rows in the table (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each measurement (default: %(default)s)")
+    parser.add_argument(
+        "--disk", type=float, default=0, help="MB/s that the disk takes at most, as a cloud's volume; as root"
+    )
+    parser.add_argument("--only", choices=[each.__name__ for each in MEASURES], help="one part of the figures")
     options = parser.parse_args()
     kept = True
-    with large_table(options.rows) as bench:
-        for measure in (option_c, proof, option_a, stalls):
+    with large_table(options.rows, options.disk) as bench:
+        for measure in (each for each in MEASURES if options.only in (None, each.__name__)):
             for line in measure(bench, options.rounds):
                 print(line, flush=True)
                 kept = kept and line.kept

@@ -3,11 +3,12 @@
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
+from disk import limited
 from psycopg import sql
 
 from runbook_lib.adapters.postgres.connection import Postgres
@@ -54,8 +55,11 @@ class Bench:
 
 
 @contextmanager
-def large_table(rows: int) -> Iterator[Bench]:
-    """A server with `rows` rows, a third of them backfilled in one UPDATE, one in 20 with an entry of the user's own."""
+def large_table(rows: int, disk: float = 0) -> Iterator[Bench]:
+    """A server with `rows` rows, a third of them backfilled in one UPDATE, one in 20 with an entry of the user's own.
+
+    Once they are there, it writes to a disk of no more than `disk` MB/s, where that is given.
+    """
     embedded.SETTINGS.update(SETTINGS)
     with embedded.embedded_server() as server, tempfile.TemporaryDirectory(prefix="bench-") as directory:
         database = create_empty_database(server)
@@ -63,7 +67,10 @@ def large_table(rows: int) -> Iterator[Bench]:
             _fill(connection, rows)
         services = Path(directory) / "services"
         os.environ["PGSERVICEFILE"] = str(services)
-        yield Bench(database, services, rows)
+        data = Path(server.parameters["host"]) / "data"
+        pid = int((data / "postmaster.pid").read_text().split()[0])
+        with limited(pid, data, disk) if disk else nullcontext():
+            yield Bench(database, services, rows)
 
 
 def _fill(connection: psycopg.Connection, rows: int) -> None:
