@@ -334,6 +334,7 @@ class SlowQueriesCheck(_Check):
 
     kind: Literal["slow_queries"]
     mean_ms: Annotated[float, Field(gt=0)]
+    unmeasured: Literal["unknown", "leave out"] = "unknown"  # on a checklist, where the server measures no statements
 
 
 class ReferenceCheck(_Check):

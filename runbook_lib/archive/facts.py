@@ -74,7 +74,7 @@ def not_passed(plan: Plan, state: RunState) -> dict[str, str]:
     """The final checks that are not PASS, each with its status or "not made". Read-only."""
     after = state.checks.get("after", {})
     kind = rollback_type(plan, state)
-    names = dict.fromkeys([*(kind.checks if kind else []), *after])
+    names = dict.fromkeys([*(state.due(kind.checks) if kind else []), *after])
     found = {name: str(after[name]["status"]) if name in after else "not made" for name in names}
     return {name: status for name, status in found.items() if status != "PASS"}
 

@@ -14,6 +14,7 @@ _FORMS = {
     "chosen": "{name} = {value} ({by})",
     "overridden": "{chosen} instead of {recommended}, by {by}: {reason}",
     "waived": "{name}, by {by}: {reason}",
+    "left-out": "{name}: {reason}",
     "approved": "{digest} by {by}",
     "checked": "{status}: {title}. {summary} [{round}]",
     "started": "{title}",
