@@ -102,6 +102,7 @@ class Api(Model):
     path: str
     present: str
     absent_or_empty: str
+    key: str = "id"  # the field that names an item
     sample: Sample
 
 
@@ -341,8 +342,8 @@ class ReferenceCheck(_Check):
     """The media that were visible before are visible now, measured against a named reference."""
 
     kind: Literal["reference"]
-    reference: Literal["backup"]
-    where: Literal["shown", "source"]  # in the column that the deployed page reads, or in the older one whatever is deployed
+    reference: Literal["backup", "api"]  # "api": the API from before the feature, which the target names
+    where: Literal["shown", "source"]  # in what the deployed page reads, or in what older code does, whatever is deployed
 
 
 CheckSpec = Annotated[

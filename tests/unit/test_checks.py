@@ -410,6 +410,18 @@ def test_proof(context: Context, verified: dict[str, list[Result]], status: str)
     assert check(Round(context, "after", SINCE, verified), "only-intended-rows").status == status
 
 
+# --- what was visible before
+
+
+def test_without_an_old_api_in_the_target_nothing_is_known_by_it(around: Round, plan: Plan) -> None:
+    by_api = plan.checks["media-as-in-backup"].model_copy(update={"reference": "api", "where": "source"})
+    around.context.plan = plan.model_copy(update={"checks": {"media-as-in-old-api": by_api}})
+
+    found = check(around, "media-as-in-old-api")
+
+    assert (found.status, "the target names no reference_api" in found.summary) == (Status.UNKNOWN, True)
+
+
 # --- statements
 
 

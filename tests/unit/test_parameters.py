@@ -72,6 +72,8 @@ def test_a_bad_plan(tmp_path: Path, old: str, new: str, told: str) -> None:
         ("manager: docker-compose", "manager: kubernetes", "services"),
         ("manager: docker-compose", "manager: systemd", "none could be tested against a real one"),
         ("# pinned: {frontend:", "pinned: {frontned:", "'frontned'"),
+        ("api_token:", "reference_api: {url: 'http://localhost:3000/'}\napi_token:", "held against itself"),
+        ("api_token:", "reference_api: {url: 'http://old', token: {env: OLD_TOKEN}}\napi_token:", "OLD_TOKEN is not in"),
         ('"+00 0000"', '"[Phone]"', "contacts.On-Call Engineer still reads as a placeholder"),
         ("directory: /var/backups", "directory: ${BACKUPS}", "The environment has no BACKUPS"),
         ("api_token: {env: SOCIAL_SELLING_API_TOKEN}", "api_token: a-token-in-the-file", "api_token"),
