@@ -9,7 +9,9 @@ from runbook_lib.results import Result, Status
 from runbook_lib.run import Run
 from runbook_lib.state import RunState
 
-EXIT_CODES = {"verified": 0, "declined": 1, "failed": 3, "waived": 4, "unknown": 4, "escalated": 4}
+EXIT_CODES = {"verified": 0, "declined": 1, "failed": 3, "waived": 4, "service-back": 4, "unknown": 4, "escalated": 4}
+ENDED_WELL = ("verified", "waived", "service-back", "escalated")  # as far as they were to go
+GOES_ON = "`runbook run` with this run folder goes on from here, and 08-service-back looks for a way back again"
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,9 @@ def judge(plan: Plan, state: RunState) -> Outcome:
     if undone:
         unknown = [name for name in undone if state.step(name).status == "started"]
         what = f"not done: {', '.join(undone)}"
+        if state.served:
+            back = "every service runs again in a combination that the plan allows, and the rollback is not finished"
+            return Outcome("service-back", f"{back}; {what}. Next: {GOES_ON}")
         return Outcome("unknown", f"{what}; unknown: {', '.join(unknown)}") if unknown else Outcome("failed", what)
     found = {name: state.checks.get("after", {}).get(name, {}).get("status") for name in state.due(spec.checks)}
     failed = [name for name, status in found.items() if status == Status.FAIL]

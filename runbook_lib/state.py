@@ -51,7 +51,8 @@ class RunState:
     escalations: list[dict[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     debts: dict[str, dict[str, str]] = field(default_factory=dict)  # name -> step and text, while it is open
-    outcome: dict[str, Any] | None = None
+    served: bool = False  # whether a way back was walked to services that run, and no step begun since
+    outcome: dict[str, Any] | None = None  # None again once a step is begun
 
     @property
     def option(self) -> str:
@@ -103,6 +104,7 @@ def replay(events: Iterable[Event]) -> RunState:
                 state.steps[data["step"]] = StepState(data["step"], data["title"], "started", outcome=left, begun_here=True)
                 state.checks.pop("after", None)  # a checklist made before a change says nothing of what is now
                 state.left_out.clear()
+                state.served, state.outcome = False, None
             case "found":
                 known = state.step(data["step"])
                 left = {**known.outcome, **data["outcome"]} if known.begun_here else data["outcome"]
@@ -138,6 +140,8 @@ def replay(events: Iterable[Event]) -> RunState:
                 state.escalations.append(data)
                 state.type = data["to"]
                 state.begun_since.clear()
+            case "served":
+                state.served = True
             case "owed":
                 state.debts[data["debt"]] = data
             case "paid":

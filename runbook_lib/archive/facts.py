@@ -12,6 +12,7 @@ from runbook_lib.state import RunState, StepState
 _WORDS = {
     "verified": ("✔", "VERIFIED"),
     "waived": ("?", "VERIFIED IN PART"),
+    "service-back": ("↺", "SERVICE BACK, NOT FINISHED"),
     "failed": ("✘", "FAILED"),
     "unknown": ("?", "UNKNOWN"),
     "declined": ("⊘", "DECLINED"),

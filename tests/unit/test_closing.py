@@ -58,6 +58,7 @@ ALL = [OPENED, APPROVED, *DONE, *PASSED]
 WITHOUT_BACK_UP = [OPENED, APPROVED, *done(*all_but(STEPS, "back-up"))]
 SLOW = "no-slow-queries"
 UNMEASURED: Happened = ("left-out", {"name": SLOW, "reason": "nobody measures"})
+BACK = [OPENED, APPROVED, *done("stop-services"), begun("stop-services"), ended("stop-services", "undone")]
 FOUND: Happened = ("found", {"step": "stop-services", "title": "Stop", "outcome": {}})
 TO_FULL: Happened = ("escalated", {"from": "frontend", "to": "full", "because": "api-media-url: none"})
 TO_RESTORE: Happened = ("escalated", {"from": "full", "to": "restore", "because": "backfill-intact: broken"})
@@ -155,6 +156,24 @@ TO_RESTORE: Happened = ("escalated", {"from": "full", "to": "restore", "because"
             id="a check was left out before a change",
         ),
         pytest.param(
+            [*BACK, ("served", {"services": ["backend"]})],
+            "service-back",
+            "not finished; not done: freeze",
+            id="the services were brought back",
+        ),
+        pytest.param(
+            [*BACK, ("served", {"services": ["backend"]}), *done("freeze")],
+            "failed",
+            "not done: stop-services",
+            id="the services were brought back, and the run went on",
+        ),
+        pytest.param(
+            [*ALL, ("served", {"services": ["backend"]})],
+            "verified",
+            "all 14",
+            id="brought back, and nothing was left to do",
+        ),
+        pytest.param(
             [OPENED, APPROVED, *DONE, *checked("PASS", *all_but(CHECKS, "thread-loads")), waived("thread-loads")],
             "unknown",
             "(waived: thread-loads)",
@@ -221,8 +240,19 @@ def test_no_run_is_verified_without_each_check(plan: Plan, left_out: str) -> Non
     assert judged(plan, OPENED, APPROVED, *DONE, *checked("PASS", *all_but(CHECKS, left_out))).status == "unknown"
 
 
+def test_an_outcome_holds_until_a_step_is_begun(plan: Plan) -> None:
+    outcome: Happened = ("outcome", {"status": "service-back", "exit_code": 4, "summary": ""})
+    at = "2025-11-03T12:00:00+00:00"
+
+    def of(*history: Happened) -> bool:
+        return replay(Event(n, at, kind, data, "", "") for n, (kind, data) in enumerate(history, 1)).outcome is not None
+
+    assert (of(*BACK, outcome), of(*BACK, outcome, begun("freeze"))) == (True, False)
+
+
 @pytest.mark.parametrize(
-    ("status", "code"), [("verified", 0), ("declined", 1), ("failed", 3), ("unknown", 4), ("waived", 4), ("escalated", 4)]
+    ("status", "code"),
+    [("verified", 0), ("declined", 1), ("failed", 3), ("unknown", 4), ("waived", 4), ("service-back", 4), ("escalated", 4)],
 )
 def test_only_verified_exits_with_0(status: str, code: int) -> None:
     assert Outcome(status, "").exit_code == code
