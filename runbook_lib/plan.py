@@ -87,6 +87,15 @@ class Compatible(Model):
     data: Literal["before", "feature"]
 
 
+class Need(Model):
+    """A service whose code from one side runs only with another service's code from the side given."""
+
+    service: Name
+    code: Literal["before", "feature"]
+    needs: Name
+    version: Literal["before", "feature"]
+
+
 class Sample(Model):
     """Which groups of rows the checks look at: some values of a column, in rows where `having` is filled."""
 
@@ -415,6 +424,7 @@ class Plan(Model):
     repositories: dict[Name, Repository]
     services: list[Name]
     compatibility: list[Compatible]
+    needs: list[Need] = []
     api: Api
     page: Page
     steps: dict[Name, StepSpec]
@@ -455,6 +465,7 @@ class Plan(Model):
             known([trouble.fix], dict(self.types), f"troubles.{name}", "types")
             known([*trouble.signs, *trouble.passing], dict(self.checks), f"troubles.{name}", "checks")
         known([self.api.service, self.page.service], self.services, "api and page", "services")
+        known([name for need in self.needs for name in (need.service, need.needs)], self.services, "needs", "services")
         known([self.database.migration.repository], dict(self.repositories), "database.migration", "repositories")
         if found := contradiction(self):
             raise ValueError(found)
