@@ -86,6 +86,16 @@ class DockerServices(_Services):
     revision_label: str = "org.opencontainers.image.revision"  # of the image: the commit that it was built from
     steady: Annotated[float, Field(ge=0)] = 2.0  # seconds that a service must stay up to count as started
 
+    @field_validator("pinned")
+    @classmethod
+    def _pins_cannot_move(cls, pinned: dict[str, str]) -> dict[str, str]:
+        for name, image in pinned.items():
+            if "sha256:" not in image:
+                raise ValueError(
+                    f"{name} is pinned to {image}, a tag, which may name another image by then; give its digest"
+                )
+        return pinned
+
 
 class Pm2Services(_Services):
     """Services under pm2, each the processes of the same name."""
@@ -199,6 +209,8 @@ class Target(Model):
         for name in services.pinned:
             if name not in services.versions:
                 raise ValueError(f"services.pinned names {name!r}, which services.versions does not define")
+            if isinstance(services, DockerServices) and not isinstance(services.versions[name], VersionByManager):
+                raise ValueError(f"services.versions.{name} must be {{by: manager}}: only docker tells which image runs")
         return self
 
     @model_validator(mode="after")
