@@ -57,7 +57,8 @@ await walk_back(run, APPROVE)
 # %% [markdown]
 # ## Where the run stands
 #
-# *Do*: run the cell. *Expect*: what is done and what was undone. The run stays open: its own notebook goes on from here.
+# *Do*: run the cell. *Expect*: what is done and what was undone, and the outcome `service-back`: the services
+# run, the rollback is not finished. The run's own notebook goes on from here.
 
 # %%
 status(run)

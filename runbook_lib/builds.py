@@ -3,7 +3,7 @@
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from runbook_lib.adapters.git import Checkout
@@ -19,10 +19,18 @@ EVERY = 1.0  # seconds between two lines that are told
 Tell = Callable[[str], object]
 
 
-def build(context: Context, repository: str, path: Path, evidence: str = "", tell: Tell | None = None) -> None:
-    """Remove caches, install and build the code at `path` with the target's commands. Changes the work tree at `path`.
+def build(
+    context: Context,
+    repository: str,
+    path: Path,
+    evidence: str = "",
+    tell: Tell | None = None,
+    more_caches: Sequence[str] = (),
+) -> list[str]:
+    """Remove the plan's caches and more, install and build the code at `path`; returns the caches that were there.
 
-    What they said last is kept in the run's `evidence`, where it is named, however they end.
+    What the target's commands said last is kept in the run's `evidence`, where it is named, however they end. Changes the
+    work tree at `path`.
 
     Raises:
         PreconditionError: A cache to be removed is tracked, or leads out of the repository.
@@ -30,6 +38,7 @@ def build(context: Context, repository: str, path: Path, evidence: str = "", tel
     """
     target = context.target.repositories[repository]
     said: deque[str] = deque(maxlen=KEPT)
+    removed: list[str] = []
     told_at = 0.0
 
     def told(line: str) -> None:
@@ -40,8 +49,8 @@ def build(context: Context, repository: str, path: Path, evidence: str = "", tel
             tell(line)
 
     try:
-        for cache in caches(context, repository):
-            clear(Checkout(path, context.processes), cache)
+        for cache in dict.fromkeys([*caches(context, repository), *more_caches]):
+            removed += [cache] if clear(Checkout(path, context.processes), cache) else []
         for command in [target.install, target.build] if target.install else [target.build]:
             said.append(f"$ {shown(command)}")
             done = context.processes.run(command, cwd=path, timeout=target.timeout, tell=told)
@@ -55,6 +64,7 @@ def build(context: Context, repository: str, path: Path, evidence: str = "", tel
     finally:
         if evidence:
             context.folder.write_text(evidence, "\n".join([*said, ""]))
+    return removed
 
 
 def built_version(context: Context, repository: str, path: Path, commit: str) -> bool | None:
@@ -74,8 +84,8 @@ def caches(context: Context, repository: str) -> list[str]:
     return [path for s in specs if isinstance(s, BuildStep) and s.repository == repository for path in s.clear]
 
 
-def clear(checkout: Checkout, cache: str) -> None:
-    """Remove a cache inside a work tree, where it is there. Changes the work tree.
+def clear(checkout: Checkout, cache: str) -> bool:
+    """Remove a cache inside a work tree; tells whether it was there. Changes the work tree.
 
     Raises:
         PreconditionError: It is tracked, or leads out of the work tree.
@@ -87,13 +97,14 @@ def clear(checkout: Checkout, cache: str) -> None:
     if not path.resolve().is_relative_to(checkout.path.resolve()):
         raise _refused(checkout, f"{cache} is not removed: it leads out of the repository")
     if not path.exists():
-        return
+        return False
     if checkout.files(cache):
         raise _refused(checkout, f"{cache} is not removed: git tracks files in it, so it is no cache")
     if path.is_dir():
         shutil.rmtree(path)
     else:
         path.unlink()
+    return True
 
 
 def _refused(checkout: Checkout, what: str) -> PreconditionError:

@@ -205,20 +205,21 @@ def service_back_command(run: Path, approve: str, as_json: bool) -> None:
     opened = opening.open_existing(run)
     try:
         offered = service_back.offer(opened)
-        done = service_back.walk(opened, offered, approve) if approve and offered.way.moves else []
-        if done:
+        done, ended = service_back.walk(opened, offered, approve) if approve and offered.way.moves else ([], None)
+        if ended:
             closing.write_archive(opened)
     finally:
         opened.close_adapters()
     if as_json:
         moves = [vars(move) for move in offered.way.moves]
-        click.echo(json.dumps({"run": str(run), "digest": offered.digest, "moves": moves, "done": [d.step for d in done]}))
+        told = {"run": str(run), "digest": offered.digest, "moves": moves, "done": [d.step for d in done]}
+        click.echo(json.dumps({**told, "outcome": opened.state.outcome}))
         return
     click.echo(redact(display.way(offered.way, opened.context.plan, opened.state).text))
     if offered.previews:
         click.echo(redact(display.previews(offered.previewed, offered.previews).text))
-    if done:
-        click.echo("The services are back.")
+    if ended:
+        click.echo(redact(display.outcome(ended, opened.state).text))
     elif offered.way.moves:
         click.echo(f"\nTo walk it: runbook service-back {run} --approve {offered.digest}")
 

@@ -2,13 +2,16 @@
 
 from dataclasses import dataclass
 
+from runbook_lib import checks
 from runbook_lib.leasing import let_go
 from runbook_lib.plan import Plan
 from runbook_lib.results import Result, Status
 from runbook_lib.run import Run
 from runbook_lib.state import RunState
 
-EXIT_CODES = {"verified": 0, "declined": 1, "failed": 3, "waived": 4, "unknown": 4, "escalated": 4}
+EXIT_CODES = {"verified": 0, "declined": 1, "failed": 3, "waived": 4, "service-back": 4, "unknown": 4, "escalated": 4}
+ENDED_WELL = ("verified", "waived", "service-back", "escalated")  # as far as they were to go
+GOES_ON = "`runbook run` with this run folder goes on from here, and 08-service-back looks for a way back again"
 
 
 @dataclass(frozen=True)
@@ -25,8 +28,13 @@ class Outcome:
 
 
 def verify(run: Run) -> list[Result]:
-    """Make every check of the rollback type's checklist. Read-only."""
-    return run.observe("after", run.context.plan.types[run.context.type].checks)
+    """Make every check of the rollback type's checklist that applies here; what does not is journaled. Read-only."""
+    names = run.context.plan.types[run.context.type].checks
+    left_out = {name: why for name in names if (why := checks.does_not_apply(run.context, name))}
+    for name, why in left_out.items():
+        if run.state.left_out.get(name) != why:
+            run.journal.append("left-out", name=name, reason=why)
+    return run.observe("after", [name for name in names if name not in left_out])
 
 
 def judge(plan: Plan, state: RunState) -> Outcome:
@@ -46,22 +54,29 @@ def judge(plan: Plan, state: RunState) -> Outcome:
     if undone:
         unknown = [name for name in undone if state.step(name).status == "started"]
         what = f"not done: {', '.join(undone)}"
+        if state.served:
+            back = "every service runs again in a combination that the plan allows, and the rollback is not finished"
+            return Outcome("service-back", f"{back}; {what}. Next: {GOES_ON}")
         return Outcome("unknown", f"{what}; unknown: {', '.join(unknown)}") if unknown else Outcome("failed", what)
-    found = {name: state.checks.get("after", {}).get(name, {}).get("status") for name in spec.checks}
+    found = {name: state.checks.get("after", {}).get(name, {}).get("status") for name in state.due(spec.checks)}
     failed = [name for name, status in found.items() if status == Status.FAIL]
     unknown = [name for name, status in found.items() if status not in (Status.PASS, Status.FAIL)]
     waived = [name for name in [*failed, *unknown] if name in state.waivers]
     if [name for name in failed if name not in waived]:
         return Outcome("failed", f"failed: {', '.join(failed)}")
-    if waived and waived == [*failed, *unknown] and all(found[name] for name in waived):
-        passed = f"all {len(steps)} steps done, {len(found) - len(waived)} of {len(found)} checks passed"
-        return Outcome("waived", f"{passed}; waived, which is not passed: {', '.join(waived)}")
-    if failed or unknown:
+    if waived != [*failed, *unknown] or not all(found[name] for name in waived):
         text = f"not positively verified: {', '.join([*failed, *unknown])}"
         return Outcome("unknown", text + (f" (waived: {', '.join(waived)})" if waived else ""))
-    left_out = [name for name in steps if not state.step(name).is_done]
-    note = f"; waived: {', '.join(left_out)}" if left_out else ""
-    return Outcome("verified", f"all {len(steps) - len(left_out)} steps done, all {len(found)} checks passed{note}")
+    without = [name for name in steps if not state.step(name).is_done]
+    text = f"{_of(len(steps), without)} steps done, {_of(len(found), waived)} checks passed"
+    text += "".join(f"; {name} was left out: {why}" for name, why in state.left_out.items())
+    if without or waived:
+        return Outcome("waived", f"{text}; waived, which is not passed: {', '.join([*without, *waived])}")
+    return Outcome("verified", text)
+
+
+def _of(count: int, but: list[str]) -> str:
+    return f"{count - len(but)} of {count}" if but else f"all {count}"
 
 
 def close(run: Run, outcome: Outcome | None = None) -> Outcome:

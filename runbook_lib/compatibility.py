@@ -110,13 +110,22 @@ class Rules:
         return replace(state, running={**state.running, **started})
 
     def forbidden(self, state: State) -> list[str]:
-        """The combinations outside the table that would run, a sentence each."""
+        """The combinations outside the table, and the needs unmet, that would run, a sentence each."""
         return [
             f"{service} would run {_code(code)} on the schema {_of(schema)} and data {_of(data)}"
             for service, sides in state.running.items()
             for code in sorted(sides - {STOPPED})
             for schema, data in sorted(state.database)
             if (code, schema, data) not in self.allowed
+        ] + self._unmet(state)
+
+    def _unmet(self, state: State) -> list[str]:
+        """The services that would run with another in a version that they cannot use; one that is stopped is no version."""
+        return [
+            f"{need.service} would run {_code(need.code)} with {need.needs} on {_code(other)}"
+            for need in self.plan.needs
+            if need.code in state.running.get(need.service, ())
+            for other in sorted(state.running.get(need.needs, frozenset()) - {STOPPED, need.version})
         ]
 
     def refusal(self, before: State, after: State) -> str:

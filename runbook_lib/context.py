@@ -150,6 +150,14 @@ class Context:
         return register(secret(self.target.api_token.env, f"target {self.target.name}, key api_token"))
 
     @cached_property
+    def reference_token(self) -> str:
+        """The bearer token of the API from before the feature: its own, else the API's."""
+        reference = self.target.reference_api
+        if reference is None or reference.token is None:
+            return self.token
+        return register(secret(reference.token.env, f"target {self.target.name}, key reference_api"))
+
+    @cached_property
     def scratch(self) -> Path:
         """A temporary directory that goes with this context."""
         directory = tempfile.TemporaryDirectory(prefix="runbook-", ignore_cleanup_errors=True)

@@ -315,8 +315,9 @@ async def walk_back(run: Run, value: str) -> Shown:
         return display.way(offered.way, run.context.plan, run.state)
     answer = target.name if target.is_production and attended() else offered.digest
     await confirmation(f"Walk the way {offered.digest} on {target.name}?", answer, value)
-    shown = [display.done(done) for done in service_back.walk(run, offered, offered.digest)]
-    return display.beside(*shown, display.results(run.recorded(service_back.ROUND), "Services"))
+    done, ended = service_back.walk(run, offered, offered.digest)
+    results = display.results(run.recorded(service_back.ROUND), "Services")
+    return display.beside(*map(display.done, done), results, display.outcome(ended, run.state))
 
 
 @_journaled
@@ -409,7 +410,7 @@ async def close(run: Run) -> Shown:
     shown = display.outcome(ended, run.state)
     mirroring.send(run)
     run.close_adapters()
-    if ended.status not in ("verified", "waived", "escalated"):
+    if ended.status not in closing.ENDED_WELL:
         show(shown)
         raise RunbookError(
             f"The rollback is not verified: {ended.summary}",

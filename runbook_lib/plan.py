@@ -87,6 +87,15 @@ class Compatible(Model):
     data: Literal["before", "feature"]
 
 
+class Need(Model):
+    """A service whose code from one side runs only with another service's code from the side given."""
+
+    service: Name
+    code: Literal["before", "feature"]
+    needs: Name
+    version: Literal["before", "feature"]
+
+
 class Sample(Model):
     """Which groups of rows the checks look at: some values of a column, in rows where `having` is filled."""
 
@@ -102,6 +111,7 @@ class Api(Model):
     path: str
     present: str
     absent_or_empty: str
+    key: str = "id"  # the field that names an item
     sample: Sample
 
 
@@ -334,14 +344,15 @@ class SlowQueriesCheck(_Check):
 
     kind: Literal["slow_queries"]
     mean_ms: Annotated[float, Field(gt=0)]
+    unmeasured: Literal["unknown", "leave out"] = "unknown"  # on a checklist, where the server measures no statements
 
 
 class ReferenceCheck(_Check):
     """The media that were visible before are visible now, measured against a named reference."""
 
     kind: Literal["reference"]
-    reference: Literal["backup"]
-    where: Literal["shown", "source"]  # in the column that the deployed page reads, or in the older one whatever is deployed
+    reference: Literal["backup", "api"]  # "api": the API from before the feature, which the target names
+    where: Literal["shown", "source"]  # in what the deployed page reads, or in what older code does, whatever is deployed
 
 
 CheckSpec = Annotated[
@@ -413,6 +424,7 @@ class Plan(Model):
     repositories: dict[Name, Repository]
     services: list[Name]
     compatibility: list[Compatible]
+    needs: list[Need] = []
     api: Api
     page: Page
     steps: dict[Name, StepSpec]
@@ -453,6 +465,7 @@ class Plan(Model):
             known([trouble.fix], dict(self.types), f"troubles.{name}", "types")
             known([*trouble.signs, *trouble.passing], dict(self.checks), f"troubles.{name}", "checks")
         known([self.api.service, self.page.service], self.services, "api and page", "services")
+        known([name for need in self.needs for name in (need.service, need.needs)], self.services, "needs", "services")
         known([self.database.migration.repository], dict(self.repositories), "database.migration", "repositories")
         if found := contradiction(self):
             raise ValueError(found)

@@ -45,6 +45,8 @@ def milestone(kind: str, data: dict[str, Any]) -> str:
             return f"  FAILED: {data['error']}"
         case "escalated":
             return f"escalated from {data['from']} to {data['to']}: {data['because']}"
+        case "left-out":
+            return f"LEFT OUT {data['name']}: {data['reason']}"
         case "waived":
             return f"WAIVED {data['name']}: {data['reason']}"
         case "service-back":

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from runbook_lib import approval, loop, ways
+from runbook_lib import approval, closing, loop, ways
+from runbook_lib.closing import Outcome
 from runbook_lib.compatibility import Standing
 from runbook_lib.errors import Declined, PreconditionError, RunbookError
 from runbook_lib.loop import Done
@@ -57,8 +58,8 @@ def offer(run: Run) -> Offer:
     return Offer(approval.digest(named), way, previewed, [p for p in previews if p.step in ahead])
 
 
-def walk(run: Run, offered: Offer, approved: str) -> list[Done]:
-    """Walk the way through the step loop, then see that every service runs. Changes the target.
+def walk(run: Run, offered: Offer, approved: str) -> tuple[list[Done], Outcome]:
+    """Walk the way through the step loop, see that every service runs, and record that as the outcome. Changes the target.
 
     Raises:
         Declined: The digest approved is not the offer's.
@@ -80,7 +81,8 @@ def walk(run: Run, offered: Offer, approved: str) -> list[Done]:
     done = [acts[move.action](run, move.step) for move in offered.way.moves]
     services = [name for name, check in run.context.plan.checks.items() if check.kind == "services"]
     run.require(run.observe(ROUND, services))
-    return done
+    run.journal.append("served", services=run.context.plan.services)
+    return done, closing.close(run)
 
 
 def _looked_at(run: Run, one: Standing) -> Standing | None:

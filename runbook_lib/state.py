@@ -42,6 +42,7 @@ class RunState:
     steps: dict[str, StepState] = field(default_factory=dict)  # in the order they were begun
     begun_since: list[str] = field(default_factory=list)  # the steps begun or found since the latest escalation, in order
     checks: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)  # round -> name -> result
+    left_out: dict[str, str] = field(default_factory=dict)  # a check of the final list that does not apply here -> why
     waivers: dict[str, dict[str, str]] = field(default_factory=dict)
     overrides: list[dict[str, str]] = field(default_factory=list)  # of what triage recommended
     takeovers: list[dict[str, Any]] = field(default_factory=list)  # of the target, from other runs
@@ -50,7 +51,8 @@ class RunState:
     escalations: list[dict[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     debts: dict[str, dict[str, str]] = field(default_factory=dict)  # name -> step and text, while it is open
-    outcome: dict[str, Any] | None = None
+    served: bool = False  # whether a way back was walked to services that run, and no step begun since
+    outcome: dict[str, Any] | None = None  # None again once a step is begun
 
     @property
     def option(self) -> str:
@@ -61,6 +63,10 @@ class RunState:
     def operator(self) -> str:
         """Who carries the run on now."""
         return self.handovers[-1]["to"] if self.handovers else str(self.opened["operator"])
+
+    def due(self, checks: Iterable[str]) -> list[str]:
+        """Those of a final list of checks that apply here."""
+        return [name for name in checks if name not in self.left_out]
 
     def step(self, name: str) -> StepState:
         """The state of a step, "pending" where nothing is on record."""
@@ -97,6 +103,8 @@ def replay(events: Iterable[Event]) -> RunState:
                 left = state.step(data["step"]).outcome
                 state.steps[data["step"]] = StepState(data["step"], data["title"], "started", outcome=left, begun_here=True)
                 state.checks.pop("after", None)  # a checklist made before a change says nothing of what is now
+                state.left_out.clear()
+                state.served, state.outcome = False, None
             case "found":
                 known = state.step(data["step"])
                 left = {**known.outcome, **data["outcome"]} if known.begun_here else data["outcome"]
@@ -113,6 +121,11 @@ def replay(events: Iterable[Event]) -> RunState:
                 step.status, step.error = "failed", data["error"]
             case "checked":
                 state.checks.setdefault(data["round"], {})[data["name"]] = data
+                if data["round"] == "after":
+                    state.left_out.pop(data["name"], None)
+            case "left-out":
+                state.left_out[data["name"]] = data["reason"]
+                state.checks.get("after", {}).pop(data["name"], None)
             case "waived":
                 state.waivers[data["name"]] = data
             case "overridden":
@@ -127,6 +140,8 @@ def replay(events: Iterable[Event]) -> RunState:
                 state.escalations.append(data)
                 state.type = data["to"]
                 state.begun_since.clear()
+            case "served":
+                state.served = True
             case "owed":
                 state.debts[data["debt"]] = data
             case "paid":

@@ -86,6 +86,16 @@ class DockerServices(_Services):
     revision_label: str = "org.opencontainers.image.revision"  # of the image: the commit that it was built from
     steady: Annotated[float, Field(ge=0)] = 2.0  # seconds that a service must stay up to count as started
 
+    @field_validator("pinned")
+    @classmethod
+    def _pins_cannot_move(cls, pinned: dict[str, str]) -> dict[str, str]:
+        for name, image in pinned.items():
+            if "sha256:" not in image:
+                raise ValueError(
+                    f"{name} is pinned to {image}, a tag, which may name another image by then; give its digest"
+                )
+        return pinned
+
 
 class Pm2Services(_Services):
     """Services under pm2, each the processes of the same name."""
@@ -154,6 +164,13 @@ class CachePurge(Model):
     timeout: Seconds = 120
 
 
+class ReferenceApi(Model):
+    """The API from before the feature, still running or kept: what it serves is what was visible before."""
+
+    url: str
+    token: SecretReference | None = None  # else the API's own
+
+
 class Target(Model):
     """Where a rollback runs."""
 
@@ -165,6 +182,7 @@ class Target(Model):
     repositories: dict[Name, RepositoryTarget]
     endpoints: dict[Name, str]
     api_token: SecretReference
+    reference_api: ReferenceApi | None = None
     freezes: dict[Name, Freeze] = {}  # a deploy pipeline, an autoscaler, a queue's consumers
     cache_purge: CachePurge | None = None
     contacts: dict[str, str]
@@ -191,6 +209,14 @@ class Target(Model):
         for name in services.pinned:
             if name not in services.versions:
                 raise ValueError(f"services.pinned names {name!r}, which services.versions does not define")
+            if isinstance(services, DockerServices) and not isinstance(services.versions[name], VersionByManager):
+                raise ValueError(f"services.versions.{name} must be {{by: manager}}: only docker tells which image runs")
+        return self
+
+    @model_validator(mode="after")
+    def _reference_is_another(self) -> Self:
+        if self.reference_api and self.reference_api.url.rstrip("/") in {url.rstrip("/") for url in self.endpoints.values()}:
+            raise ValueError("reference_api is one of the endpoints; held against itself, nothing is ever missing")
         return self
 
     @model_validator(mode="after")
@@ -233,4 +259,6 @@ def load_target(path: Path, environment: Mapping[str, str] = os.environ) -> Targ
     """
     target = load(path, Target, environment)
     secret(target.api_token.env, f"{path}, key api_token", environment)
+    if target.reference_api and target.reference_api.token:
+        secret(target.reference_api.token.env, f"{path}, key reference_api", environment)
     return target

@@ -12,6 +12,7 @@ from runbook_lib.state import RunState, StepState
 _WORDS = {
     "verified": ("✔", "VERIFIED"),
     "waived": ("?", "VERIFIED IN PART"),
+    "service-back": ("↺", "SERVICE BACK, NOT FINISHED"),
     "failed": ("✘", "FAILED"),
     "unknown": ("?", "UNKNOWN"),
     "declined": ("⊘", "DECLINED"),
@@ -74,7 +75,7 @@ def not_passed(plan: Plan, state: RunState) -> dict[str, str]:
     """The final checks that are not PASS, each with its status or "not made". Read-only."""
     after = state.checks.get("after", {})
     kind = rollback_type(plan, state)
-    names = dict.fromkeys([*(kind.checks if kind else []), *after])
+    names = dict.fromkeys([*(state.due(kind.checks) if kind else []), *after])
     found = {name: str(after[name]["status"]) if name in after else "not made" for name in names}
     return {name: status for name, status in found.items() if status != "PASS"}
 

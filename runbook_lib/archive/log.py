@@ -12,9 +12,9 @@ from runbook_lib.state import RunState
 
 _AREAS = {
     "Services": ("services", "logs"),
-    "Database": ("schema", "proof", "integrity"),
-    "API": ("api", "latency"),
-    "Frontend": ("page_media", "page_console", "page_thread", "page_render", "page_returning"),
+    "Database": ("schema", "proof", "integrity", "slow_queries", "reference", "sessions"),
+    "API": ("api_present", "api_absent", "latency"),
+    "Frontend": ("page_media", "page_served", "page_console", "page_thread", "page_render", "page_returning", "fresh"),
 }
 
 
@@ -78,7 +78,7 @@ def _area(plan: Plan, state: RunState, kinds: tuple[str, ...]) -> str:
     """OK only where every check of the area was made and passed."""
     after = state.checks.get("after", {})
     kind = rollback_type(plan, state)
-    expected = dict.fromkeys([*(kind.checks if kind else []), *after])
+    expected = dict.fromkeys([*(state.due(kind.checks) if kind else []), *after])
     names = [name for name in expected if name in plan.checks and plan.checks[name].kind in kinds]
     if not names:
         return "not checked by this rollback type"

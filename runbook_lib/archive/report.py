@@ -65,10 +65,14 @@ def _rounds(plan: Plan, state: RunState) -> Iterator[tuple[str, list[dict[str, A
     others = sorted(state.checks.keys() - _ROUNDS.keys())
     for name in [*(known for known in _ROUNDS if known in state.checks or known == "after"), *others]:
         made = state.checks.get(name, {})
-        missing = [check for check in (kind.checks if kind and name == "after" else []) if check not in made]
+        missing = [check for check in (state.due(kind.checks) if kind and name == "after" else []) if check not in made]
         results = [
             *made.values(),
             *({"name": check, "title": plan.checks[check].title, "status": "NOT MADE", "summary": ""} for check in missing),
+            *(
+                {"name": check, "title": plan.checks[check].title, "status": "LEFT OUT", "summary": why}
+                for check, why in (state.left_out.items() if name == "after" else ())
+            ),
         ]
         yield _ROUNDS.get(name, f"Check of the step {name.removeprefix('step:')}"), results
 

@@ -14,6 +14,7 @@ _FORMS = {
     "chosen": "{name} = {value} ({by})",
     "overridden": "{chosen} instead of {recommended}, by {by}: {reason}",
     "waived": "{name}, by {by}: {reason}",
+    "left-out": "{name}: {reason}",
     "approved": "{digest} by {by}",
     "checked": "{status}: {title}. {summary} [{round}]",
     "started": "{title}",
@@ -49,6 +50,8 @@ def told(event: Event) -> str:
                 text = f"{data['digest']}: {', '.join(data['steps'])}"
             case "service-back":
                 text = f"{data['digest']}: {', '.join(' '.join(move) for move in data['moves'])}"
+            case "served":
+                text = f"{', '.join(data['services'])} run in a combination that the plan allows"
             case "found":
                 text = f"{data['title']}: already done; {facts(data['outcome'])}"
             case "applied" | "undone":

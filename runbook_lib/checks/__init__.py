@@ -31,6 +31,8 @@ KINDS: dict[str, Check] = {
     "sessions": troubles.nobody_connected,
 }
 
+does_not_apply = statements.does_not_apply
+
 
 def run(checks: Iterable[str], around: Round) -> list[Result]:
     """Make the named checks of a plan in one round of observations; what cannot be checked is UNKNOWN. Read-only.

@@ -1,5 +1,6 @@
 """The API serves what older clients read."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from runbook_lib.adapters.http import Answer
@@ -45,9 +46,9 @@ def absent_or_empty(around: Round, name: str) -> Result:
     )
 
 
-def unusable(around: Round, name: str) -> Result | None:
-    """What is to be said of the API where its answers tell nothing of the data, else None. Read-only."""
-    statuses = {sample: answer.status for sample, answer in around.answers.items()}
+def unusable(around: Round, name: str, answers: Mapping[str, Answer] | None = None) -> Result | None:
+    """What is to be said of the API where its answers, else the round's, tell nothing of the data, else None. Read-only."""
+    statuses = {sample: answer.status for sample, answer in (around.answers if answers is None else answers).items()}
     listed = ", ".join(f"{sample}: {status}" for sample, status in statuses.items())
     if any(status in REFUSED for status in statuses.values()):
         return around.result(name, Status.UNKNOWN, f"the API refused the token, which says nothing of the data ({listed})")

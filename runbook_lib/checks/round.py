@@ -77,11 +77,11 @@ class Round:
         """The API's answer for each sample. Read-only."""
         return {sample: self.ask(sample) for sample in self.samples}
 
-    def ask(self, sample: str) -> Answer:
-        """Ask the API for one sample. Read-only."""
+    def ask(self, sample: str, base: str = "", token: str = "") -> Answer:
+        """Ask the API for one sample, or another API at `base` that has the same paths. Read-only."""
         api = self.context.plan.api
-        url = self.context.target.endpoint(api.service) + api.path.format(sample=sample)
-        return self.context.http.get(url, token=self.context.token)
+        url = (base.rstrip("/") or self.context.target.endpoint(api.service)) + api.path.format(sample=sample)
+        return self.context.http.get(url, token=token or self.context.token)
 
     @cached_property
     def statements(self) -> Mapping[str, Taken] | None:

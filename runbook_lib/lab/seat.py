@@ -73,6 +73,6 @@ def show(link: str) -> None:
 
 
 def _seal(run: Run) -> None:
-    """Write the archive of a run that has an outcome once more: JupyterLab has saved the notebooks since."""
-    if run.state.outcome:
+    """Write the archive of a run that was sealed once more: JupyterLab has saved the notebooks since."""
+    if any(event.kind == "outcome" for event in run.journal.events()):
         closing.write_archive(run)

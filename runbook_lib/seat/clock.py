@@ -35,12 +35,12 @@ def lines(plan: Plan, state: RunState, events: Sequence[Event], runs: Sequence[P
 
 def waited(events: Sequence[Event], now: datetime) -> float:
     """The seconds that passed between a question and its answer, or between two cells; overlaps count once. Pure."""
-    total, since, ends = 0.0, None, set[str]()
+    total, since, ends, over = 0.0, None, set[str](), ended(events)
     for event in events:
-        if since is not None and event.kind in (*ends, "outcome"):
+        if since is not None and (event.kind in ends or event is over):
             total += (event.time - since).total_seconds()
             since, ends = None, set()
-        if event.kind == "outcome":
+        if event is over:
             return total
         if event.kind in PEOPLE:
             since, ends = since or event.time, ends | {PEOPLE[event.kind]}
@@ -52,9 +52,16 @@ def began(events: Sequence[Event]) -> datetime | None:
     return next((event.time for event in events if event.kind in BEGINS), None)
 
 
+def ended(events: Sequence[Event]) -> Event | None:
+    """The first outcome that no step was begun after, None while there is none. Pure."""
+    last = max((event.seq for event in events if event.kind == "started"), default=0)
+    return next((event for event in events if event.kind == "outcome" and event.seq > last), None)
+
+
 def _elapsed(plan: Plan, state: RunState, events: Sequence[Event], now: datetime) -> str:
     budget = plan.types[state.type].budget
-    until = next((event.time for event in reversed(events) if event.kind == "outcome"), now)
+    over = ended(events)
+    until = over.time if over else now
     first = began(events)
     if first is None:
         of = f", budget {clock(budget)} from the first step" if budget else ""

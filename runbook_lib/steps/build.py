@@ -12,14 +12,18 @@ from runbook_lib.steps.code import StepOnRepository
 class Build(StepOnRepository):
     """Build what the deployed checkout holds."""
 
+    @property
+    def caches(self) -> list[str]:
+        """What is removed before the build, where it is there."""
+        return builds.caches(self.context, self.repository)
+
     def preview(self) -> Preview:
         """That the old version builds, proven in the scratch clone. Read-only."""
         old = oldcode.prepare(self.context, self.repository)
         took = self._proven(old)
         target = self.context.target.repositories[self.repository]
         commands = " and ".join(f"`{_named(c)}`" for c in (target.install, target.build) if c)
-        caches = builds.caches(self.context, self.repository)
-        would = [f"remove {', '.join(caches)}, where it is there"] if caches else []
+        would = [f"remove {', '.join(self.caches)}, where it is there"] if self.caches else []
         return Preview(
             self.name,
             self.title,
@@ -39,8 +43,8 @@ class Build(StepOnRepository):
     def apply(self) -> Facts:
         """Build. Changes the target."""
         evidence = f"evidence/{self.name}.txt"
-        builds.build(self.context, self.repository, self.path, evidence, self._tell)
-        return {"commit": self.context.checkout(self.repository).head(), "output": evidence}
+        removed = builds.build(self.context, self.repository, self.path, evidence, self._tell, self.caches)
+        return {"commit": self.context.checkout(self.repository).head(), "output": evidence, "removed": removed}
 
     def verify(self) -> list[Result]:
         """That the build is of the commit checked out. Read-only."""

@@ -78,7 +78,7 @@ def test_the_notebooks_lead_from_triage_to_a_verified_end_and_can_be_read_afterw
     state = run.state
     assert (outcome.status, state.type) == ("verified", "full")
     assert {c["status"] for c in state.checks["after"].values()} == {"PASS"}
-    assert len(state.checks["after"]) == 13
+    assert len(state.checks["after"]) == 14
     notebook = nbformat.read(run.folder.path / "03-full-rollback.ipynb", as_version=4)
     assert {c.metadata.papermill.status for c in notebook.cells} == {"completed"}
     log = (run.folder.path / "rollback-log.md").read_text()

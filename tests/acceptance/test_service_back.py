@@ -50,15 +50,22 @@ def test_from_before_the_middle_back_and_from_behind_it_forward_to_a_verified_en
     told = asked(run)
     assert (moves(told), told["done"]) == (["undo stop-services"], [])
     assert not run.context.services.is_running("frontend")  # only looked so far
-    assert asked(run, "--approve", told["digest"])["done"] == ["stop-services"]
+    walked = asked(run, "--approve", told["digest"])
+    assert (walked["done"], walked["outcome"]["status"]) == (["stop-services"], "service-back")
+    said = CliRunner().invoke(commands, ["status", str(run.folder.path)]).stdout
+    assert ("Outcome: service-back, every service runs again" in said, "Next: `runbook run`" in said) == (True, True)
+    assert "SERVICE BACK, NOT FINISHED" in (run.folder.path / "report.html").read_text()
     assert {r.status for r in run.observe("back", ["services-running"])} == {"PASS"}
 
     for name in ("freeze", "stop-services", "back-up", "clear-backfill", "revert-backend"):
         loop.apply(run, name)
+    assert run.state.outcome is None
     told = asked(run)
     assert moves(told) == [f"apply {name}" for name in FORWARD]
     assert conductor.execute(run.folder.path, "08-service-back", {"APPROVE": told["digest"]}, lambda line: None) is None
     assert [run.state.step(name).status for name in FORWARD] == ["done"] * len(FORWARD)
+
+    assert run.state.outcome["status"] == "service-back"  # type: ignore[index]
 
     assert moves(asked(run)) == []
     for name in ("push-backend", "push-frontend"):

@@ -112,6 +112,13 @@ def test_what_was_run_between_two_looks_is_told_the_slowest_first(
     assert not [each for each in found if "FROM messages" in each.query]
 
 
+def test_where_the_extension_is_not_there_nobody_has_measured(measured: Database, postgres: Postgres) -> None:
+    with measured.server.connect() as superuser:
+        superuser.execute("DROP EXTENSION pg_stat_statements")
+
+    assert statements.taken(postgres, measured.application.name) is None
+
+
 # --- sessions
 
 

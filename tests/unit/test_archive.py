@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from runbook_lib import archive
+from runbook_lib.closing import judge
 from runbook_lib.folder import RunFolder
 from runbook_lib.journal import Event, Journal
 from runbook_lib.plan import Plan, load_plan
@@ -152,6 +153,30 @@ def test_a_waiver_stands_before_everything_but_the_verdict(folder: RunFolder, pl
     assert page.index("VERIFIED, with 1 waiver") < page.index("no load at night") < page.index("INC-1")
 
 
+def test_a_waived_step_is_no_more_verified_than_a_waived_check_and_named_first(folder: RunFolder, plan: Plan) -> None:
+    waived = ("waived", {"name": "back-up", "reason": "the disk is full", "by": "Dana"})
+    failed = ("failed", {"step": "back-up", "error": "no space"})
+    before = [waived, *done(plan), ("started", {"step": "back-up", "title": "Back up"}), failed, *checked(plan)]
+    ended = judge(plan, replay(events(*before)))
+    assert (ended.status, ended.exit_code) == ("waived", 4)
+
+    outcome = ("outcome", {"status": ended.status, "exit_code": ended.exit_code, "summary": ended.summary})
+    page = words(report(folder, plan, *before, outcome))
+
+    assert headline(report(folder, plan, *before, outcome)) == "? VERIFIED IN PART, with 1 waiver"
+    assert page.index("Waived, which is not passed:") < page.index("the disk is full") < page.index("INC-1")
+
+
+def test_a_check_that_does_not_apply_is_told_and_is_no_check_that_is_missing(folder: RunFolder, plan: Plan) -> None:
+    made = [event for event in checked(plan) if event[1]["name"] != "no-slow-queries"]
+    left_out = ("left-out", {"name": "no-slow-queries", "reason": "nobody measures them"})
+
+    page = words(report(folder, plan, *done(plan), left_out, *made, VERIFIED))
+
+    assert ("VERIFIED" in page, "NOT MADE" in page) == (True, False)
+    assert "LEFT OUT No statement of the application is slow nobody measures them" in page
+
+
 OWED: Happened = ("owed", {"debt": "old-column", "step": "clear-backfill", "text": "column x is kept"})
 PAID: Happened = ("paid", {"debt": "old-column", "step": "clear-backfill"})
 
@@ -269,6 +294,13 @@ def test_an_area_names_its_failing_checks(folder: RunFolder, plan: Plan) -> None
     text = log(folder, plan, *checked(plan, media_renders="FAIL"))
     assert "- Frontend Status: Issues: Every picture and video renders (FAIL: looked at media-renders)\n" in text
     assert "- Database Status: OK\n" in text
+
+
+@pytest.mark.parametrize(
+    ("check", "area"), [("api_media_url", "API"), ("no_slow_queries", "Database"), ("services_running", "Services")]
+)
+def test_each_area_hears_of_its_own_checks(folder: RunFolder, plan: Plan, check: str, area: str) -> None:
+    assert f"- {area} Status: Issues: " in log(folder, plan, *checked(plan, **{check: "FAIL"}))
 
 
 def test_an_area_that_was_not_looked_at_is_not_ok(folder: RunFolder, plan: Plan) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from runbook_lib import checks
+from runbook_lib import checks, closing
 from runbook_lib.adapters.browser import ConsoleError, Media, MemoryBrowser, Visit
 from runbook_lib.adapters.http import Answer, MemoryHttp
 from runbook_lib.adapters.postgres.statements import Taken
@@ -16,6 +16,7 @@ from runbook_lib.context import Context
 from runbook_lib.errors import AdapterError
 from runbook_lib.plan import Plan
 from runbook_lib.results import Result, Status
+from runbook_lib.run import Run
 
 SINCE = datetime(2025, 11, 3, 12, 0, tzinfo=UTC)
 SITE = "http://frontend_url.test"
@@ -409,6 +410,18 @@ def test_proof(context: Context, verified: dict[str, list[Result]], status: str)
     assert check(Round(context, "after", SINCE, verified), "only-intended-rows").status == status
 
 
+# --- what was visible before
+
+
+def test_without_an_old_api_in_the_target_nothing_is_known_by_it(around: Round, plan: Plan) -> None:
+    by_api = plan.checks["media-as-in-backup"].model_copy(update={"reference": "api", "where": "source"})
+    around.context.plan = plan.model_copy(update={"checks": {"media-as-in-old-api": by_api}})
+
+    found = check(around, "media-as-in-old-api")
+
+    assert (found.status, "the target names no reference_api" in found.summary) == (Status.UNKNOWN, True)
+
+
 # --- statements
 
 
@@ -446,6 +459,28 @@ def test_statements_that_nobody_measures_are_unknown(context: Context) -> None:
     found = check(around, "no-slow-queries")
 
     assert (found.status, "pg_stat_statements is not on this server" in found.summary) == ("UNKNOWN", True)
+
+
+@pytest.mark.parametrize(
+    ("measured", "made"),
+    [
+        pytest.param(None, False, id="nobody measures"),
+        pytest.param({}, True, id="somebody does"),
+        pytest.param(AdapterError("Our role does not see them."), True, id="it cannot be told"),
+    ],
+)
+def test_statements_are_left_out_of_the_final_list_only_where_nobody_measures_them(
+    run: Run, monkeypatch: pytest.MonkeyPatch, measured: Any, made: bool
+) -> None:
+    def taken(*_: object) -> Any:
+        if isinstance(measured, AdapterError):
+            raise measured
+        return measured
+
+    monkeypatch.setattr("runbook_lib.checks.statements.taken", taken)
+    monkeypatch.setattr(run, "observe", lambda round_name, names: names)
+
+    assert ("no-slow-queries" in closing.verify(run), "no-slow-queries" not in run.state.left_out) == (made, made)  # type: ignore[comparison-overlap]
 
 
 # --- whatever the kind

@@ -19,7 +19,7 @@ STEPS = [
 CHECKS = [
     "services-running", "schema-expected", "api-media-url", "api-attachments-gone", "frontend-displays-media",
     "no-console-errors", "no-backend-errors", "thread-loads", "media-renders", "returning-users",
-    "latency-normal", "backfill-intact",
+    "latency-normal", "no-slow-queries", "backfill-intact",
     "only-intended-rows",
 ]  # fmt: skip
 
@@ -56,6 +56,9 @@ def all_but(names: list[str], *left_out: str) -> list[str]:
 DONE, PASSED = done(*STEPS), checked("PASS", *CHECKS)
 ALL = [OPENED, APPROVED, *DONE, *PASSED]
 WITHOUT_BACK_UP = [OPENED, APPROVED, *done(*all_but(STEPS, "back-up"))]
+SLOW = "no-slow-queries"
+UNMEASURED: Happened = ("left-out", {"name": SLOW, "reason": "nobody measures"})
+BACK = [OPENED, APPROVED, *done("stop-services"), begun("stop-services"), ended("stop-services", "undone")]
 FOUND: Happened = ("found", {"step": "stop-services", "title": "Stop", "outcome": {}})
 TO_FULL: Happened = ("escalated", {"from": "frontend", "to": "full", "because": "api-media-url: none"})
 TO_RESTORE: Happened = ("escalated", {"from": "full", "to": "restore", "because": "backfill-intact: broken"})
@@ -64,7 +67,7 @@ TO_RESTORE: Happened = ("escalated", {"from": "full", "to": "restore", "because"
 @pytest.mark.parametrize(
     ("history", "status", "said"),
     [
-        pytest.param(ALL, "verified", "all 14 steps done, all 13 checks passed", id="all done, all passed"),
+        pytest.param(ALL, "verified", "all 14 steps done, all 14 checks passed", id="all done, all passed"),
         pytest.param(
             [OPENED, APPROVED, FOUND, *done(*all_but(STEPS, "stop-services")), *PASSED],
             "verified",
@@ -91,8 +94,8 @@ TO_RESTORE: Happened = ("escalated", {"from": "full", "to": "restore", "because"
         ),
         pytest.param(
             [*WITHOUT_BACK_UP, begun("back-up"), ended("back-up", "failed"), waived("back-up"), *PASSED],
-            "verified",
-            "all 13 steps done, all 13 checks passed; waived: back-up",
+            "waived",
+            "13 of 14 steps done, all 14 checks passed; waived, which is not passed: back-up",
             id="a step failed and is waived",
         ),
         pytest.param([OPENED, APPROVED, *DONE], "unknown", "not positively verified: services-running", id="no check"),
@@ -119,14 +122,56 @@ TO_RESTORE: Happened = ("escalated", {"from": "full", "to": "restore", "because"
         pytest.param(
             [*ALL, *checked("FAIL", "thread-loads"), waived("thread-loads")],
             "waived",
-            "12 of 13 checks passed; waived, which is not passed: thread-loads",
+            "13 of 14 checks passed; waived, which is not passed: thread-loads",
             id="a failed check is waived",
         ),
         pytest.param(
             [*ALL, *checked("UNKNOWN", "thread-loads"), waived("thread-loads")],
             "waived",
-            "12 of 13 checks passed; waived, which is not passed: thread-loads",
+            "13 of 14 checks passed; waived, which is not passed: thread-loads",
             id="an unknown check is waived",
+        ),
+        pytest.param(
+            [
+                *[OPENED, APPROVED, *done(*all_but(STEPS, "back-up")), begun("back-up"), ended("back-up", "failed")],
+                *[waived("back-up"), *PASSED, *checked("FAIL", "thread-loads"), waived("thread-loads")],
+            ],
+            "waived",
+            "13 of 14 steps done, 13 of 14 checks passed; waived, which is not passed: back-up, thread-loads",
+            id="a failed step and a failed check are waived",
+        ),
+        pytest.param(
+            [OPENED, APPROVED, *DONE, *checked("PASS", *all_but(CHECKS, SLOW)), UNMEASURED],
+            "verified",
+            "all 13 checks passed; no-slow-queries was left out: nobody measures",
+            id="a check does not apply here",
+        ),
+        pytest.param(
+            [*ALL, UNMEASURED, *checked("FAIL", SLOW)], "failed", f"failed: {SLOW}", id="a check was left out, then made"
+        ),
+        pytest.param(
+            [OPENED, APPROVED, UNMEASURED, *DONE, *checked("PASS", *all_but(CHECKS, SLOW))],
+            "unknown",
+            SLOW,
+            id="a check was left out before a change",
+        ),
+        pytest.param(
+            [*BACK, ("served", {"services": ["backend"]})],
+            "service-back",
+            "not finished; not done: freeze",
+            id="the services were brought back",
+        ),
+        pytest.param(
+            [*BACK, ("served", {"services": ["backend"]}), *done("freeze")],
+            "failed",
+            "not done: stop-services",
+            id="the services were brought back, and the run went on",
+        ),
+        pytest.param(
+            [*ALL, ("served", {"services": ["backend"]})],
+            "verified",
+            "all 14",
+            id="brought back, and nothing was left to do",
         ),
         pytest.param(
             [OPENED, APPROVED, *DONE, *checked("PASS", *all_but(CHECKS, "thread-loads")), waived("thread-loads")],
@@ -195,8 +240,19 @@ def test_no_run_is_verified_without_each_check(plan: Plan, left_out: str) -> Non
     assert judged(plan, OPENED, APPROVED, *DONE, *checked("PASS", *all_but(CHECKS, left_out))).status == "unknown"
 
 
+def test_an_outcome_holds_until_a_step_is_begun(plan: Plan) -> None:
+    outcome: Happened = ("outcome", {"status": "service-back", "exit_code": 4, "summary": ""})
+    at = "2025-11-03T12:00:00+00:00"
+
+    def of(*history: Happened) -> bool:
+        return replay(Event(n, at, kind, data, "", "") for n, (kind, data) in enumerate(history, 1)).outcome is not None
+
+    assert (of(*BACK, outcome), of(*BACK, outcome, begun("freeze"))) == (True, False)
+
+
 @pytest.mark.parametrize(
-    ("status", "code"), [("verified", 0), ("declined", 1), ("failed", 3), ("unknown", 4), ("escalated", 4)]
+    ("status", "code"),
+    [("verified", 0), ("declined", 1), ("failed", 3), ("unknown", 4), ("waived", 4), ("service-back", 4), ("escalated", 4)],
 )
 def test_only_verified_exits_with_0(status: str, code: int) -> None:
     assert Outcome(status, "").exit_code == code

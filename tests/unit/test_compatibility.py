@@ -47,6 +47,14 @@ def refused(rules: Rules, done: list[str], step: str) -> str:
         pytest.param(
             [*STOPPED, *OLD_BACKEND, *OLD_FRONTEND, "start-backend", "start-frontend"], "clear-backfill", "", id="live"
         ),
+        pytest.param(OLD_BACKEND, "start-backend", "frontend would run the feature's code with backend on", id="a need"),
+        pytest.param([*STOPPED, *OLD_BACKEND], "start-backend", "", id="a need of a service that is stopped"),
+        pytest.param(
+            [*STOPPED, *OLD_BACKEND, "start-backend"],
+            "start-frontend",
+            "with backend on the code from before",
+            id="its start",
+        ),
         pytest.param([], "revert-backend", "", id="code that does not run yet"),
         pytest.param([], "stop-services", "", id="stopping"),
     ],
@@ -95,6 +103,7 @@ def test_what_is_wrong_already_does_not_keep_a_step_from_mending_it(rules: Rules
     [
         (["frontend"], ""),
         (["backend", "frontend"], ""),
+        (["backend"], "frontend would run the feature's code with backend on the code from before"),
         (["data"], "frontend would run the feature's code on the schema with the feature and data from before"),
         (["schema"], "frontend would run the feature's code on the schema from before and data from before"),
         (["schema", "backend"], "frontend would run the feature's code on the schema from before and data from before"),
@@ -134,6 +143,13 @@ def test_a_type_tells_why_it_is_not_carried_out_by_itself(plan: Plan, type_name:
             "",
             "types.full with option B ends where the compatibility table does not allow it",
             id="an option that ends outside",
+        ),
+        pytest.param("needs: backend, version", "needs: back, version", "needs names 'back'", id="a need of nobody"),
+        pytest.param(
+            "code: feature, needs: backend, version: feature",
+            "code: before, needs: backend, version: feature",
+            "frontend would run the code from before with backend on the code from before",
+            id="a need that the end does not meet",
         ),
         pytest.param("    changes: [data]\n", "", "carried_out_as and changes", id="nothing said of what it changes"),
         pytest.param("changes: [data]", "changes: [date]", "names 'date'", id="a change that there is not"),

@@ -105,6 +105,14 @@ def test_nobody_is_waited_for_after_the_outcome() -> None:
     assert clock.waited(told, BEGIN + timedelta(hours=9)) == 0
 
 
+def test_an_outcome_that_a_step_was_begun_after_ends_neither_the_clock_nor_the_waiting(plan: Plan) -> None:
+    step = {"step": plan.steps_of("full", "A")[0], "title": "Freeze"}
+    told = events((0, "started", step), (1, "outcome", {"status": "service-back"}), (10, "started", step), (20, "asked", {}))
+
+    assert clock.waited(told, BEGIN + timedelta(seconds=25)) == 5
+    assert "elapsed 25 s since the first step" in clock.lines(plan, replay(told), told, [], BEGIN + timedelta(seconds=25))[0]
+
+
 def test_the_clock_names_the_step_the_budget_and_what_remains(plan: Plan) -> None:
     first = plan.steps_of("full", "A")[0]
     told = events((5, "started", {"step": first, "title": "Freeze"}))

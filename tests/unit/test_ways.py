@@ -99,6 +99,14 @@ def test_forward_is_no_way_where_the_steps_ahead_leave_the_table(rules: Rules) -
     assert told(shortest(rules, done, steps)) == ["undo clear-backfill", "undo stop-services"]
 
 
+def test_the_services_are_not_brought_back_beside_one_that_they_cannot_use(rules: Rules) -> None:
+    done = [Standing(step) for step in ("stop-services", "revert-backend", "build-backend")]
+
+    found = refused(rules, done, "stop-services", undo=True)
+
+    assert found == "frontend would run the feature's code with backend on the code from before"
+
+
 def test_what_somebody_else_did_is_not_undone(rules: Rules) -> None:
     done = [Standing("stop-services", own=False)]
     steps = PLAN.steps_of("full", "A")

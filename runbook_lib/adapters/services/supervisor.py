@@ -1,6 +1,5 @@
 """Services under supervisord."""
 
-import time
 from datetime import datetime
 from http.client import HTTPException
 from pathlib import Path
@@ -20,6 +19,7 @@ from runbook_lib.adapters.services.errors import (
 )
 from runbook_lib.adapters.services.rpc import call
 from runbook_lib.errors import AdapterError
+from runbook_lib.waiting import until
 
 INTERVAL = 0.05  # seconds between two questions
 STOPPED = {"STOPPED", "EXITED", "FATAL"}
@@ -48,10 +48,8 @@ class SupervisorServices:
 
     def is_up(self, name: str) -> bool:
         """See `Services.is_up`; how long it must run to count is supervisord's own `startsecs`."""
-        deadline = time.monotonic() + self._timeout
-        while (state := self._looked_at_twice(name)["statename"]) == "STARTING" and time.monotonic() < deadline:
-            time.sleep(INTERVAL)
-        return bool(state == "RUNNING")
+        until(lambda: self._state(name) != "STARTING", self._timeout, INTERVAL)
+        return self._state(name) == "RUNNING"
 
     def version(self, name: str) -> str:
         """See `Services.version`; supervisord never tells."""
@@ -59,19 +57,15 @@ class SupervisorServices:
 
     def stop(self, name: str) -> None:
         """See `Services.stop`."""
-        deadline = time.monotonic() + self._timeout
-        while (info := self._looked_at_twice(name))["statename"] not in STOPPED:
-            if time.monotonic() > deadline:
-                raise not_stopped(name, str(self._socket), self._timeout, info["statename"])
-            if info["statename"] != "STOPPING":
-                self._ask(name, "stopProcess", name, False, fine=NOT_RUNNING)
-            time.sleep(INTERVAL)
+        if not until(lambda: self._asked_to_stop(name), self._timeout, INTERVAL):
+            raise not_stopped(name, str(self._socket), self._timeout, self._state(name))
 
     def start(self, name: str) -> None:
         """See `Services.start`."""
         if not self.is_running(name):
             self._ask(name, "startProcess", name, False, fine=ALREADY_STARTED)
-        info = self._settled(name)
+        self._let_settle(name)
+        info = self._looked_at_twice(name)
         if info["statename"] != "RUNNING":
             reason = info["spawnerr"] or f"exit status {info['exitstatus']}"
             raise not_started(name, str(self._socket), f"{info['statename']}, {reason}")
@@ -89,18 +83,25 @@ class SupervisorServices:
         except OSError as error:
             raise no_log(name, str(error.filename), error.strerror or str(error)) from None
 
-    def _settled(self, name: str) -> dict[str, Any]:
-        deadline = time.monotonic() + self._timeout
-        while (info := self._looked_at_twice(name))["statename"] not in SETTLED:
-            if time.monotonic() > deadline:
-                raise AdapterError(
-                    f"{name} neither runs nor is stopped after {self._timeout:g} s.",
-                    where=str(self._socket),
-                    state=f"supervisord says {info['statename']} {info['spawnerr']}".strip() + ", and goes on trying.",
-                    safe_next="Read its log; stop it, mend the cause, and start it again.",
-                )
-            time.sleep(INTERVAL)
-        return info
+    def _asked_to_stop(self, name: str) -> bool:
+        """Whether it is stopped; else it is asked to be, unless that is under way."""
+        state = self._state(name)
+        if state not in STOPPED | {"STOPPING"}:
+            self._ask(name, "stopProcess", name, False, fine=NOT_RUNNING)
+        return state in STOPPED
+
+    def _let_settle(self, name: str) -> None:
+        if not until(lambda: self._state(name) in SETTLED, self._timeout, INTERVAL):
+            info = self._info(name)
+            raise AdapterError(
+                f"{name} neither runs nor is stopped after {self._timeout:g} s.",
+                where=str(self._socket),
+                state=f"supervisord says {info['statename']} {info['spawnerr']}".strip() + ", and goes on trying.",
+                safe_next="Read its log; stop it, mend the cause, and start it again.",
+            )
+
+    def _state(self, name: str) -> str:
+        return str(self._looked_at_twice(name)["statename"])
 
     def _looked_at_twice(self, name: str) -> dict[str, Any]:
         # supervisord may restart an exited process between two questions, never after the second
