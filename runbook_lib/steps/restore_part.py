@@ -39,7 +39,7 @@ class RestorePart(Step):
         return self._part(self.context.approved.get(self.name, {}).get("part") or self._missing())
 
     def preview(self) -> Preview:
-        """How many rows would be written, and which are left alone. Read-only but for a database that is gone afterwards."""
+        """How many rows would be written, and which are left alone. Read-only but for a temporary table of its session."""
         dump, kind = self.context.dump, self._missing()
         with self.context.postgres.connect() as connection:
             here = identity(connection)
@@ -55,15 +55,17 @@ class RestorePart(Step):
             self.name,
             self.title,
             would=[
-                f"restore {self.wanted.table} from {dump.path} (made {dump.made:%Y-%m-%d %H:%M} UTC) into a database of its "
-                "own, which is gone afterwards",
+                f"read {self.wanted.table} out of {dump.path} (made {dump.made:%Y-%m-%d %H:%M} UTC)"
+                + ", by way of a database of its own, which is gone afterwards" * (kind == "table"),
                 f"{add}{what}; what was there before is kept as undo rows",
+                *(f"make the foreign key {key} again" for key in found.keys),
+                *(f"NOT make the foreign key {key}" for key in found.without),
                 *_left(found.kept, "hold something else than the backup"),
                 *_left(found.gone, "of the backup are not there any more"),
                 *_left(found.newer, "came since the backup"),
             ],
             loses=[f"up to {found.restored} values that differ from the backup's; they are kept as undo rows"] * replaces,
-            locks="ACCESS EXCLUSIVE for a moment" if found.column_added else "the rows that are written, some at a time",
+            locks=_locks(found),
             undone_by="putting back what was there, where nobody has written since",
             estimate=self.spec.estimate,
             facts={
@@ -80,7 +82,7 @@ class RestorePart(Step):
         )
 
     def probe(self) -> Probe:
-        """Whether anything is missing, and whether this run began. Read-only but for a database that is gone afterwards."""
+        """Whether anything is missing, and whether this run began. Read-only but for a temporary table of its session."""
         with self.context.postgres.connect() as connection:
             begun, finished, rows = (
                 self.part.begun(connection),
@@ -114,6 +116,8 @@ class RestorePart(Step):
             "left alone": done.kept,
             "not there any more": done.gone,
             "came since": done.newer,
+            **({"foreign keys made again": list(done.keys)} if done.keys else {}),
+            **({"foreign keys not made": list(done.without)} if done.without else {}),
         }
 
     def verify(self) -> list[Result]:
@@ -205,3 +209,11 @@ class RestorePart(Step):
 
 def _left(rows: int, which: str) -> list[str]:
     return [f"leave {rows} rows alone that {which}"] if rows else []
+
+
+def _locks(found: Count) -> str:
+    if found.column_added:
+        return "ACCESS EXCLUSIVE for a moment"
+    if found.keys:
+        return "SHARE ROW EXCLUSIVE for a moment on the tables whose foreign keys are made again"
+    return "the rows that are written, some at a time"
