@@ -1,7 +1,8 @@
 """Option A: clear what the backfill wrote, and nothing else."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 
 from runbook_lib import strategies
@@ -10,14 +11,14 @@ from runbook_lib.adapters.postgres.clearing import approved, former
 from runbook_lib.adapters.postgres.clearing.clearing import Clearing, Told
 from runbook_lib.adapters.postgres.clearing.indexes import Indexes
 from runbook_lib.adapters.postgres.clearing.records import Records
-from runbook_lib.adapters.postgres.clearing.unused import unused
+from runbook_lib.adapters.postgres.clearing.unused import unscanned, unused
 from runbook_lib.adapters.postgres.clone import Clone
 from runbook_lib.adapters.postgres.connection import Connection
 from runbook_lib.adapters.postgres.proof import Proof
 from runbook_lib.errors import PreconditionError
 from runbook_lib.plan import ClearBackfillStep
 from runbook_lib.results import Result, Status
-from runbook_lib.steps import clear_preview, decisions, trial
+from runbook_lib.steps import clear_preview, decisions, index_watch, trial
 from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step, Wanted
 from runbook_lib.steps.services import no_connections
 
@@ -58,6 +59,12 @@ class ClearBackfill(Step):
             decisions.write(self.context.folder, self.context.census.edited(connection))
         return plain.bound(Bounds(decided=decisions.read(self.context.folder).clear))
 
+    @contextmanager
+    def looking(self) -> Iterator[Connection]:
+        """A connection to look at the table; while others use it, what is looked at does not scan the column's indexes."""
+        with self.context.postgres.connect() as connection, nullcontext() if self.stopped else unscanned(connection):
+            yield connection
+
     def preview(self) -> Preview:
         """How many rows would be changed and how, and what older code will not show. Read-only."""
         found, self._previewed = clear_preview.preview(self, self.backfill)
@@ -85,7 +92,7 @@ class ClearBackfill(Step):
     def probe(self) -> Probe:
         """Whether anything is left to clear, and whether this run began. Read-only."""
         clearing = self._clearing(self.backfill)
-        with self.context.postgres.connect() as connection:
+        with self.looking() as connection:
             left, begun = self.backfill.count(connection), clearing.begun(connection)
             unfinished = Indexes(self.backfill).missing(connection)
             saved = clearing.rows(connection) if begun else 0
@@ -121,7 +128,7 @@ class ClearBackfill(Step):
 
     def apply(self) -> Facts:
         """Fingerprint the table, then clear it by the strategy chosen. Changes the target."""
-        with self.context.postgres.connect() as connection:
+        with self.looking() as connection:
             records = Records(self.backfill)
             records.prepare(connection)
             records.want(connection, "go on")  # whatever ended the try before
@@ -219,7 +226,9 @@ class ClearBackfill(Step):
         indexes = Indexes(clearing.backfill)
         if self.stopped:
             return [index.name for index in indexes.present(connection)]
-        return unused(connection, indexes, clearing.told.cleared) if clearing.strategy == "batched" else []
+        if clearing.strategy != "batched":
+            return []
+        return unused(connection, indexes, clearing.told.cleared, index_watch.since(self.context, self.name))
 
     def _load_former(self, connection: Connection) -> None:
         if self.backfill.database.backfill.cleared != "dump":
