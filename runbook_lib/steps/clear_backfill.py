@@ -16,10 +16,11 @@ from runbook_lib.adapters.postgres.clone import Clone
 from runbook_lib.adapters.postgres.connection import Connection
 from runbook_lib.adapters.postgres.proof import Proof
 from runbook_lib.errors import PreconditionError
+from runbook_lib.parts import Wanted
 from runbook_lib.plan import ClearBackfillStep
 from runbook_lib.results import Result, Status
 from runbook_lib.steps import clear_preview, decisions, index_watch, trial
-from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step, Wanted
+from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step
 from runbook_lib.steps.services import no_connections
 
 TIMEOUT = 3600.0  # seconds for reading the backup
@@ -30,6 +31,7 @@ MOST_CONFLICTS = 100  # keys that are told one by one
 class ClearBackfill(Step):
     """Take the backfill's own elements out of each row that holds some, keeping all others in their order."""
 
+    WORKS_IN_PARTS = True
     CHOICES: Mapping[str, Mapping[str, str]] = {
         "STRATEGY": strategies.STRATEGIES,
         "EDITED": {

@@ -21,6 +21,7 @@ Kind = Literal["column", "rows", "table"]
 class RestorePart(Step):
     """Take a part of the newest backup into the live database; all else stays as it is."""
 
+    WORKS_IN_PARTS = True
     CHOICES = {
         "FILL": {
             "missing": "of a column, only rows without a value are written",
@@ -34,7 +35,7 @@ class RestorePart(Step):
         return f"{self.name}-undo"
 
     @cached_property
-    def part(self) -> Part:
+    def piece(self) -> Part:
         """What is restored: as approved, else what is missing now."""
         return self._part(self.context.approved.get(self.name, {}).get("part") or self._missing())
 
@@ -85,16 +86,16 @@ class RestorePart(Step):
         """Whether anything is missing, and whether this run began. Read-only but for a temporary table of its session."""
         with self.context.postgres.connect() as connection:
             begun, finished, rows = (
-                self.part.begun(connection),
-                self.part.finished(connection),
-                self.part.undo_rows(connection),
+                self.piece.begun(connection),
+                self.piece.finished(connection),
+                self.piece.undo_rows(connection),
             )
             there = tables(connection).get(self._table)
         if begun:
             return Probe(Effect.DONE if finished else Effect.HALF_DONE, f"{rows} rows are written")
         if there is None or (self.wanted.column and self.wanted.column not in there.names):
             return Probe(Effect.NOT_DONE, f"{self.wanted.column or self.wanted.table} is not there")
-        if isinstance(self.part, TablePart):
+        if isinstance(self.piece, TablePart):
             return Probe(Effect.DONE, f"the table {self.wanted.table} is there, not by this run")
         missing = self._count().restored
         return Probe(Effect.NOT_DONE if missing else Effect.DONE, f"{missing} rows are to be written")
@@ -107,11 +108,12 @@ class RestorePart(Step):
         """Write what is missing, or go on with it. Changes the target."""
         approved_checksum(self.context, self.name)
         self.owe(self.debt, f"what {self.wanted.table} held before is kept as the way back until it is purged")
-        done = self.part.take()
+        with self.in_parts():
+            done = self.piece.take()
         with self.context.postgres.connect() as connection:
-            rows = self.part.undo_rows(connection)
+            rows = self.piece.undo_rows(connection)
         return {
-            "rows": done.restored if isinstance(self.part, TablePart) else rows,
+            "rows": done.restored if isinstance(self.piece, TablePart) else rows,
             "column added": done.column_added,
             "left alone": done.kept,
             "not there any more": done.gone,
@@ -124,11 +126,11 @@ class RestorePart(Step):
         """That all that was missing is there, as the backup has it. Read-only."""
         title = "What was missing is there, as the backup has it"
         with self.context.postgres.connect() as connection:
-            begun, finished = self.part.begun(connection), self.part.finished(connection)
-            altered = self.part.altered(connection) if finished else 0
-            rows = self.part.undo_rows(connection)
+            begun, finished = self.piece.begun(connection), self.piece.finished(connection)
+            altered = self.piece.altered(connection) if finished else 0
+            rows = self.piece.undo_rows(connection)
         if not begun:
-            missing = 0 if isinstance(self.part, TablePart) else self._count().restored
+            missing = 0 if isinstance(self.piece, TablePart) else self._count().restored
             status = Status.FAIL if missing else Status.PASS
             return [self.result("restored", title, status, f"this run wrote nothing; {missing} rows are to be written")]
         status = Status.PASS if finished and not altered else Status.FAIL
@@ -137,7 +139,7 @@ class RestorePart(Step):
 
     def undo(self) -> Facts:
         """Put back what was there, where nobody has written since. Changes the target."""
-        restored, conflicts = self.part.give_back()
+        restored, conflicts = self.piece.give_back()
         if conflicts:
             self.owe(self.debt, f"undo rows of {conflicts} rows that someone changed since are kept until they are purged")
         else:
@@ -147,7 +149,7 @@ class RestorePart(Step):
     def purge_preview(self, debt: str) -> Preview:
         """What giving up the way back destroys. Read-only."""
         with self.context.postgres.connect() as connection:
-            rows = self.part.undo_rows(connection)
+            rows = self.piece.undo_rows(connection)
         return Preview(
             self.name,
             f"Give up the way back of “{self.title}”",
@@ -160,7 +162,7 @@ class RestorePart(Step):
 
     def purge(self, debt: str) -> Facts:
         """Drop the undo rows, for good. Changes the target."""
-        self.part.purge()
+        self.piece.purge()
         self.paid(debt)
         return {"purged": debt}
 
@@ -198,7 +200,7 @@ class RestorePart(Step):
         def tell(rows: int) -> None:
             nonlocal written
             written += rows
-            self.progress(written, self.context.approved_volumes.get(self.name, {}).get("rows", 0))
+            self.part(written, self.context.approved_volumes.get(self.name, {}).get("rows", 0))
 
         source = Source(self.context.postgres, self.context.dump_tools, self.context.dump, self.waiting, tell)
         if kind == "column" and self.wanted.column:

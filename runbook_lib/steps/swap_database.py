@@ -1,5 +1,6 @@
 """Option C, second half: put the database that was restored aside in the place of the live one."""
 
+import itertools
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -8,6 +9,7 @@ from runbook_lib.adapters.postgres.connection import identity
 from runbook_lib.adapters.postgres.lease import MAINTENANCE
 from runbook_lib.adapters.postgres.restore import swap
 from runbook_lib.adapters.postgres.restore.ledger import Ledger
+from runbook_lib.adapters.postgres.restore.outcome import Outcome
 from runbook_lib.errors import PreconditionError
 from runbook_lib.steps.base import Effect, Facts, Preview, Probe
 from runbook_lib.steps.exchange import OLD
@@ -21,6 +23,8 @@ NOT_MADE = "not made yet: restore aside first, then preview and approve again"
 
 class SwapDatabase(CheckedExchange):
     """Fence writes, compare once more, exchange the names; the old database is kept under a dated one."""
+
+    WORKS_IN_PARTS = True
 
     def preview(self) -> Preview:
         """What takes whose place, who is connected now, and the loss by the ledger. Read-only."""
@@ -126,7 +130,7 @@ class SwapDatabase(CheckedExchange):
             final = compared(self.context, live, new, carry=self.carries)
             seconds = time.monotonic() - begun
             self._require_as_approved(final)
-            over = carried(self.context, live, new, final) if self.carries else None
+            over = self._carried(live, new, final) if self.carries else None
             foretell(self.context, final, over)
             self.owe(OLD, f"The database {old} is kept; drop it once nobody needs it.")
             closed = self.exchange(holder, new, old, adopt=True)
@@ -137,6 +141,11 @@ class SwapDatabase(CheckedExchange):
             "lost": numbers(final, self.approved_apart),
             **({"carried over": over.as_json()} if over else {}),
         }
+
+    def _carried(self, live: str, new: str, final: Ledger) -> Outcome:
+        done = itertools.count(1)
+        with self.in_parts():
+            return carried(self.context, live, new, final, lambda part: self.part(next(done), 0, f"carried: {part}"))
 
     def _require_as_approved(self, final: Ledger) -> None:
         """Stop where the last comparison found another loss than was approved; the next preview shows it."""
