@@ -37,6 +37,7 @@ class SwapDatabase(CheckedExchange):
         loss = numbers(counted, self.approved_apart) if counted else {}
         kept = {what: rows for what, rows in (numbers(counted) if counted else {}).items() if what not in loss}
         not_known = counted.unknown if counted else {}
+        redefined = list(counted.defined_otherwise) if counted else []
         return Preview(
             self.name,
             self.title,
@@ -53,6 +54,7 @@ class SwapDatabase(CheckedExchange):
             loses=[
                 *([] if counted else [f"the loss is {NOT_MADE}"]),
                 *(f"{rows}: {what}" for what, rows in loss.items()),
+                *(f"{name}: as the backup has it, which is not as it is now" for name in redefined),
                 *(f"NOT KNOWN: {what}: {why}" for what, why in not_known.items()),
             ],
             locks="SHARE on every table from the last comparison on; no connections for about a second",
@@ -67,6 +69,7 @@ class SwapDatabase(CheckedExchange):
                 "loss": loss,
                 "not known": sorted(not_known),
                 "only in the live database": list(counted.only_in_live) if counted else [],
+                "defined otherwise in the backup": redefined,
                 "salvage": "carry" if self.carries else "nothing",
             },
         )
@@ -153,6 +156,8 @@ class SwapDatabase(CheckedExchange):
         loss = numbers(final, self.approved_apart)
         more = beyond(approved.get("loss", {}), loss, self.context.plan.database.drift_tolerance)
         more += [f"{what}: {why}" for what, why in final.unknown.items() if what not in approved.get("not known", [])]
+        redefined = approved.get("defined otherwise in the backup", [])
+        more += [f"{name}: defined otherwise in the backup" for name in final.defined_otherwise if name not in redefined]
         if more:
             keep(self.context, final)
             raise PreconditionError(

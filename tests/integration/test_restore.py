@@ -316,6 +316,25 @@ def test_what_was_written_since_is_carried_over_by_choice_and_is_not_in_the_loss
     assert restoring.ask("SELECT nextval('messages_id_seq')") == [(603,)]
 
 
+def test_a_function_that_was_redefined_since_the_backup_is_told_as_lost_and_approved(restoring: Restoring) -> None:
+    made: LiteralString = "CREATE FUNCTION answer() RETURNS int LANGUAGE sql AS 'SELECT 1'"
+    restoring.change(made)
+    restoring.replace_backup(lambda directory: dump(restoring.database, directory))
+    restoring.run.close_adapters()
+    restoring.aside()
+    restoring.approve()
+    restoring.change("CREATE OR REPLACE FUNCTION answer() RETURNS int LANGUAGE sql AS 'SELECT 2'")
+
+    with pytest.raises(StepFailed, match=r"function public.answer\(\): defined otherwise in the backup"):
+        loop.apply(restoring.run, SWAP)
+
+    preview = restoring.run.steps[SWAP].preview()
+    assert "function public.answer(): as the backup has it, which is not as it is now" in preview.loses
+    restoring.approve()
+    loop.apply(restoring.run, SWAP)
+    assert restoring.ask("SELECT answer()") == [(1,)]
+
+
 def test_what_is_not_carried_over_is_exported_with_a_command_that_puts_it_back(restoring: Restoring) -> None:
     restoring.change(ADDED, "UPDATE messages SET content = 'mine' WHERE id = 8")
     done = restoring.swap()
