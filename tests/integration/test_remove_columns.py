@@ -521,6 +521,21 @@ def test_a_connection_of_the_application_stops_the_step_by_its_pid(step: RemoveC
     assert f"pid {application.info.backend_pid}" in bad[0].summary
 
 
+def test_pitfall_20_a_pooled_session_with_a_plan_of_the_old_shape_is_told_by_its_pid_before_that_plan_breaks(
+    step: RemoveColumns, application: Application
+) -> None:
+    application.execute("PREPARE pooled AS SELECT * FROM messages WHERE id = 1")
+    application.execute("EXECUTE pooled")
+
+    bad = not_passed(step.preconditions())
+
+    assert [r.name for r in bad] == ["remove-columns: disconnected"]
+    assert f"pid {application.info.backend_pid}" in bad[0].summary
+    step.apply()
+    with pytest.raises(psycopg.errors.FeatureNotSupported, match="cached plan"):
+        application.execute("EXECUTE pooled")
+
+
 def test_nothing_stops_the_step_once_all_is_stopped(step: RemoveColumns) -> None:
     assert not_passed(step.preconditions()) == []
 
