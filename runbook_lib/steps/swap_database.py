@@ -5,8 +5,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from runbook_lib.adapters.postgres.connection import identity
-from runbook_lib.adapters.postgres.lease import MAINTENANCE
+from runbook_lib.adapters.postgres.connection import MAINTENANCE, identity
 from runbook_lib.adapters.postgres.restore import swap
 from runbook_lib.adapters.postgres.restore.ledger import Ledger
 from runbook_lib.adapters.postgres.restore.outcome import Outcome

@@ -13,6 +13,7 @@ from psycopg.rows import dict_row
 
 from runbook_lib.errors import AdapterError, PreconditionError
 
+MAINTENANCE = "postgres"  # the database that no rollback renames
 LOCK_TIMEOUT = "2s"
 KEEPALIVES = {"tcp_keepalives_idle": 10, "tcp_keepalives_interval": 5, "tcp_keepalives_count": 3}  # the server's side
 SETTINGS = {

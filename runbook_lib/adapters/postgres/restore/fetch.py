@@ -8,9 +8,8 @@ from pathlib import Path
 from psycopg import sql
 
 from runbook_lib.adapters.postgres import dumped
-from runbook_lib.adapters.postgres.connection import Connection, Postgres
+from runbook_lib.adapters.postgres.connection import MAINTENANCE, Connection, Postgres
 from runbook_lib.adapters.postgres.dump import DumpTools
-from runbook_lib.adapters.postgres.lease import MAINTENANCE
 from runbook_lib.adapters.postgres.restore.look import Dump
 from runbook_lib.adapters.postgres.restore.shape import Name
 from runbook_lib.adapters.postgres.restore.side import TIMEOUT, create_alike, drop, part_name
