@@ -325,6 +325,19 @@ def test_what_is_foretold_is_read_out_of_the_dump_and_no_database_is_made(
             superuser.execute(sql.SQL("ALTER ROLE {} CREATEDB").format(role))
 
 
+def test_what_is_foretold_takes_no_lock_above_access_share_and_leaves_nothing(
+    parts: Source, application: psycopg.Connection
+) -> None:
+    objects: LiteralString = "SELECT oid::text, relname FROM pg_class ORDER BY oid"
+    before = asked(application, objects)
+    with application.transaction():
+        application.execute("LOCK TABLE messages IN EXCLUSIVE MODE")  # beside which nothing but ACCESS SHARE is granted
+        ColumnPart(parts, MESSAGES, "media_url").count()
+        RowsPart(parts, MESSAGES).count()
+
+    assert asked(application, objects) == before
+
+
 POINTING: LiteralString = """SELECT conrelid::regclass::text, conname, convalidated FROM pg_constraint
     WHERE confrelid = to_regclass('messages') AND conrelid <> to_regclass('messages') ORDER BY 1, 2"""
 

@@ -137,6 +137,7 @@ class Part(ABC):
             lacks = {name: added[name] for name in wanted if name not in there}
             fetched(live, self.source.tools, self.source.dump, self.table, there, lacks)
             yield live, table
+            live.execute(sql.SQL("DROP TABLE {}").format(FETCHED))  # the session's end would do so some time after it
 
     def live_table(self, live: Connection) -> Table:
         """The table as it is now. Read-only.
