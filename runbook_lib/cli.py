@@ -13,13 +13,13 @@ from runbook_lib import closing, conductor, details, display, dryrun, leasing, o
 from runbook_lib.closing import Outcome
 from runbook_lib.errors import ParametersError, RunbookError
 from runbook_lib.folder import RunFolder
+from runbook_lib.parts import Wanted
 from runbook_lib.plan import load_plan
 from runbook_lib.progress import Told, to_console
 from runbook_lib.redaction import redact
 from runbook_lib.run import Run
 from runbook_lib.seat import mirroring
 from runbook_lib.state import RunState, replay
-from runbook_lib.steps.base import Wanted
 from runbook_lib.target import load_target
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else.")

@@ -1,9 +1,9 @@
 """Steers work that another process of the run does in batches: it pauses, goes on, or ends before its next batch."""
 
 from runbook_lib.errors import PreconditionError
+from runbook_lib.parts import Wanted
 from runbook_lib.run import Run
 from runbook_lib.steps import step_named
-from runbook_lib.steps.base import Wanted
 
 
 def steer(run: Run, wanted: Wanted) -> str:

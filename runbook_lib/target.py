@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from runbook_lib.errors import ParametersError
 from runbook_lib.parameters import NOTHING_TOUCHED, Model, load, secret
-from runbook_lib.plan import Name
+from runbook_lib.plan.values import Name
 
 Seconds = Annotated[int, Field(gt=0)]
 Command = Annotated[list[str], Field(min_length=1)]

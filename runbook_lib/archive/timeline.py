@@ -28,6 +28,7 @@ _FORMS = {
     "paid": "{debt}",
     "recommended": "{type}: {reason}",
     "diagnosed": "{text}",
+    "index-scans": "{step}: {scans}",
     "steered": "{step}: {wanted}, by {by}",
     "stopped": "{cell}: {error}",
     "noted": "{text}",

@@ -4,8 +4,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from runbook_lib.adapters.postgres.connection import Connection, identity, one
-from runbook_lib.adapters.postgres.lease import MAINTENANCE
+from runbook_lib.adapters.postgres.connection import MAINTENANCE, Connection, identity, one
 from runbook_lib.adapters.postgres.restore.side import counts, tables
 from runbook_lib.context import Context
 from runbook_lib.plan import RestoreAsideStep

@@ -19,8 +19,8 @@ from runbook_lib.display import Shown
 from runbook_lib.errors import RunbookError, UnknownOutcome
 from runbook_lib.journal import Event, Journal
 from runbook_lib.loop import Done
+from runbook_lib.parts import Wanted
 from runbook_lib.run import Run
-from runbook_lib.steps.base import Step, Wanted
 from runbook_lib.widgets import attended
 
 PERIOD = 0.5  # seconds between two looks at the journal, and so between two updates at least
@@ -121,7 +121,7 @@ class _Acting:
 
     def _works_in_batches(self) -> bool:
         step = self.run.steps.get(self.name)
-        return step is not None and type(step).steer is not Step.steer
+        return step is not None and step.WORKS_IN_PARTS
 
     def _controls(self) -> Any:
         import ipywidgets as widgets

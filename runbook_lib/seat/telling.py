@@ -15,7 +15,7 @@ from runbook_lib.run import Run
 from runbook_lib.seat.clock import began, waited
 from runbook_lib.state import RunState
 
-QUIET = {"cell-started", "cell-ended", "progress", "asked", "answered", "previewed", "evidence", "released"}
+QUIET = {"cell-started", "cell-ended", "progress", "asked", "answered", "previewed", "evidence", "released", "index-scans"}
 
 
 def message(run: Run, moment: str) -> Shown:

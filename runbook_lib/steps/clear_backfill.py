@@ -1,7 +1,8 @@
 """Option A: clear what the backfill wrote, and nothing else."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 
 from runbook_lib import strategies
@@ -10,18 +11,17 @@ from runbook_lib.adapters.postgres.clearing import approved, former
 from runbook_lib.adapters.postgres.clearing.clearing import Clearing, Told
 from runbook_lib.adapters.postgres.clearing.indexes import Indexes
 from runbook_lib.adapters.postgres.clearing.records import Records
-from runbook_lib.adapters.postgres.clearing.unused import unused
+from runbook_lib.adapters.postgres.clearing.unused import unscanned
 from runbook_lib.adapters.postgres.clone import Clone
 from runbook_lib.adapters.postgres.connection import Connection
 from runbook_lib.adapters.postgres.proof import Proof
-from runbook_lib.errors import PreconditionError
+from runbook_lib.parts import Wanted
 from runbook_lib.plan import ClearBackfillStep
 from runbook_lib.results import Result, Status
-from runbook_lib.steps import clear_preview, decisions, trial
-from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step, Wanted
+from runbook_lib.steps import clear_bounds, clear_checks, clear_preview, decisions, trial
+from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step
 from runbook_lib.steps.services import no_connections
 
-TIMEOUT = 3600.0  # seconds for reading the backup
 UNDO_ROWS = "undo-rows"  # a debt
 MOST_CONFLICTS = 100  # keys that are told one by one
 
@@ -29,6 +29,7 @@ MOST_CONFLICTS = 100  # keys that are told one by one
 class ClearBackfill(Step):
     """Take the backfill's own elements out of each row that holds some, keeping all others in their order."""
 
+    WORKS_IN_PARTS = True
     CHOICES: Mapping[str, Mapping[str, str]] = {
         "STRATEGY": strategies.STRATEGIES,
         "EDITED": {
@@ -58,6 +59,12 @@ class ClearBackfill(Step):
             decisions.write(self.context.folder, self.context.census.edited(connection))
         return plain.bound(Bounds(decided=decisions.read(self.context.folder).clear))
 
+    @contextmanager
+    def looking(self) -> Iterator[Connection]:
+        """A connection to look at the table; while others use it, what is looked at does not scan the column's indexes."""
+        with self.context.postgres.connect() as connection, nullcontext() if self.stopped else unscanned(connection):
+            yield connection
+
     def preview(self) -> Preview:
         """How many rows would be changed and how, and what older code will not show. Read-only."""
         found, self._previewed = clear_preview.preview(self, self.backfill)
@@ -85,7 +92,7 @@ class ClearBackfill(Step):
     def probe(self) -> Probe:
         """Whether anything is left to clear, and whether this run began. Read-only."""
         clearing = self._clearing(self.backfill)
-        with self.context.postgres.connect() as connection:
+        with self.looking() as connection:
             left, begun = self.backfill.count(connection), clearing.begun(connection)
             unfinished = Indexes(self.backfill).missing(connection)
             saved = clearing.rows(connection) if begun else 0
@@ -121,16 +128,16 @@ class ClearBackfill(Step):
 
     def apply(self) -> Facts:
         """Fingerprint the table, then clear it by the strategy chosen. Changes the target."""
-        with self.context.postgres.connect() as connection:
+        with self.looking() as connection:
             records = Records(self.backfill)
             records.prepare(connection)
             records.want(connection, "go on")  # whatever ended the try before
-            self._load_former(connection)
-            bound, left_out = self._approved(connection)
+            clear_bounds.load_former(self, connection)
+            bound, left_out = clear_bounds.bounded(self, connection, self._previewed)
             if self.stopped:
                 self._proof.record(connection)
             clearing = self._clearing(bound)
-            unused = self._unused(connection, clearing)
+            unused = clear_bounds.unused_indexes(self, connection, clearing)
         clearing.apply(unused)
         with self.context.postgres.connect() as connection:
             return {
@@ -143,7 +150,11 @@ class ClearBackfill(Step):
     def verify(self) -> list[Result]:
         """That nothing approved is left, and that nothing else changed. Read-only."""
         with self.context.postgres.connect() as connection:
-            return [self._cleared(connection), self._nothing_else(connection)]
+            clearing = self._clearing(self.backfill)
+            return [
+                clear_checks.cleared(self, clearing, connection),
+                clear_checks.nothing_else(self, clearing, connection),
+            ]
 
     def undo(self) -> Facts:
         """Put the old values back where nobody has changed them since. Changes the target."""
@@ -213,71 +224,3 @@ class ClearBackfill(Step):
                     self.progress(done, total, why)
 
         return Told(cleared, self.waiting, self.owe, self.paid)
-
-    def _unused(self, connection: Connection, clearing: Clearing) -> list[str]:
-        """The indexes that batches may take away meanwhile: all where nobody else uses the table. Read-only."""
-        indexes = Indexes(clearing.backfill)
-        if self.stopped:
-            return [index.name for index in indexes.present(connection)]
-        return unused(connection, indexes, clearing.told.cleared) if clearing.strategy == "batched" else []
-
-    def _load_former(self, connection: Connection) -> None:
-        if self.backfill.database.backfill.cleared != "dump":
-            return
-        rows = self.context.scratch / "table-before"
-        database = self.backfill.database
-        self.context.dump_tools.rows_of(self.context.dump.path, database.schema_, database.table, rows, TIMEOUT)
-        former.load(connection, self.backfill, rows)
-
-    def _approved(self, connection: Connection) -> tuple[Backfill, int]:
-        """What may be cleared: everything affected where that is just what was approved, else the approved rows alone."""
-        agreed: str = self.context.approved_keys.get(self.name, "")
-        if self.stopped and self._previewed and self._previewed.sha256 == agreed:
-            return self.backfill, 0
-        file = clear_preview.keys_file(self, agreed)
-        if not file.exists():
-            raise PreconditionError(
-                "The list of approved rows is not in the run folder.",
-                where=str(file),
-                state="Nothing was changed by this attempt.",
-                safe_next="Take a new preview and approve it.",
-            )
-        left_out = approved.load(connection, self.backfill, file)
-        return self.backfill.bound(Bounds(self.backfill.bounds.decided, approved_only=True)), left_out
-
-    def _cleared(self, connection: Connection) -> Result:
-        clearing = self._clearing(self.backfill)
-        begun = clearing.begun(connection)
-        left = self.backfill.count(connection)
-        wrong = clearing.unexpected(connection) if begun else 0
-        spared = self.context.outcomes.get(self.name, {}).get("not approved, so left alone", 0)
-        return self.result(
-            "cleared",
-            "No backfilled entry that was approved is left, and each changed row holds what was computed for it",
-            Status.PASS if left <= spared and wrong == 0 else Status.FAIL,
-            f"{left} rows with backfilled entries ({spared} came after the approval), {wrong} rows with another value",
-        )
-
-    def _nothing_else(self, connection: Connection) -> Result:
-        title = "No other row and no other column of the table changed"
-        if not self._clearing(self.backfill).begun(connection):
-            return self.result("proof", title, Status.PASS, "this run wrote nothing to the table")
-        if not self.stopped:
-            found = self._proof.strays(connection)
-            text = "live: no row outside the change carries a transaction of this run, whose counts each matched"
-            if not self._proof.in_place:
-                text = "live: each transaction of this run wrote just the rows counted, in the column aside alone"
-            return self.result("proof", title, Status.FAIL if found else Status.PASS, "; ".join(found) or text)
-        differences = self._proof.differences(connection)
-        if differences is None:
-            return self.result("proof", title, Status.UNKNOWN, "this run kept no fingerprints before the change")
-        rows = self._proof.rows(connection)
-        return self.result(
-            "proof",
-            title,
-            Status.FAIL if differences else Status.PASS,
-            "; ".join(differences)
-            if differences
-            else f"stopped: the fingerprints of {rows} rows, made while nothing else wrote, are equal",
-            differences=differences,
-        )

@@ -13,9 +13,11 @@ from runbook_lib.adapters.postgres.catalog import catalog
 from runbook_lib.adapters.postgres.census import Census
 from runbook_lib.adapters.postgres.clearing import approved
 from runbook_lib.adapters.postgres.clearing.column import Column
+from runbook_lib.adapters.postgres.clearing.indexes import Indexes
 from runbook_lib.adapters.postgres.clearing.unused import WATCH
 from runbook_lib.adapters.postgres.connection import Connection, Row, identity
 from runbook_lib.adapters.postgres.dependents import dependents, update_triggers
+from runbook_lib.steps import index_watch
 from runbook_lib.steps.base import Preview
 
 if TYPE_CHECKING:
@@ -38,13 +40,15 @@ def preview(step: ClearBackfill, backfill: Backfill) -> tuple[Preview, approved.
     spec = backfill.database.backfill
     census = Census(backfill)
     passing = step.context.scratch / f"{step.name}.keys"
-    with step.context.postgres.connect() as connection:
+    with step.looking() as connection:
         here, kinds = identity(connection), census.kinds(connection)
         invisible = census.invisible(connection)
         keys = approved.keys(connection, backfill, passing)
         shape = catalog(connection)
         triggers = update_triggers(connection, backfill.database)
         chosen = _chosen(step, backfill, connection, kinds, keys.count)
+        if chosen.strategy == "batched" and not step.stopped:
+            index_watch.begin(step.context, step.name, connection, Indexes(backfill))
     kept = keys_file(step, keys.sha256)
     step.context.folder.keep(passing, kept.relative_to(step.context.folder.path).as_posix())
     found = Preview(
@@ -81,7 +85,7 @@ def preview(step: ClearBackfill, backfill: Backfill) -> tuple[Preview, approved.
 
 def choice(step: ClearBackfill, backfill: Backfill) -> strategies.Choice:
     """The strategy for what is there now, or the one that the engineer wants. Read-only."""
-    with step.context.postgres.connect() as connection:
+    with step.looking() as connection:
         kinds = Census(backfill).kinds(connection)
         return _chosen(step, backfill, connection, kinds, backfill.count(connection))
 
@@ -118,8 +122,8 @@ def _rows(kinds: list[Row], kind: str) -> int:
 
 _EDITED = {"keep": "kept as they are", "clear": "cleared too", "list": "as decided, row by row"}
 _UNUSED = (
-    f"an index on the column that nobody scans while it is watched for {WATCH:g} s is dropped meanwhile, and made anew"
-    " afterwards, both concurrently"
+    f"an index on the column that nobody scans from now until then, for {WATCH:g} s at least, is dropped meanwhile, and made"
+    " anew afterwards, both concurrently"
 )
 _NEW_PLACE = (
     "the column comes to stand last in the table: an INSERT or COPY without a list of columns, and statements prepared with"

@@ -2,8 +2,7 @@
 
 from datetime import UTC, datetime
 
-from runbook_lib.adapters.postgres.connection import Connection, one
-from runbook_lib.adapters.postgres.lease import MAINTENANCE
+from runbook_lib.adapters.postgres.connection import MAINTENANCE, Connection, one
 from runbook_lib.adapters.postgres.restore import follow, side, swap
 from runbook_lib.steps.base import Facts, Preview, Step
 from runbook_lib.steps.loss import standing

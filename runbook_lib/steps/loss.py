@@ -4,8 +4,8 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+from runbook_lib.adapters.postgres.connection import MAINTENANCE
 from runbook_lib.adapters.postgres.dump import sha256
-from runbook_lib.adapters.postgres.lease import MAINTENANCE
 from runbook_lib.adapters.postgres.restore import side
 from runbook_lib.adapters.postgres.restore.classes import Kind
 from runbook_lib.adapters.postgres.restore.diff import diff

@@ -22,6 +22,7 @@ DEBTS = {"quarantine": SET_ASIDE, "drop": COPY}
 class RemoveColumns(Step):
     """Set the plan's columns aside, or drop them and keep a copy, together with the migration's row in its history."""
 
+    WORKS_IN_PARTS = True
     CHOICES: Mapping[str, Mapping[str, str]] = {
         "REMOVAL": {
             "quarantine": "rename the columns aside: nothing is lost until they are purged, undone by renaming back",
@@ -114,7 +115,8 @@ class RemoveColumns(Step):
             self.owe(
                 COPY, "the values of the dropped columns are kept in a copy in the database; purge it, or undo the step"
             )
-            taking.copy(self.removal, shape, self.progress, self.waiting)
+            with self.in_parts():
+                taking.copy(self.removal, shape, self.part, self.waiting)
             self._fingerprint()
             taking.drop(self.removal, self.waiting)
         else:
@@ -131,7 +133,8 @@ class RemoveColumns(Step):
 
     def undo(self) -> Facts:
         """Give the columns back with all they held, and the history row with them. Changes the target."""
-        left = returning.give_back(self.removal, self.progress, self.waiting)
+        with self.in_parts():
+            left = returning.give_back(self.removal, self.part, self.waiting)
         if conflicts := left.get("conflicts"):
             self.owe(CONFLICTS, f"the former values of {conflicts} rows were not put back, and are kept apart")
         for debt in self.context.debts():

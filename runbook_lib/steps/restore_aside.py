@@ -5,9 +5,8 @@ from datetime import UTC, datetime, timedelta
 from psycopg import sql
 
 from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA, catalog
-from runbook_lib.adapters.postgres.connection import Connection, identity, one
+from runbook_lib.adapters.postgres.connection import MAINTENANCE, Connection, identity, one
 from runbook_lib.adapters.postgres.dump import Entry
-from runbook_lib.adapters.postgres.lease import MAINTENANCE
 from runbook_lib.adapters.postgres.restore import side
 from runbook_lib.adapters.postgres.restore.follow import attributes, follow
 from runbook_lib.checks.prerequisites import looked

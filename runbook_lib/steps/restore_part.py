@@ -21,6 +21,7 @@ Kind = Literal["column", "rows", "table"]
 class RestorePart(Step):
     """Take a part of the newest backup into the live database; all else stays as it is."""
 
+    WORKS_IN_PARTS = True
     CHOICES = {
         "FILL": {
             "missing": "of a column, only rows without a value are written",
@@ -34,12 +35,12 @@ class RestorePart(Step):
         return f"{self.name}-undo"
 
     @cached_property
-    def part(self) -> Part:
+    def piece(self) -> Part:
         """What is restored: as approved, else what is missing now."""
         return self._part(self.context.approved.get(self.name, {}).get("part") or self._missing())
 
     def preview(self) -> Preview:
-        """How many rows would be written, and which are left alone. Read-only but for a database that is gone afterwards."""
+        """How many rows would be written, and which are left alone. Read-only but for a temporary table of its session."""
         dump, kind = self.context.dump, self._missing()
         with self.context.postgres.connect() as connection:
             here = identity(connection)
@@ -55,15 +56,17 @@ class RestorePart(Step):
             self.name,
             self.title,
             would=[
-                f"restore {self.wanted.table} from {dump.path} (made {dump.made:%Y-%m-%d %H:%M} UTC) into a database of its "
-                "own, which is gone afterwards",
+                f"read {self.wanted.table} out of {dump.path} (made {dump.made:%Y-%m-%d %H:%M} UTC)"
+                + ", by way of a database of its own, which is gone afterwards" * (kind == "table"),
                 f"{add}{what}; what was there before is kept as undo rows",
+                *(f"make the foreign key {key} again" for key in found.keys),
+                *(f"NOT make the foreign key {key}" for key in found.without),
                 *_left(found.kept, "hold something else than the backup"),
                 *_left(found.gone, "of the backup are not there any more"),
                 *_left(found.newer, "came since the backup"),
             ],
             loses=[f"up to {found.restored} values that differ from the backup's; they are kept as undo rows"] * replaces,
-            locks="ACCESS EXCLUSIVE for a moment" if found.column_added else "the rows that are written, some at a time",
+            locks=_locks(found),
             undone_by="putting back what was there, where nobody has written since",
             estimate=self.spec.estimate,
             facts={
@@ -80,19 +83,19 @@ class RestorePart(Step):
         )
 
     def probe(self) -> Probe:
-        """Whether anything is missing, and whether this run began. Read-only but for a database that is gone afterwards."""
+        """Whether anything is missing, and whether this run began. Read-only but for a temporary table of its session."""
         with self.context.postgres.connect() as connection:
             begun, finished, rows = (
-                self.part.begun(connection),
-                self.part.finished(connection),
-                self.part.undo_rows(connection),
+                self.piece.begun(connection),
+                self.piece.finished(connection),
+                self.piece.undo_rows(connection),
             )
             there = tables(connection).get(self._table)
         if begun:
             return Probe(Effect.DONE if finished else Effect.HALF_DONE, f"{rows} rows are written")
         if there is None or (self.wanted.column and self.wanted.column not in there.names):
             return Probe(Effect.NOT_DONE, f"{self.wanted.column or self.wanted.table} is not there")
-        if isinstance(self.part, TablePart):
+        if isinstance(self.piece, TablePart):
             return Probe(Effect.DONE, f"the table {self.wanted.table} is there, not by this run")
         missing = self._count().restored
         return Probe(Effect.NOT_DONE if missing else Effect.DONE, f"{missing} rows are to be written")
@@ -105,26 +108,29 @@ class RestorePart(Step):
         """Write what is missing, or go on with it. Changes the target."""
         approved_checksum(self.context, self.name)
         self.owe(self.debt, f"what {self.wanted.table} held before is kept as the way back until it is purged")
-        done = self.part.take()
+        with self.in_parts():
+            done = self.piece.take()
         with self.context.postgres.connect() as connection:
-            rows = self.part.undo_rows(connection)
+            rows = self.piece.undo_rows(connection)
         return {
-            "rows": done.restored if isinstance(self.part, TablePart) else rows,
+            "rows": done.restored if isinstance(self.piece, TablePart) else rows,
             "column added": done.column_added,
             "left alone": done.kept,
             "not there any more": done.gone,
             "came since": done.newer,
+            **({"foreign keys made again": list(done.keys)} if done.keys else {}),
+            **({"foreign keys not made": list(done.without)} if done.without else {}),
         }
 
     def verify(self) -> list[Result]:
         """That all that was missing is there, as the backup has it. Read-only."""
         title = "What was missing is there, as the backup has it"
         with self.context.postgres.connect() as connection:
-            begun, finished = self.part.begun(connection), self.part.finished(connection)
-            altered = self.part.altered(connection) if finished else 0
-            rows = self.part.undo_rows(connection)
+            begun, finished = self.piece.begun(connection), self.piece.finished(connection)
+            altered = self.piece.altered(connection) if finished else 0
+            rows = self.piece.undo_rows(connection)
         if not begun:
-            missing = 0 if isinstance(self.part, TablePart) else self._count().restored
+            missing = 0 if isinstance(self.piece, TablePart) else self._count().restored
             status = Status.FAIL if missing else Status.PASS
             return [self.result("restored", title, status, f"this run wrote nothing; {missing} rows are to be written")]
         status = Status.PASS if finished and not altered else Status.FAIL
@@ -133,7 +139,7 @@ class RestorePart(Step):
 
     def undo(self) -> Facts:
         """Put back what was there, where nobody has written since. Changes the target."""
-        restored, conflicts = self.part.give_back()
+        restored, conflicts = self.piece.give_back()
         if conflicts:
             self.owe(self.debt, f"undo rows of {conflicts} rows that someone changed since are kept until they are purged")
         else:
@@ -143,7 +149,7 @@ class RestorePart(Step):
     def purge_preview(self, debt: str) -> Preview:
         """What giving up the way back destroys. Read-only."""
         with self.context.postgres.connect() as connection:
-            rows = self.part.undo_rows(connection)
+            rows = self.piece.undo_rows(connection)
         return Preview(
             self.name,
             f"Give up the way back of “{self.title}”",
@@ -156,7 +162,7 @@ class RestorePart(Step):
 
     def purge(self, debt: str) -> Facts:
         """Drop the undo rows, for good. Changes the target."""
-        self.part.purge()
+        self.piece.purge()
         self.paid(debt)
         return {"purged": debt}
 
@@ -194,7 +200,7 @@ class RestorePart(Step):
         def tell(rows: int) -> None:
             nonlocal written
             written += rows
-            self.progress(written, self.context.approved_volumes.get(self.name, {}).get("rows", 0))
+            self.part(written, self.context.approved_volumes.get(self.name, {}).get("rows", 0))
 
         source = Source(self.context.postgres, self.context.dump_tools, self.context.dump, self.waiting, tell)
         if kind == "column" and self.wanted.column:
@@ -205,3 +211,11 @@ class RestorePart(Step):
 
 def _left(rows: int, which: str) -> list[str]:
     return [f"leave {rows} rows alone that {which}"] if rows else []
+
+
+def _locks(found: Count) -> str:
+    if found.column_added:
+        return "ACCESS EXCLUSIVE for a moment"
+    if found.keys:
+        return "SHARE ROW EXCLUSIVE for a moment on the tables whose foreign keys are made again"
+    return "the rows that are written, some at a time"

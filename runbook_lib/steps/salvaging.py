@@ -1,5 +1,6 @@
 """What was written since the backup: compared behind the fence, carried over by choice, and exported where it was not."""
 
+from runbook_lib.adapters.postgres.restore.carry import Between
 from runbook_lib.adapters.postgres.restore.classes import CARRIED, Kind
 from runbook_lib.adapters.postgres.restore.export import MANIFEST
 from runbook_lib.adapters.postgres.restore.ledger import Ledger, compare
@@ -33,15 +34,15 @@ def compared(context: Context, live: str, restored: str, *, carry: bool) -> Ledg
     return salvaging.stage()
 
 
-def carried(context: Context, live: str, restored: str, final: Ledger) -> Outcome:
-    """Carry the rows that were laid aside, or the rest of them. Changes the restored database.
+def carried(context: Context, live: str, restored: str, final: Ledger, between: Between) -> Outcome:
+    """Carry the rows that were laid aside, or the rest of them; `between` is told each part. Changes the restored database.
 
     Raises:
         PreconditionError: Since an earlier try began to carry, more was written.
     """
     salvaging = salvage(context, live, restored)
     gone_on_with = _begun(salvaging.outcome())
-    outcome = salvaging.carry()
+    outcome = salvaging.carry(between=between)
     if gone_on_with and (more := compare(final.after(outcome.carried), count(context, live, restored), CARRIED)):
         raise PreconditionError(
             f"More was written since an earlier try began to carry rows over: {'; '.join(more)}.",

@@ -1,7 +1,6 @@
 """What must hold before two databases exchange their names, and what must have come of it."""
 
-from runbook_lib.adapters.postgres.connection import Connection, one
-from runbook_lib.adapters.postgres.lease import MAINTENANCE
+from runbook_lib.adapters.postgres.connection import MAINTENANCE, Connection, one
 from runbook_lib.adapters.postgres.restore import follow, swap
 from runbook_lib.adapters.postgres.restore.classes import CARRIED, Kind
 from runbook_lib.adapters.postgres.restore.ledger import compare

@@ -1,13 +1,14 @@
 """Option C, second half: put the database that was restored aside in the place of the live one."""
 
+import itertools
 import time
 from collections.abc import Mapping
 from typing import Any
 
-from runbook_lib.adapters.postgres.connection import identity
-from runbook_lib.adapters.postgres.lease import MAINTENANCE
+from runbook_lib.adapters.postgres.connection import MAINTENANCE, identity
 from runbook_lib.adapters.postgres.restore import swap
 from runbook_lib.adapters.postgres.restore.ledger import Ledger
+from runbook_lib.adapters.postgres.restore.outcome import Outcome
 from runbook_lib.errors import PreconditionError
 from runbook_lib.steps.base import Effect, Facts, Preview, Probe
 from runbook_lib.steps.exchange import OLD
@@ -22,6 +23,8 @@ NOT_MADE = "not made yet: restore aside first, then preview and approve again"
 class SwapDatabase(CheckedExchange):
     """Fence writes, compare once more, exchange the names; the old database is kept under a dated one."""
 
+    WORKS_IN_PARTS = True
+
     def preview(self) -> Preview:
         """What takes whose place, who is connected now, and the loss by the ledger. Read-only."""
         live, found = self.context.postgres.database, standing(self.context)
@@ -33,6 +36,7 @@ class SwapDatabase(CheckedExchange):
         loss = numbers(counted, self.approved_apart) if counted else {}
         kept = {what: rows for what, rows in (numbers(counted) if counted else {}).items() if what not in loss}
         not_known = counted.unknown if counted else {}
+        redefined = list(counted.defined_otherwise) if counted else []
         return Preview(
             self.name,
             self.title,
@@ -49,6 +53,7 @@ class SwapDatabase(CheckedExchange):
             loses=[
                 *([] if counted else [f"the loss is {NOT_MADE}"]),
                 *(f"{rows}: {what}" for what, rows in loss.items()),
+                *(f"{name}: as the backup has it, which is not as it is now" for name in redefined),
                 *(f"NOT KNOWN: {what}: {why}" for what, why in not_known.items()),
             ],
             locks="SHARE on every table from the last comparison on; no connections for about a second",
@@ -63,6 +68,7 @@ class SwapDatabase(CheckedExchange):
                 "loss": loss,
                 "not known": sorted(not_known),
                 "only in the live database": list(counted.only_in_live) if counted else [],
+                "defined otherwise in the backup": redefined,
                 "salvage": "carry" if self.carries else "nothing",
             },
         )
@@ -126,7 +132,7 @@ class SwapDatabase(CheckedExchange):
             final = compared(self.context, live, new, carry=self.carries)
             seconds = time.monotonic() - begun
             self._require_as_approved(final)
-            over = carried(self.context, live, new, final) if self.carries else None
+            over = self._carried(live, new, final) if self.carries else None
             foretell(self.context, final, over)
             self.owe(OLD, f"The database {old} is kept; drop it once nobody needs it.")
             closed = self.exchange(holder, new, old, adopt=True)
@@ -138,12 +144,19 @@ class SwapDatabase(CheckedExchange):
             **({"carried over": over.as_json()} if over else {}),
         }
 
+    def _carried(self, live: str, new: str, final: Ledger) -> Outcome:
+        done = itertools.count(1)
+        with self.in_parts():
+            return carried(self.context, live, new, final, lambda part: self.part(next(done), 0, f"carried: {part}"))
+
     def _require_as_approved(self, final: Ledger) -> None:
         """Stop where the last comparison found another loss than was approved; the next preview shows it."""
         approved = self.context.approved.get(self.name, {})
         loss = numbers(final, self.approved_apart)
         more = beyond(approved.get("loss", {}), loss, self.context.plan.database.drift_tolerance)
         more += [f"{what}: {why}" for what, why in final.unknown.items() if what not in approved.get("not known", [])]
+        redefined = approved.get("defined otherwise in the backup", [])
+        more += [f"{name}: defined otherwise in the backup" for name in final.defined_otherwise if name not in redefined]
         if more:
             keep(self.context, final)
             raise PreconditionError(

@@ -11,11 +11,12 @@ from runbook_lib.context import Context
 from runbook_lib.errors import AdapterError, Declined
 from runbook_lib.folder import RunFolder
 from runbook_lib.journal import Journal
+from runbook_lib.parts import Wanted
 from runbook_lib.plan import load_plan
 from runbook_lib.results import Result, Status
 from runbook_lib.run import Run
 from runbook_lib.seat import cells, live
-from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step, Wanted
+from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step
 from runbook_lib.target import load_target
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +26,8 @@ NAMES = ("ROOT", "BACKEND_URL", "FRONTEND_URL", "API_TOKEN", "PG_BIN", "PYTHON")
 
 class Batches(Step):
     """Works until it is told to end; or fails as often as it is told to."""
+
+    WORKS_IN_PARTS = True
 
     def __init__(self, context: Context, fails: int, endless: bool) -> None:
         super().__init__(STEP, context)

@@ -1,10 +1,11 @@
-"""A relay between a client and a PostgreSQL socket: as it is, or a network that is lost at some point, or a pooler."""
+"""A relay between a client and a PostgreSQL socket: as it is, or a network that is slow or lost, or a pooler."""
 
 import os
 import socket
 import struct
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -79,6 +80,16 @@ class Relay:
             return False
         client.sendall(data)
         return True
+
+
+class Far(Relay):
+    """A server at the end of a long way: what a client says arrives that much later."""
+
+    away = 0.01  # seconds
+
+    def _says(self, data: bytes, client: socket.socket, server: socket.socket) -> bool:
+        time.sleep(self.away)
+        return super()._says(data, client, server)
 
 
 class Pooler(Relay):

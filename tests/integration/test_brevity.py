@@ -11,19 +11,21 @@ from psycopg import errors
 from runbook_lib.adapters.postgres import brevity, locks
 from runbook_lib.adapters.postgres.backfill import Backfill
 from runbook_lib.adapters.postgres.brevity import Brevity
+from runbook_lib.adapters.postgres.catalog import catalog
 from runbook_lib.adapters.postgres.clearing.clearing import Clearing
 from runbook_lib.adapters.postgres.clearing.column import Column
 from runbook_lib.adapters.postgres.clearing.swap import Stage, Swap
 from runbook_lib.adapters.postgres.connection import Connection, Postgres, one
 from runbook_lib.adapters.postgres.locks import Blocker, briefly
-from runbook_lib.adapters.postgres.removal import Removal, taking
+from runbook_lib.adapters.postgres.removal import Removal, returning, taking
+from runbook_lib.adapters.postgres.removal import Stage as Removed
 from runbook_lib.errors import AdapterError, PreconditionError
 from runbook_lib.plan import Database as DatabasePlan
 from runbook_lib.plan import Plan
 from runbook_lib.rehearsal.database import Database
 
 from .reader import reading
-from .relay import COMMIT, Relay
+from .relay import COMMIT, Far, Relay
 
 Relayed = Callable[..., tuple[Postgres, Relay]]
 SHORT = Brevity((100,), 200)
@@ -157,6 +159,96 @@ def test_a_limited_lock_outlasts_autovacuum_only_when_its_short_tries_are_used_u
     briefly(postgres.connect, work, silent, brevity=Brevity((10, 20), 100))
 
     assert found == [("10ms", "100ms"), ("20ms", "100ms"), ("1200ms", "1280ms"), ("1200ms", "1280ms")]
+
+
+# --- a server that is far away
+
+
+@pytest.mark.parametrize("mode", ["quarantine", "drop"])
+def test_columns_are_removed_and_given_back_within_the_limits_over_a_way_of_ten_milliseconds(
+    relayed: Relayed, database: Database, connection: Connection, plan: Plan, mode: str
+) -> None:
+    removal = Removal(relayed(Far)[0], plan.database, "test")
+    before = catalog(connection)
+    tries: list[Sequence[Blocker]] = []
+
+    with reading(database) as waits:
+        if mode == "quarantine":
+            taking.set_aside(removal, {}, tries.append)
+        else:
+            taking.copy(removal, {}, lambda *_: None, tries.append)
+            taking.drop(removal, tries.append)
+        assert removal.state(connection).there == []
+        returning.give_back(removal, lambda *_: None, tries.append)
+
+    assert catalog(connection) == before
+    assert tries == []
+    assert max(waits) < {"quarantine": 0.2, "drop": 0.35}[mode]
+
+
+def test_columns_that_were_set_aside_are_purged_within_the_limit_over_a_way_of_ten_milliseconds(
+    relayed: Relayed, connection: Connection, plan: Plan
+) -> None:
+    removal = Removal(relayed(Far)[0], plan.database, "test")
+    tries: list[Sequence[Blocker]] = []
+
+    taking.set_aside(removal, {}, tries.append)
+    returning.purge(removal, tries.append)
+
+    assert removal.state(connection).stage is Removed.PURGED
+    assert tries == []
+
+
+def test_how_often_a_far_server_is_spoken_to_under_the_lock_does_not_grow_with_the_work(
+    relayed: Relayed, application: psycopg.Connection
+) -> None:
+    def work(connection: Connection) -> int:
+        connection.execute("LOCK TABLE messages IN ACCESS EXCLUSIVE MODE")
+        for number in range(30):
+            assert one(connection, "SELECT %s::int AS it", [number])["it"] == number
+            connection.execute("INSERT INTO schema_migrations (version, name) VALUES (%s, %s)", [f"far-{number}", "far"])
+        return 30
+
+    done = briefly(relayed(Far)[0].connect, work, silent, brevity=Brevity((100,), 150), in_one_message=True)
+
+    assert done == 30
+    assert application.execute("SELECT count(*) FROM schema_migrations WHERE version LIKE 'far-%'").fetchall() == [(30,)]
+
+
+def test_what_changes_between_the_look_at_it_and_its_lock_is_looked_at_again(
+    postgres: Postgres, application: psycopg.Connection
+) -> None:
+    application.execute("CREATE TABLE seen (it int)")
+    application.execute("GRANT ALL ON seen TO PUBLIC")
+    looked: list[int] = []
+
+    def work(connection: Connection) -> None:
+        looked.append(one(connection, "SELECT count(*) AS n FROM seen")["n"])
+        if len(looked) == 1:
+            application.execute("INSERT INTO seen VALUES (1)")
+        connection.execute("INSERT INTO seen SELECT 10 + %s", [looked[-1]])
+
+    briefly(postgres.connect, work, silent, in_one_message=True)
+
+    assert looked == [0, 1]
+    assert application.execute("SELECT it FROM seen ORDER BY 1").fetchall() == [(1,), (11,)]
+
+
+def test_what_others_change_each_time_is_refused_and_left_as_it_is(
+    postgres: Postgres, application: psycopg.Connection
+) -> None:
+    application.execute("CREATE TABLE seen (it int)")
+    application.execute("GRANT ALL ON seen TO PUBLIC")
+
+    def work(connection: Connection) -> None:
+        one(connection, "SELECT count(*) AS n FROM seen")
+        application.execute("INSERT INTO seen VALUES (1)")
+        connection.execute("DELETE FROM seen")
+
+    with pytest.raises(PreconditionError, match="others changed what was looked at"):
+        briefly(postgres.connect, work, silent, in_one_message=True)
+
+    assert application.execute("SELECT count(*) FROM seen").fetchall() == [(8,)]
 
 
 # --- the exchange of a swap

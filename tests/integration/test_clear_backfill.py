@@ -121,6 +121,18 @@ def test_pitfall_2_what_is_left_of_a_row_with_nothing_in_it_is_the_plans_choice(
     assert attachments(application, own) == [OWN]
 
 
+def test_pitfall_4_an_entry_whose_source_is_gone_or_another_stays_since_nothing_else_shows_it(
+    postgres: Postgres, connection: Connection, application: psycopg.Connection, backfill: Backfill, strategy: str
+) -> None:
+    lost, moved = insert(application, [LEGACY], media_url=None), insert(application, [LEGACY, OWN], media_url="/media/y.svg")
+    assert Census(backfill).malformed(connection)["backfilled without a source"] == 1
+
+    clearing(postgres, backfill, strategy).apply()
+
+    assert attachments(application, lost) == [LEGACY]
+    assert attachments(application, moved) == [LEGACY, OWN]
+
+
 @pytest.mark.parametrize(("touch", "moved"), [("updated_at", True), (None, False)])
 @pytest.mark.parametrize("in_place", ["batched", "keyed"])
 def test_updated_at_is_touched_by_the_plans_choice(

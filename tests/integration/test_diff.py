@@ -341,6 +341,36 @@ def test_an_extension_that_the_backup_does_not_hold_is_listed(two: Two) -> None:
     assert name.startswith("extension citext ")
 
 
+def test_functions_views_and_triggers_that_were_redefined_since_the_backup_are_listed(two: Two) -> None:
+    two.both(
+        "CREATE FUNCTION kept() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "CREATE FUNCTION \"Changed\"(a int) RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "CREATE PROCEDURE done() LANGUAGE sql AS 'SELECT 1'",
+        "CREATE VIEW seen AS SELECT id FROM users",
+        "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+        "CREATE TRIGGER noting AFTER INSERT ON users FOR EACH ROW EXECUTE FUNCTION note()",
+    )
+    assert two.diff().defined_otherwise == ()
+
+    for statement in (
+        "CREATE OR REPLACE FUNCTION \"Changed\"(a int) RETURNS int LANGUAGE sql AS 'SELECT 2'",
+        "CREATE OR REPLACE PROCEDURE done() LANGUAGE sql AS 'SELECT 2'",
+        "CREATE OR REPLACE VIEW seen AS SELECT id FROM users WHERE id > 0",
+        "ALTER TABLE users DISABLE TRIGGER noting",
+        "CREATE FUNCTION newer() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    ):
+        two.live.execute(statement)  # type: ignore[call-overload]
+
+    ledger = two.diff()
+    assert ledger.defined_otherwise == (
+        'function public."Changed"(integer)',
+        "procedure public.done()",
+        "trigger noting of public.users",
+        "view public.seen",
+    )
+    assert Ledger.from_json(ledger.as_json()) == ledger
+
+
 def test_a_table_of_an_extension_and_one_on_another_server_are_not_compared(two: Two) -> None:
     two.as_superuser(
         "CREATE EXTENSION file_fdw",

@@ -232,7 +232,7 @@ def test_a_run_that_leaves_the_database_alone_needs_no_lease(begin: Begin, conne
     assert owner(connection) == "Ann"
 
 
-def test_another_run_on_the_target_is_told_before_any_downtime(begin: Begin) -> None:
+def test_pitfall_22_another_run_on_the_target_is_told_before_any_downtime(begin: Begin) -> None:
     ann, bo = begin("Ann"), begin("Bo")
     loop.apply(ann, NAME)
 

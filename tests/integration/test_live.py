@@ -263,6 +263,37 @@ def test_only_a_count_that_stands_still_makes_an_index_unused(
     assert unused(connection, indexes, lambda rows, why: scan(application)) == []
 
 
+def test_an_index_counts_as_watched_from_the_preview_on(
+    context: Context, connection: Connection, monkeypatch: pytest.MonkeyPatch, told: list[tuple[str, dict[str, Any]]]
+) -> None:
+    step = approved_step(context)
+    monkeypatch.setattr(watching, "WATCH", 0.3)
+    assert until(lambda: watching.reading(connection, Indexes(step.backfill)).at > reading_of(told)["at"] + 0.3, 5)
+    step.probe()
+    step.preconditions()
+    step.preview()
+
+    step.apply()
+
+    assert ("owed", f"index-{INDEX}") in [(kind, data.get("debt")) for kind, data in told]
+    assert not [data for kind, data in told if "watching" in data.get("text", "")]
+
+
+def test_an_index_that_somebody_scanned_since_the_preview_is_kept(
+    context: Context, application: psycopg.Connection, told: list[tuple[str, dict[str, Any]]]
+) -> None:
+    step = approved_step(context)
+    scan(application)
+
+    step.apply()
+
+    assert not [data for kind, data in told if kind == "owed" and data["debt"].startswith("index-")]
+
+
+def reading_of(told: list[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
+    return next(data for kind, data in told if kind == "index-scans")
+
+
 def test_what_a_broken_drop_or_build_left_over_is_finished(
     context: Context, postgres: Postgres, database: Database, connection: Connection
 ) -> None:

@@ -1,12 +1,13 @@
 """One column or one table from the backup, without the rest."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, LiteralString
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from runbook_lib.adapters.postgres.connection import Postgres
 from runbook_lib.adapters.postgres.dump import DumpTools
@@ -39,6 +40,12 @@ def parts(postgres: Postgres, database: Database, backup: Path) -> Iterator[Sour
     with database.server.connect() as it:
         left = it.execute("SELECT datname FROM pg_database WHERE datname LIKE %s", [f"{database.name}_part%"]).fetchall()
     assert left == []
+
+
+@pytest.fixture
+def parts_of(parts: Source, database: Database, tmp_path: Path) -> Callable[[], Source]:
+    """The clone's own dump, made when it is called."""
+    return lambda: Source(parts.postgres, parts.tools, look(parts.tools, dump(database, tmp_path)))
 
 
 def asked(application: psycopg.Connection, query: LiteralString) -> list[Any]:
@@ -258,3 +265,125 @@ def test_a_value_that_a_trigger_changed_is_found(parts: Source, application: psy
 def test_what_is_not_there_is_told_before_anything_is_touched(parts: Source, what: Any, told: str) -> None:
     with pytest.raises(PreconditionError, match=told):
         what(parts)
+
+
+PAIRS = ("public", "Pairs")
+PAIRED: LiteralString = 'SELECT a, "b C", value FROM "Pairs" ORDER BY 1, 2'
+
+
+def paired(application: psycopg.Connection) -> None:
+    application.execute('CREATE TABLE "Pairs" (value text, a numeric, "b C" text, note text, PRIMARY KEY (a, "b C"))')
+    application.execute(
+        """INSERT INTO "Pairs" SELECT 'v' || i, i / 3, E'x\\t' || i % 3, NULL FROM generate_series(1, 60) i"""
+    )
+
+
+def test_a_column_of_a_table_with_a_key_of_several_columns_comes_back(
+    parts_of: Callable[[], Source], application: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(part_column, "BATCH", 7)
+    paired(application)
+    before, parts = asked(application, PAIRED), parts_of()
+    application.execute('UPDATE "Pairs" SET value = NULL WHERE a < 10')
+    blanked = asked(application, PAIRED)
+    part = ColumnPart(parts, PAIRS, "value")
+
+    assert part.count() == part.take() == Count(restored=29, kept=0, gone=0, newer=0)
+    assert asked(application, PAIRED) == before
+    assert part.give_back() == (29, 0)
+    assert asked(application, PAIRED) == blanked
+
+
+def test_rows_of_a_table_with_a_key_of_several_columns_come_back(
+    parts_of: Callable[[], Source], application: psycopg.Connection
+) -> None:
+    paired(application)
+    before, parts = asked(application, PAIRED), parts_of()
+    application.execute("""DELETE FROM "Pairs" WHERE "b C" = E'x\\t1'""")
+    left = asked(application, PAIRED)
+    part = RowsPart(parts, PAIRS)
+
+    assert part.count() == part.take() == Count(restored=20, kept=0, gone=0, newer=0)
+    assert asked(application, PAIRED) == before
+    assert part.give_back() == (20, 0)
+    assert asked(application, PAIRED) == left
+
+
+def test_what_is_foretold_is_read_out_of_the_dump_and_no_database_is_made(
+    parts: Source, database: Database, application: psycopg.Connection
+) -> None:
+    application.execute("UPDATE messages SET media_url = NULL WHERE id <= 30")
+    with database.server.connect() as superuser:
+        role = sql.Identifier(database.runbook.name)
+        superuser.execute(sql.SQL("ALTER ROLE {} NOCREATEDB").format(role))
+        try:
+            assert ColumnPart(parts, MESSAGES, "media_url").count().restored == 10
+            assert RowsPart(parts, MESSAGES).count().restored == 0
+            application.execute("DROP TABLE messages")
+            assert TablePart(parts, MESSAGES).count().restored == 600
+        finally:
+            superuser.execute(sql.SQL("ALTER ROLE {} CREATEDB").format(role))
+
+
+def test_what_is_foretold_takes_no_lock_above_access_share_and_leaves_nothing(
+    parts: Source, application: psycopg.Connection
+) -> None:
+    objects: LiteralString = "SELECT oid::text, relname FROM pg_class ORDER BY oid"
+    before = asked(application, objects)
+    with application.transaction():
+        application.execute("LOCK TABLE messages IN EXCLUSIVE MODE")  # beside which nothing but ACCESS SHARE is granted
+        ColumnPart(parts, MESSAGES, "media_url").count()
+        RowsPart(parts, MESSAGES).count()
+
+    assert asked(application, objects) == before
+
+
+POINTING: LiteralString = """SELECT conrelid::regclass::text, conname, convalidated FROM pg_constraint
+    WHERE confrelid = to_regclass('messages') AND conrelid <> to_regclass('messages') ORDER BY 1, 2"""
+
+
+def pointed_at(application: psycopg.Connection) -> None:
+    for name in ("marks", '"Odd marks"', "lost"):
+        application.execute(
+            f"CREATE TABLE {name} (message bigint REFERENCES messages (id) ON DELETE CASCADE, other int)"  # type: ignore[arg-type]
+        )
+        application.execute(f"INSERT INTO {name} VALUES (3, 1), (NULL, 2)")  # type: ignore[arg-type]
+
+
+def test_foreign_keys_of_other_tables_to_one_that_was_dropped_are_made_again(
+    parts_of: Callable[[], Source], application: psycopg.Connection
+) -> None:
+    pointed_at(application)
+    before, parts = asked(application, POINTING), parts_of()
+    application.execute("DROP TABLE messages CASCADE")
+    application.execute("DROP TABLE lost")
+    part = TablePart(parts, MESSAGES)
+
+    foretold = part.count()
+    assert foretold == part.take()
+
+    assert set(foretold.keys) == {"Odd marks_message_fkey of public.Odd marks", "marks_message_fkey of public.marks"}
+    assert foretold.without == ("lost_message_fkey of public.lost: the table public.lost is not there",)
+    assert asked(application, POINTING) == [row for row in before if row[0] != "lost"]
+    assert part.give_back() == (600, 0)
+    assert asked(application, "SELECT to_regclass('messages')") == [(None,)]
+
+
+def test_a_foreign_key_to_a_table_that_came_back_holds_for_new_rows_while_old_ones_break_it(
+    parts_of: Callable[[], Source], application: psycopg.Connection
+) -> None:
+    pointed_at(application)
+    before, parts = asked(application, POINTING), parts_of()
+    application.execute("DROP TABLE messages CASCADE")
+    application.execute("INSERT INTO marks VALUES (999999, 1)")
+
+    with pytest.raises(AdapterError, match="marks_message_fkey"):
+        TablePart(parts, MESSAGES).take()
+
+    with pytest.raises(psycopg.errors.ForeignKeyViolation):
+        application.execute("INSERT INTO marks VALUES (888888, 1)")
+    with parts.postgres.connect() as live:
+        assert not TablePart(parts, MESSAGES).finished(live)
+    application.execute("DELETE FROM marks WHERE message = 999999")
+    TablePart(parts, MESSAGES).take()
+    assert asked(application, POINTING) == before

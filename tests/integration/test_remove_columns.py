@@ -20,7 +20,7 @@ from runbook_lib.adapters.postgres.removal.dropping import Dropping
 from runbook_lib.adapters.postgres.removal.quarantine import Quarantine
 from runbook_lib.adapters.services import MemoryServices
 from runbook_lib.context import Context
-from runbook_lib.errors import AdapterError, ParametersError, PreconditionError, StepFailed
+from runbook_lib.errors import AdapterError, Declined, ParametersError, PreconditionError, StepFailed
 from runbook_lib.folder import RunFolder
 from runbook_lib.plan import Plan
 from runbook_lib.rehearsal.database import Database
@@ -521,6 +521,21 @@ def test_a_connection_of_the_application_stops_the_step_by_its_pid(step: RemoveC
     assert f"pid {application.info.backend_pid}" in bad[0].summary
 
 
+def test_pitfall_20_a_pooled_session_with_a_plan_of_the_old_shape_is_told_by_its_pid_before_that_plan_breaks(
+    step: RemoveColumns, application: Application
+) -> None:
+    application.execute("PREPARE pooled AS SELECT * FROM messages WHERE id = 1")
+    application.execute("EXECUTE pooled")
+
+    bad = not_passed(step.preconditions())
+
+    assert [r.name for r in bad] == ["remove-columns: disconnected"]
+    assert f"pid {application.info.backend_pid}" in bad[0].summary
+    step.apply()
+    with pytest.raises(psycopg.errors.FeatureNotSupported, match="cached plan"):
+        application.execute("EXECUTE pooled")
+
+
 def test_nothing_stops_the_step_once_all_is_stopped(step: RemoveColumns) -> None:
     assert not_passed(step.preconditions()) == []
 
@@ -949,3 +964,56 @@ def test_the_migration_tools_own_validator_has_a_say_pitfall_25(step: RemoveColu
 
     assert result.status is status
     assert f"ended with {exit_code} and said: backend test" in result.summary
+
+
+# --- steered between two parts
+
+
+def at_the_first_part(step: RemoveColumns, act: Callable[[str], object]) -> None:
+    """Have something done once, when the step tells of a part, and each time that it tells that it is paused."""
+    report, told = step.context.report, list[str]()
+
+    def seen(kind: str, **data: Any) -> None:
+        report(kind, **data)
+        if kind == "progress" and (not told or data["text"] == "paused"):
+            told.append(data["text"])
+            act(data["text"])
+
+    step.context.report = seen
+
+
+def test_a_copy_that_is_ended_between_two_parts_is_gone_on_with(
+    step: RemoveColumns, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(taking, "BLOCKS", 1)
+    step, heard = in_mode(step, "drop"), list[bool]()
+    at_the_first_part(step, lambda text: heard.append(in_mode(step, "drop").steer("abort")))
+
+    with pytest.raises(Declined, match="between two parts"):
+        step.apply()
+
+    assert heard == [True]
+    assert not step.steer("abort")
+    assert step.probe().effect is Effect.HALF_DONE
+    assert in_mode(step, "drop").apply()["mode"] == "drop"
+    assert not_passed(in_mode(step, "drop").verify()) == []
+
+
+def test_giving_dropped_columns_back_pauses_and_goes_on_between_two_parts(
+    step: RemoveColumns, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runbook_lib.steps.base.BETWEEN_LOOKS", 0.01)
+    before, step = shape(postgres), in_mode(step, "drop")
+    step.apply()
+    said: list[str] = []
+
+    def steer(text: str) -> None:
+        said.append(text)
+        assert step.steer("go on" if text == "paused" else "pause")
+
+    at_the_first_part(step, steer)
+
+    step.undo()
+
+    assert said[1:] == ["paused"]
+    assert shape(postgres) == before

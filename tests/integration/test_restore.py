@@ -32,6 +32,7 @@ from runbook_lib.rehearsal.data import dump
 from runbook_lib.rehearsal.database import Database
 from runbook_lib.rehearsal.postgres import binaries
 from runbook_lib.run import Run
+from runbook_lib.steering import steer
 from runbook_lib.steps import restore_aside, swap_checks, swap_database
 from runbook_lib.steps.base import Effect
 from runbook_lib.target import load_target
@@ -313,6 +314,25 @@ def test_what_was_written_since_is_carried_over_by_choice_and_is_not_in_the_loss
     assert done.outcome["carried over"]["carried"]["public.messages"] == {"new": 2, "changed": 1, "deleted": 1}
     assert {r.status for r in done.results} == {"PASS"}
     assert restoring.ask("SELECT nextval('messages_id_seq')") == [(603,)]
+
+
+def test_a_function_that_was_redefined_since_the_backup_is_told_as_lost_and_approved(restoring: Restoring) -> None:
+    made: LiteralString = "CREATE FUNCTION answer() RETURNS int LANGUAGE sql AS 'SELECT 1'"
+    restoring.change(made)
+    restoring.replace_backup(lambda directory: dump(restoring.database, directory))
+    restoring.run.close_adapters()
+    restoring.aside()
+    restoring.approve()
+    restoring.change("CREATE OR REPLACE FUNCTION answer() RETURNS int LANGUAGE sql AS 'SELECT 2'")
+
+    with pytest.raises(StepFailed, match=r"function public.answer\(\): defined otherwise in the backup"):
+        loop.apply(restoring.run, SWAP)
+
+    preview = restoring.run.steps[SWAP].preview()
+    assert "function public.answer(): as the backup has it, which is not as it is now" in preview.loses
+    restoring.approve()
+    loop.apply(restoring.run, SWAP)
+    assert restoring.ask("SELECT answer()") == [(1,)]
 
 
 def test_what_is_not_carried_over_is_exported_with_a_command_that_puts_it_back(restoring: Restoring) -> None:
@@ -873,6 +893,30 @@ def test_a_swap_that_was_killed_while_it_carried_rows_over_is_gone_on_with(
 
     assert {r.status for r in done.results} == {"PASS"}
     assert restoring.ask(MINE) == [(8, "mine"), (601, "written since")]
+
+
+def test_carrying_rows_over_that_is_ended_between_two_parts_lets_writers_in_and_is_gone_on_with(
+    restoring: Restoring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restoring.run.choose("SALVAGE", "carry", "tester")
+    restoring.change("DELETE FROM messages WHERE id = 7", ADDED)
+    restoring.aside()
+    restoring.approve()
+    context = restoring.run.context
+    report = context.report
+    with monkeypatch.context() as patched, pytest.raises(StepFailed, match="ended between two parts"):
+        patched.setattr(
+            context,
+            "report",
+            lambda kind, **data: (report(kind, **data), kind == "progress" and steer(restoring.run, "abort")),
+        )
+        loop.apply(restoring.run, SWAP)
+
+    assert set(restoring.databases) == {"live", "restored"}
+    restoring.change("SELECT 1", "UPDATE messages SET content = content WHERE id = 7")
+    done = loop.apply(restoring.run, SWAP)
+    assert {r.status for r in done.results} == {"PASS"}
+    assert restoring.ask(MINE) == [(601, "written since")]
 
 
 def test_rows_written_after_a_salvage_was_killed_are_not_lost_unseen(restoring: Restoring) -> None:

@@ -14,12 +14,13 @@ from runbook_lib import loop
 from runbook_lib import run as run_module
 from runbook_lib.adapters.postgres.connection import Postgres
 from runbook_lib.context import Context
-from runbook_lib.errors import PreconditionError
+from runbook_lib.errors import PreconditionError, StepFailed
 from runbook_lib.opening import open_new
 from runbook_lib.rehearsal.data import dump
 from runbook_lib.rehearsal.database import Database
 from runbook_lib.rehearsal.postgres import binaries
 from runbook_lib.run import Run
+from runbook_lib.steering import steer
 from runbook_lib.steps.base import Effect, Step
 from runbook_lib.steps.restore_part import RestorePart
 
@@ -152,6 +153,26 @@ def test_a_step_that_was_killed_is_gone_on_with(ask: Ask, begin: Begin, monkeypa
         loop.apply(run, NAME)
         os._exit(0)
     assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    assert ask("SELECT count(media_url) FROM messages") == [(50,)]
+
+    assert loop.apply(run, NAME).how == "gone on with and done"
+
+    assert ask(MEDIA) == media
+
+
+def test_a_step_that_is_ended_between_two_batches_is_gone_on_with(
+    ask: Ask, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    media = ask(MEDIA)
+    ask("UPDATE messages SET media_url = NULL")
+    run = begin()
+    monkeypatch.setattr("runbook_lib.adapters.postgres.restore.part_column.BATCH", 50)
+    report = run.context.report
+    with monkeypatch.context() as patched, pytest.raises(StepFailed, match="ended between two parts"):
+        patched.setattr(
+            run.context, "report", lambda kind, **data: (report(kind, **data), kind == "progress" and steer(run, "abort"))
+        )
+        loop.apply(run, NAME)
     assert ask("SELECT count(media_url) FROM messages") == [(50,)]
 
     assert loop.apply(run, NAME).how == "gone on with and done"

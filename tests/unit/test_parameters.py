@@ -114,7 +114,7 @@ def test_a_missing_file(tmp_path: Path) -> None:
         load_plan(tmp_path / "none.yaml")
 
 
-def test_a_type_that_leaves_code_and_data_apart_is_carried_out_as_a_larger_one() -> None:
+def test_pitfall_24_a_type_that_leaves_code_and_data_apart_is_carried_out_as_a_larger_one() -> None:
     plan = load_plan(ROOT / "parameters" / "feat-2025-20251103111429.yaml")
 
     assert plan.carried_out("data") == "full"

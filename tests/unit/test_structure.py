@@ -30,7 +30,7 @@ FLOORS = [
     {"context"},
     {"reverts", "strategies", "details", "undoing", "plots"},
     {"adapters"},
-    {"folder", "journal", "state", "target"},
+    {"folder", "journal", "parts", "state", "target"},
     {"compatibility", "plan", "redaction", "results"},
     {"parameters", "reasons"},
     {"errors", "waiting"},

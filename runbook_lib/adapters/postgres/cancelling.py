@@ -1,7 +1,6 @@
 """Cancels what a run's sessions are doing, where their own thread cannot be woken."""
 
-from runbook_lib.adapters.postgres.connection import Postgres
-from runbook_lib.adapters.postgres.lease import MAINTENANCE
+from runbook_lib.adapters.postgres.connection import MAINTENANCE, Postgres
 
 
 def cancel(postgres: Postgres) -> int:

@@ -12,9 +12,8 @@ from pathlib import Path
 from psycopg import sql
 
 from runbook_lib.adapters.postgres.alone import alone, key_of
-from runbook_lib.adapters.postgres.connection import Connection, Postgres, identity
+from runbook_lib.adapters.postgres.connection import MAINTENANCE, Connection, Postgres, identity
 from runbook_lib.adapters.postgres.dump import DumpTools
-from runbook_lib.adapters.postgres.lease import MAINTENANCE
 from runbook_lib.adapters.postgres.restore.side import create_alike, drop, fitted
 from runbook_lib.errors import AdapterError
 

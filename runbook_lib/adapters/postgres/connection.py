@@ -13,6 +13,7 @@ from psycopg.rows import dict_row
 
 from runbook_lib.errors import AdapterError, PreconditionError
 
+MAINTENANCE = "postgres"  # the database that no rollback renames
 LOCK_TIMEOUT = "2s"
 KEEPALIVES = {"tcp_keepalives_idle": 10, "tcp_keepalives_interval": 5, "tcp_keepalives_count": 3}  # the server's side
 SETTINGS = {
@@ -44,9 +45,10 @@ class _Guarded(psycopg.Connection[Row]):
 
     @contextmanager
     def transaction(self, savepoint_name: str | None = None, force_rollback: bool = False) -> Iterator[psycopg.Transaction]:
+        outermost = self.info.transaction_status is psycopg.pq.TransactionStatus.IDLE
         with super().transaction(savepoint_name, force_rollback) as begun:
             yield begun
-            if self.guard and one(self, "SELECT pg_current_xact_id_if_assigned() IS NOT NULL AS it")["it"]:
+            if outermost and self.guard and one(self, "SELECT pg_current_xact_id_if_assigned() IS NOT NULL AS it")["it"]:
                 self.guard(self)
 
 

@@ -17,11 +17,10 @@ from psycopg import sql
 
 from runbook_lib.adapters.postgres.alone import alone, key_of
 from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA, make_own_schema
-from runbook_lib.adapters.postgres.connection import Connection, Postgres, exists, identity, one, require_direct
+from runbook_lib.adapters.postgres.connection import MAINTENANCE, Connection, Postgres, exists, identity, one, require_direct
 from runbook_lib.adapters.postgres.locks import briefly
 from runbook_lib.errors import AdapterError, PreconditionError
 
-MAINTENANCE = "postgres"  # the database that no rollback renames
 GRACE = "1s"  # for the session of a process that has just died to be gone
 PATIENCE = 10.0  # seconds for which a transaction is waited for that a process before this one has left open
 TABLE = sql.Identifier(OWN_SCHEMA, "lease")

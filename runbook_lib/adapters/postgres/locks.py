@@ -19,6 +19,7 @@ from psycopg import errors
 from runbook_lib.adapters.postgres.brevity import TOO_LONG, Brevity, cancelled_after, limit
 from runbook_lib.adapters.postgres.commit import found_out, session_of
 from runbook_lib.adapters.postgres.connection import Connection, Row, one
+from runbook_lib.adapters.postgres.trip import OUTDATED, noted
 from runbook_lib.errors import PreconditionError
 
 LADDER = (100, 200, 300, 500, 500)  # milliseconds that a try may wait for its locks
@@ -28,6 +29,7 @@ PATIENCE = 600.0  # seconds in all
 FIRST_SAMPLE, SAMPLE = 0.02, 0.05  # seconds before the first look at who is in the way, and between two
 BEYOND_DEADLOCK_TIMEOUT = 200  # milliseconds
 TOO_LONG_TRIES = 8  # that may be ended for taking too long
+OUTDATED_TRIES = 8  # before which something that they rest on may change
 AGAIN = (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure)
 
 T = TypeVar("T")
@@ -80,6 +82,7 @@ def briefly(
     *,
     brevity: Brevity | None = None,
     recorded: Callable[[Connection], T | None] | None = None,
+    in_one_message: bool = False,
 ) -> T:
     """Do `work`, which takes its locks first, in one short transaction, trying again while others hold them.
 
@@ -93,21 +96,25 @@ def briefly(
         brevity: How long tries may take; without it they wait as `LADDER` says, and what is done takes what it takes.
         recorded: Reads on another connection what `work` returned, None where it left no trace. With it, a COMMIT whose
             answer was lost is looked up.
+        in_one_message: Whether `work` is gone through first and then sent whole, as `trip.noted` says, so that the time for
+            which the locks are held does not grow with the way to the server.
 
     Raises:
-        PreconditionError: The locks were not to be had, or what was done under them took too long each time.
+        PreconditionError: The locks were not to be had; or, each time, what was done under them took too long, or what it
+            rests on changed.
         AdapterError: The connection broke, and nothing was committed.
         UnknownOutcome: The connection broke in the COMMIT, and the server did not come back.
     """
     brevity = brevity or Brevity(LADDER)
     deadline = time.monotonic() + patience
-    ladder, wait, seen, too_long = list(brevity.waits), pauses(), list[Blocker](), 0
+    ladder, wait, seen, too_long, outdated = list(brevity.waits), pauses(), list[Blocker](), 0, 0
     while True:
         used_up = not ladder
         timeout = brevity.waits[-1] if used_up else ladder.pop(0)
         lost: Row | None = None
         with open_() as connection:
             whole, session = brevity.limit, session_of(connection)
+            act = noted(connection, work) if in_one_message else work
             if seen and all(blocker.gives_way for blocker in seen) and (used_up or whole is None):
                 longer = max(timeout, _deadlock_timeout(connection) + BEYOND_DEADLOCK_TIMEOUT)
                 timeout, whole = longer, None if whole is None else whole + longer - timeout
@@ -115,7 +122,7 @@ def briefly(
                 try:
                     with connection.transaction():
                         limit(connection, timeout, whole)
-                        result = work(connection)
+                        result = act(connection)
                         lost = session
                     return result
                 except AGAIN:
@@ -127,6 +134,10 @@ def briefly(
                 except psycopg.OperationalError:
                     if lost is None or recorded is None or not connection.broken:
                         raise
+                except psycopg.DatabaseError as error:
+                    if error.sqlstate != OUTDATED:
+                        raise
+                    lost, outdated = None, outdated + 1
         if lost and recorded:
             return found_out(open_, lost, recorded)
         waiting(seen)
@@ -135,6 +146,12 @@ def briefly(
                 f"What is to be done under the locks took longer than {brevity.limit} ms in {too_long} tries.",
                 state="Nothing was changed: each try was rolled back.",
                 safe_next="Run the step again when the server has less to do, or from a machine that is nearer to it.",
+            )
+        if outdated == OUTDATED_TRIES:
+            raise PreconditionError(
+                f"In each of {outdated} tries others changed what was looked at before it was locked.",
+                state="Nothing was changed: each try was rolled back.",
+                safe_next="Find out who changes it; then run the step again.",
             )
         if time.monotonic() > deadline:
             raise PreconditionError(

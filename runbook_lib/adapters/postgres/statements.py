@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from runbook_lib.adapters.postgres.connection import Connection, Postgres, one
-from runbook_lib.adapters.postgres.lease import MAINTENANCE
+from runbook_lib.adapters.postgres.connection import MAINTENANCE, Connection, Postgres, one
 from runbook_lib.errors import AdapterError
 
 

@@ -28,13 +28,10 @@ class Dropping:
         parts = [sql.SQL("DROP CONSTRAINT {}").format(sql.Identifier(name)) for name in sorted(named)]
         parts += [sql.SQL("DROP COLUMN {}").format(sql.Identifier(name)) for name in columns]
         connection.execute(sql.SQL("ALTER TABLE {} {}").format(self.table, sql.SQL(", ").join(parts)))
-        left = connection.execute(
-            """SELECT relname AS name FROM pg_index JOIN pg_class ON oid = indexrelid
-               WHERE indrelid = %s::regclass AND relname = ANY (%s)""",
-            [table, self.database.indexes],
-        ).fetchall()
-        for row in left:
-            connection.execute(sql.SQL("DROP INDEX {}").format(sql.Identifier(self.database.schema_, row["name"])))
+        drop = sql.SQL(_DROP_INDEXES).format(
+            table=sql.Literal(table), names=sql.Literal(self.database.indexes), schema=sql.Literal(self.database.schema_)
+        )
+        connection.execute(sql.SQL("DO {}").format(sql.Literal(drop.as_string(connection))))
 
     def add(self, connection: Connection) -> None:
         """Add the columns again with their defaults, in the caller's transaction, under its lock. Changes the target."""
@@ -45,6 +42,16 @@ class Dropping:
             if column.comment:
                 name = sql.Identifier(self.database.schema_, self.database.table, column.name)
                 connection.execute(sql.SQL("COMMENT ON COLUMN {} IS {}").format(name, sql.Literal(column.comment)))
+
+
+_DROP_INDEXES = """
+DECLARE its_name name;
+BEGIN
+    FOR its_name IN SELECT x.relname FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
+                WHERE i.indrelid = {table}::regclass AND x.relname = ANY ({names}) LOOP
+        EXECUTE format('DROP INDEX %I.%I', {schema}, its_name);
+    END LOOP;
+END"""
 
 
 def _added(column: Column) -> sql.Composed:

@@ -26,10 +26,9 @@ class History:
 
     def take(self, connection: Connection) -> list[str]:
         """Delete them, and return each whole, as JSON. Changes the target."""
-        rows = connection.execute(
-            sql.SQL("DELETE FROM {} h WHERE {} RETURNING to_json(h)::text AS row").format(self.table, self.mine)
-        )
-        return [row["row"] for row in rows]
+        rows = self.whole(connection)
+        connection.execute(sql.SQL("DELETE FROM {} h WHERE {}").format(self.table, self.mine))
+        return rows
 
     def put_back(self, connection: Connection, rows: list[str]) -> None:
         """Insert rows that `take` gave, unless they are there again. Changes the target."""

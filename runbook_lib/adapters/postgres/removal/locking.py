@@ -9,7 +9,7 @@ from runbook_lib.adapters.postgres.connection import Connection
 from runbook_lib.adapters.postgres.removal.definitions import Table
 from runbook_lib.plan import Database
 
-BREVITY = {"quarantine": RENAMING, "drop": DROPPING, "purge": DROPPING.unlimited()}
+BREVITY = {"quarantine": RENAMING, "drop": DROPPING, "purge": DROPPING}
 
 
 def parents(database: Database, of_keys: Sequence[Table]) -> list[Table]:

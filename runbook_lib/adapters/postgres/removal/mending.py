@@ -48,11 +48,14 @@ class Mending:
         """The constraints that are added before they are proven; a NOT NULL without a name is stood in for by a CHECK."""
         return [c for c in self.definitions.constraints if c.kind in UNPROVEN] + list(self.stand_ins.values())
 
-    def add(self, connection: Connection, kinds: Iterable[str] = UNPROVEN) -> None:
-        """Add the constraints of some kinds that are missing, NOT VALID, in one ALTER. Changes the target."""
+    def add(self, connection: Connection, kinds: Iterable[str] = UNPROVEN, nullable: Iterable[str] = ()) -> None:
+        """Add the constraints of some kinds that are missing, NOT VALID, in one ALTER. Changes the target.
+
+        `nullable` are columns that may be NULL though they do not stand under their names yet.
+        """
         parts = [
             sql.SQL("ADD CONSTRAINT {} {}").format(sql.Identifier(c.name), sql.SQL(_not_valid(c.definition)))
-            for c in self._missing(connection)
+            for c in self._missing(connection, nullable)
             if c.kind in kinds
         ]
         if parts:
@@ -79,8 +82,8 @@ class Mending:
             self._comment(connection)
         connection.execute("RESET lock_timeout")
 
-    def _missing(self, connection: Connection) -> list[Constraint]:
-        there, nullable = self._there(connection), self._nullable(connection)
+    def _missing(self, connection: Connection, also: Iterable[str] = ()) -> list[Constraint]:
+        there, nullable = self._there(connection), self._nullable(connection) | set(also)
         needless = {c.name for column, c in self.stand_ins.items() if column not in nullable}
         return [c for c in self.proven_later if c.name not in there | needless]
 

@@ -44,7 +44,7 @@ class Quarantine:
         """
         for name, other in self.asides.items():
             self._rename(connection, other, name)
-        self.mending.add(connection)
+        self.mending.add(connection, nullable=self.definitions.names)
 
     def _rename(self, connection: Connection, old: str, new: str) -> None:
         connection.execute(

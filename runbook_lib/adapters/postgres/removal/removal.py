@@ -149,7 +149,7 @@ class Removal:
         """Do `work` in one short transaction; a COMMIT whose answer was lost is looked up. Changes what `work` changes.
 
         Args:
-            work: What to do; it takes its locks first.
+            work: What to do; it takes its locks first, and reads nothing that it has written: see `trip.noted`.
             waiting: Is told who was in the way of a lock.
             came_about: Whether the state tells that `work` was done; None where no state does.
             brevity: How long the locks may be waited for and held.
@@ -167,4 +167,6 @@ class Removal:
         def recorded(connection: Connection) -> bool | None:
             return (came_about is not None and came_about(self.state(connection))) or None
 
-        locks.briefly(self.connect, done, waiting, brevity=brevity, recorded=recorded if came_about else None)
+        locks.briefly(
+            self.connect, done, waiting, brevity=brevity, recorded=recorded if came_about else None, in_one_message=True
+        )

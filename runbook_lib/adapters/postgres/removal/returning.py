@@ -6,13 +6,14 @@ from typing import Any
 from psycopg import sql
 
 from runbook_lib.adapters.postgres import dependents
-from runbook_lib.adapters.postgres.brevity import DROPPING, RENAMING
+from runbook_lib.adapters.postgres.brevity import DROPPING, RENAMING, Brevity
 from runbook_lib.adapters.postgres.connection import Connection
 from runbook_lib.adapters.postgres.removal import definitions, records
 from runbook_lib.adapters.postgres.removal.dropping import Dropping
 from runbook_lib.adapters.postgres.removal.former_values import FormerValues, conflicts_table
 from runbook_lib.adapters.postgres.removal.locking import lock
 from runbook_lib.adapters.postgres.removal.mending import Mending
+from runbook_lib.adapters.postgres.removal.names import is_constant
 from runbook_lib.adapters.postgres.removal.quarantine import Quarantine
 from runbook_lib.adapters.postgres.removal.records import Record, Stage
 from runbook_lib.adapters.postgres.removal.removal import Progress, Removal, State, Waiting, Work
@@ -43,7 +44,7 @@ def give_back(removal: Removal, progress: Progress, waiting: Waiting) -> dict[st
     if record.stage is Stage.COPYING:
         _discard(removal, record, waiting)
         return {}
-    brevity = (DROPPING if record.mode == "drop" else RENAMING).unlimited()
+    brevity = _brevity(record)
     if record.stage is Stage.REMOVED:
         removal.briefly(lambda connection: _return(removal, connection, record), waiting, _restoring, brevity)
     with removal.unhurried() as connection:
@@ -96,7 +97,7 @@ def purge(removal: Removal, waiting: Waiting) -> None:
         removal.fingerprint.forget(connection)
         records.keep(connection, removal.run, replace(record, stage=Stage.PURGED))
 
-    removal.briefly(work, waiting, lambda state: state.stage is Stage.PURGED, DROPPING.unlimited())
+    removal.briefly(work, waiting, lambda state: state.stage is Stage.PURGED)
 
 
 def purge_conflicts(removal: Removal) -> None:
@@ -143,12 +144,20 @@ def _discard(removal: Removal, record: Record, waiting: Waiting) -> None:
         removal.fingerprint.forget(connection)
         records.forget(connection, removal.run)
 
-    removal.briefly(work, waiting, lambda state: state.record is None, DROPPING.unlimited())
+    removal.briefly(work, waiting, lambda state: state.record is None)
 
 
 def _under_lock(removal: Removal, connection: Connection, record: Record, work: Work) -> None:
     lock(connection, removal.database, record.definitions.parents)
     work(connection)
+
+
+def _brevity(record: Record) -> Brevity:
+    """How short the locks of an undo are: only where a default makes the server write the whole table is there no limit."""
+    if record.mode != "drop":
+        return RENAMING
+    rewritten = not all(is_constant(column.default) for column in record.definitions.columns)
+    return DROPPING.unlimited() if rewritten else DROPPING
 
 
 def _restoring(state: State) -> bool:

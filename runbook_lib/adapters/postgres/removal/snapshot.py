@@ -76,19 +76,13 @@ class Snapshot:
 
         In the caller's transaction. Changes the target.
         """
-        query = self._filled(
-            """WITH taken AS MATERIALIZED (
-                DELETE FROM {captured} WHERE ctid = ANY (ARRAY (SELECT ctid FROM {captured} LIMIT {keys})) RETURNING key
-            ), gone AS (
-                DELETE FROM {copy} WHERE key = ANY (ARRAY (SELECT key FROM taken))
-            ), again AS (
-                INSERT INTO {copy} SELECT {values} FROM {table} t
-                WHERE t.{key} = ANY (ARRAY (SELECT key FROM taken)) AND {differs}
-            )
-            SELECT count(*) AS n FROM taken""",
-            keys=sql.Literal(KEYS),
-        )
-        return int(one(connection, query)["n"])
+        return int(one(connection, self._filled(_CATCH_UP, into=sql.SQL("")))["n"])
+
+    def catch_up_wholly(self, connection: Connection) -> None:
+        """Do so until nothing is captured any more. In the caller's transaction, under its lock. Changes the target."""
+        some = self._filled(_CATCH_UP, into=sql.SQL("INTO n"))
+        loop = sql.SQL("DECLARE n bigint; BEGIN LOOP {}; EXIT WHEN n = 0; END LOOP; END").format(some)
+        connection.execute(sql.SQL("DO {}").format(sql.Literal(loop.as_string(connection))))
 
     def rows(self, connection: Connection) -> int | None:
         """How many rows the copy holds; None where there is no copy. Read-only."""
@@ -138,6 +132,7 @@ class Snapshot:
             "key": self.key,
             "copy": self.copy,
             "captured": self.captured,
+            "keys": sql.Literal(KEYS),
             "index": sql.Identifier(self.index),
             "trigger": sql.Identifier(self.trigger),
             "values": sql.SQL(", ").join(values),
@@ -165,6 +160,16 @@ def as_added(column: Column) -> sql.Composed:
     """The text of what a row holds in a column that was just added with a constant default."""
     return sql.SQL("CAST({} AS {})::text").format(sql.SQL(column.default or "NULL"), sql.SQL(column.type))
 
+
+_CATCH_UP = """
+WITH taken AS MATERIALIZED (
+    DELETE FROM {captured} WHERE ctid = ANY (ARRAY (SELECT ctid FROM {captured} LIMIT {keys})) RETURNING key
+), gone AS (
+    DELETE FROM {copy} WHERE key = ANY (ARRAY (SELECT key FROM taken))
+), again AS (
+    INSERT INTO {copy} SELECT {values} FROM {table} t WHERE t.{key} = ANY (ARRAY (SELECT key FROM taken)) AND {differs}
+)
+SELECT count(*) AS n {into} FROM taken"""
 
 _CAPTURE = """
 BEGIN

@@ -31,7 +31,6 @@ def set_aside(removal: Removal, catalog: Catalog, waiting: Waiting) -> None:
     """
 
     def work(connection: Connection) -> None:
-        records.prepare(connection)
         record = records.find(connection, removal.run)
         if record and record.stage is Stage.REMOVED:
             return
@@ -44,6 +43,8 @@ def set_aside(removal: Removal, catalog: Catalog, waiting: Waiting) -> None:
         taken = removal.history.take(connection)
         records.keep(connection, removal.run, Record("quarantine", Stage.REMOVED, found, asides, taken, catalog, 0))
 
+    with removal.connect() as connection, connection.transaction():
+        records.prepare(connection)
     removal.briefly(work, waiting, _removed, RENAMING)
 
 
@@ -107,8 +108,7 @@ def drop(removal: Removal, waiting: Waiting) -> None:
                 state="Nothing was removed; the copy and its trigger are there.",
                 safe_next="Undo the step, which removes them; then run it again.",
             )
-        while snapshot.catch_up(connection):
-            pass
+        snapshot.catch_up_wholly(connection)
         snapshot.stop_capturing(connection)
         dropping.drop(connection, record.definitions.names)
         taken = removal.history.take(connection)

@@ -12,6 +12,7 @@ from runbook_lib.adapters.postgres.locks import Open
 from runbook_lib.adapters.postgres.restore.classes import Collision, Hashes, Kind, merged
 from runbook_lib.adapters.postgres.restore.ledger import SAMPLES, Ledger, TableDiff
 from runbook_lib.adapters.postgres.restore.pair import Matched, Pair, matched
+from runbook_lib.adapters.postgres.restore.routines import defined_otherwise
 from runbook_lib.adapters.postgres.restore.shape import Table, tables, written
 from runbook_lib.adapters.postgres.restore.stream import ahead, chunks, pinned
 from runbook_lib.errors import PreconditionError
@@ -67,6 +68,7 @@ def ledger(live: Connection, backup: Connection, found: Matched, compared_: tupl
         _large_objects(live, backup),
         tuple(sorted(objects[0] - objects[1])),
         tuple(sorted(objects[1] - objects[0])),
+        defined_otherwise(live, backup),
     )
 
 

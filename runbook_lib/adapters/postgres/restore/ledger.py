@@ -66,6 +66,7 @@ class Ledger:
     large_objects: TableDiff = TableDiff("large objects")
     only_in_live: tuple[str, ...] = ()  # publications, subscriptions, extensions
     only_in_backup: tuple[str, ...] = ()
+    defined_otherwise: tuple[str, ...] = ()  # functions, procedures, views and triggers
 
     @property
     def totals(self) -> dict[Kind, int]:
@@ -110,6 +111,7 @@ class Ledger:
                 "large_objects": TableDiff.from_json(content["large_objects"]),
                 "only_in_live": tuple(content["only_in_live"]),
                 "only_in_backup": tuple(content["only_in_backup"]),
+                "defined_otherwise": tuple(content.get("defined_otherwise", ())),
             }
         )
 

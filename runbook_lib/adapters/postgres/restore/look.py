@@ -1,22 +1,39 @@
 """What a dump holds, looked at before anything is restored from it."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from runbook_lib.adapters.postgres.dump import DumpContents, DumpTools
+from runbook_lib.adapters.postgres.restore.shape import Name
 from runbook_lib.plan import Database
 
 _NAME = r"(?:\"(?:[^\"]|\"\")+\"|[\w$]+)"
 _TABLE = re.compile(rf"^CREATE (?:UNLOGGED )?TABLE (?P<name>{_NAME}(?:\.{_NAME})?) \(\n", re.MULTILINE)
 _FOREIGN_KEY = re.compile(
-    rf"^ALTER TABLE (?:ONLY )?(?P<table>{_NAME}\.{_NAME})\n    ADD CONSTRAINT {_NAME} FOREIGN KEY [^;]*;$", re.MULTILINE
+    rf"^ALTER TABLE (?:ONLY )?(?P<table>{_NAME}\.{_NAME})\n    ADD CONSTRAINT (?P<name>{_NAME}) FOREIGN KEY "
+    rf"\((?P<columns>{_NAME}(?:, {_NAME})*)\) REFERENCES (?P<target>{_NAME}\.{_NAME})[^;]*;$",
+    re.MULTILINE,
 )
 _TOKEN = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|.", re.DOTALL)
 _COLUMN = re.compile(rf"(?P<name>{_NAME}) (?P<rest>.+)", re.DOTALL)
 _AFTER_TYPE = re.compile(r"\s(?:NOT NULL|NULL|DEFAULT|GENERATED|COLLATE|CONSTRAINT|STORAGE|COMPRESSION)\b")
+
+
+@dataclass(frozen=True)
+class DumpedKey:
+    """A foreign key of a dump; `statement` makes it."""
+
+    name: str
+    table: Name
+    columns: tuple[str, ...]
+    target: Name
+    statement: str
+
+    def __str__(self) -> str:
+        return f"{self.name} of {'.'.join(self.table)}"
 
 
 @dataclass(frozen=True)
@@ -27,7 +44,7 @@ class Dump:
     contents: DumpContents
     columns: Mapping[str, Mapping[str, str]]
     not_valid: frozenset[str] = frozenset()  # constraints that were not valid when it was made
-    foreign_keys: Mapping[str, Sequence[str]] = field(default_factory=dict)  # "schema.table" -> statements that make its own
+    foreign_keys: tuple[DumpedKey, ...] = ()
 
     @property
     def made(self) -> datetime:
@@ -69,10 +86,7 @@ def look(tools: DumpTools, path: Path) -> Dump:
     contents = tools.contents(path)
     schema = contents.schema
     not_valid = frozenset(map(_plain, re.findall(rf"ADD CONSTRAINT ({_NAME}) .* NOT VALID;$", schema, re.MULTILINE)))
-    keys: dict[str, list[str]] = {}
-    for found in _FOREIGN_KEY.finditer(schema):
-        keys.setdefault(_plain(found["table"]), []).append(found[0])
-    return Dump(path, contents, columns_by_table(schema), not_valid, keys)
+    return Dump(path, contents, columns_by_table(schema), not_valid, foreign_keys(schema))
 
 
 def columns_by_table(schema: str) -> dict[str, dict[str, str]]:
@@ -85,6 +99,20 @@ def columns_by_table(schema: str) -> dict[str, dict[str, str]]:
         }
         for found in _TABLE.finditer(schema)
     }
+
+
+def foreign_keys(schema: str) -> tuple[DumpedKey, ...]:
+    """The foreign keys in the SQL of pg_dump. Pure."""
+    return tuple(
+        DumpedKey(
+            _plain(found["name"]),
+            _of_two(found["table"]),
+            tuple(_parts(found["columns"])),
+            _of_two(found["target"]),
+            found[0],
+        )
+        for found in _FOREIGN_KEY.finditer(schema)
+    )
 
 
 def _items(text: str, start: int) -> Iterator[str]:
@@ -109,5 +137,15 @@ def _items(text: str, start: int) -> Iterator[str]:
 
 def _plain(name: str) -> str:
     """A name of one or two parts as the catalog has it."""
-    parts = re.findall(r"\"((?:[^\"]|\"\")+)\"|([\w$]+)", name)
-    return ".".join(quoted.replace('""', '"') or bare for quoted, bare in parts)
+    return ".".join(_parts(name))
+
+
+def _of_two(name: str) -> Name:
+    schema, own = _parts(name)
+    return schema, own
+
+
+def _parts(names: str) -> list[str]:
+    """Names, each as the catalog has it."""
+    parts = re.findall(r"\"((?:[^\"]|\"\")+)\"|([\w$]+)", names)
+    return [quoted.replace('""', '"') or bare for quoted, bare in parts]

@@ -4,8 +4,8 @@ What is changed leaves undo rows, committed with it, in a table that names run, 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +15,12 @@ from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA, make_own_schema
 from runbook_lib.adapters.postgres.connection import Connection, Postgres, exists, one
 from runbook_lib.adapters.postgres.dump import DumpTools
 from runbook_lib.adapters.postgres.locks import Blocker
-from runbook_lib.adapters.postgres.restore.fetch import FETCHED, aside, lacking
+from runbook_lib.adapters.postgres.restore.fetch import FETCHED, fetched, lacking, listed
 from runbook_lib.adapters.postgres.restore.look import Dump
 from runbook_lib.adapters.postgres.restore.shape import Name, Table, tables
 
 FINISHED = "finished"
+WHOLE = "Restore the whole database."
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Count:
     gone: int  # the dump has them, the live table has not
     newer: int  # the live table has them, the dump has not
     column_added: bool = False
+    keys: tuple[str, ...] = ()  # the foreign keys of other tables that are made again
+    without: tuple[str, ...] = ()  # those that cannot be, and why
 
 
 @dataclass(frozen=True)
@@ -114,44 +117,80 @@ class Part(ABC):
         with self.postgres.connect() as live, live.transaction():
             live.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(self.undo))
 
-    def aside(self, *, whole: bool = False) -> AbstractContextManager[str]:
-        """The table as the dump has it, in a database of its own that is gone afterwards."""
-        return aside(self.postgres, self.source.tools, self.source.dump, self.table, whole=whole)
-
     @contextmanager
-    def both(self) -> Iterator[tuple[str, Connection, Connection, Table]]:
-        """The database with the dump's table by its name, a connection to it, one to the live one, and the live table.
+    def fetched(
+        self, names: Callable[[Table], Sequence[str]], added: Mapping[str, str]
+    ) -> Iterator[tuple[Connection, Table]]:
+        """A connection to the live database whose `FETCHED` holds what the dump has of the table, and the live table.
+
+        Args:
+            names: Which columns are wanted, key columns included.
+            added: The type, in the dump, of each of them that the live table may lack.
 
         Raises:
-            PreconditionError: Dump or live database has no such table.
+            PreconditionError: Dump or live database lack what is needed.
         """
         with self.postgres.connect() as live:
             table = self.live_table(live)
-        with self.aside() as name, self.postgres.connect(name) as there, self.postgres.connect() as live:
-            yield name, there, live, table
+            wanted = [*dict.fromkeys([*self.key(table), *names(table)])]
+            there = [name for name in wanted if name in table.names]
+            lacks = {name: added[name] for name in wanted if name not in there}
+            fetched(live, self.source.tools, self.source.dump, self.table, there, lacks)
+            yield live, table
+            live.execute(sql.SQL("DROP TABLE {}").format(FETCHED))  # the session's end would do so some time after it
 
     def live_table(self, live: Connection) -> Table:
         """The table as it is now. Read-only.
 
         Raises:
-            PreconditionError: It is not there, or has no key of one column.
+            PreconditionError: It is not there, or has no key.
         """
         found = tables(live).get(self.table)
-        if found is None or not found.keys or len(found.keys[0]) != 1:
-            name = ".".join(self.table)
-            raise lacking(f"The live database has no table {name} with a key of one column.", "Restore the whole database.")
+        if found is None or not found.keys:
+            raise lacking(f"The live database has no table {'.'.join(self.table)} with a key.", WHOLE)
         return found
 
-    def terms(self, key: str) -> dict[str, Any]:
+    def key(self, table: Table) -> tuple[str, ...]:
+        """The columns that tell rows apart in both.
+
+        Raises:
+            PreconditionError: The dump has no key of the table.
+        """
+        there = self.source.dump.columns.get(".".join(self.table), {})
+        found = next((key for key in table.keys if set(key) <= set(there)), None)
+        if found is None:
+            raise lacking(f"The backup {self.source.dump.path.name} has no key of {'.'.join(self.table)}.", WHOLE)
+        return found
+
+    def terms(self, key: Sequence[str]) -> dict[str, Any]:
         """What its statements are composed of."""
+        noted = [f"key_{number}" for number, _ in enumerate(key, 1)]
         return {
             "table": sql.Identifier(*self.table),
-            "key": sql.Identifier(key),
-            "column": sql.Identifier(self.column or key),
+            "keys": listed(key, "t"),
+            "first": sql.Identifier(key[0]),
+            "same": matching(key, "t", key, "r"),
+            "noted": listed(noted),
+            "texts": sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(note)) for note in noted),
+            "backwards": sql.SQL(", ").join(sql.SQL("{} DESC").format(sql.Identifier(note)) for note in noted),
+            "as_noted": sql.SQL(", ").join(
+                sql.SQL("t.{} AS {}").format(sql.Identifier(name), sql.Identifier(note))
+                for name, note in zip(key, noted, strict=True)
+            ),
+            "is_noted": matching(key, "t", noted, "u"),
+            "column": sql.Identifier(self.column or key[0]),
             "fetched": FETCHED,
             "undo": self.undo,
-            "differs": sql.SQL("t.{0} IS DISTINCT FROM r.{0}").format(sql.Identifier(self.column or key)),
+            "differs": sql.SQL("t.{0} IS DISTINCT FROM r.{0}").format(sql.Identifier(self.column or key[0])),
         }
+
+
+def matching(mine: Sequence[str], of: str, others: Sequence[str], of_others: str) -> sql.Composed:
+    """That columns of `of` equal those of `of_others`, one by one."""
+    pairs = zip(mine, others, strict=True)
+    return sql.SQL(" AND ").join(
+        sql.SQL("{} = {}").format(sql.Identifier(of, one_), sql.Identifier(of_others, other)) for one_, other in pairs
+    )
 
 
 def make_undo(live: Connection, like: str, terms: dict[str, Any]) -> None:
@@ -164,8 +203,8 @@ def compared(connection: Connection, terms: dict[str, Any]) -> tuple[int, int, i
     """The rows `t` that hold something else than the fetched ones `r`, those not in `t`, and those not in `r`. Read-only."""
     row = one(
         connection,
-        sql.SQL("""SELECT count(*) FILTER (WHERE t.{key} IS NOT NULL AND r.{key} IS NOT NULL AND {differs}) AS kept,
-                   count(*) FILTER (WHERE t.{key} IS NULL) AS gone, count(*) FILTER (WHERE r.{key} IS NULL) AS newer
-            FROM {table} t FULL JOIN {fetched} r ON t.{key} = r.{key}""").format(**terms),
+        sql.SQL("""SELECT count(*) FILTER (WHERE t.{first} IS NOT NULL AND r.{first} IS NOT NULL AND {differs}) AS kept,
+                   count(*) FILTER (WHERE t.{first} IS NULL) AS gone, count(*) FILTER (WHERE r.{first} IS NULL) AS newer
+            FROM {table} t FULL JOIN {fetched} r ON {same}""").format(**terms),
     )
     return row["kept"], row["gone"], row["newer"]

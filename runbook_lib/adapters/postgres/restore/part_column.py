@@ -1,5 +1,7 @@
 """One column from a dump: filled in rows that are still there, in batches, each with its undo row."""
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Literal
 
 from psycopg import sql
@@ -7,9 +9,9 @@ from psycopg import sql
 from runbook_lib.adapters.postgres.clearing.guard import Expected, transaction
 from runbook_lib.adapters.postgres.connection import Connection, one
 from runbook_lib.adapters.postgres.locks import briefly
-from runbook_lib.adapters.postgres.restore.fetch import FETCHED, lacking, streamed
+from runbook_lib.adapters.postgres.restore.fetch import lacking
 from runbook_lib.adapters.postgres.restore.part import FINISHED, Count, Part, Source, compared, make_undo
-from runbook_lib.adapters.postgres.restore.shape import Name
+from runbook_lib.adapters.postgres.restore.shape import Name, Table
 
 BATCH = 5000  # rows a transaction
 ADDED = "the column was added"
@@ -17,7 +19,7 @@ WANTED = {
     "missing": "t.{0} IS NULL AND r.{0} IS NOT NULL",
     "differing": "t.{0} IS DISTINCT FROM r.{0}",
 }
-UNDO = """SELECT {key} AS key, {column} AS old, {column} AS new, '1'::xid AS written FROM {table}"""
+UNDO = """SELECT {as_noted}, t.{column} AS old, t.{column} AS new, '1'::xid AS written FROM {table} t"""
 
 
 class ColumnPart(Part):
@@ -33,29 +35,22 @@ class ColumnPart(Part):
 
     def count(self) -> Count:
         """What filling it would come to; the live database is only read."""
-        type_name = self._type()
-        with self.both() as (_, there, _, table):
-            terms, missing = self._terms(table.keys[0][0]), self.column not in table.names
-            names = [table.keys[0][0], *([] if missing else [self.column])]
-            streamed(self.postgres, self.postgres.database, there, self.table, names)
+        with self._fetched() as (live, table):
+            terms, missing = self._terms(self.key(table)), self.column not in table.names
             if missing:
-                add = sql.SQL("ALTER TABLE {} ADD COLUMN {column} {}")
-                there.execute(add.format(FETCHED, sql.SQL(type_name), **terms))
-            # here the dump's rows are in the table, and the live ones fetched: the other way round than when it is filled
-            turned = {**terms, "table": terms["fetched"], "fetched": terms["table"]}
-            query = sql.SQL("SELECT count(*) AS n FROM {table} t JOIN {fetched} r ON t.{key} = r.{key} WHERE {wanted}")
-            filled = int(one(there, query.format(**turned))["n"])
-            differ, gone, newer = compared(there, turned)
+                terms |= {"wanted": sql.SQL("r.{column} IS NOT NULL").format(**terms)}
+                terms["differs"] = terms["wanted"]
+            query = sql.SQL("SELECT count(*) AS n FROM {table} t JOIN {fetched} r ON {same} WHERE {wanted}")
+            filled = int(one(live, query.format(**terms))["n"])
+            differ, gone, newer = compared(live, terms)
             return Count(filled, differ - filled, gone, newer, column_added=missing)
 
     def take(self) -> Count:
         """Fill it, or go on where that stopped. Changes the target."""
-        type_name = self._type()
-        with self.both() as (source, _, live, table):
-            terms, missing = self._terms(table.keys[0][0]), self.column not in table.names
+        with self._fetched() as (live, table):
+            terms, missing = self._terms(self.key(table)), self.column not in table.names
             if missing:
-                self._add(terms, type_name)
-            streamed(self.postgres, source, live, self.table, [table.keys[0][0], self.column])
+                self._add(terms)
             make_undo(live, UNDO, terms)
             filled, last = 0, None
             while batch := _fill(live, terms, last):
@@ -72,13 +67,13 @@ class ColumnPart(Part):
         """
 
         def work(live: Connection) -> tuple[int, int]:
-            terms = self._terms(self.live_table(live).keys[0][0])
+            terms = self._terms(self.key(self.live_table(live)))
             if not self.begun(live):
                 return 0, 0
             restored = live.execute(
                 sql.SQL("""WITH back AS (UPDATE {table} t SET {column} = u.old FROM {undo} u
-                    WHERE t.{key} = u.key AND t.{column} IS NOT DISTINCT FROM u.new RETURNING u.key)
-                DELETE FROM {undo} u USING back WHERE u.key = back.key""").format(**terms)
+                    WHERE {is_noted} AND t.{column} IS NOT DISTINCT FROM u.new RETURNING u.ctid AS place)
+                DELETE FROM {undo} u USING back WHERE u.ctid = back.place""").format(**terms)
             ).rowcount
             added = [mark for mark in self.marks(live) if mark == ADDED]
             left = sql.SQL("SELECT (SELECT count(*) FROM {undo}) AS undo, (SELECT count({column}) FROM {table}) AS filled")
@@ -95,10 +90,14 @@ class ColumnPart(Part):
 
     def altered(self, live: Connection) -> int:
         """How many rows that nobody has written since hold something else than was filled in. Read-only."""
-        query = sql.SQL("""SELECT count(*) AS n FROM {undo} u JOIN {table} t ON t.{key} = u.key
+        query = sql.SQL("""SELECT count(*) AS n FROM {undo} u JOIN {table} t ON {is_noted}
             WHERE t.xmin = u.written AND t.{column} IS DISTINCT FROM u.new""")
-        return int(one(live, query.format(**self._terms(self.live_table(live).keys[0][0])))["n"])
+        return int(one(live, query.format(**self._terms(self.key(self.live_table(live)))))["n"])
 
+    def _fetched(self) -> AbstractContextManager[tuple[Connection, Table]]:
+        return self.fetched(lambda table: [self.column], {self.column: self._type})
+
+    @property
     def _type(self) -> str:
         dump = self.source.dump
         type_name = dump.columns.get(".".join(self.table), {}).get(self.column)
@@ -108,41 +107,45 @@ class ColumnPart(Part):
             )
         return type_name
 
-    def _terms(self, key: str) -> dict[str, Any]:
+    def _terms(self, key: Sequence[str]) -> dict[str, Any]:
         return {**self.terms(key), "wanted": sql.SQL(WANTED[self.only]).format(sql.Identifier(self.column))}
 
-    def _add(self, terms: dict[str, Any], type_name: str) -> None:
+    def _add(self, terms: dict[str, Any]) -> None:
         """Add the column, and note that in the same transaction. Changes the target."""
 
         def work(live: Connection) -> None:
             add = sql.SQL("ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {column} {type}")
-            live.execute(add.format(**terms, type=sql.SQL(type_name)))
+            live.execute(add.format(**terms, type=sql.SQL(self._type)))
             make_undo(live, UNDO, terms)
             self.mark(live, ADDED)
 
         briefly(self.postgres.connect, work, self.source.waiting)
 
 
-def _fill(live: Connection, terms: dict[str, Any], after: Any) -> tuple[int, Any] | None:
-    """Fill a batch of rows whose key comes after `after`; None where none is left.
+def _fill(live: Connection, terms: dict[str, Any], after: Sequence[str] | None) -> tuple[int, list[str]] | None:
+    """Fill a batch of rows whose key, as text, comes after `after`; None where none is left.
 
     Raises:
         StepFailed: A trigger would have changed anything else; the batch was rolled back.
     """
     query = sql.SQL("""
         WITH chosen AS MATERIALIZED (
-            SELECT t.{key} AS key, t.{column} AS old, r.{column} AS new FROM {table} t JOIN {fetched} r ON t.{key} = r.{key}
-            WHERE {after} AND {wanted} ORDER BY t.{key} LIMIT {size} FOR UPDATE OF t
+            SELECT {as_noted}, t.{column} AS old, r.{column} AS new FROM {table} t JOIN {fetched} r ON {same}
+            WHERE {after} AND {wanted} ORDER BY {keys} LIMIT {size} FOR UPDATE OF t
         ), changed AS (
-            UPDATE {table} t SET {column} = chosen.new FROM chosen WHERE t.{key} = chosen.key RETURNING t.{key} AS key
+            UPDATE {table} t SET {column} = u.new FROM chosen u WHERE {is_noted} RETURNING {as_noted}
         ), saved AS (
-            INSERT INTO {undo} SELECT key, old, new, pg_current_xact_id()::xid FROM chosen JOIN changed USING (key)
-            RETURNING key
-        ) SELECT count(*) AS rows, (SELECT (array_agg(key ORDER BY key DESC))[1] FROM chosen) AS last
-        FROM saved""")
-    place = sql.SQL("TRUE") if after is None else sql.SQL("t.{} > {}").format(terms["key"], sql.Literal(after))
+            INSERT INTO {undo} SELECT {noted}, old, new, pg_current_xact_id()::xid FROM chosen JOIN changed USING ({noted})
+            RETURNING 1
+        ) SELECT (SELECT count(*) FROM saved) AS rows, ARRAY[{texts}] AS last
+        FROM chosen ORDER BY {backwards} LIMIT 1""")
+    place: sql.Composable = sql.SQL("TRUE")
+    if after is not None:
+        place = sql.SQL("ROW({}) > ROW({})").format(terms["keys"], sql.SQL(", ").join(map(sql.Literal, after)))
     expected: Expected = []
     with transaction(live, expected):
-        row = one(live, query.format(**terms, after=place, size=sql.Literal(BATCH)))
+        row = live.execute(query.format(**terms, after=place, size=sql.Literal(BATCH))).fetchone()
+        if row is None:
+            return None
         expected += [(terms["table"], (0, row["rows"], 0)), (terms["undo"], (row["rows"], 0, 0))]
-    return (row["rows"], row["last"]) if row["rows"] else None
+    return row["rows"], row["last"]

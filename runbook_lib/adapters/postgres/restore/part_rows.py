@@ -1,12 +1,13 @@
 """The rows that a dump has and the live table has not, put back; what is there is left alone."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from psycopg import sql
 
 from runbook_lib.adapters.postgres.clearing.guard import Expected, transaction
 from runbook_lib.adapters.postgres.connection import Connection, one
-from runbook_lib.adapters.postgres.restore.fetch import listed, streamed
+from runbook_lib.adapters.postgres.restore.fetch import listed
 from runbook_lib.adapters.postgres.restore.part import FINISHED, Count, Part, compared, make_undo
 from runbook_lib.adapters.postgres.restore.shape import Table
 
@@ -16,12 +17,8 @@ class RowsPart(Part):
 
     def count(self) -> Count:
         """What putting them back would come to; the live database is only read."""
-        with self.both() as (_, there, _, table):
-            names = self._names(table)
-            streamed(self.postgres, self.postgres.database, there, self.table, names)
-            terms = self._terms(table.keys[0][0], names)
-            turned = {**terms, "table": terms["fetched"], "fetched": terms["table"]}
-            kept, gone, newer = compared(there, turned)
+        with self.fetched(self._names, {}) as (live, table):
+            kept, gone, newer = compared(live, self._terms(self.key(table), self._names(table)))
             return Count(gone, kept, 0, newer)
 
     def take(self) -> Count:
@@ -30,10 +27,8 @@ class RowsPart(Part):
         Raises:
             AdapterError: A row points to one that is not there any more; none was put back.
         """
-        with self.both() as (source, _, live, table):
-            names = self._names(table)
-            streamed(self.postgres, source, live, self.table, names)
-            terms = self._terms(table.keys[0][0], names)
+        with self.fetched(self._names, {}) as (live, table):
+            terms = self._terms(self.key(table), self._names(table))
             make_undo(live, "SELECT {columns} FROM {table}", terms)
             expected: Expected = []
             with transaction(live, expected):
@@ -55,8 +50,8 @@ class RowsPart(Part):
             terms = self._of_undo(live)
             removed = live.execute(
                 sql.SQL("""WITH gone AS (DELETE FROM {table} t USING {undo} r
-                    WHERE t.{key} = r.{key} AND NOT {differs} RETURNING t.{key} AS key)
-                DELETE FROM {undo} u USING gone WHERE u.{key} = gone.key""").format(**terms)
+                    WHERE {same} AND NOT {differs} RETURNING r.ctid AS place)
+                DELETE FROM {undo} u USING gone WHERE u.ctid = gone.place""").format(**terms)
             ).rowcount
             left = self.undo_rows(live)
             if left:
@@ -67,7 +62,7 @@ class RowsPart(Part):
 
     def altered(self, live: Connection) -> int:
         """How many rows that were put back are not as in the dump; a row that somebody wrote since is one. Read-only."""
-        query = sql.SQL("SELECT count(*) AS n FROM {undo} r JOIN {table} t ON t.{key} = r.{key} WHERE {differs}")
+        query = sql.SQL("SELECT count(*) AS n FROM {undo} r JOIN {table} t ON {same} WHERE {differs}")
         return int(one(live, query.format(**self._of_undo(live)))["n"])
 
     def _names(self, table: Table) -> list[str]:
@@ -77,9 +72,9 @@ class RowsPart(Part):
     def _of_undo(self, live: Connection) -> dict[str, Any]:
         query = "SELECT attname AS name FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 ORDER BY attnum"
         names = [row["name"] for row in live.execute(query, [self.undo.as_string(live)])]
-        return self._terms(self.live_table(live).keys[0][0], names)
+        return self._terms(self.key(self.live_table(live)), names)
 
-    def _terms(self, key: str, names: list[str]) -> dict[str, Any]:
+    def _terms(self, key: Sequence[str], names: list[str]) -> dict[str, Any]:
         of_both = {"t": listed(names, "t"), "r": listed(names, "r")}
         differs = sql.SQL("ROW({t})::text IS DISTINCT FROM ROW({r})::text").format(**of_both)
         return {**self.terms(key), "columns": listed(names), "differs": sql.SQL("({})").format(differs)}

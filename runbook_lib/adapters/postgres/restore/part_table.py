@@ -1,20 +1,23 @@
 """A table that is not there any more, brought back whole from a dump."""
 
-import re
+from collections.abc import Mapping
 
 from psycopg import sql
 
 from runbook_lib.adapters.postgres.catalog import make_own_schema
 from runbook_lib.adapters.postgres.connection import Connection, one
-from runbook_lib.adapters.postgres.restore.fetch import lacking
+from runbook_lib.adapters.postgres.locks import briefly
+from runbook_lib.adapters.postgres.restore.fetch import aside, lacking, rows_in
+from runbook_lib.adapters.postgres.restore.look import DumpedKey
 from runbook_lib.adapters.postgres.restore.part import FINISHED, Count, Part
+from runbook_lib.adapters.postgres.restore.part_keys import Keys, keys_of
 from runbook_lib.adapters.postgres.restore.shape import tables
 from runbook_lib.adapters.postgres.restore.side import TIMEOUT
 from runbook_lib.errors import PreconditionError
 
 
 class TablePart(Part):
-    """A table with rows, indexes, constraints and triggers; foreign keys of other tables to it are not made again.
+    """A table with rows, indexes, constraints and triggers, and the foreign keys of other tables that point to it.
 
     In place of undo rows it keeps what all its rows came to, so that it is dropped again only as it was brought back.
     """
@@ -24,15 +27,15 @@ class TablePart(Part):
         with self.postgres.connect() as live:
             if self.table in tables(live):
                 raise self._there()
-        with self.aside() as name, self.postgres.connect(name) as there:
-            return Count(_rows(there, self.table), 0, 0, 0)
+            without = self._keys.impossible(live)
+        return self._counted(rows_in(self.source.tools, self.source.dump, self.table), without)
 
     def take(self) -> Count:
         """Bring it back, or finish that. Changes the target.
 
         Raises:
             PreconditionError: The table is there, and not by this run.
-            AdapterError: A row points to one that is not there any more; the table is back without that foreign key.
+            AdapterError: A row points to one that is not there any more; that foreign key holds for new rows alone.
         """
         with self.postgres.connect() as live:
             is_there = self.table in tables(live)
@@ -40,17 +43,13 @@ class TablePart(Part):
                 raise self._there()
         if not is_there:
             self._restore()
+        self._keys.make(self.postgres.connect, self.source.waiting)
         with self.postgres.connect() as live, live.transaction():
-            present = "SELECT conname AS name FROM pg_constraint WHERE conrelid = %s::regclass"
-            there = {row["name"] for row in live.execute(present, [sql.Identifier(*self.table).as_string(live)])}
-            for statement in self.source.dump.foreign_keys.get(".".join(self.table), ()):
-                if _constraint(statement) not in there:
-                    live.execute(sql.SQL(statement))
             live.execute(sql.SQL("UPDATE {} SET rows = {}").format(self.undo, sql.Literal(self._sum(live))))
             self.mark(live, FINISHED)
-            rows = _rows(live, self.table)
+            rows, without = _rows(live, self.table), self._keys.impossible(live)
         self.source.filled(rows)
-        return Count(rows, 0, 0, 0)
+        return self._counted(rows, without)
 
     def give_back(self) -> tuple[int, int]:
         """Drop it again, where its rows are as they were brought back. Changes the target.
@@ -58,7 +57,8 @@ class TablePart(Part):
         Raises:
             PreconditionError: They are not.
         """
-        with self.postgres.connect() as live, live.transaction():
+
+        def work(live: Connection) -> tuple[int, int]:
             if not self.begun(live):
                 return 0, 0
             rows = 0
@@ -71,20 +71,31 @@ class TablePart(Part):
                         safe_next="Keep it; or take those rows out, and undo again.",
                     )
                 rows = _rows(live, self.table)
+                self._keys.drop_pointing(live)
                 live.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(*self.table)))
             live.execute(sql.SQL("DROP TABLE {}").format(self.undo))
-        return rows, 0
+            return rows, 0
+
+        return briefly(self.postgres.connect, work, self.source.waiting)
 
     def altered(self, live: Connection) -> int:
         """1 where its rows are not as they were brought back, else 0. Read-only."""
         return int(one(live, sql.SQL("SELECT rows AS it FROM {}").format(self.undo))["it"] != self._sum(live))
+
+    @property
+    def _keys(self) -> Keys:
+        return keys_of(self.source.dump, self.table)
+
+    def _counted(self, rows: int, without: Mapping[DumpedKey, str]) -> Count:
+        again = tuple(str(key) for key in self._keys.pointing if key not in without)
+        return Count(rows, 0, 0, 0, keys=again, without=tuple(f"{key}: {reason}" for key, reason in without.items()))
 
     def _restore(self) -> None:
         dump = self.source.dump
         scratch = dump.path.with_name(f".{dump.path.name}.{self.postgres.run}.part")
         pattern = '"{}"."{}"'.format(*(part.replace('"', '""') for part in self.table))
         try:
-            with self.aside(whole=True) as source:
+            with aside(self.postgres, self.source.tools, dump, self.table) as source:
                 self.source.tools.dump_part(scratch, TIMEOUT, f"--table={pattern}", database=source)
             with self.postgres.connect() as live, live.transaction():
                 make_own_schema(live)
@@ -104,8 +115,3 @@ class TablePart(Part):
 
 def _rows(connection: Connection, table: tuple[str, str]) -> int:
     return int(one(connection, sql.SQL("SELECT count(*) AS n FROM {}").format(sql.Identifier(*table)))["n"])
-
-
-def _constraint(statement: str) -> str:
-    found = re.search(r'ADD CONSTRAINT (?:"((?:[^"]|"")+)"|([\w$]+)) FOREIGN KEY', statement)
-    return (found[1] or "").replace('""', '"') or found[2] if found else ""

@@ -10,9 +10,8 @@ import psycopg
 from psycopg import sql
 
 from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA
-from runbook_lib.adapters.postgres.connection import Connection, Postgres, Row, one
+from runbook_lib.adapters.postgres.connection import MAINTENANCE, Connection, Postgres, Row, one
 from runbook_lib.adapters.postgres.dump import DumpTools
-from runbook_lib.adapters.postgres.lease import MAINTENANCE
 from runbook_lib.adapters.postgres.restore.look import Dump
 
 LONGEST_NAME = 63  # bytes

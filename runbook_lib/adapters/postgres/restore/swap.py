@@ -13,9 +13,8 @@ from pathlib import Path
 from psycopg import errors, sql
 
 from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA, make_own_schema
-from runbook_lib.adapters.postgres.connection import Connection, Postgres, one
+from runbook_lib.adapters.postgres.connection import MAINTENANCE, Connection, Postgres, one
 from runbook_lib.adapters.postgres.dump import DumpTools
-from runbook_lib.adapters.postgres.lease import MAINTENANCE
 from runbook_lib.adapters.postgres.locks import LADDER, Blocker, watched
 from runbook_lib.adapters.postgres.restore.side import tables
 from runbook_lib.errors import PreconditionError
