@@ -76,6 +76,8 @@ class Swap:
             pages = Pages(connection, self.backfill.table)
         at_once(self.open, pace_on, workers, lambda *of_one: self._fill(pages, *of_one))
         with self.open() as connection:
+            if not stopped:
+                self._capture_missed(connection)
             self.column.index_aside(connection, concurrently=not stopped)
             self.column.prove_not_null(connection)
         catch_up(self)
@@ -145,6 +147,22 @@ class Swap:
                 self.records.write(connection, rows)
                 expected += [(self.backfill.table, (0, rows, 0)), (self.records.writes, (1, 0, 0))]
         return rows
+
+    def _capture_missed(self, connection: Connection) -> None:
+        """Capture, in one snapshot, the rows that others moved from page to page past the filling."""
+        expected: Expected = []
+        with transaction(connection, expected):
+            rows = connection.execute(
+                self.backfill.filled(
+                    sql.SQL("""INSERT INTO {captured} SELECT t.{key} FROM {table} t
+                    WHERE NOT {plain} AND t.{aside} IS DISTINCT FROM ({value})"""),
+                    captured=self.capture.keys,
+                    aside=sql.Identifier(self.column.aside),
+                    value=self.backfill.value,
+                    plain=self.backfill.plain,
+                )
+            ).rowcount
+            expected.append((self.capture.keys, (rows, 0, 0)))
 
     def _exchange(self, connection: Connection) -> None:
         self.column.lock(connection)
