@@ -17,6 +17,8 @@ KEPT = re.compile(r"pg\d+|docker|pm2")  # a server or a manager that the tests o
 class Portions(LoadFileScheduling):
     """Gives a process the tests of one file, and of these the ones that share a server; in the order of collection.
 
+    Those in JupyterLab fill both cores by themselves, so all of them go to one process, one after another.
+
     The few that take long are collected first (acceptance, browser, contract), the many short ones last (unit): so the
     processes end at about the same time.
     """
@@ -27,8 +29,9 @@ class Portions(LoadFileScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         file, _, test = nodeid.partition("::")
+        folder = file.rpartition("/")[0]
         kept = KEPT.search(test)
-        return f"{file} {kept[0] if kept else ''}"
+        return folder if folder.endswith("browser") else f"{file} {kept[0] if kept else ''}"
 
 
 def pytest_configure(config: pytest.Config) -> None:
