@@ -37,7 +37,8 @@ class Portions(LoadFileScheduling):
 def pytest_configure(config: pytest.Config) -> None:
     """Keep what the tests write in memory where there is room for it and nothing else was asked for."""
     if "TMPDIR" not in os.environ and _has_room(MEMORY):
-        os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
+        os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix="rt-", dir=MEMORY)
+        config.add_cleanup(lambda made=tempfile.tempdir: shutil.rmtree(made, ignore_errors=True))
 
 
 @pytest.hookimpl(optionalhook=True)
