@@ -2,8 +2,49 @@
 
 import os
 import re
+import shutil
+import tempfile
+from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
+
+MEMORY = Path("/dev/shm")  # Linux keeps its files in memory
+ROOM = 2 * 1024**3  # bytes; a run of all the tests has less than a tenth of it in use at once
+KEPT = re.compile(r"pg\d+|docker|pm2")  # a server or a manager that the tests of a file share, and others of it do not
+
+
+class Portions(LoadFileScheduling):
+    """Gives a process the tests of one file, and of these the ones that share a server; in the order of collection.
+
+    Those in JupyterLab fill both cores by themselves, so all of them go to one process, one after another.
+
+    The few that take long are collected first (acceptance, browser, contract), the many short ones last (unit): so the
+    processes end at about the same time.
+    """
+
+    def __init__(self, config: pytest.Config, log: object) -> None:
+        super().__init__(config, log)
+        config.option.loadscopereorder = False
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, test = nodeid.partition("::")
+        folder = file.rpartition("/")[0]
+        kept = KEPT.search(test)
+        return folder if folder.endswith("browser") else f"{file} {kept[0] if kept else ''}"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep what the tests write in memory where there is room for it and nothing else was asked for."""
+    if "TMPDIR" not in os.environ and _has_room(MEMORY):
+        os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix="rt-", dir=MEMORY)
+        config.add_cleanup(lambda made=tempfile.tempdir: shutil.rmtree(made, ignore_errors=True))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Portions | None:
+    """Spread the tests by portions where they were to be spread by files."""
+    return Portions(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -21,3 +62,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for version in versions:
         count = sum(f"[pg{version}" in name for name in passed)
         terminalreporter.write_line(f"PostgreSQL {version}: {count} tests passed")
+
+
+def _has_room(place: Path) -> bool:
+    """Whether files can be written and run there, and enough of them."""
+    return os.access(place, os.W_OK) and not os.statvfs(place).f_flag & os.ST_NOEXEC and shutil.disk_usage(place).free > ROOM

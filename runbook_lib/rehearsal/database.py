@@ -1,11 +1,11 @@
 """The database of a rehearsal and the roles that use it."""
 
-import secrets
 from dataclasses import dataclass, field
 
 import psycopg
 from psycopg import sql
 
+from runbook_lib.rehearsal.passwords import random_password, verifier
 from runbook_lib.rehearsal.server import Server
 
 DATABASE = "social_selling"
@@ -75,14 +75,14 @@ class Database:
 
 def create_empty_database(server: Server, suffix: str = "") -> Database:
     """Create the roles with random passwords, and the database owned by the application's. Changes the server."""
-    application = Role(APPLICATION + suffix, secrets.token_urlsafe(24))
-    runbook = Role(RUNBOOK + suffix, secrets.token_urlsafe(24))
+    application = Role(APPLICATION + suffix, random_password())
+    runbook = Role(RUNBOOK + suffix, random_password())
     database = Database(server, DATABASE + suffix, application, runbook)
     name = sql.Identifier(database.name)
     owner, operator = sql.Identifier(application.name), sql.Identifier(runbook.name)
     with server.connect() as connection:
         for role in (application, runbook):
-            login, password = sql.Identifier(role.name), sql.Literal(role.password)
+            login, password = sql.Identifier(role.name), sql.Literal(verifier(role.password))
             connection.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(login, password))
         connection.execute(sql.SQL("ALTER ROLE {} CREATEDB").format(operator))  # for the restore, and to rename databases
         connection.execute(

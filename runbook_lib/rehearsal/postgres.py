@@ -1,7 +1,6 @@
 """A disposable PostgreSQL server, from the embedded programs or others, behind a Unix socket and a random password."""
 
 import os
-import secrets
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from runbook_lib.rehearsal.errors import StackError
+from runbook_lib.rehearsal.passwords import random_password, verifier
 from runbook_lib.rehearsal.polling import until_healthy
 from runbook_lib.rehearsal.processes import MARK
 from runbook_lib.rehearsal.server import Server
@@ -70,10 +70,10 @@ def initialise(root: Path, programs: Path | None = None) -> Server:
             safe_next="set TMPDIR to a shorter directory",
         )
     socket.mkdir(mode=0o700)
-    password = secrets.token_urlsafe(24)
+    password = random_password()
     secret = data.with_name(f"{data.name}.password")
     secret.touch(mode=0o600)
-    secret.write_text(password)
+    secret.write_text(verifier(password))
     tools = programs or binaries()
     command = [
         *(str(tools / "initdb"), "--no-sync", "--no-instructions", "--username=postgres", f"--pwfile={secret}"),

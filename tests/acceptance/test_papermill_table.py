@@ -32,6 +32,12 @@ ROWS = {
 }
 
 
+def hear_signals() -> None:
+    """A job in the background has an interrupt ignored, and one under nohup a hangup."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def start(directory: Path, cell: str, *options: str, tags: tuple[str, ...] = ()) -> subprocess.Popen[str]:
     """Papermill at work on three cells, the second of which is `cell`."""
     cells = [nbformat.v4.new_code_cell(source) for source in ("1 + 1", cell, "2 + 2")]
@@ -53,7 +59,7 @@ def start(directory: Path, cell: str, *options: str, tags: tuple[str, ...] = ())
         cwd=directory,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a background job has it ignored
+        preexec_fn=hear_signals,
     )
 
 

@@ -105,21 +105,27 @@ class Pooler(Relay):
                 threading.Thread(target=self._serve, args=(client, pool), daemon=True).start()
 
     def _serve(self, client: socket.socket, pool: list[psycopg.Connection]) -> None:
-        if not client.recv(65536):
-            return
-        client.sendall(message(b"R", struct.pack("!i", 0)))
-        for name, value in (("client_encoding", "UTF8"), ("server_version", "15.0"), ("standard_conforming_strings", "on")):
-            client.sendall(message(b"S", f"{name}\0{value}\0".encode()))
-        client.sendall(message(b"K", struct.pack("!ii", 4711, 1)) + message(b"Z", b"I"))
-        turn = 0
         with suppress(OSError):
+            if not client.recv(65536):
+                return
+            client.sendall(message(b"R", struct.pack("!i", 0)))
+            for name, value in (
+                ("client_encoding", "UTF8"),
+                ("server_version", "15.0"),
+                ("standard_conforming_strings", "on"),
+            ):
+                client.sendall(message(b"S", f"{name}\0{value}\0".encode()))
+            client.sendall(message(b"K", struct.pack("!ii", 4711, 1)) + message(b"Z", b"I"))
+            turn = 0
             while data := client.recv(65536):
                 with socket.socket(fileno=os.dup(pool[turn % 2].fileno())) as server:
                     server.setblocking(True)
                     server.sendall(data)
                     answer = b""
                     while not answer.endswith((b"Z\0\0\0\x05I", b"Z\0\0\0\x05T")):
-                        answer += server.recv(65536)
+                        if not (heard := server.recv(65536)):
+                            return  # the session has ended; who asks a closed socket again is answered at once, for ever
+                        answer += heard
                     client.sendall(answer)
                 turn += answer.endswith(b"I")
 

@@ -211,7 +211,7 @@ def test_what_only_reads_asks_nothing(ann: Lease, bo: Lease, database: Database)
 def test_a_takeover_waits_for_a_transaction_that_is_about_to_commit(
     ann: Lease, bo: Lease, postgres: Postgres, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runbook_lib.adapters.postgres.lease.PATIENCE", 0.1)
+    monkeypatch.setattr("runbook_lib.adapters.postgres.lease.PATIENCE", 0.5)
     monkeypatch.setattr("runbook_lib.adapters.postgres.locks.FIRST_PAUSE", 0.05)
     with ann.held(acted=False), postgres.connect() as connection, connection.transaction():
         ann.check(connection)

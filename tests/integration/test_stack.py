@@ -414,7 +414,14 @@ def test_a_fault_of_the_data_spoils_the_feature_column_of_its_own_rows_alone(
 
 def owner(rows: int = ROWS) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "runbook_lib.rehearsal", "--rows", str(rows)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True, preexec_fn=hear_signals)
+
+
+def hear_signals() -> None:
+    """A job in the background has an interrupt ignored, and one under nohup a hangup."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def ready_root(process: "subprocess.Popen[str]") -> Path:
