@@ -63,7 +63,7 @@ def banner(folder: RunFolder, plan: Plan, state: RunState, clock: Sequence[str] 
         f"Target {opened['target']} ({opened['environment'].upper()}) · rollback {kind}",
         f"Incident {opened['incident'] or 'none named'} · by {state.operator or 'nobody named'} · "
         f"{opened['reason'] or 'no reason given'}",
-        f"Run folder {folder.path} · {progress(plan, state)}",
+        f"Run {folder.id} · {progress(plan, state)}",
         *clock,
         *([f"SERVICE BACK NOW: {way_back}"] if way_back else []),
         *_owed(state),
@@ -170,9 +170,14 @@ def recommendation(found: Recommendation, plan: Plan) -> Shown:
     if found.row and plan.types[found.row.type].carried_out_as:
         advice += f" {_type(plan, found.row.type)}: {plan.types[found.row.type].because}"
     colours = [COLOURS["FAIL"] if r.matches == "yes" else "" for r in found.rows]
+    return beside(table("Decision matrix", head, rows, colours), Shown(f"<p><b>{escape(advice)}</b></p>", advice))
+
+
+def ticks(found: Recommendation) -> Shown:
+    """The symptoms, ticked where they are there; those that a person decided against the probes name that person."""
     ticked = {"yes": "☑", "no": "☐", "unknown": "?"}
-    seen = line("Symptoms, by the probes: " + " · ".join(f"{ticked[r.matches]} {r.row.symptom}" for r in found.rows))
-    return beside(seen, table("Decision matrix", head, rows, colours), Shown(f"<p><b>{escape(advice)}</b></p>", advice))
+    said = [f"{ticked[r.matches]} {r.row.symptom}{f' (by {r.by})' if r.by else ''}" for r in found.rows]
+    return line("Symptoms, by the probes unless somebody is named: " + " · ".join(said))
 
 
 def _type(plan: Plan, name: str) -> str:
