@@ -29,6 +29,7 @@ SYMBOLS = {"PASS": "✔", "FAIL": "✘", "UNKNOWN": "?"}
 COLOURS = {"PASS": "#1a7f37", "FAIL": "#cf222e", "UNKNOWN": "#9a6700"}
 ENVIRONMENTS = {"production": "#cf222e", "staging": "#9a6700", "rehearsal": "#0969da"}
 CHANGED = "≠ "  # stands before a value that differs from the one before
+DOLLAR = '<code style="font:inherit;background:none;padding:0">$</code>'  # between two bare ones a notebook sees a formula
 WATCHED_SHOWN = 10  # rounds of a watch
 CELL = "padding:3px 10px;border-bottom:1px solid #d0d7de;text-align:left;vertical-align:top;white-space:normal"
 
@@ -307,7 +308,8 @@ def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], colour
 
 def _breakable(text: str) -> str:
     """A text as HTML in which a long word, a path or a name, may go on in the next line after a mark in it."""
-    return re.sub(r"\S{20,}", lambda word: re.sub(r"([/_-])(?=[^/_-])", r"\1<wbr>", word[0]), escape(text))
+    html = re.sub(r"\S{20,}", lambda word: re.sub(r"([/_-])(?=[^/_-])", r"\1<wbr>", word[0]), escape(text))
+    return html.replace("$", DOLLAR)
 
 
 def _has_before(name: str, names: Sequence[str]) -> bool:
