@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from runbook_lib import display, widgets
+from runbook_lib.adapters.browser.worker import Worker
 from runbook_lib.errors import Declined, StepFailed
 from runbook_lib.journal import Event
 from runbook_lib.loop import Done
 from runbook_lib.run import Run
-from runbook_lib.seat import acting, asking, beside, confirming, failing, gate, live, mirroring
+from runbook_lib.seat import acting, asking, beside, confirming, failing, gate, live, mirroring, troubleshooting
 
 BEGIN = datetime(2025, 11, 3, 12, 0, tzinfo=UTC)
 STEP = "revert-frontend"
@@ -314,30 +315,65 @@ def test_long_work_is_done_beside_the_cell_and_tells_its_time(screen: Screen, ru
     assert str(screen.shown[0]) == "Verification: 0 s"
 
 
-def test_an_interrupt_ends_long_work_and_the_cell_with_it(screen: Screen, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def at_work(begun: threading.Event) -> None:
+    begun.set()
+    while True:
+        threading.Event().wait(0.005)
+
+
+def at_a_page(begun: threading.Event) -> None:
+    async def visit() -> None:
+        begun.set()
+        await asyncio.sleep(3600)
+
+    Worker("visits").run(visit())
+
+
+@pytest.mark.parametrize("work", [at_work, at_a_page])
+def test_an_interrupt_ends_long_work_and_the_cell_with_it(
+    screen: Screen, run: Run, monkeypatch: pytest.MonkeyPatch, work: Callable[[threading.Event], None]
+) -> None:
     ended: list[str] = []
     begun = threading.Event()
 
-    def work() -> None:
-        begun.set()
+    def noted() -> None:
         try:
-            while True:
-                threading.Event().wait(0.005)
+            work(begun)
         finally:
             ended.append("let go")
 
     async def interrupted() -> None:
-        task = asyncio.ensure_future(beside.beside(run, "Verification", work))
+        task = asyncio.ensure_future(beside.beside(run, "Verification", noted))
         while not begun.is_set():
             await asyncio.sleep(0.005)
         task.cancel()  # as a kernel does with its cell
         await task
 
+    monkeypatch.setattr(beside, "GRACE", 5.0)
     monkeypatch.setattr(beside, "cancel", lambda postgres: 0)
     with pytest.raises(KeyboardInterrupt, match="run the cell again"):
         asyncio.run(interrupted())
 
     assert ended == ["let go"]
+
+
+def test_what_is_mended_is_confirmed_step_by_step_on_production(
+    screen: Screen, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    async def confirmation(question: str, answer: str, value: str) -> str:
+        asked.append(question)
+        return "operator"
+
+    run.context.target = run.context.target.model_copy(update={"environment": "production"})
+    run.context.type = "rebuild-frontend"
+    monkeypatch.setattr(confirming, "confirmation", confirmation)
+    acts(monkeypatch, *[DONE] * len(run.steps))
+
+    asyncio.run(troubleshooting.fix(run))
+
+    assert asked == [f"Carry out “{step.title}” on {run.context.target.name}?" for step in run.steps.values()]
 
 
 def test_alone_long_work_is_done_in_the_cell_itself(run: Run) -> None:
