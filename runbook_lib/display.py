@@ -270,7 +270,8 @@ def line(text: str) -> Shown:
 
 def block(text: str) -> Shown:
     """Text of several lines, to be copied."""
-    return Shown(f'<pre style="padding:8px 14px;border:1px solid #d0d7de;white-space:pre-wrap">{escape(text)}</pre>', text)
+    style = "padding:8px 14px;border:1px solid #d0d7de;white-space:pre-wrap;word-break:normal;overflow-wrap:anywhere"
+    return Shown(f'<pre style="{style}">{escape(text)}</pre>', text)
 
 
 def frame(title: str, data: pd.DataFrame) -> Shown:
