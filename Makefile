@@ -36,3 +36,5 @@ bench:
 	@.ci/setup
 	@.venv/bin/python benchmarks/overhead.py
 	@.venv/bin/python benchmarks/database.py
+	@.ci/setup lab
+	@.venv/bin/python benchmarks/seat.py

@@ -23,6 +23,7 @@
 PLAN: str = "parameters/feat-2025-20251103111429.yaml"  # what the rollback is
 TARGET: str = "rehearsal"  # where it runs: a file below parameters/
 TYPE: str = ""  # headless: the rollback type to choose; empty takes the recommendation
+SYMPTOMS: str = ""  # headless: symptoms decided against the probes, each by its name with yes or no
 OVERRIDE: str = ""  # headless: why TYPE is another than what is recommended
 MONITOR: str = ""  # other than the plan where a symptom is watched: EVERY and LASTS (seconds), FAILURES
 OPERATOR: str = ""  # who is at the keyboard
@@ -37,19 +38,20 @@ RUN: str = ""  # the folder of a run to take up again; empty begins a new one
 # key to mend.
 
 # %%
-from runbook_lib.notebook import choose, investigate, monitor, open_run, recommended, symptoms
+from runbook_lib.notebook import choose, investigate, monitor, open_run, symptoms
 
 run = await open_run(PLAN, TARGET, run=RUN, operator=OPERATOR, reason=REASON, incident=INCIDENT)
 
 # %% [markdown]
 # ## Probe the symptoms
 #
-# *Do*: run the cell; it opens the users' page in a browser and asks API, database and logs. *Expect*: a table of checks
-# and the matrix with the matching row marked. *If not*: a check that says UNKNOWN could not be made; mend what it names
-# and run the cell again.
+# *Do*: run the cell; it opens the users' page in a browser and asks API, database and logs. Then tick what you see and the
+# probes do not, or the other way round; it is kept with your name. *Expect*: a table of checks, the symptoms ticked by them,
+# and the matrix with the matching row marked, which follows each tick. *If not*: a check that says UNKNOWN was not made;
+# mend what it names and run the cell again.
 
 # %%
-await symptoms(run)
+await symptoms(run, SYMPTOMS)
 
 # %% [markdown]
 # ## Investigate first
@@ -78,4 +80,4 @@ await monitor(run, MONITOR)
 # open the notebook of that type.
 
 # %%
-chosen = await choose(run, "TYPE", TYPE or recommended(run), OVERRIDE)
+chosen = await choose(run, "TYPE", TYPE, OVERRIDE)

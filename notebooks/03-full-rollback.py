@@ -39,9 +39,18 @@ WAIVE: str = ""  # break glass, "name: reason", for a check or a step that may f
 
 # %%
 from runbook_lib.notebook import apply, approve, approve_again, check_prerequisites, choose, look_before, open_run, preview
-from runbook_lib.notebook import choose_details, close, compare, escalate, notify, timeline, verify
+from runbook_lib.notebook import choose_details, close, compare, escalate, notify, status, timeline, verify
 
 run = await open_run(PLAN, TARGET, type="full", run=RUN, operator=OPERATOR, reason=REASON, incident=INCIDENT, waive=WAIVE)
+
+# %% [markdown]
+# ### Where the run stands
+#
+# *Do*: run the cell, now and whenever the page or the kernel was lost. *Expect*: each step and what became of it, by the
+# journal.
+
+# %%
+status(run)
 
 # %% [markdown]
 # ### What happens to the data

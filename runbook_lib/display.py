@@ -29,6 +29,7 @@ SYMBOLS = {"PASS": "✔", "FAIL": "✘", "UNKNOWN": "?"}
 COLOURS = {"PASS": "#1a7f37", "FAIL": "#cf222e", "UNKNOWN": "#9a6700"}
 ENVIRONMENTS = {"production": "#cf222e", "staging": "#9a6700", "rehearsal": "#0969da"}
 CHANGED = "≠ "  # stands before a value that differs from the one before
+DOLLAR = '<code style="font:inherit;background:none;padding:0">$</code>'  # between two bare ones a notebook sees a formula
 WATCHED_SHOWN = 10  # rounds of a watch
 CELL = "padding:3px 10px;border-bottom:1px solid #d0d7de;text-align:left;vertical-align:top;white-space:normal"
 
@@ -63,7 +64,7 @@ def banner(folder: RunFolder, plan: Plan, state: RunState, clock: Sequence[str] 
         f"Target {opened['target']} ({opened['environment'].upper()}) · rollback {kind}",
         f"Incident {opened['incident'] or 'none named'} · by {state.operator or 'nobody named'} · "
         f"{opened['reason'] or 'no reason given'}",
-        f"Run folder {folder.path} · {progress(plan, state)}",
+        f"Run {folder.id} · {progress(plan, state)}",
         *clock,
         *([f"SERVICE BACK NOW: {way_back}"] if way_back else []),
         *_owed(state),
@@ -170,9 +171,14 @@ def recommendation(found: Recommendation, plan: Plan) -> Shown:
     if found.row and plan.types[found.row.type].carried_out_as:
         advice += f" {_type(plan, found.row.type)}: {plan.types[found.row.type].because}"
     colours = [COLOURS["FAIL"] if r.matches == "yes" else "" for r in found.rows]
+    return beside(table("Decision matrix", head, rows, colours), Shown(f"<p><b>{escape(advice)}</b></p>", advice))
+
+
+def ticks(found: Recommendation) -> Shown:
+    """The symptoms, ticked where they are there; those that a person decided against the probes name that person."""
     ticked = {"yes": "☑", "no": "☐", "unknown": "?"}
-    seen = line("Symptoms, by the probes: " + " · ".join(f"{ticked[r.matches]} {r.row.symptom}" for r in found.rows))
-    return beside(seen, table("Decision matrix", head, rows, colours), Shown(f"<p><b>{escape(advice)}</b></p>", advice))
+    said = [f"{ticked[r.matches]} {r.row.symptom}{f' (by {r.by})' if r.by else ''}" for r in found.rows]
+    return line("Symptoms, by the probes unless somebody is named: " + " · ".join(said))
 
 
 def _type(plan: Plan, name: str) -> str:
@@ -264,7 +270,8 @@ def line(text: str) -> Shown:
 
 def block(text: str) -> Shown:
     """Text of several lines, to be copied."""
-    return Shown(f'<pre style="padding:8px 14px;border:1px solid #d0d7de;white-space:pre-wrap">{escape(text)}</pre>', text)
+    style = "padding:8px 14px;border:1px solid #d0d7de;white-space:pre-wrap;word-break:normal;overflow-wrap:anywhere"
+    return Shown(f'<pre style="{style}">{escape(text)}</pre>', text)
 
 
 def frame(title: str, data: pd.DataFrame) -> Shown:
@@ -302,7 +309,8 @@ def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], colour
 
 def _breakable(text: str) -> str:
     """A text as HTML in which a long word, a path or a name, may go on in the next line after a mark in it."""
-    return re.sub(r"\S{20,}", lambda word: re.sub(r"([/_-])(?=[^/_-])", r"\1<wbr>", word[0]), escape(text))
+    html = re.sub(r"\S{20,}", lambda word: re.sub(r"([/_-])(?=[^/_-])", r"\1<wbr>", word[0]), escape(text))
+    return html.replace("$", DOLLAR)
 
 
 def _has_before(name: str, names: Sequence[str]) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from runbook_lib.errors import ParametersError, PreconditionError
+from runbook_lib.parameters import ROOT
 from runbook_lib.redaction import redact, redact_values
 
 
@@ -50,6 +51,12 @@ class RunFolder:
     def id(self) -> str:
         """The run's id, which is the folder's name."""
         return self.path.name
+
+    @property
+    def told(self) -> str:
+        """The path as people are told it, and as RUN takes it: from the project where it is in there."""
+        path = self.path.resolve()
+        return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(self.path)
 
     @property
     def journal_path(self) -> Path:

@@ -11,12 +11,21 @@ SEVERITIES = ("medium", "high", "critical")
 
 
 @dataclass(frozen=True)
+class Word:
+    """What somebody says of a symptom, whatever the checks found."""
+
+    value: Literal["yes", "no"]
+    by: str
+
+
+@dataclass(frozen=True)
 class RowFound:
-    """A row of the matrix, whether the facts match it, and why."""
+    """A row of the matrix, whether it matches, why, and who said so against the facts ("" where the facts decide)."""
 
     row: MatrixRow
     matches: Literal["yes", "no", "unknown"]
     because: str
+    by: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,13 +52,15 @@ def checks_needed(plan: Plan) -> list[str]:
     return [name for name in plan.checks if name in named]
 
 
-def recommend(plan: Plan, results: Iterable[Result]) -> Recommendation:
+def recommend(plan: Plan, results: Iterable[Result], words: Mapping[str, Word] | None = None) -> Recommendation:
     """Score each row of the plan's matrix by what the checks found; the gravest match, then the first, counts.
+
+    What somebody says of a symptom, by its name in `words`, stands against what was found.
 
     Where its action is not immediate, no type is recommended before that is done.
     """
     found = {result.name: result for result in results}
-    rows = [_scored(row, found) for row in plan.decision_matrix]
+    rows = [_by_word(_scored(row, found), (words or {}).get(row.symptom)) for row in plan.decision_matrix]
     matching = [scored for scored in rows if scored.matches == "yes"]
     if not matching:
         unknown = [scored.row.symptom for scored in rows if scored.matches == "unknown"]
@@ -96,6 +107,12 @@ def watched(row: MatrixRow, statuses: Sequence[Status], *, over: bool) -> Verdic
     if Status.FAIL in last:
         return Verdict(row.type, f"{row.symptom}: the time is over, and of the last {len(last)} rounds not every one passed")
     return Verdict("", f"{row.symptom}: the time is over, and the last rounds could not be told: unknown")
+
+
+def _by_word(scored: RowFound, word: Word | None) -> RowFound:
+    if word is None or word.value == scored.matches:
+        return scored
+    return RowFound(scored.row, word.value, f"{word.value}, says {word.by}; {scored.because}", word.by)
 
 
 def _scored(row: MatrixRow, found: Mapping[str, Result]) -> RowFound:

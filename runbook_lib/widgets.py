@@ -12,7 +12,10 @@ from runbook_lib.display import line
 from runbook_lib.errors import Declined, ParametersError
 from runbook_lib.reasons import require_reason
 
-WAKE = 0.5  # seconds after which a waiting cell looks whether the kernel was interrupted
+WAKE = 0.2  # seconds after which a waiting cell looks whether the kernel was interrupted, or a suggestion has changed
+SUGGESTED = " (suggested)"
+
+elsewhere: list[Callable[[Any], None]] = []  # are told of each question that waits, and of None once none does
 
 
 def attended() -> bool:
@@ -23,8 +26,12 @@ def attended() -> bool:
     return bool(getattr(kernel, "_allow_stdin", False))
 
 
-async def choice(name: str, options: Mapping[str, str], value: str) -> tuple[str, str]:
+async def choice(
+    name: str, options: Mapping[str, str], value: str, suggested: Callable[[], str] | None = None
+) -> tuple[str, str]:
     """One of `options` (value -> description): the parameter's where nobody sits, else the one whose button is clicked.
+
+    A person is suggested `value`, or what `suggested` says by now.
 
     Returns the value and who chose it, "parameter" or "operator".
 
@@ -50,14 +57,20 @@ async def choice(name: str, options: Mapping[str, str], value: str) -> tuple[str
     import ipywidgets as widgets
 
     answer = _Answer()
-    buttons = [
-        widgets.Button(description=f"{key}: {text}{' (suggested)' if key == value else ''}", layout={"width": "max-content"})
-        for key, text in options.items()
-    ]
-    for button, key in zip(buttons, options, strict=True):
+
+    def label(key: str) -> str:
+        return f"{key}: {options[key]}{SUGGESTED if key == (suggested() if suggested else value) else ''}"
+
+    buttons = {key: widgets.Button(description=label(key), layout={"width": "max-content"}) for key in options}
+
+    def labelled() -> None:
+        for key, button in buttons.items():
+            button.description = label(key)
+
+    for key, button in buttons.items():
         button.on_click(lambda _, key=key: answer.give(key))
-    box = widgets.VBox([widgets.Label(f"{name}:"), *buttons])
-    return await answer.to(box, lambda chosen: f"{name} = {chosen} (operator)"), "operator"
+    box = widgets.VBox([widgets.Label(f"{name}:"), *buttons.values()])
+    return await answer.to(box, lambda chosen: f"{name} = {chosen} (operator)", labelled), "operator"
 
 
 async def confirmation(question: str, answer: str, value: str) -> str:
@@ -131,11 +144,16 @@ class _Answer:
         """Answer, from whatever thread the click comes on; the first answer counts."""
         self._loop.call_soon_threadsafe(self._settle, value)
 
-    async def to(self, box: Any, said: Callable[[str], str]) -> str:
-        """Show `box` until the answer is given; then only one static line is left."""
+    async def to(self, box: Any, said: Callable[[str], str], meanwhile: Callable[[], None] = lambda: None) -> str:
+        """Show `box` until the answer is given, doing `meanwhile` now and then; then only one static line is left."""
         handle = show(box, display_id=True)
-        while not self._future.done():
-            await asyncio.wait({self._future}, timeout=WAKE)
+        _told_elsewhere(box)
+        try:
+            while not self._future.done():
+                await asyncio.wait({self._future}, timeout=WAKE)
+                meanwhile()
+        finally:
+            _told_elsewhere(None)
         found = self._future.result()
         if handle is None:
             show(line(said(found)))
@@ -146,3 +164,8 @@ class _Answer:
     def _settle(self, value: str) -> None:
         if not self._future.done():
             self._future.set_result(value)
+
+
+def _told_elsewhere(box: Any) -> None:
+    for tell in elsewhere:
+        tell(box)

@@ -12,6 +12,7 @@ _FORMS = {
     "notebook-started": "{notebook}",
     "notebook-ended": "{notebook}: {status}",
     "chosen": "{name} = {value} ({by})",
+    "symptom": "{symptom}: {value}, by {by}; {probes} by the probes",
     "overridden": "{chosen} instead of {recommended}, by {by}: {reason}",
     "waived": "{name}, by {by}: {reason}",
     "left-out": "{name}: {reason}",

@@ -1,33 +1,24 @@
-"""Carries a step out beside the cell that asked for it, so that its controls stay alive and what it does is seen."""
+"""Carries steps out beside the cell that asked for them: their controls stay alive, and what they do is seen."""
 
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from time import monotonic
-from typing import Any
-
-from IPython.display import display as show
+from typing import Any, TypeVar
 
 from runbook_lib import display, steering
-from runbook_lib.adapters.postgres.cancelling import cancel
 from runbook_lib.display import Shown
-from runbook_lib.errors import RunbookError, UnknownOutcome
+from runbook_lib.errors import RunbookError
 from runbook_lib.journal import Event, Journal
 from runbook_lib.loop import Done
 from runbook_lib.parts import Wanted
 from runbook_lib.run import Run
+from runbook_lib.seat.beside import Beside
 from runbook_lib.widgets import attended
 
-PERIOD = 0.5  # seconds between two looks at the journal, and so between two updates at least
-GRACE = 60.0  # seconds that an interrupted step has to let go
-BETWEEN = 2.0  # seconds between two attempts to wake a step that waits for the database
-
 Act = Callable[[Run, str], Done]
+T = TypeVar("T")
 
 
 async def carried_out(run: Run, name: str, act: Act) -> Done:
@@ -40,9 +31,15 @@ async def carried_out(run: Run, name: str, act: Act) -> Done:
         KeyboardInterrupt: The kernel was interrupted, and the step has let go.
         UnknownOutcome: It was interrupted, and the step has not let go in time.
     """
+    title = run.context.plan.steps[name].title if name in run.context.plan.steps else name
+    return await walked(run, title, [name], lambda: act(run, name))
+
+
+async def walked(run: Run, title: str, names: Sequence[str], work: Callable[[], T]) -> T:
+    """Have `work` carry several steps out, one after another, as `carried_out` does one. Changes the target."""
     if not attended():
-        return act(run, name)
-    return await _Acting(run, name, act).done()
+        return work()
+    return await _Acting(run, title, names, work).done()
 
 
 def panel(title: str, events: list[Event], now: datetime) -> Shown:
@@ -68,62 +65,24 @@ def panel(title: str, events: list[Event], now: datetime) -> Shown:
     return Shown(shown.html + bar, shown.text)
 
 
-class _Acting:
-    """A step under way on a thread of its own, with what is shown of it."""
+class _Acting(Beside[T]):
+    """Steps under way on a thread of their own, with what is shown of the one that acts."""
 
-    def __init__(self, run: Run, name: str, act: Act) -> None:
-        self.run, self.name, self.act = run, name, act
-        self.title = run.context.plan.steps[name].title if name in run.context.plan.steps else name
+    def __init__(self, run: Run, title: str, names: Sequence[str], work: Callable[[], T]) -> None:
+        super().__init__(run, title, work)
+        self.names = names
         self._journal = Journal(run.folder.journal_path)
-        self._thread = 0
-        self._interrupted = False
-        self._text = ""
         self._errors: list[str] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def done(self) -> Done:
-        handle = show(self._shown(), display_id=True)
-        controls = show(self._controls(), display_id=True) if self._works_in_batches() else None
-        task = asyncio.ensure_future(asyncio.to_thread(self._work))
-        try:
-            while not task.done():
-                await asyncio.wait({task}, timeout=PERIOD)
-                self._redraw(handle)
-        except asyncio.CancelledError:
-            await self._end(task)
-            raise KeyboardInterrupt("The step was interrupted; run the cell again to go on with it.") from None
-        finally:
-            self._redraw(handle)
-            if controls is not None:
-                controls.update(display.line("The controls of this step are put away: it has ended."))
-        return task.result()
-
-    def _work(self) -> Done:
-        self._thread = threading.get_ident()
-        try:
-            if self._interrupted:
-                raise KeyboardInterrupt
-            return self.act(self.run, self.name)
-        except KeyboardInterrupt as error:  # a future would have it end the kernel's loop
-            raise _Interrupted from error
-        finally:
-            self._thread = 0
-
-    def _redraw(self, handle: Any) -> None:
-        shown = self._shown()
-        if handle is not None and shown.text != self._text:
-            self._text = shown.text
-            handle.update(shown)
-
-    def _shown(self) -> Shown:
-        shown = panel(self.title, self._journal.events(), datetime.now(UTC))
+    def shown(self) -> Shown:
+        events = self._journal.events()
+        shown = panel(self._acting_title(events), events, datetime.now(UTC))
         return display.beside(shown, *(display.line(error) for error in self._errors[-1:]))
 
-    def _works_in_batches(self) -> bool:
-        step = self.run.steps.get(self.name)
-        return step is not None and step.WORKS_IN_PARTS
-
-    def _controls(self) -> Any:
+    def controls(self) -> Any:
+        if not self._works_in_batches():
+            return None
         import ipywidgets as widgets
 
         buttons = []
@@ -139,6 +98,23 @@ class _Acting:
             buttons.append(button)
         return widgets.HBox(buttons)
 
+    def abort(self) -> None:
+        if self._works_in_batches():
+            steering.steer(self.run, "abort")
+
+    def cancel(self) -> None:
+        if self.run.touches_database:
+            super().cancel()
+
+    def _acting_title(self, events: list[Event]) -> str:
+        """The title, with that of the step that acts where there are several."""
+        begun = [event.data["title"] for event in events if event.kind == "started" and event.data["step"] in self.names]
+        return f"{self.title}: {begun[-1]}" if len(self.names) > 1 and begun else self.title
+
+    def _works_in_batches(self) -> bool:
+        steps = [self.run.steps[name] for name in self.names if name in self.run.steps]
+        return any(step.WORKS_IN_PARTS for step in steps)
+
     def _start(self, coroutine: Any) -> None:
         task = asyncio.ensure_future(coroutine)
         self._tasks.add(task)
@@ -149,37 +125,3 @@ class _Acting:
             await asyncio.to_thread(steering.steer, self.run, wanted)
         except RunbookError as error:
             self._errors.append(str(error))
-
-    async def _end(self, task: asyncio.Future[Done]) -> None:
-        """Have the thread interrupted, and what it waits for too, until it has let go."""
-        deadline = monotonic() + GRACE
-        self._interrupted = True
-        if thread := self._thread:
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(KeyboardInterrupt))
-        for wake in (self._abort, *[self._cancel] * int(GRACE / BETWEEN)):
-            await asyncio.wait({task}, timeout=PERIOD if wake == self._abort else BETWEEN)
-            if task.done() or monotonic() > deadline:
-                break
-            with suppress(RunbookError, OSError):
-                await asyncio.to_thread(wake)
-        if not task.done():
-            raise UnknownOutcome(
-                f"“{self.title}” was interrupted, and has not let go in {GRACE:.0f} s.",
-                where=self.run.context.target.name,
-                state="It goes on in this kernel; nothing else can act in this run until it ends.",
-                safe_next="Wait for it, or restart the kernel and run the cell again: the step is probed first.",
-            )
-        if not task.cancelled():
-            task.exception()  # it stands in the journal
-
-    def _abort(self) -> None:
-        if self._works_in_batches():
-            steering.steer(self.run, "abort")
-
-    def _cancel(self) -> None:
-        if self.run.touches_database:
-            cancel(self.run.context.postgres)
-
-
-class _Interrupted(Exception):
-    """The thread of a step was interrupted."""

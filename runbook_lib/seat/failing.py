@@ -84,7 +84,7 @@ def escalate(run: Run, name: str, error: RunbookError) -> Shown:
         return display.line(f"Call {up} now. {_contacts(run)}")
     run.go_on_as(up, because)
     notebook = run.context.plan.types[up].notebook
-    return display.line(f"This run goes on as {up}. Open {notebook}, RUN = {run.folder.path}. {_contacts(run)}")
+    return display.line(f"This run goes on as {up}. Open {notebook}, RUN = {run.folder.told}. {_contacts(run)}")
 
 
 async def _next(run: Run, name: str, error: RunbookError) -> acting.Act:
@@ -103,7 +103,7 @@ async def _next(run: Run, name: str, error: RunbookError) -> acting.Act:
             case "undo":
                 return loop.undo
             case "troubleshoot":
-                show(display.line(f"Open {TROUBLESHOOTING} with RUN = {run.folder.path}; then choose here."))
+                show(display.line(f"Open {TROUBLESHOOTING} with RUN = {run.folder.told}; then choose here."))
             case "escalate":
                 show(escalate(run, name, error))
                 raise error

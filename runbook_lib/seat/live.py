@@ -17,6 +17,7 @@ from runbook_lib.errors import RunbookError
 from runbook_lib.journal import Event, Journal
 from runbook_lib.run import Run
 from runbook_lib.seat import clock, history
+from runbook_lib.seat.gate import Gate
 from runbook_lib.seat.history import Past
 from runbook_lib.state import RunState, replay
 from runbook_lib.widgets import attended
@@ -32,6 +33,7 @@ class Banner:
         self.busy = threading.Event()  # a cell runs
         self._journal = Journal(run.folder.journal_path)  # its own: it reads on a thread of its own
         self._handle: Any = None
+        self._over = False
         self._text = ""
         self._way = (0, "")  # by how many events of the journal, and the line
 
@@ -43,8 +45,15 @@ class Banner:
             show(shown)
             return
         self._handle = show(shown, display_id=True)
+        Gate().show()
         context = contextvars.copy_context()
-        threading.Thread(target=context.run, args=(self._follow,), daemon=True).start()
+        name = f"banner-{self.run.folder.id}"
+        threading.Thread(target=context.run, args=(self._follow,), name=name, daemon=True).start()
+
+    def end(self) -> None:
+        """Follow the run no more."""
+        self._over = True
+        self.busy.set()
 
     def update(self) -> bool:
         """Show what is new, if anything is; says whether that was so."""
@@ -80,6 +89,8 @@ class Banner:
     def _follow(self) -> None:
         while True:
             self.busy.wait()
+            if self._over:
+                return
             time.sleep(PERIOD)
             try:
                 self.update()
@@ -91,7 +102,9 @@ _banners: dict[str, Banner] = {}  # run folder -> what is shown of it in this ke
 
 
 def begin(run: Run) -> Banner:
-    """Show the banner of a run that was just opened here."""
+    """Show the banner of a run that was just opened here; what was opened before is not followed any more."""
+    for earlier in _banners.values():
+        earlier.end()
     banner = _banners[run.folder.id] = Banner(run)
     banner.show()
     return banner

@@ -24,19 +24,32 @@ from runbook_lib.target import Target
 PERIOD = 1.0  # seconds between two writings at least
 
 
-def begin(run: Run) -> None:
-    """Mirror the journal of a run from now on, on a thread of its own."""
-    news = threading.Event()
-    run.journal.appended = news.set
+class _Follower:
+    """A thread that writes what is new in a run's journal into its target's database."""
 
-    def follow() -> None:
+    def __init__(self) -> None:
+        self.run: Run
+        self.news = threading.Event()
+
+    def follow(self) -> None:
         while True:
-            news.wait()
+            self.news.wait()
             time.sleep(PERIOD)
-            news.clear()
-            send(run)
+            self.news.clear()
+            send(self.run)
 
-    threading.Thread(target=follow, daemon=True).start()
+
+_followers: dict[str, _Follower] = {}  # run folder -> what mirrors it in this kernel
+
+
+def begin(run: Run) -> None:
+    """Mirror the journal of a run from now on, on a thread of its own; one that is opened again keeps its thread."""
+    follower = _followers.get(run.folder.id)
+    if follower is None:
+        follower = _followers[run.folder.id] = _Follower()
+        threading.Thread(target=follower.follow, name=f"mirror-{run.folder.id}", daemon=True).start()
+    follower.run = run
+    run.journal.appended = follower.news.set
 
 
 def send(run: Run) -> int:

@@ -84,7 +84,7 @@ def _start(plan: Plan, state: RunState) -> str:
     return "\n".join(
         [
             f"ROLLBACK BEGINS: {plan.title} ({plan.feature}) on {state.opened['target']} ({state.opened['environment']})",
-            f"Incident: {incident}. Reason: {reason}.",
+            f"Incident: {incident}. Reason: {reason.rstrip('.')}.",
             f"Type: {type_title(plan, state)}. Planned: {clock(budget) if budget else 'no budget'}. By: {state.operator}.",
             "Please deploy and restart nothing until you are told that it is over.",
         ]

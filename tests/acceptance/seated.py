@@ -1,9 +1,12 @@
 """A run with one step of memory, for a kernel in which a person sits."""
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from psycopg import sql
 
 from runbook_lib import run as run_module
 from runbook_lib import steering
@@ -25,13 +28,14 @@ NAMES = ("ROOT", "BACKEND_URL", "FRONTEND_URL", "API_TOKEN", "PG_BIN", "PYTHON")
 
 
 class Batches(Step):
-    """Works until it is told to end; or fails as often as it is told to."""
+    """Works until it is told to end, or at some statements in one transaction; or fails as often as it is told to."""
 
     WORKS_IN_PARTS = True
 
-    def __init__(self, context: Context, fails: int, endless: bool) -> None:
+    def __init__(self, context: Context, fails: int, endless: bool, statements: Sequence[str]) -> None:
         super().__init__(STEP, context)
         self.fails, self.endless, self.effect = fails, endless, Effect.NOT_DONE
+        self.statements = statements
         self.wanted: Wanted = "go on"
 
     def preview(self) -> Preview:
@@ -45,6 +49,10 @@ class Batches(Step):
         return True
 
     def apply(self) -> Facts:
+        if self.statements:
+            with self.context.postgres.connect() as connection, connection.transaction():
+                for statement in self.statements:
+                    connection.execute(sql.SQL(statement))  # type: ignore[arg-type]
         self.progress(10, 100)
         while self.endless:
             time.sleep(0.01)
@@ -63,19 +71,22 @@ class Batches(Step):
         return {}
 
 
-def seated(folder: str, fails: int = 0, endless: bool = False, environment: str = "rehearsal") -> Run:
-    """A run whose one step is approved, with its banner shown and its cells journaled."""
+def seated(
+    folder: str, fails: int = 0, endless: bool = False, environment: str = "rehearsal", statements: Sequence[str] = ()
+) -> Run:
+    """A run whose one step is approved, with its banner shown and its cells journaled; statements need a real database."""
     env = {f"REHEARSAL_{name}": f"http://{name.lower()}.test" for name in NAMES}
     plan = load_plan(ROOT / "parameters" / "feat-2025-20251103111429.yaml")
     target = load_target(ROOT / "parameters" / "rehearsal.yaml", {**env, "REHEARSAL_APPLICATION_ROLE": "application"})
     target = target.model_copy(update={"environment": environment})
-    kept = RunFolder.create(Path(folder), "INC-1", "frontend")
+    kind = "full" if statements else "frontend"
+    kept = RunFolder.create(Path(folder), "INC-1", kind)
     Journal(kept.journal_path).append(
-        "opened", plan=plan.feature, target=target.name, environment=environment, type="frontend", option="A",
+        "opened", plan=plan.feature, target=target.name, environment=environment, type=kind, option="A",
         operator="Dana", reason="no pictures", incident="INC-1",
     )  # fmt: skip
-    context = Context(plan, target, kept, "frontend", "A", "Dana", datetime.now(UTC))
-    steps: dict[str, Any] = {STEP: Batches(context, fails, endless)}
+    context = Context(plan, target, kept, kind, "A", "Dana", datetime.now(UTC))
+    steps: dict[str, Any] = {STEP: Batches(context, fails, endless, statements)}
     run_module.steps_of = lambda context: steps  # type: ignore[assignment]
     steering.step_named = lambda context, name: steps[name]  # type: ignore[assignment]
     run = Run(kept, context)

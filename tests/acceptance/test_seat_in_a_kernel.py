@@ -7,8 +7,11 @@ import pytest
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 
+from runbook_lib.adapters.postgres.connection import Postgres
 from runbook_lib.journal import Event, Journal
 from runbook_lib.plan import load_plan
+from runbook_lib.rehearsal.data import create_database
+from runbook_lib.rehearsal.postgres import binaries, embedded_server
 
 from .kernels import Cell, kernel
 
@@ -19,7 +22,9 @@ Execute = Callable[[str], Cell]
 
 
 @pytest.fixture
-def kept() -> Iterator[tuple[KernelManager, BlockingKernelClient]]:
+def kept(request: pytest.FixtureRequest) -> Iterator[tuple[KernelManager, BlockingKernelClient]]:
+    if "service" in request.fixturenames:
+        request.getfixturevalue("service")
     with kernel() as both:
         yield both
 
@@ -80,6 +85,39 @@ def test_an_interrupt_ends_the_step_and_the_cell_can_be_run_again(
     again = done(execute, APPLY)
     assert again.says("done (")
     assert kinds(tmp_path)[2:] == ["started", "applied"]
+
+
+@pytest.fixture
+def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Postgres]:
+    """A real database, reached as the rehearsal's is; the kernel inherits the way to it."""
+    with embedded_server(binaries()) as server:
+        database = create_database(server, 10)
+        lines = (f"{name}={value}" for name, value in database.parameters(database.runbook).items())
+        (tmp_path / "services").write_text("\n".join(["[rehearsal]", *lines, ""]))
+        monkeypatch.setenv("PGSERVICEFILE", str(tmp_path / "services"))
+        yield Postgres("rehearsal", "looking on")
+
+
+def test_an_interrupt_cancels_a_long_statement_in_the_server_and_the_step_can_be_taken_up(
+    service: Postgres, execute: Execute, kept: tuple[KernelManager, BlockingKernelClient], tmp_path: Path
+) -> None:
+    with service.connect() as looking_on:
+        looking_on.execute("CREATE TABLE kept (at timestamptz)")
+        done(execute, "run = seated(statements=['INSERT INTO kept VALUES (now())', 'SELECT pg_sleep(300)'])")
+        asleep = "SELECT pid FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(300)' AND state = 'active'"
+
+        cell = execute(APPLY)
+        cell.until(lambda: looking_on.execute(asleep).fetchall())
+        kept[0].interrupt_kernel()
+        cell.until(lambda: cell.idle)
+        assert cell.says("KeyboardInterrupt")
+        assert looking_on.execute(asleep).fetchall() == []
+        assert looking_on.execute("SELECT FROM kept").fetchall() == []
+
+        done(execute, "run.steps['revert-frontend'].statements = ['INSERT INTO kept VALUES (now())']")
+        done(execute, APPLY)
+        assert kinds(tmp_path) == ["started", "steered", "failed", "started", "applied"]
+        assert len(looking_on.execute("SELECT FROM kept").fetchall()) == 1
 
 
 def test_retry_does_the_failed_step_again_in_the_same_cell(execute: Execute, tmp_path: Path) -> None:

@@ -97,15 +97,15 @@ class Seat:
     def go(self, link: str) -> None:
         """Open a link of this server and wait until its kernel is reached; a page that does not reach it is loaded again."""
         try:
-            with self._connecting(STEP / 2):
+            with self.connecting(STEP / 2):
                 self.page.goto(link)
         except TimeoutError:
-            with self._connecting():
+            with self.connecting():
                 self.page.goto(link)
 
     def open(self, notebook: str) -> None:
         """Open another notebook of the run, by a double click in the list of files."""
-        with self._connecting():
+        with self.connecting():
             self.page.locator(".jp-DirListing-item", has_text=notebook[:12]).dblclick()
         self.until_idle()
 
@@ -140,7 +140,7 @@ class Seat:
         self.until_idle()
 
     @contextmanager
-    def _connecting(self, milliseconds: float = STEP) -> Iterator[None]:
+    def connecting(self, milliseconds: float = STEP) -> Iterator[None]:
         """Wait for the page to reach a kernel: until then JupyterLab refuses to run a cell, and says so."""
         with self.page.expect_websocket(lambda socket: "/channels" in socket.url, timeout=milliseconds):
             yield
@@ -169,9 +169,29 @@ class Seat:
         prompts = self.notebook.locator(".jp-CodeCell .jp-InputPrompt").all_text_contents()
         return {text for text in prompts if any(character.isdigit() for character in text)}
 
+    def press_to(self, cell: Locator, key: str = "ArrowUp") -> None:
+        """Press an arrow key, in command mode, until this cell is the active one."""
+        self.page.keyboard.press("Escape")
+        active = self.page.locator(".jp-mod-active")
+        for _ in range(120):
+            if cell.and_(active).count():
+                return
+            self.page.keyboard.press(key)
+        raise AssertionError(f"{key} does not lead to {cell}")
+
+    def command(self, text: str) -> None:
+        """Call a command of this name in the palette, by the keyboard."""
+        self.page.keyboard.press("Control+Shift+C")
+        palette = self.page.get_by_role("searchbox", name="Command Palette").or_(
+            self.page.locator(".lm-CommandPalette-input")
+        )
+        expect(palette.first).to_be_focused()
+        self.page.keyboard.type(text)
+        expect(self.page.locator(".lm-CommandPalette-item").first).to_contain_text(text)
+        self.page.keyboard.press("Enter")
+
     def tab_to(self, control: str) -> None:
-        """Press Tab from the cell that waits until the control of this name has the focus."""
-        self.waiting_cell.locator(".jp-InputPrompt").click()
+        """Press Tab until the control of this name has the focus."""
         focused = "() => { const e = document.activeElement; return (e.labels?.[0] ?? e).innerText || '' }"
         for _ in range(40):
             self.page.keyboard.press("Tab")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, expect
 
-from .browser_seat import Seat, Served, seated, served
+from .browser_seat import STEP, Seat, Served, seated, served
 
 SHOWN = ["await open_run", "await check_prerequisites", "await preview", "await compare", "await verify", "await close(run)"]
 TOO_WIDE = """outputs => outputs
@@ -42,7 +42,8 @@ def walked(request: pytest.FixtureRequest, browser: Browser) -> Iterator[tuple[S
     older = request.param == "7.3"
     with served("--rehearsal", "--rows", "600", older_kernel=older) as lab, seated(browser, lab.link) as seat:
         seat.run_all()
-        seat.show(seat.waiting("TYPE:"))
+        expect(seat.waiting("TYPE:")).to_be_attached(timeout=STEP)
+        seat.show(seat.output("await symptoms"))
         seat.picture("triage")
         seat.choose("TYPE")
         seat.until_idle()

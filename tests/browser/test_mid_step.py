@@ -53,17 +53,18 @@ def pause_in_mid_batch(run: Run, database: Connection, records: Records) -> None
 
     A row that a later one wants is held meanwhile.
     """
-    until(lambda: '"paused' in run.folder.journal_path.read_text())
+    before = left(run, database)
+    until(lambda: '"paused' in "".join(run.folder.journal_path.read_text().rpartition('"kind":"started"')[2:]))
     late = sql.SQL("SELECT FROM {table} t WHERE {affected} AND get_byte(tidsend(t.ctid), 5) & 31 = 20 FOR UPDATE")
     with run.context.postgres.connect() as holding, holding.transaction():
         holding.execute(run.context.backfill.filled(late))
         let_go(database, records)
-        until(lambda: records.rows(database))
+        until(lambda: left(run, database) < before)
         records.want(database, "pause")
 
 
 def answer_all(seat: Seat) -> None:
-    seat.choose("OPTION", "A:")
+    seat.choose_where_asked("OPTION", "A:")
     seat.choose_details(STRATEGY="batched:")
     expect(seat.waiting("Carry out preview")).to_be_visible(timeout=STEP)
 
@@ -72,11 +73,35 @@ def left(run: Run, database: Connection) -> int:
     return run.context.backfill.count(database)
 
 
+def test_abort_by_its_button_in_mid_batch_keeps_what_is_done_and_goes_no_further(
+    browser: Browser, lab: Served, run: Run, database: Connection, records: Records
+) -> None:
+    all_rows = left(run, database)
+    with seated(browser, lab.link) as seat:
+        seat.run_all()
+        answer_all(seat)
+        pause_from_the_start(database, records)
+        seat.approve()
+        pause_in_mid_batch(run, database, records)
+        expect(seat.output(CLEAR)).to_contain_text("rows")
+        seat.show(seat.output(CLEAR))
+        seat.picture("abort")
+        seat.output(CLEAR).get_by_role("button", name="Abort this step").click()
+        seat.output(CLEAR).get_by_role("button", name="stop:").click()
+        seat.until_idle()
+        expect(seat.output(CLEAR)).to_contain_text("FAILED: Option A: clear the backfilled entries")
+
+        assert lab.state.step("clear-backfill").status == "failed"
+        assert lab.acted[-1] == "clear-backfill"
+        assert 0 < left(run, database) < all_rows
+
+
 def test_a_closed_page_an_interrupt_and_a_restart_in_mid_batch_lose_nothing(
     browser: Browser, lab: Served, run: Run, database: Connection, records: Records
 ) -> None:
     all_rows = left(run, database)
     with seated(browser, lab.link) as seat:
+        seat.restart()
         seat.run_all()
         answer_all(seat)
         pause_from_the_start(database, records)
@@ -96,9 +121,9 @@ def test_a_closed_page_an_interrupt_and_a_restart_in_mid_batch_lose_nothing(
         expect(seat.output("status(run)")).to_contain_text("Option A: clear the backfilled entries")
 
         pause_from_the_start(database, records)
+        before, begun = lab.acted, lab.begun("clear-backfill")
         seat.run(CLEAR)  # the kernel is restarted while it waits
-        before = lab.acted
-        until(lambda: lab.begun("clear-backfill") == 2)
+        until(lambda: lab.begun("clear-backfill") == begun + 1)
         seat.restart()
         seat.run_all()
         expect(seat.waiting("Carry out preview")).to_be_visible(timeout=STEP)  # the choices stay; acting is asked for anew

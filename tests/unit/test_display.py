@@ -258,3 +258,10 @@ def test_a_type_is_shown_with_the_one_that_is_carried_out_in_its_place_and_why(r
     shown = display.recommendation(recommend(plan, failing), plan)
 
     assert f"backend-and-database, carried out as full: {plan.types['backend-and-database'].because}" in shown.text
+
+
+def test_a_statement_with_parameters_is_not_taken_for_a_formula() -> None:
+    html = display.table("Slow", ["statement"], [["VALUES ($2,$1)"]]).html
+
+    assert re.sub(r"<code[^>]*>\$</code>", "", html).count("$") == 0
+    assert re.sub(r"</?code[^>]*>", "", html).count("($2,$1)") == 1

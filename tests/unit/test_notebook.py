@@ -8,6 +8,7 @@ import pytest
 from runbook_lib import notebook
 from runbook_lib.errors import Declined, ParametersError, RunbookError, StepFailed
 from runbook_lib.run import Run
+from runbook_lib.seat import journaling
 
 
 @pytest.fixture
@@ -145,7 +146,7 @@ def shown_by(run: Run, error: RunbookError, monkeypatch: pytest.MonkeyPatch) -> 
         raise error
 
     run.journal.append("started", step="stop-services", title="Stop the services")
-    monkeypatch.setattr(notebook, "show", lambda what: shown.append(str(what)))
+    monkeypatch.setattr(journaling, "show", lambda what: shown.append(str(what)))
     monkeypatch.setattr(notebook.loop, "apply", failing)
     with pytest.raises(type(error)):
         asyncio.run(notebook.apply(run, "back-up"))

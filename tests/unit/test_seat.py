@@ -1,18 +1,21 @@
 """What a person at a notebook is shown of a step, and what can be done about it, without a kernel."""
 
 import asyncio
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from time import monotonic
 from typing import Any
 
 import pytest
 
 from runbook_lib import display, widgets
+from runbook_lib.adapters.browser.worker import Worker
 from runbook_lib.errors import Declined, StepFailed
 from runbook_lib.journal import Event
 from runbook_lib.loop import Done
 from runbook_lib.run import Run
-from runbook_lib.seat import acting, asking, confirming, failing, live
+from runbook_lib.seat import acting, asking, beside, confirming, failing, gate, live, mirroring, troubleshooting
 
 BEGIN = datetime(2025, 11, 3, 12, 0, tzinfo=UTC)
 STEP = "revert-frontend"
@@ -25,6 +28,7 @@ class Screen:
     def __init__(self) -> None:
         self.shown: list[Any] = []
         self.updates = 0
+        self.last: Any = None  # what was updated last
 
     def show(self, what: Any, display_id: bool = False) -> "Screen":
         self.shown.append(what)
@@ -32,15 +36,16 @@ class Screen:
 
     def update(self, what: Any) -> None:
         self.updates += 1
+        self.last = what
 
 
 @pytest.fixture
 def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
     """A person sits there."""
     made = Screen()
-    for module in (acting, failing, live, widgets, confirming):
+    for module in (beside, failing, gate, live, widgets, confirming):
         monkeypatch.setattr(module, "show", made.show)
-    for module in (acting, failing, live, widgets, confirming, asking):
+    for module in (acting, beside, failing, live, widgets, confirming, asking):
         monkeypatch.setattr(module, "attended", lambda: True)
     return made
 
@@ -107,7 +112,7 @@ def test_a_step_that_tells_much_costs_few_updates(screen: Screen, run: Run, monk
         looks += 1
         return await wait(tasks, timeout=timeout)
 
-    monkeypatch.setattr(acting.asyncio, "wait", counted)
+    monkeypatch.setattr(beside.asyncio, "wait", counted)
 
     def act(run: Run, name: str) -> Done:
         for done in range(300):
@@ -116,7 +121,7 @@ def test_a_step_that_tells_much_costs_few_updates(screen: Screen, run: Run, monk
 
     assert asyncio.run(acting.carried_out(run, STEP, act)) is DONE
     assert screen.updates <= looks + 1 < 300
-    assert acting.PERIOD >= 0.5
+    assert beside.PERIOD >= 0.5
 
 
 def test_without_a_person_a_step_is_carried_out_in_the_cell_itself(run: Run) -> None:
@@ -261,3 +266,124 @@ def test_the_banner_says_in_every_state_how_the_services_are_brought_back(run: R
 
     assert "SERVICE BACK NOW: " in banner.now().text
     assert "08-service-back" in banner.now().text
+
+
+def test_the_banner_names_the_run_and_no_path_of_the_machine(run: Run) -> None:
+    text = live.Banner(run).now().text
+
+    assert f"Run {run.folder.id} · " in text
+    assert str(run.folder.path.parent) not in text
+
+
+def test_a_run_that_is_opened_again_is_followed_once(screen: Screen, run: Run) -> None:
+    def followers() -> list[str]:
+        return [t.name for t in threading.enumerate() if t.name.endswith(run.folder.id)]
+
+    for _ in range(2):
+        live.begin(run)
+        mirroring.begin(run)
+
+    deadline = monotonic() + 5
+    while len(followers()) > 2 and monotonic() < deadline:
+        threading.Event().wait(0.01)
+    assert sorted(followers()) == [f"banner-{run.folder.id}", f"mirror-{run.folder.id}"]
+
+
+# --- a question that waits
+
+
+def test_a_question_can_be_called_up_below_the_banner_and_answered_there(screen: Screen, run: Run) -> None:
+    async def answered() -> tuple[str, str]:
+        live.begin(run)
+        task = asyncio.ensure_future(widgets.choice("OPTION", {"A": "keep", "B": "drop"}, ""))
+        await asyncio.sleep(0)
+        screen.last.children[1].click()  # what is offered below the banner
+        screen.last.children[2].click()
+        return await task
+
+    assert asyncio.run(answered()) == ("B", "operator")
+    assert str(screen.last) == "OPTION = B (operator)"
+
+
+# --- other long work
+
+
+def test_long_work_is_done_beside_the_cell_and_tells_its_time(screen: Screen, run: Run) -> None:
+    thread = asyncio.run(beside.beside(run, "Verification", threading.get_ident))
+
+    assert thread != threading.get_ident()
+    assert str(screen.shown[0]) == "Verification: 0 s"
+
+
+def at_work(begun: threading.Event) -> None:
+    begun.set()
+    while True:
+        threading.Event().wait(0.005)
+
+
+def at_a_page(begun: threading.Event) -> None:
+    async def visit() -> None:
+        begun.set()
+        await asyncio.sleep(3600)
+
+    Worker("visits").run(visit())
+
+
+@pytest.mark.parametrize("work", [at_work, at_a_page])
+def test_an_interrupt_ends_long_work_and_the_cell_with_it(
+    screen: Screen, run: Run, monkeypatch: pytest.MonkeyPatch, work: Callable[[threading.Event], None]
+) -> None:
+    ended: list[str] = []
+    begun = threading.Event()
+
+    def noted() -> None:
+        try:
+            work(begun)
+        finally:
+            ended.append("let go")
+
+    async def interrupted() -> None:
+        task = asyncio.ensure_future(beside.beside(run, "Verification", noted))
+        while not begun.is_set():
+            await asyncio.sleep(0.005)
+        task.cancel()  # as a kernel does with its cell
+        await task
+
+    monkeypatch.setattr(beside, "GRACE", 5.0)
+    monkeypatch.setattr(beside, "cancel", lambda postgres: 0)
+    with pytest.raises(KeyboardInterrupt, match="run the cell again"):
+        asyncio.run(interrupted())
+
+    assert ended == ["let go"]
+
+
+def test_what_is_mended_is_confirmed_step_by_step_on_production(
+    screen: Screen, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    async def confirmation(question: str, answer: str, value: str) -> str:
+        asked.append(question)
+        return "operator"
+
+    run.context.target = run.context.target.model_copy(update={"environment": "production"})
+    run.context.type = "rebuild-frontend"
+    monkeypatch.setattr(confirming, "confirmation", confirmation)
+    acts(monkeypatch, *[DONE] * len(run.steps))
+
+    asyncio.run(troubleshooting.fix(run))
+
+    assert asked == [f"Carry out “{step.title}” on {run.context.target.name}?" for step in run.steps.values()]
+
+
+def test_alone_long_work_is_done_in_the_cell_itself(run: Run) -> None:
+    assert asyncio.run(beside.beside(run, "Verification", threading.get_ident)) == threading.get_ident()
+
+
+def test_a_way_back_tells_which_of_its_steps_acts(screen: Screen, run: Run) -> None:
+    def walk() -> str:
+        run.journal.append("started", step="stop-services", title="Stop the services")
+        return "walked"
+
+    assert asyncio.run(acting.walked(run, "Service back", ["back-up", "stop-services"], walk)) == "walked"
+    assert str(screen.last) == "Service back: Stop the services: 0 s"

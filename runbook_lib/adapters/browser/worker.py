@@ -4,8 +4,10 @@ import asyncio
 import logging
 import threading
 from collections.abc import Coroutine
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any, TypeVar
+
+LOOK = 0.2  # seconds after which a wait looks whether it was interrupted
 
 T = TypeVar("T")
 log = logging.getLogger("runbook_lib")
@@ -28,6 +30,8 @@ class Worker:
         """What `coroutine` returns or raises; an interrupt of the wait cancels it."""
         future = self.begin(coroutine)
         try:
+            while not wait([future], LOOK).done:
+                continue  # an interrupt of a thread other than the main one is seen only here
             return future.result()
         finally:
             future.cancel()

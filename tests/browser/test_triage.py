@@ -1,0 +1,110 @@
+"""Triage by what the engineer sees: the symptoms ticked otherwise, and all of it by the keyboard alone."""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from runbook_lib import opening
+from runbook_lib.rehearsal.environment import settled_in
+from runbook_lib.rehearsal.paths import OUTPUTS, PLAN, TARGET
+from runbook_lib.rehearsal.stack import stack
+
+from .browser_seat import STEP, Seat, Served, seated, served
+
+SYMPTOMS = "await symptoms"
+CHOICE = "await choose(run"
+FREEZE = 'apply(run, "freeze-for-frontend")'
+ASKED = re.compile(r"Type (\S+) to go on")
+
+Begin = Callable[..., AbstractContextManager[Served]]
+
+
+@pytest.fixture(scope="module")
+def begin() -> Iterator[Begin]:
+    """Begin a triage in JupyterLab on a stack where only the frontend is wrong."""
+
+    @contextmanager
+    def begin(target: Path = TARGET) -> Iterator[Served]:
+        run = opening.open_new(PLAN, target, "", operator="Dana", reason="a test of it", outputs=OUTPUTS)
+        with served(str(run.folder.path)) as lab:
+            yield lab
+
+    with stack(600, "frontend-errors") as up, settled_in(up.environment):
+        yield begin
+
+
+def test_a_tick_marks_another_row_and_suggests_another_type_until_one_is_chosen(browser: Browser, begin: Begin) -> None:
+    with begin() as lab, seated(browser, lab.link) as seat:
+        seat.run_all()
+        shown = seat.output(SYMPTOMS)
+        expect(seat.waiting("TYPE:")).to_contain_text("Quick: the frontend alone (suggested)", timeout=STEP)
+        expect(shown.get_by_role("checkbox", name="Frontend errors")).to_be_checked()
+
+        for ticked in (
+            "Recommended: full",
+            "Recommended: frontend",
+            "Recommended: full",
+        ):  # again and again, while a cell waits
+            shown.get_by_role("checkbox", name="All media missing").click()
+            expect(shown).to_contain_text(ticked)
+        expect(shown.get_by_role("row", name="► yes All media missing")).to_be_visible()
+        seat.show(shown)
+        seat.picture("ticked")
+        seat.choose("TYPE")
+        seat.until_idle()
+
+        expect(seat.output(CHOICE)).to_contain_text("TYPE = full (operator)")
+        expect(shown).to_contain_text("☑ All media missing (by Dana)")
+        assert shown.get_by_role("checkbox").count() == 0
+        assert lab.state.type == "full"
+
+
+def test_by_keyboard_alone_from_triage_to_a_confirmed_step(browser: Browser, begin: Begin, tmp_path: Path) -> None:
+    production = tmp_path / "production.yaml"
+    production.write_text(TARGET.read_text().replace("environment: rehearsal", "environment: production"))
+    with begin(production) as lab, seated(browser, lab.link) as seat:
+        keys = seat.page.keyboard
+        seat.command("Run All Cells")
+        expect(seat.waiting("TYPE:")).to_be_visible(timeout=STEP)
+        seat.press_to(seat.cell(SYMPTOMS))
+        seat.tab_to("All media missing")
+        for recommended in ("full", "frontend"):
+            keys.press("Space")
+            expect(seat.output(SYMPTOMS)).to_contain_text(f"Recommended: {recommended}")
+        seat.press_to(seat.waiting_cell, "ArrowDown")
+        seat.tab_to("(suggested)")
+        keys.press("Enter")
+        expect(seat.output(CHOICE)).to_contain_text("TYPE = frontend (operator)")
+        seat.until_idle()
+
+        seat.command("Open from Path")
+        keys.type("lab/02-quick-rollback.ipynb")
+        with seat.connecting():
+            keys.press("Enter")
+        seat.until_idle()
+        seat.command("Run All Cells")
+        expect(seat.waiting("Carry out preview")).to_be_attached(timeout=STEP)
+        seat.press_to(seat.waiting_cell)
+        answered(seat, "Carry out preview")
+        answered(seat, "Carry out “Freeze")
+        expect(seat.output(FREEZE)).to_contain_text("done (", timeout=STEP)
+
+        assert lab.state.approved
+        assert lab.acted == ["freeze-for-frontend"]
+
+
+def answered(seat: Seat, question: str) -> None:
+    """Answer a question that waits by the keyboard alone, as it asks."""
+    box = seat.waiting(question)
+    expect(box).to_contain_text("to go on", timeout=STEP)
+    asked = ASKED.search(box.text_content() or "")
+    assert asked
+    seat.tab_to("Type")
+    seat.page.keyboard.type(asked[1])
+    seat.page.keyboard.press("Tab")
+    seat.page.keyboard.press("Enter")
+    expect(box).to_be_hidden()
