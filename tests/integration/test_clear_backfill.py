@@ -12,7 +12,7 @@ import pytest
 from runbook_lib.adapters.postgres.backfill import Backfill, Bounds
 from runbook_lib.adapters.postgres.catalog import catalog
 from runbook_lib.adapters.postgres.census import Census
-from runbook_lib.adapters.postgres.clearing import approved, former
+from runbook_lib.adapters.postgres.clearing import approved, former, giving_back
 from runbook_lib.adapters.postgres.clearing.clearing import Clearing, Told
 from runbook_lib.adapters.postgres.clearing.indexes import Indexes
 from runbook_lib.adapters.postgres.clearing.records import Records
@@ -190,6 +190,33 @@ def test_undo_gives_every_row_back_as_it_was(
     assert conflicts == []
     assert rows(application) == before
     assert catalog(connection) == shape
+
+
+def test_undo_can_be_ended_between_two_batches_and_goes_on(
+    postgres: Postgres,
+    connection: Connection,
+    application: psycopg.Connection,
+    backfill: Backfill,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(giving_back, "PAGES", 1)
+    before = rows(application)
+    work = clearing(postgres, backfill, "batched")
+    work.apply()
+    cleared = work.rows(connection)
+
+    def end_after_some(given_back: int, _: str) -> None:
+        if given_back:
+            Records(backfill).want(connection, "abort")
+
+    with pytest.raises(Declined, match="ended between two batches"):
+        replace(work, told=Told(cleared=end_after_some)).undo()
+    left = work.rows(connection)
+    restored, conflicts = work.undo()
+
+    assert 0 < left < cleared
+    assert (restored, conflicts) == (left, [])
+    assert rows(application) == before
 
 
 def test_undo_leaves_alone_what_someone_has_changed_since(

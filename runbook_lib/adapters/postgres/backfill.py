@@ -51,29 +51,36 @@ class Backfill:
             "t.{column} @> {marker} AND ({alone} OR EXISTS (SELECT FROM {elements} WHERE {cleared})){approved}"
         ).format(**terms)
         self.fill = sql.SQL("NULL::jsonb" if spec.cleared == "null" else "'[]'::jsonb")  # what most cleared rows then hold
-        self.kept = sql.SQL(
-            "CASE WHEN {alone} THEN {empty} ELSE coalesce("
-            "(SELECT jsonb_agg(e.value ORDER BY e.place) FROM {elements} WHERE NOT ({cleared})), {empty}) END"
+        self.rest = sql.SQL(
+            "coalesce((SELECT jsonb_agg(e.value ORDER BY e.place) FROM {elements} WHERE NOT ({cleared})), {empty})"
         ).format(**terms)
+        self.kept = sql.SQL("CASE WHEN {alone} THEN {empty} ELSE {rest} END").format(**terms, rest=self.rest)
+        self.value_if_more = sql.SQL(
+            "CASE WHEN t.{column} @> {marker} AND EXISTS (SELECT FROM {elements} WHERE {cleared}){approved}"
+            " THEN {rest} ELSE t.{column} END"
+        ).format(**terms, rest=self.rest)  # what a row that holds more than one element of the backfill's holds once cleared
 
     @property
     def value(self) -> sql.Composed:
         """What a row holds once it is cleared, whether it is affected or not."""
-        return sql.SQL("CASE WHEN {alone}{approved} THEN {empty} WHEN {affected} THEN {kept} ELSE t.{column} END").format(
-            alone=self.alone,
-            approved=self._among_approved(),
-            empty=self.empty,
-            affected=self.affected,
-            kept=self.kept,
-            column=self.column,
+        return sql.SQL("CASE WHEN {}{} THEN {} ELSE {} END").format(
+            self.alone, self._among_approved(), self.empty, self.value_if_more
         )
 
     @property
     def plain(self) -> sql.Composed:
         """That the column, once cleared, holds what most cleared rows hold; where a glance does not tell so, it is false."""
-        same_for_all = self.database.backfill.cleared in ("[]", "null") and not self.bounds.approved_only
-        alone = sql.SQL(" OR {}").format(self.alone) if same_for_all else sql.SQL("")
+        alone = sql.SQL(" OR {}").format(self.alone) if self._same_for_all else sql.SQL("")
         return sql.SQL("(t.{} IS NOT DISTINCT FROM {}{})").format(self.column, self.fill, alone)
+
+    @property
+    def value_unless_plain(self) -> sql.Composed:
+        """What a row that is not plain holds once it is cleared."""
+        return self.value_if_more if self._same_for_all else self.value
+
+    @property
+    def _same_for_all(self) -> bool:
+        return self.database.backfill.cleared in ("[]", "null") and not self.bounds.approved_only
 
     def over(self, column: str) -> "Backfill":
         """The same terms, over another column that holds such lists."""

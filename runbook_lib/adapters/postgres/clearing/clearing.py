@@ -10,6 +10,7 @@ from runbook_lib.adapters.postgres.backfill import Backfill
 from runbook_lib.adapters.postgres.brevity import EXCHANGING
 from runbook_lib.adapters.postgres.clearing import records
 from runbook_lib.adapters.postgres.clearing.batched import clear_by_pages
+from runbook_lib.adapters.postgres.clearing.giving_back import give_back
 from runbook_lib.adapters.postgres.clearing.indexes import Index, Indexes
 from runbook_lib.adapters.postgres.clearing.keyed import clear_by_key
 from runbook_lib.adapters.postgres.clearing.pacing import Pace
@@ -87,13 +88,15 @@ class Clearing:
         """Put the old values back where nobody has changed them since. Changes the target.
 
         Returns how many rows were restored, and the keys of those that someone has changed since.
+
+        Raises:
+            Declined: It was ended between two batches, as was asked for.
         """
         with self.open() as connection:
             stage = self.swap.stage(connection)
             if stage is Stage.NOTHING:
                 self._rebuild(connection)
-                return records.restore(connection, self.backfill)
-        return swap_back(self.swap)
+        return give_back(self.open, self.backfill, self._pace) if stage is Stage.NOTHING else swap_back(self.swap)
 
     def begun(self, connection: Connection) -> bool:
         """Whether this run has begun to clear and has not taken it back. Read-only."""

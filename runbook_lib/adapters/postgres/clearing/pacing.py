@@ -115,10 +115,10 @@ class Pace:
         wanted = self.records.wanted(self.connection)
         if wanted == "abort":
             raise Declined(
-                "The clearing was ended between two batches, as was asked for.",
+                "It was ended between two batches, as was asked for.",
                 where=self.records.control.as_string(self.connection),
-                state="The rows cleared so far stand, each with its undo row.",
-                safe_next="Run the step again to go on, or undo it.",
+                state="Each row is either cleared, with its undo row, or as it was before.",
+                safe_next="Run the step, or its undo, again to go on.",
             )
         if wanted == "pause":
             return "paused"

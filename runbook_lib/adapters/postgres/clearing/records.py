@@ -1,6 +1,6 @@
 """What a clearing keeps of itself in the target: undo rows, its transactions, and whether it is to go on."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from psycopg import sql
 
@@ -75,32 +75,6 @@ class Records:
         """Drop them. Changes the target."""
         for table in (self.undo, self.writes, self.control, self.backfill.approved, self.backfill.former):
             connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(table))
-
-
-def restore(connection: Connection, backfill: Backfill) -> tuple[int, list[Any]]:
-    """Put back the old values where the present one is still the one this run wrote. Changes the target.
-
-    Returns how many rows were restored, and the keys of those that someone has changed since: their undo rows stay.
-    """
-    touch = backfill.database.backfill.touch
-    with connection.transaction():
-        connection.execute(
-            backfill.filled(
-                sql.SQL("""UPDATE {table} t SET {column} = u.old {touch} FROM {undo} u
-                WHERE t.{key} = u.key AND t.{column} IS NOT DISTINCT FROM u.new"""),
-                touch=sql.SQL(", {} = u.touched").format(sql.Identifier(touch)) if touch else sql.SQL(""),
-            )
-        )
-        restored = connection.execute(
-            backfill.filled(
-                sql.SQL("""DELETE FROM {undo} u USING {table} t
-                WHERE t.{key} = u.key AND t.{column} IS NOT DISTINCT FROM u.old""")
-            )
-        ).rowcount
-        conflicts = connection.execute(backfill.filled(sql.SQL("SELECT key FROM {undo} ORDER BY key"))).fetchall()
-        if not conflicts:
-            Records(backfill).drop(connection)
-    return restored, [row["key"] for row in conflicts]
 
 
 def unexpected(connection: Connection, backfill: Backfill, *, stopped: bool) -> int:

@@ -24,6 +24,7 @@ from runbook_lib.adapters.postgres.parallel import in_parallel
 
 Waiting = Callable[[Sequence[Blocker]], None]
 PAGES = 500  # a transaction
+ALONE = 2000  # where nobody waits for it
 
 
 class Stage(StrEnum):
@@ -74,7 +75,7 @@ class Swap:
             self._briefly(self._put_aside, Stage.ASIDE)
         with self.open() as connection:
             pages = Pages(connection, self.backfill.table)
-        at_once(self.open, pace_on, workers, lambda *of_one: self._fill(pages, *of_one))
+        at_once(self.open, pace_on, workers, lambda *of_one: self._fill(pages, ALONE if stopped else PAGES, *of_one))
         with self.open() as connection:
             if not stopped:
                 self._capture_missed(connection)
@@ -122,9 +123,9 @@ class Swap:
         self.column.add_aside(connection)
         self.capture.begin(connection, self.backfill.columns_read)
 
-    def _fill(self, pages: Pages, connection: Connection, pace: Pace, failed: threading.Event) -> None:
+    def _fill(self, pages: Pages, size: int, connection: Connection, pace: Pace, failed: threading.Event) -> None:
         filled = 0
-        while not failed.is_set() and (taken := pages.take(PAGES)):
+        while not failed.is_set() and (taken := pages.take(size)):
             pace(filled)
             filled = self._filled(connection, taken[0])
         pace(filled)
@@ -138,7 +139,7 @@ class Swap:
                     FROM (SELECT t.ctid AS place, {value} AS value FROM {table} t WHERE {within} AND NOT {plain} OFFSET 0) k
                     WHERE t.ctid = k.place AND {within} AND t.{aside} IS DISTINCT FROM k.value"""),
                     aside=sql.Identifier(self.column.aside),
-                    value=self.backfill.value,
+                    value=self.backfill.value_unless_plain,
                     within=within("t", pages),
                     plain=self.backfill.plain,
                 )
@@ -158,7 +159,7 @@ class Swap:
                     WHERE NOT {plain} AND t.{aside} IS DISTINCT FROM ({value})"""),
                     captured=self.capture.keys,
                     aside=sql.Identifier(self.column.aside),
-                    value=self.backfill.value,
+                    value=self.backfill.value_unless_plain,
                     plain=self.backfill.plain,
                 )
             ).rowcount
