@@ -133,7 +133,9 @@ def compose_files(running: Stack, docker: Docker) -> list[str]:
             "network_mode": "host",
             "restart": "always",
             "stop_grace_period": "1s",  # a worker that is process 1 does not hear a request to end
-            "volumes": [f"{os.path.realpath(path)}:{path}:ro" for path in (*OF_INTERPRETER, str(running.root))],
+            "volumes": [
+                f"{os.path.realpath(path)}:{path}:ro" for path in dict.fromkeys([*OF_INTERPRETER, str(running.root)])
+            ],
         }
         for program in application_programs(running.environment)
     }

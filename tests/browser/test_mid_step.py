@@ -7,6 +7,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 from psycopg import sql
 
+from runbook_lib.adapters.postgres.clearing import batched
 from runbook_lib.adapters.postgres.clearing.records import Records
 from runbook_lib.adapters.postgres.connection import Connection
 from runbook_lib.run import Run
@@ -51,13 +52,20 @@ def let_go(database: Connection, records: Records) -> None:
 def pause_in_mid_batch(run: Run, database: Connection, records: Records) -> None:
     """Let a clearing that is paused before its first transaction go on, and pause it between two of them.
 
-    A row that a later one wants is held meanwhile.
+    The rows that the second one wants are held meanwhile.
     """
     before = left(run, database)
     until(lambda: '"paused' in "".join(run.folder.journal_path.read_text().rpartition('"kind":"started"')[2:]))
-    late = sql.SQL("SELECT FROM {table} t WHERE {affected} AND get_byte(tidsend(t.ctid), 5) & 31 = 20 FOR UPDATE")
+    line = sql.SQL("get_byte(tidsend(t.ctid), 5) & {}").format(sql.Literal(batched.STRIDE - 1))
+    wanted = sql.SQL("SELECT DISTINCT {line} AS line FROM {table} t WHERE {affected}")
+    late = sql.SQL("SELECT FROM {table} t WHERE {affected} AND {line} BETWEEN {first} AND {last} FOR UPDATE")
     with run.context.postgres.connect() as holding, holding.transaction():
-        holding.execute(run.context.backfill.filled(late))
+        lines = {row["line"] for row in holding.execute(run.context.backfill.filled(wanted, line=line))}
+        _, second, *_ = (
+            lines_of_one for lines_of_one in batched.PASSES if lines & {*range(lines_of_one[0], lines_of_one[1] + 1)}
+        )
+        first, last = map(sql.Literal, second)
+        holding.execute(run.context.backfill.filled(late, line=line, first=first, last=last))
         let_go(database, records)
         until(lambda: left(run, database) < before)
         records.want(database, "pause")
@@ -112,13 +120,13 @@ def test_a_closed_page_an_interrupt_and_a_restart_in_mid_batch_lose_nothing(
     with seated(browser, lab.link, idle=False) as seat:  # the page was closed, and is opened again
         seat.interrupt()
         seat.until_idle()
-        seat.type_and_run("from runbook_lib.notebook import status; status(run)")
+        seat.type_and_run("from runbook_lib.notebook import status; status(run)  # once more")
         seat.until_idle()
         seat.picture("after-interrupt")
 
         assert lab.state.step("clear-backfill").status in ("started", "failed")
         assert 0 < left(run, database) < all_rows
-        expect(seat.output("status(run)")).to_contain_text("Option A: clear the backfilled entries")
+        expect(seat.output("# once more")).to_contain_text("Option A: clear the backfilled entries")
 
         pause_from_the_start(database, records)
         before, begun = lab.acted, lab.begun("clear-backfill")
