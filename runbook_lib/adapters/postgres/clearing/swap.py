@@ -24,7 +24,6 @@ from runbook_lib.adapters.postgres.parallel import in_parallel
 
 Waiting = Callable[[Sequence[Blocker]], None]
 PAGES = 500  # a transaction
-ALONE = 2000  # where nobody waits for it
 
 
 class Stage(StrEnum):
@@ -75,7 +74,7 @@ class Swap:
             self._briefly(self._put_aside, Stage.ASIDE)
         with self.open() as connection:
             pages = Pages(connection, self.backfill.table)
-        at_once(self.open, pace_on, workers, lambda *of_one: self._fill(pages, ALONE if stopped else PAGES, *of_one))
+        at_once(self.open, pace_on, workers, lambda *of_one: self._fill(pages, *of_one))
         with self.open() as connection:
             if not stopped:
                 self._capture_missed(connection)
@@ -123,9 +122,9 @@ class Swap:
         self.column.add_aside(connection)
         self.capture.begin(connection, self.backfill.columns_read)
 
-    def _fill(self, pages: Pages, size: int, connection: Connection, pace: Pace, failed: threading.Event) -> None:
+    def _fill(self, pages: Pages, connection: Connection, pace: Pace, failed: threading.Event) -> None:
         filled = 0
-        while not failed.is_set() and (taken := pages.take(size)):
+        while not failed.is_set() and (taken := pages.take(PAGES)):
             pace(filled)
             filled = self._filled(connection, taken[0])
         pace(filled)
