@@ -17,7 +17,7 @@ from .browser_seat import Served, served
 ROWS = 600
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its loop runs in this thread, where later tests run theirs
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(**launch_options())
