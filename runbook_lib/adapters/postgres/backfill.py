@@ -51,14 +51,14 @@ class Backfill:
             "t.{column} @> {marker} AND ({alone} OR EXISTS (SELECT FROM {elements} WHERE {cleared})){approved}"
         ).format(**terms)
         self.fill = sql.SQL("NULL::jsonb" if spec.cleared == "null" else "'[]'::jsonb")  # what most cleared rows then hold
-        self.rest = sql.SQL(
+        terms["rest"] = sql.SQL(
             "coalesce((SELECT jsonb_agg(e.value ORDER BY e.place) FROM {elements} WHERE NOT ({cleared})), {empty})"
         ).format(**terms)
-        self.kept = sql.SQL("CASE WHEN {alone} THEN {empty} ELSE {rest} END").format(**terms, rest=self.rest)
+        self.kept = sql.SQL("CASE WHEN {alone} THEN {empty} ELSE {rest} END").format(**terms)
         self.value_if_more = sql.SQL(
             "CASE WHEN t.{column} @> {marker} AND EXISTS (SELECT FROM {elements} WHERE {cleared}){approved}"
             " THEN {rest} ELSE t.{column} END"
-        ).format(**terms, rest=self.rest)  # what a row that holds more than one element of the backfill's holds once cleared
+        ).format(**terms)  # what a row that holds more than one element of the backfill's holds once cleared
 
     @property
     def value(self) -> sql.Composed:
@@ -114,7 +114,6 @@ class Backfill:
             "pristine": self.pristine,
             "written": self.written,
             "affected": self.affected,
-            "alone": self.alone,
             "kept": self.kept,
             "empty": self.empty,
         }
