@@ -46,10 +46,14 @@ def scored(run: Run, found: Sequence[Result]) -> Recommendation:
     return advice
 
 
+def by_probes(run: Run, found: Sequence[Result]) -> dict[str, str]:
+    """What the probes alone say of each symptom. Pure."""
+    return {row.row.symptom: row.matches for row in triage.recommend(run.context.plan, found).rows}
+
+
 def say(run: Run, found: Sequence[Result], symptom: str, value: str, by: str) -> None:
     """Journal what somebody says of a symptom, and what the probes say of it."""
-    probes = {row.row.symptom: row.matches for row in triage.recommend(run.context.plan, found).rows}
-    run.journal.append("symptom", symptom=symptom, value=value, probes=probes[symptom], by=by)
+    run.journal.append("symptom", symptom=symptom, value=value, probes=by_probes(run, found)[symptom], by=by)
 
 
 class Checkboxes:
@@ -58,7 +62,7 @@ class Checkboxes:
     def __init__(self, run: Run, found: Sequence[Result]) -> None:
         self.run, self.found = run, found
         self._advice = scored(run, found)
-        self._by_probes = {row.row.symptom: row.matches for row in triage.recommend(run.context.plan, found).rows}
+        self._by_probes = by_probes(run, found)
         self._boxes: dict[str, Any] = {}
         self._box: Any = None
         self._ticks: Any = None

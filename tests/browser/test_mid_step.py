@@ -77,6 +77,15 @@ def answer_all(seat: Seat) -> None:
     expect(seat.waiting("Carry out preview")).to_be_visible(timeout=STEP)
 
 
+def clear_and_pause(seat: Seat, run: Run, database: Connection, records: Records) -> None:
+    """Run all cells up to the clearing, and pause that in mid-batch."""
+    seat.run_all()
+    answer_all(seat)
+    pause_from_the_start(database, records)
+    seat.approve()
+    pause_in_mid_batch(run, database, records)
+
+
 def left(run: Run, database: Connection) -> int:
     return run.context.backfill.count(database)
 
@@ -86,11 +95,7 @@ def test_abort_by_its_button_in_mid_batch_keeps_what_is_done_and_goes_no_further
 ) -> None:
     all_rows = left(run, database)
     with seated(browser, lab.link) as seat:
-        seat.run_all()
-        answer_all(seat)
-        pause_from_the_start(database, records)
-        seat.approve()
-        pause_in_mid_batch(run, database, records)
+        clear_and_pause(seat, run, database, records)
         expect(seat.output(CLEAR)).to_contain_text("rows")
         seat.show(seat.output(CLEAR))
         seat.picture("abort")
@@ -110,11 +115,7 @@ def test_a_closed_page_an_interrupt_and_a_restart_in_mid_batch_lose_nothing(
     all_rows = left(run, database)
     with seated(browser, lab.link) as seat:
         seat.restart()
-        seat.run_all()
-        answer_all(seat)
-        pause_from_the_start(database, records)
-        seat.approve()
-        pause_in_mid_batch(run, database, records)
+        clear_and_pause(seat, run, database, records)
         seat.picture("mid-step")
 
     with seated(browser, lab.link, idle=False) as seat:  # the page was closed, and is opened again
