@@ -2,36 +2,48 @@
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from pkgutil import resolve_name
 
-from runbook_lib.checks import api, data, latency, logs, page, reference, returning, schema, services, statements, troubles
 from runbook_lib.checks.round import Round
+from runbook_lib.context import Context
 from runbook_lib.errors import AdapterError
 from runbook_lib.results import Result, Status
 
 Check = Callable[[Round, str], Result]
 
-KINDS: dict[str, Check] = {
-    "services": services.running_in_wanted_version,
-    "schema": schema.as_expected,
-    "api_present": api.present,
-    "api_absent": api.absent_or_empty,
-    "page_media": page.shows_media,
-    "page_served": page.shows_served,
-    "page_console": page.no_errors,
-    "page_thread": page.loads,
-    "page_render": page.renders,
-    "page_returning": returning.runs_the_new_bundle,
-    "logs": logs.no_errors,
-    "latency": latency.within_limit,
-    "slow_queries": statements.none_slow,
-    "reference": reference.nothing_missing,
-    "proof": data.only_intended,
-    "integrity": data.intact,
-    "fresh": troubles.fresh,
-    "sessions": troubles.nobody_connected,
+KINDS = {
+    "services": "services:running_in_wanted_version",
+    "schema": "schema:as_expected",
+    "api_present": "api:present",
+    "api_absent": "api:absent_or_empty",
+    "page_media": "page:shows_media",
+    "page_served": "page:shows_served",
+    "page_console": "page:no_errors",
+    "page_thread": "page:loads",
+    "page_render": "page:renders",
+    "page_returning": "returning:runs_the_new_bundle",
+    "logs": "logs:no_errors",
+    "latency": "latency:within_limit",
+    "slow_queries": "statements:none_slow",
+    "reference": "reference:nothing_missing",
+    "proof": "data:only_intended",
+    "integrity": "data:intact",
+    "fresh": "troubles:fresh",
+    "sessions": "troubles:nobody_connected",
 }
 
-does_not_apply = statements.does_not_apply
+
+def kind(name: str) -> Check:
+    """The check of a kind, imported when first asked for: what a run does not look at costs it no start-up."""
+    found: Check = resolve_name(f"{__name__}.{KINDS[name]}")
+    return found
+
+
+def does_not_apply(context: Context, name: str) -> str:
+    """Why a check has nothing to look at here, "" where it has. Read-only."""
+    from runbook_lib.checks import statements
+
+    return statements.does_not_apply(context, name)
 
 
 def run(checks: Iterable[str], around: Round) -> list[Result]:
@@ -44,8 +56,8 @@ def run(checks: Iterable[str], around: Round) -> list[Result]:
     if "slow_queries" in kinds.values():
         with suppress(AdapterError):  # told when the check itself is made
             _ = around.statements
-    if any(kind.startswith("page") for kind in kinds.values()):
-        around.begin_visits()
+    if any(each.startswith("page") for each in kinds.values()):
+        around.begin_visits(returning="page_returning" in kinds.values())
     order = sorted(names, key=lambda name: (kinds[name] == "slow_queries", kinds[name].startswith("page")))
     made = {name: _made(name, around) for name in order}
     return [made[name] for name in names]
@@ -54,6 +66,6 @@ def run(checks: Iterable[str], around: Round) -> list[Result]:
 def _made(name: str, around: Round) -> Result:
     spec = around.context.plan.checks[name]
     try:
-        return KINDS[spec.kind](around, name)
+        return kind(spec.kind)(around, name)
     except AdapterError as error:
         return Result(name, spec.title, Status.UNKNOWN, f"could not be checked: {error.what}")

@@ -1,13 +1,7 @@
 """A user who was there before the rollback gets the new bundle too, whatever the browser has kept."""
 
-from pathlib import Path
-from urllib.parse import urljoin
-
-from runbook_lib.adapters.browser import Visit
-from runbook_lib.checks.round import Round
+from runbook_lib.checks.round import BEFORE, Round
 from runbook_lib.results import Result, Status
-
-BEFORE = "before"  # the round in which the profile visits the page for the first time
 
 
 def runs_the_new_bundle(around: Round, name: str) -> Result:
@@ -15,16 +9,15 @@ def runs_the_new_bundle(around: Round, name: str) -> Result:
 
     In the round before the first change, the browser's profile is made: the visit that fills its cache.
     """
-    profile = _profile(around)
-    if around.name == BEFORE:
-        kept = _visited(around, profile).assets
-        return around.result(name, Status.PASS, f"a browser was given {len(kept)} scripts and style sheets to keep")
-    if not profile.exists():
+    visit = around.visit_again
+    if visit is None:
         return around.result(
             name, Status.UNKNOWN, "no browser visited the page before the rollback, so none has a cache of it"
         )
+    returning = visit.assets
+    if around.name == BEFORE:
+        return around.result(name, Status.PASS, f"a browser was given {len(returning)} scripts and style sheets to keep")
     new = next(iter(around.visits.values())).assets
-    returning = _visited(around, profile).assets
     wrong = [url for url in {**new, **returning} if new.get(url) != returning.get(url)]
     if not new:
         return around.result(name, Status.UNKNOWN, "the page loads no script or style sheet to tell its bundle by")
@@ -34,13 +27,3 @@ def runs_the_new_bundle(around: Round, name: str) -> Result:
     return around.result(
         name, Status.PASS, f"a browser with a cache from before is given the same {len(new)} as a new visitor"
     )
-
-
-def _profile(around: Round) -> Path:
-    return around.context.folder.path / ".profile"  # hidden, so no part of what is sealed
-
-
-def _visited(around: Round, profile: Path) -> Visit:
-    page, target = around.context.plan.page, around.context.target
-    url = urljoin(target.endpoint(page.service), page.path.format(sample=around.samples[0]))
-    return around.context.browser.visit(url, ready=page.ready, items=page.items, media=page.media, profile=profile)

@@ -1,6 +1,7 @@
 """One round of observations: what several checks look at is fetched once."""
 
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -11,12 +12,15 @@ from urllib.parse import urljoin
 
 from psycopg import sql
 
-from runbook_lib.adapters.browser import Visit
+from runbook_lib.adapters.browser import Destination, Look, Visit
 from runbook_lib.adapters.http import Answer
 from runbook_lib.adapters.postgres.statements import Taken, taken
 from runbook_lib.context import Context
 from runbook_lib.errors import AdapterError
 from runbook_lib.results import Result, Status
+
+BEFORE = "before"  # the round in which a user visits the page for the first time, to return in later ones
+AGAIN = "again"  # the visit of that user
 
 
 @dataclass
@@ -100,10 +104,11 @@ class Round:
         self.context.folder.write_text(file, text)
         return file
 
-    def begin_visits(self) -> None:
-        """Begin to open the pages; `visits` waits for them."""
-        self._visiting = ThreadPoolExecutor(1)
-        self._visits = self._visiting.submit(self._visited)
+    def begin_visits(self, *, returning: bool = False) -> None:
+        """Begin to open the pages, all at once; with `returning`, one of them also as a user who was there before."""
+        pool = ThreadPoolExecutor(1)
+        self._looking = pool.submit(self._look, returning)
+        pool.shutdown(wait=False)
 
     @cached_property
     def visits(self) -> dict[str, Visit]:
@@ -112,12 +117,7 @@ class Round:
         Raises:
             AdapterError: The browser does not start, or the page's server does not answer.
         """
-        if "_visits" not in self.__dict__:
-            self.begin_visits()
-        try:
-            return self._visits.result()
-        finally:
-            self._visiting.shutdown()
+        return {sample: self._seen(sample) for sample in self.samples[: self.context.plan.page.samples]}
 
     @cached_property
     def other_visits(self) -> dict[str, Visit]:
@@ -126,21 +126,48 @@ class Round:
         Raises:
             AdapterError: The browser does not start, or the page's server does not answer.
         """
-        _ = self.visits
-        return self._others
+        return {path: self._seen(path) for path in self.context.plan.page.also}
 
-    def _visited(self) -> dict[str, Visit]:
-        page = self.context.plan.page
-        found = {sample: self._visit(sample, page.path.format(sample=sample)) for sample in self.samples[: page.samples]}
-        self._others = {path: self._visit(path, path) for path in page.also}
-        return found
+    @property
+    def visit_again(self) -> Visit | None:
+        """The page of the first sample as a user sees it who was there before; None where nobody was. Read-only.
 
-    def _visit(self, name: str, path: str) -> Visit:
-        page = self.context.plan.page
-        url = urljoin(self.context.target.endpoint(page.service), path)
-        visit = self.context.browser.visit(url, ready=page.ready, items=page.items, media=page.media)
-        self.context.folder.write_image(self.screenshot(name), visit.screenshot)
-        return visit
+        Raises:
+            AdapterError: The browser does not start, or the page's server does not answer.
+        """
+        return self._seen(AGAIN) if AGAIN in self._looked else None
+
+    @property
+    def _looked(self) -> dict[str, Visit | AdapterError]:
+        if "_looking" not in self.__dict__:
+            self.begin_visits()
+        return self._looking.result()
+
+    def _seen(self, name: str) -> Visit:
+        seen = self._looked[name]
+        if isinstance(seen, AdapterError):
+            raise seen
+        return seen
+
+    def _look(self, returning: bool) -> dict[str, Visit | AdapterError]:
+        page, first = self.context.plan.page, self.samples[0]
+        profile = self.context.folder.path / ".profile"  # hidden, so no part of what is sealed
+        is_first = returning and self.name == BEFORE
+        if is_first:
+            shutil.rmtree(profile, ignore_errors=True)
+        paths = {s: page.path.format(sample=s) for s in self.samples[: page.samples]} | {path: path for path in page.also}
+        wanted = {name: Destination(self._url(path), is_first and name == first) for name, path in paths.items()}
+        if returning and not is_first and profile.exists():
+            wanted[AGAIN] = Destination(self._url(paths[first]), returning=True)
+        look = Look(ready=page.ready, items=page.items, media=page.media)
+        found = dict(zip(wanted, self.context.browser.visit([*wanted.values()], look, profile), strict=True))
+        for name in paths:
+            if isinstance(visit := found[name], Visit):
+                self.context.folder.write_image(self.screenshot(name), visit.screenshot)
+        return found | ({AGAIN: found[first]} if is_first else {})
+
+    def _url(self, path: str) -> str:
+        return urljoin(self.context.target.endpoint(self.context.plan.page.service), path)
 
     def screenshot(self, name: str) -> str:
         """The file of a page's screenshot in the run folder, by its sample or path."""

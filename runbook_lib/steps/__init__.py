@@ -1,51 +1,44 @@
 """The kinds of step a plan is made of."""
 
-from runbook_lib.context import Context
-from runbook_lib.steps.backup import Backup
-from runbook_lib.steps.base import Step
-from runbook_lib.steps.build import Build
-from runbook_lib.steps.clear_backfill import ClearBackfill
-from runbook_lib.steps.code import Revert
-from runbook_lib.steps.end_sessions import EndSessions
-from runbook_lib.steps.fence import KeepOut, LetIn
-from runbook_lib.steps.freeze import FreezeAll, ReleaseAll
-from runbook_lib.steps.purge_cache import PurgeCache
-from runbook_lib.steps.push import Push
-from runbook_lib.steps.rebuild import Rebuild
-from runbook_lib.steps.remove_columns import RemoveColumns
-from runbook_lib.steps.restore_aside import RestoreAside
-from runbook_lib.steps.restore_part import RestorePart
-from runbook_lib.steps.services import Restart, Start, Stop
-from runbook_lib.steps.swap_database import SwapDatabase
+from pkgutil import resolve_name
 
-KINDS: dict[str, type[Step]] = {
-    "stop": Stop,
-    "start": Start,
-    "restart": Restart,
-    "freeze": FreezeAll,
-    "release": ReleaseAll,
-    "purge_cache": PurgeCache,
-    "backup": Backup,
-    "fence": KeepOut,
-    "let_in": LetIn,
-    "clear_backfill": ClearBackfill,
-    "remove_columns": RemoveColumns,
-    "restore_aside": RestoreAside,
-    "swap_database": SwapDatabase,
-    "restore_part": RestorePart,
-    "revert": Revert,
-    "build": Build,
-    "rebuild": Rebuild,
-    "end_sessions": EndSessions,
-    "push": Push,
+from runbook_lib.context import Context
+from runbook_lib.steps.base import Step
+
+KINDS = {
+    "stop": "services:Stop",
+    "start": "services:Start",
+    "restart": "services:Restart",
+    "freeze": "freeze:FreezeAll",
+    "release": "freeze:ReleaseAll",
+    "purge_cache": "purge_cache:PurgeCache",
+    "backup": "backup:Backup",
+    "fence": "fence:KeepOut",
+    "let_in": "fence:LetIn",
+    "clear_backfill": "clear_backfill:ClearBackfill",
+    "remove_columns": "remove_columns:RemoveColumns",
+    "restore_aside": "restore_aside:RestoreAside",
+    "swap_database": "swap_database:SwapDatabase",
+    "restore_part": "restore_part:RestorePart",
+    "revert": "code:Revert",
+    "build": "build:Build",
+    "rebuild": "rebuild:Rebuild",
+    "end_sessions": "end_sessions:EndSessions",
+    "push": "push:Push",
 }
+
+
+def kind(name: str) -> type[Step]:
+    """The class of a kind of step, imported when first asked for: what a rollback does not do costs it no start-up."""
+    found: type[Step] = resolve_name(f"{__name__}.{KINDS[name]}")
+    return found
 
 
 def steps_of(context: Context) -> dict[str, Step]:
     """The steps of the run's rollback type, in order."""
-    return {name: KINDS[spec.kind](name, context) for name, spec in context.specs.items()}
+    return {name: kind(spec.kind)(name, context) for name, spec in context.specs.items()}
 
 
 def step_named(context: Context, name: str) -> Step:
     """A step of the plan, whatever the run's option is by now."""
-    return KINDS[context.plan.steps[name].kind](name, context)
+    return kind(context.plan.steps[name].kind)(name, context)

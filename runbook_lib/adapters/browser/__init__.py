@@ -2,6 +2,6 @@
 
 from runbook_lib.adapters.browser.chromium import ChromiumBrowser
 from runbook_lib.adapters.browser.memory import MemoryBrowser
-from runbook_lib.adapters.browser.protocol import Browser, ConsoleError, Media, Visit
+from runbook_lib.adapters.browser.protocol import Browser, ConsoleError, Destination, Look, Media, Visit
 
-__all__ = ["Browser", "ChromiumBrowser", "ConsoleError", "Media", "MemoryBrowser", "Visit"]
+__all__ = ["Browser", "ChromiumBrowser", "ConsoleError", "Destination", "Look", "Media", "MemoryBrowser", "Visit"]

@@ -6,15 +6,17 @@ import asyncio
 import atexit
 import os
 import shutil
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runbook_lib.adapters.browser.protocol import Visit, unseen
+from runbook_lib.adapters.browser.protocol import Destination, Look, Visit, unseen
 from runbook_lib.adapters.browser.worker import Worker
+from runbook_lib.errors import AdapterError
 
 if TYPE_CHECKING:
-    from playwright.async_api import Browser, BrowserContext, Playwright, ViewportSize
+    from playwright.async_api import BrowserContext, Playwright, ViewportSize
 
 VIEWPORT: ViewportSize = {"width": 1280, "height": 800}
 START_SECONDS = 30
@@ -32,35 +34,36 @@ MEND = "Set RUNBOOK_CHROMIUM to a Chromium that runs here, or run `playwright in
 
 
 class ChromiumBrowser:
-    """A Chromium that is started by the first visit, kept for the next ones, and ended by `close` or at exit.
+    """A Chromium that runs while pages are visited, by a driver that is started once and ended by `close` or at exit.
 
-    It runs in a thread with an event loop of its own, so that it works in a kernel, whose main thread runs a loop already.
+    The driver runs in a thread with an event loop of its own, so that it works in a kernel, whose main thread runs a loop
+    already.
     """
 
     def __init__(self) -> None:
         self._worker: Worker | None = None
         self._playwright: Playwright | None = None
-        self._browser: Browser | None = None
 
     def warm(self) -> None:
-        """Start Chromium in the background, so that the first visit need not wait; a failure shows in the visit."""
-        self._working().begin(self._warmed())
+        """Start the driver in the background, so that the first visit need not wait; a failure shows in the visit."""
+        self._working().begin(self._driver())
 
-    def visit(
-        self, url: str, *, ready: str, items: str, media: str, timeout: float = 20, profile: Path | None = None
-    ) -> Visit:
-        """See `Browser.visit`; with a profile, a Chromium of its own is started for the visit."""
-        selectors = {"ready": ready, "items": items, "media": media}
-        return self._working().run(self._visited(url, timeout, selectors, profile))
+    def visit(self, pages: Sequence[Destination], look: Look, profile: Path | None = None) -> list[Visit | AdapterError]:
+        """See `Browser.visit`."""
+        kept = str(profile or "") if any(page.returning for page in pages) else ""  # "": for this time only
+        try:
+            return self._working().run(self._visited(pages, look, kept))
+        except AdapterError as error:
+            return [unseen(page.url, error.what, MEND) for page in pages]
 
     def close(self) -> None:
-        """End Chromium; a later visit starts it again."""
+        """End the driver; a later visit starts it again."""
         if self._worker is None:
             return
         atexit.unregister(self.close)
         worker, self._worker = self._worker, None
         try:
-            worker.run(self._closed())
+            worker.run(self._ended())
         finally:
             worker.stop()
 
@@ -71,73 +74,74 @@ class ChromiumBrowser:
             atexit.register(self.close)
         return self._worker
 
-    async def _visited(self, url: str, timeout: float, selectors: dict[str, str], profile: Path | None) -> Visit:
+    async def _visited(self, pages: Sequence[Destination], look: Look, profile: str) -> list[Visit | AdapterError]:
+        chromium = await self._launched(profile)
+        try:
+            return await asyncio.gather(*(_seen(chromium, page, look) for page in pages))
+        finally:
+            await self._closed(chromium)
+
+    async def _launched(self, profile: str) -> BrowserContext:
         from playwright.async_api import Error
 
-        from runbook_lib.adapters.browser.page import look
-
+        known = self._playwright is not None
         try:
-            context = await (self._context(url) if profile is None else self._returning(url, profile))
-            async with asyncio.timeout(timeout + BEYOND):
-                try:
-                    return await look(await context.new_page(), url, timeout=timeout, **selectors)
-                finally:
-                    await context.close()
-        except TimeoutError:
+            async with asyncio.timeout(START_SECONDS):
+                driver = await asyncio.shield(self._driver())
+                return await driver.chromium.launch_persistent_context(profile, **launch_options(), viewport=VIEWPORT)
+        except (Error, OSError) as error:  # TimeoutError is an OSError
+            await self._ended()
+            if known:  # the driver has ended since the last visit: an interrupt of a kernel reaches it
+                return await self._launched(profile)
+            raise AdapterError(f"the browser did not start: {_first_line(error)}") from None
+        except asyncio.CancelledError:
+            await self._ended()  # and a half-started Chromium with it
+            raise
+
+    async def _driver(self) -> Playwright:
+        from playwright.async_api import async_playwright
+
+        async with self._starting:
+            if self._playwright is None:
+                self._playwright = await async_playwright().start()
+            return self._playwright
+
+    async def _closed(self, chromium: BrowserContext) -> None:
+        if not await _finished(chromium.close()):
             await self._ended()  # whatever hangs goes with it
-            raise unseen(url, f"the page blocked the browser for {timeout + BEYOND:g} s", "Look at it by hand.") from None
-        except Error as error:
-            raise unseen(url, error.message.splitlines()[0], "Make sure that the service runs, then look again.") from None
-
-    async def _warmed(self) -> None:
-        context = await (await self._started("a first page")).new_context(viewport=VIEWPORT)
-        await context.new_page()
-        await context.close()
-
-    async def _context(self, url: str) -> BrowserContext:
-        from playwright.async_api import Error
-
-        browser = await asyncio.shield(self._started(url))  # an interrupted wait leaves no half-started browser
-        try:
-            return await browser.new_context(viewport=VIEWPORT)
-        except Error:  # Chromium or its driver has ended since the last visit: an interrupt of a kernel reaches the driver
-            await self._ended()
-            return await (await asyncio.shield(self._started(url))).new_context(viewport=VIEWPORT)
-
-    async def _returning(self, url: str, profile: Path) -> BrowserContext:
-        await asyncio.shield(self._started(url))
-        assert self._playwright
-        return await self._playwright.chromium.launch_persistent_context(profile, **launch_options(), viewport=VIEWPORT)
-
-    async def _started(self, url: str) -> Browser:
-        from playwright.async_api import Error, async_playwright
-
-        async with self._starting:
-            if self._browser is not None:
-                return self._browser
-            try:
-                async with asyncio.timeout(START_SECONDS):
-                    self._playwright = await async_playwright().start()
-                    self._browser = await self._playwright.chromium.launch(**launch_options())
-            except (Error, OSError) as error:  # TimeoutError is an OSError
-                await self._ended()
-                raise unseen(url, f"the browser did not start: {_first_line(error)}", MEND) from None
-            return self._browser
-
-    async def _closed(self) -> None:
-        async with self._starting:
-            await self._ended()
 
     async def _ended(self) -> None:
-        from playwright.async_api import Error
+        async with self._starting:
+            playwright, self._playwright = self._playwright, None
+            if playwright is not None:
+                await _finished(playwright.stop())
 
-        browser, playwright = self._browser, self._playwright
-        self._browser = self._playwright = None
-        for close in [browser and browser.close, playwright and playwright.stop]:
-            if close:
-                with suppress(Error, OSError):
-                    async with asyncio.timeout(CLOSE_SECONDS):
-                        await close()
+
+async def _seen(chromium: BrowserContext, page: Destination, look: Look) -> Visit | AdapterError:
+    from playwright.async_api import Error
+
+    from runbook_lib.adapters.browser.page import visited
+
+    assert chromium.browser is not None
+    try:
+        async with asyncio.timeout(look.timeout + BEYOND):
+            context = chromium if page.returning else await chromium.browser.new_context(viewport=VIEWPORT)
+            return await visited(await context.new_page(), page.url, look)
+    except TimeoutError:
+        reason = f"the page blocked the browser for {look.timeout + BEYOND:g} s"
+        return unseen(page.url, reason, "Look at it by hand.")
+    except Error as error:
+        return unseen(page.url, error.message.splitlines()[0], "Make sure that the service runs, then look again.")
+
+
+async def _finished(closing: Awaitable[None]) -> bool:
+    from playwright.async_api import Error
+
+    with suppress(Error, OSError):
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await closing
+            return True
+    return False
 
 
 def launch_options() -> dict[str, Any]:

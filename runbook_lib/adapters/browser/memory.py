@@ -1,9 +1,10 @@
 """A browser that exists only in memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from runbook_lib.adapters.browser.protocol import Visit, unseen
+from runbook_lib.adapters.browser.protocol import Destination, Look, Visit, unseen
+from runbook_lib.errors import AdapterError
 
 
 class MemoryBrowser:
@@ -12,22 +13,23 @@ class MemoryBrowser:
     def __init__(self, page: Callable[[str], Visit]) -> None:
         self._page = page
         self.keeps = False  # whether a profile goes on showing a page as it saw it first, as a stale cache does
-        self._seen: dict[tuple[str, Path], Visit] = {}
+        self._seen: dict[tuple[str, Path | None], Visit] = {}
 
     def warm(self) -> None:
         """Nothing: it is always there."""
 
-    def visit(
-        self, url: str, *, ready: str, items: str, media: str, timeout: float = 20, profile: Path | None = None
-    ) -> Visit:
-        """See `Browser.visit`; see `keeps` for those with a profile."""
-        try:
-            return self._page(url) if profile is None else self._returning(url, profile)
-        except OSError as error:
-            raise unseen(url, str(error), "Make sure that the service runs, then look again.") from None
+    def visit(self, pages: Sequence[Destination], look: Look, profile: Path | None = None) -> list[Visit | AdapterError]:
+        """See `Browser.visit`; see `keeps` for who returns."""
+        return [self._visited(page, profile) for page in pages]
 
-    def _returning(self, url: str, profile: Path) -> Visit:
-        profile.mkdir(parents=True, exist_ok=True)
-        now = self._page(url)
-        first = self._seen.setdefault((url, profile), now)
+    def _visited(self, page: Destination, profile: Path | None) -> Visit | AdapterError:
+        try:
+            now = self._page(page.url)
+        except OSError as error:
+            return unseen(page.url, str(error), "Make sure that the service runs, then look again.")
+        if not page.returning:
+            return now
+        if profile is not None:
+            profile.mkdir(parents=True, exist_ok=True)
+        first = self._seen.setdefault((page.url, profile), now)
         return first if self.keeps else now

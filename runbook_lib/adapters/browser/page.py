@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from playwright.async_api import Error, TimeoutError
 
-from runbook_lib.adapters.browser.protocol import ConsoleError, Media, Visit
+from runbook_lib.adapters.browser.protocol import ConsoleError, Look, Media, Visit
 
 if TYPE_CHECKING:
     from playwright.async_api import ConsoleMessage, Page, Request, Response
@@ -42,13 +42,13 @@ CANCELLED = "net::ERR_ABORTED"  # by the page itself; a video's first request of
 REPEATED = "Failed to load resource"  # the console's word for a request that failed
 
 
-async def look(page: Page, url: str, *, ready: str, items: str, media: str, timeout: float) -> Visit:
+async def visited(page: Page, url: str, look: Look) -> Visit:
     """What `url` shows in a fresh `page` once it is ready and its media have settled. Read-only.
 
     Raises:
         playwright.async_api.Error: The server did not answer, or the browser ended.
     """
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + look.timeout
 
     def left() -> float:
         return max(1.0, (deadline - time.monotonic()) * 1000)
@@ -56,15 +56,15 @@ async def look(page: Page, url: str, *, ready: str, items: str, media: str, time
     errors, assets = _Errors(page), _Assets(page)
     response = await page.goto(url, wait_until="commit", timeout=left())
     refused = response is not None and not response.ok
-    ready_state = await _ready(page, ready, 1.0 if refused else left())
+    ready_state = await _ready(page, look.ready, 1.0 if refused else left())
     with suppress(TimeoutError):
         await page.wait_for_load_state("load", timeout=left())
-    found = await page.evaluate(MEDIA, [media, left()])
+    found = await page.evaluate(MEDIA, [look.media, left()])
     return Visit(
         url=url,
         ready_state=ready_state,
         text=await page.inner_text("body"),
-        items=await page.locator(items).count(),
+        items=await page.locator(look.items).count(),
         media=[Media(**element) for element in found],
         errors=errors.all(),
         screenshot=await page.screenshot(full_page=True),

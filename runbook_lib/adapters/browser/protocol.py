@@ -1,6 +1,6 @@
 """What a visit to a page shows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -27,6 +27,16 @@ class ConsoleError:
 
 
 @dataclass(frozen=True)
+class Look:
+    """What is looked for on a page: CSS selectors of the sign that it is ready, of its items and of its media."""
+
+    ready: str
+    items: str
+    media: str
+    timeout: float = 20  # seconds to wait for the page to get ready and for its media
+
+
+@dataclass(frozen=True)
 class Visit:
     """A page as it stood at the end of a visit; `ready_state` is None when it never got ready."""
 
@@ -40,22 +50,25 @@ class Visit:
     assets: Mapping[str, str] = field(default_factory=dict, repr=False)  # URL of a script or style sheet -> its SHA-256
 
 
+@dataclass(frozen=True)
+class Destination:
+    """A page to visit, as a new visitor or as one who was there before, whose browser has kept what it was given."""
+
+    url: str
+    returning: bool = False
+
+
 class Browser(Protocol):
-    """Visits pages, each time as somebody who was never there before, or with the browser profile of one who was."""
+    """Visits pages as users do."""
 
     def warm(self) -> None:
         """Begin to start, so that the first visit need not wait."""
 
-    def visit(
-        self, url: str, *, ready: str, items: str, media: str, timeout: float = 20, profile: Path | None = None
-    ) -> Visit:
-        """Open `url`, wait up to `timeout` seconds for `ready` and for `media`, and tell what is there. Read-only.
+    def visit(self, pages: Sequence[Destination], look: Look, profile: Path | None = None) -> list[Visit | AdapterError]:
+        """Open all pages at once and tell what each shows, or why it could not be looked at. Read-only.
 
-        `ready`, `items` and `media` are CSS selectors. A page that does not get ready is told, not raised. With the folder
-        of a `profile`, the browser has what earlier visits with it left there: its cache and its service workers.
-
-        Raises:
-            AdapterError: The server does not answer, or the browser does not work: what a user sees is unknown.
+        A page that does not get ready is told as such. Each new visitor has a browser that knows nothing; who returns has
+        what earlier such visits left in the folder of the `profile`: its cache and its service workers.
         """
 
 
