@@ -67,11 +67,13 @@ def judge(plan: Plan, state: RunState) -> Outcome:
     if waived != [*failed, *unknown] or not all(found[name] for name in waived):
         text = f"not positively verified: {', '.join([*failed, *unknown])}"
         return Outcome("unknown", text + (f" (waived: {', '.join(waived)})" if waived else ""))
+    first = {**state.checks.get("prerequisites", {}), **state.checks.get(f"clone:{state.approved}", {})}
+    gone_on = [name for name, result in first.items() if result["status"] != Status.PASS and name in state.waivers]
     without = [name for name in steps if not state.step(name).is_done]
     text = f"{_of(len(steps), without)} steps done, {_of(len(found), waived)} checks passed"
     text += "".join(f"; {name} was left out: {why}" for name, why in state.left_out.items())
-    if without or waived:
-        return Outcome("waived", f"{text}; waived, which is not passed: {', '.join([*without, *waived])}")
+    if left := [*gone_on, *without, *waived]:
+        return Outcome("waived", f"{text}; waived, which is not passed: {', '.join(left)}")
     return Outcome("verified", text)
 
 

@@ -89,7 +89,7 @@ async def watch(
         due = begun + len(watch.samples) * monitor.every
         if (left := due - clock()) > 0:
             await pause(left)
-        found = run.observe("monitor", [*row.failing, *row.findings])
+        found = await asyncio.to_thread(run.observe, "monitor", [*row.failing, *row.findings])
         own = [result for result in found if result.name in row.failing]
         watch.limit = own[0].evidence.get("limit_ms", watch.limit)
         watch.samples.append(Sample(round(clock() - begun, 1), verdict(own), own[0].summary, own[0].evidence.get("p95_ms")))

@@ -100,19 +100,19 @@ async def approve(run: Run, value: str) -> Shown:
     digest = value if value in previews else next(reversed(previews), "")
     answer = target.name if target.is_production and attended() else digest
     if attended() and digest and run.state.approved == digest:
-        run.approve(digest, run.context.operator)  # stands, unless something has drifted
+        await _approved(run, digest, run.context.operator)  # stands, unless something has drifted
         return display.line(f"APPROVED {digest}, as before")
     question = f"Carry out preview {digest} on {target.name}?"
     with asked(run, question):
         by = await confirmation(question, answer, value)
-    run.approve(digest, run.context.operator or by)
+    await _approved(run, digest, run.context.operator or by)
     return display.line(f"APPROVED {digest}")
 
 
 @journaled
 async def approve_again(run: Run, value: str) -> Shown:
     """Ask anew where what was approved has drifted, as the loss does once it is counted; elsewhere the approval stands."""
-    if run.is_still_approved():
+    if await beside(run, "Looking whether anything has drifted", run.is_still_approved):
         return display.line(f"APPROVED {run.state.approved}, as before: nothing has drifted")
     show(await _previewed(run))
     return await approve(run, value)
@@ -242,6 +242,10 @@ def _seated(run: Run) -> Run:
     cells.watch(run, live.begin(run))
     mirroring.begin(run)
     return run
+
+
+async def _approved(run: Run, digest: str, by: str) -> None:
+    await beside(run, "Looking whether anything has drifted", lambda: run.approve(digest, by))
 
 
 async def _previewed(run: Run) -> Shown:

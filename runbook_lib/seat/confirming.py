@@ -40,14 +40,24 @@ async def confirmed(run: Run, name: str, *, undo: bool = False) -> None:
         question = f"{verb} “{title}” on {target.name}?"
         with asked(run, question):
             await confirmation(question, target.name, "")
-    if not undo and is_irreversible(run, name):
-        question = f"“{title}” CANNOT BE UNDONE. Carry it out?"
+    if not undo:
+        await confirmed_for_good(run, name, run.state.approved)
+
+
+async def confirmed_for_good(run: Run, name: str, digest: str) -> None:
+    """Have a person confirm by its name a step that nothing undoes, as the previews of that digest say.
+
+    Raises:
+        Declined: Something else was typed.
+    """
+    if attended() and is_irreversible(run, name, digest):
+        question = f"“{run.context.plan.steps[name].title}” CANNOT BE UNDONE. Carry it out?"
         with asked(run, question):
             await confirmation(question, name, "")
 
 
-def is_irreversible(run: Run, name: str) -> bool:
-    """Whether the approved preview says that nothing undoes the step. Read-only."""
-    previewed = [e.data for e in run.journal.events() if e.kind == "previewed" and e.data["digest"] == run.state.approved]
+def is_irreversible(run: Run, name: str, digest: str) -> bool:
+    """Whether the previews of that digest say that nothing undoes the step. Read-only."""
+    previewed = [e.data for e in run.journal.events() if e.kind == "previewed" and e.data["digest"] == digest]
     shown = [preview for data in previewed[-1:] for preview in data["shown"] if preview["step"] == name]
     return any("IRREVERSIBLE" in one["undone_by"] or "cannot be undone" in one["undone_by"] for one in shown)

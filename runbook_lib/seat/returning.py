@@ -8,6 +8,7 @@ from runbook_lib.run import Run
 from runbook_lib.seat import acting
 from runbook_lib.seat.asking import asked
 from runbook_lib.seat.beside import beside
+from runbook_lib.seat.confirming import confirmed_for_good
 from runbook_lib.seat.journaling import journaled
 from runbook_lib.widgets import attended, confirmation
 
@@ -33,6 +34,9 @@ async def walk_back(run: Run, value: str) -> Shown:
     question = f"Walk the way {offered.digest} on {target.name}?"
     with asked(run, question):
         await confirmation(question, answer, value)
+    for move in offered.way.moves:
+        if move.action == "apply":
+            await confirmed_for_good(run, move.step, offered.previewed or run.state.approved)
     names = [move.step for move in offered.way.moves]
     done, ended = await acting.walked(run, "Service back", names, lambda: service_back.walk(run, offered, offered.digest))
     results = display.results(run.recorded(service_back.ROUND), "Services")

@@ -45,6 +45,10 @@ def checked(status: str, *names: str) -> list[Happened]:
     return [("checked", {"round": "after", "name": name, "status": status, "summary": "seen"}) for name in names]
 
 
+def before(status: str, round_name: str, name: str) -> Happened:
+    return "checked", {"round": round_name, "name": name, "status": status, "summary": "seen"}
+
+
 def waived(name: str) -> Happened:
     return "waived", {"name": name, "reason": "the probe is broken", "by": "Dana"}
 
@@ -124,6 +128,24 @@ TO_RESTORE: Happened = ("escalated", {"from": "full", "to": "restore", "because"
             "waived",
             "13 of 14 checks passed; waived, which is not passed: thread-loads",
             id="a failed check is waived",
+        ),
+        pytest.param(
+            [*ALL, before("FAIL", "prerequisites", "disk"), waived("disk")],
+            "waived",
+            "all 14 steps done, all 14 checks passed; waived, which is not passed: disk",
+            id="a failed prerequisite is waived",
+        ),
+        pytest.param(
+            [*ALL, before("UNKNOWN", "clone:d", "ddl-on-clone"), waived("ddl-on-clone")],
+            "waived",
+            "all 14 checks passed; waived, which is not passed: ddl-on-clone",
+            id="a trial of the DDL that could not be made is waived",
+        ),
+        pytest.param(
+            [*ALL, before("FAIL", "prerequisites", "disk"), waived("disk"), before("PASS", "prerequisites", "disk")],
+            "verified",
+            "all 14 checks passed",
+            id="a waived prerequisite holds at last",
         ),
         pytest.param(
             [*ALL, *checked("UNKNOWN", "thread-loads"), waived("thread-loads")],
