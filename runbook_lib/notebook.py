@@ -238,7 +238,10 @@ async def close(run: Run) -> Shown:
 
 def _seated(run: Run) -> Run:
     """A run that was just opened here, its banner shown, its cells and its journal followed from now on."""
-    run.context.browser.warm()
+    if attended():
+        run.context.browser.warm()
+    else:
+        run.begin_look_before()
     cells.watch(run, live.begin(run))
     mirroring.begin(run)
     return run

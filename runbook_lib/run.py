@@ -8,7 +8,7 @@ from datetime import datetime
 
 from runbook_lib import approval, checks, comparison
 from runbook_lib.checks.prerequisites import PREREQUISITES, prerequisites
-from runbook_lib.checks.round import Round
+from runbook_lib.checks.round import BEFORE, Round
 from runbook_lib.context import Context
 from runbook_lib.errors import AdapterError, Declined, ParametersError, PreconditionError, RunbookError, UnknownOutcome
 from runbook_lib.folder import RunFolder
@@ -32,6 +32,7 @@ class Run:
         self.journal = Journal(folder.journal_path)
         context.report = self.journal.append
         context.debts = lambda: self.state.debts
+        self._begun: dict[str, Round] = {}
         self.refresh()
 
     @property
@@ -104,7 +105,7 @@ class Run:
 
     def observe(self, round_name: str, names: Sequence[str]) -> list[Result]:
         """Make some of the plan's checks and journal them. Read-only."""
-        around = Round(self.context, round_name, self._logs_since(), self._verified_steps(), self._started())
+        around = self._begun.pop(round_name, None) or self._round(round_name)
         results = self.record(round_name, checks.run(names, around))
         for result in results:
             for key, kind in (("plot", "image"), ("text", "text")):
@@ -118,10 +119,14 @@ class Run:
 
     def look_before(self) -> None:
         """Look at the users' page as it is before the first change, once a run; what is broken stops nothing. Read-only."""
-        state, plan = self.state, self.context.plan
-        if not state.steps and "before" not in state.checks:
-            names = [name for name in plan.types[state.type].checks if plan.checks[name].kind.startswith("page")]
-            self.observe("before", names)
+        if names := self._looks_before():
+            self.observe(BEFORE, names)
+
+    def begin_look_before(self) -> None:
+        """Begin to open that page, where it is still to be looked at; the look then waits for it. Read-only."""
+        if names := self._looks_before():
+            self._begun[BEFORE] = self._round(BEFORE)
+            checks.begin(names, self._begun[BEFORE])
 
     def previews(self) -> tuple[str, list[Preview]]:
         """Preview every step, keep what the data look like now, and journal the digest that an approval names. Read-only."""
@@ -259,6 +264,15 @@ class Run:
         if options and state.option not in options:
             self.journal.append("chosen", name="OPTION", value=options[0], by=by)
             self.refresh()
+
+    def _looks_before(self) -> list[str]:
+        state, plan = self.state, self.context.plan
+        if not state.type or state.steps or BEFORE in state.checks:
+            return []
+        return [name for name in plan.types[state.type].checks if plan.checks[name].kind.startswith("page")]
+
+    def _round(self, name: str) -> Round:
+        return Round(self.context, name, self._logs_since(), self._verified_steps(), self._started())
 
     def _logs_since(self) -> datetime:
         return datetime.fromtimestamp(self.context.opened_at.timestamp() - LOG_SECONDS, self.context.opened_at.tzinfo)

@@ -46,6 +46,13 @@ def does_not_apply(context: Context, name: str) -> str:
     return statements.does_not_apply(context, name)
 
 
+def begin(checks: Iterable[str], around: Round) -> None:
+    """Begin to open the pages that some checks look at, once a round. Read-only."""
+    kinds = {around.context.plan.checks[name].kind for name in checks}
+    if any(each.startswith("page") for each in kinds):
+        around.begin_visits(returning="page_returning" in kinds)
+
+
 def run(checks: Iterable[str], around: Round) -> list[Result]:
     """Make the named checks of a plan in one round of observations; what cannot be checked is UNKNOWN. Read-only.
 
@@ -56,8 +63,7 @@ def run(checks: Iterable[str], around: Round) -> list[Result]:
     if "slow_queries" in kinds.values():
         with suppress(AdapterError):  # told when the check itself is made
             _ = around.statements
-    if any(each.startswith("page") for each in kinds.values()):
-        around.begin_visits(returning="page_returning" in kinds.values())
+    begin(names, around)
     order = sorted(names, key=lambda name: (kinds[name] == "slow_queries", kinds[name].startswith("page")))
     made = {name: _made(name, around) for name in order}
     return [made[name] for name in names]

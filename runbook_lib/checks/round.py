@@ -105,7 +105,12 @@ class Round:
         return file
 
     def begin_visits(self, *, returning: bool = False) -> None:
-        """Begin to open the pages, all at once; with `returning`, one of them also as a user who was there before."""
+        """Begin to open the pages, all at once; with `returning`, one of them also as a user who was there before.
+
+        Nothing is begun a second time.
+        """
+        if "_looking" in self.__dict__:
+            return
         pool = ThreadPoolExecutor(1)
         self._looking = pool.submit(self._look, returning)
         pool.shutdown(wait=False)

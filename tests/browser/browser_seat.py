@@ -50,9 +50,9 @@ class Served:
 
 
 @contextmanager
-def served(*arguments: str, environment: Mapping[str, str] = os.environ, older_kernel: bool = False) -> Iterator[Served]:
-    """Run `runbook lab` in its own environment until the block ends; it is ended as by Ctrl-C."""
-    path = {"PYTHONPATH": f"{ROOT}{f':{OLDER_KERNEL}' if older_kernel else ''}"}
+def served(*arguments: str, environment: Mapping[str, str] = os.environ, kernel: str = "7.4") -> Iterator[Served]:
+    """Run `runbook lab` in its own environment, its notebooks on that ipykernel, until the block ends, as by Ctrl-C."""
+    path = {"PYTHONPATH": f"{ROOT}{f':{OLDER_KERNEL}' if kernel == '7.3' else ''}"}
     process = subprocess.Popen(
         [LAB / "bin" / "runbook", "lab", *arguments, "--no-browser", "--json"],
         env={**environment, **path},

@@ -17,6 +17,13 @@ from .browser_seat import Served, served
 ROWS = 600
 
 
+@pytest.fixture(scope="module", params=["7.4", "7.3"], ids=lambda version: f"ipykernel-{version}")
+def kernel(request: pytest.FixtureRequest) -> str:
+    """The version of ipykernel that the notebooks run on: what an awaiting cell is told differs between them."""
+    version: str = request.param
+    return version
+
+
 @pytest.fixture(scope="module")  # its loop runs in this thread, where later tests run theirs
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
@@ -26,7 +33,7 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def run() -> Iterator[Run]:
+def run(kernel: str) -> Iterator[Run]:
     """A full rollback, begun on a stack where no media reach any client."""
     with stack(ROWS, "all-media-missing") as up, settled_in(up.environment):
         opened = opening.open_new(PLAN, TARGET, "full", operator="tester", reason="a test of it", outputs=OUTPUTS)
@@ -35,7 +42,7 @@ def run() -> Iterator[Run]:
 
 
 @pytest.fixture(scope="module")
-def lab(run: Run) -> Iterator[Served]:
+def lab(run: Run, kernel: str) -> Iterator[Served]:
     """That run, in JupyterLab, at the notebook of its type."""
-    with served(str(run.folder.path)) as opened:
+    with served(str(run.folder.path), kernel=kernel) as opened:
         yield opened.at("03-full-rollback")

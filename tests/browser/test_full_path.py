@@ -36,11 +36,10 @@ ILLEGIBLE = """outputs => {  // texts whose contrast with what is behind them is
 WHOLE = re.compile(r"VERIFIED: all \d+ steps done, all \d+ checks passed")
 
 
-@pytest.fixture(scope="module", params=["7.4", "7.3"], ids=lambda kernel: f"ipykernel-{kernel}")
-def walked(request: pytest.FixtureRequest, browser: Browser) -> Iterator[tuple[Served, Seat]]:
+@pytest.fixture(scope="module")
+def walked(kernel: str, browser: Browser) -> Iterator[tuple[Served, Seat]]:
     """A game day, walked from triage to the end."""
-    older = request.param == "7.3"
-    with served("--rehearsal", "--rows", "600", older_kernel=older) as lab, seated(browser, lab.link) as seat:
+    with served("--rehearsal", "--rows", "600", kernel=kernel) as lab, seated(browser, lab.link) as seat:
         seat.run_all()
         expect(seat.waiting("TYPE:")).to_be_attached(timeout=STEP)
         seat.show(seat.output("await symptoms"))

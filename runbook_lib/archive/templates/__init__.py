@@ -3,8 +3,6 @@
 from datetime import datetime
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-
 from runbook_lib.archive.facts import clock, title
 from runbook_lib.archive.timeline import facts
 from runbook_lib.plan import Plan
@@ -12,6 +10,8 @@ from runbook_lib.plan import Plan
 
 def render(template: str, **values: Any) -> str:
     """The text of a template with `values` filled in, escaped where it is HTML. Read-only."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
     environment = Environment(
         loader=PackageLoader("runbook_lib.archive"),
         autoescape=select_autoescape(["html.j2"]),
