@@ -62,7 +62,8 @@ def _because(plan: Plan, state: RunState) -> str:
 def _rounds(plan: Plan, state: RunState) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """Each round's title and results; the final one names the checks that are still to be made, too."""
     kind = rollback_type(plan, state)
-    others = sorted(state.checks.keys() - _ROUNDS.keys())
+    of_steps = {name: _of_step(plan, name) for name in state.checks if name.startswith(("before:", "step:"))}
+    others = sorted(state.checks.keys() - _ROUNDS.keys() - of_steps.keys())
     for name in [*(known for known in _ROUNDS if known in state.checks or known == "after"), *others]:
         made = state.checks.get(name, {})
         missing = [check for check in (state.due(kind.checks) if kind and name == "after" else []) if check not in made]
@@ -74,7 +75,22 @@ def _rounds(plan: Plan, state: RunState) -> Iterator[tuple[str, list[dict[str, A
                 for check, why in (state.left_out.items() if name == "after" else ())
             ),
         ]
-        yield _ROUNDS.get(name, f"Check of the step {name.removeprefix('step:')}"), results
+        yield _ROUNDS.get(name, name.replace("clone:", "Tried on a schema-only clone: preview ")), results
+    if of_steps:
+        yield (
+            "Each step's own checks",
+            [
+                {**result, "title": f"{when}: {result['title']}"}
+                for n, when in of_steps.items()
+                for result in state.checks[n].values()
+            ],
+        )
+
+
+def _of_step(plan: Plan, name: str) -> str:
+    when, _, step = name.partition(":")
+    title = plan.steps[step].title if step in plan.steps else step
+    return f"Before “{title}”" if when == "before" else title
 
 
 def _notebooks(root: Path, events: Sequence[Event]) -> Iterator[dict[str, str]]:

@@ -77,7 +77,7 @@ def _value(value: Any) -> str:
         case float():
             return f"{value:g}"
         case list():
-            return ", ".join(_value(item) for item in value)
+            return ", ".join(_value(item) for item in value) or "nothing"
         case dict():
             return f"({facts(value)})"
         case _:
