@@ -616,7 +616,8 @@ def test_pitfall_11_new_connections_are_refused_before_those_there_are_are_ended
             idle.execute("SELECT 1")
 
     assert f"pid {pid} " in shown.would[0]
-    assert [f"pid {pid} " in line for event in restoring.journaled("sessions-ended") for line in event["sessions"]] == [True]
+    ended_sessions = [line for event in restoring.journaled("sessions-ended") for line in event["sessions"]]
+    assert sum(f"pid {pid} " in line for line in ended_sessions) == 1  # a session of ours may still be closing
     assert refused[0] == restoring.database.name
 
 
