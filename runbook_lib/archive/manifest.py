@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from runbook_lib.errors import JournalError
+from runbook_lib.errors import JournalError, ParametersError
 from runbook_lib.folder import RunFolder
 from runbook_lib.journal import GENESIS, Journal
 
@@ -45,7 +45,17 @@ def seal(folder: RunFolder) -> Path:
 
 
 def verify(path: Path) -> list[Problem]:
-    """What differs between the run folder at `path` and its manifest; nothing means intact. Read-only."""
+    """What differs between the run folder at `path` and its manifest; nothing means intact. Read-only.
+
+    Raises:
+        ParametersError: There is no such folder.
+    """
+    if not path.is_dir():
+        raise ParametersError(
+            f"{path} is no folder.",
+            state="Nothing was checked.",
+            safe_next="Name a run's folder, below outputs/ or archived.",
+        )
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         sealed, journal = dict(manifest["files"]), dict(manifest["journal"])

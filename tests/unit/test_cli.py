@@ -339,6 +339,12 @@ def test_status_of_a_broken_journal_is_an_error_not_a_guess(runbook: Command, fo
     assert (code, out, "chain is broken" in err) == (3, "", True)
 
 
+def test_verify_of_a_folder_that_is_not_there_is_an_error_and_no_verdict(runbook: Command, tmp_path: Path) -> None:
+    code, out, said = runbook("verify", tmp_path / "nowhere")
+    assert (code, out) == (2, "")
+    assert "nowhere is no folder" in said
+
+
 def test_verify_tells_a_sealed_run_from_a_changed_one(runbook: Command, folder: RunFolder) -> None:
     archive.seal(folder)
     assert runbook("verify", folder.path)[0] == 0
