@@ -47,17 +47,15 @@ class Backfill:
         terms["approved"] = self._among_approved()
         terms["empty"] = self.empty = self._empty()
         terms["alone"] = self.alone = self._alone()
-        self.affected = sql.SQL(
-            "t.{column} @> {marker} AND ({alone} OR EXISTS (SELECT FROM {elements} WHERE {cleared})){approved}"
-        ).format(**terms)
+        terms["holds"] = sql.SQL("EXISTS (SELECT FROM {elements} WHERE {cleared})").format(**terms)
+        self.affected = sql.SQL("t.{column} @> {marker} AND ({alone} OR {holds}){approved}").format(**terms)
         self.fill = sql.SQL("NULL::jsonb" if spec.cleared == "null" else "'[]'::jsonb")  # what most cleared rows then hold
         terms["rest"] = sql.SQL(
             "coalesce((SELECT jsonb_agg(e.value ORDER BY e.place) FROM {elements} WHERE NOT ({cleared})), {empty})"
         ).format(**terms)
         self.kept = sql.SQL("CASE WHEN {alone} THEN {empty} ELSE {rest} END").format(**terms)
         self.value_if_more = sql.SQL(
-            "CASE WHEN t.{column} @> {marker} AND EXISTS (SELECT FROM {elements} WHERE {cleared}){approved}"
-            " THEN {rest} ELSE t.{column} END"
+            "CASE WHEN t.{column} @> {marker} AND {holds}{approved} THEN {rest} ELSE t.{column} END"
         ).format(**terms)  # what a row that holds more than one element of the backfill's holds once cleared
 
     @property
