@@ -18,7 +18,7 @@ from runbook_lib.plan import load_plan
 from runbook_lib.progress import Told, to_console
 from runbook_lib.redaction import redact
 from runbook_lib.run import Run
-from runbook_lib.seat import mirroring
+from runbook_lib.seat import mirroring, moving
 from runbook_lib.state import RunState, replay
 from runbook_lib.target import load_target
 
@@ -180,17 +180,24 @@ def status(run: Path | None, target_file: Path | None, as_json: bool) -> None:
 
 
 @commands.command()
-@run_argument
+@click.argument("run", type=click.Path(path_type=Path), required=False)
 @click.option("--to", required=True, help="Who carries the run on.")
+@click.option(
+    "--from-target", "target_file", type=click.Path(path_type=Path), help="Take it up here, from this target's database."
+)
 @json_option
-def handover(run: Path, to: str, as_json: bool) -> None:
-    """Hand a run over to another engineer; both names stay on record."""
-    opened = opening.open_existing(run)
-    try:
+def handover(run: Path | None, to: str, target_file: Path | None, as_json: bool) -> None:
+    """Hand a run over to another engineer, here or on the machine where this is typed; both names stay on record."""
+    if target_file:
+        opened = moving.take_up(target_file, run.name if run else "", to)
+        before = opened.state.handovers[-1]["from"] if opened.state.handovers else opened.state.operator
+    elif run:
+        opened = opening.open_existing(run)
         before = mirroring.hand_over(opened, to)
-    finally:
-        opened.close_adapters()
-    named = {"run": str(opened.folder.path), "from": before, "to": opened.context.operator}
+    else:
+        raise click.UsageError("Name a run folder, or a target with --from-target.")
+    opened.close_adapters()
+    named = {"run": str(opened.folder.path), "from": before, "to": opened.state.operator}
     click.echo(
         json.dumps(named) if as_json else f"{named['run']}: handed over by {before or 'nobody named'} to {named['to']}."
     )

@@ -43,6 +43,7 @@ class Context:
     option: str
     operator: str
     opened_at: datetime
+    opened_by: str = ""  # whose name the commits bear, whoever carries the run on: they are approved by their ids
     approved: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # step -> the facts that were approved
     approved_volumes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # step -> its approved numbers
     approved_keys: Mapping[str, str] = field(default_factory=dict)  # step -> the hash of its approved list of rows

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from runbook_lib.adapters.postgres.lease import Holder
-from runbook_lib.errors import AdapterError
+from runbook_lib.errors import AdapterError, PreconditionError
 from runbook_lib.plan import FenceStep
 from runbook_lib.reasons import require_reason
 from runbook_lib.run import Run
@@ -19,7 +19,8 @@ def leased(run: Run) -> Iterator[None]:
     Changes the target's lease row only.
 
     Raises:
-        PreconditionError: Another run acts on the target now, was left behind or waits, or a pooler stands in between.
+        PreconditionError: Another run acts on the target now, was left behind or waits, this run was taken up elsewhere, or
+            a pooler stands in between.
         AdapterError: The server cannot be reached.
     """
     run.refresh()
@@ -28,6 +29,7 @@ def leased(run: Run) -> Iterator[None]:
         return
     lease = run.context.lease
     with lease.held(acted=_acted(run)):
+        _require_newest(run)
         try:
             yield
         finally:
@@ -72,6 +74,16 @@ def let_go(run: Run) -> None:
             run.journal.append("released", database=run.context.postgres.database)
     except AdapterError as error:
         run.journal.append("noted", text=f"The target's lease could not be given back: {error.what}")
+
+
+def _require_newest(run: Run) -> None:
+    if run.context.lease.is_outdated(run.journal.events()):
+        raise PreconditionError(
+            "This run was taken up on another machine: the target's database holds a journal of it that this one has not.",
+            where=str(run.folder.path),
+            state="Nothing was begun by this process.",
+            safe_next="Look at it with `runbook status --from-target`; go on there, or take it up here into another folder.",
+        )
 
 
 def _concerned(run: Run) -> bool:

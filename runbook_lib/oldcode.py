@@ -165,4 +165,4 @@ def _keep_migration(context: Context, clone: Checkout, head: str) -> None:
 
 
 def _author(context: Context) -> str:
-    return context.operator or "runbook"
+    return context.opened_by or "runbook"

@@ -109,6 +109,7 @@ def open_existing(path: Path, operator: str = "") -> Run:
             option=opened["option"],
             operator=operator or state.operator,
             opened_at=datetime.fromisoformat(state.opened_at),
+            opened_by=opened["operator"],
         ),
     )
 

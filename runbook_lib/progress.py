@@ -53,6 +53,8 @@ def milestone(kind: str, data: dict[str, Any]) -> str:
             return "service back: " + ", ".join(f"{action} {step}" for action, step in data["moves"])
         case "taken-over":
             return f"TAKEN OVER from {data['before']}: {data['reason']}"
+        case "taken-up":
+            return f"TAKEN UP by {data['by']} on {data['host']}"
         case "outcome":
             return f"{data['status'].upper()}: {data['summary']}"
     return ""

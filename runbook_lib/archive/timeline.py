@@ -39,6 +39,7 @@ _FORMS = {
     "cell-ended": "{outcome} in {seconds} s, outputs {outputs}",
     "chosen-after-failure": "{step}: {value} ({by})",
     "handed-over": "from {from} to {to}",
+    "taken-up": "by {by} on {host}, with {files} files",
     "outcome": "{status} (exit code {exit_code}): {summary}",
 }
 

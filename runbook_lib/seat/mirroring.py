@@ -1,4 +1,4 @@
-"""Keeps a run's journal in the target's database too, and reads it from there; a rollback never waits for it.
+"""Keeps a run's journal and files in the target's database too, and reads the journal from there; nothing waits for it.
 
 Nothing is written before an approval, nor while a database is being put in another's place: a session would be in the way.
 What could not be written is caught up with later, also in a database that has taken the other's place.
@@ -6,14 +6,15 @@ What could not be written is caught up with later, also in a database that has t
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from runbook_lib.adapters.postgres import mirror
-from runbook_lib.adapters.postgres.connection import Postgres
+from runbook_lib.adapters.postgres import mirror, mirror_files
+from runbook_lib.adapters.postgres.connection import Connection, Postgres
 from runbook_lib.errors import ParametersError
 from runbook_lib.journal import Event, Journal, line_of
 from runbook_lib.plan import Plan, SwapDatabaseStep
@@ -22,6 +23,8 @@ from runbook_lib.state import RunState, replay
 from runbook_lib.target import Target
 
 PERIOD = 1.0  # seconds between two writings at least
+LARGEST = 8 * 1024**2  # bytes; a larger file stays where it is
+MADE_ANEW = {"journal.jsonl", "manifest.json", "report.html", "rollback-log.md", "postmortem.md", "lab"}
 
 
 class _Follower:
@@ -63,10 +66,17 @@ def send(run: Run) -> int:
         if not may_write(run.context.plan, replay(events)):
             return 0
         with run.context.postgres.connect() as connection:
-            last = mirror.sent(connection, run.folder.id)
-            new = [(event.seq, line_of(event)) for event in events if event.seq > last]
+            last = mirror.last(connection, run.folder.id)
+            if mirror.is_ahead(last, events):
+                return 0
+            new = [(event.seq, line_of(event)) for event in events[last[0] if last else 0 :]]
             if new:
                 mirror.send(connection, run.folder.id, new)
+            there = mirror_files.kept(connection, run.folder.id)
+            files = {name: path.read_bytes() for name, path in worth_keeping(run.folder.path).items()}
+            changed = {n: f for n, f in files.items() if hashlib.sha256(f).hexdigest() != there.get(n)}
+            if changed:
+                mirror_files.keep(connection, run.folder.id, changed)
             return len(new)
     except Exception:  # whatever it is, the journal itself is what counts
         return 0
@@ -78,6 +88,19 @@ def may_write(plan: Plan, state: RunState) -> bool:
     return bool(state.approved) and not any(isinstance(spec, SwapDatabaseStep) for spec in acting)
 
 
+def worth_keeping(folder: Path) -> dict[str, Path]:
+    """What of a run's folder another machine cannot make anew: name -> file. Read-only."""
+    found = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        name.as_posix(): path
+        for name, path in found.items()
+        if not any(part.startswith(".") for part in name.parts)
+        and name.parts[0] not in MADE_ANEW
+        and path.suffix != ".ipynb"
+        and path.stat().st_size <= LARGEST
+    }
+
+
 def read(target: Target, run: str = "") -> tuple[str, Sequence[Event]]:
     """A run, the newest where none is named, and its events as the target's database holds them. Read-only.
 
@@ -87,9 +110,22 @@ def read(target: Target, run: str = "") -> tuple[str, Sequence[Event]]:
         AdapterError: The server cannot be reached.
     """
     with Postgres(target.database.service, "status").connect() as connection:
-        known = mirror.runs(connection)
-        name = run or next(iter(known), "")
-        lines = mirror.received(connection, name) if name in known else []
+        name, lines = received(connection, target, run)
+    with tempfile.TemporaryDirectory(prefix="runbook-") as directory:
+        copy = Path(directory) / "journal.jsonl"
+        copy.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+        return name, Journal(copy).events()
+
+
+def received(connection: Connection, target: Target, run: str) -> tuple[str, list[str]]:
+    """A run, the newest where none is named, and the lines of its journal. Read-only.
+
+    Raises:
+        ParametersError: The target holds no such run.
+    """
+    known = mirror.runs(connection)
+    name = run or next(iter(known), "")
+    lines = mirror.received(connection, name) if name in known else []
     if not lines:
         raise ParametersError(
             f"The target's database holds no run {run!r}." if run else "The target's database holds no run.",
@@ -97,10 +133,7 @@ def read(target: Target, run: str = "") -> tuple[str, Sequence[Event]]:
             state="Nothing was touched.",
             safe_next=f"Name one of: {', '.join(known)}." if known else "Ask whoever has the run folder.",
         )
-    with tempfile.TemporaryDirectory(prefix="runbook-") as directory:
-        copy = Path(directory) / "journal.jsonl"
-        copy.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-        return name, Journal(copy).events()
+    return name, lines
 
 
 def hand_over(run: Run, to: str) -> str:

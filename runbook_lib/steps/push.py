@@ -113,7 +113,7 @@ class Push(StepOnRepository):
         ours = self._made() & set(clone.between(left["was"], left["commit"]))
         for commit in clone.log(left["commit"]):
             if commit.id in ours:
-                clone.revert(commit, self.context.operator or "runbook", self.context.opened_at)
+                clone.revert(commit, self.context.opened_by or "runbook", self.context.opened_at)
         remote.push(clone.head(), made_in=clone.path)
         return {"pushed": clone.head()}
 

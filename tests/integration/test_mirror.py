@@ -6,15 +6,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from runbook_lib.adapters.postgres import mirror
+from runbook_lib.adapters.postgres import mirror, mirror_files
 from runbook_lib.adapters.postgres.connection import Connection, Postgres
 from runbook_lib.context import Context
 from runbook_lib.errors import JournalError, ParametersError
 from runbook_lib.folder import RunFolder
-from runbook_lib.journal import Journal
+from runbook_lib.journal import Journal, line_of
 from runbook_lib.plan import Plan
 from runbook_lib.run import Run
-from runbook_lib.seat import mirroring
+from runbook_lib.seat import mirroring, moving
 from runbook_lib.target import Target
 
 TARGET = SimpleNamespace(name="test", is_production=False, database=SimpleNamespace(service="test"))
@@ -72,6 +72,48 @@ def test_a_database_that_cannot_be_reached_breaks_nothing_and_is_caught_up_with(
 
     run.context.__dict__["postgres"] = postgres
     assert mirroring.send(run) == 3
+
+
+def test_a_journal_that_was_carried_on_elsewhere_adds_nothing_and_is_known_as_outdated(run: Run, tmp_path: Path) -> None:
+    mirroring.send(run)
+    elsewhere = Journal(tmp_path / "copy.jsonl")
+    elsewhere.path.write_bytes(run.journal.path.read_bytes())
+    kept = elsewhere.append("noted", text="there")
+    assert not run.context.lease.is_outdated(run.journal.events())
+
+    with run.context.postgres.connect() as connection:
+        mirror.send(connection, run.folder.id, [(kept.seq, line_of(kept))])
+    run.journal.append("noted", text="here")
+    run.journal.append("noted", text="and once more")
+
+    assert run.context.lease.is_outdated(run.journal.events())
+    assert mirroring.send(run) == 0
+    assert read()[1] == ["opened", "previewed", "approved", "noted"]
+
+
+def test_the_files_that_another_machine_needs_are_there_as_they_are_now(run: Run, connection: Connection) -> None:
+    for name, text in {"evidence/rows.json": "[1]", ".lock": "pid", "report.html": "<p>", "03-full.ipynb": "{}"}.items():
+        run.folder.write_text(name, text)
+    mirroring.send(run)
+    run.folder.write_text("evidence/rows.json", "[1, 2]")
+    mirroring.send(run)
+
+    assert mirror_files.received(connection, run.folder.id) == {"evidence/rows.json": b"[1, 2]"}
+
+
+@pytest.mark.parametrize("name", ["../planted", "/tmp/planted"])
+def test_a_file_whose_name_leads_out_of_the_folder_is_refused_and_nothing_is_left(
+    run: Run, connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    mirroring.send(run)
+    mirror_files.keep(connection, run.folder.id, {name: b"planted"})
+    monkeypatch.setattr(moving, "load_target", lambda _: TARGET)
+
+    with pytest.raises(ParametersError, match="leads out"):
+        moving.take_up(Path("any.yaml"), "", "Kim", outputs=tmp_path / "elsewhere")
+
+    assert not (tmp_path / "elsewhere" / run.folder.id).exists()
+    assert not (tmp_path / "elsewhere" / "planted").exists()
 
 
 def test_lines_are_only_added(run: Run, connection: Connection) -> None:

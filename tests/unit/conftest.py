@@ -92,6 +92,9 @@ class FreeLease:
     def held(self, *, acted: bool) -> Iterator[None]:
         yield
 
+    def is_outdated(self, events: object) -> bool:
+        return False
+
     def release(self) -> bool:
         return True
 

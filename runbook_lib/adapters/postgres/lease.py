@@ -8,18 +8,20 @@ commit under an older one is refused: a process that lost its connection cannot 
 import getpass
 import os
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from datetime import datetime
 
 from psycopg import sql
 
+from runbook_lib.adapters.postgres import mirror
 from runbook_lib.adapters.postgres.alone import alone, key_of
 from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA, make_own_schema
 from runbook_lib.adapters.postgres.connection import MAINTENANCE, Connection, Postgres, exists, identity, one, require_direct
 from runbook_lib.adapters.postgres.locks import briefly
 from runbook_lib.errors import AdapterError, PreconditionError
+from runbook_lib.journal import Event
 
 GRACE = "1s"  # for the session of a process that has just died to be gone
 PATIENCE = 10.0  # seconds for which a transaction is waited for that a process before this one has left open
@@ -90,6 +92,15 @@ class Lease:
                 safe_next="Stop here. Ask who has it; to go on, take the target over again, with a reason.",
             )
         self.epoch = found.epoch
+
+    def is_outdated(self, events: Sequence[Event]) -> bool:
+        """Whether the target holds more of this run's journal than these events: it was carried on elsewhere. Read-only.
+
+        Where the target takes no connections nothing is known of that, as while this run puts another database in its place.
+        """
+        with suppress(AdapterError), self.postgres.connect() as connection:
+            return mirror.is_ahead(mirror.last(connection, self.run), events)
+        return False
 
     def take_over(self, journal: Callable[[Holder, int], object]) -> None:
         """Take the target from a run that was left behind; `journal` is told whose it was, and the new epoch.

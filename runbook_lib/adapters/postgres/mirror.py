@@ -5,18 +5,11 @@ from collections.abc import Sequence
 from psycopg import sql
 
 from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA, make_own_schema
-from runbook_lib.adapters.postgres.connection import Connection, exists, one
+from runbook_lib.adapters.postgres.connection import Connection, exists
+from runbook_lib.journal import Event, line_of
 
 TABLE = sql.Identifier(OWN_SCHEMA, "journal")
 Line = tuple[int, str]  # its number, and the line as it stands in the journal
-
-
-def sent(connection: Connection, run: str) -> int:
-    """The number of the last line of a run that is there, 0 for none. Read-only."""
-    if not exists(connection, TABLE):
-        return 0
-    query = sql.SQL("SELECT coalesce(max(seq), 0) AS seq FROM {} WHERE run = %s").format(TABLE)
-    return int(one(connection, query, [run])["seq"])
 
 
 def send(connection: Connection, run: str, lines: Sequence[Line]) -> None:
@@ -29,6 +22,20 @@ def send(connection: Connection, run: str, lines: Sequence[Line]) -> None:
         WHERE seq > (SELECT coalesce(max(seq), 0) FROM {table} WHERE run = %(run)s)""").format(table=TABLE),
         {"run": run, "seqs": [number for number, _ in lines], "lines": [line for _, line in lines]},
     )
+
+
+def last(connection: Connection, run: str) -> Line | None:
+    """The last line of a run that is there. Read-only."""
+    if not exists(connection, TABLE):
+        return None
+    query = sql.SQL("SELECT seq, line FROM {} WHERE run = %s ORDER BY seq DESC LIMIT 1").format(TABLE)
+    row = connection.execute(query, [run]).fetchone()
+    return (row["seq"], row["line"]) if row else None
+
+
+def is_ahead(last: Line | None, events: Sequence[Event]) -> bool:
+    """Whether a last line is not among the events of a journal: the run was carried on elsewhere. Pure."""
+    return last is not None and (last[0] > len(events) or line_of(events[last[0] - 1]) != last[1])
 
 
 def received(connection: Connection, run: str) -> list[str]:
