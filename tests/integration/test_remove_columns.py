@@ -1002,7 +1002,7 @@ def test_a_copy_that_is_ended_between_two_parts_is_gone_on_with(
 def test_giving_dropped_columns_back_pauses_and_goes_on_between_two_parts(
     step: RemoveColumns, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runbook_lib.steps.base.BETWEEN_LOOKS", 0.01)
+    monkeypatch.setattr("runbook_lib.steps.steered.BETWEEN_LOOKS", 0.01)
     before, step = shape(postgres), in_mode(step, "drop")
     step.apply()
     said: list[str] = []
