@@ -17,6 +17,7 @@ import pytest
 from psycopg import sql
 
 from runbook_lib import loop
+from runbook_lib.adapters import held
 from runbook_lib.adapters.postgres.connection import Postgres
 from runbook_lib.adapters.postgres.dump import Entry
 from runbook_lib.adapters.postgres.restore import side, swap
@@ -33,9 +34,11 @@ from runbook_lib.rehearsal.database import Database
 from runbook_lib.rehearsal.postgres import binaries
 from runbook_lib.run import Run
 from runbook_lib.steering import steer
-from runbook_lib.steps import restore_aside, swap_checks, swap_database
+from runbook_lib.steps import restore_aside, steered, swap_checks, swap_database
+from runbook_lib.steps import restoring as restoring_
 from runbook_lib.steps.base import Effect
 from runbook_lib.target import load_target
+from runbook_lib.waiting import until
 
 ROOT = Path(__file__).parents[2]
 ROWS: LiteralString = "SELECT to_jsonb(m) FROM messages m ORDER BY id"
@@ -950,6 +953,87 @@ def test_an_undo_of_the_swap_that_was_killed_is_gone_on_with(restoring: Restorin
     assert restoring.ask(ROWS) == old
     assert set(restoring.databases) == {"live", "restored"}
     assert set(restoring.run.state.debts) == {"restored-database"}
+
+
+# --- steered
+
+Told = Callable[[Callable[[str], object]], None]
+
+
+@pytest.fixture
+def told(restoring: Restoring, monkeypatch: pytest.MonkeyPatch) -> Told:
+    """Has something done at each progress that the step tells of, by its text; it is looked for without delay."""
+    monkeypatch.setattr(held, "LOOK", 0.01)
+    monkeypatch.setattr(restoring_, "EVERY", 0.0)
+    monkeypatch.setattr(steered, "BETWEEN_LOOKS", 0.01)
+    context = restoring.run.context
+    report = context.report
+
+    def tell(act: Callable[[str], object]) -> None:
+        def seen(kind: str, /, **data: Any) -> None:
+            report(kind, **data)
+            if kind == "progress":
+                act(data["text"])
+
+        monkeypatch.setattr(context, "report", seen)
+
+    return tell
+
+
+def test_a_restore_that_is_ended_leaves_nobody_at_work_and_is_gone_on_with(restoring: Restoring, told: Told) -> None:
+    before = restoring.ask(ROWS)
+    restoring.approve()
+    told(lambda text: text.startswith("restoring") and steer(restoring.run, "abort"))
+
+    with pytest.raises(StepFailed, match="The restore was ended, as was asked for"):
+        loop.apply(restoring.run, ASIDE)
+
+    assert restoring.effect(ASIDE) is Effect.HALF_DONE
+    assert until(lambda: at_work(restoring) == 0, 5, 0.01)
+    told(lambda text: None)
+    assert loop.apply(restoring.run, ASIDE).how == "gone on with and done"
+    assert restoring.ask(ROWS, restoring.databases["restored"]) == before
+
+
+def test_a_restore_that_is_paused_stands_still_until_it_is_to_go_on(restoring: Restoring, told: Told) -> None:
+    before = restoring.ask(ROWS)
+    restoring.approve()
+    said: list[str] = []
+
+    def act(text: str) -> None:
+        if text == "paused":
+            steer(restoring.run, "go on")
+        elif "paused" not in said and at_work(restoring):
+            steer(restoring.run, "pause")
+        said.append(text.split()[0])
+
+    told(act)
+
+    loop.apply(restoring.run, ASIDE)
+
+    assert said[said.index("paused") - 1] == "restoring"
+    assert restoring.ask(ROWS, restoring.databases["restored"]) == before
+
+
+def at_work(restoring: Restoring) -> int:
+    """The sessions in the side database."""
+    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s"
+    with restoring.database.server.connect() as it:
+        return int(it.execute(query, [restoring.databases["restored"]]).fetchall()[0][0])
+
+
+def test_counting_the_loss_is_ended_between_two_tables_and_nothing_is_restored_again(
+    restoring: Restoring, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restoring.approve()
+    told(lambda text: text.startswith("compared") and steer(restoring.run, "abort"))
+    with pytest.raises(StepFailed, match="ended between two parts"):
+        loop.apply(restoring.run, ASIDE)
+    assert restoring.run.steps[ASIDE].probe().detail.endswith("the loss is not counted yet")
+
+    told(lambda text: None)
+    monkeypatch.setattr(side, "restore_aside", lambda *_: 1 / 0)
+    assert {r.status for r in loop.apply(restoring.run, ASIDE).results} == {"PASS"}
 
 
 # --- whatever a database may hold

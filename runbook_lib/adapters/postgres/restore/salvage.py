@@ -1,6 +1,6 @@
 """Carries what was written since a backup from the live database into one restored from it."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from psycopg import sql
@@ -10,7 +10,7 @@ from runbook_lib.adapters.postgres.locks import Open
 from runbook_lib.adapters.postgres.restore.cargo import Cargo, Progress
 from runbook_lib.adapters.postgres.restore.carry import Between, Carriage
 from runbook_lib.adapters.postgres.restore.classes import CARRIED, EXPORTED, Kind
-from runbook_lib.adapters.postgres.restore.diff import compared, ledger, opened, told
+from runbook_lib.adapters.postgres.restore.diff import UNWATCHED, Watch, compared, ledger, opened, told
 from runbook_lib.adapters.postgres.restore.export import Export, export
 from runbook_lib.adapters.postgres.restore.ledger import Ledger, TableDiff
 from runbook_lib.adapters.postgres.restore.outcome import SEQUENCES, Outcome, outcome
@@ -32,11 +32,11 @@ class Salvage:
         self.live, self.side, self.database = live, side, database
         self.progress = Progress(run)
 
-    def stage(self, between: Between = lambda part: None, kinds: Collection[Kind] = EXPORTED) -> Ledger:
+    def stage(self, watch: Watch = UNWATCHED, kinds: Collection[Kind] = EXPORTED) -> Ledger:
         """Compare the databases and lay each row of some kinds beside the restored tables; goes on where it stopped.
 
         What is written to the live database from here on is in neither, so writes must be kept out until the swap.
-        Reads the live database; changes the restored one, in the runbook's schema alone. `between` is told each part done.
+        Reads the live database; changes the restored one, in the runbook's schema alone.
         """
         with self.side() as writer:
             self.progress.begin(writer)
@@ -51,8 +51,9 @@ class Salvage:
                 done = self.progress.done(writer, STAGED)
                 for number, pair in enumerate(matches.pairs):
                     if pair.name not in done:
-                        self._stage(here, there, reader, writer, pair, f"cargo_{self.progress.run}_{number}", kinds)
-                        between(f"{STAGED} {pair.name}")
+                        store = f"cargo_{self.progress.run}_{number}"
+                        self._stage(here, there, reader, writer, pair, store, kinds, watch.heed)
+                        watch.between(pair.name)
                 diffs = [content["diff"] for content in self.progress.done(writer, STAGED).values()]
                 found = ledger(here, there, matches, tuple(map(TableDiff.from_json, diffs)))
             with writer.transaction():
@@ -123,12 +124,13 @@ class Salvage:
         pair: Pair,
         store: str,
         kinds: Collection[Kind],
+        heed: Callable[[], object],
     ) -> None:
         def work(seeded: Pair) -> TableDiff:
             with writer.transaction():
                 pin(writer)
                 stager = Stager(seeded, cargo_of(seeded, store), reader, writer, kinds)
-                found = compared(here, there, seeded, stager.take)
+                found = compared(here, there, seeded, stager.take, heed)
                 stager.flush()
                 if stager.made:
                     writer.execute(sql.SQL("ANALYZE {}").format(stager.cargo.lies_in))
