@@ -89,12 +89,16 @@ def unknown(context: Context, counted: Ledger | None) -> dict[str, str]:
     return {} if spec and context.choices.get("UNCOUNTED", spec.uncounted) == "lose" else counted.unknown
 
 
-def beyond(approved: Mapping[str, int], actual: Mapping[str, int], tolerance: float) -> list[str]:
-    """Where the loss is another than was approved, by more than a share of `tolerance`, a line each. Pure."""
+def beyond(approved: Mapping[str, int], actual: Mapping[str, int], tolerance: float, *, less: bool = False) -> list[str]:
+    """Where the loss is another than was approved, by more than a share of `tolerance`, a line each. Pure.
+
+    `less` says whether it may be smaller.
+    """
     return [
         f"{name}: {actual.get(name, 0)}, approved {approved.get(name, 0)}"
         for name in {**approved, **actual}
         if abs(actual.get(name, 0) - approved.get(name, 0)) > tolerance * abs(approved.get(name, 0))
+        and not (less and 0 <= actual.get(name, 0) < approved.get(name, 0))
     ]
 
 

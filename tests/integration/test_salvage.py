@@ -7,6 +7,7 @@ from psycopg import sql
 
 from runbook_lib.adapters.postgres.restore import attempt, pair, staging
 from runbook_lib.adapters.postgres.restore.classes import CARRIED, Kind
+from runbook_lib.adapters.postgres.restore.diff import Watch
 from runbook_lib.adapters.postgres.restore.ledger import compare
 from runbook_lib.adapters.postgres.restore.outcome import Outcome
 from runbook_lib.adapters.postgres.restore.salvage import Salvage
@@ -572,11 +573,11 @@ PARTS = [
 def test_a_crash_after_any_part_is_taken_up_where_it_stopped(two: Two, part: str) -> None:
     prepare(two)
     with pytest.raises(Crash):
-        salvage_of(two).stage(crash_at(part))
+        salvage_of(two).stage(Watch(lambda table: crash_at(part)(f"staged {table}")))
         salvage_of(two).carry(between=crash_at(part))
     told: list[str] = []
 
-    ledger = salvage_of(two).stage(told.append)
+    ledger = salvage_of(two).stage(Watch(lambda table: told.append(f"staged {table}")))
     outcome = salvage_of(two).carry(between=told.append)
 
     assert part not in told
@@ -604,7 +605,7 @@ def test_what_is_not_staged_cannot_be_carried(two: Two) -> None:
     with pytest.raises(PreconditionError, match="not staged"):
         salvage_of(two).carry()
     with pytest.raises(Crash):
-        salvage_of(two).stage(crash_at("staged public.child"))
+        salvage_of(two).stage(Watch(crash_at("public.child")))
     with pytest.raises(PreconditionError, match="not all of them"):
         salvage_of(two).carry()
     assert salvage_of(two).outcome() is None

@@ -13,7 +13,7 @@ from runbook_lib.adapters.postgres.restore.classes import CARRIED, EXPORTED, Kin
 from runbook_lib.adapters.postgres.restore.diff import UNWATCHED, Watch, compared, ledger, opened, told
 from runbook_lib.adapters.postgres.restore.export import Export, export
 from runbook_lib.adapters.postgres.restore.ledger import Ledger, TableDiff
-from runbook_lib.adapters.postgres.restore.outcome import SEQUENCES, Outcome, outcome
+from runbook_lib.adapters.postgres.restore.outcome import EARLIER, SEQUENCES, Outcome, added, outcome
 from runbook_lib.adapters.postgres.restore.pair import Pair, matched
 from runbook_lib.adapters.postgres.restore.sequences import raise_to, raised, sequences
 from runbook_lib.adapters.postgres.restore.shape import tables, written
@@ -89,7 +89,7 @@ class Salvage:
                     self.progress.note(there, SEQUENCES, written(name), value, again=True)
         return {written(name): value for name, value in values.items()}
 
-    def export(self, folder: Path) -> Export:
+    def export(self, folder: Path, watch: Watch = UNWATCHED) -> Export:
         """Write what is staged and was not carried into a folder, for `reapply`; a file is there whole or not at all.
 
         Reads both databases.
@@ -100,7 +100,7 @@ class Salvage:
         with self.side() as connection:
             carriage = self._carriage(connection)
             found = self._ledger(connection) or Ledger()
-            return export(self.live, carriage, found, folder)
+            return export(self.live, carriage, found, folder, watch)
 
     def outcome(self) -> Outcome | None:
         """What was carried so far; None where nothing was staged. Read-only."""
@@ -108,6 +108,22 @@ class Salvage:
             if not self.progress.begun(connection) or not self._ledger(connection):
                 return None
         return self._outcome()
+
+    def anew(self) -> None:
+        """Drop what was staged, so that all is compared again: what was carried since is no difference any more.
+
+        How much that was is kept. Changes the restored database, in the runbook's schema alone.
+        """
+        with self.side() as connection:
+            if not self.progress.begun(connection):
+                return
+            cargoes = self._cargoes(connection)
+            carriage = Carriage(connection, cargoes, self.progress)
+            carried = added(self.progress.done(connection, EARLIER).get("", {}), carriage.carried())
+            with connection.transaction():
+                self.progress.drop(connection, [cargo.lies_in for cargo in cargoes], everything=True)
+                self.progress.begin(connection)
+                self.progress.note(connection, EARLIER, "", carried)
 
     def forget(self) -> None:
         """Drop this run's own tables, the list of conflicts among them. Changes the restored database."""
