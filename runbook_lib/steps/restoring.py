@@ -20,7 +20,6 @@ class Restoring:
         self.step, self.maintenance, self.side, self.what = step, maintenance, side, what
         self._total = self._size(live)
         self._told = 0.0
-        self._paused = False
 
     def stands_still(self) -> bool:
         """Whether it is to stand still now; tells so, and every few seconds how far it has come.
@@ -29,7 +28,7 @@ class Restoring:
             Declined: It is to end.
         """
         try:
-            paused = self.step.stands_still()
+            paused = self.step.is_paused()
         except Declined as error:
             raise Declined(
                 "The restore was ended, as was asked for.",
@@ -37,9 +36,11 @@ class Restoring:
                 state=f"The live database was only read; {self.side} is not whole.",
                 safe_next="Run the step again, which makes the side database anew; or undo it, which drops it.",
             ) from None
-        if paused != self._paused or (not paused and time.monotonic() - self._told >= EVERY):
-            self._paused, self._told = paused, time.monotonic()
-            text = "paused" if paused else f"restoring {self.what}; the live database is as large as the total"
+        if paused:
+            self._told = 0.0
+        elif time.monotonic() - self._told >= EVERY:
+            self._told = time.monotonic()
+            text = f"restoring {self.what}; the live database is as large as the total"
             self.step.progress(self._size(self.side), self._total, text, "MB")
         return paused
 

@@ -19,7 +19,7 @@ class Steered:
     def __init__(self, name: str, context: Context) -> None:
         self.name = name
         self.context = context
-        self._is_steered = False
+        self._is_steered = self._paused = False
         self._come, self._unit = (0, 0), "rows"
 
     def steer(self, wanted: Wanted) -> bool:
@@ -38,7 +38,7 @@ class Steered:
             try:
                 yield
             finally:
-                self._is_steered = False
+                self._is_steered = self._paused = False
 
     def part(self, done: int, total: int, text: str = "", unit: str = "rows") -> None:
         """Journal how far the step has come, and wait while it is paused: the next part begins when this returns.
@@ -55,12 +55,19 @@ class Steered:
         Raises:
             Declined: It is to end here.
         """
-        said = False
-        while self.stands_still():
-            if not said:
-                self.progress(*self._come, text="paused", unit=self._unit)
-            said = True
+        while self.is_paused():
             time.sleep(BETWEEN_LOOKS)
+
+    def is_paused(self) -> bool:
+        """Whether the step is paused now; journals when that begins.
+
+        Raises:
+            Declined: It is to end here.
+        """
+        was, self._paused = self._paused, self.stands_still()
+        if self._paused and not was:
+            self.progress(*self._come, text="paused", unit=self._unit)
+        return self._paused
 
     def stands_still(self) -> bool:
         """Whether the step is paused now; what cannot be steered now is not. Read-only.
@@ -71,9 +78,9 @@ class Steered:
         wanted = self._parts.wanted() if self._is_steered else "go on"
         if wanted == "abort":
             raise Declined(
-                "The step was ended between two parts, as was asked for.",
+                "The step was ended, as was asked for.",
                 where=self.name,
-                state="The parts done so far stand.",
+                state="The parts done so far stand; what it was at was rolled back.",
                 safe_next="Run the step again to go on, or undo it.",
             )
         return wanted == "pause"

@@ -1025,7 +1025,7 @@ def test_a_salvage_that_is_ended_lets_writers_in_and_what_they_write_is_carried_
     restoring.aside()
     restoring.approve()
     told(lambda text: text == part and steer(restoring.run, "abort"))
-    with pytest.raises(StepFailed, match="ended between two parts"):
+    with pytest.raises(StepFailed, match="ended, as was asked for"):
         loop.apply(restoring.run, SWAP)
     assert set(restoring.databases) == {"live", "restored"}
     restoring.change(ADDED)
@@ -1043,7 +1043,7 @@ def test_an_export_that_is_ended_is_gone_on_with(restoring: Restoring, told: Tol
     restoring.aside()
     restoring.approve()
     told(lambda text: text.startswith("for the export") and steer(restoring.run, "abort"))
-    with pytest.raises(StepFailed, match="ended between two parts"):
+    with pytest.raises(StepFailed, match="ended, as was asked for"):
         loop.apply(restoring.run, SWAP)
     assert restoring.effect(SWAP) is Effect.HALF_DONE
     told(lambda text: None)
@@ -1058,7 +1058,7 @@ def test_counting_the_loss_is_ended_between_two_tables_and_nothing_is_restored_a
 ) -> None:
     restoring.approve()
     told(lambda text: text.startswith("compared") and steer(restoring.run, "abort"))
-    with pytest.raises(StepFailed, match="ended between two parts"):
+    with pytest.raises(StepFailed, match="ended, as was asked for"):
         loop.apply(restoring.run, ASIDE)
     assert restoring.run.steps[ASIDE].probe().detail.endswith("the loss is not counted yet")
 
