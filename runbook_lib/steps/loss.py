@@ -43,7 +43,7 @@ def count(context: Context, live: str, backup: str, watch: Watch = UNWATCHED) ->
 def watching(step: Steered, doing: str) -> Watch:
     """What tells of each table that a step is done with, and has it heed what is wanted within one too."""
     done = itertools.count(1)
-    return Watch(lambda table: step.part(next(done), 0, f"{doing}: {table}", "tables"), step.heed)
+    return Watch(lambda table: step.part(next(done), 0, f"{doing}: {table}", "tables"), step.heed, step.stands_still)
 
 
 def keep(context: Context, counted: Ledger) -> None:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from psycopg import sql
 
+from runbook_lib.adapters.postgres.cancelling import cancelled_by
 from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA, catalog
 from runbook_lib.adapters.postgres.connection import MAINTENANCE, Connection, identity, one
 from runbook_lib.adapters.postgres.dump import Entry
@@ -111,7 +112,7 @@ class RestoreAside(Step):
             with postgres.connect(MAINTENANCE) as maintenance:
                 follow(maintenance, attributes(maintenance, live), name, comment=False)
             self.part(0, 0, "comparing with the live database", "tables")
-            with postgres.connect(name) as connection:
+            with postgres.connect(name) as connection, cancelled_by(connection, self.stands_still):
                 self.context.folder.write_json(CATALOG_RESTORED, catalog(connection))
                 rows = side.counts(connection, side.tables(connection))
             counted = count(self.context, live, name, watching(self, "compared"))
@@ -168,7 +169,7 @@ class RestoreAside(Step):
         with postgres.connect(MAINTENANCE) as maintenance:
             restoring = Restoring(self, maintenance, live, name, dump.name)
             tools = replace(self.context.dump_tools, hold=restoring.stands_still)
-            side.restore_aside(postgres, tools, live, dump, checked, self.spec.jobs)
+            side.restore_aside(postgres, tools, live, dump, checked, self.spec.jobs, self.stands_still)
 
     def _written_since(self, connection: Connection) -> str:
         database = self.context.plan.database

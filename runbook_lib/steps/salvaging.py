@@ -1,5 +1,7 @@
 """What was written since the backup: compared behind the fence, carried over by choice, and exported where it was not."""
 
+from collections.abc import Callable
+
 from runbook_lib.adapters.postgres.restore.carry import Between
 from runbook_lib.adapters.postgres.restore.classes import Kind
 from runbook_lib.adapters.postgres.restore.diff import Watch
@@ -37,9 +39,12 @@ def carried_before(context: Context, live: str, restored: str) -> bool:
     return outcome is not None and bool(outcome.earlier)
 
 
-def carried(context: Context, live: str, restored: str, between: Between) -> Outcome:
-    """Carry the rows that were laid aside; `between` is told each part. Changes the restored database."""
-    return salvage(context, live, restored).carry(between=between)
+def carried(context: Context, live: str, restored: str, between: Between, look: Callable[[], object]) -> Outcome:
+    """Carry the rows that were laid aside; `between` is told each part, and `look` asked within one.
+
+    Changes the restored database.
+    """
+    return salvage(context, live, restored).carry(between=between, look=look)
 
 
 def foretell(context: Context, final: Ledger, over: Outcome | None) -> None:

@@ -148,7 +148,11 @@ class SwapDatabase(CheckedExchange):
 
     def _carried(self, live: str, new: str) -> Outcome:
         done = itertools.count(1)
-        return carried(self.context, live, new, lambda part: self.part(next(done), 0, f"carried: {part}", "parts"))
+
+        def between(part: str) -> None:
+            self.part(next(done), 0, f"carried: {part}", "parts")
+
+        return carried(self.context, live, new, between, self.stands_still)
 
     def _require_as_approved(self, final: Ledger, *, less: bool) -> None:
         """Stop where the last comparison found another loss than was approved; the next preview shows it.

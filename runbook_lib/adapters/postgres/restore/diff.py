@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import psycopg
 from psycopg import errors, sql
 
+from runbook_lib.adapters.postgres.cancelling import cancelled_by
 from runbook_lib.adapters.postgres.connection import Connection, one
 from runbook_lib.adapters.postgres.locks import Open
 from runbook_lib.adapters.postgres.restore.classes import Collision, Hashes, Kind, merged
@@ -28,7 +29,8 @@ class Watch:
     """What is called while two databases are compared; what either raises ends that."""
 
     between: Callable[[str], object] = lambda table: None  # is told each table that is done
-    heed: Callable[[], object] = lambda: None  # again and again within a table; it may wait
+    heed: Callable[[], object] = lambda: None  # between two stretches of rows; it may wait
+    look: Callable[[], object] = lambda: None  # again and again; statements under way are cancelled when it raises
 
 
 UNWATCHED = Watch()
@@ -49,7 +51,7 @@ def diff(live: Open, backup: Open, database: Database, watch: Watch = UNWATCHED)
         PreconditionError: The databases cannot be compared by hashes.
         AdapterError: A database could not be read to its end.
     """
-    with opened(live, backup) as (here, there):
+    with opened(live, backup, watch.look) as (here, there):
         found = matched(tables(here), tables(there), database)
         tables_ = []
         for pair in found.pairs:
@@ -59,9 +61,19 @@ def diff(live: Open, backup: Open, database: Database, watch: Watch = UNWATCHED)
 
 
 @contextmanager
-def opened(live: Open, backup: Open) -> Iterator[tuple[Connection, Connection]]:
-    """A read-only transaction in each of two databases, the settings that values depend on pinned alike."""
-    with live() as here, backup() as there, pinned(here), pinned(there):
+def opened(live: Open, backup: Open, look: Callable[[], object]) -> Iterator[tuple[Connection, Connection]]:
+    """A read-only transaction in each of two databases, the settings that values depend on pinned alike.
+
+    What they are at is cancelled once `look` raises.
+    """
+    with (
+        live() as here,
+        backup() as there,
+        cancelled_by(here, look),
+        cancelled_by(there, look),
+        pinned(here),
+        pinned(there),
+    ):
         encodings = [one(each, "SELECT current_setting('server_encoding') AS it")["it"] for each in (here, there)]
         if encodings[0] != encodings[1]:
             raise PreconditionError(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from psycopg import sql
 
+from runbook_lib.adapters.postgres.cancelling import cancelled_by
 from runbook_lib.adapters.postgres.connection import Connection, one
 from runbook_lib.adapters.postgres.locks import Open
 from runbook_lib.adapters.postgres.restore.cargo import Cargo, Progress
@@ -43,7 +44,7 @@ class Salvage:
             if found := self._ledger(writer):
                 return found
             with (
-                opened(self.live, self.side) as (here, there),
+                opened(self.live, self.side, watch.look) as (here, there),
                 self.live() as reader,
                 pinned(reader, one(here, "SELECT pg_export_snapshot() AS it")["it"]),
             ):
@@ -60,16 +61,22 @@ class Salvage:
                 self.progress.note(writer, COMPARED, "", found.as_json())
             return found
 
-    def carry(self, *, deletes: bool = True, between: Between = lambda part: None) -> Outcome:
+    def carry(
+        self,
+        *,
+        deletes: bool = True,
+        between: Between = lambda part: None,
+        look: Callable[[], object] = lambda: None,
+    ) -> Outcome:
         """Put the staged rows into the restored tables and raise the sequences; goes on where it stopped.
 
-        `deletes` says whether rows are deleted that were deleted from the live database since the backup.
-        Changes the restored database.
+        `deletes` says whether rows are deleted that were deleted from the live database since the backup; the part under way
+        is rolled back once `look` raises. Changes the restored database.
 
         Raises:
             PreconditionError: The rows are not staged.
         """
-        with self.side() as connection:
+        with self.side() as connection, cancelled_by(connection, look):
             carriage = self._carriage(connection)
             carriage.carry([kind for kind in CARRIED if deletes or kind != Kind.DELETED], between)
         self.raise_sequences()
