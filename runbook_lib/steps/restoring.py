@@ -19,7 +19,7 @@ class Restoring:
     def __init__(self, step: Steered, maintenance: Connection, live: str, side: str, what: str) -> None:
         self.step, self.maintenance, self.side, self.what = step, maintenance, side, what
         self._total = self._size(live)
-        self._told = 0.0
+        self._told = float("-inf")
 
     def stands_still(self) -> bool:
         """Whether it is to stand still now; tells so, and every few seconds how far it has come.
@@ -37,7 +37,7 @@ class Restoring:
                 safe_next="Run the step again, which makes the side database anew; or undo it, which drops it.",
             ) from None
         if paused:
-            self._told = 0.0
+            self._told = float("-inf")
         elif time.monotonic() - self._told >= EVERY:
             self._told = time.monotonic()
             text = f"restoring {self.what}; the live database is as large as the total"

@@ -137,7 +137,7 @@ class Part(ABC):
             wanted = [*dict.fromkeys([*self.key(table), *names(table)])]
             there = [name for name in wanted if name in table.names]
             lacks = {name: added[name] for name in wanted if name not in there}
-            fetched(live, self.source.tools, self.source.dump, self.table, there, lacks)
+            fetched(live, self.source.tools, self.source.dump, self.table, there, lacks, self.source.look)
             yield live, table
             live.execute(sql.SQL("DROP TABLE {}").format(FETCHED))  # the session's end would do so some time after it
 
