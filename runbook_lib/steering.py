@@ -1,4 +1,4 @@
-"""Steers work that another process of the run does in batches: it pauses, goes on, or ends before its next batch."""
+"""Steers long work that another process of the run does: it pauses, goes on, or ends."""
 
 from runbook_lib.errors import PreconditionError
 from runbook_lib.parts import Wanted
@@ -7,9 +7,9 @@ from runbook_lib.steps import step_named
 
 
 def steer(run: Run, wanted: Wanted) -> str:
-    """Have the step that acts now pause, go on or abort before its next batch; returns its title.
+    """Have the step that acts now pause, go on or abort, before its next part or where it is; returns its title.
 
-    Changes the runbook's own tables in the target only.
+    Changes the run folder; for a clearing, the runbook's own tables in the target.
 
     Raises:
         PreconditionError: Nothing of the run acts now, or what acts does not work in batches.

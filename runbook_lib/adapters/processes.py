@@ -1,24 +1,21 @@
 """Running commands."""
 
 import os
-import select
 import shlex
-import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
+from runbook_lib.adapters.held import Hold, end, exit_code
 from runbook_lib.errors import AdapterError
 from runbook_lib.redaction import redact
 
-GRACE = 2.0  # seconds that a command has to end after each signal
 TAIL = 10  # lines of what a command said that go into an error
-LOOK = 0.2  # seconds between two looks at what a command says, and at whether its thread is to end
 
 Tell = Callable[[str], None]  # is given each line that a command says
 
@@ -60,10 +57,12 @@ class Processes(Protocol):
         env: Mapping[str, str] | None = None,
         input: str | None = None,
         tell: Tell | None = None,
+        hold: Hold | None = None,
     ) -> Completed:
         """Run `command`, with `env` added to the environment, for at most `timeout` seconds. Changes what it changes.
 
-        `tell` is given each line of output and errors while the command runs.
+        `tell` is given each line of output and errors while the command runs, and `hold` is asked again and again meanwhile;
+        the time for which a command stands still does not count.
 
         Raises:
             AdapterError: The program is missing, or did not end in time and was ended.
@@ -71,7 +70,11 @@ class Processes(Protocol):
 
 
 class LocalProcesses:
-    """Commands on this machine, each in a session of its own, so that an interrupt reaches it only through `run`."""
+    """Commands on this machine, each in a session of its own, so that an interrupt reaches it only through `run`.
+
+    One that can be held is in a group of its own in our session: should this process die while it stands still, the system
+    ends it, which it does not do across sessions.
+    """
 
     def run(
         self,
@@ -82,6 +85,7 @@ class LocalProcesses:
         env: Mapping[str, str] | None = None,
         input: str | None = None,
         tell: Tell | None = None,
+        hold: Hold | None = None,
     ) -> Completed:
         """See `Processes.run`; an interrupt ends the command and its children first."""
         started = time.monotonic()
@@ -95,22 +99,23 @@ class LocalProcesses:
                     stdin=stdin,
                     stdout=output,
                     stderr=errors,
-                    start_new_session=True,
+                    start_new_session=hold is None,
+                    process_group=0 if hold else None,
                 )
             except OSError as error:
                 raise _not_started(command, error) from None
             follower = _Follower([output, errors], tell)
             try:
-                exit_code = _waited(process, timeout, follower)
+                code = exit_code(process, timeout, follower.look, hold)
             except subprocess.TimeoutExpired:
-                _end(process)
+                end(process)
                 raise _too_slow(command, timeout, _text(errors)) from None
             except BaseException:
-                _end(process)
+                end(process)
                 raise
             finally:
                 follower.look(to_the_end=True)
-            return Completed(tuple(command), exit_code, _text(output), _text(errors), time.monotonic() - started)
+            return Completed(tuple(command), code, _text(output), _text(errors), time.monotonic() - started)
 
 
 Script = Callable[[tuple[str, ...]], Completed | tuple[int, str, str]]
@@ -131,8 +136,11 @@ class ScriptedProcesses:
         env: Mapping[str, str] | None = None,
         input: str | None = None,
         tell: Tell | None = None,
+        hold: Hold | None = None,
     ) -> Completed:
         """See `Processes.run`."""
+        if hold:
+            hold()
         try:
             answer = self._script(tuple(command))
         except TimeoutError:
@@ -182,40 +190,6 @@ class _Follower:
             self._told[descriptor] = begin + len(whole)
             for line in whole.decode(errors="replace").splitlines():
                 self.tell(line)
-
-
-def _waited(process: subprocess.Popen[bytes], timeout: float, follower: _Follower) -> int:
-    """The exit code, as soon as it is there: where the system can tell, without polling for it."""
-    deadline = time.monotonic() + timeout
-    try:
-        descriptor = os.pidfd_open(process.pid)
-    except (AttributeError, OSError):
-        return process.wait(timeout)
-    try:
-        while (left := deadline - time.monotonic()) > 0:
-            if select.select([descriptor], [], [], min(left, LOOK))[0]:
-                break
-            follower.look()
-    finally:
-        os.close(descriptor)
-    return process.wait(0)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            _signal(process, number)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(GRACE)
-                return
-    finally:
-        _signal(process, signal.SIGKILL)  # whoever of its group is left
-        process.wait()
-
-
-def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, number)
 
 
 def _tail(text: str) -> str:

@@ -52,9 +52,10 @@ def panel(title: str, events: list[Event], now: datetime) -> Shown:
     if rows := [event for event in told if event.kind == "progress"]:
         data = rows[-1].data
         done, total, spent = data["done"], data["total"], (rows[-1].time - told[0].time).total_seconds()
-        rate = done / spent if spent > 0 else 0.0
+        rate, unit = done / spent if spent > 0 else 0.0, data.get("unit", "rows")
         left = f"{(total - done) / rate:.0f} s remain" if rate and total > done else "rest unknown"
-        lines.append(f"{done:,} of {total:,} rows, {rate:,.0f} a second, {left if total > done else 'nearly done'}")
+        left = left if total > done else "nearly done"
+        lines.append(f"{done:,} of {total:,} {unit}, {rate:,.0f} a second, {left}" if total else f"{done:,} {unit} so far")
         lines += [data["text"]] if data.get("text") else []
         bar = f'<progress value="{done}" max="{max(total, done, 1)}" style="width:420px"></progress>'
     if told and told[-1].kind == "waiting":

@@ -1,21 +1,18 @@
 """What every step can do: be previewed, probed, applied, verified and undone."""
 
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from runbook_lib.context import Context
-from runbook_lib.errors import Declined, ParametersError
-from runbook_lib.parts import Parts, Wanted
+from runbook_lib.errors import ParametersError
 from runbook_lib.plan import StepSpec
 from runbook_lib.results import Result
+from runbook_lib.steps.steered import Steered
 
 Facts = Mapping[str, Any]
-BETWEEN_LOOKS = 0.5  # seconds while it is paused
 
 
 class Effect(StrEnum):
@@ -56,18 +53,16 @@ class Preview:
     table: list[list[str]] = field(default_factory=list)  # what is to be read with it, the first row its head
 
 
-class Step(ABC):
+class Step(Steered, ABC):
     """One step of a rollback on one target.
 
     A step that leaves something to be tidied up later reports it as a debt when it makes it, with `owe`; `purge` pays it.
     """
 
-    WORKS_IN_PARTS = False  # whether it can be steered between two of them
     CHOICES: Mapping[str, Mapping[str, str]] = {}  # what the engineer may choose: name -> value -> description
 
     def __init__(self, name: str, context: Context) -> None:
-        self.name = name
-        self.context = context
+        super().__init__(name, context)
         self.spec: StepSpec = context.plan.steps[name]
 
     @property
@@ -133,39 +128,6 @@ class Step(ABC):
     def undo(self) -> Facts:
         """Put back what was there before; returns what that left. Changes the target."""
 
-    def steer(self, wanted: Wanted) -> bool:
-        """Have this step's parts, in whatever process, pause, go on or end; False where none are under way."""
-        return self._parts.want(wanted)
-
-    @property
-    def _parts(self) -> Parts:
-        return Parts(self.context.folder.path, self.name)
-
-    def in_parts(self) -> AbstractContextManager[None]:
-        """Can be steered while the block runs, which calls `part` between two parts. Changes the run folder."""
-        return self._parts.under_way()
-
-    def part(self, done: int, total: int, text: str = "") -> None:
-        """Journal how far the step has come, and wait while it is paused: the next part begins when this returns.
-
-        Raises:
-            Declined: It is to end here.
-        """
-        self.progress(done, total, text)
-        said = False
-        while (wanted := self._parts.wanted()) != "go on":
-            if wanted == "abort":
-                raise Declined(
-                    "The step was ended between two parts, as was asked for.",
-                    where=self.name,
-                    state="The parts done so far stand.",
-                    safe_next="Run the step again to go on, or undo it.",
-                )
-            if not said:
-                self.progress(done, total, "paused")
-            said = True
-            time.sleep(BETWEEN_LOOKS)
-
     def purge_preview(self, debt: str) -> Preview:
         """What paying a debt of this step would do. Read-only."""
         raise NotImplementedError(f"{type(self).__name__} leaves no debts")
@@ -181,10 +143,6 @@ class Step(ABC):
     def paid(self, debt: str) -> None:
         """Journal that a debt is paid."""
         self.context.report("paid", debt=debt, step=self.name)
-
-    def progress(self, done: int, total: int, text: str = "") -> None:
-        """Journal how far the step has come, in its own units."""
-        self.context.report("progress", step=self.name, done=done, total=total, text=text)
 
     def waiting(self, blockers: Sequence[object]) -> None:
         """Journal who was in the way of a lock."""

@@ -1,5 +1,6 @@
 """What going back to a backup would lose: counted, kept in the run folder, and shown."""
 
+import itertools
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,11 +9,12 @@ from runbook_lib.adapters.postgres.connection import MAINTENANCE
 from runbook_lib.adapters.postgres.dump import sha256
 from runbook_lib.adapters.postgres.restore import side
 from runbook_lib.adapters.postgres.restore.classes import Kind
-from runbook_lib.adapters.postgres.restore.diff import diff
+from runbook_lib.adapters.postgres.restore.diff import UNWATCHED, Watch, diff
 from runbook_lib.adapters.postgres.restore.ledger import Ledger
 from runbook_lib.checks.restorable import restores
 from runbook_lib.context import Context
 from runbook_lib.errors import PreconditionError
+from runbook_lib.steps.steered import Steered
 
 LEDGER = "evidence/loss-ledger.json"
 TABLE = "evidence/loss.json"
@@ -32,10 +34,16 @@ def standing(context: Context) -> side.Standing:
         return side.standing(maintenance, context.postgres.database, context.postgres.run)
 
 
-def count(context: Context, live: str, backup: str) -> Ledger:
+def count(context: Context, live: str, backup: str, watch: Watch = UNWATCHED) -> Ledger:
     """Compare two databases, each by its name. Read-only."""
     postgres = context.postgres
-    return diff(lambda: postgres.connect(live), lambda: postgres.connect(backup), context.plan.database)
+    return diff(lambda: postgres.connect(live), lambda: postgres.connect(backup), context.plan.database, watch)
+
+
+def watching(step: Steered, doing: str) -> Watch:
+    """What tells of each table that a step is done with, and has it heed what is wanted within one too."""
+    done = itertools.count(1)
+    return Watch(lambda table: step.part(next(done), 0, f"{doing}: {table}", "tables"), step.heed, step.stands_still)
 
 
 def keep(context: Context, counted: Ledger) -> None:
@@ -81,12 +89,16 @@ def unknown(context: Context, counted: Ledger | None) -> dict[str, str]:
     return {} if spec and context.choices.get("UNCOUNTED", spec.uncounted) == "lose" else counted.unknown
 
 
-def beyond(approved: Mapping[str, int], actual: Mapping[str, int], tolerance: float) -> list[str]:
-    """Where the loss is another than was approved, by more than a share of `tolerance`, a line each. Pure."""
+def beyond(approved: Mapping[str, int], actual: Mapping[str, int], tolerance: float, *, less: bool = False) -> list[str]:
+    """Where the loss is another than was approved, by more than a share of `tolerance`, a line each. Pure.
+
+    `less` says whether it may be smaller.
+    """
     return [
         f"{name}: {actual.get(name, 0)}, approved {approved.get(name, 0)}"
         for name in {**approved, **actual}
         if abs(actual.get(name, 0) - approved.get(name, 0)) > tolerance * abs(approved.get(name, 0))
+        and not (less and 0 <= actual.get(name, 0) < approved.get(name, 0))
     ]
 
 

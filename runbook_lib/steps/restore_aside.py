@@ -1,9 +1,11 @@
 """Option C, first half: restore the backup into a database beside the live one, and count what going back would lose."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from psycopg import sql
 
+from runbook_lib.adapters.postgres.cancelling import cancelled_by
 from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA, catalog
 from runbook_lib.adapters.postgres.connection import MAINTENANCE, Connection, identity, one
 from runbook_lib.adapters.postgres.dump import Entry
@@ -16,7 +18,8 @@ from runbook_lib.errors import AdapterError
 from runbook_lib.plan import RestoreAsideStep
 from runbook_lib.results import Result, Status
 from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step
-from runbook_lib.steps.loss import LEDGER, approved_checksum, checksum, count, keep, ledger, standing, unknown
+from runbook_lib.steps.loss import LEDGER, approved_checksum, checksum, count, keep, ledger, standing, unknown, watching
+from runbook_lib.steps.restoring import Restoring
 
 DEBT = "restored-database"
 
@@ -24,6 +27,7 @@ DEBT = "restored-database"
 class RestoreAside(Step):
     """Restore the newest backup into a side database; the live one is only read."""
 
+    WORKS_IN_PARTS = True
     CHOICES = {
         "MISSING_TABLES": {
             "refuse": "stop where the backup lacks a table that holds rows now",
@@ -93,22 +97,25 @@ class RestoreAside(Step):
         return [looked(self.context, name) for name in ("tools", *RESTORABLE)]
 
     def apply(self) -> Facts:
-        """Restore, look over, and count the loss; what is whole already is not restored again. Changes the target."""
-        assert isinstance(self.spec, RestoreAsideStep)
-        postgres, dump = self.context.postgres, self.context.dump
+        """Restore, look over, and count the loss; what is whole already is not restored again. Changes the target.
+
+        Raises:
+            Declined: It was ended; a side database that is not whole by then is made anew the next time.
+        """
+        postgres = self.context.postgres
         live, name = postgres.database, side.side_name(postgres.database, postgres.run)
         checked = approved_checksum(self.context, self.name)
-        if standing(self.context).restored_from != checked:
-            self.owe(DEBT, f"The database {name} was restored beside {live}; drop it, or swap it in.")
-            self.progress(0, 2, f"restoring {dump.path.name}")
-            side.restore_aside(postgres, self.context.dump_tools, live, dump.path, checked, self.spec.jobs)
-        with postgres.connect(MAINTENANCE) as maintenance:
-            follow(maintenance, attributes(maintenance, live), name, comment=False)
-        self.progress(1, 2, "comparing with the live database")
-        with postgres.connect(name) as connection:
-            self.context.folder.write_json(CATALOG_RESTORED, catalog(connection))
-            rows = side.counts(connection, side.tables(connection))
-        counted = count(self.context, live, name)
+        with self.in_parts():
+            if standing(self.context).restored_from != checked:
+                self.owe(DEBT, f"The database {name} was restored beside {live}; drop it, or swap it in.")
+                self._restore(live, name, checked)
+            with postgres.connect(MAINTENANCE) as maintenance:
+                follow(maintenance, attributes(maintenance, live), name, comment=False)
+            self.part(0, 0, "comparing with the live database", "tables")
+            with postgres.connect(name) as connection, cancelled_by(connection, self.stands_still):
+                self.context.folder.write_json(CATALOG_RESTORED, catalog(connection))
+                rows = side.counts(connection, side.tables(connection))
+            counted = count(self.context, live, name, watching(self, "compared"))
         keep(self.context, counted)
         return {"database": name, "rows": rows, "differences": [str(t) for t in counted.tables if t.differs or t.unknown]}
 
@@ -155,6 +162,14 @@ class RestoreAside(Step):
                 side.drop(maintenance, name, force=True)
         self.paid(DEBT)
         return {"dropped": name}
+
+    def _restore(self, live: str, name: str, checked: str) -> None:
+        assert isinstance(self.spec, RestoreAsideStep)
+        postgres, dump = self.context.postgres, self.context.dump.path
+        with postgres.connect(MAINTENANCE) as maintenance:
+            restoring = Restoring(self, maintenance, live, name, dump.name)
+            tools = replace(self.context.dump_tools, hold=restoring.stands_still)
+            side.restore_aside(postgres, tools, live, dump, checked, self.spec.jobs, self.stands_still)
 
     def _written_since(self, connection: Connection) -> str:
         database = self.context.plan.database

@@ -1,5 +1,6 @@
 """The smaller restore: one column, the missing rows of a table, or a table that is gone, and nothing else."""
 
+from dataclasses import replace
 from functools import cached_property
 from typing import Literal
 
@@ -109,6 +110,8 @@ class RestorePart(Step):
         approved_checksum(self.context, self.name)
         self.owe(self.debt, f"what {self.wanted.table} held before is kept as the way back until it is purged")
         with self.in_parts():
+            if isinstance(self.piece, RowsPart):
+                self.part(0, self._foretold, "all in one transaction, which cannot be paused; Abort has it rolled back")
             done = self.piece.take()
         with self.context.postgres.connect() as connection:
             rows = self.piece.undo_rows(connection)
@@ -173,6 +176,10 @@ class RestorePart(Step):
         return self.spec
 
     @property
+    def _foretold(self) -> int:
+        return self.context.approved_volumes.get(self.name, {}).get("rows", 0)
+
+    @property
     def _table(self) -> tuple[str, str]:
         return self.context.plan.database.schema_, self.wanted.table
 
@@ -200,9 +207,10 @@ class RestorePart(Step):
         def tell(rows: int) -> None:
             nonlocal written
             written += rows
-            self.part(written, self.context.approved_volumes.get(self.name, {}).get("rows", 0))
+            self.part(written, self._foretold)
 
-        source = Source(self.context.postgres, self.context.dump_tools, self.context.dump, self.waiting, tell)
+        tools = replace(self.context.dump_tools, hold=self.is_paused)
+        source = Source(self.context.postgres, tools, self.context.dump, self.waiting, tell, self.stands_still)
         if kind == "column" and self.wanted.column:
             only: Literal["missing", "differing"] = "differing" if self.chosen("FILL") == "differing" else "missing"
             return ColumnPart(source, self._table, self.wanted.column, only)

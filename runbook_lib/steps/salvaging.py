@@ -1,13 +1,15 @@
 """What was written since the backup: compared behind the fence, carried over by choice, and exported where it was not."""
 
+from collections.abc import Callable
+
 from runbook_lib.adapters.postgres.restore.carry import Between
-from runbook_lib.adapters.postgres.restore.classes import CARRIED, Kind
+from runbook_lib.adapters.postgres.restore.classes import Kind
+from runbook_lib.adapters.postgres.restore.diff import Watch
 from runbook_lib.adapters.postgres.restore.export import MANIFEST
-from runbook_lib.adapters.postgres.restore.ledger import Ledger, compare
+from runbook_lib.adapters.postgres.restore.ledger import Ledger
 from runbook_lib.adapters.postgres.restore.outcome import Outcome
 from runbook_lib.adapters.postgres.restore.salvage import Salvage
 from runbook_lib.context import Context
-from runbook_lib.errors import PreconditionError
 from runbook_lib.steps.loss import count, numbers
 
 FOLDER = "salvage"  # of the run's folder: the export
@@ -20,37 +22,29 @@ def salvage(context: Context, live: str, restored: str) -> Salvage:
     return Salvage(lambda: postgres.connect(live), lambda: postgres.connect(restored), context.plan.database, context.run)
 
 
-def compared(context: Context, live: str, restored: str, *, carry: bool) -> Ledger:
+def compared(context: Context, live: str, restored: str, watch: Watch, *, carry: bool) -> Ledger:
     """The differences behind the fence; where rows are to be carried, each is laid beside the restored tables.
 
-    What an earlier try laid there is laid anew, unless some of it was carried already. Changes the restored database, in the
-    runbook's schema alone.
-    """
-    if not carry:
-        return count(context, live, restored)
-    salvaging = salvage(context, live, restored)
-    if not _begun(salvaging.outcome()):
-        salvaging.forget()
-    return salvaging.stage()
-
-
-def carried(context: Context, live: str, restored: str, final: Ledger, between: Between) -> Outcome:
-    """Carry the rows that were laid aside, or the rest of them; `between` is told each part. Changes the restored database.
-
-    Raises:
-        PreconditionError: Since an earlier try began to carry, more was written.
+    What an earlier try laid there is laid anew, since more may have been written; what it carried is no difference any more.
+    Changes the restored database, in the runbook's schema alone.
     """
     salvaging = salvage(context, live, restored)
-    gone_on_with = _begun(salvaging.outcome())
-    outcome = salvaging.carry(between=between)
-    if gone_on_with and (more := compare(final.after(outcome.carried), count(context, live, restored), CARRIED)):
-        raise PreconditionError(
-            f"More was written since an earlier try began to carry rows over: {'; '.join(more)}.",
-            where=f"database {live}",
-            state="The live database is as it was; the restored one holds some of the rows.",
-            safe_next="Undo the restore aside and carry it out again; then preview and approve.",
-        )
-    return outcome
+    salvaging.anew()
+    return salvaging.stage(watch) if carry else count(context, live, restored, watch)
+
+
+def carried_before(context: Context, live: str, restored: str) -> bool:
+    """Whether a try that was cut short carried rows over, which are no difference any more. Read-only."""
+    outcome = salvage(context, live, restored).outcome()
+    return outcome is not None and bool(outcome.earlier)
+
+
+def carried(context: Context, live: str, restored: str, between: Between, look: Callable[[], object]) -> Outcome:
+    """Carry the rows that were laid aside; `between` is told each part, and `look` asked within one.
+
+    Changes the restored database.
+    """
+    return salvage(context, live, restored).carry(between=between, look=look)
 
 
 def foretell(context: Context, final: Ledger, over: Outcome | None) -> None:
@@ -74,20 +68,15 @@ def is_exported(context: Context) -> bool:
     return not lost or (context.folder.path / FOLDER / MANIFEST).exists()
 
 
-def exported(context: Context, old: str, live: str, *, carry: bool) -> dict[str, str]:
+def exported(context: Context, old: str, live: str, watch: Watch, *, carry: bool) -> dict[str, str]:
     """Write what was not carried from the old database into the run folder, with the command that puts it back later.
 
     Reads the old database; changes the live one in the runbook's schema alone.
     """
     salvaging = salvage(context, old, live)
     if not carry:
-        salvaging.stage()
-    export = salvaging.export(context.folder.path / FOLDER)
+        salvaging.stage(watch)
+    export = salvaging.export(context.folder.path / FOLDER, watch)
     if not carry:
         salvaging.forget()
     return {"exported": FOLDER, "put back by": export.command}
-
-
-def _begun(outcome: Outcome | None) -> bool:
-    """Whether any row was carried."""
-    return outcome is not None and (outcome.finished or bool(outcome.carried))

@@ -12,9 +12,9 @@ from runbook_lib.adapters.postgres.restore.outcome import Outcome
 from runbook_lib.errors import PreconditionError
 from runbook_lib.steps.base import Effect, Facts, Preview, Probe
 from runbook_lib.steps.exchange import OLD
-from runbook_lib.steps.loss import beyond, checksum, keep, ledger, numbers, standing
+from runbook_lib.steps.loss import beyond, checksum, keep, ledger, numbers, standing, watching
 from runbook_lib.steps.restore_aside import DEBT as RESTORED
-from runbook_lib.steps.salvaging import carried, compared, exported, foretell, is_exported
+from runbook_lib.steps.salvaging import carried, carried_before, compared, exported, foretell, is_exported
 from runbook_lib.steps.swap_checks import CheckedExchange
 
 NOT_MADE = "not made yet: restore aside first, then preview and approve again"
@@ -103,7 +103,8 @@ class SwapDatabase(CheckedExchange):
         left = {} if found.kept else self._swap(found.live)
         kept = standing(self.context).kept
         if not is_exported(self.context):
-            left |= exported(self.context, kept, found.live, carry=self.carries)
+            with self.in_parts():
+                left |= exported(self.context, kept, found.live, watching(self, "for the export"), carry=self.carries)
         return {"old database": kept, **left}
 
     def undo(self) -> Facts:
@@ -129,10 +130,11 @@ class SwapDatabase(CheckedExchange):
         new, old = self.names
         begun = time.monotonic()
         with swap.fenced(self.context.postgres, live, self.waiting) as holder:
-            final = compared(self.context, live, new, carry=self.carries)
-            seconds = time.monotonic() - begun
-            self._require_as_approved(final)
-            over = self._carried(live, new, final) if self.carries else None
+            with self.in_parts():
+                final = compared(self.context, live, new, watching(self, "compared"), carry=self.carries)
+                seconds = time.monotonic() - begun
+                self._require_as_approved(final, less=self.carries and carried_before(self.context, live, new))
+                over = self._carried(live, new) if self.carries else None
             foretell(self.context, final, over)
             self.owe(OLD, f"The database {old} is kept; drop it once nobody needs it.")
             closed = self.exchange(holder, new, old, adopt=True)
@@ -144,16 +146,22 @@ class SwapDatabase(CheckedExchange):
             **({"carried over": over.as_json()} if over else {}),
         }
 
-    def _carried(self, live: str, new: str, final: Ledger) -> Outcome:
+    def _carried(self, live: str, new: str) -> Outcome:
         done = itertools.count(1)
-        with self.in_parts():
-            return carried(self.context, live, new, final, lambda part: self.part(next(done), 0, f"carried: {part}"))
 
-    def _require_as_approved(self, final: Ledger) -> None:
-        """Stop where the last comparison found another loss than was approved; the next preview shows it."""
+        def between(part: str) -> None:
+            self.part(next(done), 0, f"carried: {part}", "parts")
+
+        return carried(self.context, live, new, between, self.stands_still)
+
+    def _require_as_approved(self, final: Ledger, *, less: bool) -> None:
+        """Stop where the last comparison found another loss than was approved; the next preview shows it.
+
+        `less` says whether it may be smaller: what an earlier try carried over changes what is left.
+        """
         approved = self.context.approved.get(self.name, {})
         loss = numbers(final, self.approved_apart)
-        more = beyond(approved.get("loss", {}), loss, self.context.plan.database.drift_tolerance)
+        more = beyond(approved.get("loss", {}), loss, self.context.plan.database.drift_tolerance, less=less)
         more += [f"{what}: {why}" for what, why in final.unknown.items() if what not in approved.get("not known", [])]
         redefined = approved.get("defined otherwise in the backup", [])
         more += [f"{name}: defined otherwise in the backup" for name in final.defined_otherwise if name not in redefined]

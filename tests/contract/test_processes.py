@@ -1,14 +1,15 @@
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from runbook_lib import redaction
-from runbook_lib.adapters import processes
+from runbook_lib.adapters import held
 from runbook_lib.adapters.processes import Completed, LocalProcesses, Processes, ScriptedProcesses
-from runbook_lib.errors import AdapterError
+from runbook_lib.errors import AdapterError, Declined
 
 from .contract_helpers import lives, until
 
@@ -107,7 +108,7 @@ def test_at_the_timeout_the_command_is_asked_to_end_by_an_interrupt(tmp_path: Pa
 def test_at_the_timeout_a_command_that_ignores_signals_is_killed_with_its_children(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "GRACE", 0.1)
+    monkeypatch.setattr(held, "GRACE", 0.1)
     stubborn = "trap '' INT TERM; sleep 1000 & echo $$ $! > pids; wait; sleep 1000"
     with pytest.raises(AdapterError):
         LocalProcesses().run(["sh", "-c", stubborn], cwd=tmp_path, timeout=0.5)
@@ -174,3 +175,61 @@ def test_what_a_command_said_before_it_was_ended_is_told(tmp_path: Path) -> None
         LocalProcesses().run(["sh", "-c", "echo begun; exec sleep 1000"], timeout=0.5, tell=told.append)
 
     assert told == ["begun"]
+
+
+WITH_A_CHILD = "sleep 1000 & echo $$ $! > pids.new; mv pids.new pids; until test -e 'go on'; do :; done; kill $!"
+
+
+def pids_in(directory: Path) -> list[int]:
+    until((directory / "pids").exists, "the command runs")
+    return [int(pid) for pid in (directory / "pids").read_text().split()]
+
+
+def stopped(pids: list[int]) -> bool:
+    return all(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T" for pid in pids)
+
+
+def test_a_command_stands_still_with_its_children_while_it_is_held_and_that_time_does_not_count(tmp_path: Path) -> None:
+    begun, seen = time.monotonic(), list[bool]()
+
+    def hold() -> bool:
+        pids = pids_in(tmp_path)
+        if not seen or time.monotonic() < begun + 1:
+            seen.append(stopped(pids))
+            return True
+        (tmp_path / "go on").touch()
+        return False
+
+    done = LocalProcesses().run(["sh", "-c", WITH_A_CHILD], cwd=tmp_path, timeout=0.8, hold=hold)
+
+    assert done.exit_code == 0
+    assert (seen[0], seen[-1]) == (False, True)
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_what_asks_whether_a_command_is_to_be_held_ends_it_by_raising(tmp_path: Path, held: bool) -> None:
+    answers = iter([True] * held)
+
+    def hold() -> bool:
+        pids_in(tmp_path)
+        for answer in answers:
+            return answer
+        raise Declined("It is to end.")
+
+    with pytest.raises(Declined):
+        LocalProcesses().run(["sh", "-c", WITH_A_CHILD], cwd=tmp_path, timeout=60, hold=hold)
+
+    until(lambda: not any(map(lives, pids_in(tmp_path))), "the command and its child are gone")
+
+
+def test_a_command_that_stands_still_goes_with_the_process_that_holds_it(tmp_path: Path) -> None:
+    program = f"""
+from runbook_lib.adapters.processes import LocalProcesses
+LocalProcesses().run(["sh", "-c", {WITH_A_CHILD!r}], timeout=60, hold=lambda: True)
+"""
+    runner = subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path, start_new_session=True)
+    pids = pids_in(tmp_path)
+    until(lambda: stopped(pids), "the command stands still")
+    runner.kill()
+    runner.wait()
+    until(lambda: not any(map(lives, pids)), "the command and its child are gone")

@@ -989,7 +989,7 @@ def test_a_copy_that_is_ended_between_two_parts_is_gone_on_with(
     step, heard = in_mode(step, "drop"), list[bool]()
     at_the_first_part(step, lambda text: heard.append(in_mode(step, "drop").steer("abort")))
 
-    with pytest.raises(Declined, match="between two parts"):
+    with pytest.raises(Declined, match="ended, as was asked for"):
         step.apply()
 
     assert heard == [True]
@@ -1002,7 +1002,7 @@ def test_a_copy_that_is_ended_between_two_parts_is_gone_on_with(
 def test_giving_dropped_columns_back_pauses_and_goes_on_between_two_parts(
     step: RemoveColumns, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runbook_lib.steps.base.BETWEEN_LOOKS", 0.01)
+    monkeypatch.setattr("runbook_lib.steps.steered.BETWEEN_LOOKS", 0.01)
     before, step = shape(postgres), in_mode(step, "drop")
     step.apply()
     said: list[str] = []

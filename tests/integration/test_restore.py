@@ -17,6 +17,7 @@ import pytest
 from psycopg import sql
 
 from runbook_lib import loop
+from runbook_lib.adapters import held
 from runbook_lib.adapters.postgres.connection import Postgres
 from runbook_lib.adapters.postgres.dump import Entry
 from runbook_lib.adapters.postgres.restore import side, swap
@@ -33,9 +34,11 @@ from runbook_lib.rehearsal.database import Database
 from runbook_lib.rehearsal.postgres import binaries
 from runbook_lib.run import Run
 from runbook_lib.steering import steer
-from runbook_lib.steps import restore_aside, swap_checks, swap_database
+from runbook_lib.steps import restore_aside, steered, swap_checks, swap_database
+from runbook_lib.steps import restoring as restoring_
 from runbook_lib.steps.base import Effect
 from runbook_lib.target import load_target
+from runbook_lib.waiting import until
 
 ROOT = Path(__file__).parents[2]
 ROWS: LiteralString = "SELECT to_jsonb(m) FROM messages m ORDER BY id"
@@ -896,45 +899,39 @@ def test_a_swap_that_was_killed_while_it_carried_rows_over_is_gone_on_with(
     assert restoring.ask(MINE) == [(8, "mine"), (601, "written since")]
 
 
-def test_carrying_rows_over_that_is_ended_between_two_parts_lets_writers_in_and_is_gone_on_with(
-    restoring: Restoring, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    restoring.run.choose("SALVAGE", "carry", "tester")
-    restoring.change("DELETE FROM messages WHERE id = 7", ADDED)
-    restoring.aside()
-    restoring.approve()
-    context = restoring.run.context
-    report = context.report
-    with monkeypatch.context() as patched, pytest.raises(StepFailed, match="ended between two parts"):
-        patched.setattr(
-            context,
-            "report",
-            lambda kind, **data: (report(kind, **data), kind == "progress" and steer(restoring.run, "abort")),
-        )
-        loop.apply(restoring.run, SWAP)
-
-    assert set(restoring.databases) == {"live", "restored"}
-    restoring.change("SELECT 1", "UPDATE messages SET content = content WHERE id = 7")
-    done = loop.apply(restoring.run, SWAP)
-    assert {r.status for r in done.results} == {"PASS"}
-    assert restoring.ask(MINE) == [(601, "written since")]
-
-
-def test_rows_written_after_a_salvage_was_killed_are_not_lost_unseen(restoring: Restoring) -> None:
+def test_rows_written_after_a_salvage_was_killed_are_carried_over_too(restoring: Restoring) -> None:
     restoring.run.choose("SALVAGE", "carry", "tester")
     restoring.change("DELETE FROM messages WHERE id = 7", ADDED, "UPDATE messages SET content = 'mine' WHERE id = 8")
     restoring.aside()
     restoring.approve()
     killed(restoring, lambda: loop.apply(restoring.run, SWAP), swap_database, "carried", after=True)
-    restoring.change(ADDED)
+    restoring.change(ADDED, "DELETE FROM messages WHERE id = 601", "DELETE FROM messages WHERE id = 29")
+    now = restoring.ask(ROWS)
 
-    with pytest.raises(StepFailed, match="More was written since an earlier try"):
+    done = loop.apply(restoring.run, SWAP)
+
+    assert {r.status for r in done.results} == {"PASS"}
+    assert restoring.ask(ROWS) == now
+    assert done.outcome["carried over"]["carried"] == {"public.messages": {"new": 1, "deleted": 2}}
+    assert done.outcome["carried over"]["carried by earlier tries"] == {
+        "public.messages": {"new": 1, "deleted": 1, "changed": 1}
+    }
+
+
+def test_a_loss_that_grew_after_a_salvage_was_killed_is_approved_before_it_goes_on(restoring: Restoring) -> None:
+    restoring.run.choose("SALVAGE", "carry", "tester")
+    restoring.change(ADDED)
+    restoring.aside()
+    restoring.approve()
+    killed(restoring, lambda: loop.apply(restoring.run, SWAP), swap_database, "carried", after=True)
+    restoring.change("""UPDATE messages SET attachments = '[{"source": "upload"}]' WHERE id = 12""")
+
+    with pytest.raises(StepFailed, match=r"loss is not the one that was approved.*by what users put there: 1"):
         loop.apply(restoring.run, SWAP)
 
-    assert set(restoring.databases) == {"live", "restored"}
-    loop.undo(restoring.run, ASIDE)
-    restoring.swap()
-    assert restoring.ask(MINE) == [(8, "mine"), (601, "written since"), (602, "written since")]
+    restoring.approve()
+    assert {r.status for r in loop.apply(restoring.run, SWAP).results} == {"PASS"}
+    assert restoring.ask(MINE) == [(601, "written since")]
 
 
 @pytest.mark.parametrize(("name", "undone"), [("let_in", False), ("raise_sequences", False), ("exchange", True)])
@@ -951,6 +948,124 @@ def test_an_undo_of_the_swap_that_was_killed_is_gone_on_with(restoring: Restorin
     assert restoring.ask(ROWS) == old
     assert set(restoring.databases) == {"live", "restored"}
     assert set(restoring.run.state.debts) == {"restored-database"}
+
+
+# --- steered
+
+Told = Callable[[Callable[[str], object]], None]
+
+
+@pytest.fixture
+def told(restoring: Restoring, monkeypatch: pytest.MonkeyPatch) -> Told:
+    """Has something done at each progress that the step tells of, by its text; it is looked for without delay."""
+    monkeypatch.setattr(held, "LOOK", 0.01)
+    monkeypatch.setattr(restoring_, "EVERY", 0.0)
+    monkeypatch.setattr(steered, "BETWEEN_LOOKS", 0.01)
+    context = restoring.run.context
+    report = context.report
+
+    def tell(act: Callable[[str], object]) -> None:
+        def seen(kind: str, /, **data: Any) -> None:
+            report(kind, **data)
+            if kind == "progress":
+                act(data["text"])
+
+        monkeypatch.setattr(context, "report", seen)
+
+    return tell
+
+
+def test_a_restore_that_is_ended_leaves_nobody_at_work_and_is_gone_on_with(restoring: Restoring, told: Told) -> None:
+    before = restoring.ask(ROWS)
+    restoring.approve()
+    told(lambda text: text.startswith("restoring") and steer(restoring.run, "abort"))
+
+    with pytest.raises(StepFailed, match="The restore was ended, as was asked for"):
+        loop.apply(restoring.run, ASIDE)
+
+    assert restoring.effect(ASIDE) is Effect.HALF_DONE
+    assert until(lambda: at_work(restoring) == 0, 5, 0.01)
+    told(lambda text: None)
+    assert loop.apply(restoring.run, ASIDE).how == "gone on with and done"
+    assert restoring.ask(ROWS, restoring.databases["restored"]) == before
+
+
+def test_a_restore_that_is_paused_stands_still_until_it_is_to_go_on(restoring: Restoring, told: Told) -> None:
+    before = restoring.ask(ROWS)
+    restoring.approve()
+    said: list[str] = []
+
+    def act(text: str) -> None:
+        if text == "paused":
+            steer(restoring.run, "go on")
+        elif not said:
+            steer(restoring.run, "pause")
+        said.append(text.split()[0])
+
+    told(act)
+
+    loop.apply(restoring.run, ASIDE)
+
+    assert said[:2] == ["restoring", "paused"]
+    assert restoring.ask(ROWS, restoring.databases["restored"]) == before
+
+
+def at_work(restoring: Restoring) -> int:
+    """The sessions in the side database."""
+    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s"
+    with restoring.database.server.connect() as it:
+        return int(it.execute(query, [restoring.databases["restored"]]).fetchall()[0][0])
+
+
+@pytest.mark.parametrize("part", ["compared: public.messages", "carried: 1 deleted public.messages"])
+def test_a_salvage_that_is_ended_lets_writers_in_and_what_they_write_is_carried_over_too(
+    restoring: Restoring, told: Told, part: str
+) -> None:
+    restoring.run.choose("SALVAGE", "carry", "tester")
+    restoring.change("DELETE FROM messages WHERE id = 7", ADDED)
+    restoring.aside()
+    restoring.approve()
+    told(lambda text: text == part and steer(restoring.run, "abort"))
+    with pytest.raises(StepFailed, match="ended, as was asked for"):
+        loop.apply(restoring.run, SWAP)
+    assert set(restoring.databases) == {"live", "restored"}
+    restoring.change(ADDED)
+    now = restoring.ask(ROWS)
+    told(lambda text: None)
+
+    done = loop.apply(restoring.run, SWAP)
+
+    assert {r.status for r in done.results} == {"PASS"}
+    assert restoring.ask(ROWS) == now
+
+
+def test_an_export_that_is_ended_is_gone_on_with(restoring: Restoring, told: Told) -> None:
+    restoring.change("DELETE FROM messages WHERE id = 7", ADDED)
+    restoring.aside()
+    restoring.approve()
+    told(lambda text: text.startswith("for the export") and steer(restoring.run, "abort"))
+    with pytest.raises(StepFailed, match="ended, as was asked for"):
+        loop.apply(restoring.run, SWAP)
+    assert restoring.effect(SWAP) is Effect.HALF_DONE
+    told(lambda text: None)
+
+    assert {r.status for r in loop.apply(restoring.run, SWAP).results} == {"PASS"}
+
+    assert (restoring.run.folder.path / "salvage" / "manifest.json").exists()
+
+
+def test_counting_the_loss_is_ended_between_two_tables_and_nothing_is_restored_again(
+    restoring: Restoring, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restoring.approve()
+    told(lambda text: text.startswith("compared") and steer(restoring.run, "abort"))
+    with pytest.raises(StepFailed, match="ended, as was asked for"):
+        loop.apply(restoring.run, ASIDE)
+    assert restoring.run.steps[ASIDE].probe().detail.endswith("the loss is not counted yet")
+
+    told(lambda text: None)
+    monkeypatch.setattr(side, "restore_aside", lambda *_: 1 / 0)
+    assert {r.status for r in loop.apply(restoring.run, ASIDE).results} == {"PASS"}
 
 
 # --- whatever a database may hold

@@ -12,7 +12,9 @@ import pytest
 
 from runbook_lib import loop
 from runbook_lib import run as run_module
+from runbook_lib.adapters import held
 from runbook_lib.adapters.postgres.connection import Postgres
+from runbook_lib.adapters.postgres.restore import fetch, part_rows
 from runbook_lib.context import Context
 from runbook_lib.errors import PreconditionError, StepFailed
 from runbook_lib.opening import open_new
@@ -168,7 +170,7 @@ def test_a_step_that_is_ended_between_two_batches_is_gone_on_with(
     run = begin()
     monkeypatch.setattr("runbook_lib.adapters.postgres.restore.part_column.BATCH", 50)
     report = run.context.report
-    with monkeypatch.context() as patched, pytest.raises(StepFailed, match="ended between two parts"):
+    with monkeypatch.context() as patched, pytest.raises(StepFailed, match="ended, as was asked for"):
         patched.setattr(
             run.context, "report", lambda kind, **data: (report(kind, **data), kind == "progress" and steer(run, "abort"))
         )
@@ -217,6 +219,44 @@ def test_rows_that_are_missing_come_back_and_undo_takes_them_out(ask: Ask, begin
 
     assert ask(ALL) == gone
     assert run.steps[NAME].probe().effect is Effect.NOT_DONE
+
+
+def test_rows_whose_coming_back_is_ended_are_rolled_back_and_come_back_the_next_time(
+    ask: Ask, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = ask(ALL)
+    ask("DELETE FROM messages WHERE id IN (599, 600)")
+    gone, run, make_undo = ask(ALL), begin(""), part_rows.make_undo
+    ask("CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(60); RETURN NEW; END'")
+    ask("CREATE TRIGGER slow BEFORE INSERT ON messages FOR EACH ROW EXECUTE FUNCTION slow()")
+    with monkeypatch.context() as patched, pytest.raises(StepFailed, match="ended, as was asked for"):
+        patched.setattr(part_rows, "make_undo", lambda *args: (make_undo(*args), steer(run, "abort")))
+        loop.apply(run, NAME)
+    assert ask(ALL) == gone
+    assert run.steps[NAME].probe().effect is Effect.NOT_DONE
+
+    ask("DROP FUNCTION slow CASCADE")
+    loop.apply(run, NAME)
+
+    assert [row[0]["id"] for row in ask(ALL)] == [row[0]["id"] for row in before]
+
+
+def test_a_table_whose_coming_back_is_ended_leaves_no_database_and_comes_back_the_next_time(
+    ask: Ask, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = ask(ALL)
+    ask("DROP TABLE messages")
+    run, create_alike = begin(""), fetch.create_alike
+    monkeypatch.setattr(held, "LOOK", 0.01)
+    with monkeypatch.context() as patched, pytest.raises(StepFailed, match="ended, as was asked for"):
+        patched.setattr(fetch, "create_alike", lambda *args: (create_alike(*args), steer(run, "abort")))
+        loop.apply(run, NAME)
+    assert ask("SELECT datname FROM pg_database WHERE datname LIKE current_database() || '_part%'") == []
+    assert run.steps[NAME].probe().effect is Effect.NOT_DONE
+
+    loop.apply(run, NAME)
+
+    assert ask(ALL) == before
 
 
 def test_a_table_that_is_gone_comes_back_and_undo_drops_it(ask: Ask, begin: Begin) -> None:

@@ -7,6 +7,7 @@ from psycopg import sql
 
 from runbook_lib.adapters.postgres.restore import attempt, pair, staging
 from runbook_lib.adapters.postgres.restore.classes import CARRIED, Kind
+from runbook_lib.adapters.postgres.restore.diff import Watch
 from runbook_lib.adapters.postgres.restore.ledger import compare
 from runbook_lib.adapters.postgres.restore.outcome import Outcome
 from runbook_lib.adapters.postgres.restore.salvage import Salvage
@@ -572,11 +573,11 @@ PARTS = [
 def test_a_crash_after_any_part_is_taken_up_where_it_stopped(two: Two, part: str) -> None:
     prepare(two)
     with pytest.raises(Crash):
-        salvage_of(two).stage(crash_at(part))
+        salvage_of(two).stage(Watch(lambda table: crash_at(part)(f"staged {table}")))
         salvage_of(two).carry(between=crash_at(part))
     told: list[str] = []
 
-    ledger = salvage_of(two).stage(told.append)
+    ledger = salvage_of(two).stage(Watch(lambda table: told.append(f"staged {table}")))
     outcome = salvage_of(two).carry(between=told.append)
 
     assert part not in told
@@ -599,12 +600,46 @@ def test_a_failure_within_a_part_leaves_nothing_of_it(two: Two, monkeypatch: pyt
     assert two.restored("SELECT count(*) FROM child WHERE id = 2") == [(1,)]
 
 
+def test_laying_aside_that_is_ended_within_a_table_leaves_nothing_of_it(two: Two) -> None:
+    prepare(two)
+
+    def heed() -> None:
+        raise Crash
+
+    with pytest.raises(Crash):
+        salvage_of(two).stage(Watch(heed=heed))
+    assert two.restored("SELECT relname FROM pg_class WHERE relname LIKE 'cargo%'") == []
+
+    assert carried(two).carried["public.child"] == {Kind.NEW: 2, Kind.CHANGED: 1, Kind.DELETED: 1}
+
+
+def test_what_was_carried_is_no_difference_any_more_and_is_told_of_when_all_is_compared_anew(two: Two) -> None:
+    prepare(two)
+    salvage_of(two).stage()
+    with pytest.raises(Crash):
+        salvage_of(two).carry(between=crash_at("1 new public.child"))
+    two.live.execute("UPDATE child SET name = 'y' WHERE id = 3")
+
+    salvage_of(two).anew()
+    salvage_of(two).anew()
+    outcome = carried(two)
+
+    assert outcome.carried == {
+        "public.users": {Kind.NEW: 1},
+        "public.messages": {Kind.NEW: 1},
+        "public.child": {Kind.CHANGED: 2},
+    }
+    assert outcome.earlier == {"public.child": {"new": 2, "deleted": 1}}
+    assert outcome.as_json()["carried by earlier tries"] == outcome.earlier
+    assert two.counts("public.child") == {}
+
+
 def test_what_is_not_staged_cannot_be_carried(two: Two) -> None:
     prepare(two)
     with pytest.raises(PreconditionError, match="not staged"):
         salvage_of(two).carry()
     with pytest.raises(Crash):
-        salvage_of(two).stage(crash_at("staged public.child"))
+        salvage_of(two).stage(Watch(crash_at("public.child")))
     with pytest.raises(PreconditionError, match="not all of them"):
         salvage_of(two).carry()
     assert salvage_of(two).outcome() is None

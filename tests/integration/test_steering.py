@@ -11,10 +11,11 @@ import pytest
 
 from runbook_lib import loop, purging
 from runbook_lib import run as run_module
+from runbook_lib.adapters.postgres.cancelling import cancelled_by
 from runbook_lib.adapters.postgres.clearing import batched
-from runbook_lib.adapters.postgres.connection import Postgres
+from runbook_lib.adapters.postgres.connection import Connection, Postgres
 from runbook_lib.context import Context
-from runbook_lib.errors import PreconditionError, StepFailed
+from runbook_lib.errors import Declined, PreconditionError, StepFailed
 from runbook_lib.opening import open_new
 from runbook_lib.rehearsal.database import Database
 from runbook_lib.run import Run
@@ -137,6 +138,16 @@ def test_what_another_process_ended_can_be_undone(run: Run, monkeypatch: pytest.
     loop.undo(run, NAME)
 
     assert (left(run), run.state.debts) == (whole, {})
+
+
+def test_a_statement_under_way_is_cancelled_once_it_is_to_end(connection: Connection) -> None:
+    def look() -> None:
+        raise Declined("It is to end.")
+
+    with pytest.raises(Declined), cancelled_by(connection, look), connection.transaction():
+        connection.execute("SELECT pg_sleep(60)")
+
+    assert connection.execute("SELECT 1 AS it").fetchall() == [{"it": 1}]
 
 
 def test_where_nothing_acts_there_is_nothing_to_steer(run: Run) -> None:

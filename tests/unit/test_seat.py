@@ -97,6 +97,14 @@ def test_a_panel_tells_rows_rate_rest_and_who_is_in_the_way() -> None:
     assert "in the way: pid 42 (app" in text
 
 
+def test_a_panel_tells_what_is_counted_and_no_rest_where_the_whole_is_not_known() -> None:
+    events = told((0, "started", {}), (10, "progress", {"done": 3, "total": 0, "text": "compared: a", "unit": "tables"}))
+
+    text = acting.panel("Restore", events, BEGIN + timedelta(seconds=12)).text
+
+    assert text.splitlines()[1:] == ["3 tables so far", "compared: a"]
+
+
 def test_a_panel_forgets_what_an_earlier_try_told() -> None:
     events = told((0, "started", {}), (1, "progress", {"done": 5, "total": 9}), (2, "failed", {}), (3, "started", {}))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from psycopg.conninfo import make_conninfo
 
+from runbook_lib.adapters.held import Hold
 from runbook_lib.adapters.processes import Processes
 
 # In a listing the parts of an entry are told apart by spaces, which names may hold; the comments of the SQL are plain.
@@ -45,11 +46,12 @@ class DumpContents:
 
 @dataclass(frozen=True)
 class DumpTools:
-    """pg_dump and pg_restore, from a directory or from the PATH."""
+    """pg_dump and pg_restore, from a directory or from the PATH; `hold` steers those that may take long."""
 
     processes: Processes
     directory: str | None
     service: str
+    hold: Hold | None = None
 
     def version(self, tool: str) -> int:
         """The major version of a tool. Read-only."""
@@ -94,8 +96,9 @@ class DumpTools:
         Raises:
             AdapterError: Something in it could not be restored.
         """
-        command = [self._path("pg_restore"), "--exit-on-error", f"--dbname={self._conninfo(database)}", *options, str(path)]
-        self.processes.run(command, timeout=timeout).require()
+        into = ["--exit-on-error", "--no-password", f"--dbname={self._conninfo(database)}"]
+        command = [self._path("pg_restore"), *into, *options, str(path)]
+        self.processes.run(command, timeout=timeout, hold=self.hold).require()
 
     def restore_listed(self, path: Path, database: str, timeout: float, *options: str, without: str) -> None:
         """Restore a dump but for the entries of one kind, stopping at the first error. Changes that database."""
@@ -107,13 +110,13 @@ class DumpTools:
 
     def dump_part(self, path: Path, timeout: float, *options: str, database: str | None = None) -> None:
         """Write what `options` of pg_dump choose of a database to `path`, in the custom format. Read-only."""
-        command = [self._path("pg_dump"), "--format=custom", *options, f"--file={path}"]
-        self.processes.run([*command, f"--dbname={self._conninfo(database)}"], timeout=timeout).require()
+        command = [self._path("pg_dump"), "--format=custom", "--no-password", *options, f"--file={path}"]
+        self.processes.run([*command, f"--dbname={self._conninfo(database)}"], timeout=timeout, hold=self.hold).require()
 
     def rows_of(self, path: Path, schema: str, table: str, to: Path, timeout: float) -> None:
         """Write the rows that a dump has of a table to a file, as a COPY command with its data. Read-only."""
         chosen = [f"--schema={schema}", f"--table={table}", "--data-only", f"--file={to}"]
-        self.processes.run([self._path("pg_restore"), *chosen, str(path)], timeout=timeout).require()
+        self.processes.run([self._path("pg_restore"), *chosen, str(path)], timeout=timeout, hold=self.hold).require()
 
     def read_through(self, path: Path, timeout: float) -> None:
         """Decode every byte of a dump, to nowhere. Read-only.

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import psycopg
 from psycopg import errors, sql
 
+from runbook_lib.adapters.postgres.cancelling import cancelled_by
 from runbook_lib.adapters.postgres.connection import Connection, one
 from runbook_lib.adapters.postgres.locks import Open
 from runbook_lib.adapters.postgres.restore.classes import Collision, Hashes, Kind, merged
@@ -22,6 +23,18 @@ SEEDS = 4  # of key hashes, tried in turn should two keys have the same one
 
 Take = Callable[[Kind, Hashes], None]
 
+
+@dataclass(frozen=True)
+class Watch:
+    """What is called while two databases are compared; what either raises ends that."""
+
+    between: Callable[[str], object] = lambda table: None  # is told each table that is done
+    heed: Callable[[], object] = lambda: None  # between two stretches of rows; it may wait
+    look: Callable[[], object] = lambda: None  # again and again; statements under way are cancelled when it raises
+
+
+UNWATCHED = Watch()
+
 _OBJECTS = """
 SELECT 'publication ' || pubname AS name FROM pg_publication
 UNION ALL SELECT 'subscription ' || subname FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid
@@ -31,22 +44,36 @@ UNION ALL SELECT 'event trigger ' || evtname FROM pg_event_trigger
 """
 
 
-def diff(live: Open, backup: Open, database: Database) -> Ledger:
+def diff(live: Open, backup: Open, database: Database, watch: Watch = UNWATCHED) -> Ledger:
     """Every difference between the live database and one restored from a backup, each seen at one moment. Read-only.
 
     Raises:
         PreconditionError: The databases cannot be compared by hashes.
         AdapterError: A database could not be read to its end.
     """
-    with opened(live, backup) as (here, there):
+    with opened(live, backup, watch.look) as (here, there):
         found = matched(tables(here), tables(there), database)
-        return ledger(here, there, found, tuple(told(here, there, pair) for pair in found.pairs))
+        tables_ = []
+        for pair in found.pairs:
+            tables_.append(told(here, there, pair, lambda seeded: compared(here, there, seeded, heed=watch.heed)))
+            watch.between(pair.name)
+        return ledger(here, there, found, tuple(tables_))
 
 
 @contextmanager
-def opened(live: Open, backup: Open) -> Iterator[tuple[Connection, Connection]]:
-    """A read-only transaction in each of two databases, the settings that values depend on pinned alike."""
-    with live() as here, backup() as there, pinned(here), pinned(there):
+def opened(live: Open, backup: Open, look: Callable[[], object]) -> Iterator[tuple[Connection, Connection]]:
+    """A read-only transaction in each of two databases, the settings that values depend on pinned alike.
+
+    What they are at is cancelled once `look` raises.
+    """
+    with (
+        live() as here,
+        backup() as there,
+        cancelled_by(here, look),
+        cancelled_by(there, look),
+        pinned(here),
+        pinned(there),
+    ):
         encodings = [one(each, "SELECT current_setting('server_encoding') AS it")["it"] for each in (here, there)]
         if encodings[0] != encodings[1]:
             raise PreconditionError(
@@ -72,16 +99,15 @@ def ledger(live: Connection, backup: Connection, found: Matched, compared_: tupl
     )
 
 
-def told(live: Connection, backup: Connection, pair: Pair, work: Callable[[Pair], TableDiff] | None = None) -> TableDiff:
+def told(live: Connection, backup: Connection, pair: Pair, work: Callable[[Pair], TableDiff]) -> TableDiff:
     """The differences of one table, or why they cannot be known. Read-only.
 
-    `work` compares it, where it is not to be compared alone; it is called again with another seed should two keys have the
-    same hash.
+    `work` compares it; it is called again with another seed should two keys have the same hash.
     """
     for seed in range(SEEDS):
         try:
             with live.transaction(), backup.transaction():
-                return (work or (lambda seeded: compared(live, backup, seeded)))(replace(pair, seed=seed))
+                return work(replace(pair, seed=seed))
         except Collision:
             continue
         except (errors.InsufficientPrivilege, psycopg.InternalError) as error:  # the latter of a corrupt table
@@ -89,8 +115,16 @@ def told(live: Connection, backup: Connection, pair: Pair, work: Callable[[Pair]
     return TableDiff(pair.name, pair.key, unknown=f"two of its keys had the same hash, {SEEDS} times over")
 
 
-def compared(live: Connection, backup: Connection, pair: Pair, take: Take = lambda kind, places: None) -> TableDiff:
+def compared(
+    live: Connection,
+    backup: Connection,
+    pair: Pair,
+    take: Take = lambda kind, places: None,
+    heed: Callable[[], object] = lambda: None,
+) -> TableDiff:
     """The differences of one table; `take` is given the places of those rows as they are found. Read-only.
+
+    `heed` is called for each stretch of rows.
 
     Raises:
         Collision: Two keys have the same hash.
@@ -110,6 +144,7 @@ def compared(live: Connection, backup: Connection, pair: Pair, take: Take = lamb
     sources = pair.source(live, pair.live), pair.source(backup, pair.backup)
     with ahead(chunks(sources[0])) as live_chunks, ahead(chunks(sources[1])) as backup_chunks:
         for found in merged(live_chunks, backup_chunks):
+            heed()
             rows = [rows[0] + found.live, rows[1] + found.backup]
             for kind, places in found.keys.items():
                 take(kind, places)

@@ -4,7 +4,7 @@ import gzip
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from runbook_lib.adapters.postgres.restore.binding import Binding
 from runbook_lib.adapters.postgres.restore.cargo import recognised
 from runbook_lib.adapters.postgres.restore.carry import Carriage
 from runbook_lib.adapters.postgres.restore.classes import Kind
+from runbook_lib.adapters.postgres.restore.diff import UNWATCHED, Watch
 from runbook_lib.adapters.postgres.restore.ledger import Ledger
 from runbook_lib.adapters.postgres.restore.shape import Table, tables, written
 from runbook_lib.adapters.postgres.restore.stream import pin, pinned
@@ -25,6 +26,7 @@ from runbook_lib.errors import PreconditionError
 
 MANIFEST = "manifest.json"
 COMMAND = "python -m runbook_lib.adapters.postgres.restore.reapply SERVICE FOLDER"
+ROWS = 1000  # written between two looks at what is wanted
 COMMA = sql.SQL(", ")
 
 
@@ -39,7 +41,7 @@ class Export:
     command: str = COMMAND
 
 
-def export(live: Open, carriage: Carriage, ledger: Ledger, folder: Path) -> Export:
+def export(live: Open, carriage: Carriage, ledger: Ledger, folder: Path, watch: Watch = UNWATCHED) -> Export:
     """Write the staged rows that were not carried, and whole the live tables whose rows could not be staged.
 
     Reads the databases; a file is there whole or not at all, and the manifest last.
@@ -52,15 +54,18 @@ def export(live: Open, carriage: Carriage, ledger: Ledger, folder: Path) -> Expo
             safe_next="Carry the rest first; that goes on where it stopped.",
         )
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    staged = [entry for binding in carriage.bindings() if (entry := _staged(carriage.connection, binding, kinds, folder))]
+    staged = []
+    for binding in carriage.bindings():
+        if entry := _staged(carriage.connection, binding, kinds, folder, watch.heed):
+            staged.append(entry)
+            watch.between(binding.cargo.table)
     reasons = {name: "it is not in the backup" for name in ledger.tables_only_in_live}
     reasons |= {table.table: "its rows have no key" for table in ledger.untold}
     with live() as connection, pinned(connection):
-        whole = [
-            _whole(connection, table, reasons[written(table.id)], folder)
-            for table in tables(connection).values()
-            if written(table.id) in reasons
-        ]
+        whole = []
+        for table in (table for table in tables(connection).values() if written(table.id) in reasons):
+            whole.append(_whole(connection, table, reasons[written(table.id)], folder, watch.heed))
+            watch.between(written(table.id))
     manifest = folder / MANIFEST
     content = {"run": carriage.progress.run, "command": COMMAND, "tables": staged, "whole": whole}
     partial = manifest.with_name(f"{MANIFEST}.partial")
@@ -74,7 +79,9 @@ def export(live: Open, carriage: Carriage, ledger: Ledger, folder: Path) -> Expo
     )
 
 
-def _staged(connection: Connection, binding: Binding, kinds: tuple[Kind, ...], folder: Path) -> dict[str, Any] | None:
+def _staged(
+    connection: Connection, binding: Binding, kinds: tuple[Kind, ...], folder: Path, heed: Callable[[], object]
+) -> dict[str, Any] | None:
     """Write the rows of one table that were not carried, each with the hash of what it is to replace."""
     cargo = binding.cargo
     left = sql.SQL("(c.runbook_reason IS NOT NULL OR c.runbook_kind <> ALL ({}))").format(sql.Literal(list(map(str, kinds))))
@@ -102,23 +109,28 @@ def _staged(connection: Connection, binding: Binding, kinds: tuple[Kind, ...], f
     )
     with connection.transaction():
         pin(connection)
-        file = _write(connection, query, folder, cargo.table)
+        file = _write(connection, query, folder, cargo.table, heed)
     return {"cargo": cargo.as_json(), **file, "rows": {row["kind"]: row["n"] for row in counts}}
 
 
-def _whole(connection: Connection, table: Table, why: str, folder: Path) -> dict[str, Any]:
+def _whole(connection: Connection, table: Table, why: str, folder: Path, heed: Callable[[], object]) -> dict[str, Any]:
     rows = one(connection, sql.SQL("SELECT count(*) AS n FROM {} t").format(table.rows))["n"]
-    file = _write(connection, sql.SQL("COPY (SELECT * FROM {} t) TO STDOUT").format(table.rows), folder, written(table.id))
+    query = sql.SQL("COPY (SELECT * FROM {} t) TO STDOUT").format(table.rows)
+    file = _write(connection, query, folder, written(table.id), heed)
     return {"table": written(table.id), **file, "rows": rows, "why": why}
 
 
-def _write(connection: Connection, query: sql.Composed, folder: Path, table: str) -> dict[str, str]:
+def _write(
+    connection: Connection, query: sql.Composed, folder: Path, table: str, heed: Callable[[], object]
+) -> dict[str, str]:
     digest = hashlib.sha256(table.encode()).hexdigest()[:6]  # names may become the same once they fit a file
     name = re.sub(r"[^\w.-]", "_", table)
     path = folder / f"{name}.{digest}.copy.gz"
     partial = path.with_name(f"{path.name}.partial")
     with gzip.open(partial, "wb", compresslevel=1) as file, connection.cursor().copy(query) as rows:
-        for block in rows:
+        for number, block in enumerate(rows):
+            if number % ROWS == 0:
+                heed()
             file.write(block)
     partial.rename(path)
     return {"file": path.name, "sha256": sha256(path)}

@@ -1,7 +1,7 @@
 """One table of a dump, fetched: its rows out of the dump's file, or the whole of it into a database of its own."""
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from runbook_lib.adapters.postgres.restore.shape import Name
 from runbook_lib.adapters.postgres.restore.side import TIMEOUT, create_alike, drop, part_name
 from runbook_lib.errors import PreconditionError
 
+ROWS = 10_000  # read between two looks at whether to go on
 FETCHED = sql.Identifier("pg_temp", "fetched")
 
 
@@ -43,7 +44,13 @@ def aside(postgres: Postgres, tools: DumpTools, dump: Dump, table: Name) -> Iter
 
 
 def fetched(
-    live: Connection, tools: DumpTools, dump: Dump, table: Name, names: Sequence[str], added: Mapping[str, str]
+    live: Connection,
+    tools: DumpTools,
+    dump: Dump,
+    table: Name,
+    names: Sequence[str],
+    added: Mapping[str, str],
+    look: Callable[[], object],
 ) -> None:
     """Read some columns of a table out of the dump into the temporary table `FETCHED` of the live database's session.
 
@@ -56,6 +63,7 @@ def fetched(
         table: Its schema and name.
         names: The columns wanted that the live table has.
         added: Those that it has not, with their types.
+        look: Is called again and again; what it raises ends the reading.
 
     Raises:
         PreconditionError: The dump does not hold rows of the table, or not with these columns.
@@ -72,7 +80,9 @@ def fetched(
             raise _no_values(dump, table, ", ".join(missing))
         places = [held.index(name) for name in wanted]
         with writing.copy(sql.SQL("COPY {} FROM STDIN").format(FETCHED)) as into:
-            for row in rows:
+            for number, row in enumerate(rows):
+                if number % ROWS == 0:
+                    look()
                 into.write(b"\t".join([row[place] for place in places]) + b"\n")
     live.execute(sql.SQL("ANALYZE {}").format(FETCHED))
 

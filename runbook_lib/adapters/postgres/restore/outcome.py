@@ -12,6 +12,7 @@ from runbook_lib.adapters.postgres.restore.carry import LISTED, Carriage
 from runbook_lib.adapters.postgres.restore.classes import Kind
 
 SEQUENCES = "sequences"  # the phase in which they are raised
+EARLIER = "carried by earlier tries"  # the phase in which that is noted
 SAMPLES = 5  # conflicts shown of each table
 
 
@@ -33,6 +34,7 @@ class Outcome:
     """What was carried, and what was not."""
 
     carried: Mapping[str, Mapping[Kind, int]] = field(default_factory=dict)  # table -> rows of each kind
+    earlier: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # the same of tries that were cut short
     conflicts: Mapping[str, int] = field(default_factory=dict)  # table -> rows that could not be carried
     samples: tuple[Conflict, ...] = ()  # a few of each table; all of them are in the table `conflicts_table`
     conflicts_table: str = ""
@@ -44,6 +46,7 @@ class Outcome:
         """Everything, as what JSON knows."""
         return {
             "carried": {table: {str(kind): n for kind, n in counts.items()} for table, counts in self.carried.items()},
+            **({EARLIER: {table: dict(counts) for table, counts in self.earlier.items()}} if self.earlier else {}),
             "conflicts": dict(self.conflicts),
             "samples": [str(conflict) for conflict in self.samples],
             "conflicts table": self.conflicts_table,
@@ -51,6 +54,16 @@ class Outcome:
             "sequences": dict(self.sequences),
             "finished": self.finished,
         }
+
+
+def added(one: Mapping[str, Mapping[str, int]], other: Mapping[str, Mapping[Kind, int]]) -> dict[str, dict[str, int]]:
+    """Rows of each table and kind of two tries together. Pure."""
+    found = {table: dict(counts) for table, counts in one.items()}
+    for table, counts in other.items():
+        kinds = found.setdefault(table, {})
+        for kind, rows in counts.items():
+            kinds[str(kind)] = kinds.get(str(kind), 0) + rows
+    return found
 
 
 def outcome(connection: Connection, progress: Progress, carriage: Carriage) -> Outcome:
@@ -65,6 +78,7 @@ def outcome(connection: Connection, progress: Progress, carriage: Carriage) -> O
     ).fetchall()
     return Outcome(
         carriage.carried(),
+        progress.done(connection, EARLIER).get("", {}),
         {row["table"]: row["n"] for row in counts},
         tuple(Conflict(**row) for row in samples),
         progress.conflicts.as_string(connection),

@@ -11,6 +11,7 @@ from typing import Any
 
 from psycopg import sql
 
+from runbook_lib.adapters.postgres.cancelling import cancelled_by
 from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA, make_own_schema
 from runbook_lib.adapters.postgres.connection import Connection, Postgres, exists, one
 from runbook_lib.adapters.postgres.dump import DumpTools
@@ -45,6 +46,7 @@ class Source:
     dump: Dump
     waiting: Callable[[Sequence[Blocker]], None] = lambda blockers: None  # is told who is in the way of a lock
     filled: Callable[[int], object] = lambda rows: None  # is told of each batch
+    look: Callable[[], object] = lambda: None  # is called again and again; what it raises ends what is under way
 
 
 class Part(ABC):
@@ -130,12 +132,12 @@ class Part(ABC):
         Raises:
             PreconditionError: Dump or live database lack what is needed.
         """
-        with self.postgres.connect() as live:
+        with self.postgres.connect() as live, cancelled_by(live, self.source.look):
             table = self.live_table(live)
             wanted = [*dict.fromkeys([*self.key(table), *names(table)])]
             there = [name for name in wanted if name in table.names]
             lacks = {name: added[name] for name in wanted if name not in there}
-            fetched(live, self.source.tools, self.source.dump, self.table, there, lacks)
+            fetched(live, self.source.tools, self.source.dump, self.table, there, lacks, self.source.look)
             yield live, table
             live.execute(sql.SQL("DROP TABLE {}").format(FETCHED))  # the session's end would do so some time after it
 

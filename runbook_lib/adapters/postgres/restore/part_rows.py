@@ -13,7 +13,7 @@ from runbook_lib.adapters.postgres.restore.shape import Table
 
 
 class RowsPart(Part):
-    """The missing rows of a table, all in one transaction."""
+    """The missing rows of a table, all in one statement: they may refer to one another, in whatever order."""
 
     def count(self) -> Count:
         """What putting them back would come to; the live database is only read."""
@@ -29,9 +29,9 @@ class RowsPart(Part):
         """
         with self.fetched(self._names, {}) as (live, table):
             terms = self._terms(self.key(table), self._names(table))
-            make_undo(live, "SELECT {columns} FROM {table}", terms)
             expected: Expected = []
             with transaction(live, expected):
+                make_undo(live, "SELECT {columns} FROM {table}", terms)
                 added = live.execute(
                     sql.SQL("""WITH added AS (INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE
                         SELECT {columns} FROM {fetched} ON CONFLICT DO NOTHING RETURNING {columns})

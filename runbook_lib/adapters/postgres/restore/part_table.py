@@ -1,6 +1,7 @@
 """A table that is not there any more, brought back whole from a dump."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from psycopg import sql
 
@@ -101,7 +102,8 @@ class TablePart(Part):
                 make_own_schema(live)
                 live.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(self.undo))
                 live.execute(sql.SQL("CREATE TABLE {} AS SELECT NULL::text AS rows").format(self.undo))
-            self.source.tools.restore(scratch, self.postgres.database, TIMEOUT, "--single-transaction")
+            tools = replace(self.source.tools, hold=None)  # standing still, it would hold a transaction of the live database
+            tools.restore(scratch, self.postgres.database, TIMEOUT, "--single-transaction")
         finally:
             scratch.unlink(missing_ok=True)
 

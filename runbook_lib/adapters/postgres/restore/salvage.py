@@ -1,19 +1,20 @@
 """Carries what was written since a backup from the live database into one restored from it."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from psycopg import sql
 
+from runbook_lib.adapters.postgres.cancelling import cancelled_by
 from runbook_lib.adapters.postgres.connection import Connection, one
 from runbook_lib.adapters.postgres.locks import Open
 from runbook_lib.adapters.postgres.restore.cargo import Cargo, Progress
 from runbook_lib.adapters.postgres.restore.carry import Between, Carriage
 from runbook_lib.adapters.postgres.restore.classes import CARRIED, EXPORTED, Kind
-from runbook_lib.adapters.postgres.restore.diff import compared, ledger, opened, told
+from runbook_lib.adapters.postgres.restore.diff import UNWATCHED, Watch, compared, ledger, opened, told
 from runbook_lib.adapters.postgres.restore.export import Export, export
 from runbook_lib.adapters.postgres.restore.ledger import Ledger, TableDiff
-from runbook_lib.adapters.postgres.restore.outcome import SEQUENCES, Outcome, outcome
+from runbook_lib.adapters.postgres.restore.outcome import EARLIER, SEQUENCES, Outcome, added, outcome
 from runbook_lib.adapters.postgres.restore.pair import Pair, matched
 from runbook_lib.adapters.postgres.restore.sequences import raise_to, raised, sequences
 from runbook_lib.adapters.postgres.restore.shape import tables, written
@@ -32,18 +33,18 @@ class Salvage:
         self.live, self.side, self.database = live, side, database
         self.progress = Progress(run)
 
-    def stage(self, between: Between = lambda part: None, kinds: Collection[Kind] = EXPORTED) -> Ledger:
+    def stage(self, watch: Watch = UNWATCHED, kinds: Collection[Kind] = EXPORTED) -> Ledger:
         """Compare the databases and lay each row of some kinds beside the restored tables; goes on where it stopped.
 
         What is written to the live database from here on is in neither, so writes must be kept out until the swap.
-        Reads the live database; changes the restored one, in the runbook's schema alone. `between` is told each part done.
+        Reads the live database; changes the restored one, in the runbook's schema alone.
         """
         with self.side() as writer:
             self.progress.begin(writer)
             if found := self._ledger(writer):
                 return found
             with (
-                opened(self.live, self.side) as (here, there),
+                opened(self.live, self.side, watch.look) as (here, there),
                 self.live() as reader,
                 pinned(reader, one(here, "SELECT pg_export_snapshot() AS it")["it"]),
             ):
@@ -51,24 +52,31 @@ class Salvage:
                 done = self.progress.done(writer, STAGED)
                 for number, pair in enumerate(matches.pairs):
                     if pair.name not in done:
-                        self._stage(here, there, reader, writer, pair, f"cargo_{self.progress.run}_{number}", kinds)
-                        between(f"{STAGED} {pair.name}")
+                        store = f"cargo_{self.progress.run}_{number}"
+                        self._stage(here, there, reader, writer, pair, store, kinds, watch.heed)
+                        watch.between(pair.name)
                 diffs = [content["diff"] for content in self.progress.done(writer, STAGED).values()]
                 found = ledger(here, there, matches, tuple(map(TableDiff.from_json, diffs)))
             with writer.transaction():
                 self.progress.note(writer, COMPARED, "", found.as_json())
             return found
 
-    def carry(self, *, deletes: bool = True, between: Between = lambda part: None) -> Outcome:
+    def carry(
+        self,
+        *,
+        deletes: bool = True,
+        between: Between = lambda part: None,
+        look: Callable[[], object] = lambda: None,
+    ) -> Outcome:
         """Put the staged rows into the restored tables and raise the sequences; goes on where it stopped.
 
-        `deletes` says whether rows are deleted that were deleted from the live database since the backup.
-        Changes the restored database.
+        `deletes` says whether rows are deleted that were deleted from the live database since the backup; the part under way
+        is rolled back once `look` raises. Changes the restored database.
 
         Raises:
             PreconditionError: The rows are not staged.
         """
-        with self.side() as connection:
+        with self.side() as connection, cancelled_by(connection, look):
             carriage = self._carriage(connection)
             carriage.carry([kind for kind in CARRIED if deletes or kind != Kind.DELETED], between)
         self.raise_sequences()
@@ -88,7 +96,7 @@ class Salvage:
                     self.progress.note(there, SEQUENCES, written(name), value, again=True)
         return {written(name): value for name, value in values.items()}
 
-    def export(self, folder: Path) -> Export:
+    def export(self, folder: Path, watch: Watch = UNWATCHED) -> Export:
         """Write what is staged and was not carried into a folder, for `reapply`; a file is there whole or not at all.
 
         Reads both databases.
@@ -99,7 +107,7 @@ class Salvage:
         with self.side() as connection:
             carriage = self._carriage(connection)
             found = self._ledger(connection) or Ledger()
-            return export(self.live, carriage, found, folder)
+            return export(self.live, carriage, found, folder, watch)
 
     def outcome(self) -> Outcome | None:
         """What was carried so far; None where nothing was staged. Read-only."""
@@ -107,6 +115,22 @@ class Salvage:
             if not self.progress.begun(connection) or not self._ledger(connection):
                 return None
         return self._outcome()
+
+    def anew(self) -> None:
+        """Drop what was staged, so that all is compared again: what was carried since is no difference any more.
+
+        How much that was is kept. Changes the restored database, in the runbook's schema alone.
+        """
+        with self.side() as connection:
+            if not self.progress.begun(connection):
+                return
+            cargoes = self._cargoes(connection)
+            carriage = Carriage(connection, cargoes, self.progress)
+            carried = added(self.progress.done(connection, EARLIER).get("", {}), carriage.carried())
+            with connection.transaction():
+                self.progress.drop(connection, [cargo.lies_in for cargo in cargoes], everything=True)
+                self.progress.begin(connection)
+                self.progress.note(connection, EARLIER, "", carried)
 
     def forget(self) -> None:
         """Drop this run's own tables, the list of conflicts among them. Changes the restored database."""
@@ -123,12 +147,13 @@ class Salvage:
         pair: Pair,
         store: str,
         kinds: Collection[Kind],
+        heed: Callable[[], object],
     ) -> None:
         def work(seeded: Pair) -> TableDiff:
             with writer.transaction():
                 pin(writer)
                 stager = Stager(seeded, cargo_of(seeded, store), reader, writer, kinds)
-                found = compared(here, there, seeded, stager.take)
+                found = compared(here, there, seeded, stager.take, heed)
                 stager.flush()
                 if stager.made:
                     writer.execute(sql.SQL("ANALYZE {}").format(stager.cargo.lies_in))

@@ -1,7 +1,7 @@
 """The database beside the live one that a dump is restored into: made alike, filled, looked over and marked complete."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -9,6 +9,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
+from runbook_lib.adapters.postgres.cancelling import cancelled_by
 from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA
 from runbook_lib.adapters.postgres.connection import MAINTENANCE, Connection, Postgres, Row, one
 from runbook_lib.adapters.postgres.dump import DumpTools
@@ -103,10 +104,18 @@ def create_alike(maintenance: Connection, live: str, name: str) -> None:
     )
 
 
-def restore_aside(postgres: Postgres, tools: DumpTools, live: str, dump: Path, sha256: str, jobs: int) -> None:
+def restore_aside(
+    postgres: Postgres,
+    tools: DumpTools,
+    live: str,
+    dump: Path,
+    sha256: str,
+    jobs: int,
+    look: Callable[[], object] = lambda: None,
+) -> None:
     """Restore a dump into a new side database, gather statistics and mark it complete. Changes the target.
 
-    What an earlier try left half done is dropped first.
+    What an earlier try left half done is dropped first. What `look` raises ends the gathering.
 
     Raises:
         AdapterError: Something could not be restored; the side database is left without its mark.
@@ -116,7 +125,7 @@ def restore_aside(postgres: Postgres, tools: DumpTools, live: str, dump: Path, s
         drop(maintenance, side, force=True)  # of a try that was killed, pg_restore may still be at work in it
         create_alike(maintenance, live, side)
         tools.restore(dump, side, TIMEOUT, f"--jobs={jobs}")
-        with postgres.connect(side) as connection:
+        with postgres.connect(side) as connection, cancelled_by(connection, look):
             connection.execute("SET statement_timeout = 0")
             # Records of earlier runs, as old as the dump; the live database's own are carried over at the swap.
             connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(OWN_SCHEMA)))
