@@ -286,13 +286,15 @@ def test_columns_are_removed_under_the_limits_of_their_mode(
     assert application.execute("SELECT DISTINCT wait, whole FROM seen WHERE locked = 1").fetchall() == [limits]
 
 
-def test_both_locks_of_a_swap_are_taken_under_limits_of_a_quarter_of_a_second(
+def test_the_locks_of_a_swap_and_of_its_undo_are_taken_under_limits_of_a_quarter_of_a_second(
     postgres: Postgres, database: Database, application: psycopg.Connection, backfill: Backfill
 ) -> None:
     application.execute("CREATE TABLE seen (locked int, wait text, whole text)")
     on_ddl(database, SEEN)
 
-    clearing(postgres, backfill).apply()
+    work = clearing(postgres, backfill)
+    work.apply()
+    work.undo()
 
     assert application.execute("SELECT DISTINCT wait, whole FROM seen WHERE locked = 1").fetchall() == [("100ms", "250ms")]
 
