@@ -13,6 +13,7 @@ from runbook_lib.adapters.postgres import locks
 from runbook_lib.adapters.postgres.backfill import Backfill
 from runbook_lib.adapters.postgres.catalog import Catalog, catalog
 from runbook_lib.adapters.postgres.clearing.clearing import Clearing, Told
+from runbook_lib.adapters.postgres.clearing.column import Column
 from runbook_lib.adapters.postgres.clearing.swap import Stage, Swap
 from runbook_lib.adapters.postgres.connection import Connection, Postgres
 from runbook_lib.adapters.postgres.lease import Lease
@@ -165,27 +166,54 @@ def test_pitfall_8_a_trigger_that_writes_elsewhere_stops_the_exchange_and_leaves
     assert held(application)[key] == [OWN, LEGACY]
 
 
-def test_what_was_written_since_a_swap_is_caught_up_on_before_the_lock_of_its_undo(
-    postgres: Postgres, connection: Connection, application: psycopg.Connection, backfill: Backfill
+def test_what_is_written_just_before_the_last_lock_of_an_undo_is_put_into_the_old_column_under_it(
+    postgres: Postgres,
+    application: psycopg.Connection,
+    backfill: Backfill,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     key = insert(application, [LEGACY])
     work = Clearing(postgres.connect, backfill, "swap", stopped=False)
     work.apply()
-    written: list[int] = []
+    exchange_back, written = Column.exchange_back, list[int]()
 
-    @contextmanager
-    def while_others_write() -> Iterator[Connection]:
-        with postgres.connect() as opened:
-            yield opened
-        if work.swap.capture.begun(connection) and not written:
+    def after_it(column: Column, connection: Connection) -> None:
+        if not written:
             set_attachments(application, key, [OWN])
             written.append(insert(application, [OWN, OWN]))
+        exchange_back(column, connection)
 
-    _, conflicts = replace(work, open=while_others_write).undo()
+    monkeypatch.setattr(Column, "exchange_back", after_it)
+    _, conflicts = work.undo()
 
     assert held(application)[key] == [OWN]
     assert held(application)[written[0]] == [OWN, OWN]
     assert conflicts == [key, written[0]]
+
+
+def test_an_undo_of_a_swap_that_was_killed_before_its_last_lock_goes_on_and_misses_no_write_in_between(
+    postgres: Postgres,
+    connection: Connection,
+    application: psycopg.Connection,
+    backfill: Backfill,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before, shape = held(application), catalog(connection)
+    work = Clearing(postgres.connect, backfill, "swap", stopped=False)
+    work.apply()
+
+    def kill(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Column, "exchange_back", kill)
+        work.undo()
+    assert work.swap.stage(connection) is Stage.EXCHANGED
+    key = insert(application, [OWN])
+    work.undo()
+
+    assert held(application) == {**before, key: [OWN]}
+    assert catalog(connection) == shape
 
 
 def set_attachments(application: psycopg.Connection, key: int, attachments: Any) -> None:
