@@ -64,7 +64,8 @@ class Relay:
             while data := source.recv(65536):
                 if not hook(data, source, to):
                     return
-            if hook == self._hears:  # a server that ends a session is heard of
+        if hook == self._hears:  # a server that ends a session is heard of
+            with suppress(OSError):
                 to.shutdown(socket.SHUT_RDWR)
 
     def _says(self, data: bytes, client: socket.socket, server: socket.socket) -> bool:
