@@ -12,8 +12,8 @@ from runbook_lib.adapters.postgres.backfill import Backfill
 from runbook_lib.adapters.postgres.catalog import catalog
 from runbook_lib.adapters.postgres.census import Census
 from runbook_lib.adapters.postgres.clearing import approved
-from runbook_lib.adapters.postgres.clearing.column import Column
 from runbook_lib.adapters.postgres.clearing.indexes import Indexes
+from runbook_lib.adapters.postgres.clearing.unlike import unlike
 from runbook_lib.adapters.postgres.clearing.unused import WATCH
 from runbook_lib.adapters.postgres.connection import Connection, Row, identity
 from runbook_lib.adapters.postgres.dependents import dependents, update_triggers
@@ -98,9 +98,8 @@ def keys_file(step: ClearBackfill, sha256: str) -> Path:
 def _chosen(
     step: ClearBackfill, backfill: Backfill, connection: Connection, kinds: list[Row], affected: int
 ) -> strategies.Choice:
-    column = Column(backfill)
-    hanging = [f"its column: {why}" for why in column.unlike(connection)]
-    hanging += dependents(connection, backfill.database, [column.name])
+    hanging = [f"its column: {why}" for why in unlike(connection, backfill)]
+    hanging += dependents(connection, backfill.database, [backfill.database.backfill.column])
     total = sum(row["rows"] for row in kinds)
     like_cleared = "null" if backfill.database.backfill.cleared == "null" else "empty"
     return strategies.choose(

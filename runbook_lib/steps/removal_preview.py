@@ -6,7 +6,7 @@ import json
 from runbook_lib.adapters.postgres import dependents
 from runbook_lib.adapters.postgres.catalog import catalog
 from runbook_lib.adapters.postgres.connection import Connection, identity
-from runbook_lib.adapters.postgres.removal import Record, Removal, Stage, definitions, locking, names, values
+from runbook_lib.adapters.postgres.removal import HALF_BACK, Record, Removal, Stage, definitions, locking, names, values
 from runbook_lib.adapters.postgres.removal.definitions import Definitions
 from runbook_lib.adapters.postgres.removal.former_values import conflicting, conflicts_table
 from runbook_lib.adapters.postgres.removal.snapshot import Snapshot, place
@@ -27,7 +27,7 @@ def of_removal(context: Context, removal: Removal, step: str, mode: str) -> Prev
         state = removal.state(connection)
         gone = state.stage in (Stage.REMOVED, Stage.PURGED) or removal.is_gone(connection)
         found = definitions.read(connection, database)
-        if not gone and state.stage is not Stage.RESTORING:
+        if not gone and state.stage not in HALF_BACK:
             removal.require_named(connection, found)
         hidden = dependents.hides_rows(connection, database)  # what cannot be counted is not said to be nothing
         lost = {} if hidden else values.counts(connection, definitions.identifier(database), found.columns)

@@ -5,7 +5,7 @@ from functools import cached_property
 
 from runbook_lib.adapters.postgres.catalog import Catalog, catalog
 from runbook_lib.adapters.postgres.clone import Clone
-from runbook_lib.adapters.postgres.removal import Record, Removal, Stage, State, definitions, returning, taking
+from runbook_lib.adapters.postgres.removal import HALF_BACK, Record, Removal, Stage, State, definitions, returning, taking
 from runbook_lib.adapters.postgres.removal.snapshot import Snapshot
 from runbook_lib.plan import RemoveColumnsStep
 from runbook_lib.results import Result, Status
@@ -87,7 +87,7 @@ class RemoveColumns(Step):
         """That nothing of the feature's version lives, and that nothing hangs on the columns. Read-only."""
         alive = [no_connections(self.context, self.name), no_feature_service(self.context, self.name)]
         with self.removal.connect() as connection:
-            if self.removal.state(connection).stage is Stage.RESTORING:
+            if self.removal.state(connection).stage in HALF_BACK:
                 return alive
             found = definitions.read(connection, self.context.plan.database)
             lines = self.removal.missing(connection, found) + self.removal.in_the_way(connection, self.mode, found)
@@ -103,7 +103,7 @@ class RemoveColumns(Step):
         Raises:
             PreconditionError: Something the plan names is missing, something hangs on it, or the locks were not to be had.
         """
-        if self._state().stage is Stage.RESTORING:
+        if self._state().stage in HALF_BACK:
             self.undo()
         record = self._state().record
         if record and record.stage is not Stage.COPYING:
@@ -193,7 +193,7 @@ def _probed(state: State, gone: bool) -> Probe:
     match state.stage:
         case Stage.COPYING:
             return Probe(Effect.HALF_DONE, "the columns are there, and a copy of them was begun")
-        case Stage.RESTORING:
+        case Stage.FILLING | Stage.RESTORING:
             return Probe(Effect.HALF_DONE, "the columns are there again, and were not wholly put back")
         case Stage.REMOVED | Stage.PURGED if state.there:
             return Probe(

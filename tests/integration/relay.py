@@ -64,6 +64,9 @@ class Relay:
             while data := source.recv(65536):
                 if not hook(data, source, to):
                     return
+        if hook == self._hears:  # a server that ends a session is heard of
+            with suppress(OSError):
+                to.shutdown(socket.SHUT_RDWR)
 
     def _says(self, data: bytes, client: socket.socket, server: socket.socket) -> bool:
         if self.cut_before and self.cut_before in data:
@@ -90,6 +93,14 @@ class Far(Relay):
     def _says(self, data: bytes, client: socket.socket, server: socket.socket) -> bool:
         time.sleep(self.away)
         return super()._says(data, client, server)
+
+
+class FarBothWays(Far):
+    """The same, and what the server says takes as long."""
+
+    def _hears(self, data: bytes, server: socket.socket, client: socket.socket) -> bool:
+        time.sleep(self.away)
+        return super()._hears(data, server, client)
 
 
 class Pooler(Relay):

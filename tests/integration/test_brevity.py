@@ -286,13 +286,35 @@ def test_columns_are_removed_under_the_limits_of_their_mode(
     assert application.execute("SELECT DISTINCT wait, whole FROM seen WHERE locked = 1").fetchall() == [limits]
 
 
-def test_both_locks_of_a_swap_are_taken_under_limits_of_a_quarter_of_a_second(
+def test_a_column_whose_default_is_not_constant_is_given_back_under_the_limits_and_its_table_not_written_anew(
+    postgres: Postgres, database: Database, application: psycopg.Connection, plan: Plan
+) -> None:
+    application.execute("CREATE TABLE seen (locked int, wait text, whole text)")
+    application.execute("ALTER TABLE messages ADD token text NOT NULL DEFAULT gen_random_uuid()")
+    on_ddl(database, SEEN)
+    removal = Removal(
+        postgres, plan.database.model_copy(update={"columns": {**plan.database.columns, "token": "text"}}), "test"
+    )
+    file = application.execute("SELECT pg_relation_filenode('messages')").fetchall()
+
+    taking.copy(removal, {}, lambda *_: None, silent)
+    taking.drop(removal, silent)
+    application.execute("DELETE FROM seen")
+    returning.give_back(removal, lambda *_: None, silent)
+
+    assert application.execute("SELECT DISTINCT wait, whole FROM seen WHERE locked = 1").fetchall() == [("100ms", "300ms")]
+    assert application.execute("SELECT pg_relation_filenode('messages')").fetchall() == file
+
+
+def test_the_locks_of_a_swap_and_of_its_undo_are_taken_under_limits_of_a_quarter_of_a_second(
     postgres: Postgres, database: Database, application: psycopg.Connection, backfill: Backfill
 ) -> None:
     application.execute("CREATE TABLE seen (locked int, wait text, whole text)")
     on_ddl(database, SEEN)
 
-    clearing(postgres, backfill).apply()
+    work = clearing(postgres, backfill)
+    work.apply()
+    work.undo()
 
     assert application.execute("SELECT DISTINCT wait, whole FROM seen WHERE locked = 1").fetchall() == [("100ms", "250ms")]
 

@@ -228,6 +228,36 @@ def test_values_of_a_default_that_is_not_constant_come_back_each(
     assert after == before
 
 
+@pytest.mark.parametrize("moment", ["filling", "putting values back"])
+def test_an_undo_that_was_killed_takes_no_former_null_for_a_value_that_a_default_is_to_give(
+    step: RemoveColumns, application: Application, journal: Journal, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    monkeypatch.setattr(former_values, "BATCH", 100)
+    application.execute("ALTER TABLE messages ADD token text DEFAULT gen_random_uuid()")
+    application.execute("UPDATE messages SET token = NULL WHERE id % 3 = 0")
+    before = rows(application)
+    in_mode(naming(step, columns={**step.context.plan.database.columns, "token": "text"}), "drop").apply()
+    application.execute("INSERT INTO messages (id, conversation_id, sender_id, content) VALUES (9001, 1, 1, 'new')")
+
+    def kill(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        if moment == "filling":
+            patched.setattr("runbook_lib.adapters.postgres.removal.filling.Filling.fill_rest", kill)
+        else:
+            journal.on = stop_at_progress
+        with pytest.raises(Killed):
+            in_mode(step, "drop").undo()
+    journal.on = lambda kind, data: None
+    assert in_mode(step, "drop").probe().effect is Effect.HALF_DONE
+    in_mode(step, "drop").undo()
+
+    after = rows(application)
+    assert len(after.pop(9001)["token"]) > 30
+    assert after == before
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_undo_that_rows_written_since_do_not_satisfy_says_so_and_goes_on_once_they_are_corrected(
     step: RemoveColumns, application: Application, postgres: Postgres, mode: str

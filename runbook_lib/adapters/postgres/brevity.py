@@ -32,7 +32,7 @@ class Brevity:
     limit: int | None = None
 
     def unlimited(self) -> "Brevity":
-        """The same waits, with no limit on what is done under the locks: for what must not fail, as undoing."""
+        """The same waits, with no limit on what is done under the locks: for what may take as long as it takes."""
         return Brevity(self.waits)
 
 

@@ -52,6 +52,11 @@ class Capture:
         )
         return bool(one(connection, query)["n"])
 
+    def taken(self, most: int | None) -> sql.Composed:
+        """A statement that takes that many captured keys, or all, and gives them as `key`."""
+        among = sql.SQL("ctid = ANY (ARRAY (SELECT ctid FROM {} LIMIT {}))").format(self.keys, sql.Literal(most))
+        return sql.SQL("DELETE FROM {} WHERE {} RETURNING key").format(self.keys, among if most else sql.SQL("TRUE"))
+
     def end(self, connection: Connection) -> None:
         """Take trigger, function and keys away; the caller holds the table's lock. Changes the target."""
         connection.execute(sql.SQL("DROP TRIGGER IF EXISTS {} ON {}").format(self.trigger, self.table))

@@ -1,14 +1,15 @@
-"""Brings the column aside up to date with what others have written since, so that little is left for the lock."""
+"""Brings one column up to date with what others have written since, so that little is left for the lock."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from runbook_lib.adapters.postgres.clearing.guard import Expected, transaction
-from runbook_lib.adapters.postgres.connection import Connection
-from runbook_lib.adapters.postgres.locks import AGAIN
+from runbook_lib.adapters.postgres.clearing.guard import Expected, block, transaction
+from runbook_lib.adapters.postgres.connection import Connection, one
+from runbook_lib.adapters.postgres.locks import AGAIN, Open
 
 if TYPE_CHECKING:
     from runbook_lib.adapters.postgres.clearing.swap import Swap
@@ -18,16 +19,17 @@ MOST = 5000  # that one transaction takes
 ROUNDS = 100  # after which the application writes faster than this can follow; the limit of the lock then decides
 
 
-def catch_up(swap: Swap) -> None:
+def catch_up(open_: Open, take_some: Callable[[Connection], int]) -> None:
     """Work captured keys off, in transactions of their own, until few are left. Changes the target.
 
-    Raises:
-        StepFailed: A transaction would have changed anything else; it was rolled back.
+    Args:
+        open_: Opens a connection to the target.
+        take_some: Takes some of them in one transaction, and returns how many.
     """
     for _ in range(ROUNDS):
-        with swap.open() as connection:
+        with open_() as connection:
             try:
-                if bring_up_to_date(connection, swap) <= FEW:
+                if take_some(connection) <= FEW:
                     return
             except AGAIN:  # someone keeps a row locked: its key is taken the next time, at the latest under the table's lock
                 pass
@@ -43,27 +45,41 @@ def bring_up_to_date(connection: Connection, swap: Swap) -> int:
     """
     expected: Expected = []
     with transaction(connection, expected):
-        keys = connection.execute(
-            sql.SQL("""DELETE FROM {captured} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {captured} LIMIT {most}))
-            RETURNING key""").format(captured=swap.capture.keys, most=sql.Literal(MOST))
-        ).fetchall()
-        rows = connection.execute(_update(swap, [row["key"] for row in keys])).rowcount if keys else 0
-        if rows:
-            swap.records.write(connection, rows)
+        it = one(connection, _brought_up_to_date(swap, MOST))
         expected += [
-            (swap.capture.keys, (0, 0, len(keys))),
-            (swap.backfill.table, (0, rows, 0)),
-            (swap.records.writes, (min(rows, 1), 0, 0)),
+            (swap.capture.keys, (0, 0, it["keys"])),
+            (swap.backfill.table, (0, it["rows"], 0)),
+            (swap.records.writes, (min(it["rows"], 1), 0, 0)),
         ]
-    return len(keys)
+    return int(it["keys"])
 
 
-def _update(swap: Swap, keys: list[object]) -> sql.Composed:
+def bring_up_to_date_wholly(connection: Connection, swap: Swap) -> None:
+    """Compute anew the value aside of all captured rows, in a block of the server's, which `guard.told` tells of.
+
+    In the caller's transaction, under the table's lock. Changes the target.
+    """
+    none, keys, rows = sql.SQL("0"), sql.SQL("it.keys"), sql.SQL("it.rows")
+    expected = [
+        (swap.capture.keys, (none, none, keys)),
+        (swap.backfill.table, (none, rows, none)),
+        (swap.records.writes, (sql.SQL("least(it.rows, 1)"), none, none)),
+    ]
+    connection.execute(block(_brought_up_to_date(swap, None), expected))
+
+
+def _brought_up_to_date(swap: Swap, most: int | None) -> sql.Composed:
     backfill = swap.backfill
     return backfill.filled(
-        sql.SQL("""UPDATE {table} t SET {aside} = {value} WHERE t.{key} = ANY ({keys})
-          AND t.{aside} IS DISTINCT FROM ({value})"""),
+        sql.SQL("""WITH taken AS ({taken}), changed AS (
+            UPDATE {table} t SET {aside} = {value} WHERE t.{key} = ANY (ARRAY (SELECT key FROM taken))
+              AND t.{aside} IS DISTINCT FROM ({value}) RETURNING TRUE
+        ), noted AS (
+            INSERT INTO {writes} SELECT pg_current_xact_id()::xid, count(*) FROM changed HAVING count(*) > 0
+        )
+        SELECT (SELECT count(*) FROM taken) AS keys, (SELECT count(*) FROM changed) AS rows"""),
+        taken=swap.capture.taken(most),
         aside=sql.Identifier(swap.column.aside),
         value=backfill.value,
-        keys=sql.Literal(keys),
+        writes=swap.records.writes,
     )

@@ -128,7 +128,8 @@ class Clearing:
         with self.open() as connection:
             exchanged = self.swap.stage(connection) is Stage.EXCHANGED
         if exchanged:
-            briefly(self.open, drop_old, self.told.waiting, brevity=EXCHANGING, recorded=dropped)
+            waiting = self.told.waiting
+            briefly(self.open, drop_old, waiting, brevity=EXCHANGING, recorded=dropped, in_one_message=True)
         with self.open() as connection:
             Records(self.backfill).drop(connection)
             connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(self.backfill.own("conflicts")))

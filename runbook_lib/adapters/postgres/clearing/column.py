@@ -31,7 +31,6 @@ class Column:
         self.name = backfill.database.backfill.column
         self.aside = self._named(self.name, "new")
         self.old = self._named(self.name, "old")
-        self.check = self._named(self.name, "filled")
 
     def lock(self, connection: Connection) -> None:
         """Lock the table against everybody, within the present transaction. Changes nothing else."""
@@ -47,7 +46,9 @@ class Column:
 
     def add_aside(self, connection: Connection) -> None:
         """Add the column aside, each row holding what a cleared one holds, in the catalog alone. Changes the target."""
-        self._alter(connection, "ADD COLUMN {} jsonb DEFAULT {}", sql.Identifier(self.aside), self.backfill.fill)
+        not_null = sql.SQL("NOT NULL " if self._attribute(connection, self.name)["attnotnull"] else "")
+        aside = sql.Identifier(self.aside)
+        self._alter(connection, "ADD COLUMN {} jsonb {}DEFAULT {}", aside, not_null, self.backfill.fill)
 
     def index_aside(self, connection: Connection, *, concurrently: bool) -> None:
         """Make on the column aside the indexes that the column has. Changes the target."""
@@ -64,43 +65,54 @@ class Column:
             connection.execute(self._on_aside(index, connection, concurrently).encode())
             self._require_twin(connection, index)
 
-    def prove_not_null(self, connection: Connection) -> None:
-        """Show, without a long lock, that the column aside may be NOT NULL where the column is. Changes the target."""
-        if not self._attribute(connection)["attnotnull"]:
-            return
-        if not self._has_check(connection):
-            self._alter(
-                connection,
-                "ADD CONSTRAINT {} CHECK ({} IS NOT NULL) NOT VALID",
-                sql.Identifier(self.check),
-                sql.Identifier(self.aside),
-            )
-        self._alter(connection, "VALIDATE CONSTRAINT {}", sql.Identifier(self.check))
-
     def exchange(self, connection: Connection) -> None:
-        """Put the column aside in place of the column, with default, NOT NULL, comment and indexes. Changes the target."""
-        attribute, indexes = self._attribute(connection), self.indexes(connection, self.name)
+        """Put the column aside in place of the column, with default, NOT NULL, comment and indexes.
+
+        An old column that is NOT NULL stays so, with a default, since nobody gives it a value any more. Changes the target.
+        """
+        attribute, before = self._attribute(connection, self.name), self._attribute(connection, self.aside)
+        indexes = self.indexes(connection, self.name)
         name, aside, old = (sql.Identifier(n) for n in (self.name, self.aside, self.old))
         self._rename(connection, name, old)
         self._rename(connection, aside, name)
-        self._take_after(connection, attribute)
+        self._take_after(connection, before, attribute)
         if attribute["attnotnull"]:
-            self._alter(connection, "ALTER {} DROP NOT NULL", old)
-            self._alter(connection, "DROP CONSTRAINT {}", sql.Identifier(self.check))
+            self._alter(connection, "ALTER {} SET DEFAULT '[]'::jsonb", old)
         for index in indexes:
             self._rename_index(connection, index.name, index.old)
             self._rename_index(connection, index.aside, index.name)
+        if attribute["rule"] and before["rule"]:
+            self._rename_constraint(connection, attribute["rule"], self._named(attribute["rule"], "old"))
+            self._rename_constraint(connection, before["rule"], attribute["rule"])
 
     def exchange_back(self, connection: Connection) -> None:
-        """Put the old column in its place again and drop the other. Changes the target."""
-        attribute, indexes = self._attribute(connection), self.indexes(connection, self.name)
+        """Put the old column in its place again, as the other is defined, and drop that. Changes the target."""
+        attribute, before = self._attribute(connection, self.name), self._attribute(connection, self.old)
+        indexes = self.indexes(connection, self.name)
         name, old = sql.Identifier(self.name), sql.Identifier(self.old)
         self._alter(connection, "DROP COLUMN {}", name)
         self._rename(connection, old, name)
-        if attribute["attnotnull"]:
-            self._alter(connection, "ALTER {} SET NOT NULL", name)
+        self._take_after(connection, before, attribute)
         for index in indexes:
             self._rename_index(connection, index.old, index.name)
+        if attribute["rule"] and before["rule"]:
+            self._rename_constraint(connection, before["rule"], attribute["rule"])
+
+    def admit_null(self, connection: Connection) -> None:
+        """Let the old column be NULL where the one in its place may be; the caller holds the table's lock.
+
+        Changes the target.
+        """
+        if self._attribute(connection, self.old)["attnotnull"] and not self._attribute(connection, self.name)["attnotnull"]:
+            self._alter(connection, "ALTER {} DROP NOT NULL", sql.Identifier(self.old))
+
+    def is_read_whole(self, connection: Connection) -> bool:
+        """Whether the server reads the whole table to put the old column back: it is to be NOT NULL and is not.
+
+        Read-only.
+        """
+        in_place, old = self._attribute(connection, self.name), self._attribute(connection, self.old)
+        return in_place["attnotnull"] and not old["attnotnull"]
 
     def drop(self, connection: Connection, name: str) -> None:
         """Drop the column aside or the old one, with its own indexes and nothing else. Changes the target."""
@@ -119,51 +131,33 @@ class Column:
             Named(r["name"], r["definition"], self._named(r["name"], "new"), self._named(r["name"], "old")) for r in rows
         ]
 
-    def unlike(self, connection: Connection) -> list[str]:
-        """What the column has that one put in its place would not take over, a line each. Read-only."""
-        rows = connection.execute(
-            """SELECT 'its type is ' || format_type(atttypid, atttypmod) AS why FROM pg_attribute a
-               WHERE {mine} AND atttypid <> 'jsonb'::regtype
-               UNION ALL SELECT 'its storage, compression, options or statistics are set' FROM pg_attribute a
-               JOIN pg_type y ON y.oid = atttypid
-               WHERE {mine} AND (attstorage <> typstorage OR attcompression <> '' OR attoptions IS NOT NULL
-                                 OR coalesce(attstattarget, -1) <> -1)
-               UNION ALL SELECT 'it is computed' FROM pg_attribute a WHERE {mine} AND attgenerated <> ''
-               UNION ALL SELECT 'the index ' || i.indexrelid::regclass || ' is partial, unique or of an expression'
-               FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
-               WHERE {mine} AND (i.indpred IS NOT NULL OR i.indexprs IS NOT NULL OR i.indisunique OR i.indisreplident)
-            """.replace("{mine}", "a.attrelid = %(table)s::regclass AND a.attname = %(column)s").encode(),
-            {"table": self.backfill.table.as_string(connection), "column": self.name},
-        )
-        return [row["why"] for row in rows]
-
-    def _attribute(self, connection: Connection) -> dict[str, Any]:
+    def _attribute(self, connection: Connection, name: str) -> dict[str, Any]:
+        """What a column has; `rule` is the constraint by which it is NOT NULL, where the server has such, as from 18 on."""
         return one(
             connection,
             """SELECT a.attnotnull, pg_get_expr(d.adbin, d.adrelid) AS default,
-                      col_description(a.attrelid, a.attnum) AS comment
+                      col_description(a.attrelid, a.attnum) AS comment,
+                      (SELECT conname FROM pg_constraint
+                       WHERE conrelid = a.attrelid AND contype = 'n' AND conkey = ARRAY[a.attnum]) AS rule
                FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
                WHERE a.attrelid = %s::regclass AND a.attname = %s""",
-            [self.backfill.table.as_string(connection), self.name],
+            [self.backfill.table.as_string(connection), name],
         )
 
-    def _take_after(self, connection: Connection, attribute: dict[str, Any]) -> None:
+    def _take_after(self, connection: Connection, before: dict[str, Any], attribute: dict[str, Any]) -> None:
+        """Give the column now in place, which had the attributes `before`, those of the one that was there."""
         name = sql.Identifier(self.name)
         if attribute["default"] is None:
             self._alter(connection, "ALTER {} DROP DEFAULT", name)
         else:
             statement = sql.SQL("ALTER TABLE {} ALTER {} SET DEFAULT ").format(self.backfill.table, name)
             connection.execute((statement.as_string(connection) + attribute["default"]).encode())
-        if attribute["attnotnull"]:
-            self._alter(connection, "ALTER {} SET NOT NULL", name)
+        if attribute["attnotnull"] != before["attnotnull"]:
+            self._alter(connection, "ALTER {} SET NOT NULL" if attribute["attnotnull"] else "ALTER {} DROP NOT NULL", name)
         if attribute["comment"] is not None:
             connection.execute(
                 sql.SQL("COMMENT ON COLUMN {}.{} IS {}").format(self.backfill.table, name, sql.Literal(attribute["comment"]))
             )
-
-    def _has_check(self, connection: Connection) -> bool:
-        query = "SELECT count(*) AS n FROM pg_constraint WHERE conrelid = %s::regclass AND conname = %s"
-        return bool(one(connection, query, [self.backfill.table.as_string(connection), self.check])["n"])
 
     def _on_aside(self, index: Named, connection: Connection, concurrently: bool) -> str:
         head, using, columns = index.definition.partition(" USING ")
@@ -191,6 +185,9 @@ class Column:
 
     def _rename_index(self, connection: Connection, before: str, after: str) -> None:
         connection.execute(sql.SQL("ALTER INDEX {} RENAME TO {}").format(self._qualified(before), sql.Identifier(after)))
+
+    def _rename_constraint(self, connection: Connection, before: str, after: str) -> None:
+        self._alter(connection, "RENAME CONSTRAINT {} TO {}", sql.Identifier(before), sql.Identifier(after))
 
     def _qualified(self, name: str) -> sql.Identifier:
         return sql.Identifier(self.backfill.database.schema_, name)

@@ -12,10 +12,10 @@ from psycopg import sql
 from runbook_lib.adapters.postgres.backfill import Backfill
 from runbook_lib.adapters.postgres.brevity import EXCHANGING
 from runbook_lib.adapters.postgres.clearing.capture import Capture
-from runbook_lib.adapters.postgres.clearing.catching_up import bring_up_to_date, catch_up
+from runbook_lib.adapters.postgres.clearing.catching_up import bring_up_to_date, bring_up_to_date_wholly, catch_up
 from runbook_lib.adapters.postgres.clearing.column import Column
 from runbook_lib.adapters.postgres.clearing.crew import PaceOn, Pages, Range, at_once, within
-from runbook_lib.adapters.postgres.clearing.guard import Expected, transaction
+from runbook_lib.adapters.postgres.clearing.guard import Expected, told, transaction
 from runbook_lib.adapters.postgres.clearing.pacing import Pace
 from runbook_lib.adapters.postgres.clearing.records import Records
 from runbook_lib.adapters.postgres.connection import Connection, one
@@ -79,8 +79,7 @@ class Swap:
             if not stopped:
                 self._capture_missed(connection)
             self.column.index_aside(connection, concurrently=not stopped)
-            self.column.prove_not_null(connection)
-        catch_up(self)
+        self._catch_up()
         self._briefly(self._exchange, Stage.EXCHANGED)
 
     def differing(self, connection: Connection, *, in_a_hurry: bool) -> int:
@@ -110,12 +109,16 @@ class Swap:
         def waited(blockers: Sequence[Blocker]) -> None:
             self.waiting(blockers)
             if then is Stage.EXCHANGED:
-                catch_up(self)
+                self._catch_up()
 
         def recorded(connection: Connection) -> Stage | None:
             return then if self.stage(connection) is then else None
 
-        briefly(self.open, done, waited, brevity=EXCHANGING, recorded=recorded)
+        with told():
+            briefly(self.open, done, waited, brevity=EXCHANGING, recorded=recorded, in_one_message=True)
+
+    def _catch_up(self) -> None:
+        catch_up(self.open, lambda connection: bring_up_to_date(connection, self))
 
     def _put_aside(self, connection: Connection) -> None:
         self.column.lock(connection)
@@ -166,8 +169,7 @@ class Swap:
 
     def _exchange(self, connection: Connection) -> None:
         self.column.lock(connection)
-        while bring_up_to_date(connection, self):
-            pass
+        bring_up_to_date_wholly(connection, self)
         self.records.write(connection, 0)  # from now on rows are written by others alone
         self.capture.end(connection)
         self.column.exchange(connection)

@@ -1,18 +1,22 @@
 """Takes a swap back: what was written since goes into the old column first, then that is put in its place again."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from psycopg import sql
 
-from runbook_lib.adapters.postgres.brevity import EXCHANGING
+from runbook_lib.adapters.postgres.brevity import EXCHANGING, Brevity
+from runbook_lib.adapters.postgres.clearing.catching_up import MOST, catch_up
 from runbook_lib.adapters.postgres.clearing.swap import Stage, Swap
-from runbook_lib.adapters.postgres.connection import Connection
-from runbook_lib.adapters.postgres.locks import briefly
+from runbook_lib.adapters.postgres.connection import Connection, one
+from runbook_lib.adapters.postgres.locks import Blocker, briefly
 
 
 def swap_back(swap: Swap) -> tuple[int, list[Any]]:
     """Undo a swap, half made or whole; a value that someone has written since stays. Changes the target.
+
+    Its locks are as short as those of the swap, but for one: where the column is NOT NULL and the old one is not any more,
+    which others must have done, the server reads the whole table while it is locked, however long that takes.
 
     Returns how many rows have their old value again, and the keys of those that were written since, which a table keeps.
 
@@ -40,6 +44,7 @@ def _drop_aside(swap: Swap, connection: Connection) -> None:
 
 def _merged_and_exchanged(swap: Swap) -> list[Any]:
     conflicts = swap.backfill.own("conflicts")
+    captured = sql.SQL("t.{} = ANY (ARRAY (SELECT key FROM taken))").format(swap.backfill.key)
     with swap.open() as connection:
         swap.capture.prepare(connection)
         connection.execute(
@@ -50,20 +55,25 @@ def _merged_and_exchanged(swap: Swap) -> list[Any]:
 
     def begin(connection: Connection) -> None:
         swap.column.lock(connection)
+        swap.column.admit_null(connection)
         swap.capture.begin(connection, [swap.column.name])
 
     def end(connection: Connection) -> None:
         swap.column.lock(connection)
-        _merge(
-            swap, connection, conflicts, sql.SQL("t.{} IN (SELECT key FROM {})").format(swap.backfill.key, swap.capture.keys)
-        )
+        connection.execute(_merged(swap, conflicts, captured, None))
         swap.capture.end(connection)
         swap.column.exchange_back(connection)
 
+    def merge_some() -> None:
+        some = _merged(swap, conflicts, captured, MOST)
+        catch_up(swap.open, lambda connection: int(one(connection, some)["keys"]))
+
     _briefly(swap, begin, lambda swap, connection: swap.capture.begun(connection))
     with swap.open() as connection:
-        _merge(swap, connection, conflicts, sql.SQL("TRUE"))
-    _briefly(swap, end, _taken_back)
+        connection.execute(_merged(swap, conflicts, sql.SQL("TRUE"), None))
+        whole = swap.column.is_read_whole(connection)
+    merge_some()
+    _briefly(swap, end, _taken_back, merge_some, EXCHANGING.unlimited() if whole else EXCHANGING)
     with swap.open() as connection:
         rows = connection.execute(sql.SQL("SELECT DISTINCT key FROM {} ORDER BY key").format(conflicts)).fetchall()
         if not rows:
@@ -71,7 +81,15 @@ def _merged_and_exchanged(swap: Swap) -> list[Any]:
     return [row["key"] for row in rows]
 
 
-def _briefly(swap: Swap, work: Callable[[Connection], None], came_about: Callable[[Swap, Connection], bool]) -> None:
+def _briefly(
+    swap: Swap,
+    work: Callable[[Connection], None],
+    came_about: Callable[[Swap, Connection], bool],
+    between: Callable[[], None] = lambda: None,
+    brevity: Brevity = EXCHANGING,
+) -> None:
+    """Do `work` in one short transaction; `between` is called after each try that failed."""
+
     def done(connection: Connection) -> bool:
         work(connection)
         return True
@@ -79,27 +97,36 @@ def _briefly(swap: Swap, work: Callable[[Connection], None], came_about: Callabl
     def recorded(connection: Connection) -> bool | None:
         return came_about(swap, connection) or None
 
-    briefly(swap.open, done, swap.waiting, brevity=EXCHANGING.unlimited(), recorded=recorded)
+    def waited(blockers: Sequence[Blocker]) -> None:
+        swap.waiting(blockers)
+        between()
+
+    briefly(swap.open, done, waited, brevity=brevity, recorded=recorded, in_one_message=True)
 
 
 def _taken_back(swap: Swap, connection: Connection) -> bool:
     return swap.stage(connection) is Stage.NOTHING
 
 
-def _merge(swap: Swap, connection: Connection, conflicts: sql.Identifier, among: sql.Composable) -> None:
-    """Copy into the old column the values that no clearing of it gives: someone has written them since."""
+def _merged(swap: Swap, conflicts: sql.Identifier, among: sql.Composable, most: int | None) -> sql.Composed:
+    """A statement that copies into the old column the values that no clearing of it gives: someone has written them since.
+
+    It takes that many captured keys, or all, and gives how many those were.
+    """
     old = swap.backfill.over(swap.column.old)
-    connection.execute(
-        sql.SQL("""WITH written AS (
+    return sql.SQL("""WITH taken AS ({taken}), written AS (
             UPDATE {table} t SET {old} = t.{column} WHERE {among} AND t.{column} IS DISTINCT FROM ({value})
-            RETURNING t.{key} AS key)
-        INSERT INTO {conflicts} SELECT key FROM written""").format(
-            table=swap.backfill.table,
-            old=old.column,
-            column=swap.backfill.column,
-            among=among,
-            value=old.value,
-            key=swap.backfill.key,
-            conflicts=conflicts,
+            RETURNING t.{key} AS key
+        ), noted AS (
+            INSERT INTO {conflicts} SELECT key FROM written
         )
+        SELECT count(*) AS keys FROM taken""").format(
+        taken=swap.capture.taken(most),
+        table=swap.backfill.table,
+        old=old.column,
+        column=swap.backfill.column,
+        among=among,
+        value=old.value,
+        key=swap.backfill.key,
+        conflicts=conflicts,
     )

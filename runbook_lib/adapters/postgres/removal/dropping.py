@@ -4,6 +4,7 @@ from psycopg import sql
 
 from runbook_lib.adapters.postgres.connection import Connection
 from runbook_lib.adapters.postgres.removal.definitions import Column, Definitions, identifier
+from runbook_lib.adapters.postgres.removal.names import is_constant
 from runbook_lib.plan import Database
 
 
@@ -34,7 +35,10 @@ class Dropping:
         connection.execute(sql.SQL("DO {}").format(sql.Literal(drop.as_string(connection))))
 
     def add(self, connection: Connection) -> None:
-        """Add the columns again with their defaults, in the caller's transaction, under its lock. Changes the target."""
+        """Add the columns again, in the catalog alone, in the caller's transaction, under its lock.
+
+        Rows get the defaults that are constant; of the others new rows alone do. Changes the target.
+        """
         parts = [_added(column) for column in self.definitions.columns]
         parts += [part for column in self.definitions.columns for part in _set(column)]
         connection.execute(sql.SQL("ALTER TABLE {} {}").format(self.table, sql.SQL(", ").join(parts)))
@@ -56,13 +60,15 @@ END"""
 
 def _added(column: Column) -> sql.Composed:
     collation = f" COLLATE {column.collation}" if column.collation else ""
-    default = f" DEFAULT {column.default}" if column.default else ""
+    default = f" DEFAULT {column.default}" if column.default and is_constant(column.default) else ""
     return sql.SQL("ADD COLUMN {} {}").format(sql.Identifier(column.name), sql.SQL(f"{column.type}{collation}{default}"))
 
 
 def _set(column: Column) -> list[sql.Composed]:
     """What else makes the column as it was, as parts of an ALTER TABLE."""
     changes = []
+    if not is_constant(column.default):
+        changes.append(f"SET DEFAULT {column.default}")
     if column.storage:
         changes.append(f"SET STORAGE {column.storage}")
     if column.compression:

@@ -18,8 +18,12 @@ class Stage(StrEnum):
 
     COPYING = "copying"  # the capture trigger is there, the columns still are
     REMOVED = "removed"
+    FILLING = "filling"  # the columns are back, and rows that came since may lack their defaults
     RESTORING = "restoring"  # the columns are back, constraints or values may not be
     PURGED = "purged"
+
+
+HALF_BACK = (Stage.FILLING, Stage.RESTORING)
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,16 @@ from typing import Any
 from psycopg import sql
 
 from runbook_lib.adapters.postgres import dependents
-from runbook_lib.adapters.postgres.brevity import DROPPING, RENAMING, Brevity
+from runbook_lib.adapters.postgres.brevity import DROPPING, RENAMING
 from runbook_lib.adapters.postgres.connection import Connection
 from runbook_lib.adapters.postgres.removal import definitions, records
 from runbook_lib.adapters.postgres.removal.dropping import Dropping
+from runbook_lib.adapters.postgres.removal.filling import Filling
 from runbook_lib.adapters.postgres.removal.former_values import FormerValues, conflicts_table
 from runbook_lib.adapters.postgres.removal.locking import lock
 from runbook_lib.adapters.postgres.removal.mending import Mending
-from runbook_lib.adapters.postgres.removal.names import is_constant
 from runbook_lib.adapters.postgres.removal.quarantine import Quarantine
-from runbook_lib.adapters.postgres.removal.records import Record, Stage
+from runbook_lib.adapters.postgres.removal.records import HALF_BACK, Record, Stage
 from runbook_lib.adapters.postgres.removal.removal import Progress, Removal, State, Waiting, Work
 from runbook_lib.adapters.postgres.removal.snapshot import Snapshot
 from runbook_lib.errors import PreconditionError
@@ -44,10 +44,12 @@ def give_back(removal: Removal, progress: Progress, waiting: Waiting) -> dict[st
     if record.stage is Stage.COPYING:
         _discard(removal, record, waiting)
         return {}
-    brevity = _brevity(record)
+    brevity = RENAMING if record.mode == "quarantine" else DROPPING
     if record.stage is Stage.REMOVED:
         removal.briefly(lambda connection: _return(removal, connection, record), waiting, _restoring, brevity)
     with removal.unhurried() as connection:
+        if (now := records.find(connection, removal.run)) and now.stage is Stage.FILLING:
+            _fill(removal, connection, now)
         left = _values(removal, connection, record, progress) if record.mode == "drop" else {}
 
         def locked(work: Work) -> None:
@@ -115,13 +117,23 @@ def _return(removal: Removal, connection: Connection, record: Record) -> None:
             state="Nothing was changed; what was removed is still kept.",
             safe_next="Find out who made them, perhaps a migration on boot; take them away; then undo again.",
         )
+    stage = Stage.RESTORING
     if record.mode == "drop":
+        stage = Stage.FILLING if Filling(removal.database, removal.run, record.definitions).columns else stage
         Dropping(removal.database, record.definitions).add(connection)
         Mending(removal.database, removal.run, record.definitions).add(connection, kinds=("f",))
     else:
         Quarantine(removal.database, removal.run, record.definitions, record.asides).take_back(connection)
     removal.history.put_back(connection, record.history)
-    records.keep(connection, removal.run, replace(record, stage=Stage.RESTORING))
+    records.keep(connection, removal.run, replace(record, stage=stage))
+
+
+def _fill(removal: Removal, connection: Connection, record: Record) -> None:
+    filling = Filling(removal.database, removal.run, record.definitions)
+    filling.fill(connection)
+    with connection.transaction():
+        filling.fill_rest(connection)
+        records.keep(connection, removal.run, replace(record, stage=Stage.RESTORING))
 
 
 def _values(removal: Removal, connection: Connection, record: Record, progress: Progress) -> dict[str, Any]:
@@ -152,13 +164,5 @@ def _under_lock(removal: Removal, connection: Connection, record: Record, work: 
     work(connection)
 
 
-def _brevity(record: Record) -> Brevity:
-    """How short the locks of an undo are: only where a default makes the server write the whole table is there no limit."""
-    if record.mode != "drop":
-        return RENAMING
-    rewritten = not all(is_constant(column.default) for column in record.definitions.columns)
-    return DROPPING.unlimited() if rewritten else DROPPING
-
-
 def _restoring(state: State) -> bool:
-    return state.stage is Stage.RESTORING
+    return state.stage in HALF_BACK

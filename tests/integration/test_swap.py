@@ -1,0 +1,273 @@
+"""The locks of a swap and of its undo: short over a long way and over any column, with nothing lost or written by it."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import psycopg
+import pytest
+
+from runbook_lib.adapters.postgres import locks
+from runbook_lib.adapters.postgres.backfill import Backfill
+from runbook_lib.adapters.postgres.catalog import Catalog, catalog
+from runbook_lib.adapters.postgres.clearing.clearing import Clearing, Told
+from runbook_lib.adapters.postgres.clearing.column import Column
+from runbook_lib.adapters.postgres.clearing.swap import Stage, Swap
+from runbook_lib.adapters.postgres.connection import Connection, Postgres
+from runbook_lib.adapters.postgres.lease import Lease
+from runbook_lib.errors import StepFailed
+from runbook_lib.plan import Database as DatabasePlan
+from runbook_lib.rehearsal.database import Database
+
+from .reader import reading
+from .relay import FarBothWays, Relay
+
+LEGACY = {"type": "image", "url": "/media/x.svg", "source": "legacy_migration"}
+OWN = {"type": "image", "url": "/media/own.svg", "source": "upload"}
+A_LOCK = 0.25  # seconds
+LATE = 0.05  # for the server to end what takes longer, and for us to see it
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "FIRST_PAUSE", 0.01)
+
+
+@pytest.fixture
+def backfill(changed: Callable[..., DatabasePlan]) -> Backfill:
+    return Backfill(changed(touch=None), "test")
+
+
+def insert(application: psycopg.Connection, attachments: Any) -> int:
+    row = application.execute(
+        """INSERT INTO messages (conversation_id, sender_id, content, media_type, media_url, attachments)
+           VALUES (1, 1, 'test', 'image', '/media/x.svg', %s) RETURNING id""",
+        [json.dumps(attachments)],
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def held(application: psycopg.Connection) -> dict[int, Any]:
+    return dict(application.execute("SELECT id, attachments FROM messages").fetchall())
+
+
+@pytest.fixture
+def not_null(application: psycopg.Connection) -> None:
+    """The column with a rule that older runs of the backfill have seen to: never NULL, and no default."""
+    application.execute("UPDATE messages SET attachments = '[]' WHERE attachments IS NULL")
+    application.execute("ALTER TABLE messages ALTER attachments DROP DEFAULT, ALTER attachments SET NOT NULL")
+
+
+# --- over a long way
+
+
+def test_a_swap_and_its_undo_keep_each_lock_within_its_limit_over_ten_milliseconds_each_way(
+    relayed: Callable[..., tuple[Postgres, Relay]],
+    postgres: Postgres,
+    database: Database,
+    connection: Connection,
+    application: psycopg.Connection,
+    backfill: Backfill,
+) -> None:
+    before, shape = held(application), catalog(connection)
+    lease = Lease(postgres, "test", "Dana")
+    far = replace(relayed(FarBothWays)[0], guard=lease.check)
+    work = Clearing(far.connect, backfill, "swap", stopped=False)
+
+    with lease.held(acted=False), reading(database) as waits:
+        work.apply()
+        assert work.swap.stage(connection) is Stage.EXCHANGED
+        written = insert(application, [OWN])
+        work.undo()
+
+    assert max(waits) <= A_LOCK + LATE
+    assert held(application) == {**before, written: [OWN]}
+    assert catalog(connection) == shape
+
+
+def test_an_undo_of_a_half_made_swap_keeps_its_lock_within_its_limit_over_ten_milliseconds_each_way(
+    relayed: Callable[..., tuple[Postgres, Relay]], connection: Connection, backfill: Backfill
+) -> None:
+    shape = catalog(connection)
+    work = Clearing(relayed(FarBothWays)[0].connect, backfill, "swap", stopped=False, told=Told(cleared=stop))
+    with pytest.raises(KeyboardInterrupt):
+        work.apply()
+    assert work.swap.stage(connection) is Stage.ASIDE
+
+    work.undo()
+
+    assert catalog(connection) == shape
+
+
+def stop(cleared: int, why: str) -> None:
+    raise KeyboardInterrupt
+
+
+# --- what is written until the lock is held
+
+
+def before_the_lock(monkeypatch: pytest.MonkeyPatch, done: Callable[[], object]) -> None:
+    """Have something done once the exchange is begun and its lock is not taken yet."""
+    exchange = Swap._exchange
+
+    def after_it(swap: Swap, connection: Connection) -> None:
+        done()
+        exchange(swap, connection)
+
+    monkeypatch.setattr(Swap, "_exchange", after_it)
+
+
+def test_a_row_that_is_written_just_before_the_lock_is_caught_up_on_under_it(
+    postgres: Postgres,
+    connection: Connection,
+    application: psycopg.Connection,
+    backfill: Backfill,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    key = insert(application, [LEGACY])
+    before_the_lock(monkeypatch, lambda: set_attachments(application, key, [OWN, LEGACY]))
+    work = Clearing(postgres.connect, backfill, "swap", stopped=False)
+
+    work.apply()
+
+    assert held(application)[key] == [OWN]
+    assert work.unexpected(connection) == 0
+
+
+def test_pitfall_8_a_trigger_that_writes_elsewhere_stops_the_exchange_and_leaves_no_trace(
+    postgres: Postgres,
+    connection: Connection,
+    application: psycopg.Connection,
+    backfill: Backfill,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    application.execute("CREATE TABLE audit (id bigint)")
+    application.execute(
+        """CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS
+           'BEGIN INSERT INTO public.audit VALUES (NEW.id); RETURN NEW; END'"""
+    )
+    key = insert(application, [LEGACY])
+
+    def triggered() -> None:
+        set_attachments(application, key, [OWN, LEGACY])
+        application.execute("CREATE TRIGGER note AFTER UPDATE ON messages FOR EACH ROW EXECUTE FUNCTION note()")
+
+    before_the_lock(monkeypatch, triggered)
+    work = Clearing(postgres.connect, backfill, "swap", stopped=False)
+
+    with pytest.raises(StepFailed, match=r"this \(inserted, updated, deleted\): .*'audit': \(1, 0, 0\).* was meant"):
+        work.apply()
+
+    assert application.execute("SELECT count(*) FROM audit").fetchone() == (0,)
+    assert work.swap.stage(connection) is Stage.ASIDE
+    assert held(application)[key] == [OWN, LEGACY]
+
+
+def test_what_is_written_just_before_the_last_lock_of_an_undo_is_put_into_the_old_column_under_it(
+    postgres: Postgres,
+    application: psycopg.Connection,
+    backfill: Backfill,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    key = insert(application, [LEGACY])
+    work = Clearing(postgres.connect, backfill, "swap", stopped=False)
+    work.apply()
+    exchange_back, written = Column.exchange_back, list[int]()
+
+    def after_it(column: Column, connection: Connection) -> None:
+        if not written:
+            set_attachments(application, key, [OWN])
+            written.append(insert(application, [OWN, OWN]))
+        exchange_back(column, connection)
+
+    monkeypatch.setattr(Column, "exchange_back", after_it)
+    _, conflicts = work.undo()
+
+    assert held(application)[key] == [OWN]
+    assert held(application)[written[0]] == [OWN, OWN]
+    assert conflicts == [key, written[0]]
+
+
+def test_an_undo_of_a_swap_that_was_killed_before_its_last_lock_goes_on_and_misses_no_write_in_between(
+    postgres: Postgres,
+    connection: Connection,
+    application: psycopg.Connection,
+    backfill: Backfill,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before, shape = held(application), catalog(connection)
+    work = Clearing(postgres.connect, backfill, "swap", stopped=False)
+    work.apply()
+
+    def kill(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Column, "exchange_back", kill)
+        work.undo()
+    assert work.swap.stage(connection) is Stage.EXCHANGED
+    key = insert(application, [OWN])
+    work.undo()
+
+    assert held(application) == {**before, key: [OWN]}
+    assert catalog(connection) == shape
+
+
+def set_attachments(application: psycopg.Connection, key: int, attachments: Any) -> None:
+    application.execute("UPDATE messages SET attachments = %s WHERE id = %s", [json.dumps(attachments), key])
+
+
+# --- a column that is NOT NULL
+
+
+@pytest.mark.usefixtures("not_null")
+def test_a_swap_of_a_column_that_is_not_null_and_its_undo_never_read_the_table_under_a_lock(
+    postgres: Postgres, connection: Connection, application: psycopg.Connection, backfill: Backfill
+) -> None:
+    before, shape = held(application), catalog(connection)
+    said: list[str] = []
+
+    @contextmanager
+    def talkative() -> Iterator[Connection]:
+        with postgres.connect() as opened:
+            opened.execute("SET client_min_messages = debug1")
+            opened.add_notice_handler(lambda notice: said.append(notice.message_primary or ""))
+            yield opened
+
+    work = Clearing(talkative, backfill, "swap", stopped=False)
+    work.apply()
+    swapped = of_column(catalog(connection), "attachments")
+    written = insert(application, [OWN])
+    work.undo()
+
+    assert swapped == of_column(shape, "attachments")
+    assert held(application) == {**before, written: [OWN]}
+    assert catalog(connection) == shape
+    assert any("messages" in text for text in said)
+    assert not [text for text in said if text.startswith(("verifying table", "rewriting table"))]
+
+
+def of_column(shape: Catalog, name: str) -> dict[str, str]:
+    return {key: value for key, value in shape.items() if key.endswith((f" {name}", f"_{name}_not_null"))}
+
+
+@pytest.mark.usefixtures("not_null")
+@pytest.mark.parametrize("who", ["in place", "old"])
+def test_an_undo_of_a_swap_minds_who_made_one_of_the_columns_nullable_since(
+    postgres: Postgres, connection: Connection, application: psycopg.Connection, backfill: Backfill, who: str
+) -> None:
+    work = Clearing(postgres.connect, backfill, "swap", stopped=False)
+    work.apply()
+    name = {"in place": "attachments", "old": work.swap.column.old}[who]
+    application.execute(f"ALTER TABLE messages ALTER {name} DROP NOT NULL")
+    key = insert(application, [OWN])
+    if who == "in place":
+        application.execute("UPDATE messages SET attachments = NULL WHERE id = %s", [key])
+
+    work.undo()
+
+    assert held(application)[key] == (None if who == "in place" else [OWN])
+    assert catalog(connection)["column public.messages attachments"] == ("jsonb" if who == "in place" else "jsonb NOT NULL")
