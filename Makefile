@@ -24,7 +24,7 @@ endif
 
 test: check
 	@.ci/setup test
-	@.venv/bin/python -m pytest --numprocesses 3 --dist loadfile
+	@.venv/bin/python -m pytest --numprocesses 2 --dist loadfile
 
 check:
 	@.ci/setup

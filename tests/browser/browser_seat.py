@@ -21,6 +21,8 @@ PICTURES = ROOT / "outputs" / "browser-tests"
 OLDER_KERNEL = LAB / "ipykernel-7.3"
 STEP = 30_000  # milliseconds that a cell may take
 
+expect.set_options(timeout=STEP / 2)  # both cores are busy with other tests as well
+
 
 @dataclass(frozen=True)
 class Served:
