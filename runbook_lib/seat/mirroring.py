@@ -11,11 +11,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from runbook_lib.adapters.postgres import mirror, mirror_files
 from runbook_lib.adapters.postgres.connection import Connection, Postgres
 from runbook_lib.errors import ParametersError
+from runbook_lib.folder import RunFolder
 from runbook_lib.journal import Event, Journal, line_of
 from runbook_lib.plan import Plan, SwapDatabaseStep
 from runbook_lib.run import Run
@@ -73,13 +75,24 @@ def send(run: Run) -> int:
             if new:
                 mirror.send(connection, run.folder.id, new)
             there = mirror_files.kept(connection, run.folder.id)
-            files = {name: path.read_bytes() for name, path in worth_keeping(run.folder.path).items()}
-            changed = {n: f for n, f in files.items() if hashlib.sha256(f).hexdigest() != there.get(n)}
+            files = worth_keeping(run.folder.path)
+            changed = [name for name, path in files.items() if _hash(path) != there.get(name)]
             if changed:
-                mirror_files.keep(connection, run.folder.id, changed)
+                mirror_files.keep(connection, run.folder.id, {name: files[name].read_bytes() for name in changed})
             return len(new)
     except Exception:  # whatever it is, the journal itself is what counts
         return 0
+
+
+def _hash(path: Path) -> str:
+    stat = path.stat()
+    return _hash_of(path, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=1024)
+def _hash_of(path: Path, changed: int, size: int) -> str:
+    """The SHA-256 of a file as it was then: most stay as they are from one sending to the next."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def may_write(plan: Plan, state: RunState) -> bool:
@@ -112,9 +125,7 @@ def read(target: Target, run: str = "") -> tuple[str, Sequence[Event]]:
     with Postgres(target.database.service, "status").connect() as connection:
         name, lines = received(connection, target, run)
     with tempfile.TemporaryDirectory(prefix="runbook-") as directory:
-        copy = Path(directory) / "journal.jsonl"
-        copy.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-        return name, Journal(copy).events()
+        return name, written(Path(directory), lines).events()
 
 
 def received(connection: Connection, target: Target, run: str) -> tuple[str, list[str]]:
@@ -134,6 +145,13 @@ def received(connection: Connection, target: Target, run: str) -> tuple[str, lis
             safe_next=f"Name one of: {', '.join(known)}." if known else "Ask whoever has the run folder.",
         )
     return name, lines
+
+
+def written(folder: Path, lines: Sequence[str]) -> Journal:
+    """The journal that these lines make in a folder; reading its events tells whether they are as they were written."""
+    journal = Journal(RunFolder(folder).journal_path)
+    journal.path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    return journal
 
 
 def hand_over(run: Run, to: str) -> str:

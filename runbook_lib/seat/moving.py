@@ -8,7 +8,6 @@ from runbook_lib import opening
 from runbook_lib.adapters.postgres import mirror_files
 from runbook_lib.adapters.postgres.connection import Postgres
 from runbook_lib.errors import ParametersError
-from runbook_lib.journal import Journal
 from runbook_lib.parameters import ROOT
 from runbook_lib.run import Run
 from runbook_lib.seat import mirroring
@@ -58,8 +57,7 @@ def _made(path: Path, lines: list[str], files: dict[str, bytes]) -> Path:
     part = path.with_name(f".{path.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     (part / "evidence").mkdir(parents=True)
-    (part / "journal.jsonl").write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-    Journal(part / "journal.jsonl").events()  # raises where the chain is broken
+    mirroring.written(part, lines).events()  # raises where the chain is broken
     for name, content in files.items():
         file = part / name
         if not file.resolve().is_relative_to(part.resolve()):

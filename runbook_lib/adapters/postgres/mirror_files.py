@@ -1,5 +1,9 @@
-"""A copy of the files of runs' folders beside that of their journals: what another machine needs to go on with a run."""
+"""A copy of the files of runs' folders beside that of their journals: what another machine needs to go on with a run.
 
+Each is kept with its hash, so that to see what has changed no file is read in the target again.
+"""
+
+import hashlib
 from collections.abc import Mapping
 
 from psycopg import sql
@@ -14,23 +18,24 @@ def kept(connection: Connection, run: str) -> dict[str, str]:
     """The files of a run that are there: name -> SHA-256. Read-only."""
     if not exists(connection, TABLE):
         return {}
-    query = sql.SQL("SELECT name, encode(sha256(content), 'hex') AS hash FROM {} WHERE run = %s").format(TABLE)
-    return {row["name"]: row["hash"] for row in connection.execute(query, [run])}
+    query = sql.SQL("SELECT name, sha256 FROM {} WHERE run = %s").format(TABLE)
+    return {row["name"]: row["sha256"] for row in connection.execute(query, [run])}
 
 
 def keep(connection: Connection, run: str, files: Mapping[str, bytes]) -> None:
-    """Add files of a run, each in the place of an earlier one of its name. Changes the runbook's own table only."""
+    """Add files of a run, name -> content, each in the place of an earlier one. Changes the runbook's own table only."""
     with connection.transaction():
         make_own_schema(connection)
         connection.execute(
             sql.SQL("""CREATE TABLE IF NOT EXISTS {} (
-                run text NOT NULL, name text NOT NULL, content bytea NOT NULL, PRIMARY KEY (run, name))""").format(TABLE)
+                run text NOT NULL, name text NOT NULL, sha256 text NOT NULL,
+                content bytea NOT NULL, PRIMARY KEY (run, name))""").format(TABLE)
         )
         for name, content in files.items():
             connection.execute(
-                sql.SQL("""INSERT INTO {} (run, name, content) VALUES (%s, %s, %s)
-                ON CONFLICT (run, name) DO UPDATE SET content = excluded.content""").format(TABLE),
-                [run, name, content],
+                sql.SQL("""INSERT INTO {} (run, name, sha256, content) VALUES (%s, %s, %s, %s)
+                ON CONFLICT (run, name) DO UPDATE SET sha256 = excluded.sha256, content = excluded.content""").format(TABLE),
+                [run, name, hashlib.sha256(content).hexdigest(), content],
             )
 
 

@@ -6,6 +6,7 @@ is locked. Rows that have former values in the copy are left out, so it is done 
 
 from psycopg import sql
 
+from runbook_lib.adapters.postgres.clearing.crew import within
 from runbook_lib.adapters.postgres.connection import Connection
 from runbook_lib.adapters.postgres.removal.definitions import Column, Definitions, identifier
 from runbook_lib.adapters.postgres.removal.names import is_constant
@@ -28,26 +29,23 @@ class Filling:
         """Fill the rows block by block, each of these in a transaction of its own. Changes the target."""
         blocks = self.snapshot.blocks(connection)
         for first in range(0, blocks, BLOCKS):
-            within = sql.SQL("t.ctid >= {}::tid AND t.ctid < {}::tid").format(
-                *(sql.Literal(f"({block},0)") for block in (first, first + BLOCKS))
-            )
             with connection.transaction():
-                self._fill(connection, within)
+                self._fill(connection, within("t", (first, first + BLOCKS)))
 
     def fill_rest(self, connection: Connection) -> None:
         """Fill the rows that others have moved meanwhile, in the caller's transaction. Changes the target."""
         self._fill(connection, sql.SQL("TRUE"))
 
-    def _fill(self, connection: Connection, within: sql.Composable) -> None:
+    def _fill(self, connection: Connection, among: sql.Composable) -> None:
         for column in self.columns:
-            connection.execute(self._filled(column, within))
+            connection.execute(self._filled(column, among))
 
-    def _filled(self, column: Column, within: sql.Composable) -> sql.Composed:
-        return sql.SQL("""UPDATE {table} t SET {column} = DEFAULT WHERE t.{column} IS NULL AND {within}
+    def _filled(self, column: Column, among: sql.Composable) -> sql.Composed:
+        return sql.SQL("""UPDATE {table} t SET {column} = DEFAULT WHERE t.{column} IS NULL AND {among}
             AND NOT EXISTS (SELECT FROM {copy} s WHERE s.key = t.{key})""").format(
             table=self.table,
             column=sql.Identifier(column.name),
-            within=within,
+            among=among,
             copy=self.snapshot.copy,
             key=self.key,
         )

@@ -8,6 +8,7 @@ need no copy, since adding the columns brings those back.
 from psycopg import sql
 
 from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA
+from runbook_lib.adapters.postgres.clearing.crew import within
 from runbook_lib.adapters.postgres.connection import Connection, exists, one
 from runbook_lib.adapters.postgres.removal.definitions import Column, Definitions, identifier
 from runbook_lib.adapters.postgres.removal.fingerprint import hashable, sums
@@ -60,10 +61,8 @@ class Snapshot:
         """Copy the rows of some blocks, in the caller's transaction. Changes the target."""
         self._run(
             connection,
-            """INSERT INTO {copy} SELECT {values} FROM {table} t
-               WHERE t.ctid >= {first}::tid AND t.ctid < {end}::tid AND {differs}""",
-            first=sql.Literal(f"({first},0)"),
-            end=sql.Literal(f"({end},0)"),
+            "INSERT INTO {copy} SELECT {values} FROM {table} t WHERE {within} AND {differs}",
+            within=within("t", (first, end)),
         )
 
     def index_keys(self, connection: Connection) -> None:
