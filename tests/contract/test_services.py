@@ -133,6 +133,7 @@ def _of_supervisord(made: Supervisord, manager: str, closing: ExitStack) -> Mana
     def clear() -> None:
         for pid in made.pids("immortal"):
             os.kill(pid, signal.SIGKILL)
+        until(lambda: not made.pids("immortal"), "supervisord notices that it ended")
         call(made.socket, "stopAllProcesses")
 
     def deploy(build: str) -> str:
