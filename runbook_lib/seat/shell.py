@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import ipykernel
+from ipykernel._version import version_info
 from IPython.core.getipython import get_ipython
 
 MENDED = (7, 4)
@@ -16,5 +16,5 @@ def send_replies_through_its_stream() -> None:
     """
     kernel: Any = getattr(get_ipython(), "kernel", None)
     thread = getattr(kernel, "shell_channel_thread", None)
-    if thread is not None and ipykernel.version_info < MENDED:
+    if thread is not None and version_info < MENDED:
         thread.manager._shell_socket = kernel.shell_stream

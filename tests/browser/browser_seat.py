@@ -131,7 +131,7 @@ class Seat:
         expect(self.page.locator("#jp-main-statusbar")).to_contain_text("| Idle", timeout=milliseconds)
 
     def until_idle_or_loaded_again(self, link: str) -> None:
-        """Wait for the kernel as a person does: ipykernel before 7.4 may leave a page unanswered until it is loaded again."""
+        """As `until_idle`; before ipykernel 7.4 a page may be left unanswered until it is loaded again."""
         try:
             self.until_idle(STEP / 4)
         except AssertionError:

@@ -165,9 +165,10 @@ def test_a_request_that_fails_is_told_once_with_its_url(chromium: ChromiumBrowse
     assert visit.errors == [ConsoleError("net::ERR_CONNECTION_REFUSED", f"{gone}/x.png")]
 
 
-def test_a_missing_favicon_is_told_with_its_url(chromium: ChromiumBrowser, site: Site) -> None:
+@pytest.mark.parametrize("named", ["", '<link rel="shortcut icon" href="/none.svg">'], ids=["by default", "by the page"])
+def test_a_missing_icon_is_no_error_whichever_browser_looks(chromium: ChromiumBrowser, site: Site, named: str) -> None:
     del site.pages["/favicon.ico"]
-    assert {error.url for error in look(chromium, site, LIST).errors} == {f"{site.url}/favicon.ico"}
+    assert look(chromium, site, named + LIST).errors == []
 
 
 def test_a_page_that_the_server_refuses_is_not_waited_for(chromium: ChromiumBrowser, site: Site) -> None:

@@ -29,7 +29,7 @@ QUIET = [
     "--no-first-run",
     "--disable-quic",
 ]
-NAMES = ("chromium", "chromium-browser", "google-chrome")
+NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")  # the first needs half the time
 MEND = "Set RUNBOOK_CHROMIUM to a Chromium that runs here, or run `playwright install chromium`; then look again."
 
 

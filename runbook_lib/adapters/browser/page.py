@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,10 @@ async ([selector, milliseconds]) => {
   }));
 }
 """
+# Whether a page's icon is asked for depends on the browser: a headless one has no tab to show it in.
+ICONS = """
+() => [...document.querySelectorAll("link[rel~=icon]")].map(e => e.href).concat(new URL("/favicon.ico", location).href)
+"""
 ASSETS = {"script", "stylesheet"}
 CANCELLED = "net::ERR_ABORTED"  # by the page itself; a video's first request often is
 REPEATED = "Failed to load resource"  # the console's word for a request that failed
@@ -66,7 +71,7 @@ async def visited(page: Page, url: str, look: Look) -> Visit:
         text=await page.inner_text("body"),
         items=await page.locator(look.items).count(),
         media=[Media(**element) for element in found],
-        errors=errors.all(),
+        errors=errors.of_all_but(await page.evaluate(ICONS)),
         screenshot=await page.screenshot(full_page=True),
         assets=await assets.hashes(),
     )
@@ -116,10 +121,11 @@ class _Errors:
         page.on("requestfailed", self._failed)
         page.on("response", self._answered)
 
-    def all(self) -> list[ConsoleError]:
+    def of_all_but(self, urls: Sequence[str]) -> list[ConsoleError]:
         """Each error once: the console repeats failed requests."""
         told = {error.url for error in self._requests}
-        return [e for e in self._console if not (e.text.startswith(REPEATED) and e.url in told)] + self._requests
+        once = [e for e in self._console if not (e.text.startswith(REPEATED) and e.url in told)] + self._requests
+        return [error for error in once if error.url not in urls]
 
     def _said(self, message: ConsoleMessage) -> None:
         if message.type == "error":
