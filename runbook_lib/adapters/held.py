@@ -28,10 +28,12 @@ def exit_code(process: subprocess.Popen[bytes], timeout: float, look: Callable[[
     except (AttributeError, OSError):
         descriptor = -1
     try:
-        while (left := deadline - time.monotonic()) > 0 and not _has_ended(process, descriptor, min(left, LOOK)):
-            look()
+        while (left := deadline - time.monotonic()) > 0:
             if hold and hold():
                 deadline += _stood_still(process, hold)
+            if _has_ended(process, descriptor, min(left, LOOK)):
+                break
+            look()
     finally:
         if descriptor >= 0:
             os.close(descriptor)

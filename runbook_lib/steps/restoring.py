@@ -27,8 +27,17 @@ class Restoring:
         Raises:
             Declined: It is to end.
         """
+        if not self._is_paused() and time.monotonic() - self._told >= EVERY:
+            self._told = time.monotonic()
+            text = f"restoring {self.what}; the live database is as large as the total"
+            self.step.progress(self._size(self.side), self._total, text, "MB")
+        if paused := self._is_paused():
+            self._told = float("-inf")
+        return paused
+
+    def _is_paused(self) -> bool:
         try:
-            paused = self.step.is_paused()
+            return self.step.is_paused()
         except Declined as error:
             raise Declined(
                 "The restore was ended, as was asked for.",
@@ -36,13 +45,6 @@ class Restoring:
                 state=f"The live database was only read; {self.side} is not whole.",
                 safe_next="Run the step again, which makes the side database anew; or undo it, which drops it.",
             ) from None
-        if paused:
-            self._told = float("-inf")
-        elif time.monotonic() - self._told >= EVERY:
-            self._told = time.monotonic()
-            text = f"restoring {self.what}; the live database is as large as the total"
-            self.step.progress(self._size(self.side), self._total, text, "MB")
-        return paused
 
     def _size(self, name: str) -> int:
         with suppress(psycopg.Error):  # not to be told is no reason to end a restore

@@ -224,8 +224,9 @@ def test_what_asks_whether_a_command_is_to_be_held_ends_it_by_raising(tmp_path: 
 
 def test_a_command_that_stands_still_goes_with_the_process_that_holds_it(tmp_path: Path) -> None:
     program = f"""
+from pathlib import Path
 from runbook_lib.adapters.processes import LocalProcesses
-LocalProcesses().run(["sh", "-c", {WITH_A_CHILD!r}], timeout=60, hold=lambda: True)
+LocalProcesses().run(["sh", "-c", {WITH_A_CHILD!r}], timeout=60, hold=Path("pids").exists)
 """
     runner = subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path, start_new_session=True)
     pids = pids_in(tmp_path)
