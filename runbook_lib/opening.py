@@ -10,6 +10,7 @@ from runbook_lib.context import Context
 from runbook_lib.errors import ParametersError, PreconditionError
 from runbook_lib.folder import RunFolder
 from runbook_lib.journal import Journal
+from runbook_lib.pairing import pair
 from runbook_lib.parameters import ROOT, located
 from runbook_lib.plan import Plan, load_plan
 from runbook_lib.redaction import register_environment
@@ -36,6 +37,7 @@ def open_new(
     """
     register_environment()
     plan, target = load_plan(plan_file), load_target(target_file)
+    pair(plan, target, target_file)
     carried_out = plan.carried_out(type_name) if type_name else ""
     options = list(plan.types[carried_out].options) if carried_out else []
     if options and option not in options:
@@ -85,7 +87,7 @@ def open_existing(path: Path, operator: str = "") -> Run:
     """Take up a run in its folder, where it was left.
 
     Raises:
-        ParametersError: The folder holds no run.
+        ParametersError: The folder holds no run, or its target does not fit its plan.
         PreconditionError: The plan has changed since the run began.
     """
     register_environment()
@@ -99,11 +101,13 @@ def open_existing(path: Path, operator: str = "") -> Run:
             state="Nothing was touched by this process.",
             safe_next="Put the plan back as it was, or begin a new run, which finds what is done already.",
         )
+    target = load_target(target_file)
+    pair(plan, target, target_file)
     return Run(
         folder,
         Context(
             plan=plan,
-            target=load_target(target_file),
+            target=target,
             folder=folder,
             type=opened["type"],
             option=opened["option"],

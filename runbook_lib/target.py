@@ -214,6 +214,13 @@ class Target(Model):
         return self
 
     @model_validator(mode="after")
+    def _services_are_built_from_what_is_here(self) -> Self:
+        for name, repository in self.services.built_from.items():
+            if repository not in self.repositories:
+                raise ValueError(f"services.built_from.{name} names {repository!r}, which repositories does not define")
+        return self
+
+    @model_validator(mode="after")
     def _reference_is_another(self) -> Self:
         if self.reference_api and self.reference_api.url.rstrip("/") in {url.rstrip("/") for url in self.endpoints.values()}:
             raise ValueError("reference_api is one of the endpoints; held against itself, nothing is ever missing")

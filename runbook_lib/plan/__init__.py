@@ -123,6 +123,7 @@ class Plan(Model):
     decision_matrix: list[MatrixRow]
     troubles: dict[Name, Trouble] = {}
     escalation: list[str]
+    contacts: list[str]  # the roles that are called; each target says who they are
     follow_ups: list[str]
 
     @model_validator(mode="after")

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from runbook_lib.errors import ParametersError
+from runbook_lib.opening import open_new
 from runbook_lib.plan import RollbackType, load_plan
 from runbook_lib.target import Target, load_target
 
@@ -53,6 +54,7 @@ def target_error(tmp_path: Path, old: str, new: str, environment: dict[str, str]
             "walks 'clear-backfill', which belongs to none of its options",
         ),
         ("steps: [freeze-for-frontend,", "steps: [revert-frontned, freeze-for-frontend,", "'revert-frontned'"),
+        ("contacts: [On-Call Engineer,", "contacts: [[On-Call Engineer],", "contacts.0: Input should be a valid string"),
         ("table: messages", "table: messages\n  table: messages", "stands twice"),
         ("feature: FEAT", "feature: [FEAT", "cannot be read as YAML"),
     ],
@@ -76,6 +78,11 @@ def test_a_bad_plan(tmp_path: Path, old: str, new: str, told: str) -> None:
         ("api_token:", "reference_api: {url: 'http://localhost:3000/'}\napi_token:", "held against itself"),
         ("api_token:", "reference_api: {url: 'http://old', token: {env: OLD_TOKEN}}\napi_token:", "OLD_TOKEN is not in"),
         ("# pinned: {frontend:", "pinned: {frontend:", "services.versions.frontend must be {by: manager}"),
+        (
+            "frontend: frontend, worker: backend}",
+            "frontend: fronten, worker: backend}",
+            "'fronten', which repositories does not define",
+        ),
         ('"+00 0000"', '"[Phone]"', "contacts.On-Call Engineer still reads as a placeholder"),
         ("directory: /var/backups", "directory: ${BACKUPS}", "The environment has no BACKUPS"),
         ("api_token: {env: SOCIAL_SELLING_API_TOKEN}", "api_token: a-token-in-the-file", "api_token"),
@@ -107,6 +114,30 @@ def test_the_production_example_is_whole_once_they_are_filled_in(tmp_path: Path)
     file.write_text(TARGET)
 
     assert load_target(file, ENVIRONMENT).is_production
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("  Database Admin: ", "  Database Owner: ", "contacts.Database Admin"),
+        ("endpoints:\n  backend:", "endpoints:\n  api:", "endpoints.backend"),
+        ("    worker: {by: manager}", "    sender: {by: manager}", "services.versions.worker"),
+        ("frontend: frontend, worker: backend}", "frontend: frontend}", "services.built_from.worker"),
+    ],
+)
+def test_a_target_that_lacks_what_the_plan_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str, told: str
+) -> None:
+    monkeypatch.setenv(*next(iter(ENVIRONMENT.items())))
+    file = tmp_path / "target.yaml"
+    assert old in TARGET
+    file.write_text(TARGET.replace(old, new, 1))
+
+    with pytest.raises(ParametersError, match=f"needs of a target: {re.escape(told)}\\.") as caught:
+        open_new(ROOT / "parameters" / "feat-2025-20251103111429.yaml", file, "full", outputs=tmp_path / "outputs")
+
+    assert "Nothing was touched" in str(caught.value)
+    assert not (tmp_path / "outputs").exists()
 
 
 def test_a_missing_file(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ FLOORS = [
     {"opening", "leasing", "steering"},
     {"archive", "run", "papermill_engine", "papermill_io"},
     {"triage", "troubles", "approval", "steps", "checks"},
-    {"builds", "comparison", "versions", "oldcode", "ways"},
+    {"builds", "pairing", "comparison", "versions", "oldcode", "ways"},
     {"context"},
     {"reverts", "strategies", "details", "undoing", "plots"},
     {"adapters"},
