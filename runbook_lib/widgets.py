@@ -14,6 +14,7 @@ from runbook_lib.reasons import require_reason
 
 WAKE = 0.2  # seconds after which a waiting cell looks whether the kernel was interrupted, or a suggestion has changed
 SUGGESTED = " (suggested)"
+LIVE = "runbook-live"  # by which JupyterLab's settings here know a cell that waits or acts: no key runs it again
 
 elsewhere: list[Callable[[Any], None]] = []  # are told of each question that waits, and of None once none does
 
@@ -146,6 +147,7 @@ class _Answer:
 
     async def to(self, box: Any, said: Callable[[str], str], meanwhile: Callable[[], None] = lambda: None) -> str:
         """Show `box` until the answer is given, doing `meanwhile` now and then; then only one static line is left."""
+        box.add_class(LIVE)
         handle = show(box, display_id=True)
         _told_elsewhere(box)
         try:
@@ -153,6 +155,7 @@ class _Answer:
                 await asyncio.wait({self._future}, timeout=WAKE)
                 meanwhile()
         finally:
+            box.remove_class(LIVE)
             _told_elsewhere(None)
         found = self._future.result()
         if handle is None:

@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -58,6 +59,7 @@ def serving(folder: Path, notebooks: Sequence[Path], environment: Mapping[str, s
     with tempfile.TemporaryDirectory(prefix="runbook-lab-", ignore_cleanup_errors=True) as private:
         own = Path(private)
         write_cards(own / "cards", folder, notebooks)
+        shutil.copytree(SETTINGS / "user", own / "settings")
         log = own / "jupyterlab.log"
         with log.open("wb") as output:
             process = subprocess.Popen(

@@ -17,7 +17,7 @@ from runbook_lib.adapters.postgres.cancelling import cancel
 from runbook_lib.display import Shown
 from runbook_lib.errors import RunbookError, UnknownOutcome
 from runbook_lib.run import Run
-from runbook_lib.widgets import attended
+from runbook_lib.widgets import LIVE, attended
 
 PERIOD = 0.5  # seconds between two looks at the work, and so between two updates at least
 GRACE = 60.0  # seconds that interrupted work has to let go
@@ -54,7 +54,7 @@ class Beside(Generic[T]):
         self._begun = monotonic()
         handle = show(self.shown(), display_id=True)
         controls = self.controls()
-        shown_controls = show(controls, display_id=True) if controls is not None else None
+        shown_controls = show(controls.add_class(LIVE), display_id=True) if controls is not None else None
         task = asyncio.ensure_future(asyncio.to_thread(self._work))
         try:
             while not task.done():
@@ -66,6 +66,7 @@ class Beside(Generic[T]):
         finally:
             self._redraw(handle)
             if shown_controls is not None:
+                controls.remove_class(LIVE)
                 shown_controls.update(display.line("The controls of this step are put away: it has ended."))
         return task.result()
 

@@ -209,11 +209,21 @@ class Seat:
                 return
         raise AssertionError(f"Tab does not lead to {control}")
 
-    def stray_keys(self) -> None:
-        """Press Shift+Enter on the cell that waits, and go on pressing."""
+    def stray_keys(self, cell: Locator) -> None:
+        """Press each key that runs a cell on this one, and on its text, which stays; Shift+Enter again and again."""
+        before = cell.locator(".cm-content").text_content()
+        cell.locator(".jp-InputPrompt").click()
+        for mode in ("Escape", "Enter"):
+            self.page.keyboard.press(mode)
+            for keys in (*["Shift+Enter"] * 3, "Control+Enter", "Alt+Enter"):
+                self.page.keyboard.press(keys)
+        self.page.keyboard.press("Escape")
+        expect(cell.locator(".cm-content")).to_have_text(before or "")
+
+    def run_again(self) -> None:
+        """Have the cell that waits run, by the toolbar's button."""
         self.waiting_cell.locator(".jp-InputPrompt").click()
-        for _ in range(3):
-            self.page.keyboard.press("Shift+Enter")
+        self.page.locator(".jp-NotebookPanel-toolbar [data-jp-item-name=run]").click()
 
     def choose(self, name: str, text: str = "(suggested)") -> None:
         """Click the button of a choice that says this."""
@@ -246,9 +256,10 @@ class Seat:
     def type_and_run(self, code: str) -> None:
         """Add a cell at the end, type this into it and run it."""
         self.notebook.get_by_role("button", name="Click to add a cell.").click()
-        self.page.keyboard.press("Enter")
-        self.page.keyboard.type(code)
-        self.page.keyboard.press("Shift+Enter")
+        text = self.notebook.locator(".jp-CodeCell .cm-content").last
+        text.fill(code)
+        expect(text).to_have_text(code)
+        text.press("Shift+Enter")
 
     def approve(self) -> None:
         """Type what the approval asks for, and confirm."""

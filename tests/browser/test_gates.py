@@ -36,7 +36,9 @@ def test_run_all_and_stray_keys_wait_at_every_gate(seat: Seat, lab: Served, gate
     seat.waiting(gate).scroll_into_view_if_needed()
     seat.picture(f"gate-{gate.lower().replace(' ', '-')}")
     before = seat.executed()
-    seat.stray_keys()  # JupyterLab clears what the cell shows, the gate too: it can be called up below the banner
+    seat.stray_keys(seat.waiting_cell)
+    expect(seat.waiting(gate)).to_be_visible()
+    seat.run_again()  # JupyterLab clears what the cell shows, the gate too: it can be called up below the banner
     expect(seat.waiting(gate)).to_be_hidden()
     seat.output("await open_run").get_by_role("button", name="Ask me here").click()
     expect(seat.waiting(gate)).to_be_visible()

@@ -99,6 +99,7 @@ def test_abort_by_its_button_in_mid_batch_keeps_what_is_done_and_goes_no_further
         expect(seat.output(CLEAR)).to_contain_text("rows")
         seat.show(seat.output(CLEAR))
         seat.picture("abort")
+        seat.stray_keys(seat.cell(CLEAR))
         seat.output(CLEAR).get_by_role("button", name="Abort this step").click()
         seat.output(CLEAR).get_by_role("button", name="stop:").click()
         seat.until_idle()
