@@ -19,10 +19,11 @@ from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, NotebookExecutionManager
 from papermill.log import logger
 
+from runbook_lib import kernel_exit
 from runbook_lib.errors import RunbookError
 
 CELL_GRACE = 60  # seconds that an interrupted cell has for its `finally`
-EXIT_GRACE = 10  # seconds that the kernel then has to exit; half-way it is sent SIGTERM, as now and then it hangs there
+EXIT_GRACE = 10  # seconds that the kernel then has to exit; half-way it is sent SIGTERM
 SAVE_SECONDS = 1
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -72,6 +73,15 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill has n
         manager.shutdown_wait_time = EXIT_GRACE
         return manager
 
+    @contextmanager
+    def setup_kernel(self, **kwargs: Any) -> Iterator[None]:
+        """A kernel that is asked to exit at the end, without the interrupt that nbclient would send it before."""
+        with super().setup_kernel(**kwargs):
+            try:
+                yield
+            finally:
+                run_sync(self._async_exit)()
+
     def papermill_execute_cells(self) -> None:
         """Run cell after cell; an interrupted one is waited for, so that its `finally` runs."""
         for index, cell in enumerate(self.nb.cells):
@@ -88,6 +98,10 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill has n
                     run_sync(self._async_interrupt_and_wait)()
                 raise
             self.nb_man.cell_complete(cell, cell_index=index)
+
+    async def _async_exit(self) -> None:
+        await ensure_async(self.km.request_shutdown())
+        await ensure_async(self.km.finish_shutdown())
 
     async def _async_interrupt_and_wait(self) -> None:
         await ensure_async(self.km.interrupt_kernel())
@@ -149,6 +163,7 @@ class RunbookEngine(NBClientEngine):  # type: ignore[misc]  # papermill has no t
     ) -> Any:
         """Run the cells in a fresh kernel; a tag that allows a cell to raise is not heeded."""
         settings = {**kwargs, "timeout": execution_timeout, "startup_timeout": start_timeout, "force_raise_errors": True}
+        settings["extra_arguments"] = [f"--IPKernelApp.extra_extensions={kernel_exit.__name__}"]
         with TemporaryDirectory(prefix="rb-kernel-") as sockets:
             client = _Client(nb_man, kernel_name=kernel_name, log=logger, **settings)
             client.sockets = Path(sockets)

@@ -16,7 +16,7 @@ def shows_media(around: Round, name: str) -> Result:
 
     def problems(sample: str, visit: Visit) -> list[str]:
         shown = {medium.url for medium in visit.media}
-        _, media = around.expected(sample)
+        _, media = around.expected[sample]
         absent = [url for url in media if urljoin(visit.url, url) not in shown]
         found = [f"{len(absent)} of {len(media)} media are not shown, such as {absent[0]}"] if absent else []
         forbidden = around.context.plan.page.forbidden_text
@@ -24,7 +24,7 @@ def shows_media(around: Round, name: str) -> Result:
             found.append(f"“{forbidden}” stands on it {count} times")
         return found
 
-    return _judged(around, name, problems, lambda s, v: f"all {len(around.expected(s)[1])} media are shown")
+    return _judged(around, name, problems, lambda s, v: f"all {len(around.expected[s][1])} media are shown")
 
 
 def shows_served(around: Round, name: str) -> Result:
@@ -72,7 +72,7 @@ def loads(around: Round, name: str) -> Result:
         found = [] if visit.ready_state in READY else [f"it did not get ready ({visit.ready_state or 'no sign of it'})"]
         if sample not in around.visits:
             return found
-        items, _ = around.expected(sample)
+        items, _ = around.expected[sample]
         return found + ([f"it shows {visit.items} items of {items}"] if visit.items != items else [])
 
     return _judged(around, name, problems, lambda _, visit: f"{visit.items} items shown", around.other_visits)

@@ -58,23 +58,20 @@ class Round:
             raise AdapterError(f"No row with {spec.having} is there to look at.", where=self.context.plan.database.table)
         return values
 
-    def expected(self, sample: str) -> tuple[int, list[str]]:
-        """How many items a sample holds by the database, and the media that they name. Read-only."""
-        plan = self.context.plan
-        query = sql.SQL(
-            "SELECT count(*) AS items, array_remove(array_agg({media}), NULL) AS media FROM {t} WHERE {c}::text = {v}"
+    @cached_property
+    def expected(self) -> dict[str, tuple[int, list[str]]]:
+        """How many items each sample whose page is opened holds by the database, and the media that they name. Read-only."""
+        plan, shown = self.context.plan, self.samples[: self.context.plan.page.samples]
+        query = sql.SQL("""SELECT {c}::text AS sample, count(*) AS items, array_remove(array_agg({media}), NULL) AS media
+        FROM {t} WHERE {c}::text = ANY({samples}) GROUP BY 1""").format(
+            c=sql.Identifier(plan.api.sample.column),
+            media=sql.Identifier(plan.database.backfill.source),
+            t=self.context.backfill.table,
+            samples=sql.Literal(shown),
         )
         with self.context.postgres.connect() as connection:
-            row = connection.execute(
-                query.format(
-                    media=sql.Identifier(plan.database.backfill.source),
-                    t=self.context.backfill.table,
-                    c=sql.Identifier(plan.api.sample.column),
-                    v=sql.Literal(sample),
-                )
-            ).fetchone()
-        assert row is not None
-        return row["items"], row["media"]
+            found = {row["sample"]: (row["items"], row["media"]) for row in connection.execute(query)}
+        return {sample: found.get(sample, (0, [])) for sample in shown}
 
     @cached_property
     def answers(self) -> dict[str, Answer]:

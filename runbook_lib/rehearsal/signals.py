@@ -8,27 +8,36 @@ from types import FrameType
 from typing import NoReturn
 
 ENDING = (signal.SIGTERM, signal.SIGHUP)
+AGAIN = 0.5  # seconds after which an ending signal that was not heeded raises once more
 
 
 @contextmanager
 def ending_signals_raise() -> Iterator[None]:
     """Raise SystemExit on SIGTERM and SIGHUP inside the block, so that `finally` runs.
 
-    Only the main thread can do so; a signal that was ignored stays ignored.
+    Only the main thread can do so; a signal that was ignored stays ignored. What is raised while an object is finalized is
+    lost, a response that is closed, say; so it is raised again until the block ends.
     """
-    with _handlers(_leave, ENDING, keep_ignored=True):
-        yield
+    came: list[int] = []
+
+    def leave(number: int, frame: FrameType | None) -> NoReturn:
+        came.append(number)
+        signal.setitimer(signal.ITIMER_REAL, AGAIN)
+        raise SystemExit(128 + came[0])
+
+    with _handlers(leave, (*ENDING, signal.SIGALRM), keep_ignored=True):
+        try:
+            yield
+        finally:
+            if came:
+                signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
     """Ignore SIGINT, SIGTERM and SIGHUP inside the block: what it holds is finished first."""
-    with _handlers(signal.SIG_IGN, (signal.SIGINT, *ENDING), keep_ignored=False):
+    with _handlers(signal.SIG_IGN, (signal.SIGINT, *ENDING, signal.SIGALRM), keep_ignored=False):
         yield
-
-
-def _leave(number: int, frame: FrameType | None) -> NoReturn:
-    raise SystemExit(128 + number)
 
 
 @contextmanager

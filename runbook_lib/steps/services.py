@@ -31,8 +31,7 @@ class _ServicesStep(Step):
 
     def _start(self) -> Facts:
         deadline = time.monotonic() + self.context.target.services.timeout
-        for name in self.services:
-            self.context.services.start(name)
+        self.context.services.start(*self.services)
         return {"running": {name: self._wait_for_version(name, deadline) for name in self.services}}
 
     def _wait_for_version(self, name: str, deadline: float) -> str:
@@ -55,7 +54,8 @@ class _ServicesStep(Step):
             time.sleep(POLL)
 
     def _in_wanted_version(self) -> list[str]:
-        found = {name: self._version(name) for name in self.services if self.context.services.is_up(name)}
+        up = self.context.services.up(self.services)
+        found = {name: self._version(name) for name in self.services if name in up}
         return [name for name, version in found.items() if versions.same(version, versions.wanted(self.context, name))]
 
     def _version(self, name: str) -> str:

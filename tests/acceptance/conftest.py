@@ -44,16 +44,23 @@ def broken_frontend() -> Iterator[Stack]:
         yield running
 
 
-@pytest.fixture
-def begin(tmp_path: Path) -> Iterator[Callable[..., Run]]:
-    """Begin a run of some type in a folder of the test's own."""
+@contextmanager
+def beginning(outputs: Path) -> Iterator[Callable[..., Run]]:
+    """What begins runs of some type in a folder."""
     begun: list[Run] = []
 
     def begin(type_name: str) -> Run:
-        run = opening.open_new(PLAN, TARGET, type_name, operator="tester", reason="a test of it", outputs=tmp_path)
+        run = opening.open_new(PLAN, TARGET, type_name, operator="tester", reason="a test of it", outputs=outputs)
         begun.append(run)
         return run
 
     yield begin
     for run in begun:
         run.close_adapters()
+
+
+@pytest.fixture
+def begin(tmp_path: Path) -> Iterator[Callable[..., Run]]:
+    """Begin a run of some type in a folder of the test's own."""
+    with beginning(tmp_path) as begin:
+        yield begin

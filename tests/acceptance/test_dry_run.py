@@ -1,18 +1,42 @@
-"""The dry run on a live target: it reads, and nothing else."""
+"""The dry run on a live target, and what else only reads: it reads, and nothing else. So all share one target."""
 
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, LiteralString
 
 import psycopg
 import pytest
 
 from runbook_lib import dryrun, opening
 from runbook_lib.adapters.postgres.catalog import catalog
+from runbook_lib.errors import UnknownOutcome
+from runbook_lib.journal import Journal
 from runbook_lib.rehearsal.stack import Stack
 from runbook_lib.results import Status
+from runbook_lib.run import Run
+from runbook_lib.state import replay
 
-from .conftest import PLAN, TARGET
+from .conftest import PLAN, TARGET, up
 
+Begin = Callable[..., Run]
+RUNBOOK = str(Path(sys.executable).with_name("runbook"))
 TABLES = "messages, conversations, users, schema_migrations"
+
+
+@pytest.fixture(scope="module")
+def broken() -> Iterator[Stack]:
+    """A stack on which no media reach any client, and which no test here changes."""
+    with up("all-media-missing") as running:
+        yield running
+
+
+def asked(running: Stack, query: LiteralString) -> list[Any]:
+    with psycopg.connect(running.database.conninfo(running.database.application)) as connection:
+        return connection.execute(query).fetchall()
 
 
 @pytest.mark.parametrize("option", ["A", "B", "C"])
@@ -43,3 +67,62 @@ def test_the_dry_run_takes_no_lock_above_access_share_and_changes_neither_catalo
     databases = "SELECT count(*) FROM pg_database WHERE datname LIKE '%tried%'"
     with psycopg.connect(conninfo) as application:
         assert application.execute(databases).fetchone() == (0,)
+
+
+def repository_files(running: Stack) -> dict[Path, bytes]:
+    return {
+        path: path.read_bytes()
+        for name in ("backend", "frontend")
+        for path in (running.root / name).rglob("*")
+        if path.is_file()
+    }
+
+
+def test_the_dry_run_leaves_no_trace_on_the_target(broken: Stack, tmp_path: Path) -> None:
+    catalog = "SELECT count(*), max(oid::bigint) FROM pg_class"
+    before = repository_files(broken), asked(broken, catalog), asked(broken, "SELECT * FROM messages ORDER BY id")
+    command = [
+        RUNBOOK,
+        "plan",
+        "--plan",
+        "parameters/feat-2025-20251103111429.yaml",
+        "--target",
+        "parameters/rehearsal.yaml",
+    ]
+
+    done = subprocess.run([*command, "--type", "full", "--json"], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    planned = json.loads(done.stdout)
+    assert [p["step"] for p in planned["previews"]][:3] == ["freeze", "stop-services", "back-up"]
+    after = repository_files(broken), asked(broken, catalog), asked(broken, "SELECT * FROM messages ORDER BY id")
+    assert after == before
+    state = replay(Journal(Path(planned["run"]) / "journal.jsonl").events())
+    shutil.rmtree(planned["run"])
+    assert state.steps == {}
+
+
+def test_a_digest_that_was_not_previewed_is_declined_and_nothing_is_touched(broken: Stack, begin: Begin) -> None:
+    run = begin("full")
+    command = [RUNBOOK, "run", str(run.folder.path), "--approve", "0123456789abcdef"]
+
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert run.state.steps == {}
+    assert opening.open_existing(run.folder.path).state.outcome["status"] == "declined"  # type: ignore[index]
+
+
+def test_a_wrong_token_is_unknown_and_never_taken_for_missing_data(
+    broken: Stack, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REHEARSAL_API_TOKEN", "not-the-token-of-this-stack")
+    run = begin("full")
+
+    found = {r.name: r for r in run.observe("before", ["api-media-url", "latency-normal"])}
+
+    assert {r.status for r in found.values()} == {"UNKNOWN"}
+    assert "refused the token" in found["api-media-url"].summary
+    with pytest.raises(UnknownOutcome):
+        run.require(list(found.values()))

@@ -24,6 +24,19 @@ finally:
 BLOCKING = CLEANED_UP.format(module="time", wait="time.sleep(60)", clean_up="time.sleep(0.1)")
 AWAITING = CLEANED_UP.format(module="asyncio", wait="await asyncio.sleep(60)", clean_up="await asyncio.sleep(0.1)")
 
+# What the kernel has to say once it was told to exit is held back for as long as whoever passes that on is about to go.
+LATE = """
+import sys
+from pathlib import Path
+handlers, publishing = get_ipython().kernel.control_handlers, sys.stdout.pub_thread.thread
+shut_down = handlers["shutdown_request"]
+async def late(*message):
+    await shut_down(*message)
+    publishing.join(timeout=0.5)
+    Path("heard").write_text(str(publishing.is_alive()))
+handlers["shutdown_request"] = late
+"""
+
 ROWS = {
     "raises": "raise ValueError('no')",
     "kernel killed": "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
@@ -123,6 +136,13 @@ def test_a_whole_run_completes(tmp_path: Path) -> None:
     process = start(tmp_path, "3 + 3")
     end(process)
     assert (process.returncode, *saved(tmp_path)) == (0, None, ["completed"] * 3)
+
+
+def test_a_kernel_does_not_wait_in_its_exit_for_what_nobody_passes_on(tmp_path: Path) -> None:
+    process = start(tmp_path, LATE)
+    said = end(process)
+    assert (process.returncode, (tmp_path / "heard").read_text()) == (0, "True")
+    assert "KeyboardInterrupt" not in said
 
 
 def test_no_kernel_goes_on_when_papermill_is_killed(tmp_path: Path) -> None:

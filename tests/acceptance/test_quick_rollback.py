@@ -19,18 +19,6 @@ def told(_: str) -> None:
     pass
 
 
-def test_quick_takes_the_frontend_back_and_shows_that_the_api_still_serves_it(broken_frontend: Stack, begin: Begin) -> None:
-    run = begin("frontend")
-    backend = run.context.checkout("backend").head()
-
-    outcome = conductor.carry_out(run.folder.path, as_previewed, {}, told)
-
-    assert outcome.status == "verified"
-    assert list(run.state.steps)[1:5] == ["revert-frontend", "build-frontend", "restart-frontend", "push-frontend"]
-    assert {s.status for s in run.state.steps.values()} == {"done"}
-    assert run.context.checkout("backend").head() == backend
-
-
 def test_quick_works_with_the_database_down_and_does_not_call_that_verified(broken_frontend: Stack, begin: Begin) -> None:
     broken_frontend.supervisor.stop("postgres")
     run = begin("frontend")

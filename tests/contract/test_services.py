@@ -21,7 +21,7 @@ from runbook_lib import target
 from runbook_lib.adapters.processes import LocalProcesses, Processes, ScriptedProcesses
 from runbook_lib.adapters.services import MemoryServices, Services, connect
 from runbook_lib.adapters.services.rpc import call
-from runbook_lib.adapters.services.steady import stays
+from runbook_lib.adapters.services.steady import staying
 from runbook_lib.errors import AdapterError
 
 from .contract_docker import Docker, an_engine, compose_plugin, revision
@@ -291,14 +291,15 @@ def test_a_service_that_keeps_ending_and_restarting_is_not_up(managed: Managed) 
     services = managed.connect(timeout=5, steady=1.0)
     with suppress(AdapterError):
         managed.connect(timeout=1).start("flapping")
-    assert not services.is_up("flapping") or managed.cannot_tell_restarts
+    assert not services.up(["flapping"]) or managed.cannot_tell_restarts
 
 
 def test_a_service_is_up_once_it_is_started_until_it_is_stopped(services: Services) -> None:
     services.start("web")
-    up = services.is_up("web")
+    services.start("worker")
+    up = services.up(["web", "worker", "slow"])
     services.stop("web")
-    assert (up, services.is_up("web")) == (True, False)
+    assert (up, services.up(["web", "worker"])) == ({"web", "worker"}, {"worker"})
 
 
 def test_a_service_that_keeps_ending_and_restarting_is_stopped_for_good(managed: Managed) -> None:
@@ -306,7 +307,7 @@ def test_a_service_that_keeps_ending_and_restarting_is_stopped_for_good(managed:
     with suppress(AdapterError):
         services.start("flapping")
     services.stop("flapping")
-    assert stays(lambda: not services.is_running("flapping"), 0.6) == (True, True)
+    assert staying(lambda: {"flapping": not services.is_running("flapping")}, 0.6)
 
 
 def test_a_service_that_its_manager_brings_back_is_stopped_for_good(managed: Managed, services: Services) -> None:
@@ -315,7 +316,7 @@ def test_a_service_that_its_manager_brings_back_is_stopped_for_good(managed: Man
     managed.kill("restless")
     until(lambda: not before or managed.pids("restless") not in (before, []), "it is brought back")
     services.stop("restless")
-    assert stays(lambda: not services.is_running("restless"), 0.6) == (True, True)
+    assert staying(lambda: {"restless": not services.is_running("restless")}, 0.6)
 
 
 def test_a_service_that_ignores_the_request_to_end_is_stopped_all_the_same(services: Services) -> None:
@@ -401,7 +402,7 @@ def test_docker_stays_stopped_when_the_engine_starts_again(docker: Docker) -> No
         services.stop("restless")
         docker.end()
         docker.boot()
-        assert stays(lambda: not services.is_running("restless"), 0.6) == (True, True)
+        assert staying(lambda: {"restless": not services.is_running("restless")}, 0.6)
     finally:
         docker.clear()
 

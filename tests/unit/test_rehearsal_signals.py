@@ -1,3 +1,4 @@
+import io
 import os
 import signal
 import threading
@@ -14,6 +15,23 @@ def test_an_ending_signal_raises_and_the_handler_is_restored(number: signal.Sign
         os.kill(os.getpid(), number)
     assert ended.value.code == code
     assert signal.getsignal(number) is before
+
+
+class Response(io.BufferedIOBase):
+    """Closed when nothing refers to it any more, as a response is; a signal comes while it is."""
+
+    def close(self) -> None:
+        if not self.closed:
+            os.kill(os.getpid(), signal.SIGTERM)
+        super().close()
+
+
+def test_a_signal_that_comes_while_an_object_is_finalized_is_heeded_all_the_same() -> None:
+    with pytest.raises(SystemExit) as ended, ending_signals_raise():
+        Response()
+        signal.pause()
+    assert ended.value.code == 143
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 
 
 def test_an_ignored_signal_stays_ignored() -> None:

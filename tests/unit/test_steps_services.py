@@ -49,9 +49,9 @@ class Watched(MemoryServices):
         if name not in self.stubborn:
             super().stop(name)
 
-    def start(self, name: str) -> None:
-        self.asked.append(f"start {name}")
-        super().start(name)
+    def start(self, *names: str) -> None:
+        self.asked += [f"start {name}" for name in names]
+        super().start(*names)
 
 
 def watch(step: Step, world: World, stubborn: set[str] = frozenset()) -> Watched:  # type: ignore[assignment]
@@ -206,7 +206,7 @@ def test_probe_of_start(start: Start, world: World, running: set[str], versions:
 def test_a_service_in_the_wanted_version_that_is_restarted_again_and_again_is_not_done(start: Start, world: World) -> None:
     world.start_all()
     watched = watch(start, world)
-    watched.is_up = lambda name: name != "worker"  # type: ignore[method-assign]
+    watched.up = lambda names: set(names) - {"worker"}  # type: ignore[method-assign]
 
     assert start.probe().effect is Effect.HALF_DONE
     assert [r.summary for r in not_passed(start.verify())] == ["not in the wanted version: worker"]

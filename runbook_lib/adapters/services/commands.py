@@ -1,6 +1,6 @@
 """Services under any manager that has a command line: systemd, say."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -30,9 +30,9 @@ class CommandServices:
         except AdapterError as error:
             raise no_list(shown(self._commands.list), error.what.rstrip(".")) from None
 
-    def is_up(self, name: str) -> bool:
-        """See `Services.is_up`; as far as the target's command tells."""
-        return self.is_running(name)
+    def up(self, names: Collection[str]) -> set[str]:
+        """See `Services.up`; as far as the target's command tells."""
+        return {name for name in names if self.is_running(name)}
 
     def version(self, name: str) -> str:
         """See `Services.version`; the last word that the command prints."""
@@ -61,13 +61,14 @@ class CommandServices:
         if not self._becomes(name, running=False):
             raise not_stopped(name, shown(self._commands.running), self._timeout, "still running")
 
-    def start(self, name: str) -> None:
+    def start(self, *names: str) -> None:
         """See `Services.start`."""
-        if self.is_running(name):
-            return
-        self._run(self._commands.start, name)
-        if not self._becomes(name, running=True):
-            raise not_started(name, shown(self._commands.running), f"not running {self._timeout:g} s after the start")
+        stopped = [name for name in names if not self.is_running(name)]
+        for name in stopped:
+            self._run(self._commands.start, name)
+        for name in stopped:
+            if not self._becomes(name, running=True):
+                raise not_started(name, shown(self._commands.running), f"not running {self._timeout:g} s after the start")
 
     def logs(self, name: str, since: datetime | None) -> list[str]:
         """See `Services.logs`; what the command prints on its error stream follows what it prints on its output."""

@@ -29,18 +29,16 @@ class Container:
         return self.status not in STOPPED
 
 
-def listed(
-    docker: Callable[..., Completed], project: str, revision_label: str, service: str | None = None
-) -> list[Container]:
-    """The containers of a project, or of one of its services, whoever made them. Read-only.
+def listed(docker: Callable[..., Completed], project: str, revision_label: str) -> list[Container]:
+    """The containers of a project, whoever made them. Read-only.
 
     Raises:
         AdapterError: The engine does not answer.
     """
-    filters = [f"label={PROJECT}={project}", *([f"label={SERVICE}={service}"] if service else [])]
-    words = [word for text in filters for word in ("--filter", text)]
     while True:
-        ids = docker("ps", "--all", "--quiet", "--no-trunc", *words).require().output.split()
+        ids = (
+            docker("ps", "--all", "--quiet", "--no-trunc", "--filter", f"label={PROJECT}={project}").require().output.split()
+        )
         if not ids:
             return []
         answer = docker("inspect", "--type", "container", "--format", _format(revision_label), *ids)

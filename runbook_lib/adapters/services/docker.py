@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
@@ -54,10 +54,10 @@ class DockerServices:
         """See `Services.is_running`."""
         return bool(self._alive(name))
 
-    def is_up(self, name: str) -> bool:
-        """See `Services.is_up`."""
-        same, now = steady.stays(lambda: self._alive(name), self._described.steady)
-        return same and {container.status for container in now} == {"running"}
+    def up(self, names: Collection[str]) -> set[str]:
+        """See `Services.up`."""
+        staying = steady.staying(lambda: self._each_alive(names), self._described.steady)
+        return {name for name, found in staying.items() if {container.status for container in found} == {"running"}}
 
     def version(self, name: str) -> str:
         """See `Services.version`: the pinned image if it is what runs, else the label, else the digest."""
@@ -85,22 +85,28 @@ class DockerServices:
         if not until(lambda: not self._alive(name), timeout, steady.INTERVAL):
             raise not_stopped(name, self._where, timeout, self._states(name))
 
-    def start(self, name: str) -> None:
+    def start(self, *names: str) -> None:
         """See `Services.start`: `up` of a new build or of the pinned image in a new container, never a mere restart."""
-        if not self._alive(name):
-            with self._files(name) as files:
-                build = "--no-build" if name in self._described.pinned else "--build"
-                answer = self._compose(files, "up", "--detach", "--no-deps", "--force-recreate", build, name)
-            if answer.exit_code != 0:
-                raise not_started(name, self._where, _last_line(answer))
-        if not self.is_up(name):
-            raise not_started(name, self._where, self._states(name))
+        for name, alive in self._each_alive(names).items():
+            if not alive:
+                self._bring_up(name)
+        up = self.up(names)
+        for name in names:
+            if name not in up:
+                raise not_started(name, self._where, self._states(name))
+
+    def _bring_up(self, name: str) -> None:
+        with self._files(name) as files:
+            build = "--no-build" if name in self._described.pinned else "--build"
+            answer = self._compose(files, "up", "--detach", "--no-deps", "--force-recreate", build, name)
+        if answer.exit_code != 0:
+            raise not_started(name, self._where, _last_line(answer))
 
     def logs(self, name: str, since: datetime | None) -> list[str]:
         """See `Services.logs`: of the containers that are there now, by the engine's own stamps."""
         moment = ["--since", since.astimezone(UTC).isoformat().replace("+00:00", "Z")] if since else []
         lines: list[str] = []
-        for container in self._known(name):
+        for container in self._each_known([name])[name]:
             answer = self._docker("logs", "--timestamps", *moment, container.id)
             if answer.exit_code != 0:
                 raise no_log(name, self._where, _last_line(answer))
@@ -108,17 +114,21 @@ class DockerServices:
         return [line.partition(" ")[2] for line in sorted(lines, key=lambda line: line.partition(" ")[0])]
 
     def _alive(self, name: str) -> list[Container]:
-        return [container for container in self._known(name) if container.alive]
+        return self._each_alive([name])[name]
 
-    def _known(self, name: str) -> list[Container]:
-        """The containers of a service that the project knows, be they none."""
+    def _each_alive(self, names: Collection[str]) -> dict[str, list[Container]]:
+        return {name: [one for one in found if one.alive] for name, found in self._each_known(names).items()}
+
+    def _each_known(self, names: Collection[str]) -> dict[str, list[Container]]:
+        """The containers of services that the project knows, be they none."""
         try:
-            found = self._containers(name)
-            known = bool(found) or name in self._services
+            containers = self._containers()
+            found = {name: [one for one in containers if one.service == name] for name in names}
+            unknown = [name for name in names if not found[name] and name not in self._services]
         except AdapterError as error:
-            raise unreachable(name, self._where, error.what.rstrip(".")) from None
-        if not known:
-            raise unknown_service(name, self._where)
+            raise unreachable(", ".join(names), self._where, error.what.rstrip(".")) from None
+        if unknown:
+            raise unknown_service(unknown[0], self._where)
         return found
 
     @cached_property
@@ -132,8 +142,8 @@ class DockerServices:
         there = self._run([*NEWER, "version"]).exit_code == 0
         return NEWER if there else OLDER
 
-    def _containers(self, name: str | None = None) -> list[Container]:
-        return listed(self._docker, self._described.project, self._described.revision_label, name)
+    def _containers(self) -> list[Container]:
+        return listed(self._docker, self._described.project, self._described.revision_label)
 
     def _image(self, reference: str) -> str:
         answer = self._docker("image", "inspect", "--format", "{{.Id}}", reference)
@@ -169,9 +179,8 @@ class DockerServices:
             raise refused(name, shown(answer.command), _last_line(answer))
 
     def _states(self, name: str) -> str:
-        return "; ".join(
-            f"{c.status}, exit code {c.exit_code}, restarted {c.restarts} times" for c in self._containers(name)
-        )
+        found = self._each_known([name])[name]
+        return "; ".join(f"{c.status}, exit code {c.exit_code}, restarted {c.restarts} times" for c in found)
 
 
 def _last_line(answer: Completed) -> str:

@@ -1,6 +1,6 @@
 """Services that exist only in memory."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 
 from runbook_lib.adapters.services import log_lines
@@ -31,9 +31,9 @@ class MemoryServices:
             raise no_list(WHERE, "it is switched off")
         return set(self.running)
 
-    def is_up(self, name: str) -> bool:
-        """See `Services.is_up`."""
-        return self.is_running(name)
+    def up(self, names: Collection[str]) -> set[str]:
+        """See `Services.up`."""
+        return {name for name in names if self.is_running(name)}
 
     def version(self, name: str) -> str:
         """See `Services.version`."""
@@ -54,8 +54,12 @@ class MemoryServices:
             raise not_stopped(name, WHERE, 0, "it goes on")
         self.running.discard(name)
 
-    def start(self, name: str) -> None:
+    def start(self, *names: str) -> None:
         """See `Services.start`."""
+        for name in names:
+            self._start(name)
+
+    def _start(self, name: str) -> None:
         self._ask(name)
         if name in self.running:
             return

@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -70,10 +71,10 @@ class Pm2Services:
         """See `Services.is_running`."""
         return any(process.alive for process in self._of(name))
 
-    def is_up(self, name: str) -> bool:
-        """See `Services.is_up`."""
-        same, now = steady.stays(lambda: self._of_running(name), self._described.steady)
-        return same and {process.status for process in now} == {"online"}
+    def up(self, names: Collection[str]) -> set[str]:
+        """See `Services.up`."""
+        staying = steady.staying(lambda: self._of_running(names), self._described.steady)
+        return {name for name, found in staying.items() if {process.status for process in found} == {"online"}}
 
     def version(self, name: str) -> str:
         """See `Services.version`: the git commit that pm2 found at the start, else the version in package.json."""
@@ -101,13 +102,15 @@ class Pm2Services:
         if not until(lambda: not self.is_running(name) and not any(map(_lives, pids)), timeout, steady.INTERVAL):
             raise not_stopped(name, str(self._home), timeout, self._states(name))
 
-    def start(self, name: str) -> None:
+    def start(self, *names: str) -> None:
         """See `Services.start`; the processes keep the environment that pm2 has for them, never the operator's."""
-        found = self._of(name)
-        if not any(process.alive for process in found):
-            self._require(name, self._pm2("start", *(str(process.id) for process in found)), "start")
-        if not self.is_up(name):
-            raise not_started(name, str(self._home), self._states(name))
+        for name, found in self._of_each(names).items():
+            if not any(process.alive for process in found):
+                self._require(name, self._pm2("start", *(str(process.id) for process in found)), "start")
+        up = self.up(names)
+        for name in names:
+            if name not in up:
+                raise not_started(name, str(self._home), self._states(name))
 
     def logs(self, name: str, since: datetime | None) -> list[str]:
         """See `Services.logs`; each process' errors follow its other lines."""
@@ -120,18 +123,23 @@ class Pm2Services:
             raise no_log(name, str(error.filename), error.strerror or str(error)) from None
 
     def _of(self, name: str) -> list[_Process]:
+        return self._of_each([name])[name]
+
+    def _of_each(self, names: Collection[str]) -> dict[str, list[_Process]]:
         try:
-            found = [process for process in self._list() if process.name == name]
+            processes = self._list()
         except AdapterError as error:
-            raise unreachable(name, str(self._home), error.what.rstrip(".")) from None
-        if not found:
-            raise unknown_service(name, str(self._home))
+            raise unreachable(", ".join(names), str(self._home), error.what.rstrip(".")) from None
+        found = {name: [process for process in processes if process.name == name] for name in names}
+        for name in names:
+            if not found[name]:
+                raise unknown_service(name, str(self._home))
         return found
 
-    def _of_running(self, name: str) -> list[_Process]:
-        """All its processes, those that ended too, while any is alive."""
-        found = self._of(name)
-        return found if any(process.alive for process in found) else []
+    def _of_running(self, names: Collection[str]) -> dict[str, list[_Process]]:
+        """All processes of each, those that ended too, while any is alive."""
+        found = self._of_each(names)
+        return {name: found[name] if any(process.alive for process in found[name]) else [] for name in names}
 
     def _list(self) -> list[_Process]:
         self._require_daemon()

@@ -1,5 +1,6 @@
 """What every service manager can do."""
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Protocol
 
@@ -21,8 +22,10 @@ class Services(Protocol):
             AdapterError: It cannot be told: the manager does not answer, or knows no such service.
         """
 
-    def is_up(self, name: str) -> bool:
-        """Whether all of the service runs and goes on running: one that ends and is restarted is not up. Read-only.
+    def up(self, names: Collection[str]) -> set[str]:
+        """Those services of which all runs and goes on running: one that ends and is restarted is not up. Read-only.
+
+        All are watched at once, so that many take no longer than one.
 
         Raises:
             AdapterError: It cannot be told: the manager does not answer, or knows no such service.
@@ -42,15 +45,16 @@ class Services(Protocol):
             AdapterError: The service is unknown, or the manager did not say within the timeout that it is stopped.
         """
 
-    def start(self, name: str) -> None:
-        """Start the service, and return once the manager says so; one that runs is left alone. Changes the target.
+    def start(self, *names: str) -> None:
+        """Start services in this order, and return once the manager says so of all; one that runs is left alone.
 
-        Where it ran before, what runs afterwards is what is there to be run now, not what ran then. A service that ends
-        later than the manager or the target counts it as started may pass: probe its health.
+        None is waited for before the next is started; then all are watched at once. Where one ran before, what runs
+        afterwards is what is there to be run now, not what ran then. A service that ends later than the manager or the
+        target counts it as started may pass: probe its health. Changes the target.
 
         Raises:
-            AdapterError: The service is unknown, ended right after it was started, or the manager did not say within the
-                timeout that it runs.
+            AdapterError: A service is unknown, ended right after it was started, or the manager did not say within the
+                timeout that it runs; those after it may have been started.
         """
 
     def logs(self, name: str, since: datetime | None) -> list[str]:

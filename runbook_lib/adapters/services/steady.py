@@ -1,7 +1,7 @@
-"""Whether a service that was started stays up."""
+"""Whether services that were started stay up."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -9,14 +9,15 @@ T = TypeVar("T")
 INTERVAL = 0.1  # seconds between two looks
 
 
-def stays(look: Callable[[], T], seconds: float) -> tuple[bool, T]:
-    """Whether what `look` tells of the service's processes stays the same for so long, and the last of it. Read-only.
+def staying(look: Callable[[], Mapping[str, T]], seconds: float) -> dict[str, T]:
+    """What `look` tells of each service's processes, for those of which it stays the same for so long. Read-only.
 
     Where it tells of nothing, there is nothing to wait for.
     """
-    first = last = look()
+    told = {name: processes for name, processes in look().items() if processes}
     end = time.monotonic() + seconds
-    while last and last == first and time.monotonic() < end:
+    while told and time.monotonic() < end:
         time.sleep(min(INTERVAL, max(0.0, end - time.monotonic())))
-        last = look()
-    return last == first, last
+        now = look()
+        told = {name: processes for name, processes in told.items() if now[name] == processes}
+    return told

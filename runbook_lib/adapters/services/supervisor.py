@@ -1,5 +1,6 @@
 """Services under supervisord."""
 
+from collections.abc import Collection
 from datetime import datetime
 from http.client import HTTPException
 from pathlib import Path
@@ -46,10 +47,10 @@ class SupervisorServices:
         """See `Services.is_running`."""
         return self._looked_at_twice(name)["statename"] not in STOPPED
 
-    def is_up(self, name: str) -> bool:
-        """See `Services.is_up`; how long it must run to count is supervisord's own `startsecs`."""
-        until(lambda: self._state(name) != "STARTING", self._timeout, INTERVAL)
-        return self._state(name) == "RUNNING"
+    def up(self, names: Collection[str]) -> set[str]:
+        """See `Services.up`; how long one must run to count is supervisord's own `startsecs`."""
+        until(lambda: "STARTING" not in map(self._state, names), self._timeout, INTERVAL)
+        return {name for name in names if self._state(name) == "RUNNING"}
 
     def version(self, name: str) -> str:
         """See `Services.version`; supervisord never tells."""
@@ -60,15 +61,13 @@ class SupervisorServices:
         if not until(lambda: self._asked_to_stop(name), self._timeout, INTERVAL):
             raise not_stopped(name, str(self._socket), self._timeout, self._state(name))
 
-    def start(self, name: str) -> None:
+    def start(self, *names: str) -> None:
         """See `Services.start`."""
-        if not self.is_running(name):
-            self._ask(name, "startProcess", name, False, fine=ALREADY_STARTED)
-        self._let_settle(name)
-        info = self._looked_at_twice(name)
-        if info["statename"] != "RUNNING":
-            reason = info["spawnerr"] or f"exit status {info['exitstatus']}"
-            raise not_started(name, str(self._socket), f"{info['statename']}, {reason}")
+        for name in names:
+            if not self.is_running(name):
+                self._ask(name, "startProcess", name, False, fine=ALREADY_STARTED)
+        for name in names:
+            self._require_running(name)
 
     def logs(self, name: str, since: datetime | None) -> list[str]:
         """See `Services.logs`; the error log, where there is one apart, follows the other."""
@@ -90,7 +89,7 @@ class SupervisorServices:
             self._ask(name, "stopProcess", name, False, fine=NOT_RUNNING)
         return state in STOPPED
 
-    def _let_settle(self, name: str) -> None:
+    def _require_running(self, name: str) -> None:
         if not until(lambda: self._state(name) in SETTLED, self._timeout, INTERVAL):
             info = self._info(name)
             raise AdapterError(
@@ -99,6 +98,10 @@ class SupervisorServices:
                 state=f"supervisord says {info['statename']} {info['spawnerr']}".strip() + ", and goes on trying.",
                 safe_next="Read its log; stop it, mend the cause, and start it again.",
             )
+        info = self._looked_at_twice(name)
+        if info["statename"] != "RUNNING":
+            reason = info["spawnerr"] or f"exit status {info['exitstatus']}"
+            raise not_started(name, str(self._socket), f"{info['statename']}, {reason}")
 
     def _state(self, name: str) -> str:
         return str(self._looked_at_twice(name)["statename"])
