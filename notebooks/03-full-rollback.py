@@ -188,7 +188,7 @@ await apply(run, "back-up")
 # ### Clear the backfilled entries
 #
 # *Do*: run the cell. *Expect*: no backfilled entry left, and equal fingerprints of all else. *If not*: do not go
-# on; the row names the bucket and the rows to look at.
+# on; the line names the rows to look at.
 
 # %%
 await apply(run, "clear-backfill")

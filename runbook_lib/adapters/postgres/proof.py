@@ -1,8 +1,8 @@
 """Proof that a change to one column of chosen rows changed nothing else.
 
-*Stopped*, while nobody else writes: row hashes of all columns that the change does not write, summed up in buckets (count,
-bit_xor and sum of hash_record_extended over the rows that a key hashes to), are equal before and after; and no row was
-written since by a transaction that is not this run's. *Live*: no row outside the change carries a transaction of this run's.
+*Stopped*, while nobody else writes: the number of rows, and the sum of a 64-bit hash of each row's key and all columns that
+the change does not write, are equal before and after, and no row was written since by a transaction that is not this run's.
+*Live*: no row outside the change carries a transaction of this run's.
 """
 
 from collections.abc import Sequence
@@ -13,10 +13,9 @@ from runbook_lib.adapters.postgres.backfill import Backfill
 from runbook_lib.adapters.postgres.clearing.records import Records
 from runbook_lib.adapters.postgres.connection import Connection, exists, one
 from runbook_lib.adapters.postgres.parallel import in_parallel
+from runbook_lib.adapters.postgres.row_hash import SAME_TEXT, row_hash
 
-BUCKETS = 1024
 SHOWN = 20  # rows that a line names
-HASHED = "SET LOCAL enable_sort = off"  # no sorting by bucket
 
 
 class Proof:
@@ -38,39 +37,33 @@ class Proof:
         with in_parallel(connection):
             if exists(connection, self.table):
                 return
-            connection.execute(HASHED)
+            connection.execute(SAME_TEXT)
             connection.execute(
-                sql.SQL("CREATE TABLE {} AS SELECT *, pg_current_xact_id()::xid AS since FROM ({}) f").format(
-                    self.table, self._fingerprints(connection)
+                sql.SQL("CREATE TABLE {} AS SELECT f.*, pg_current_xact_id()::xid AS since FROM ({}) f").format(
+                    self.table, self._fingerprints(connection, sql.SQL("FALSE"))
                 )
             )
 
     def differences(self, connection: Connection) -> list[str] | None:
-        """Where the table now differs from the fingerprints kept, with the rows to look at, a line each.
+        """How the table now differs from the fingerprints kept, with the rows to look at, a line each.
 
         None where this run kept none. Read-only.
         """
         if not exists(connection, self.table):
             return None
         with in_parallel(connection):
-            connection.execute(HASHED)
-            rows = connection.execute(
-                sql.SQL("""SELECT * FROM (
-                    SELECT bucket, (b.n, b.x, b.s) IS DISTINCT FROM (a.n, a.x, a.s) AS differs, a.fresh > 0 AS fresh
-                    FROM (SELECT bucket, n, x, s FROM {kept}) b FULL JOIN ({now}) a USING (bucket)) c
-                WHERE differs OR fresh ORDER BY bucket""").format(
-                    kept=self.table, now=self._fingerprints(connection, self._perhaps_fresh())
-                )
-            ).fetchall()
-            lines = [
-                f"columns not written: bucket {row['bucket']} differs; written since: "
-                + (self._others(connection, self._in_bucket(row["bucket"])) or "no row (one was deleted)")
-                for row in rows
-                if row["differs"]
-            ]
-            fresh = any(row["fresh"] for row in rows)
-            if fresh and (others := self._others(connection, sql.SQL("TRUE"))):
-                lines.append(f"rows that this run did not write were written since: {others}")
+            connection.execute(SAME_TEXT)
+            found = one(
+                connection,
+                sql.SQL(
+                    "SELECT (a.n, a.s) IS DISTINCT FROM (b.n, b.s) AS differs, a.fresh > 0 AS fresh FROM ({}) a, {} b"
+                ).format(self._fingerprints(connection, self._perhaps_fresh()), self.table),
+            )
+            others = self._others(connection) if found["differs"] or found["fresh"] else ""
+            lines = [f"rows that this run did not write were written since: {others}"] if others else []
+            if found["differs"]:
+                looked = others or "no row (one was deleted, or this run wrote more than it should)"
+                lines.append(f"columns not written: the fingerprints differ; written since: {looked}")
         return lines + self.strays(connection)
 
     def strays(self, connection: Connection) -> list[str]:
@@ -92,33 +85,16 @@ class Proof:
 
     def rows(self, connection: Connection) -> int:
         """How many rows the kept fingerprints cover. Read-only."""
-        query = sql.SQL("SELECT coalesce(sum(n), 0)::bigint AS n FROM {}")
+        query = sql.SQL("SELECT n FROM {}")
         return int(one(connection, query.format(self.table))["n"])
 
     def forget(self, connection: Connection) -> None:
         """Drop the fingerprints kept. Changes the target."""
         connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(self.table))
 
-    def _fingerprints(self, connection: Connection, fresh: sql.Composable | None = None) -> sql.Composed:
-        columns = connection.execute(
-            """SELECT attname AS name, atttypid::regtype::text AS type FROM pg_attribute
-               WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum""",
-            [self.backfill.table.as_string(connection)],
-        )
-        fields = [
-            sql.SQL("t.{}::text" if row["type"] == "json" else "t.{}").format(sql.Identifier(row["name"]))
-            for row in columns
-            if row["name"] not in self.written
-        ]
-        return sql.SQL("""SELECT bucket, count(*) AS n, bit_xor(h) AS x, sum(h) AS s,
-                count(*) FILTER (WHERE fresh) AS fresh FROM (
-            SELECT {bucket} AS bucket, hash_record_extended(ROW({fields}), 0) AS h, {fresh} AS fresh
-            FROM {table} t OFFSET 0) r
-            GROUP BY bucket""").format(
-            bucket=self._bucket(),
-            fields=sql.SQL(", ").join(fields),
-            fresh=fresh or sql.SQL("FALSE"),
-            table=self.backfill.table,
+    def _fingerprints(self, connection: Connection, fresh: sql.Composable) -> sql.Composed:
+        return sql.SQL("SELECT count(*) AS n, sum({}) AS s, count(*) FILTER (WHERE {}) AS fresh FROM {} t").format(
+            row_hash(connection, self.backfill.table, self.written), fresh, self.backfill.table
         )
 
     def _perhaps_fresh(self) -> sql.Composed:
@@ -131,24 +107,17 @@ class Proof:
             since, self._ours()
         )
 
-    def _bucket(self) -> sql.Composed:
-        return sql.SQL("(hash_record_extended(ROW(t.{}), 0) & {})").format(self.backfill.key, sql.Literal(BUCKETS - 1))
-
-    def _in_bucket(self, bucket: int) -> sql.Composed:
-        return sql.SQL("{} = {}").format(self._bucket(), sql.Literal(bucket))
-
     def _ours(self) -> sql.Composed:
         return sql.SQL("t.xmin IN (SELECT xid FROM {})").format(self.records.writes)
 
-    def _others(self, connection: Connection, among: sql.Composable) -> str:
+    def _others(self, connection: Connection) -> str:
         """Rows that were written since the fingerprints were made, by transactions that are not this run's. Read-only."""
         rows = connection.execute(
             sql.SQL("""SELECT t.{key}::text AS key FROM {table} t
-            WHERE {among} AND age(t.xmin) < (SELECT age(since) FROM {kept} LIMIT 1) AND NOT {ours}
+            WHERE age(t.xmin) < (SELECT age(since) FROM {kept} LIMIT 1) AND NOT {ours}
             ORDER BY t.{key} LIMIT {shown}""").format(
                 key=self.backfill.key,
                 table=self.backfill.table,
-                among=among,
                 kept=self.table,
                 ours=self._ours(),
                 shown=sql.Literal(SHOWN),

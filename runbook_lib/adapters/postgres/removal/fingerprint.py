@@ -6,9 +6,10 @@ from psycopg import sql
 
 from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA, make_own_schema
 from runbook_lib.adapters.postgres.connection import Connection, exists, one
-from runbook_lib.adapters.postgres.proof import BUCKETS
 from runbook_lib.adapters.postgres.removal.definitions import identifier
 from runbook_lib.plan import Database
+
+BUCKETS = 1024
 
 # Of these types two values hash alike only where they are alike to the last byte; any other type is hashed as its text.
 EXACT = {"bool", "int2", "int4", "int8", "oid", "uuid", "bytea", "date", "time", "timestamp", "timestamptz", "char", "name"}

@@ -1,0 +1,80 @@
+"""The hash of a row tells every other row apart, whatever the types of its columns."""
+
+import pytest
+from psycopg import sql
+
+from runbook_lib.adapters.postgres.connection import Connection, one
+from runbook_lib.adapters.postgres.row_hash import row_hash
+
+TABLE = sql.Identifier("hashed")
+ROW = {
+    "id": "1",
+    "small": "2",
+    "a": "'x'",
+    "b": "'y'",
+    "number": "1.0",
+    "whenever": "'2024-05-06 07:08:09.000001Z'",
+    "document": "'{\"a\": 1}'",
+    "flag": "TRUE",
+}
+OTHERS = [
+    {"id": "4294967296"},
+    {"id": "-2"},
+    {"id": "2", "small": "1"},
+    {"small": "NULL"},
+    {"small": "0"},
+    {"a": "'y'", "b": "'x'"},
+    {"a": "NULL"},
+    {"a": "''"},
+    {"b": "NULL"},
+    {"a": "NULL", "b": "NULL"},
+    {"a": "'xy'", "b": "''"},
+    {"number": "1.00"},
+    {"number": "NULL"},
+    {"whenever": "'2024-05-06 07:08:09.000002Z'"},
+    {"whenever": "'epoch'"},
+    {"whenever": "NULL"},
+    {"whenever": "'infinity'"},
+    {"whenever": "'4024-05-06 07:08:09.000001Z'"},
+    {"whenever": "'4024-05-06 07:08:09.000002Z'"},
+    {"document": "'{\"a\":1}'"},
+    {"flag": "FALSE"},
+]
+
+
+def hashes(connection: Connection, rows: list[dict[str, str]], *without: str) -> list[int]:
+    connection.execute(
+        """CREATE TEMP TABLE hashed (id bigint, small smallint, a text, b varchar(9), number numeric, whenever timestamptz,
+           document json, flag boolean, gone int, place serial)"""
+    )
+    connection.execute("ALTER TABLE hashed DROP COLUMN gone")
+    for row in rows:
+        values = sql.SQL(", ").join(sql.SQL(value) for value in row.values())
+        names = sql.SQL(", ").join(map(sql.Identifier, row))
+        connection.execute(sql.SQL("INSERT INTO hashed ({}) VALUES ({})").format(names, values))
+    query = sql.SQL("SELECT array_agg({} ORDER BY place) AS it FROM hashed t").format(
+        row_hash(connection, TABLE, {"place", *without})
+    )
+    return list(one(connection, query)["it"])
+
+
+def test_each_row_that_differs_in_anything_has_another_hash(connection: Connection) -> None:
+    found = hashes(connection, [ROW, *({**ROW, **other} for other in OTHERS)])
+
+    assert len(set(found)) == 1 + len(OTHERS)
+
+
+def test_values_exchanged_between_two_keys_change_the_sum(connection: Connection) -> None:
+    first, second = {**ROW, "id": "1"}, {**ROW, "id": "2", "a": "'z'", "small": "NULL"}
+    exchanged = [{**first, "a": "'z'", "small": "NULL"}, {**second, "a": "'x'", "small": "2"}]
+
+    found = hashes(connection, [first, second, *exchanged])
+
+    assert sum(found[:2]) != sum(found[2:])
+
+
+@pytest.mark.parametrize("column", list(ROW))
+def test_a_column_left_out_does_not_count(connection: Connection, column: str) -> None:
+    others = [{**ROW, **other} for other in OTHERS if set(other) == {column}]
+
+    assert len(set(hashes(connection, [ROW, *others], column))) == 1
