@@ -952,6 +952,14 @@ def test_one_other_cell_changed_meanwhile_fails_the_proof_by_its_row(
     assert "written since: 7" in summaries(not_passed(in_mode(step, mode).verify()))
 
 
+def test_a_number_that_differs_in_its_high_half_fails_the_proof_too(step: RemoveColumns, application: Application) -> None:
+    application.execute("ALTER TABLE messages ADD weight bigint DEFAULT 1")
+    in_mode(step, "drop").apply()
+    application.execute("UPDATE messages SET weight = 4294967296 WHERE id = 7")
+
+    assert "written since: 7" in summaries(not_passed(in_mode(step, "drop").verify()))
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_any_other_change_of_the_schema_fails(step: RemoveColumns, application: Application, mode: str) -> None:
     in_mode(step, mode).apply()

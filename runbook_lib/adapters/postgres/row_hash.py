@@ -14,6 +14,9 @@ from runbook_lib.adapters.postgres.connection import Connection
 SAME_TEXT = """SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO'; SET LOCAL IntervalStyle = 'postgres';
 SET LOCAL extra_float_digits = 1; SET LOCAL bytea_output = 'hex'"""
 
+# Types whose own hash folds 64 bits to 32, so that 1 and 4294967296 hash alike; what is sent of them to a client is whole.
+_FOLDED = {"int8": "int8send", "time": "time_send", "timestamp": "timestamp_send", "timestamptz": "timestamptz_send"}
+
 _NULL = 0x5851F42D4C957F2D  # what is put in beside the hash where there is no value
 _WHOLE_NUMBER = "hashint8extended(coalesce({c}::bigint, 0), {seed}) # coalesce({c}::bigint, 0)"
 _BY_TYPE = {
@@ -26,6 +29,11 @@ _BY_TYPE = {
         ELSE hashtextextended({c}::text COLLATE "C", 1) END""",
 }
 _BY_TEXT = """hashtextextended(coalesce({c}::text, '') COLLATE "C", {seed})"""
+
+
+def whole(value: sql.Composable, type_name: str) -> sql.Composable:
+    """A value of a built-in type in a form whose hash uses all of its bits, as a term. Pure."""
+    return sql.SQL("pg_catalog.{}({})").format(sql.SQL(_FOLDED[type_name]), value) if type_name in _FOLDED else value
 
 
 def row_hash(connection: Connection, table: sql.Identifier, without: Set[str | None]) -> sql.Composable:

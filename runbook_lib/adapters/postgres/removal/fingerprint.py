@@ -1,17 +1,18 @@
 """Proof that no column but those removed changed in any row: row hashes, summed up in buckets, before and after."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from psycopg import sql
 
 from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA, make_own_schema
 from runbook_lib.adapters.postgres.connection import Connection, exists, one
 from runbook_lib.adapters.postgres.removal.definitions import identifier
+from runbook_lib.adapters.postgres.row_hash import whole
 from runbook_lib.plan import Database
 
 BUCKETS = 1024
 
-# Of these types two values hash alike only where they are alike to the last byte; any other type is hashed as its text.
+# Of these types values that differ in a byte are different values, and hash so; any other type is hashed as its text.
 EXACT = {"bool", "int2", "int4", "int8", "oid", "uuid", "bytea", "date", "time", "timestamp", "timestamptz", "char", "name"}
 
 
@@ -91,13 +92,13 @@ class Fingerprint:
         return [row["key"] for row in rows]
 
 
-def hashable(table: str, column: str, type_name: str) -> sql.Composed:
+def hashable(table: str, column: str, type_name: str) -> sql.Composable:
     """A column in a form whose hash tells any two different values apart."""
-    form = "{}" if type_name in EXACT else '({}::text COLLATE "C")'
-    return sql.SQL(form).format(sql.Identifier(table, column))
+    value = sql.Identifier(table, column)
+    return whole(value, type_name) if type_name in EXACT else sql.SQL('({}::text COLLATE "C")').format(value)
 
 
-def sums(fields: list[sql.Composed]) -> sql.Composed:
+def sums(fields: Sequence[sql.Composable]) -> sql.Composed:
     """Count, bit_xor and sum of the hashes of rows, as n, x and s."""
     row = sql.SQL("hash_record_extended(ROW({}), 0)").format(sql.SQL(", ").join(fields))
     return sql.SQL("count(*) AS n, bit_xor({h}) AS x, sum({h}) AS s").format(h=row)

@@ -8,6 +8,7 @@ from psycopg import sql
 
 from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA
 from runbook_lib.adapters.postgres.connection import Connection
+from runbook_lib.adapters.postgres.row_hash import whole
 
 Name = tuple[str, str]  # schema and table
 
@@ -200,11 +201,7 @@ def comparable(live: Table, backup: Table, names: Iterable[str], *, key: bool = 
     for name in names:
         here, there = live.column(name), backup.column(name)
         direct = here.base in safe and here.base == there.base
-        terms.append(
-            sql.SQL("t.{}{}{}").format(
-                sql.Identifier(name),
-                sql.SQL("" if direct else "::text"),
-                sql.SQL(' COLLATE "C"' if not direct or here.base in COLLATED else ""),
-            )
-        )
+        value, collated = sql.Identifier("t", name), not direct or here.base in COLLATED
+        form = whole(value, here.base) if direct else sql.SQL("{}::text").format(value)
+        terms.append(sql.SQL('{} COLLATE "C"').format(form) if collated else form)
     return terms
