@@ -446,10 +446,10 @@ def test_signal_to_the_owner_brings_everything_down(number: signal.Signals, code
 @pytest.mark.parametrize("sign", ["pg/data/base/1", "supervisor.sock"])
 def test_signal_while_starting_brings_everything_down(sign: str, temporary: Path) -> None:
     process = owner()
-    assert until(lambda: list(temporary.glob(f"rb-*/{sign}")) != [], 10)
+    assert until(lambda: list(temporary.glob(f"rb-*/{sign}")) != [], 60)
     (root,) = temporary.iterdir()
     process.terminate()
-    assert process.wait(10) == 143
+    assert process.wait(30) == 143
     assert processes_of(root) == []
     assert list(temporary.iterdir()) == []
 
