@@ -182,10 +182,8 @@ class RestoreAside(Step):
 
     def _objects_not_in_backup(self) -> list[str]:
         """The objects of the live database that the backup does not name, a line each. Read-only."""
-        path = self.context.scratch / "live-schema.dump"
         try:
-            self.context.dump_tools.dump_part(path, 120, "--schema-only")
-            live = self.context.dump_tools.contents(path).entries
+            live = self.context.dump_tools.objects(120)
         except AdapterError as error:
             return [f"objects made since the backup: cannot be told, {error.what}"]
         there = {_named(entry) for entry in self.context.dump.contents.entries}

@@ -34,7 +34,7 @@ RUN_NOTHING
 NAMES = ["web", "worker", "slow", "stubborn", "immortal", "crashing", "flapping", "restless", "broken", "pinned"]
 
 
-@dataclass
+@dataclass(eq=False)
 class Docker:
     root: Path
     data: Path

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ class Managed:
     pids: Callable[[str], list[int]]
     tells_by_log: bool = False
     cannot_tell_restarts: bool = False  # a command line says that it runs, and no more
+    soon: int = 5  # seconds after which a start or a stop that does not come about is given up
 
     def version(self, services: Services, name: str) -> str:
         if self.tells_by_log:
@@ -148,6 +149,7 @@ def _of_supervisord(made: Supervisord, manager: str, closing: ExitStack) -> Mana
         made.pids,
         tells_by_log=manager == "supervisor",
         cannot_tell_restarts=manager == "commands",
+        soon=2,
     )
 
 
@@ -157,18 +159,16 @@ def _by_socket(made: Supervisord, timeout: int = TIMEOUT) -> target.SupervisorSe
 
 def _by_commands(made: Supervisord, timeout: int = TIMEOUT) -> target.CommandServices:
     control = f"{sys.executable} -m supervisor.supervisorctl -c {made.configuration}"
-    alive = "grep -E 'RUNNING|STARTING|BACKOFF|STOPPING'"
-    running = f'said=$({control} status "$0"); case $? in 0|3) echo "$said" | {alive} || true;; *) exit 1;; esac'
-    listed = f'said=$({control} status); case $? in 0|3) echo "$said" | {alive} | cut -d" " -f1;; *) exit 1;; esac'
+    status = [sys.executable, "-I", "-S", str(made.root / "status.py"), str(made.root)]
     return target.CommandServices(
         manager="commands",
         commands=target.Commands(
-            list=["sh", "-c", listed],
-            running=["sh", "-c", running, "{service}"],
+            list=status,
+            running=[*status, "{service}"],
             stop=[*control.split(), "stop", "{service}"],
             start=[*control.split(), "start", "{service}"],
-            logs=["sh", "-c", f'said=$({control} tail -1000000 "$0") && echo "$said"', "{service}"],
-            version=["sh", "-c", f'{control} tail -1000000 "$0" | sed -n "s/.* in build //p"', "{service}"],
+            logs=["cat", f"{made.root}/{{service}}.log"],
+            version=["sed", "-n", "s/.* in build //p", f"{made.root}/{{service}}.log"],
         ),
         directory=str(made.root),
         timeout=timeout,
@@ -199,6 +199,12 @@ def _by_docker(made: Docker, timeout: int = TIMEOUT, steady: float = 0, **more: 
     return connect(described, LocalProcesses())
 
 
+@cache
+def _of_a_run(made: Docker, compose: str, timeout: int = TIMEOUT, steady: float = 0) -> Services:
+    """One for all the tests, as for all the steps of a run: what compose knows, it is asked once."""
+    return _by_docker(made, timeout, steady)
+
+
 def _of_docker(made: Docker, compose: str, closing: ExitStack) -> Managed:
     plugin = compose_plugin() if compose == "docker compose" else None
     if compose == "docker compose" and not plugin:
@@ -212,7 +218,7 @@ def _of_docker(made: Docker, compose: str, closing: ExitStack) -> Managed:
         return revision(build)
 
     nobody = f"unix://{made.root}/nobody"
-    return Managed(partial(_by_docker, made), lambda: _by_docker(made, host=nobody), deploy, made.pids)
+    return Managed(partial(_of_a_run, made, compose), lambda: _by_docker(made, host=nobody), deploy, made.pids)
 
 
 def _start_and_hear(services: Services, name: str, since: datetime | None = None) -> None:
@@ -284,11 +290,11 @@ def test_a_service_that_takes_a_while_runs_once_it_is_started(services: Services
 @pytest.mark.parametrize("name", ["broken", "crashing", "flapping"])
 def test_a_service_that_does_not_start_or_crashes_after_its_start_is_an_error(managed: Managed, name: str) -> None:
     with pytest.raises(AdapterError, match=name):
-        managed.connect(timeout=5, steady=1.0).start(name)
+        managed.connect(timeout=managed.soon, steady=1.0).start(name)
 
 
 def test_a_service_that_keeps_ending_and_restarting_is_not_up(managed: Managed) -> None:
-    services = managed.connect(timeout=5, steady=1.0)
+    services = managed.connect(timeout=managed.soon, steady=1.0)
     with suppress(AdapterError):
         managed.connect(timeout=1).start("flapping")
     assert not services.up(["flapping"]) or managed.cannot_tell_restarts
@@ -303,7 +309,7 @@ def test_a_service_is_up_once_it_is_started_until_it_is_stopped(services: Servic
 
 
 def test_a_service_that_keeps_ending_and_restarting_is_stopped_for_good(managed: Managed) -> None:
-    services = managed.connect(timeout=5)
+    services = managed.connect(timeout=managed.soon)
     with suppress(AdapterError):
         services.start("flapping")
     services.stop("flapping")
@@ -328,7 +334,7 @@ def test_a_service_that_ignores_the_request_to_end_is_stopped_all_the_same(servi
 def test_a_service_that_does_not_stop_is_an_error_and_runs_on(managed: Managed, services: Services) -> None:
     _start_and_hear(services, "immortal", datetime.now(UTC))
     with pytest.raises(AdapterError, match="immortal"):
-        managed.connect(timeout=3).stop("immortal")
+        managed.connect(timeout=min(managed.soon, 3)).stop("immortal")
     assert services.is_running("immortal")
 
 

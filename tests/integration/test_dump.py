@@ -46,6 +46,12 @@ def test_a_dump_that_fails_leaves_no_file_by_its_name(tools: DumpTools, database
     assert not (tmp_path / "all.dump").exists()
 
 
+def test_the_objects_of_a_database_are_those_that_a_dump_of_it_names(tools: DumpTools, tmp_path: Path) -> None:
+    tools.dump(tmp_path / "all.dump", 60)
+
+    assert sorted(tools.objects(60), key=str) == sorted(tools.contents(tmp_path / "all.dump").entries, key=str)
+
+
 def test_the_hash_tells_one_changed_byte(tmp_path: Path) -> None:
     (tmp_path / "one").write_bytes(b"abc")
     (tmp_path / "two").write_bytes(b"abd")

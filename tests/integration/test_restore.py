@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, LiteralString, NamedTuple
 
@@ -53,13 +54,27 @@ def backup(template: Database, tmp_path_factory: pytest.TempPathFactory) -> Path
     return dump(template, tmp_path_factory.mktemp("backups"))
 
 
+@pytest.fixture(scope="session")
+def copies(backup: Path) -> list[str]:
+    """The database that is a copy of what `backup` was restored into, once a test has had it restored."""
+    return []
+
+
+@pytest.fixture
+def really_restored(restoring: "Restoring") -> None:
+    """Have nothing copied: the test is about the restore itself."""
+    restoring.copies = None
+
+
 @dataclass
 class Restoring:
-    """A run of option C on a clone of the sample database."""
+    """A run of option C on a clone of the sample database; `backup` is restored once, and copied from then on."""
 
     run: Run
     database: Database
     backups: Path
+    backup: Path
+    copies: list[str] | None
 
     def ask(self, query: LiteralString, database: str = "") -> list[Any]:
         with self.database.server.connect(dbname=database or self.database.name) as it:
@@ -83,7 +98,28 @@ class Restoring:
 
     def aside(self) -> loop.Done:
         self.approve()
-        return loop.apply(self.run, ASIDE)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(side, "restore_aside", partial(self._restored_or_copied, side.restore_aside))
+            return loop.apply(self.run, ASIDE)
+
+    def _restored_or_copied(
+        self, restore: Callable[..., None], postgres: Postgres, tools: Any, live: str, dump: Path, sha256: str, *more: Any
+    ) -> None:
+        name = side.side_name(live, postgres.run)
+        copied = self.copies if dump.samefile(self.backup) else None
+        if not copied:
+            restore(postgres, tools, live, dump, sha256, *more)
+        if copied is None:
+            return
+        source, copy = (copied[0], name) if copied else (name, f"copy_of_{name}")
+        with self.database.server.connect() as it:
+            owner = sql.Identifier(self.database.application.name)
+            command = sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE {} STRATEGY file_copy")
+            it.execute(command.format(sql.Identifier(copy), owner, sql.Identifier(source)))
+            if copied:
+                side.mark(it, name, postgres.run, sha256)
+            else:
+                copied.append(copy)
 
     def swap(self) -> loop.Done:
         self.aside()
@@ -114,7 +150,12 @@ class Restoring:
 
 @pytest.fixture
 def restoring(
-    database: Database, postgres: Postgres, backup: Path, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database: Database,
+    postgres: Postgres,
+    backup: Path,
+    copies: list[str],
+    plan: Plan,
+    tmp_path: Path,
 ) -> Iterator[Restoring]:
     backups = tmp_path / "backups"
     backups.mkdir()
@@ -131,9 +172,8 @@ def restoring(
     journal = Journal(folder.journal_path)
     journal.append("opened", type="restore", option="C", **about)
     journal.append("found", step="stop-services", title="Stop the services", outcome={"found": "none runs here"})
-    made = Restoring(
-        Run(folder, Context(plan, target, folder, "restore", "C", "tester", datetime.now(UTC))), database, backups
-    )
+    context = Context(plan, target, folder, "restore", "C", "tester", datetime.now(UTC))
+    made = Restoring(Run(folder, context), database, backups, backup, copies)
     yield made
     made.run.close_adapters()
     with database.server.connect() as it:
@@ -144,6 +184,7 @@ def restoring(
 # --- there and back
 
 
+@pytest.mark.usefixtures("really_restored")
 def test_the_database_is_the_backup_again_and_the_old_one_is_kept_under_a_dated_name(restoring: Restoring) -> None:
     before = restoring.ask(ROWS)
     restoring.change("DELETE FROM messages WHERE id = 7", ADDED)
@@ -176,6 +217,7 @@ def test_undo_swaps_back_and_a_second_swap_is_possible(restoring: Restoring) -> 
     assert restoring.ask(ROWS) == before
 
 
+@pytest.mark.usefixtures("really_restored")
 def test_undo_of_the_restore_aside_leaves_nothing_behind(restoring: Restoring) -> None:
     restoring.aside()
 
@@ -402,6 +444,7 @@ def schema_check(restoring: Restoring, files: list[str], monkeypatch: pytest.Mon
     return schema.as_expected(Round(restoring.run.context, "after", datetime.now(UTC)), "schema-expected")
 
 
+@pytest.mark.usefixtures("really_restored")
 def test_pitfall_12_a_backup_from_after_the_migration_restores_the_columns_and_the_check_expects_them(
     restoring: Restoring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -427,6 +470,7 @@ def test_a_backup_from_before_the_migration_takes_the_columns_away_and_the_check
     assert data.intact(Round(restoring.run.context, "after", datetime.now(UTC)), "backfill-intact").status == "PASS"
 
 
+@pytest.mark.usefixtures("really_restored")
 def test_pitfall_13_a_newer_dependent_view_doubles_no_row_and_is_told_as_lost(restoring: Restoring) -> None:
     restoring.change("CREATE VIEW newest AS SELECT id, attachments FROM messages WHERE id > 500")
 
@@ -708,6 +752,7 @@ def test_a_process_that_has_lost_the_target_does_not_swap(restoring: Restoring, 
     assert set(restoring.databases) == {"live", "restored"}
 
 
+@pytest.mark.usefixtures("really_restored")
 def test_settings_grants_comment_and_limit_follow_the_name(restoring: Restoring) -> None:
     restoring.administer(
         "ALTER DATABASE {} SET work_mem = '7MB'",
@@ -767,6 +812,7 @@ def test_a_sequence_that_is_behind_is_told(restoring: Restoring) -> None:
     assert (found.status, "messages_id_seq" in found.summary) == ("FAIL", True)
 
 
+@pytest.mark.usefixtures("really_restored")
 def test_the_runbooks_own_records_come_along_and_back(restoring: Restoring) -> None:
     with restoring.run.context.postgres.connect() as own:
         own.execute("CREATE SCHEMA IF NOT EXISTS runbook")
@@ -782,6 +828,7 @@ def test_the_runbooks_own_records_come_along_and_back(restoring: Restoring) -> N
     assert restoring.ask("SELECT count(*) FROM pg_index WHERE indrelid = 'runbook.records'::regclass") == [(1,)]
 
 
+@pytest.mark.usefixtures("really_restored")
 def test_the_restored_database_is_like_the_live_one_and_has_statistics(restoring: Restoring) -> None:
     query: LiteralString = """SELECT pg_get_userbyid(datdba), encoding, datcollate, datctype, datlocprovider
         FROM pg_database WHERE datname = current_database()"""

@@ -75,16 +75,21 @@ class DumpTools:
         if created and created[2]:
             made = datetime.fromisoformat(created[1]).replace(tzinfo=UTC)
         schema = self._schema(path)
-        objects = [found.groupdict() for found in _OBJECT.finditer(schema)]
-        tables = {each["oid"]: f"{each['schema']}.{each['name']}" for each in objects if each["catalog"] == _PG_CLASS}
+        objects = _OBJECT.finditer(schema)
+        tables = {found["oid"]: f"{found['schema']}.{found['name']}" for found in objects if found["catalog"] == _PG_CLASS}
         return DumpContents(
             made,
             name[1] if name else "",
             int(server[1]) if server else None,
-            tuple(Entry(each["kind"], each["schema"], each["name"], each["owner"]) for each in objects),
+            _entries(schema),
             tuple(tables.get(data["oid"], f"{data['schema']}.{data['name']}") for data in _DATA.finditer(listing)),
             schema,
         )
+
+    def objects(self, timeout: float) -> tuple[Entry, ...]:
+        """The objects of the database as it is, named as a dump of it would name them. Read-only."""
+        command = [self._path("pg_dump"), "--schema-only", "--verbose", "--no-password", f"--dbname={self._conninfo()}"]
+        return _entries(self.processes.run(command, timeout=timeout).require().output)
 
     def listing(self, path: Path) -> str:
         """The table of contents of a dump, as `--use-list` takes it. Read-only."""
@@ -135,6 +140,10 @@ class DumpTools:
 
     def _path(self, tool: str) -> str:
         return str(Path(self.directory) / tool) if self.directory else tool
+
+
+def _entries(schema: str) -> tuple[Entry, ...]:
+    return tuple(Entry(*found.group("kind", "schema", "name", "owner")) for found in _OBJECT.finditer(schema))
 
 
 def sha256(path: Path) -> str:
