@@ -221,9 +221,10 @@ def _of_docker(made: Docker, compose: str, closing: ExitStack) -> Managed:
     return Managed(partial(_of_a_run, made, compose), lambda: _by_docker(made, host=nobody), deploy, made.pids)
 
 
-def _start_and_hear(services: Services, name: str, since: datetime | None = None) -> None:
+def _start_and_hear(services: Services, name: str) -> None:
+    moment = datetime.now(UTC)
     services.start(name)
-    until(lambda: any("second line" in line for line in services.logs(name, since)), f"{name} says that it started")
+    until(lambda: any("second line" in line for line in services.logs(name, moment)), f"{name} says that it started")
 
 
 def test_a_service_that_was_not_started_does_not_run(services: Services) -> None:
@@ -326,13 +327,13 @@ def test_a_service_that_its_manager_brings_back_is_stopped_for_good(managed: Man
 
 
 def test_a_service_that_ignores_the_request_to_end_is_stopped_all_the_same(services: Services) -> None:
-    _start_and_hear(services, "stubborn", datetime.now(UTC))
+    _start_and_hear(services, "stubborn")
     services.stop("stubborn")
     assert not services.is_running("stubborn")
 
 
 def test_a_service_that_does_not_stop_is_an_error_and_runs_on(managed: Managed, services: Services) -> None:
-    _start_and_hear(services, "immortal", datetime.now(UTC))
+    _start_and_hear(services, "immortal")
     with pytest.raises(AdapterError, match="immortal"):
         managed.connect(timeout=min(managed.soon, 3)).stop("immortal")
     assert services.is_running("immortal")
@@ -369,7 +370,7 @@ def test_a_service_started_again_runs_the_version_that_lies_there_now(managed: M
     _start_and_hear(services, "web")
     after = managed.deploy("2")
     services.stop("web")
-    _start_and_hear(services, "web", datetime.now(UTC))
+    _start_and_hear(services, "web")
     assert managed.version(services, "web") == after
 
 
@@ -379,12 +380,12 @@ def test_a_stopped_service_tells_no_version(services: Services) -> None:
 
 
 def test_the_log_holds_what_was_said_since_the_moment_and_nothing_before(services: Services) -> None:
-    _start_and_hear(services, "web", datetime.now(UTC))
+    _start_and_hear(services, "web")
     services.stop("web")
     moment = datetime.now(UTC)
     until(lambda: (datetime.now(UTC) - moment).total_seconds() > 0.002, "the next millisecond")
     moment = datetime.now(UTC)
-    _start_and_hear(services, "web", moment)
+    _start_and_hear(services, "web")
     assert sum("web started" in line for line in services.logs("web", moment)) == 1
 
 
@@ -461,6 +462,30 @@ def test_docker_keeps_what_is_in_a_volume_through_stop_and_start(docker: Docker)
         assert docker("exec", *docker("ps", "--quiet").split(), "/bin/cat", "/kept/file") == "precious"
     finally:
         docker.clear()
+
+
+def test_docker_takes_the_restart_policy_off_a_container_that_had_just_ended(tmp_path: Path) -> None:
+    ended = (1, "", "Error response from daemon: Cannot update container a: cannot update a stopped container: unknown")
+    updates = iter([ended, (0, "a", "")])
+    stopped: list[str] = []
+
+    def answer(command: tuple[str, ...]) -> tuple[int, str, str]:
+        match command[1]:
+            case "ps":
+                return 0, "" if stopped else "a", ""
+            case "inspect":
+                return 0, '["a","web","restarting",1,4,"now","sha256:1","1"]', ""
+            case "update":
+                return next(updates)
+            case verb:
+                stopped.append(verb)
+                return 0, "web", ""
+
+    described = target.DockerServices(
+        manager="docker-compose", directory=str(tmp_path), project="contract", timeout=5, steady=0, **COMMON
+    )
+    connect(described, ScriptedProcesses(answer)).stop("web")
+    assert (list(updates), stopped[0]) == ([], "stop")
 
 
 @pytest.mark.parametrize("composed", [["docker", "compose"], ["docker-compose"]], ids=["plugin", "older"])
@@ -565,7 +590,7 @@ def test_a_log_of_errors_apart_is_read_too(supervisord: Supervisord) -> None:
 
 def test_lines_that_were_rotated_away_are_read_first(supervisord: Supervisord) -> None:
     services = connect(_by_socket(supervisord), LocalProcesses())
-    _start_and_hear(services, "web", datetime.now(UTC))
+    _start_and_hear(services, "web")
     rotated = supervisord.root / "web.log.1"
     rotated.write_text("2026-01-01T00:00:00.000+00:00 INFO long ago\n")
     try:
@@ -577,7 +602,7 @@ def test_lines_that_were_rotated_away_are_read_first(supervisord: Supervisord) -
 
 def test_a_log_that_was_removed_is_an_error(supervisord: Supervisord) -> None:
     services = connect(_by_socket(supervisord), LocalProcesses())
-    _start_and_hear(services, "stubborn", datetime.now(UTC))
+    _start_and_hear(services, "stubborn")
     services.stop("stubborn")
     log, aside = supervisord.root / "stubborn.log", supervisord.root / "aside"
     log.rename(aside)

@@ -27,6 +27,7 @@ from runbook_lib.adapters.services.errors import (
 from runbook_lib.errors import AdapterError
 from runbook_lib.waiting import until
 
+JUST_ENDED = "cannot update a stopped container"  # which the engine still took for a running one
 NEWER, OLDER = ["docker", "compose"], ["docker-compose"]
 
 
@@ -76,7 +77,7 @@ class DockerServices:
         if not alive:
             return
         timeout = self._described.timeout
-        self._require(name, self._docker("update", "--restart=no", *alive))
+        self._require(name, self._without_restarts(alive))
         try:
             answer = self._docker("stop", *alive)
         except AdapterError:
@@ -112,6 +113,17 @@ class DockerServices:
                 raise no_log(name, self._where, _last_line(answer))
             lines += [*answer.output.splitlines(), *answer.errors.splitlines()]
         return [line.partition(" ")[2] for line in sorted(lines, key=lambda line: line.partition(" ")[0])]
+
+    def _without_restarts(self, ids: list[str]) -> Completed:
+        """What docker said when the restart policy was taken off; where a container had just ended, it is asked again."""
+        answers: list[Completed] = []
+
+        def answered() -> bool:
+            answers.append(self._docker("update", "--restart=no", *ids))
+            return answers[-1].exit_code == 0 or JUST_ENDED not in answers[-1].errors
+
+        until(answered, self._described.timeout, steady.INTERVAL)
+        return answers[-1]
 
     def _alive(self, name: str) -> list[Container]:
         return self._each_alive([name])[name]
