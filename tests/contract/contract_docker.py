@@ -55,7 +55,8 @@ class Docker:
 
     def pids(self, name: str) -> list[int]:
         ids = self("ps", "--quiet", "--filter", f"label=com.docker.compose.service={name}").split()
-        return [int(pid) for pid in self("inspect", "--format", "{{.State.Pid}}", *ids).split()] if ids else []
+        told = self("inspect", "--format", "{{.State.Pid}}", *ids).split() if ids else []
+        return [int(pid) for pid in told if pid != "0"]  # which stands for none, and for a whole group where it is killed
 
     def clear(self) -> None:
         if ids := self("ps", "--all", "--quiet").split():
