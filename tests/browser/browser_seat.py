@@ -19,9 +19,9 @@ ROOT = Path(__file__).parents[2]
 LAB = ROOT / ".venv-lab"
 PICTURES = ROOT / "outputs" / "browser-tests"
 OLDER_KERNEL = LAB / "ipykernel-7.3"
-STEP = 30_000  # milliseconds that a cell may take
+STEP = 60_000  # milliseconds that a cell may take
 
-expect.set_options(timeout=STEP / 2)  # both cores are busy with other tests as well
+expect.set_options(timeout=STEP / 2)  # both cores are busy with other tests as well, and machines differ
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Seat:
     def go(self, link: str) -> None:
         """Open a link of this server and wait until its kernel is reached; a page that does not reach it is loaded again."""
         try:
-            with self.connecting(STEP / 2):
+            with self.connecting(STEP / 4):
                 self.page.goto(link)
         except TimeoutError:
             with self.connecting():
@@ -133,7 +133,7 @@ class Seat:
     def until_idle_or_loaded_again(self, link: str) -> None:
         """As `until_idle`; before ipykernel 7.4 a page may be left unanswered until it is loaded again."""
         try:
-            self.until_idle(STEP / 4)
+            self.until_idle(STEP / 8)
         except AssertionError:
             self.go(link)
             self.until_idle()

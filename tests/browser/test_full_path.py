@@ -53,7 +53,7 @@ def walked(kernel: str, browser: Browser) -> Iterator[tuple[Served, Seat]]:
         seat.show(seat.waiting("Carry out preview"))
         seat.picture("approval")
         seat.approve()
-        expect(seat.output("await close(run)")).to_contain_text(re.compile("VERIFIED|Error"), timeout=60_000)
+        expect(seat.output("await close(run)")).to_contain_text(re.compile("VERIFIED|Error"), timeout=2 * STEP)
         seat.until_idle()
         seat.page.add_style_tag(content=".jp-Cell, .jp-Cell * { content-visibility: visible !important }")  # lay all out
         yield lab, seat

@@ -141,5 +141,5 @@ def test_a_closed_page_an_interrupt_and_a_restart_in_mid_batch_lose_nothing(
 
         let_go(database, records)
         seat.approve()
-        expect(seat.output(CLOSE)).to_contain_text("VERIFIED", timeout=40_000)
+        expect(seat.output(CLOSE)).to_contain_text("VERIFIED", timeout=2 * STEP)
     assert left(run, database) == 0
