@@ -98,7 +98,7 @@ def pm2(broken: Stack) -> Iterator[Pm2]:
     try:
         yield made
     finally:
-        made("kill")
+        made.end()
 
 
 def test_a_full_rollback_under_pm2_ends_verified(broken: Stack, pm2: Pm2, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,6 @@ OPTIONS: dict[str, dict[str, object]] = {
 class Pm2:
     root: Path
     command: str
-    asking: "subprocess.Popen[str]"
 
     @property
     def home(self) -> Path:
@@ -61,6 +61,19 @@ class Pm2:
 
     def __call__(self, *words: str) -> str:
         return _run(self.command, self.root, *words)
+
+    @cached_property
+    def asking(self) -> "subprocess.Popen[str]":
+        """Answers `ask`, without a command of its own for each question; it needs pm2's daemon to be there."""
+        asked, pipe = ["node", "--eval", ASKING, str(Path(self.command).resolve().parents[1])], subprocess.PIPE
+        return subprocess.Popen(asked, stdin=pipe, stdout=pipe, text=True, env=_env(self.root))
+
+    def end(self) -> None:
+        """Bring down the daemon and what was asked of it."""
+        if "asking" in self.__dict__:
+            with self.asking:
+                pass
+        self("kill")
 
     def ask(self, question: str) -> list[dict[str, Any]]:
         assert self.asking.stdin and self.asking.stdout
@@ -107,18 +120,14 @@ def a_pm2(command: str) -> Iterator[Pm2]:
         for name, options in OPTIONS.items()
     ]
     (root / "ecosystem.json").write_text(json.dumps({"apps": apps}))
-    library = Path(command).resolve().parents[1]
+    made = Pm2(root, command)
     try:
-        _run(command, root, "start", "ecosystem.json")
-        asked = ["node", "--eval", ASKING, str(library)]
-        pipe = subprocess.PIPE
-        with subprocess.Popen(asked, stdin=pipe, stdout=pipe, text=True, env=_env(root)) as asking:
-            made = Pm2(root, command, asking)
-            made.clear()
-            (root / "broken.js").unlink()
-            yield made
+        made("start", "ecosystem.json")
+        made.clear()
+        (root / "broken.js").unlink()
+        yield made
     finally:
-        _run(command, root, "kill")
+        made.end()
         shutil.rmtree(root, ignore_errors=True)
 
 
