@@ -4,7 +4,9 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, LiteralString
 
+import psycopg
 import pytest
 
 from runbook_lib import opening
@@ -64,3 +66,9 @@ def begin(tmp_path: Path) -> Iterator[Callable[..., Run]]:
     """Begin a run of some type in a folder of the test's own."""
     with beginning(tmp_path) as begin:
         yield begin
+
+
+def asked(running: Stack, query: LiteralString) -> list[Any]:
+    """What the application's role is answered by a stack's database."""
+    with psycopg.connect(running.database.conninfo(running.database.application)) as connection:
+        return connection.execute(query).fetchall()

@@ -3,20 +3,18 @@
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, LiteralString
+from typing import Any
 
 import jupytext
 import nbformat
-import psycopg
 import pytest
 from jupyter_client.blocking.client import BlockingKernelClient
 
 from runbook_lib import archive, closing, conductor
 from runbook_lib.journal import Event
-from runbook_lib.rehearsal.stack import Stack
 from runbook_lib.run import Run
 
-from .conftest import ROOT, beginning, up
+from .conftest import ROOT, asked, beginning, up
 from .kernels import Cell, kernel
 
 Begin = Callable[..., Run]
@@ -64,11 +62,6 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> CarriedOut:
 
 def told(_: str) -> None:
     pass
-
-
-def asked(running: Stack, query: LiteralString) -> list[Any]:
-    with psycopg.connect(running.database.conninfo(running.database.application)) as connection:
-        return connection.execute(query).fetchall()
 
 
 def counts(facts: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, LiteralString
 
 import psycopg
 import pytest
@@ -20,7 +19,7 @@ from runbook_lib.results import Status
 from runbook_lib.run import Run
 from runbook_lib.state import replay
 
-from .conftest import PLAN, TARGET, up
+from .conftest import PLAN, TARGET, asked, up
 
 Begin = Callable[..., Run]
 RUNBOOK = str(Path(sys.executable).with_name("runbook"))
@@ -32,11 +31,6 @@ def broken() -> Iterator[Stack]:
     """A stack on which no media reach any client, and which no test here changes."""
     with up("all-media-missing") as running:
         yield running
-
-
-def asked(running: Stack, query: LiteralString) -> list[Any]:
-    with psycopg.connect(running.database.conninfo(running.database.application)) as connection:
-        return connection.execute(query).fetchall()
 
 
 @pytest.mark.parametrize("option", ["A", "B", "C"])

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, LiteralString
 
 import psycopg
 import pytest
@@ -20,7 +19,7 @@ from runbook_lib.rehearsal.server import debian_programs
 from runbook_lib.rehearsal.stack import Stack
 from runbook_lib.run import Run
 
-from .conftest import up
+from .conftest import asked, up
 
 Begin = Callable[..., Run]
 RUNBOOK = str(Path(sys.executable).with_name("runbook"))
@@ -41,11 +40,6 @@ def approved(run: Run) -> Run:
 
 def application(running: Stack) -> psycopg.Connection:
     return psycopg.connect(running.database.conninfo(running.database.application), autocommit=True)
-
-
-def asked(running: Stack, query: LiteralString) -> list[Any]:
-    with application(running) as connection:
-        return connection.execute(query).fetchall()
 
 
 def kinds(run: Run) -> list[tuple[str, str]]:

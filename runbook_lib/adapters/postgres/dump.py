@@ -3,6 +3,7 @@
 import hashlib
 import re
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -75,13 +76,13 @@ class DumpTools:
         if created and created[2]:
             made = datetime.fromisoformat(created[1]).replace(tzinfo=UTC)
         schema = self._schema(path)
-        objects = _OBJECT.finditer(schema)
+        objects = list(_OBJECT.finditer(schema))
         tables = {found["oid"]: f"{found['schema']}.{found['name']}" for found in objects if found["catalog"] == _PG_CLASS}
         return DumpContents(
             made,
             name[1] if name else "",
             int(server[1]) if server else None,
-            _entries(schema),
+            _entries(objects),
             tuple(tables.get(data["oid"], f"{data['schema']}.{data['name']}") for data in _DATA.finditer(listing)),
             schema,
         )
@@ -89,7 +90,7 @@ class DumpTools:
     def objects(self, timeout: float) -> tuple[Entry, ...]:
         """The objects of the database as it is, named as a dump of it would name them. Read-only."""
         command = [self._path("pg_dump"), "--schema-only", "--verbose", "--no-password", f"--dbname={self._conninfo()}"]
-        return _entries(self.processes.run(command, timeout=timeout).require().output)
+        return _entries(_OBJECT.finditer(self.processes.run(command, timeout=timeout).require().output))
 
     def listing(self, path: Path) -> str:
         """The table of contents of a dump, as `--use-list` takes it. Read-only."""
@@ -142,8 +143,8 @@ class DumpTools:
         return str(Path(self.directory) / tool) if self.directory else tool
 
 
-def _entries(schema: str) -> tuple[Entry, ...]:
-    return tuple(Entry(*found.group("kind", "schema", "name", "owner")) for found in _OBJECT.finditer(schema))
+def _entries(objects: Iterable[re.Match[str]]) -> tuple[Entry, ...]:
+    return tuple(Entry(*found.group("kind", "schema", "name", "owner")) for found in objects)
 
 
 def sha256(path: Path) -> str:
