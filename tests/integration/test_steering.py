@@ -186,7 +186,7 @@ def test_what_an_undo_keeps_of_conflicts_is_owed_until_it_is_purged(begin: Calla
     assert done.outcome["conflicts"] == 1
     assert list(run.state.debts) == ["undo-rows"]
     assert "1 rows that someone changed" in run.state.debts["undo-rows"]["text"]
-    assert kept(run) == {"batched": {"control", "undo", "writes", "proof"}, "swap": {"conflicts", "proof"}}[strategy]
+    assert kept(run) == {"batched": {"control", "bundles", "writes", "proof"}, "swap": {"conflicts", "proof"}}[strategy]
     digest, _ = purging.preview(run)
     purging.pay(run, digest, digest)
     assert (run.state.debts, kept(run)) == ({}, set())

@@ -10,6 +10,7 @@ from psycopg import sql
 
 from runbook_lib.adapters.postgres.backfill import Backfill
 from runbook_lib.adapters.postgres.clearing.clearing import Clearing
+from runbook_lib.adapters.postgres.clearing.records import Records
 from runbook_lib.adapters.postgres.connection import Postgres
 from runbook_lib.plan import Plan
 
@@ -62,8 +63,7 @@ def test_swap_batches_and_keys_give_the_same_rows_in_the_same_order_of_elements(
         rows = application.execute(sql.SQL("SELECT attachments FROM {} ORDER BY id").format(sql.Identifier(table)))
         found[strategy] = [row[0] for row in rows]
         with postgres.connect() as connection:
-            for own in ("undo", "writes", "control"):
-                connection.execute(f"DROP TABLE IF EXISTS runbook.{own}_{strategy}")
+            Records(Backfill(database, strategy)).drop(connection)
     promised = [expected(value) for value in values]
     assert found == {strategy: promised for strategy in found}
 

@@ -19,6 +19,7 @@ from runbook_lib.adapters.postgres.clearing.keyed import clear_by_key
 from runbook_lib.adapters.postgres.clearing.pacing import FIRST, Pace, resized
 from runbook_lib.adapters.postgres.connection import Connection, one
 from runbook_lib.adapters.postgres.locks import Open
+from runbook_lib.adapters.postgres.parallel import in_parallel
 
 Lines = tuple[int, int]  # of a page, modulo STRIDE: the first and the last
 STRIDE = 64
@@ -48,8 +49,11 @@ def clear_by_pages(open_: Open, backfill: Backfill, pace_on: PaceOn, workers: in
         _work(connection, backfill, pages, pace, failed, passes)
 
     at_once(open_, pace_on, workers, work)
-    with open_() as connection, open_() as looking:
-        clear_by_key(connection, backfill, pace_on(looking))
+    with open_() as connection, in_parallel(connection, workers > 1):
+        moved = backfill.count(connection)
+    if moved:
+        with open_() as connection, open_() as looking:
+            clear_by_key(connection, backfill, pace_on(looking))
 
 
 def _work(

@@ -1,4 +1,4 @@
-"""Gives cleared rows their old values again, in short transactions over the pages of the undo rows."""
+"""Gives cleared rows their old values again, in short transactions over the pages of the bundles of undo rows."""
 
 from typing import Any
 
@@ -7,10 +7,10 @@ from psycopg import sql
 from runbook_lib.adapters.postgres.backfill import Backfill
 from runbook_lib.adapters.postgres.clearing.crew import PaceOn, Pages, Range, within
 from runbook_lib.adapters.postgres.clearing.records import Records
-from runbook_lib.adapters.postgres.connection import Connection
+from runbook_lib.adapters.postgres.connection import Connection, one
 from runbook_lib.adapters.postgres.locks import Open
 
-PAGES = 100  # a transaction
+PAGES = 1  # of bundles, a transaction
 
 
 def give_back(open_: Open, backfill: Backfill, pace_on: PaceOn) -> tuple[int, list[Any]]:
@@ -26,7 +26,7 @@ def give_back(open_: Open, backfill: Backfill, pace_on: PaceOn) -> tuple[int, li
         if not records.exist(connection):
             return 0, []
         records.want(connection, "go on")  # whatever ended the clearing
-        pace, pages = pace_on(looking), Pages(connection, backfill.undo)
+        pace, pages = pace_on(looking), Pages(connection, records.bundles)
         last = 0
         while taken := pages.take(PAGES):
             pace(last)
@@ -40,19 +40,30 @@ def give_back(open_: Open, backfill: Backfill, pace_on: PaceOn) -> tuple[int, li
 
 def _given_back(connection: Connection, backfill: Backfill, pages: Range) -> int:
     touch = backfill.database.backfill.touch
+    parts = {
+        "bundles": Records(backfill).bundles,
+        "touch": sql.SQL(", {} = u.touched").format(sql.Identifier(touch)) if touch else sql.SQL(""),
+        "within": within("b", pages),
+    }
     with connection.transaction():
-        connection.execute(
-            backfill.filled(
-                sql.SQL("""UPDATE {table} t SET {column} = u.old {touch} FROM {undo} u
-                WHERE {within} AND t.{key} = u.key AND t.{column} IS NOT DISTINCT FROM u.new"""),
-                touch=sql.SQL(", {} = u.touched").format(sql.Identifier(touch)) if touch else sql.SQL(""),
-                within=within("u", pages),
-            )
-        )
-        return connection.execute(
-            backfill.filled(
-                sql.SQL("""DELETE FROM {undo} u USING {table} t
-                WHERE {within} AND t.{key} = u.key AND t.{column} IS NOT DISTINCT FROM u.old"""),
-                within=within("u", pages),
-            )
-        ).rowcount
+        connection.execute(backfill.filled(sql.SQL(_RESTORE), **parts))
+        return int(one(connection, backfill.filled(sql.SQL(_FORGET), **parts))["restored"])
+
+
+_RESTORE = """
+UPDATE {table} t SET {column} = u.old {touch}
+FROM (SELECT u.* FROM {bundles} b, unnest(b.key, b.old, b.new, b.touched) AS u(key, old, new, touched) WHERE {within}) u
+WHERE t.{key} = u.key AND t.{column} IS NOT DISTINCT FROM u.new"""
+
+# A bundle of which some rows were changed since is put back with those alone.
+_FORGET = """
+WITH taken AS (DELETE FROM {bundles} b WHERE {within} RETURNING b.*
+), each AS (
+    SELECT u.*, t.{key} IS NOT NULL AS restored
+    FROM taken b CROSS JOIN LATERAL unnest(b.key, b.old, b.new, b.touched) AS u(key, old, new, touched)
+    LEFT JOIN {table} t ON t.{key} = u.key AND t.{column} IS NOT DISTINCT FROM u.old
+), left_over AS (
+    INSERT INTO {bundles} SELECT array_agg(key), array_agg(old), array_agg(new), array_agg(touched)
+    FROM each WHERE NOT restored HAVING count(*) > 0
+)
+SELECT count(*) FILTER (WHERE restored) AS restored FROM each"""

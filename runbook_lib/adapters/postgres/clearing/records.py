@@ -18,6 +18,7 @@ class Records:
     def __init__(self, backfill: Backfill) -> None:
         self.backfill = backfill
         self.undo = backfill.undo
+        self.bundles = backfill.own("bundles")
         self.writes = backfill.own("writes")
         self.control = backfill.own("control")
 
@@ -27,10 +28,18 @@ class Records:
             make_own_schema(connection)
             connection.execute(
                 self.backfill.filled(
-                    sql.SQL("""CREATE TABLE IF NOT EXISTS {undo} AS
-                    SELECT t.{key} AS key, t.{column} AS old, t.{column} AS new, {touched} AS touched FROM {table} t
+                    sql.SQL("""CREATE TABLE IF NOT EXISTS {bundles} WITH (parallel_workers = 2) AS
+                    SELECT array_agg(t.{key}) AS key, array_agg(t.{column}) AS old, array_agg(t.{column}) AS new,
+                           array_agg({touched}) AS touched FROM {table} t
                     WITH NO DATA"""),
+                    bundles=self.bundles,
                     touched=self.backfill.touched(),
+                )
+            )
+            connection.execute(
+                sql.SQL("""CREATE OR REPLACE VIEW {} AS SELECT u.*
+                FROM {} b, unnest(b.key, b.old, b.new, b.touched) AS u(key, old, new, touched)""").format(
+                    self.undo, self.bundles
                 )
             )
             connection.execute(
@@ -73,7 +82,8 @@ class Records:
 
     def drop(self, connection: Connection) -> None:
         """Drop them. Changes the target."""
-        for table in (self.undo, self.writes, self.control, self.backfill.approved, self.backfill.former):
+        connection.execute(sql.SQL("DROP VIEW IF EXISTS {}").format(self.undo))
+        for table in (self.bundles, self.writes, self.control, self.backfill.approved, self.backfill.former):
             connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(table))
 
 
