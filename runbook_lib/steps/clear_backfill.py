@@ -134,9 +134,9 @@ class ClearBackfill(Step):
             records.want(connection, "go on")  # whatever ended the try before
             clear_bounds.load_former(self, connection)
             bound, left_out = clear_bounds.bounded(self, connection, self._previewed)
-            if self.stopped:
-                self._proof.record(connection)
             clearing = self._clearing(bound)
+            if self.stopped:
+                clearing.proof.record(connection)
             unused = clear_bounds.unused_indexes(self, connection, clearing)
         clearing.apply(unused)
         with self.context.postgres.connect() as connection:
@@ -148,7 +148,7 @@ class ClearBackfill(Step):
             }
 
     def verify(self) -> list[Result]:
-        """That nothing approved is left, and that nothing else changed. Read-only."""
+        """That nothing approved is left, and that no more changed than was computed. Read-only."""
         with self.context.postgres.connect() as connection:
             clearing = self._clearing(self.backfill)
             return [

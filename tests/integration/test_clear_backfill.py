@@ -43,6 +43,14 @@ def clearing(postgres: Postgres, backfill: Backfill, strategy: str, *, stopped: 
     return Clearing(postgres.connect, backfill, strategy, stopped)
 
 
+def proved(postgres: Postgres, connection: Connection, backfill: Backfill, strategy: str) -> Proof:
+    work = clearing(postgres, backfill, strategy)
+    Records(backfill).prepare(connection)
+    work.proof.record(connection)
+    work.apply()
+    return work.proof
+
+
 def insert(application: psycopg.Connection, attachments: Any, media_url: str | None = "/media/x.svg") -> int:
     row = application.execute(
         """INSERT INTO messages (conversation_id, sender_id, content, media_type, media_url, attachments)
@@ -90,6 +98,7 @@ KINDS: dict[str, tuple[Any, Any, Any]] = {  # what a row holds, and holds afterw
 @pytest.mark.parametrize("edited", ["keep", "clear"])
 def test_pitfalls_1_and_3_each_kind_of_row_keeps_what_is_the_users(
     postgres: Postgres,
+    connection: Connection,
     application: psycopg.Connection,
     changed: Callable[..., DatabasePlan],
     strategy: str,
@@ -97,8 +106,9 @@ def test_pitfalls_1_and_3_each_kind_of_row_keeps_what_is_the_users(
 ) -> None:
     keys = {kind: insert(application, before) for kind, (before, _, _) in KINDS.items()}
 
-    clearing(postgres, Backfill(changed(edited=edited), "test"), strategy).apply()
+    proof = proved(postgres, connection, Backfill(changed(edited=edited), "test"), strategy)
 
+    assert proof.differences(connection) == []
     found = {kind: attachments(application, key) for kind, key in keys.items()}
     assert found == {kind: kept if edited == "keep" else cleared for kind, (_, kept, cleared) in KINDS.items()}
 
@@ -106,6 +116,7 @@ def test_pitfalls_1_and_3_each_kind_of_row_keeps_what_is_the_users(
 @pytest.mark.parametrize(("setting", "left"), [("[]", []), ("null", None)])
 def test_pitfall_2_what_is_left_of_a_row_with_nothing_in_it_is_the_plans_choice(
     postgres: Postgres,
+    connection: Connection,
     application: psycopg.Connection,
     changed: Callable[..., DatabasePlan],
     strategy: str,
@@ -115,8 +126,9 @@ def test_pitfall_2_what_is_left_of_a_row_with_nothing_in_it_is_the_plans_choice(
     key = insert(application, [LEGACY])
     own = insert(application, [LEGACY, OWN])
 
-    clearing(postgres, Backfill(changed(cleared=setting), "test"), strategy).apply()
+    proof = proved(postgres, connection, Backfill(changed(cleared=setting), "test"), strategy)
 
+    assert proof.differences(connection) == []
     assert attachments(application, key) == left
     assert attachments(application, own) == [OWN]
 
@@ -363,8 +375,10 @@ def test_only_approved_rows_are_cleared(
     left_out = approved.load(connection, backfill, tmp_path / "keys")
     bound = backfill.bound(Bounds(approved_only=True))
     work = clearing(postgres, bound, strategy)
+    work.proof.record(connection)
     work.apply()
 
+    assert work.proof.differences(connection) == []
     assert left_out == 1
     assert attachments(application, came_later) == [LEGACY]
     assert work.rows(connection) == agreed.count - gone_meanwhile
@@ -393,8 +407,9 @@ def test_an_edited_entry_goes_where_that_was_decided(
     backfill = Backfill(changed(edited="list"), "test", Bounds(decided=(str(goes),)))
     listed = {row["key"]: row["edited"] for row in Census(backfill).edited(connection)}
 
-    clearing(postgres, backfill, strategy).apply()
+    proof = proved(postgres, connection, backfill, strategy)
 
+    assert proof.differences(connection) == []
     assert listed[str(goes)] == listed[str(stays)] == [CAPTIONED]
     assert attachments(application, goes) == [OWN]
     assert attachments(application, stays) == [CAPTIONED]
@@ -418,18 +433,11 @@ def test_pitfall_2_a_row_that_was_null_before_the_backfill_is_null_again_as_the_
     Records(backfill).prepare(connection)
 
     assert former.load(connection, backfill, data) == 1
-    clearing(postgres, backfill, strategy).apply()
+    proof = proved(postgres, connection, backfill, strategy)
 
+    assert proof.differences(connection) == []
     assert attachments(application, was_null) is None
     assert attachments(application, was_empty) == []
-
-
-def proved(postgres: Postgres, connection: Connection, backfill: Backfill, strategy: str) -> Proof:
-    work = clearing(postgres, backfill, strategy)
-    Records(backfill).prepare(connection)
-    work.proof.record(connection)
-    work.apply()
-    return work.proof
 
 
 def test_the_proof_holds_when_only_the_backfill_was_cleared(
@@ -448,6 +456,7 @@ def test_the_proof_holds_when_only_the_backfill_was_cleared(
         pytest.param("UPDATE messages SET content = content || '!' WHERE id = 3", id="a cell of a changed row"),
         pytest.param("UPDATE messages SET media_url = '/media/9.svg' WHERE id = 3", id="the older column of a changed row"),
         pytest.param("UPDATE messages SET attachments = '[]' WHERE id = 7", id="the cleared column of a row outside"),
+        pytest.param("UPDATE messages SET attachments = '[{}]' WHERE id = 3", id="the cleared column of a changed row"),
         pytest.param("UPDATE messages SET updated_at = now() WHERE id = 7", id="the touched column of a row outside"),
         pytest.param("UPDATE messages SET content = NULL WHERE id = 7", id="a cell emptied"),
     ],
@@ -468,6 +477,45 @@ def test_pitfall_7_the_proof_fails_and_names_the_row_when_one_other_cell_is_chan
 
     assert found
     assert all(corruption.split("id = ")[1] in line.rsplit(":", 1)[1].replace(" ", "").split(",") for line in found)
+
+
+@pytest.mark.parametrize("key", [pytest.param(3, id="a cleared row"), pytest.param(7, id="a row outside the change")])
+def test_the_proof_fails_where_this_run_itself_has_written_another_value_than_computed(
+    postgres: Postgres, connection: Connection, backfill: Backfill, strategy: str, key: int
+) -> None:
+    proof = proved(postgres, connection, backfill, strategy)
+    with connection.transaction():
+        connection.execute("UPDATE messages SET attachments = '[{}]' WHERE id = %s", [key])
+        Records(backfill).write(connection, 1)
+
+    assert proof.differences(connection)
+
+
+def test_the_proof_holds_over_a_clearing_that_was_killed_and_gone_on_with(
+    postgres: Postgres, connection: Connection, backfill: Backfill, strategy: str
+) -> None:
+    work = clearing(postgres, backfill, strategy)
+    Records(backfill).prepare(connection)
+    work.proof.record(connection)
+
+    def stop_after_some(cleared: int, _: str) -> None:
+        if cleared:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        replace(work, told=Told(cleared=stop_after_some)).apply()
+    work.proof.record(connection)
+    work.apply()
+
+    assert work.proof.differences(connection) == []
+
+
+def test_fingerprints_made_for_another_decision_are_no_proof(
+    postgres: Postgres, connection: Connection, changed: Callable[..., DatabasePlan]
+) -> None:
+    proved(postgres, connection, Backfill(changed(edited="keep"), "test"), "keyed")
+
+    assert clearing(postgres, Backfill(changed(edited="clear"), "test"), "keyed").proof.differences(connection) is None
 
 
 @pytest.mark.parametrize("change", ["DELETE FROM messages WHERE id = 601", "INSERT"])

@@ -52,20 +52,27 @@ def expected(value: Any) -> Any:
 def test_swap_batches_and_keys_give_the_same_rows_in_the_same_order_of_elements(
     postgres: Postgres, application: psycopg.Connection, plan: Plan, values: list[Any]
 ) -> None:
-    found = {}
+    found, proved = {}, {}
     for strategy in ("swap", "batched", "keyed"):
         table = f"messages_{strategy}"
         database = plan.database.model_copy(update={"table": table, "indexes": []})
         _fill(application, table, values)
 
-        Clearing(postgres.connect, Backfill(database, strategy), strategy, stopped=True).apply()
+        work = Clearing(postgres.connect, Backfill(database, strategy), strategy, stopped=True)
+        with postgres.connect() as connection:
+            Records(work.backfill).prepare(connection)
+            work.proof.record(connection)
+        work.apply()
 
         rows = application.execute(sql.SQL("SELECT attachments FROM {} ORDER BY id").format(sql.Identifier(table)))
         found[strategy] = [row[0] for row in rows]
         with postgres.connect() as connection:
-            Records(Backfill(database, strategy)).drop(connection)
+            proved[strategy] = work.proof.differences(connection)
+            work.proof.forget(connection)
+            Records(work.backfill).drop(connection)
     promised = [expected(value) for value in values]
     assert found == {strategy: promised for strategy in found}
+    assert proved == {strategy: [] for strategy in found}
 
 
 def _fill(application: psycopg.Connection, table: str, values: list[Any]) -> None:

@@ -44,7 +44,7 @@ class Backfill:
         self.pristine = sql.SQL("e.value = {}").format(written)
         terms["cleared"] = self.cleared = self._cleared()
         terms["marker"] = sql.Literal(Jsonb([spec.marker]))
-        terms["approved"] = self._among_approved()
+        terms["approved"] = self.and_approved()
         terms["empty"] = self.empty = self._empty()
         terms["alone"] = self.alone = self._alone()
         terms["holds"] = sql.SQL("EXISTS (SELECT FROM {elements} WHERE {cleared})").format(**terms)
@@ -62,7 +62,7 @@ class Backfill:
     def value(self) -> sql.Composed:
         """What a row holds once it is cleared, whether it is affected or not."""
         return sql.SQL("CASE WHEN {}{} THEN {} ELSE {} END").format(
-            self.alone, self._among_approved(), self.empty, self.value_if_more
+            self.alone, self.and_approved(), self.empty, self.value_if_more
         )
 
     @property
@@ -132,6 +132,12 @@ class Backfill:
         query = sql.SQL("SELECT count(*) AS n FROM {table} t WHERE {affected}")
         return int(one(connection, self.filled(query))["n"])
 
+    def and_approved(self) -> sql.Composable:
+        """The rest of a condition: that a row is among the approved ones, or nothing where all are."""
+        if not self.bounds.approved_only:
+            return sql.SQL("")
+        return sql.SQL(" AND EXISTS (SELECT FROM {} a WHERE a.key = t.{})").format(self.approved, self.key)
+
     def _written(self) -> list[sql.Composable]:
         parts: list[sql.Composable] = []
         for name, value in self.database.backfill.written.items():
@@ -159,11 +165,6 @@ class Backfill:
         return sql.SQL("({} OR {} AND t.{}::text = ANY ({}))").format(
             self.pristine, self.marked, self.key, sql.Literal(list(self.bounds.decided))
         )
-
-    def _among_approved(self) -> sql.Composable:
-        if not self.bounds.approved_only:
-            return sql.SQL("")
-        return sql.SQL(" AND EXISTS (SELECT FROM {} a WHERE a.key = t.{})").format(self.approved, self.key)
 
     def _empty(self) -> sql.Composable:
         match self.database.backfill.cleared:

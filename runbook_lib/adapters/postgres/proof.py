@@ -1,7 +1,8 @@
 """Proof that a change to one column of chosen rows changed nothing else.
 
-*Stopped*, while nobody else writes: the number of rows, and the sum of a 64-bit hash of each row's key and all columns that
-the change does not write, are equal before and after, and no row was written since by a transaction that is not this run's.
+*Stopped*, while nobody else writes: the number of rows, and the sum of a 64-bit hash of each, are equal before and after. In
+the hash are the row's key, all columns that the change does not write, and of the one that is cleared what it is to hold
+afterwards. Where a change touches one more column, no row was written since by a transaction that is not this run's.
 *Live*: no row outside the change carries a transaction of this run's.
 """
 
@@ -14,6 +15,7 @@ from runbook_lib.adapters.postgres.clearing.records import Records
 from runbook_lib.adapters.postgres.connection import Connection, exists, one
 from runbook_lib.adapters.postgres.parallel import in_parallel
 from runbook_lib.adapters.postgres.row_hash import SAME_TEXT, row_hash
+from runbook_lib.adapters.postgres.to_be import to_be
 
 SHOWN = 20  # rows that a line names
 
@@ -31,6 +33,7 @@ class Proof:
         self.in_place = not aside
         spec = backfill.database.backfill
         self.written = {spec.column, spec.touch, *aside}
+        self.touches = spec.touch is not None
 
     def record(self, connection: Connection) -> None:
         """Keep the fingerprints of the table as it is now, unless this run has them already. Changes the target."""
@@ -38,18 +41,17 @@ class Proof:
             if exists(connection, self.table):
                 return
             connection.execute(SAME_TEXT)
-            connection.execute(
-                sql.SQL("CREATE TABLE {} AS SELECT f.*, pg_current_xact_id()::xid AS since FROM ({}) f").format(
-                    self.table, self._fingerprints(connection, sql.SQL("FALSE"))
-                )
-            )
+            with to_be(connection, self.backfill) as value:
+                query = sql.SQL("CREATE TABLE {} AS SELECT f.*, pg_current_xact_id()::xid AS since, {} AS meant FROM ({}) f")
+                made = self._fingerprints(connection, value, sql.SQL("FALSE"))
+                connection.execute(query.format(self.table, self._meant(), made))
 
     def differences(self, connection: Connection) -> list[str] | None:
         """How the table now differs from the fingerprints kept, with the rows to look at, a line each.
 
-        None where this run kept none. Read-only.
+        None where this run kept none, or those of another decision on what is cleared. Read-only.
         """
-        if not exists(connection, self.table):
+        if not self._kept(connection):
             return None
         with in_parallel(connection):
             connection.execute(SAME_TEXT)
@@ -57,13 +59,18 @@ class Proof:
                 connection,
                 sql.SQL(
                     "SELECT (a.n, a.s) IS DISTINCT FROM (b.n, b.s) AS differs, a.fresh > 0 AS fresh FROM ({}) a, {} b"
-                ).format(self._fingerprints(connection, self._perhaps_fresh()), self.table),
+                ).format(
+                    self._fingerprints(
+                        connection, self.backfill.column, self._perhaps_fresh() if self.touches else sql.SQL("FALSE")
+                    ),
+                    self.table,
+                ),
             )
             others = self._others(connection) if found["differs"] or found["fresh"] else ""
             lines = [f"rows that this run did not write were written since: {others}"] if others else []
             if found["differs"]:
-                looked = others or "no row (one was deleted, or this run wrote more than it should)"
-                lines.append(f"columns not written: the fingerprints differ; written since: {looked}")
+                looked = others or "no row (one was deleted, or this run wrote another value than it should)"
+                lines.append(f"the fingerprints differ; written since: {looked}")
         return lines + self.strays(connection)
 
     def strays(self, connection: Connection) -> list[str]:
@@ -92,10 +99,23 @@ class Proof:
         """Drop the fingerprints kept. Changes the target."""
         connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(self.table))
 
-    def _fingerprints(self, connection: Connection, fresh: sql.Composable) -> sql.Composed:
+    def _fingerprints(self, connection: Connection, value: sql.Composable, fresh: sql.Composable) -> sql.Composed:
+        """The number of rows, the sum of their hashes with `value` in them, and how many are `fresh`, as a query."""
+        hashed = row_hash(connection, self.backfill.table, self.written, last=sql.SQL("({})").format(value))
         return sql.SQL("SELECT count(*) AS n, sum({}) AS s, count(*) FILTER (WHERE {}) AS fresh FROM {} t").format(
-            row_hash(connection, self.backfill.table, self.written), fresh, self.backfill.table
+            hashed, fresh, self.backfill.table
         )
+
+    def _meant(self) -> sql.Literal:
+        """What was decided on what is cleared, and what is left then; a change of that makes fingerprints useless."""
+        spec = self.backfill.database.backfill
+        return sql.Literal(" ".join([spec.edited, spec.cleared, *sorted(self.backfill.bounds.decided)]))
+
+    def _kept(self, connection: Connection) -> bool:
+        if not exists(connection, self.table):
+            return False
+        query = sql.SQL("SELECT meant = {} AS it FROM {}").format(self._meant(), self.table)
+        return bool(one(connection, query)["it"])
 
     def _perhaps_fresh(self) -> sql.Composed:
         """Whether a row was written since by others, for one scan on all cores: `age` would hold that to a single one.

@@ -36,8 +36,17 @@ def whole(value: sql.Composable, type_name: str) -> sql.Composable:
     return sql.SQL("pg_catalog.{}({})").format(sql.SQL(_FOLDED[type_name]), value) if type_name in _FOLDED else value
 
 
-def row_hash(connection: Connection, table: sql.Identifier, without: Set[str | None]) -> sql.Composable:
-    """The hash of a row `t` of a table as it is now, as a term; the catalog is read for its columns. Read-only."""
+def row_hash(
+    connection: Connection, table: sql.Identifier, without: Set[str | None], last: sql.Composable | None = None
+) -> sql.Composable:
+    """The hash of a row `t` of a table as it is now, as a term; the catalog is read for its columns. Read-only.
+
+    Args:
+        connection: To the table's database.
+        table: The table.
+        without: Columns that are left out.
+        last: A term over `t` that is put in last by its text, NULL as an empty one.
+    """
     columns = connection.execute(
         """SELECT attname AS name, atttypid::regtype::text AS type FROM pg_attribute
            WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum""",
@@ -49,4 +58,4 @@ def row_hash(connection: Connection, table: sql.Identifier, without: Set[str | N
             column = sql.Identifier("t", row["name"])
             hashed = sql.SQL(_BY_TYPE.get(row["type"], _BY_TEXT)).format(c=column, seed=term)
             term = sql.SQL("(({}) # CASE WHEN {} IS NULL THEN {} ELSE 0 END)").format(hashed, column, sql.Literal(_NULL))
-    return term
+    return sql.SQL(_BY_TEXT).format(c=last, seed=term) if last else term
