@@ -12,6 +12,7 @@ import pytest
 from runbook_lib.adapters.postgres.backfill import Backfill
 from runbook_lib.adapters.postgres.clearing import pacing
 from runbook_lib.adapters.postgres.clearing.clearing import Clearing, Told
+from runbook_lib.adapters.postgres.clearing.records import Records
 from runbook_lib.adapters.postgres.connection import Connection, Postgres
 from runbook_lib.plan import Plan
 from runbook_lib.rehearsal.database import Database
@@ -61,6 +62,16 @@ def standby(server: Server) -> Iterator[psycopg.Connection]:
 def replays(connection: Connection) -> bool:
     row = connection.execute("SELECT bool_and(replay_lsn >= pg_current_wal_lsn()) AS it FROM pg_stat_replication").fetchone()
     return bool(row and row["it"])
+
+
+@pytest.mark.parametrize(("live", "largest"), [(True, pacing.LARGEST_LIVE), (False, pacing.LARGEST)])
+def test_a_batch_spans_fewer_pages_while_others_use_the_table(
+    connection: Connection, backfill: Backfill, live: bool, largest: int
+) -> None:
+    pace = pacing.Pace(connection, Records(backfill), lambda *_: None, considerate=live)
+
+    assert pacing.resized(largest, 0.01, pace.largest) == largest
+    assert pacing.LARGEST_LIVE < pacing.LARGEST
 
 
 def test_a_replica_whose_replay_stands_still_holds_batches_up_until_it_goes_on(

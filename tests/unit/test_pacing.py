@@ -18,7 +18,7 @@ from runbook_lib.adapters.postgres.clearing.pacing import LARGEST, TARGET, Press
     ],
 )
 def test_a_batch_is_sized_by_the_one_before(pages: int, seconds: float, following: int) -> None:
-    assert resized(pages, seconds) == following
+    assert resized(pages, seconds, LARGEST) == following
 
 
 @pytest.mark.parametrize(

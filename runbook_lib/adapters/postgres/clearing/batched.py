@@ -71,7 +71,7 @@ def _work(
                 begun = time.monotonic()
                 cleared = _patiently(connection, backfill, pages_of_one, lines)
                 longest = max(longest, time.monotonic() - begun)
-        size = resized(size, longest)
+        size = resized(size, longest, pace.largest)
     pace(cleared)
 
 

@@ -17,14 +17,15 @@ LAG = 1.5  # seconds that a replica may be behind
 BLOCKED = 0.2  # seconds that another session may have waited for one of ours
 PAUSE = 0.5  # seconds between looks while waiting
 FIRST, LARGEST = 64, 8192  # pages a batch
+LARGEST_LIVE = 1024  # the same while others use the table: where sparse pages end, the next may hold sixty rows each
 
 
-def resized(pages: int, seconds: float) -> int:
+def resized(pages: int, seconds: float, largest: int) -> int:
     """The size of the next batch after one of `pages` pages took `seconds`: near the target, grown only a little."""
     if seconds <= 0:
-        return min(LARGEST, int(pages * GROWTH) + 1)
+        return min(largest, int(pages * GROWTH) + 1)
     wanted = pages * min(TARGET / seconds, GROWTH)
-    return max(1, min(LARGEST, round(wanted)))
+    return max(1, min(largest, round(wanted)))
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ class Pace:
         self.records = records
         self.told = told
         self.considerate = considerate
+        self.largest = LARGEST_LIVE if considerate else LARGEST
         self.ended = threading.Event()  # set once another thread has failed or was interrupted
         self.replicas = Replicas()
 
