@@ -133,7 +133,16 @@ def an_engine() -> Iterator[Docker]:
                 engine.clear()
         finally:
             engine.end()
-        shutil.rmtree(root, ignore_errors=True)
+            _unmount_below(root)
+            shutil.rmtree(root, ignore_errors=True)
+
+
+def _unmount_below(root: Path) -> None:
+    """Take off what an engine leaves mounted when it ends, as the network namespace of the host."""
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        where = line.split()[1]
+        if where.startswith(f"{root}/"):
+            subprocess.run(["umount", where], check=True)
 
 
 def _import_base(engine: Docker) -> None:
