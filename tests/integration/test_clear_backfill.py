@@ -536,11 +536,9 @@ def test_a_row_written_by_this_run_without_an_undo_row_is_found(
     postgres: Postgres, connection: Connection, backfill: Backfill
 ) -> None:
     proof = proved(postgres, connection, backfill, "batched")
-    connection.execute("DELETE FROM runbook.bundles_test WHERE 3 = ANY (key)")
+    connection.execute("UPDATE runbook.bundles_test SET key = array_replace(key, 3, -3)")
 
-    (line,) = proof.strays(connection)
-    assert line.startswith("written by this run without an undo row: ")
-    assert "3" in line.rpartition(": ")[2].split(", ")
+    assert proof.strays(connection) == ["written by this run without an undo row: 3"]
 
 
 def test_a_changed_row_with_another_value_than_computed_is_found(

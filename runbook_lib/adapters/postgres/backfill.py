@@ -43,7 +43,7 @@ class Backfill:
         self.marked = sql.SQL("e.value @> {}").format(sql.Literal(Jsonb(spec.marker)))
         self.pristine = sql.SQL("e.value = {}").format(written)
         terms["cleared"] = self.cleared = self._cleared()
-        terms["marker"] = sql.Literal(Jsonb([spec.marker]))
+        terms["marker"] = self.marker = sql.Literal(Jsonb([spec.marker]))
         terms["approved"] = self.and_approved()
         terms["empty"] = self.empty = self._empty()
         terms["alone"] = self.alone = self._alone()

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from psycopg import sql
-from psycopg.types.json import Jsonb
 
 from runbook_lib.adapters.postgres.backfill import Backfill
 from runbook_lib.adapters.postgres.connection import Connection
@@ -25,8 +24,8 @@ def to_be(connection: Connection, backfill: Backfill) -> Iterator[sql.Composed]:
     The server scans with one core where a term holds a query of its own, as `Backfill.value` does. Here a function of the
     runbook's schema goes through the elements; it is dropped again at the end. Changes nothing else.
     """
-    spec, left = backfill.database.backfill, backfill.own("left")
-    gone = sql.SQL("{marked}" if spec.edited == "clear" else "e.value = written OR decided AND {marked}").format(
+    left, edited = backfill.own("left"), backfill.database.backfill.edited
+    gone = sql.SQL("{marked}" if edited == "clear" else "e.value = written OR decided AND {marked}").format(
         marked=backfill.marked
     )
     body = sql.SQL(_BODY).format(gone=gone).as_string(connection)
@@ -35,7 +34,7 @@ def to_be(connection: Connection, backfill: Backfill) -> Iterator[sql.Composed]:
         sql.SQL(_TO_BE),
         plain=backfill.plain,
         fill=backfill.fill,
-        marker=sql.Literal(Jsonb([spec.marker])),
+        marker=backfill.marker,
         and_approved=backfill.and_approved(),
         decided=sql.SQL("t.{}::text = ANY ({}::text[])").format(backfill.key, sql.Literal(list(backfill.bounds.decided))),
         left=left,

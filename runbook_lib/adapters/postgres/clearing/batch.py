@@ -1,13 +1,13 @@
 """One transaction that clears the backfilled elements of some rows and keeps an undo row for each.
 
-Undo rows are written in bundles: many in one row of the server's are compressed, and cost its log a fifth.
+Undo rows are written in bundles: many in one row of the server's are compressed, and cost its log a tenth.
 """
 
 from psycopg import sql
 
 from runbook_lib.adapters.postgres.backfill import Backfill
 from runbook_lib.adapters.postgres.clearing.guard import Expected, transaction
-from runbook_lib.adapters.postgres.clearing.records import Records
+from runbook_lib.adapters.postgres.clearing.records import BUNDLED, Records
 from runbook_lib.adapters.postgres.connection import Connection, one
 
 BUNDLE = 200  # undo rows
@@ -30,7 +30,7 @@ WITH chosen AS MATERIALIZED (
 
 _KEPT = """, numbered AS (SELECT *, row_number() OVER () / {bundle} AS place FROM changed
 ), bundled AS (
-    INSERT INTO {bundles} SELECT array_agg(key), array_agg(old), array_agg(new), array_agg(touched)
+    INSERT INTO {bundles} SELECT {bundled}
     FROM numbered GROUP BY place RETURNING cardinality(key) AS rows
 )
 SELECT count(*) AS bundles, coalesce(sum(rows), 0)::bigint AS rows FROM bundled"""
@@ -49,6 +49,7 @@ def clear(connection: Connection, backfill: Backfill, chosen: sql.Composable) ->
     query = backfill.filled(
         sql.SQL((_AT_ONCE if at_once else _CHOSEN_FIRST) + _KEPT),
         bundles=records.bundles,
+        bundled=BUNDLED,
         bundle=sql.Literal(BUNDLE),
         chosen=chosen,
         touch=backfill.touch(),

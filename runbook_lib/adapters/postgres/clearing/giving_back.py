@@ -6,7 +6,7 @@ from psycopg import sql
 
 from runbook_lib.adapters.postgres.backfill import Backfill
 from runbook_lib.adapters.postgres.clearing.crew import PaceOn, Pages, Range, within
-from runbook_lib.adapters.postgres.clearing.records import Records
+from runbook_lib.adapters.postgres.clearing.records import BUNDLED, UNBUNDLED, Records
 from runbook_lib.adapters.postgres.connection import Connection, one
 from runbook_lib.adapters.postgres.locks import Open
 
@@ -42,6 +42,8 @@ def _given_back(connection: Connection, backfill: Backfill, pages: Range) -> int
     touch = backfill.database.backfill.touch
     parts = {
         "bundles": Records(backfill).bundles,
+        "bundled": BUNDLED,
+        "unbundled": UNBUNDLED,
         "touch": sql.SQL(", {} = u.touched").format(sql.Identifier(touch)) if touch else sql.SQL(""),
         "within": within("b", pages),
     }
@@ -52,7 +54,7 @@ def _given_back(connection: Connection, backfill: Backfill, pages: Range) -> int
 
 _RESTORE = """
 UPDATE {table} t SET {column} = u.old {touch}
-FROM (SELECT u.* FROM {bundles} b, unnest(b.key, b.old, b.new, b.touched) AS u(key, old, new, touched) WHERE {within}) u
+FROM (SELECT u.* FROM {bundles} b, {unbundled} WHERE {within}) u
 WHERE t.{key} = u.key AND t.{column} IS NOT DISTINCT FROM u.new"""
 
 # A bundle of which some rows were changed since is put back with those alone.
@@ -60,10 +62,10 @@ _FORGET = """
 WITH taken AS (DELETE FROM {bundles} b WHERE {within} RETURNING b.*
 ), each AS (
     SELECT u.*, t.{key} IS NOT NULL AS restored
-    FROM taken b CROSS JOIN LATERAL unnest(b.key, b.old, b.new, b.touched) AS u(key, old, new, touched)
+    FROM taken b CROSS JOIN LATERAL {unbundled}
     LEFT JOIN {table} t ON t.{key} = u.key AND t.{column} IS NOT DISTINCT FROM u.old
 ), left_over AS (
-    INSERT INTO {bundles} SELECT array_agg(key), array_agg(old), array_agg(new), array_agg(touched)
+    INSERT INTO {bundles} SELECT {bundled}
     FROM each WHERE NOT restored HAVING count(*) > 0
 )
 SELECT count(*) FILTER (WHERE restored) AS restored FROM each"""

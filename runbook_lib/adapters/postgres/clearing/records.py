@@ -10,6 +10,9 @@ from runbook_lib.adapters.postgres.connection import Connection, exists, one
 from runbook_lib.adapters.postgres.parallel import in_parallel
 
 Wanted = Literal["go on", "pause", "abort"]
+# The columns of a bundle of undo rows, and the undo rows of a bundle `b`.
+BUNDLED = sql.SQL("array_agg(key), array_agg(old), array_agg(new), array_agg(touched)")
+UNBUNDLED = sql.SQL("unnest(b.key, b.old, b.new, b.touched) AS u(key, old, new, touched)")
 
 
 class Records:
@@ -37,10 +40,7 @@ class Records:
                 )
             )
             connection.execute(
-                sql.SQL("""CREATE OR REPLACE VIEW {} AS SELECT u.*
-                FROM {} b, unnest(b.key, b.old, b.new, b.touched) AS u(key, old, new, touched)""").format(
-                    self.undo, self.bundles
-                )
+                sql.SQL("CREATE OR REPLACE VIEW {} AS SELECT u.* FROM {} b, {}").format(self.undo, self.bundles, UNBUNDLED)
             )
             connection.execute(
                 sql.SQL("CREATE TABLE IF NOT EXISTS {} (xid xid NOT NULL, rows bigint NOT NULL)").format(self.writes)
