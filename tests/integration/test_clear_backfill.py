@@ -12,7 +12,7 @@ import pytest
 from runbook_lib.adapters.postgres.backfill import Backfill, Bounds
 from runbook_lib.adapters.postgres.catalog import catalog
 from runbook_lib.adapters.postgres.census import Census
-from runbook_lib.adapters.postgres.clearing import approved, former
+from runbook_lib.adapters.postgres.clearing import approved, batch, former
 from runbook_lib.adapters.postgres.clearing.clearing import Clearing, Told
 from runbook_lib.adapters.postgres.clearing.indexes import Indexes
 from runbook_lib.adapters.postgres.clearing.records import Records
@@ -205,8 +205,13 @@ def test_undo_gives_every_row_back_as_it_was(
 
 
 def test_undo_can_be_ended_between_two_batches_and_goes_on(
-    postgres: Postgres, connection: Connection, application: psycopg.Connection, backfill: Backfill
+    postgres: Postgres,
+    connection: Connection,
+    application: psycopg.Connection,
+    backfill: Backfill,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(batch, "BUNDLE", 5)  # so few undo rows together that they fill more than one page
     before = rows(application)
     work = clearing(postgres, backfill, "batched")
     work.apply()

@@ -11,18 +11,19 @@ from runbook_lib.adapters.postgres.clearing.records import BUNDLED, Records
 from runbook_lib.adapters.postgres.connection import Connection, one
 
 BUNDLE = 200  # undo rows
+ALL = sql.SQL("TRUE")
 RETURNS_OLD = 180000  # the first version of the server whose RETURNING tells the old values too
 
 _AT_ONCE = """
 WITH changed AS (
-    UPDATE {table} t SET {column} = {kept} {touch} WHERE {chosen} AND {affected}
+    UPDATE {table} t SET {column} = {kept} {touch} WHERE {chosen} AND {wanted}
     RETURNING t.{key} AS key, old.{column} AS old, new.{column} AS new, {old_touched} AS touched
 )"""
 
 _CHOSEN_FIRST = """
 WITH chosen AS MATERIALIZED (
     SELECT t.{key} AS key, t.{column} AS old, {kept} AS new, {touched} AS touched
-    FROM {table} t WHERE {chosen} AND {affected} FOR UPDATE OF t
+    FROM {table} t WHERE {chosen} AND {wanted} FOR UPDATE OF t
 ), changed AS (
     UPDATE {table} t SET {column} = c.new {touch} FROM chosen c WHERE t.{key} = c.key
     RETURNING c.key, c.old, c.new, c.touched
@@ -36,10 +37,16 @@ _KEPT = """, numbered AS (SELECT *, row_number() OVER () / {bundle} AS place FRO
 SELECT count(*) AS bundles, coalesce(sum(rows), 0)::bigint AS rows FROM bundled"""
 
 
-def clear(connection: Connection, backfill: Backfill, chosen: sql.Composable) -> int:
-    """Clear the rows of `t` that `chosen` names, in one transaction with their undo rows; returns how many there were.
+def clear(connection: Connection, backfill: Backfill, chosen: sql.Composable, among: sql.Composable = ALL) -> int:
+    """Clear the affected rows of `t` among some, in one transaction with their undo rows; returns how many there were.
 
     Changes the target.
+
+    Args:
+        connection: In autocommit mode.
+        backfill: What to clear.
+        chosen: A condition by which the server finds the rows.
+        among: One that is cheap, and asked of each row before whether it is affected.
 
     Raises:
         StepFailed: The transaction would have changed anything else; it was rolled back.
@@ -52,6 +59,7 @@ def clear(connection: Connection, backfill: Backfill, chosen: sql.Composable) ->
         bundled=BUNDLED,
         bundle=sql.Literal(BUNDLE),
         chosen=chosen,
+        wanted=backfill.filled(sql.SQL("CASE WHEN {among} THEN {affected} ELSE FALSE END"), among=among),
         touch=backfill.touch(),
         touched=backfill.touched(),
         old_touched=backfill.touched("old"),
