@@ -6,6 +6,7 @@ from psycopg import sql
 from runbook_lib.adapters.postgres.connection import Connection, one
 from runbook_lib.adapters.postgres.row_hash import row_hash
 
+NOT_VALID = 180000  # the first version of the server on which a NOT NULL may be left unvalidated
 TABLE = sql.Identifier("hashed")
 ROW = {
     "id": "1",
@@ -52,6 +53,10 @@ def hashes(connection: Connection, rows: list[dict[str, str]], *without: str) ->
         values = sql.SQL(", ").join(sql.SQL(value) for value in row.values())
         names = sql.SQL(", ").join(map(sql.Identifier, row))
         connection.execute(sql.SQL("INSERT INTO hashed ({}) VALUES ({})").format(names, values))
+    return hashes_of(connection, *without)
+
+
+def hashes_of(connection: Connection, *without: str) -> list[int]:
     query = sql.SQL("SELECT array_agg({} ORDER BY place) AS it FROM hashed t").format(
         row_hash(connection, TABLE, {"place", *without})
     )
@@ -71,6 +76,23 @@ def test_values_exchanged_between_two_keys_change_the_sum(connection: Connection
     found = hashes(connection, [first, second, *exchanged])
 
     assert sum(found[:2]) != sum(found[2:])
+
+
+def test_a_column_declared_not_null_hashes_as_before(connection: Connection) -> None:
+    rows = [{**ROW, **other} for other in OTHERS if "NULL" not in other.values()]
+    nullable = hashes(connection, rows)
+    for name in ROW:
+        connection.execute(sql.SQL("ALTER TABLE hashed ALTER {} SET NOT NULL").format(sql.Identifier(name)))
+
+    assert hashes_of(connection) == nullable
+
+
+def test_a_null_from_before_a_not_null_that_was_never_validated_is_hashed(connection: Connection) -> None:
+    before = hashes(connection, [ROW, {**ROW, "a": "NULL"}])
+    if connection.info.server_version >= NOT_VALID:
+        connection.execute("ALTER TABLE hashed ADD CONSTRAINT a_there NOT NULL a NOT VALID")
+
+    assert hashes_of(connection) == before
 
 
 @pytest.mark.parametrize("column", list(ROW))

@@ -18,17 +18,25 @@ SET LOCAL extra_float_digits = 1; SET LOCAL bytea_output = 'hex'"""
 _FOLDED = {"int8": "int8send", "time": "time_send", "timestamp": "timestamp_send", "timestamptz": "timestamptz_send"}
 
 _NULL = 0x5851F42D4C957F2D  # what is put in beside the hash where there is no value
-_WHOLE_NUMBER = "hashint8extended(coalesce({c}::bigint, 0), {seed}) # coalesce({c}::bigint, 0)"
-_BY_TYPE = {
+_WHOLE_NUMBER = ("hashint8extended({c}::bigint, {seed}) # {c}::bigint", "0")
+_BY_TYPE = {  # the hash of a value, and the value that stands for none
     "bigint": _WHOLE_NUMBER,
     "integer": _WHOLE_NUMBER,
     "smallint": _WHOLE_NUMBER,
     # In these years a float holds each microsecond; beyond them the text is put in beside it.
-    "timestamp with time zone": """hashfloat8extended(date_part('epoch', coalesce({c}, 'epoch')), {seed}) # CASE
-        WHEN {c} IS NULL OR {c} BETWEEN '1700-01-01 00:00Z' AND '2200-01-01 00:00Z' THEN 0
+    "timestamp with time zone": (
+        """hashfloat8extended(date_part('epoch', {c}), {seed}) # CASE
+        WHEN {c} BETWEEN '1700-01-01 00:00Z' AND '2200-01-01 00:00Z' THEN 0
         ELSE hashtextextended({c}::text COLLATE "C", 1) END""",
+        "'epoch'",
+    ),
 }
-_BY_TEXT = """hashtextextended(coalesce({c}::text, '') COLLATE "C", {seed})"""
+_BY_TEXT = ("""hashtextextended({c}::text COLLATE "C", {seed})""", "''")
+# On 18 and later a NOT NULL need not have been validated: there may be NULLs from before.
+_COLUMNS = """SELECT attname AS name, atttypid::regtype::text AS type, attnotnull AND NOT EXISTS (
+    SELECT FROM pg_constraint WHERE conrelid = attrelid AND contype = 'n' AND conkey = ARRAY[attnum] AND NOT convalidated
+) AS never_null
+FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum"""
 
 
 def whole(value: sql.Composable, type_name: str) -> sql.Composable:
@@ -47,15 +55,19 @@ def row_hash(
         without: Columns that are left out.
         last: A term over `t` that is put in last by its text, NULL as an empty one.
     """
-    columns = connection.execute(
-        """SELECT attname AS name, atttypid::regtype::text AS type FROM pg_attribute
-           WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum""",
-        [table.as_string(connection)],
-    )
     term: sql.Composable = sql.SQL("0::bigint")
-    for row in columns:
+    for row in connection.execute(_COLUMNS, [table.as_string(connection)]):
         if row["name"] not in without:
-            column = sql.Identifier("t", row["name"])
-            hashed = sql.SQL(_BY_TYPE.get(row["type"], _BY_TEXT)).format(c=column, seed=term)
-            term = sql.SQL("(({}) # CASE WHEN {} IS NULL THEN {} ELSE 0 END)").format(hashed, column, sql.Literal(_NULL))
-    return sql.SQL(_BY_TEXT).format(c=last, seed=term) if last else term
+            hashed = _hash(sql.Identifier("t", row["name"]), row["type"], term, never_null=row["never_null"])
+            term = sql.SQL("({})").format(hashed)
+    return sql.SQL(_BY_TEXT[0]).format(c=sql.SQL("coalesce({}::text, '')").format(last), seed=term) if last else term
+
+
+def _hash(value: sql.Composable, type_name: str, seed: sql.Composable, *, never_null: bool) -> sql.Composable:
+    template, instead = _BY_TYPE.get(type_name, _BY_TEXT)
+    if type_name not in _BY_TYPE:
+        value = sql.SQL("{}::text").format(value)
+    if never_null:
+        return sql.SQL(template).format(c=value, seed=seed)
+    hashed = sql.SQL(template).format(c=sql.SQL("coalesce({}, {})").format(value, sql.SQL(instead)), seed=seed)
+    return sql.SQL("({}) # CASE WHEN {} IS NULL THEN {} ELSE 0 END").format(hashed, value, sql.Literal(_NULL))
