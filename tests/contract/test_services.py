@@ -581,6 +581,20 @@ def test_pm2_lets_no_secret_of_an_environment_out(pm2: Pm2, output: str, caplog:
     assert CANARY not in "".join(said) + repr(vars(services))
 
 
+def test_supervisor_starts_a_service_that_is_still_being_stopped_once_it_has_ended(supervisord: Supervisord) -> None:
+    services = connect(_by_socket(supervisord), LocalProcesses())
+    services.start("stubborn")
+    before = supervisord.pids("stubborn")
+    call(supervisord.socket, "stopProcess", "stubborn", False)
+    try:
+        services.start("stubborn")
+
+        assert services.is_running("stubborn")
+        assert supervisord.pids("stubborn") != before
+    finally:
+        services.stop("stubborn")
+
+
 def test_a_log_of_errors_apart_is_read_too(supervisord: Supervisord) -> None:
     services = connect(_by_socket(supervisord), LocalProcesses())
     services.start("split")

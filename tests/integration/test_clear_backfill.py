@@ -543,6 +543,7 @@ def test_a_row_written_by_this_run_without_an_undo_row_is_found(
     proof = proved(postgres, connection, backfill, "batched")
     connection.execute("UPDATE runbook.bundles_test SET key = array_replace(key, 3, -3)")
 
+    assert proof.differences(connection) == ["written by this run without an undo row: 3"]
     assert proof.strays(connection) == ["written by this run without an undo row: 3"]
 
 

@@ -12,7 +12,7 @@ import pytest
 from runbook_lib import loop, purging
 from runbook_lib import run as run_module
 from runbook_lib.adapters.postgres.cancelling import cancelled_by
-from runbook_lib.adapters.postgres.clearing import batched
+from runbook_lib.adapters.postgres.clearing import batched, pacing
 from runbook_lib.adapters.postgres.connection import Connection, Postgres
 from runbook_lib.context import Context
 from runbook_lib.errors import Declined, PreconditionError, StepFailed
@@ -38,7 +38,7 @@ def begin(postgres: Postgres, database: Database, tmp_path: Path, monkeypatch: p
         monkeypatch.setenv(f"REHEARSAL_{name}", "http://localhost:1")
     monkeypatch.setenv("REHEARSAL_PG_BIN", str(database.server.tools))
     monkeypatch.setenv("REHEARSAL_APPLICATION_ROLE", database.application.name)
-    monkeypatch.setattr(batched, "FIRST", 1)
+    monkeypatch.setattr(pacing, "FIRST", 1)
     monkeypatch.setattr(batched, "TOGETHER", 1)
     target = tmp_path / "target.yaml"
     target.write_text(TARGET.read_text().replace("service: rehearsal", f"service: {postgres.service}"))

@@ -7,6 +7,7 @@ afterwards. Where a change touches one more column, no row was written since by 
 """
 
 from collections.abc import Sequence
+from decimal import Decimal
 
 from psycopg import sql
 
@@ -17,6 +18,7 @@ from runbook_lib.adapters.postgres.parallel import in_parallel
 from runbook_lib.adapters.postgres.row_hash import SAME_TEXT, row_hash
 from runbook_lib.adapters.postgres.to_be import to_be
 
+_KEY_HASH = sql.SQL('hashtextextended({}.{}::text COLLATE "C", 0)')
 SHOWN = 20  # rows that a line names
 
 
@@ -42,7 +44,7 @@ class Proof:
                 return
             connection.execute(SAME_TEXT)
             with to_be(connection, self.backfill) as value:
-                made = one(connection, self._fingerprints(connection, value, sql.SQL("FALSE")))
+                made = one(connection, self._fingerprints(connection, value))
             # A statement of its own, since the server scans with one core where a transaction's number is asked for.
             keep = sql.SQL("CREATE TABLE {} AS SELECT {}::bigint AS n, {}::numeric AS s, {} AS meant, {} AS since").format(
                 self.table,
@@ -62,22 +64,17 @@ class Proof:
             return None
         with in_parallel(connection):
             connection.execute(SAME_TEXT)
+            query = sql.SQL("SELECT a.*, (a.n, a.s) IS DISTINCT FROM (b.n, b.s) AS differs FROM ({}) a, {} b")
             found = one(
-                connection,
-                sql.SQL(
-                    "SELECT (a.n, a.s) IS DISTINCT FROM (b.n, b.s) AS differs, a.fresh > 0 AS fresh FROM ({}) a, {} b"
-                ).format(
-                    self._fingerprints(
-                        connection, self.backfill.column, self._perhaps_fresh() if self.touches else sql.SQL("FALSE")
-                    ),
-                    self.table,
-                ),
+                connection, query.format(self._fingerprints(connection, self.backfill.column, *self._by()), self.table)
             )
             others = self._others(connection) if found["differs"] or found["fresh"] else ""
             lines = [f"rows that this run did not write were written since: {others}"] if others else []
             if found["differs"]:
                 looked = others or "no row (one was deleted, or this run wrote another value than it should)"
                 lines.append(f"the fingerprints differ; written since: {looked}")
+            if not lines and self.in_place and found["ours"] == self._undoable(connection):
+                return []
         return lines + self.strays(connection)
 
     def strays(self, connection: Connection) -> list[str]:
@@ -106,12 +103,32 @@ class Proof:
         """Drop the fingerprints kept. Changes the target."""
         connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(self.table))
 
-    def _fingerprints(self, connection: Connection, value: sql.Composable, fresh: sql.Composable) -> sql.Composed:
-        """The number of rows, the sum of their hashes with `value` in them, and how many are `fresh`, as a query."""
+    def _fingerprints(self, connection: Connection, value: sql.Composable, *counted: sql.Composable) -> sql.Composed:
+        """The number of rows, the sum of their hashes with `value` in them, and what else is `counted`, as a query."""
         hashed = row_hash(connection, self.backfill.table, self.written, last=sql.SQL("({})").format(value))
-        return sql.SQL("SELECT count(*) AS n, sum({}) AS s, count(*) FILTER (WHERE {}) AS fresh FROM {} t").format(
-            hashed, fresh, self.backfill.table
+        columns = [sql.SQL("count(*) AS n"), sql.SQL("sum({}) AS s").format(hashed), *counted]
+        return sql.SQL("SELECT {} FROM {} t").format(sql.SQL(", ").join(columns), self.backfill.table)
+
+    def _by(self) -> tuple[sql.Composable, sql.Composable]:
+        """The keys of the rows that this run has written, as a sum of hashes, and how many rows others have, as columns."""
+        ours = self._ours() if self.in_place else sql.SQL("FALSE")
+        fresh = sql.SQL("NOT {} AND {}").format(ours, self._perhaps_since()) if self.touches else sql.SQL("FALSE")
+        return (
+            sql.SQL("sum({}) FILTER (WHERE {}) AS ours").format(
+                _KEY_HASH.format(sql.Identifier("t"), self.backfill.key), ours
+            ),
+            sql.SQL("count(*) FILTER (WHERE {}) AS fresh").format(fresh),
         )
+
+    def _undoable(self, connection: Connection) -> Decimal | None:
+        """The keys of the rows that have an undo row, as such a sum."""
+        if not exists(connection, self.backfill.undo):
+            return None
+        query = sql.SQL("SELECT sum({}) AS it FROM {} u").format(
+            _KEY_HASH.format(sql.Identifier("u"), sql.Identifier("key")), self.backfill.undo
+        )
+        found: Decimal | None = one(connection, query)["it"]
+        return found
 
     def _meant(self) -> sql.Literal:
         """What was decided on what is cleared, and what is left then; a change of that makes fingerprints useless."""
@@ -124,15 +141,13 @@ class Proof:
         query = sql.SQL("SELECT meant = {} AS it FROM {}").format(self._meant(), self.table)
         return bool(one(connection, query)["it"])
 
-    def _perhaps_fresh(self) -> sql.Composed:
-        """Whether a row was written since by others, for one scan on all cores: `age` would hold that to a single one.
+    def _perhaps_since(self) -> sql.Composed:
+        """Whether a row was written since, for one scan on all cores: `age` would hold that to a single one.
 
         It is true of every such row, and may be of one frozen long ago.
         """
         since = sql.SQL("(SELECT since::text::bigint FROM {} LIMIT 1)").format(self.table)
-        return sql.SQL("((t.xmin::text::bigint - {}) & 4294967295) BETWEEN 1 AND 2147483647 AND NOT {}").format(
-            since, self._ours()
-        )
+        return sql.SQL("((t.xmin::text::bigint - {}) & 4294967295) BETWEEN 1 AND 2147483647").format(since)
 
     def _ours(self) -> sql.Composed:
         return sql.SQL("t.xmin IN (SELECT xid FROM {})").format(self.records.writes)

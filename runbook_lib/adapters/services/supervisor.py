@@ -62,10 +62,9 @@ class SupervisorServices:
             raise not_stopped(name, str(self._socket), self._timeout, self._state(name))
 
     def start(self, *names: str) -> None:
-        """See `Services.start`."""
+        """See `Services.start`; one that is being stopped is waited for first."""
         for name in names:
-            if not self.is_running(name):
-                self._ask(name, "startProcess", name, False, fine=ALREADY_STARTED)
+            self._asked_to_start(name)
         for name in names:
             self._require_running(name)
 
@@ -88,6 +87,11 @@ class SupervisorServices:
         if state not in STOPPED | {"STOPPING"}:
             self._ask(name, "stopProcess", name, False, fine=NOT_RUNNING)
         return state in STOPPED
+
+    def _asked_to_start(self, name: str) -> None:
+        until(lambda: self._state(name) != "STOPPING", self._timeout, INTERVAL)
+        if not self.is_running(name):
+            self._ask(name, "startProcess", name, False, fine=ALREADY_STARTED)
 
     def _require_running(self, name: str) -> None:
         if not until(lambda: self._state(name) in SETTLED, self._timeout, INTERVAL):

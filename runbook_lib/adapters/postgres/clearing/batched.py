@@ -16,7 +16,7 @@ from runbook_lib.adapters.postgres.backfill import Backfill
 from runbook_lib.adapters.postgres.clearing.batch import clear
 from runbook_lib.adapters.postgres.clearing.crew import PaceOn, Pages, Range, at_once, within
 from runbook_lib.adapters.postgres.clearing.keyed import clear_by_key
-from runbook_lib.adapters.postgres.clearing.pacing import FIRST, Pace, resized
+from runbook_lib.adapters.postgres.clearing.pacing import Pace, resized
 from runbook_lib.adapters.postgres.connection import Connection, one
 from runbook_lib.adapters.postgres.locks import Open
 from runbook_lib.adapters.postgres.parallel import in_parallel
@@ -60,7 +60,7 @@ def clear_by_pages(open_: Open, backfill: Backfill, pace_on: PaceOn, workers: in
 def _work(
     connection: Connection, backfill: Backfill, pages: Pages, pace: Pace, failed: threading.Event, passes: Sequence[Lines]
 ) -> None:
-    size, cleared = FIRST, 0
+    size, cleared = pace.first, 0
     while ranges := pages.take(size, TOGETHER):
         concerned = [r for r in ranges if _concerned(connection, backfill, r)]
         longest = 0.0

@@ -16,8 +16,8 @@ GROWTH = 1.2  # how much larger than the one before a batch may be
 LAG = 1.5  # seconds that a replica may be behind
 BLOCKED = 0.2  # seconds that another session may have waited for one of ours
 PAUSE = 0.5  # seconds between looks while waiting
-FIRST, LARGEST = 64, 8192  # pages a batch
-LARGEST_LIVE = 1024  # the same while others use the table: where sparse pages end, the next may hold sixty rows each
+FIRST = LARGEST = 2048  # pages a batch: eight of them fit the server's buffers as it comes
+FIRST_LIVE, LARGEST_LIVE = 64, 1024  # while others use the table: where sparse pages end, the next may hold sixty rows each
 
 
 def resized(pages: int, seconds: float, largest: int) -> int:
@@ -96,7 +96,7 @@ class Pace:
         self.records = records
         self.told = told
         self.considerate = considerate
-        self.largest = LARGEST_LIVE if considerate else LARGEST
+        self.first, self.largest = (FIRST_LIVE, LARGEST_LIVE) if considerate else (FIRST, LARGEST)
         self.ended = threading.Event()  # set once another thread has failed or was interrupted
         self.replicas = Replicas()
 

@@ -76,9 +76,10 @@ class Records:
 
     def undo_rows(self, connection: Connection) -> int:
         """How many undo rows there are. Read-only."""
-        if not exists(connection, self.undo):
+        if not exists(connection, self.bundles):
             return 0
-        return int(one(connection, sql.SQL("SELECT count(*) AS n FROM {}").format(self.undo))["n"])
+        query = sql.SQL("SELECT coalesce(sum(cardinality(key)), 0)::bigint AS n FROM {}")
+        return int(one(connection, query.format(self.bundles))["n"])
 
     def drop(self, connection: Connection) -> None:
         """Drop them. Changes the target."""
