@@ -12,14 +12,14 @@ _LEFT = """CREATE FUNCTION {left}(list jsonb, written jsonb, decided boolean) RE
 LANGUAGE sql STABLE PARALLEL SAFE AS {body}"""
 _BODY = """SELECT jsonb_agg(e.value ORDER BY e.place) FROM jsonb_array_elements(list) WITH ORDINALITY e(value, place)
 WHERE NOT ({gone})"""
-_TO_BE = """CASE WHEN {plain} THEN {fill}
-WHEN t.{column} @> {marker} {and_approved} THEN coalesce({left}(t.{column}, {written}, {decided}), {empty})
-ELSE t.{column} END"""
+_TO_BE = """CASE WHEN {plain} THEN {fill}::text
+WHEN t.{column} @> {marker} {and_approved} THEN coalesce({left}(t.{column}, {written}, {decided}), {empty})::text
+ELSE t.{column}::text END"""
 
 
 @contextmanager
 def to_be(connection: Connection, backfill: Backfill) -> Iterator[sql.Composed]:
-    """What a row `t` is to hold in the cleared column, as a term; within a transaction.
+    """What a row `t` is to hold in the cleared column, as a term for its text; within a transaction.
 
     The server scans with one core where a term holds a query of its own, as `Backfill.value` does. Here a function of the
     runbook's schema goes through the elements; it is dropped again at the end. Changes nothing else.
