@@ -56,6 +56,8 @@ class Backfill:
             "coalesce((SELECT jsonb_agg(e.value ORDER BY e.place) FROM {elements} WHERE NOT ({cleared})), {empty})"
         ).format(**terms)
         self.kept = sql.SQL("CASE WHEN {alone} THEN {empty} ELSE {rest} END").format(**terms)
+        # What is left of an affected row: it holds an element to be cleared, and if that is its only one, nothing else.
+        self.left = sql.SQL("CASE WHEN jsonb_array_length(t.{column}) = 1 THEN {empty} ELSE {rest} END").format(**terms)
         self.value_if_more = sql.SQL(
             "CASE WHEN t.{column} @> {marker} AND {holds}{approved} THEN {rest} ELSE t.{column} END"
         ).format(**terms)  # what a row that holds more than one element of the backfill's holds once cleared
@@ -115,6 +117,7 @@ class Backfill:
             "written": self.written,
             "affected": self.affected,
             "kept": self.kept,
+            "left": self.left,
             "empty": self.empty,
         }
         return query.format(**{**own, **parts})
