@@ -64,14 +64,16 @@ class Proof:
             return None
         with in_parallel(connection):
             connection.execute(SAME_TEXT)
-            query = sql.SQL("SELECT a.*, (a.n, a.s) IS DISTINCT FROM (b.n, b.s) AS differs FROM ({}) a, {} b")
+            query = sql.SQL(
+                "SELECT a.*, b.n - a.n AS gone, (a.n, a.s) IS DISTINCT FROM (b.n, b.s) AS differs FROM ({}) a, {} b"
+            )
             found = one(
                 connection, query.format(self._fingerprints(connection, self.backfill.column, *self._by()), self.table)
             )
             others = self._others(connection) if found["differs"] or found["fresh"] else ""
             lines = [f"rows that this run did not write were written since: {others}"] if others else []
             if found["differs"]:
-                looked = others or "no row (one was deleted, or this run wrote another value than it should)"
+                looked = others or f"no row ({_why_none(found['gone'])})"
                 lines.append(f"the fingerprints differ; written since: {looked}")
             if not lines and self.in_place and found["ours"] == self._undoable(connection):
                 return []
@@ -166,3 +168,9 @@ class Proof:
             )
         )
         return ", ".join(row["key"] for row in rows)
+
+
+def _why_none(gone: int) -> str:
+    if gone > 0:
+        return f"there are {gone} fewer than before"
+    return "this run wrote another value than it should"
