@@ -109,7 +109,6 @@ class Checkboxes:
         self._boxes[symptom] = self._checkbox(row)
         self._box.children = [self._box.children[0], *self._boxes.values()]
         self._boxes[symptom].focus()
-        self._boxes[symptom].focus()
 
 
 _shown: dict[str, Checkboxes] = {}  # run folder -> what is shown of it in this kernel
