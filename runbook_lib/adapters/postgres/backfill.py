@@ -57,7 +57,9 @@ class Backfill:
         ).format(**terms)
         self.kept = sql.SQL("CASE WHEN {alone} THEN {empty} ELSE {rest} END").format(**terms)
         # What is left of an affected row: it holds an element to be cleared, and if that is its only one, nothing else.
-        self.left = sql.SQL("CASE WHEN jsonb_array_length(t.{column}) = 1 THEN {empty} ELSE {rest} END").format(**terms)
+        self.kept_of_affected = sql.SQL("CASE WHEN jsonb_array_length(t.{column}) = 1 THEN {empty} ELSE {rest} END").format(
+            **terms
+        )
         self.value_if_more = sql.SQL(
             "CASE WHEN t.{column} @> {marker} AND {holds}{approved} THEN {rest} ELSE t.{column} END"
         ).format(**terms)  # what a row that holds more than one element of the backfill's holds once cleared
@@ -117,7 +119,7 @@ class Backfill:
             "written": self.written,
             "affected": self.affected,
             "kept": self.kept,
-            "left": self.left,
+            "kept_of_affected": self.kept_of_affected,
             "empty": self.empty,
         }
         return query.format(**{**own, **parts})

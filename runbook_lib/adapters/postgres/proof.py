@@ -46,14 +46,11 @@ class Proof:
             with to_be(connection, self.backfill) as value:
                 made = one(connection, self._fingerprints(connection, value))
             # A statement of its own, since the server scans with one core where a transaction's number is asked for.
-            keep = sql.SQL("CREATE TABLE {} AS SELECT {}::bigint AS n, {}::numeric AS s, {} AS meant, {} AS since").format(
-                self.table,
-                sql.Literal(made["n"]),
-                sql.Literal(made["s"]),
-                self._meant(),
-                sql.SQL("pg_current_xact_id()::xid"),
+            keep = sql.SQL(
+                """CREATE TABLE {} AS
+                SELECT {}::bigint AS n, {}::numeric AS s, {} AS meant, pg_current_xact_id()::xid AS since"""
             )
-            connection.execute(keep)
+            connection.execute(keep.format(self.table, sql.Literal(made["n"]), sql.Literal(made["s"]), self._meant()))
 
     def differences(self, connection: Connection) -> list[str] | None:
         """How the table now differs from the fingerprints kept, with the rows to look at, a line each.

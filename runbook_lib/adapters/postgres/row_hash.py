@@ -31,7 +31,7 @@ _BY_TYPE = {  # the hash of a value, and the value that stands for none
         "'epoch'",
     ),
 }
-_BY_TEXT = ("""hashtextextended({c}::text COLLATE "C", {seed})""", "''")
+_BY_TEXT = ("""hashtextextended({c} COLLATE "C", {seed})""", "''")
 # On 18 and later a NOT NULL need not have been validated: there may be NULLs from before.
 _COLUMNS = """SELECT attname AS name, atttypid::regtype::text AS type, attnotnull AND NOT EXISTS (
     SELECT FROM pg_constraint WHERE conrelid = attrelid AND contype = 'n' AND conkey = ARRAY[attnum] AND NOT convalidated

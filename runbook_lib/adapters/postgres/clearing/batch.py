@@ -16,13 +16,13 @@ RETURNS_OLD = 180000  # the first version of the server whose RETURNING tells th
 
 _AT_ONCE = """
 WITH changed AS (
-    UPDATE {table} t SET {column} = {left} {touch} WHERE {chosen} AND {wanted}
+    UPDATE {table} t SET {column} = {kept_of_affected} {touch} WHERE {chosen} AND {wanted}
     RETURNING t.{key} AS key, old.{column} AS old, new.{column} AS new, {old_touched} AS touched
 )"""
 
 _CHOSEN_FIRST = """
 WITH chosen AS MATERIALIZED (
-    SELECT t.{key} AS key, t.{column} AS old, {left} AS new, {touched} AS touched
+    SELECT t.{key} AS key, t.{column} AS old, {kept_of_affected} AS new, {touched} AS touched
     FROM {table} t WHERE {chosen} AND {wanted} FOR UPDATE OF t
 ), changed AS (
     UPDATE {table} t SET {column} = c.new {touch} FROM chosen c WHERE t.{key} = c.key
