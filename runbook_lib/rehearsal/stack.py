@@ -1,5 +1,6 @@
 """A whole stack, brought up to be rolled back and thrown away."""
 
+import itertools
 import os
 import secrets
 import socket
@@ -26,6 +27,7 @@ from runbook_lib.rehearsal.supervisor import UNREACHABLE, Supervisor, supervisor
 from runbook_lib.rehearsal.workspace import workspace
 
 HEALTH_SECONDS = 20.0
+PORTS = range(15_000, 32_768)  # below those lent to outgoing connections, which could take the port of a stopped service
 
 
 @dataclass(frozen=True)
@@ -139,9 +141,13 @@ def _await(supervised: Supervisor, name: str, ready: Callable[[], bool]) -> None
 
 
 def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = secrets.SystemRandom().sample(PORTS, len(PORTS))
+    return list(itertools.islice(filter(_is_free, ports), count))
+
+
+def _is_free(port: int) -> bool:
     try:
-        return [opened.getsockname()[1] for opened in sockets]
-    finally:
-        for opened in sockets:
-            opened.close()
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
