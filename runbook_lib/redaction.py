@@ -16,11 +16,12 @@ HIDDEN = "[redacted]"
 SHORTEST = 6  # a shorter value would match ordinary text
 
 _SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSW|PASSPHRASE|API_?KEY|CREDENTIAL|DSN|DATABASE_URL", re.IGNORECASE)
-_URL_PASSWORD = re.compile(r"(?P<before>\b[a-z][a-z0-9+.-]*://[^\s/:@\"'\\]*:)[^\s/@\"'\\]+(?=@)", re.IGNORECASE)
+_URL_PASSWORD = re.compile(r"(?P<before>://[^\s/:@\"'\\]*:)[^\s/@\"'\\]+(?=@)")
 _ASSIGNED = re.compile(
     r"(?P<before>\b(?:password|passwd|pgpassword)\s*[=:]\s*)(?!\[redacted\])[^\s\"'\\,;&]+", re.IGNORECASE
 )
 _BEARER = re.compile(r"(?P<before>\bBearer\s+)(?!\[redacted\]|TOKEN\b)[A-Za-z0-9._~+/-]{8,}=*", re.IGNORECASE)
+_LOOKS = {"://": _URL_PASSWORD, "passw": _ASSIGNED, "bearer": _BEARER}  # what each pattern needs, casefolded -> the pattern
 
 _known: set[str] = set()
 
@@ -63,8 +64,10 @@ def redact_values(value: Any) -> Any:
 def _redacted(text: str, forms: tuple[str, ...]) -> str:
     for form in forms:
         text = text.replace(form, HIDDEN)
-    for pattern in (_URL_PASSWORD, _ASSIGNED, _BEARER):
-        text = pattern.sub(rf"\g<before>{HIDDEN}", text)
+    folded = text.casefold()  # pictures make long texts, and a pattern is slow to find nothing
+    for needed, pattern in _LOOKS.items():
+        if needed in folded:
+            text = pattern.sub(rf"\g<before>{HIDDEN}", text)
     return text
 
 
