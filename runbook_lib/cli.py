@@ -1,5 +1,7 @@
 """The command line: one library call a command. Exit codes: 0 verified, 1 declined, 2 usage, 3 failed, 4 unknown."""
 
+import atexit
+import gc
 import json
 import sys
 from collections.abc import Callable
@@ -33,6 +35,7 @@ def commands() -> None:
 
 def main() -> None:
     """Run the command line; an error of the runbook is a message and an exit code, never a traceback."""
+    atexit.register(gc.freeze)  # what is left in memory goes with the process: the interpreter need not search it
     try:
         commands(standalone_mode=False)
     except RunbookError as error:

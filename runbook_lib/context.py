@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from runbook_lib.adapters.browser import Browser, ChromiumBrowser
+from runbook_lib.adapters.browser import Browser, of_this_process
 from runbook_lib.adapters.git import Checkout
 from runbook_lib.adapters.http import DirectHttp, Http
 from runbook_lib.adapters.ports import is_open
@@ -96,7 +96,7 @@ class Context:
     @cached_property
     def browser(self) -> Browser:
         """What opens pages."""
-        browser = ChromiumBrowser()
+        browser = of_this_process()
         self._closing.callback(browser.close)
         return browser
 

@@ -19,11 +19,12 @@ from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, NotebookExecutionManager
 from papermill.log import logger
 
-from runbook_lib import kernel_exit
+from runbook_lib import kernel
 from runbook_lib.errors import RunbookError
 
 CELL_GRACE = 60  # seconds that an interrupted cell has for its `finally`
 EXIT_GRACE = 10  # seconds that the kernel then has to exit; half-way it is sent SIGTERM
+EXIT_LOOK = 0.02  # seconds between two looks whether it has
 SAVE_SECONDS = 1
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -67,8 +68,9 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill has n
     sockets: Path
 
     def create_kernel_manager(self) -> Any:
-        """A kernel manager that speaks through sockets in a private directory and gives the kernel time to exit."""
+        """A manager of our own kernel that speaks through sockets in a private directory and gives it time to exit."""
         manager = super().create_kernel_manager()
+        manager.kernel_spec.argv = [sys.executable, "-P", "-m", kernel.__name__, "-f", "{connection_file}"]
         manager.transport, manager.ip = "ipc", str(self.sockets / "kernel")
         manager.shutdown_wait_time = EXIT_GRACE
         return manager
@@ -101,7 +103,7 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill has n
 
     async def _async_exit(self) -> None:
         await ensure_async(self.km.request_shutdown())
-        await ensure_async(self.km.finish_shutdown())
+        await ensure_async(self.km.finish_shutdown(pollinterval=EXIT_LOOK))
 
     async def _async_interrupt_and_wait(self) -> None:
         await ensure_async(self.km.interrupt_kernel())
@@ -163,7 +165,6 @@ class RunbookEngine(NBClientEngine):  # type: ignore[misc]  # papermill has no t
     ) -> Any:
         """Run the cells in a fresh kernel; a tag that allows a cell to raise is not heeded."""
         settings = {**kwargs, "timeout": execution_timeout, "startup_timeout": start_timeout, "force_raise_errors": True}
-        settings["extra_arguments"] = [f"--IPKernelApp.extra_extensions={kernel_exit.__name__}"]
         with TemporaryDirectory(prefix="rb-kernel-") as sockets:
             client = _Client(nb_man, kernel_name=kernel_name, log=logger, **settings)
             client.sockets = Path(sockets)

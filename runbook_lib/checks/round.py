@@ -160,7 +160,7 @@ class Round:
         paths = {s: page.path.format(sample=s) for s in self.samples[: page.samples]} | {path: path for path in page.also}
         wanted = {name: Destination(self._url(path), is_first and name == first) for name, path in paths.items()}
         if returning and not is_first and profile.exists():
-            wanted[AGAIN] = Destination(self._url(paths[first]), returning=True)
+            wanted[AGAIN] = Destination(self._url(paths[first]), returning=True, pictured=False)
         look = Look(ready=page.ready, items=page.items, media=page.media)
         found = dict(zip(wanted, self.context.browser.visit([*wanted.values()], look, profile), strict=True))
         for name in paths:

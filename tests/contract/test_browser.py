@@ -92,6 +92,11 @@ def test_the_screenshot_is_a_png(browser: Browser, site: Site) -> None:
     assert visited(browser, f"{site.url}/list").screenshot.startswith(b"\x89PNG")
 
 
+def test_a_page_of_which_no_picture_is_wanted_is_told_without_one(browser: Browser, site: Site) -> None:
+    (seen,) = browser.visit([Destination(f"{site.url}/list", pictured=False)], LOOK)
+    assert isinstance(seen, Visit) and (seen.items, seen.screenshot) == (2, b"")
+
+
 def test_a_page_that_never_gets_ready_is_told(browser: Browser, site: Site) -> None:
     visit = visited(browser, f"{site.url}/unready", timeout=1)
     assert (visit.ready_state, visit.text) == (None, "Loading")

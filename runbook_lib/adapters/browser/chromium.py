@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Awaitable, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,6 +118,12 @@ class ChromiumBrowser:
                 await _finished(playwright.stop())
 
 
+@cache
+def of_this_process() -> ChromiumBrowser:
+    """The one browser of this process."""
+    return ChromiumBrowser()
+
+
 async def _seen(chromium: BrowserContext, page: Destination, look: Look) -> Visit | AdapterError:
     from playwright.async_api import Error
 
@@ -126,7 +133,7 @@ async def _seen(chromium: BrowserContext, page: Destination, look: Look) -> Visi
     try:
         async with asyncio.timeout(look.timeout + BEYOND):
             context = chromium if page.returning else await chromium.browser.new_context(viewport=VIEWPORT)
-            return await visited(await context.new_page(), page.url, look)
+            return await visited(await context.new_page(), page, look)
     except TimeoutError:
         reason = f"the page blocked the browser for {look.timeout + BEYOND:g} s"
         return unseen(page.url, reason, "Look at it by hand.")

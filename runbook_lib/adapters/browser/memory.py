@@ -1,6 +1,7 @@
 """A browser that exists only in memory."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from runbook_lib.adapters.browser.protocol import Destination, Look, Visit, unseen
@@ -27,9 +28,9 @@ class MemoryBrowser:
             now = self._page(page.url)
         except OSError as error:
             return unseen(page.url, str(error), "Make sure that the service runs, then look again.")
-        if not page.returning:
-            return now
-        if profile is not None:
-            profile.mkdir(parents=True, exist_ok=True)
-        first = self._seen.setdefault((page.url, profile), now)
-        return first if self.keeps else now
+        if page.returning:
+            if profile is not None:
+                profile.mkdir(parents=True, exist_ok=True)
+            first = self._seen.setdefault((page.url, profile), now)
+            now = first if self.keeps else now
+        return now if page.pictured else replace(now, screenshot=b"")

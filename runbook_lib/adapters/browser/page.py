@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from playwright.async_api import Error, TimeoutError
 
-from runbook_lib.adapters.browser.protocol import ConsoleError, Look, Media, Visit
+from runbook_lib.adapters.browser.protocol import ConsoleError, Destination, Look, Media, Visit
 
 if TYPE_CHECKING:
     from playwright.async_api import ConsoleMessage, Page, Request, Response
@@ -47,8 +47,8 @@ CANCELLED = "net::ERR_ABORTED"  # by the page itself; a video's first request of
 REPEATED = "Failed to load resource"  # the console's word for a request that failed
 
 
-async def visited(page: Page, url: str, look: Look) -> Visit:
-    """What `url` shows in a fresh `page` once it is ready and its media have settled. Read-only.
+async def visited(page: Page, destination: Destination, look: Look) -> Visit:
+    """What a destination shows in a fresh `page` once it is ready and its media have settled. Read-only.
 
     Raises:
         playwright.async_api.Error: The server did not answer, or the browser ended.
@@ -59,20 +59,20 @@ async def visited(page: Page, url: str, look: Look) -> Visit:
         return max(1.0, (deadline - time.monotonic()) * 1000)
 
     errors, assets = _Errors(page), _Assets(page)
-    response = await page.goto(url, wait_until="commit", timeout=left())
+    response = await page.goto(destination.url, wait_until="commit", timeout=left())
     refused = response is not None and not response.ok
     ready_state = await _ready(page, look.ready, 1.0 if refused else left())
     with suppress(TimeoutError):
         await page.wait_for_load_state("load", timeout=left())
     found = await page.evaluate(MEDIA, [look.media, left()])
     return Visit(
-        url=url,
+        url=destination.url,
         ready_state=ready_state,
         text=await page.inner_text("body"),
         items=await page.locator(look.items).count(),
         media=[Media(**element) for element in found],
         errors=errors.of_all_but(await page.evaluate(ICONS)),
-        screenshot=await page.screenshot(full_page=True),
+        screenshot=await page.screenshot(full_page=True) if destination.pictured else b"",
         assets=await assets.hashes(),
     )
 

@@ -46,7 +46,7 @@ class Visit:
     items: int
     media: list[Media]
     errors: list[ConsoleError]
-    screenshot: bytes = field(repr=False)  # PNG of the full page
+    screenshot: bytes = field(repr=False)  # PNG of the full page; empty where none was wanted
     assets: Mapping[str, str] = field(default_factory=dict, repr=False)  # URL of a script or style sheet -> its SHA-256
 
 
@@ -56,6 +56,7 @@ class Destination:
 
     url: str
     returning: bool = False
+    pictured: bool = True  # else without a screenshot
 
 
 class Browser(Protocol):
