@@ -37,13 +37,19 @@ class Round:
         """A result of one of the plan's checks."""
         return Result(check, self.context.plan.checks[check].title, status, summary, evidence)
 
-    @cached_property
+    @property
     def samples(self) -> list[str]:
         """Some values of the plan's sample column, spread over those in which media are expected. Read-only.
 
         Raises:
-            AdapterError: The database cannot be reached, or no row serves.
+            AdapterError: The database cannot be reached, or no row serves; it is not asked again in this round.
         """
+        if isinstance(self._sampled, AdapterError):
+            raise self._sampled
+        return self._sampled
+
+    @cached_property
+    def _sampled(self) -> list[str] | AdapterError:
         spec = self.context.plan.api.sample
         query = sql.SQL("""SELECT DISTINCT {column}::text AS value, md5({column}::text) AS spread FROM {table}
         WHERE {having} IS NOT NULL ORDER BY spread LIMIT {count}""").format(
@@ -52,11 +58,14 @@ class Round:
             table=self.context.backfill.table,
             count=sql.Literal(spec.count),
         )
-        with self.context.postgres.connect() as connection:
-            values = [row["value"] for row in connection.execute(query)]
-        if not values:
-            raise AdapterError(f"No row with {spec.having} is there to look at.", where=self.context.plan.database.table)
-        return values
+        try:
+            with self.context.postgres.connect() as connection:
+                values = [row["value"] for row in connection.execute(query)]
+        except AdapterError as error:
+            return error
+        return values or AdapterError(
+            f"No row with {spec.having} is there to look at.", where=self.context.plan.database.table
+        )
 
     @cached_property
     def expected(self) -> dict[str, tuple[int, list[str]]]:

@@ -126,6 +126,7 @@ def test_every_step_can_be_undone(broken: Stack, begin: Begin) -> None:
     assert [r.status for r in run.observe("undone", ["services-running"])] == ["PASS"]
 
 
+@pytest.mark.older
 def test_an_older_server_can_take_the_embedded_ones_place(
     begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,9 +15,10 @@ from runbook_lib.run import Run
 from .browser_seat import Served, served
 
 ROWS = 600
+OLDER = pytest.param("7.3", marks=pytest.mark.older)
 
 
-@pytest.fixture(scope="module", params=["7.4", "7.3"], ids=lambda version: f"ipykernel-{version}")
+@pytest.fixture(scope="module", params=["7.4", OLDER], ids=lambda version: f"ipykernel-{version}")
 def kernel(request: pytest.FixtureRequest) -> str:
     """The version of ipykernel that the notebooks run on: what an awaiting cell is told differs between them."""
     version: str = request.param

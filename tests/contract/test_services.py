@@ -31,7 +31,8 @@ from .contract_supervisor import Supervisord, supervising
 
 TIMEOUT = 20
 COMMON: dict[str, Any] = {"versions": {}, "built_from": {}}
-MANAGERS = ["supervisor", "commands", "memory", "pm2", "docker compose", "docker-compose"]
+OLDER = pytest.param("docker-compose", marks=pytest.mark.older)
+MANAGERS = ["supervisor", "commands", "memory", "pm2", "docker compose", OLDER]
 
 
 @dataclass

@@ -23,7 +23,7 @@ from .relay import Pooler, Relay, relaying
 ROOT = Path(__file__).parents[2]
 ROWS = 600
 EMBEDDED = 18
-VERSIONS = (15, EMBEDDED)
+OLDER = 15
 
 _numbers = itertools.count()
 
@@ -49,7 +49,10 @@ def templates(servers: Callable[[int], Server]) -> Callable[[int], Database]:
     return cache(lambda major: create_database(servers(major), ROWS))
 
 
-@pytest.fixture(scope="session", params=[pytest.param(major, id=f"pg{major}") for major in VERSIONS])
+@pytest.fixture(
+    scope="session",
+    params=[pytest.param(OLDER, id=f"pg{OLDER}", marks=pytest.mark.older), pytest.param(EMBEDDED, id=f"pg{EMBEDDED}")],
+)
 def version(request: pytest.FixtureRequest) -> int:
     """The server's major version: every test on a database runs on each."""
     return int(request.param)

@@ -41,7 +41,7 @@ def running() -> Iterator[Stack]:
         yield it
 
 
-@pytest.fixture(scope="module", params=[pytest.param(15, id="pg15"), pytest.param(18, id="pg18")])
+@pytest.fixture(scope="module", params=[pytest.param(15, id="pg15", marks=pytest.mark.older), pytest.param(18, id="pg18")])
 def postgres(request: pytest.FixtureRequest) -> Iterator[Server]:
     programs = binaries() if request.param == 18 else debian_programs(request.param)
     if programs is None:

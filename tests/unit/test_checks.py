@@ -26,6 +26,8 @@ PICTURE = Media(f"{SITE}/media/1.png", rendered=True, natural_width=640)
 class Known(Round):
     """A round in which each sample holds two items, one of them with a picture."""
 
+    samples = ["7", "8"]  # type: ignore[assignment]
+
     @property
     def expected(self) -> dict[str, tuple[int, list[str]]]:  # type: ignore[override]
         return dict.fromkeys(self.samples, (2, ["/media/1.png"]))
@@ -33,9 +35,7 @@ class Known(Round):
 
 @pytest.fixture
 def around(context: Context) -> Round:
-    made = Known(context, "after", SINCE)
-    made.__dict__["samples"] = ["7", "8"]
-    return made
+    return Known(context, "after", SINCE)
 
 
 def check(around: Round, name: str) -> Result:
@@ -490,7 +490,11 @@ def test_statements_are_left_out_of_the_final_list_only_where_nobody_measures_th
 class Gone:
     """A database that cannot be reached."""
 
+    def __init__(self) -> None:
+        self.asked = 0
+
     def connect(self, database: str | None = None) -> None:
+        self.asked += 1
         raise AdapterError("The database cannot be reached.")
 
 
@@ -504,6 +508,16 @@ def test_what_cannot_be_looked_at_is_never_passed(context: Context, plan: Plan) 
     found = checks.run(plan.checks, Round(context, "after", SINCE))
 
     assert {result.name: result.status for result in found} == dict.fromkeys(plan.checks, Status.UNKNOWN)
+
+
+def test_a_database_that_does_not_answer_is_waited_for_once_by_all_checks_that_need_samples(
+    context: Context, plan: Plan
+) -> None:
+    context.__dict__["postgres"] = database = Gone()
+
+    found = checks.run([n for n in plan.checks if plan.checks[n].kind.startswith("api")], Round(context, "after", SINCE))
+
+    assert (len(found) > 1, {result.status for result in found}, database.asked) == (True, {Status.UNKNOWN}, 1)
 
 
 def test_a_result_bears_the_name_and_the_title_of_the_plan(around: Round, plan: Plan) -> None:

@@ -15,6 +15,12 @@ NAME = "returning-users"
 OLD, NEW = {"/app.1.js": "0ld"}, {"/app.2.js": "new"}
 
 
+class Sampled(Round):
+    """A round whose samples need no database."""
+
+    samples = ["7", "8"]  # type: ignore[assignment]
+
+
 class Site:
     """A page whose bundle the test changes, in a browser that keeps what it was told to."""
 
@@ -27,9 +33,7 @@ class Site:
         context.plan = context.plan.model_copy(update={"checks": {**context.plan.checks, NAME: spec}})
 
     def looked_at(self, round_name: str) -> Result:
-        around = Round(self.context, round_name, SINCE)
-        around.__dict__["samples"] = ["7", "8"]
-        (found,) = checks.run([NAME], around)
+        (found,) = checks.run([NAME], Sampled(self.context, round_name, SINCE))
         return found
 
 
