@@ -44,6 +44,7 @@ class ChromiumBrowser:
     def __init__(self) -> None:
         self._worker: Worker | None = None
         self._playwright: Playwright | None = None
+        self._closing: asyncio.Task[None] | None = None  # of the latest visits' Chromium, which they do not wait for
 
     def warm(self) -> None:
         """Start the driver in the background, so that the first visit need not wait; a failure shows in the visit."""
@@ -64,7 +65,7 @@ class ChromiumBrowser:
         atexit.unregister(self.close)
         worker, self._worker = self._worker, None
         try:
-            worker.run(self._ended())
+            worker.run(self._let_go())
         finally:
             worker.stop()
 
@@ -80,11 +81,12 @@ class ChromiumBrowser:
         try:
             return await asyncio.gather(*(_seen(chromium, page, look) for page in pages))
         finally:
-            await self._closed(chromium)
+            self._closing = asyncio.create_task(self._closed(chromium))
 
     async def _launched(self, profile: str) -> BrowserContext:
         from playwright.async_api import Error
 
+        await self._at_rest()
         known = self._playwright is not None
         try:
             async with asyncio.timeout(START_SECONDS):
@@ -106,6 +108,16 @@ class ChromiumBrowser:
             if self._playwright is None:
                 self._playwright = await async_playwright().start()
             return self._playwright
+
+    async def _at_rest(self) -> None:
+        """Wait until the latest Chromium is closed: until then the profile is its own."""
+        if self._closing:
+            await asyncio.shield(self._closing)
+            self._closing = None
+
+    async def _let_go(self) -> None:
+        await self._at_rest()
+        await self._ended()
 
     async def _closed(self, chromium: BrowserContext) -> None:
         if not await _finished(chromium.close()):
