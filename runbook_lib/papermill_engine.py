@@ -4,13 +4,11 @@ import asyncio
 import ctypes
 import signal
 import sys
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
-from types import FrameType
 from typing import Any
 
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
@@ -21,6 +19,7 @@ from papermill.log import logger
 
 from runbook_lib import kernel
 from runbook_lib.errors import RunbookError
+from runbook_lib.signals import ending_signals_raise
 
 CELL_GRACE = 60  # seconds that an interrupted cell has for its `finally`
 EXIT_GRACE = 10  # seconds that the kernel then has to exit; half-way it is sent SIGTERM
@@ -35,6 +34,8 @@ class NotebookUnfinished(RunbookError):
 
 class _Record(NotebookExecutionManager):  # type: ignore[misc]  # papermill has no types
     """The statuses in the saved notebook."""
+
+    heeded: Callable[[], None]  # says that an ending signal was heeded, so that nothing breaks what is done then
 
     def cell_failed(self, cell: Any, index: int) -> None:
         """Mark a cell as failed, with its times."""
@@ -94,6 +95,7 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill has n
             try:
                 self.execute_cell(cell, index)
             except BaseException as error:
+                self.nb_man.heeded()
                 self.set_widgets_metadata()
                 self.nb_man.cell_failed(cell, index)
                 if isinstance(error, KeyboardInterrupt | CellTimeoutError):
@@ -138,11 +140,12 @@ class RunbookEngine(NBClientEngine):  # type: ignore[misc]  # papermill has no t
             KeyboardInterrupt: SIGINT, SIGTERM or SIGHUP came.
         """
         record = _Record(nb, output_path, log_output, progress_bar, autosave_cell_every)
-        with _termination_interrupts():
+        with ending_signals_raise(_interrupt) as record.heeded:
             record.notebook_start()
             try:
                 cls.execute_managed_notebook(record, kernel_name, log_output=log_output, **kwargs)
             except BaseException as error:
+                record.heeded()
                 record.nb.metadata.papermill["exception"] = True
                 unfinished = _explained(error, nb, output_path)
                 if isinstance(error, Exception):
@@ -177,23 +180,9 @@ def _end_with_parent() -> None:
         _LIBC.prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
-@contextmanager
-def _termination_interrupts() -> Iterator[None]:
-    """Have SIGTERM and SIGHUP end the run as Ctrl-C does, unless whoever started it has them ignored."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt(signal.Signals(number).name)
-
-    handlers = {}
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                handlers[number] = signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+def _interrupt(number: signal.Signals) -> KeyboardInterrupt:
+    """What ends the run as Ctrl-C does."""
+    return KeyboardInterrupt(number.name)
 
 
 def _explained(error: BaseException, nb: Any, output_path: str | None) -> NotebookUnfinished:

@@ -13,8 +13,8 @@ from runbook_lib.rehearsal.environment import settled_in
 from runbook_lib.rehearsal.paths import OUTPUTS, PLAN, TARGET
 from runbook_lib.rehearsal.processes import MARK
 from runbook_lib.rehearsal.rehearse import scenario_named
-from runbook_lib.rehearsal.signals import ending_signals_raise, undisturbed
 from runbook_lib.run import Run
+from runbook_lib.signals import ending_signals_raise, undisturbed
 
 Opened = Callable[[Run, str], None]  # the run and the link, once JupyterLab answers
 

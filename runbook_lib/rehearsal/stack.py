@@ -22,9 +22,9 @@ from runbook_lib.rehearsal.polling import until_healthy
 from runbook_lib.rehearsal.postgres import binaries, initialise, marked_environment
 from runbook_lib.rehearsal.programs import application_programs, build, postgres_program
 from runbook_lib.rehearsal.server import Server, external_server
-from runbook_lib.rehearsal.signals import undisturbed
 from runbook_lib.rehearsal.supervisor import UNREACHABLE, Supervisor, supervisor
 from runbook_lib.rehearsal.workspace import workspace
+from runbook_lib.signals import undisturbed
 
 HEALTH_SECONDS = 20.0
 PORTS = range(15_000, 32_768)  # below those lent to outgoing connections, which could take the port of a stopped service

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from runbook_lib.rehearsal.processes import kill_marked, started
-from runbook_lib.rehearsal.signals import ending_signals_raise, undisturbed
+from runbook_lib.signals import ending_signals_raise, undisturbed
 
 PREFIX = "rb-"
 OWNER = "owner.json"

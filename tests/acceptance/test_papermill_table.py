@@ -21,7 +21,8 @@ finally:
     {clean_up}
     Path("cleaned-up").touch()
 """
-BLOCKING = CLEANED_UP.format(module="time", wait="time.sleep(60)", clean_up="time.sleep(0.1)")
+# Cleaning up takes longer than it takes until a signal that was not heeded is raised again.
+BLOCKING = CLEANED_UP.format(module="time", wait="time.sleep(60)", clean_up="time.sleep(2.5)")
 AWAITING = CLEANED_UP.format(module="asyncio", wait="await asyncio.sleep(60)", clean_up="await asyncio.sleep(0.1)")
 
 # What the kernel has to say once it was told to exit is held back for as long as whoever passes that on is about to go.

@@ -34,7 +34,7 @@ FLOORS = [
     {"folder", "journal", "parts", "state", "target"},
     {"compatibility", "plan", "redaction", "results"},
     {"parameters", "reasons"},
-    {"errors", "waiting"},
+    {"errors", "signals", "waiting"},
 ]
 FEATURE_WORDS = "|".join(
     [

@@ -2,35 +2,42 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
 ENDING = (signal.SIGTERM, signal.SIGHUP)
-AGAIN = 0.5  # seconds after which an ending signal that was not heeded raises once more
+AGAIN = 1.0  # seconds after which an ending signal that was not heeded raises once more
+
+
+def _exit(number: signal.Signals) -> BaseException:
+    return SystemExit(128 + number)
 
 
 @contextmanager
-def ending_signals_raise() -> Iterator[None]:
-    """Raise SystemExit on SIGTERM and SIGHUP inside the block, so that `finally` runs.
+def ending_signals_raise(error: Callable[[signal.Signals], BaseException] = _exit) -> Iterator[Callable[[], None]]:
+    """Raise `error` on SIGTERM and SIGHUP inside the block, so that `finally` runs; yields what says that it was heeded.
 
     Only the main thread can do so; a signal that was ignored stays ignored. What is raised while an object is finalized is
-    lost, a response that is closed, say; so it is raised again until the block ends.
+    lost, a response that is closed, say; so it is raised again until it is heeded or the block ends.
     """
     came: list[int] = []
 
     def leave(number: int, frame: FrameType | None) -> NoReturn:
         came.append(number)
         signal.setitimer(signal.ITIMER_REAL, AGAIN)
-        raise SystemExit(128 + came[0])
+        raise error(signal.Signals(came[0]))
+
+    def heeded() -> None:
+        if came:
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
     with _handlers(leave, (*ENDING, signal.SIGALRM), keep_ignored=True):
         try:
-            yield
+            yield heeded
         finally:
-            if came:
-                signal.setitimer(signal.ITIMER_REAL, 0)
+            heeded()
 
 
 @contextmanager

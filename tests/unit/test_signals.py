@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from runbook_lib.rehearsal.signals import ending_signals_raise, undisturbed
+from runbook_lib.signals import ending_signals_raise, undisturbed
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
@@ -32,6 +32,15 @@ def test_a_signal_that_comes_while_an_object_is_finalized_is_heeded_all_the_same
         signal.pause()
     assert ended.value.code == 143
     assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+
+
+def test_a_signal_that_was_heeded_is_not_raised_again() -> None:
+    with ending_signals_raise(lambda number: KeyboardInterrupt(number.name)) as heeded:
+        with pytest.raises(KeyboardInterrupt, match="SIGHUP"):
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert signal.getitimer(signal.ITIMER_REAL)[0] > 0
+        heeded()
+        assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 
 
 def test_an_ignored_signal_stays_ignored() -> None:
