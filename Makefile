@@ -29,7 +29,7 @@ test: check
 # The same on what is older and promised too: PostgreSQL 15, ipykernel 7.3 and docker-compose 1.
 test-older:
 	@.ci/setup test
-	@.venv/bin/python -m pytest --numprocesses 3 --dist loadfile -m older
+	@.venv/bin/python -m pytest --numprocesses 2 --dist loadfile -m older
 
 check:
 	@.ci/setup
