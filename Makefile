@@ -24,7 +24,7 @@ endif
 
 test: check
 	@.ci/setup test
-	@.venv/bin/python -m pytest --numprocesses 3 --dist loadfile -m "not older"
+	@.venv/bin/python -m pytest --numprocesses 2 --dist loadfile -m "not older"
 
 # The same on what is older and promised too: PostgreSQL 15, ipykernel 7.3 and docker-compose 1.
 test-older:

@@ -27,7 +27,7 @@ from .relay import FarBothWays, Relay
 LEGACY = {"type": "image", "url": "/media/x.svg", "source": "legacy_migration"}
 OWN = {"type": "image", "url": "/media/own.svg", "source": "upload"}
 A_LOCK = 0.25  # seconds
-LATE = 0.25  # for the server to end what takes longer, and for us to see it on a machine that is busy
+LATE = 0.05  # for the server to end what takes longer, and for us to see it
 
 
 @pytest.fixture(autouse=True)
