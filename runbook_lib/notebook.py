@@ -11,7 +11,7 @@ from runbook_lib.display import Shown
 from runbook_lib.errors import ParametersError, RunbookError
 from runbook_lib.results import not_passed
 from runbook_lib.run import Run
-from runbook_lib.seat import acting, cells, confirming, failing, live, mirroring, reviewing, shell, telling
+from runbook_lib.seat import acting, cells, confirming, failing, live, mirroring, reviewing, telling
 from runbook_lib.seat.asking import asked
 from runbook_lib.seat.beside import beside
 from runbook_lib.seat.choosing import choose, choose_details
@@ -239,7 +239,6 @@ async def close(run: Run) -> Shown:
 def _seated(run: Run) -> Run:
     """A run that was just opened here, its banner shown, its cells and its journal followed from now on."""
     if attended():
-        shell.send_replies_through_its_stream()
         run.context.browser.warm()
     else:
         run.begin_look_before()

@@ -92,6 +92,7 @@ def _own_directories(own: Path) -> dict[str, str]:
     return {
         "JUPYTER_CONFIG_DIR": str(own / "config"),
         "JUPYTER_DATA_DIR": str(own / "data"),
+        "JUPYTER_PATH": str(SETTINGS),  # the kernel
         "JUPYTER_RUNTIME_DIR": str(own / "runtime"),
         "JUPYTERLAB_SETTINGS_DIR": str(own / "settings"),
         "JUPYTERLAB_WORKSPACES_DIR": str(own / "workspaces"),

@@ -13,9 +13,20 @@ NOTHING = Shown("", "")
 
 
 class Gate:
-    """The place below a banner where a question that waits can be called up, and answered as in its own cell."""
+    """The place below a banner where a question that waits can be called up, and answered as in its own cell.
+
+    What offers it is made before there is a question: with its first widget a page asks an older kernel (ipykernel 7.3)
+    for the thread that clicks are read on, and a click before that one is there waits for the cell that waits for it.
+    """
 
     def __init__(self) -> None:
+        import ipywidgets
+
+        button = ipywidgets.Button(description="Ask me here", layout={"width": "max-content"})
+        button.on_click(lambda _: self._handle.update(self._question))
+        label = ipywidgets.Label("A question waits in the cell marked [*]. Is it gone from there, as after Shift+Enter?")
+        self._offer = ipywidgets.HBox([label, button])
+        self._question: Any = None
         self._handle: Any = None
 
     def show(self) -> None:
@@ -25,14 +36,6 @@ class Gate:
 
     def put(self, box: Any) -> None:
         """Offer the question that waits, or nothing once it is answered."""
-        if self._handle is None:
-            return
-        if box is None:
-            self._handle.update(NOTHING)
-            return
-        import ipywidgets
-
-        button = ipywidgets.Button(description="Ask me here", layout={"width": "max-content"})
-        button.on_click(lambda _: self._handle.update(box))
-        label = ipywidgets.Label("A question waits in the cell marked [*]. Is it gone from there, as after Shift+Enter?")
-        self._handle.update(ipywidgets.HBox([label, button]))
+        self._question = box
+        if self._handle is not None:
+            self._handle.update(NOTHING if box is None else self._offer)

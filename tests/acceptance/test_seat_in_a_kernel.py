@@ -56,6 +56,12 @@ def kinds(tmp_path: Path) -> list[str]:
     return [event.kind for event in events(tmp_path) if event.kind in told]
 
 
+def test_the_page_has_a_widget_before_the_first_question_so_that_no_click_comes_too_early(execute: Execute) -> None:
+    opened = done(execute, "run = seated()")
+
+    assert opened.of("ButtonModel")
+
+
 def test_abort_is_heard_while_the_step_runs_and_leaves_it_to_be_taken_up(execute: Execute, tmp_path: Path) -> None:
     done(execute, "run = seated(endless=True)")
 

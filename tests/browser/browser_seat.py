@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from playwright.sync_api import Browser, Error, Locator, Page, TimeoutError, expect
+from playwright.sync_api import Browser, Error, Locator, Page, expect
 
 from runbook_lib.journal import Journal
 from runbook_lib.state import RunState, replay
@@ -51,13 +51,17 @@ class Served:
         return sum(event.kind == "started" and event.data["step"] == step for event in events)
 
 
+def python_path(kernel: str) -> dict[str, str]:
+    """The setting by which Python finds the project and that ipykernel."""
+    return {"PYTHONPATH": f"{ROOT}{f':{OLDER_KERNEL}' if kernel == '7.3' else ''}"}
+
+
 @contextmanager
 def served(*arguments: str, environment: Mapping[str, str] = os.environ, kernel: str = "7.4") -> Iterator[Served]:
     """Run `runbook lab` in its own environment, its notebooks on that ipykernel, until the block ends, as by Ctrl-C."""
-    path = {"PYTHONPATH": f"{ROOT}{f':{OLDER_KERNEL}' if kernel == '7.3' else ''}"}
     process = subprocess.Popen(
         [LAB / "bin" / "runbook", "lab", *arguments, "--no-browser", "--json"],
-        env={**environment, **path},
+        env={**environment, **python_path(kernel)},
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -78,7 +82,7 @@ def seated(browser: Browser, link: str, *, idle: bool = True, **look: str) -> It
     try:
         seat.go(link)
         if idle:
-            seat.until_idle_or_loaded_again(link)
+            seat.until_idle()
         yield seat
     except BaseException:
         with suppress(Error):
@@ -97,13 +101,9 @@ class Seat:
         self.page.set_default_timeout(STEP)
 
     def go(self, link: str) -> None:
-        """Open a link of this server and wait until its kernel is reached; a page that does not reach it is loaded again."""
-        try:
-            with self.connecting(STEP / 4):
-                self.page.goto(link)
-        except TimeoutError:
-            with self.connecting():
-                self.page.goto(link)
+        """Open a link of this server and wait until its kernel is reached."""
+        with self.connecting():
+            self.page.goto(link)
 
     def open(self, notebook: str) -> None:
         """Open another notebook of the run, by a double click in the list of files."""
@@ -124,19 +124,11 @@ class Seat:
         """What the cell that holds this text shows."""
         return self.cell(code).locator(".jp-OutputArea")
 
-    def until_idle(self, milliseconds: float = STEP) -> None:
+    def until_idle(self) -> None:
         """Wait until the kernel has nothing to do."""
         indicator = self.notebook.locator(".jp-Notebook-ExecutionIndicator")
-        expect(indicator).to_have_attribute("data-status", "idle", timeout=milliseconds)
-        expect(self.page.locator("#jp-main-statusbar")).to_contain_text("| Idle", timeout=milliseconds)
-
-    def until_idle_or_loaded_again(self, link: str) -> None:
-        """As `until_idle`; before ipykernel 7.4 a page may be left unanswered until it is loaded again."""
-        try:
-            self.until_idle(STEP / 8)
-        except AssertionError:
-            self.go(link)
-            self.until_idle()
+        expect(indicator).to_have_attribute("data-status", "idle", timeout=STEP)
+        expect(self.page.locator("#jp-main-statusbar")).to_contain_text("| Idle", timeout=STEP)
 
     def run_all(self) -> None:
         """Choose Run All Cells in the menu."""
@@ -150,9 +142,9 @@ class Seat:
         self.until_idle()
 
     @contextmanager
-    def connecting(self, milliseconds: float = STEP) -> Iterator[None]:
+    def connecting(self) -> Iterator[None]:
         """Wait for the page to reach a kernel: until then JupyterLab refuses to run a cell, and says so."""
-        with self.page.expect_websocket(lambda socket: "/channels" in socket.url, timeout=milliseconds):
+        with self.page.expect_websocket(lambda socket: "/channels" in socket.url, timeout=STEP):
             yield
 
     def menu(self, menu: str, item: str) -> None:
@@ -226,15 +218,9 @@ class Seat:
         self.page.locator(".jp-NotebookPanel-toolbar [data-jp-item-name=run]").click()
 
     def choose(self, name: str, text: str = "(suggested)") -> None:
-        """Click the button of a choice that says this; before ipykernel 7.4 a click may stay unread until the next one."""
-        chosen = self.notebook.get_by_text(re.compile(rf"{name} = \w+ \(operator\)"))
-        button = self.waiting(f"{name}:").get_by_role("button", name=text)
-        button.click()
-        with suppress(AssertionError, Error):
-            expect(chosen).to_be_visible(timeout=STEP / 6)
-            return
-        button.click()
-        expect(chosen).to_be_visible()
+        """Click the button of a choice that says this."""
+        self.waiting(f"{name}:").get_by_role("button", name=text).click()
+        expect(self.notebook.get_by_text(re.compile(rf"{name} = \w+ \(operator\)"))).to_be_visible()
 
     def choose_where_asked(self, name: str, text: str) -> None:
         """Click the button of a choice that says this, unless it was chosen in this run before."""

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 
@@ -47,6 +48,14 @@ def test_run_all_and_stray_keys_wait_at_every_gate(seat: Seat, lab: Served, gate
     assert "[*]" in (seat.cell(STOP).locator(".jp-InputPrompt").text_content() or "")
     assert not lab.state.approved
     assert lab.acted == []
+
+
+def test_its_notebooks_run_on_a_kernel_that_reads_every_request(lab: Served) -> None:
+    link = httpx.URL(lab.link)
+    known = httpx.get(link.join("/api/kernelspecs"), params=link.params).json()
+
+    assert known["default"] == "python3"
+    assert any("runbook_lib.lab.kernel" in argument for argument in known["kernelspecs"]["python3"]["spec"]["argv"])
 
 
 def test_a_step_run_without_its_approval_says_what_to_do(seat: Seat, lab: Served) -> None:
