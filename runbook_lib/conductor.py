@@ -1,8 +1,10 @@
 """Runs the notebooks of a run without a person, one after another, until the run has an outcome."""
 
-import os
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from runbook_lib import closing
 from runbook_lib.closing import Outcome
@@ -12,6 +14,9 @@ from runbook_lib.opening import open_existing
 from runbook_lib.parameters import ROOT
 from runbook_lib.progress import Told, followed
 from runbook_lib.run import Run
+
+if TYPE_CHECKING:
+    from jupyter_client.manager import AsyncKernelManager
 
 NOTEBOOKS = ROOT / "notebooks"
 
@@ -31,12 +36,17 @@ def execute(folder: Path, notebook: str, parameters: Mapping[str, str], tell: To
         raise ParametersError(
             f"There is no notebook {source}.", state="Nothing was touched.", safe_next="Mend the plan's types."
         )
-    run = open_existing(folder)
-    output = run.folder.next_name(notebook, ".ipynb")
-    with followed(run.folder.journal_path, tell):
-        run.journal.append("notebook-started", notebook=notebook, output=output)
-        problem = _papermill(source, f"runbook://{folder.resolve() / output}", {**parameters, "RUN": str(folder)})
-        run.journal.append("notebook-ended", notebook=notebook, output=output, status="failed" if problem else "completed")
+    from runbook_lib import kernel_start
+
+    with kernel_start.started() as kernel:  # first, so that it loads while this process does
+        run = open_existing(folder)
+        output = run.folder.next_name(notebook, ".ipynb")
+        with followed(run.folder.journal_path, tell):
+            run.journal.append("notebook-started", notebook=notebook, output=output)
+            saved = f"runbook://{folder.resolve() / output}"
+            problem = _papermill(source, saved, {**parameters, "RUN": str(folder)}, kernel)
+            status = "failed" if problem else "completed"
+            run.journal.append("notebook-ended", notebook=notebook, output=output, status=status)
     closing.write_archive(run)
     return _ended_badly(run, problem) if problem else None
 
@@ -78,19 +88,15 @@ def carry_out(folder: Path, approve: Approve, parameters: Mapping[str, str], tel
             return Outcome(outcome["status"], outcome["summary"])
 
 
-def _papermill(source: Path, output: str, parameters: Mapping[str, str]) -> str:
-    """Execute a notebook; returns what went wrong, "" for nothing."""
+def _papermill(source: Path, output: str, parameters: Mapping[str, str], kernel: AsyncKernelManager) -> str:
+    """Execute a notebook in that kernel; returns what went wrong, "" for nothing."""
     import papermill
 
-    os.environ["RUNBOOK_HEADLESS"] = "1"
+    engine = {"engine_name": "runbook", "kernel_name": "python3", "kernel": kernel}
     try:
-        papermill.execute_notebook(
-            str(source), output, dict(parameters), engine_name="runbook", kernel_name="python3", progress_bar=False
-        )
+        papermill.execute_notebook(str(source), output, dict(parameters), progress_bar=False, **engine)
     except RunbookError as error:
         return error.what
-    finally:
-        del os.environ["RUNBOOK_HEADLESS"]
     return ""
 
 

@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+import os
 import sys
 from typing import Any
 
@@ -12,6 +13,7 @@ GARBAGE = 50_000  # objects before a look for garbage; modules make many as they
 
 def main() -> None:
     """Run cells until asked to exit; the browser's driver starts meanwhile."""
+    os.environ["RUNBOOK_HEADLESS"] = "1"
     gc.set_threshold(GARBAGE)
     of_this_process().warm()
     sys.modules["debugpy"] = None  # type: ignore[assignment]  # nobody debugs here, and it is slow to load

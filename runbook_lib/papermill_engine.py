@@ -1,13 +1,9 @@
 """A papermill engine whose statuses are true: what did not run to its end is never called completed."""
 
 import asyncio
-import ctypes
 import signal
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from contextlib import contextmanager, nullcontext, suppress
 from time import monotonic
 from typing import Any
 
@@ -17,15 +13,13 @@ from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, NotebookExecutionManager
 from papermill.log import logger
 
-from runbook_lib import kernel
+from runbook_lib import kernel_start
 from runbook_lib.errors import RunbookError
 from runbook_lib.signals import ending_signals_raise
 
 CELL_GRACE = 60  # seconds that an interrupted cell has for its `finally`
-EXIT_GRACE = 10  # seconds that the kernel then has to exit; half-way it is sent SIGTERM
 EXIT_LOOK = 0.02  # seconds between two looks whether it has
 SAVE_SECONDS = 1
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 class NotebookUnfinished(RunbookError):
@@ -64,17 +58,7 @@ class _Record(NotebookExecutionManager):  # type: ignore[misc]  # papermill has 
 
 
 class _Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill has no types
-    """Runs the cells until one of them does not complete, in a kernel that only this user reaches."""
-
-    sockets: Path
-
-    def create_kernel_manager(self) -> Any:
-        """A manager of our own kernel that speaks through sockets in a private directory and gives it time to exit."""
-        manager = super().create_kernel_manager()
-        manager.kernel_spec.argv = [sys.executable, "-P", "-m", kernel.__name__, "-f", "{connection_file}"]
-        manager.transport, manager.ip = "ipc", str(self.sockets / "kernel")
-        manager.shutdown_wait_time = EXIT_GRACE
-        return manager
+    """Runs the cells until one of them does not complete."""
 
     @contextmanager
     def setup_kernel(self, **kwargs: Any) -> Iterator[None]:
@@ -164,20 +148,13 @@ class RunbookEngine(NBClientEngine):  # type: ignore[misc]  # papermill has no t
         start_timeout: int = 60,
         execution_timeout: int | None = None,
         input_path: str | None = None,
+        kernel: Any = None,
         **kwargs: Any,
     ) -> Any:
-        """Run the cells in a fresh kernel; a tag that allows a cell to raise is not heeded."""
+        """Run the cells in a fresh kernel, which may be started already; a tag that allows a cell to raise is not heeded."""
         settings = {**kwargs, "timeout": execution_timeout, "startup_timeout": start_timeout, "force_raise_errors": True}
-        with TemporaryDirectory(prefix="rb-kernel-") as sockets:
-            client = _Client(nb_man, kernel_name=kernel_name, log=logger, **settings)
-            client.sockets = Path(sockets)
-            return client.execute(preexec_fn=_end_with_parent)
-
-
-def _end_with_parent() -> None:
-    """Have the system end this process when its parent dies, so that no kernel goes on by itself; Linux only."""
-    if _LIBC is not None:
-        _LIBC.prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+        with kernel_start.started() if kernel is None else nullcontext(kernel) as manager:
+            return _Client(nb_man, km=manager, kernel_name=kernel_name, log=logger, **settings).execute(cleanup_kc=True)
 
 
 def _interrupt(number: signal.Signals) -> KeyboardInterrupt:

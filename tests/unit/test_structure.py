@@ -25,7 +25,7 @@ FLOORS = [
     {"widgets", "progress", "closing", "charts", "display", "loop", "service_back", "monitoring"},
     {"opening", "leasing", "steering"},
     {"archive", "run", "papermill_engine", "papermill_io"},
-    {"kernel"},
+    {"kernel", "kernel_start"},
     {"triage", "troubles", "approval", "steps", "checks"},
     {"builds", "pairing", "comparison", "versions", "oldcode", "ways"},
     {"context"},

@@ -1,0 +1,40 @@
+"""Starts the kernel of a run without a person: first, so that it loads while what drives it is loaded."""
+
+import ctypes
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from tempfile import TemporaryDirectory
+
+from jupyter_client.manager import AsyncKernelManager
+from jupyter_core.utils import run_sync
+
+from runbook_lib import kernel
+
+EXIT_GRACE = 10  # seconds that a kernel has to exit once it is asked to; half-way it is sent SIGTERM
+OPTIONS = ["-f", "{connection_file}", "--HistoryManager.hist_file=:memory:"]
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+@contextmanager
+def started() -> Iterator[AsyncKernelManager]:
+    """A kernel of our own, through sockets that only this user reaches; what is left of it at the end is killed."""
+    with TemporaryDirectory(prefix="rb-kernel-") as sockets:
+        manager = AsyncKernelManager(kernel_name="python3", transport="ipc", ip=f"{sockets}/kernel")
+        manager.shutdown_wait_time = EXIT_GRACE
+        assert manager.kernel_spec
+        manager.kernel_spec.argv = [sys.executable, "-P", "-m", kernel.__name__, *OPTIONS]
+        run_sync(manager.start_kernel)(preexec_fn=_end_with_parent)
+        try:
+            yield manager
+        finally:
+            if run_sync(manager.is_alive)():
+                run_sync(manager.shutdown_kernel)(now=True)
+            run_sync(manager.cleanup_resources)()
+
+
+def _end_with_parent() -> None:
+    """Have the system end this process when its parent dies, so that no kernel goes on by itself; Linux only."""
+    if _LIBC is not None:
+        _LIBC.prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
