@@ -13,7 +13,10 @@ ICON = """\
 
 
 def write_cards(directory: Path, folder: Path, notebooks: Sequence[Path]) -> None:
-    """Describe the cards for jupyter-app-launcher; it reads YAML, of which JSON is a part."""
+    """Describe the cards for jupyter-app-launcher; it reads YAML, of which JSON is a part.
+
+    A title begins with the notebook's number, since JupyterLab shows the first letter of a notebook's card large.
+    """
     directory.mkdir()
     cards = []
     for notebook in notebooks:
@@ -21,7 +24,7 @@ def write_cards(directory: Path, folder: Path, notebooks: Sequence[Path]) -> Non
         (directory / f"{notebook.stem}.svg").write_text(ICON.format(int(number)))
         cards.append(
             {
-                "title": name.replace("-", " ").capitalize(),
+                "title": f"{int(number)} {name.replace('-', ' ').capitalize()}",
                 "description": f"Notebook {notebook.name} of this run",
                 "type": "jupyterlab-commands",
                 "source": [{"label": "Open", "id": "docmanager:open", "args": {"path": str(notebook.relative_to(folder))}}],

@@ -80,6 +80,7 @@ def test_each_notebook_has_a_card_that_opens_the_copy(tmp_path: Path) -> None:
     written = json.loads((tmp_path / "cards" / "jp_app_launcher.yaml").read_text())
 
     assert [card["source"][0]["args"]["path"] for card in written] == [f"lab/{name}.ipynb" for name in NAMES]
+    assert [card["title"][:2] for card in written] == [f"{int(name[:2])} " for name in NAMES]
     assert all((tmp_path / "cards" / card["icon"]).exists() for card in written)
 
 
