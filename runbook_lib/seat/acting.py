@@ -9,13 +9,15 @@ from typing import Any, TypeVar
 
 from runbook_lib import display, steering
 from runbook_lib.display import Shown
-from runbook_lib.errors import RunbookError
+from runbook_lib.errors import PreconditionError, RunbookError
 from runbook_lib.journal import Event, Journal
 from runbook_lib.loop import Done
 from runbook_lib.parts import Wanted
 from runbook_lib.run import Run
 from runbook_lib.seat.beside import Beside
 from runbook_lib.widgets import attended
+
+AGAIN = 0.25  # seconds after which a step that was not at work is asked again
 
 Act = Callable[[Run, str], Done]
 T = TypeVar("T")
@@ -75,6 +77,14 @@ class _Acting(Beside[T]):
         self._journal = Journal(run.folder.journal_path)
         self._errors: list[str] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._asked = 0  # how often something was asked of it
+
+    async def done(self) -> T:
+        try:
+            return await super().done()
+        finally:
+            for task in self._tasks:
+                task.cancel()
 
     def shown(self) -> Shown:
         events = self._journal.events()
@@ -122,7 +132,17 @@ class _Acting(Beside[T]):
         task.add_done_callback(self._tasks.discard)
 
     async def _steer(self, wanted: Wanted) -> None:
-        try:
-            await asyncio.to_thread(steering.steer, self.run, wanted)
-        except RunbookError as error:
-            self._errors.append(str(error))
+        """Have the step steered; where it is not at work yet, as soon as it is, unless something else is asked for first."""
+        self._asked += 1
+        asked = self._asked
+        while asked == self._asked:
+            try:
+                await asyncio.to_thread(steering.steer, self.run, wanted)
+                self._errors.clear()
+                return
+            except PreconditionError as error:
+                self._errors.append(f"asked for: {wanted}, which it will be told once it can be. {error.what}")
+                await asyncio.sleep(AGAIN)
+            except RunbookError as error:
+                self._errors.append(str(error))
+                return

@@ -28,12 +28,16 @@ NAMES = ("ROOT", "BACKEND_URL", "FRONTEND_URL", "API_TOKEN", "PG_BIN", "PYTHON")
 
 
 class Batches(Step):
-    """Works until it is told to end, or at some statements in one transaction; or fails as often as it is told to."""
+    """Works until it is told to end, or at some statements in one transaction; or fails as often as it is told to.
+
+    It does not begin while a file is there by which it is held.
+    """
 
     WORKS_IN_PARTS = True
 
-    def __init__(self, context: Context, fails: int, endless: bool, statements: Sequence[str]) -> None:
+    def __init__(self, context: Context, fails: int, endless: bool, statements: Sequence[str], held_by: Path | None) -> None:
         super().__init__(STEP, context)
+        self.held_by = held_by
         self.fails, self.endless, self.effect = fails, endless, Effect.NOT_DONE
         self.statements = statements
         self.wanted: Wanted = "go on"
@@ -42,6 +46,8 @@ class Batches(Step):
         return Preview(STEP, self.title, would=["do it"])
 
     def probe(self) -> Probe:
+        while self.held_by and self.held_by.exists():
+            time.sleep(0.01)
         return Probe(self.effect, "looked")
 
     def steer(self, wanted: Wanted) -> bool:
@@ -72,7 +78,12 @@ class Batches(Step):
 
 
 def seated(
-    folder: str, fails: int = 0, endless: bool = False, environment: str = "rehearsal", statements: Sequence[str] = ()
+    folder: str,
+    fails: int = 0,
+    endless: bool = False,
+    environment: str = "rehearsal",
+    statements: Sequence[str] = (),
+    held_by: Path | None = None,
 ) -> Run:
     """A run whose one step is approved, with its banner shown and its cells journaled; statements need a real database."""
     env = {f"REHEARSAL_{name}": f"http://{name.lower()}.test" for name in NAMES}
@@ -86,7 +97,7 @@ def seated(
         operator="Dana", reason="no pictures", incident="INC-1",
     )  # fmt: skip
     context = Context(plan, target, kept, kind, "A", "Dana", datetime.now(UTC))
-    steps: dict[str, Any] = {STEP: Batches(context, fails, endless, statements)}
+    steps: dict[str, Any] = {STEP: Batches(context, fails, endless, statements, held_by)}
     run_module.steps_of = lambda context: steps  # type: ignore[assignment]
     steering.step_named = lambda context, name: steps[name]  # type: ignore[assignment]
     run = Run(kept, context)

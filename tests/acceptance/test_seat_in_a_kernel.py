@@ -75,6 +75,23 @@ def test_abort_is_heard_while_the_step_runs_and_leaves_it_to_be_taken_up(execute
     assert cell.says("Ended between two batches")
 
 
+def test_abort_clicked_before_the_step_is_at_work_is_told_to_it_once_it_is(execute: Execute, tmp_path: Path) -> None:
+    held_by = tmp_path / "held"
+    held_by.touch()
+    done(execute, f"from pathlib import Path; run = seated(endless=True, held_by=Path({str(held_by)!r}))")
+
+    cell = execute(APPLY)
+    cell.click(cell.button("Abort"))
+    cell.until(lambda: cell.says("asked for: abort, which it will be told once it can be"))
+    assert kinds(tmp_path) == []
+    held_by.unlink()
+    cell.click(cell.button("stop"))
+    cell.until(lambda: cell.idle)
+
+    assert kinds(tmp_path) == ["started", "steered", "failed", "chosen-after-failure"]
+    assert cell.says("Ended between two batches")
+
+
 def test_an_interrupt_ends_the_step_and_the_cell_can_be_run_again(
     execute: Execute, kept: tuple[KernelManager, BlockingKernelClient], tmp_path: Path
 ) -> None:
