@@ -22,11 +22,9 @@ else
 	@.venv-lab/bin/runbook lab --rehearsal --scenario $(SCENARIO) --rows $(ROWS)
 endif
 
-# Three processes for two cores, since much of it waits; then what no other test may run beside.
 test: check
 	@.ci/setup test
-	@.venv/bin/python -m pytest --numprocesses 3 --dist loadfile -m "not older and not alone"
-	@.venv/bin/python -m pytest -m "not older and alone"
+	@.venv/bin/python -m pytest --numprocesses 2 --dist loadfile -m "not older"
 
 # The same on what is older and promised too: PostgreSQL 15, ipykernel 7.3 and docker-compose 1.
 test-older:

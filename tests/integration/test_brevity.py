@@ -27,8 +27,6 @@ from runbook_lib.rehearsal.database import Database
 from .reader import reading
 from .relay import COMMIT, Far, Relay
 
-pytestmark = pytest.mark.alone
-
 Relayed = Callable[..., tuple[Postgres, Relay]]
 SHORT = Brevity((100,), 200)
 SETTINGS = ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")

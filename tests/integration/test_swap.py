@@ -24,8 +24,6 @@ from runbook_lib.rehearsal.database import Database
 from .reader import reading
 from .relay import FarBothWays, Relay
 
-pytestmark = pytest.mark.alone
-
 LEGACY = {"type": "image", "url": "/media/x.svg", "source": "legacy_migration"}
 OWN = {"type": "image", "url": "/media/own.svg", "source": "upload"}
 A_LOCK = 0.25  # seconds
