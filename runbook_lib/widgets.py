@@ -148,8 +148,8 @@ class _Answer:
     async def to(self, box: Any, said: Callable[[str], str], meanwhile: Callable[[], None] = lambda: None) -> str:
         """Show `box` until the answer is given, doing `meanwhile` now and then; then only one static line is left."""
         box.add_class(LIVE)
+        _told_elsewhere(box)  # first, since what is shown there moves what stands below it, this box too
         handle = show(box, display_id=True)
-        _told_elsewhere(box)
         try:
             while not self._future.done():
                 await asyncio.wait({self._future}, timeout=WAKE)
