@@ -18,7 +18,7 @@ from runbook_lib.errors import RunbookError
 from runbook_lib.signals import ending_signals_raise
 
 CELL_GRACE = 60  # seconds that an interrupted cell has for its `finally`
-EXIT_LOOK = 0.02  # seconds between two looks whether it has
+EXIT_LOOK = 0.02  # seconds between two looks whether the kernel has exited
 SAVE_SECONDS = 1
 
 

@@ -75,21 +75,19 @@ class _Acting(Beside[T]):
         super().__init__(run, title, work)
         self.names = names
         self._journal = Journal(run.folder.journal_path)
-        self._errors: list[str] = []
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._asked = 0  # how often something was asked of it
+        self._told = ""  # what became of what was asked for last
+        self._asking: asyncio.Task[None] | None = None
 
     async def done(self) -> T:
         try:
             return await super().done()
         finally:
-            for task in self._tasks:
-                task.cancel()
+            self._ask_no_more()
 
     def shown(self) -> Shown:
         events = self._journal.events()
         shown = panel(self._acting_title(events), events, datetime.now(UTC))
-        return display.beside(shown, *(display.line(error) for error in self._errors[-1:]))
+        return display.beside(shown, display.line(self._told)) if self._told else shown
 
     def controls(self) -> Any:
         if not self._works_in_batches():
@@ -105,7 +103,7 @@ class _Acting(Beside[T]):
         loop = asyncio.get_running_loop()
         for label, wanted, tooltip in said:
             button = widgets.Button(description=f"{label} this step", tooltip=tooltip, layout={"width": "max-content"})
-            button.on_click(lambda _, wanted=wanted: loop.call_soon_threadsafe(self._start, self._steer(wanted)))
+            button.on_click(lambda _, wanted=wanted: loop.call_soon_threadsafe(self._ask, wanted))
             buttons.append(button)
         return widgets.HBox(buttons)
 
@@ -126,23 +124,24 @@ class _Acting(Beside[T]):
         steps = [self.run.steps[name] for name in self.names if name in self.run.steps]
         return any(step.WORKS_IN_PARTS for step in steps)
 
-    def _start(self, coroutine: Any) -> None:
-        task = asyncio.ensure_future(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _ask(self, wanted: Wanted) -> None:
+        self._ask_no_more()
+        self._asking = asyncio.ensure_future(self._steer(wanted))
+
+    def _ask_no_more(self) -> None:
+        if self._asking:
+            self._asking.cancel()
 
     async def _steer(self, wanted: Wanted) -> None:
-        """Have the step steered; where it is not at work yet, as soon as it is, unless something else is asked for first."""
-        self._asked += 1
-        asked = self._asked
-        while asked == self._asked:
+        """Have the step steered; where it is not at work yet, as soon as it is."""
+        while True:
             try:
                 await asyncio.to_thread(steering.steer, self.run, wanted)
-                self._errors.clear()
+                self._told = ""
                 return
             except PreconditionError as error:
-                self._errors.append(f"asked for: {wanted}, which it will be told once it can be. {error.what}")
+                self._told = f"asked for: {wanted}, which it will be told once it can be. {error.what}"
                 await asyncio.sleep(AGAIN)
             except RunbookError as error:
-                self._errors.append(str(error))
+                self._told = str(error)
                 return
