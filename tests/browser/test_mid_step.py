@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 from psycopg import sql
 
-from runbook_lib.adapters.postgres.clearing import batched
+from runbook_lib.adapters.postgres.clearing import passes
 from runbook_lib.adapters.postgres.clearing.records import Records
 from runbook_lib.adapters.postgres.connection import Connection
 from runbook_lib.run import Run
@@ -56,13 +56,13 @@ def pause_in_mid_batch(run: Run, database: Connection, records: Records) -> None
     """
     before = left(run, database)
     until(lambda: '"paused' in "".join(run.folder.journal_path.read_text().rpartition('"kind":"started"')[2:]))
-    line = sql.SQL("get_byte(tidsend(t.ctid), 5) & {}").format(sql.Literal(batched.STRIDE - 1))
+    line = sql.SQL("get_byte(tidsend(t.ctid), 5) & {}").format(sql.Literal(passes.STRIDE - 1))
     wanted = sql.SQL("SELECT DISTINCT {line} AS line FROM {table} t WHERE {affected}")
     late = sql.SQL("SELECT FROM {table} t WHERE {affected} AND {line} BETWEEN {first} AND {last} FOR UPDATE")
     with run.context.postgres.connect() as holding, holding.transaction():
         lines = {row["line"] for row in holding.execute(run.context.backfill.filled(wanted, line=line))}
         _, second, *_ = (
-            lines_of_one for lines_of_one in batched.PASSES if lines & {*range(lines_of_one[0], lines_of_one[1] + 1)}
+            lines_of_one for lines_of_one in passes.PASSES if lines & {*range(lines_of_one[0], lines_of_one[1] + 1)}
         )
         first, last = map(sql.Literal, second)
         holding.execute(run.context.backfill.filled(late, line=line, first=first, last=last))

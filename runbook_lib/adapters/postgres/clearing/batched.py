@@ -1,14 +1,7 @@
-"""Clears many rows while others use the table: short transactions over ranges of pages.
-
-Each range is passed over several times, each pass taking more of a page's lines than the one before: the first moves a few
-row versions to other pages, or into the page's last free bytes; once those are pruned each later pass finds room in the page
-itself and leaves the indexes alone (a HOT update), and as a cleared row is smaller than it was, the room grows. Passes over
-one range alternate with those over others, so that no snapshot of this run's own keeps the old versions alive.
-"""
+"""Clears many rows while others use the table: short transactions over ranges of pages, in passes."""
 
 import threading
 import time
-from collections.abc import Sequence
 
 from psycopg import errors, sql
 
@@ -17,19 +10,16 @@ from runbook_lib.adapters.postgres.clearing.batch import clear
 from runbook_lib.adapters.postgres.clearing.crew import PaceOn, Pages, Range, at_once, within
 from runbook_lib.adapters.postgres.clearing.keyed import clear_by_key
 from runbook_lib.adapters.postgres.clearing.pacing import Pace, resized
+from runbook_lib.adapters.postgres.clearing.passes import TOGETHER, Lines, among, in_passes
 from runbook_lib.adapters.postgres.connection import Connection, one
 from runbook_lib.adapters.postgres.locks import Open
 from runbook_lib.adapters.postgres.parallel import in_parallel
 
-Lines = tuple[int, int]  # of a page, modulo STRIDE: the first and the last
-STRIDE = 64
-PASSES: tuple[Lines, ...] = ((0, 3), (4, 7), (8, 13), (14, 22), (23, 63))
-TOGETHER = 4  # ranges whose passes alternate
 _ANY_MARKED = sql.SQL("SELECT count(*) > 0 AS it FROM {table} t WHERE t.{column} @> {marker}")  # quicker than all terms
 TOO_LONG = (errors.LockNotAvailable, errors.DeadlockDetected, errors.QueryCanceled)
 
 
-def clear_by_pages(open_: Open, backfill: Backfill, pace_on: PaceOn, workers: int, passes: Sequence[Lines] = PASSES) -> None:
+def clear_by_pages(open_: Open, backfill: Backfill, pace_on: PaceOn, workers: int) -> None:
     """Clear every affected row, range by range, then what was moved meanwhile. Changes the target.
 
     Args:
@@ -37,7 +27,6 @@ def clear_by_pages(open_: Open, backfill: Backfill, pace_on: PaceOn, workers: in
         backfill: What to clear.
         pace_on: Makes what stands before each batch, on a connection of its own.
         workers: How many connections work at once; more than one only where nobody else uses the table.
-        passes: The lines of a page that each pass takes.
 
     Raises:
         Declined: The clearing was ended between two batches.
@@ -47,7 +36,7 @@ def clear_by_pages(open_: Open, backfill: Backfill, pace_on: PaceOn, workers: in
         pages = Pages(connection, backfill.table)
 
     def work(connection: Connection, pace: Pace, failed: threading.Event) -> None:
-        _work(connection, backfill, pages, pace, failed, passes)
+        _work(connection, backfill, pages, pace, failed)
 
     at_once(open_, pace_on, workers, work)
     with open_() as connection, in_parallel(connection, workers > 1):
@@ -57,30 +46,30 @@ def clear_by_pages(open_: Open, backfill: Backfill, pace_on: PaceOn, workers: in
             clear_by_key(connection, backfill, pace_on(looking))
 
 
-def _work(
-    connection: Connection, backfill: Backfill, pages: Pages, pace: Pace, failed: threading.Event, passes: Sequence[Lines]
-) -> None:
-    size, cleared = pace.first, 0
-    while ranges := pages.take(size, TOGETHER):
-        concerned = [r for r in ranges if _concerned(connection, backfill, r)]
+def _work(connection: Connection, backfill: Backfill, pages: Pages, pace: Pace, failed: threading.Event) -> None:
+    longest = 0.0
+
+    def cleared(pages_of_one: Range, lines: Lines) -> int:
+        nonlocal longest
+        begun = time.monotonic()
+        rows = _patiently(connection, backfill, pages_of_one, lines)
+        longest = max(longest, time.monotonic() - begun)
+        return rows
+
+    size, untold = pace.first, 0
+    while not failed.is_set() and (ranges := pages.take(size, TOGETHER)):
         longest = 0.0
-        for lines in passes:
-            for pages_of_one in concerned:
-                pace(cleared)
-                if failed.is_set():
-                    return
-                begun = time.monotonic()
-                cleared = _patiently(connection, backfill, pages_of_one, lines)
-                longest = max(longest, time.monotonic() - begun)
+        concerned = [r for r in ranges if _concerned(connection, backfill, r)]
+        untold = in_passes(concerned, pace, failed, cleared, untold)
         size = resized(size, longest, pace.largest)
-    pace(cleared)
+    pace(untold)
 
 
 def _patiently(connection: Connection, backfill: Backfill, pages: Range, lines: Lines) -> int:
     """Clear some lines of a range; where that waits too long for others, its halves one after the other."""
     first, beyond = pages
     try:
-        return clear(connection, backfill, within("t", pages), _among(lines))
+        return clear(connection, backfill, within("t", pages), among(lines))
     except TOO_LONG:
         if beyond - first == 1:
             raise
@@ -91,10 +80,3 @@ def _patiently(connection: Connection, backfill: Backfill, pages: Range, lines: 
 def _concerned(connection: Connection, backfill: Backfill, pages: Range) -> bool:
     query = sql.SQL("SELECT EXISTS (SELECT FROM {table} t WHERE {within} AND {affected}) AS it")
     return bool(one(connection, backfill.filled(query, within=within("t", pages)))["it"])
-
-
-def _among(lines: Lines) -> sql.Composed:
-    """That a row stands on one of these lines: the last byte of its place is the line's number, modulo 256."""
-    return sql.SQL("(get_byte(tidsend(t.ctid), 5) & {}) BETWEEN {} AND {}").format(
-        sql.Literal(STRIDE - 1), *(sql.Literal(number) for number in lines)
-    )

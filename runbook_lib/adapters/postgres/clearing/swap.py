@@ -17,6 +17,7 @@ from runbook_lib.adapters.postgres.clearing.column import Column
 from runbook_lib.adapters.postgres.clearing.crew import PaceOn, Pages, Range, at_once, within
 from runbook_lib.adapters.postgres.clearing.guard import Expected, told, transaction
 from runbook_lib.adapters.postgres.clearing.pacing import Pace
+from runbook_lib.adapters.postgres.clearing.passes import TOGETHER, Lines, among, in_passes
 from runbook_lib.adapters.postgres.clearing.records import Records
 from runbook_lib.adapters.postgres.connection import Connection, one
 from runbook_lib.adapters.postgres.locks import Blocker, Open, briefly
@@ -126,23 +127,33 @@ class Swap:
         self.capture.begin(connection, self.backfill.columns_read)
 
     def _fill(self, pages: Pages, connection: Connection, pace: Pace, failed: threading.Event) -> None:
-        filled = 0
-        while not failed.is_set() and (taken := pages.take(PAGES)):
-            pace(filled)
-            filled = self._filled(connection, taken[0])
-        pace(filled)
+        def filled(pages_of_one: Range, lines: Lines) -> int:
+            return self._filled(connection, pages_of_one, lines)
 
-    def _filled(self, connection: Connection, pages: Range) -> int:
+        untold = 0
+        while not failed.is_set() and (ranges := pages.take(PAGES, TOGETHER)):
+            concerned = [r for r in ranges if self._concerned(connection, r)]
+            untold = in_passes(concerned, pace, failed, filled, untold)
+        pace(untold)
+
+    def _concerned(self, connection: Connection, pages: Range) -> bool:
+        query = sql.SQL("SELECT EXISTS (SELECT FROM {table} t WHERE {within} AND NOT {plain}) AS it")
+        asked = self.backfill.filled(query, within=within("t", pages), plain=self.backfill.plain)
+        return bool(one(connection, asked)["it"])
+
+    def _filled(self, connection: Connection, pages: Range, lines: Lines) -> int:
         expected: Expected = []
         with transaction(connection, expected):
             rows = connection.execute(
                 self.backfill.filled(
                     sql.SQL("""UPDATE {table} t SET {aside} = k.value
-                    FROM (SELECT t.ctid AS place, {value} AS value FROM {table} t WHERE {within} AND NOT {plain} OFFSET 0) k
+                    FROM (SELECT t.ctid AS place, {value} AS value FROM {table} t
+                          WHERE {within} AND CASE WHEN {among} THEN NOT {plain} ELSE FALSE END OFFSET 0) k
                     WHERE t.ctid = k.place AND {within} AND t.{aside} IS DISTINCT FROM k.value"""),
                     aside=sql.Identifier(self.column.aside),
                     value=self.backfill.value_unless_plain,
                     within=within("t", pages),
+                    among=among(lines),
                     plain=self.backfill.plain,
                 )
             ).rowcount
