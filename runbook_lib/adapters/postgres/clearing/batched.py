@@ -10,7 +10,7 @@ from runbook_lib.adapters.postgres.clearing.batch import clear
 from runbook_lib.adapters.postgres.clearing.crew import PaceOn, Pages, Range, at_once, within
 from runbook_lib.adapters.postgres.clearing.keyed import clear_by_key
 from runbook_lib.adapters.postgres.clearing.pacing import Pace, resized
-from runbook_lib.adapters.postgres.clearing.passes import TOGETHER, Lines, among, in_passes
+from runbook_lib.adapters.postgres.clearing.passes import TOGETHER, Lines, among, in_passes, passes_of
 from runbook_lib.adapters.postgres.connection import Connection, one
 from runbook_lib.adapters.postgres.locks import Open
 from runbook_lib.adapters.postgres.parallel import in_parallel
@@ -59,8 +59,8 @@ def _work(connection: Connection, backfill: Backfill, pages: Pages, pace: Pace, 
     size, untold = pace.first, 0
     while not failed.is_set() and (ranges := pages.take(size, TOGETHER)):
         longest = 0.0
-        concerned = [r for r in ranges if _concerned(connection, backfill, r)]
-        untold = in_passes(concerned, pace, failed, cleared, untold)
+        passes = {pages_of_one: passes_of(connection, backfill, pages_of_one, backfill.affected) for pages_of_one in ranges}
+        untold = in_passes(passes, pace, failed, cleared, untold)
         size = resized(size, longest, pace.largest)
     pace(untold)
 
@@ -75,8 +75,3 @@ def _patiently(connection: Connection, backfill: Backfill, pages: Range, lines: 
             raise
     middle = (first + beyond) // 2
     return sum(_patiently(connection, backfill, half, lines) for half in ((first, middle), (middle, beyond)))
-
-
-def _concerned(connection: Connection, backfill: Backfill, pages: Range) -> bool:
-    query = sql.SQL("SELECT EXISTS (SELECT FROM {table} t WHERE {within} AND {affected}) AS it")
-    return bool(one(connection, backfill.filled(query, within=within("t", pages)))["it"])

@@ -3,31 +3,57 @@
 The first moves a few row versions to other pages, or into the page's last free bytes; once those are pruned each later pass
 finds room in the page itself and leaves the indexes alone (a HOT update), and where rows get smaller by it, the room grows.
 Passes over one range alternate with those over others, so that no snapshot of this run's own keeps the old versions alive.
-Where the first finds few rows, a second takes all that are left: these find room anyway, and each pass reads every line.
+Where few rows are to be written one pass is enough: these find room anyway, and each pass reads every line.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from psycopg import sql
 
-from runbook_lib.adapters.postgres.clearing.crew import Range
+from runbook_lib.adapters.postgres.backfill import Backfill
+from runbook_lib.adapters.postgres.clearing.crew import Range, within
 from runbook_lib.adapters.postgres.clearing.pacing import Pace
+from runbook_lib.adapters.postgres.connection import Connection, one
 
 Lines = tuple[int, int]  # of a page, modulo STRIDE: the first and the last
 STRIDE = 64
-PASSES: tuple[Lines, ...] = ((0, 3), (4, 7), (8, 13), (14, 22), (23, 63))
+PASSES: Sequence[Lines] = ((0, 3), (4, 7), (8, 13), (14, 22), (23, 63))
+AT_ONCE: Sequence[Lines] = ((0, 63),)
 TOGETHER = 4  # ranges whose passes alternate
-SPARSE = 0.1  # of a page's lines; where fewer hold a row to be written, one pass takes all that the first has left
+SLICES, SLICE = 4, 8  # of a range, and the pages of each, that tell how many rows are to be written in it
+FEW = 3  # rows a page
+
+
+def passes_of(connection: Connection, backfill: Backfill, pages: Range, wanted: sql.Composable) -> Sequence[Lines]:
+    """The passes by which the wanted rows `t` of a range are best written: none where there is no such row. Read-only."""
+    slices = _slices(pages)
+    count = sql.SQL("(SELECT count(*) FROM {table} t WHERE {within} AND {wanted})")
+    query = sql.SQL("SELECT EXISTS (SELECT FROM {table} t WHERE {within} AND {wanted}) AS any, {counted} AS n").format(
+        table=backfill.table,
+        within=within("t", pages),
+        wanted=wanted,
+        counted=sql.SQL(" + ").join(
+            count.format(table=backfill.table, within=within("t", each), wanted=wanted) for each in slices
+        ),
+    )
+    found = one(connection, query)
+    if not found["any"]:
+        return ()
+    return PASSES if found["n"] > FEW * sum(beyond - first for first, beyond in slices) else AT_ONCE
 
 
 def in_passes(
-    ranges: Sequence[Range], pace: Pace, failed: threading.Event, work: Callable[[Range, Lines], int], untold: int
+    ranges: Mapping[Range, Sequence[Lines]],
+    pace: Pace,
+    failed: threading.Event,
+    work: Callable[[Range, Lines], int],
+    untold: int,
 ) -> int:
-    """Have `work` done on these ranges pass by pass, until another thread has failed. Changes what `work` changes.
+    """Have `work` done on ranges of pages pass by pass, until another thread has failed. Changes what `work` changes.
 
     Args:
-        ranges: Pages of the table.
+        ranges: Pages of the table, and the passes over them.
         pace: Stands before each batch, and is told of the rows of the one before.
         failed: Is set once another thread has failed.
         work: Is given a range and lines of its pages, and returns the rows that it wrote.
@@ -35,13 +61,14 @@ def in_passes(
 
     Returns the rows of the last batch, of which `pace` was not told.
     """
-    found: dict[Range, int] = {}
-    for pages, lines in _batches(ranges, found):
-        pace(untold)
-        if failed.is_set():
-            return 0
-        untold = work(pages, lines)
-        found.setdefault(pages, untold)
+    for number in range(len(PASSES)):
+        for pages, passes in ranges.items():
+            if number >= len(passes):
+                continue
+            pace(untold)
+            if failed.is_set():
+                return 0
+            untold = work(pages, passes[number])
     return untold
 
 
@@ -52,16 +79,7 @@ def among(lines: Lines) -> sql.Composed:
     )
 
 
-def _batches(ranges: Sequence[Range], found: Mapping[Range, int]) -> Iterator[tuple[Range, Lines]]:
-    """What to work on, one after the other; `found` tells the rows of each range's first pass once that is done."""
-    first, *later = PASSES
-    for pages in ranges:
-        yield pages, first
-    looked_at = first[1] - first[0] + 1
-    sparse = [pages for pages in ranges if found[pages] < SPARSE * looked_at * (pages[1] - pages[0])]
-    for pages in sparse:
-        yield pages, (later[0][0], later[-1][1])
-    for lines in later:
-        for pages in ranges:
-            if pages not in sparse:
-                yield pages, lines
+def _slices(pages: Range) -> list[Range]:
+    first, beyond = pages
+    step = (beyond - first) // SLICES
+    return [(first + n * step, first + n * step + SLICE) for n in range(SLICES)] if step > SLICE else [pages]

@@ -17,7 +17,7 @@ from runbook_lib.adapters.postgres.clearing.column import Column
 from runbook_lib.adapters.postgres.clearing.crew import PaceOn, Pages, Range, at_once, within
 from runbook_lib.adapters.postgres.clearing.guard import Expected, told, transaction
 from runbook_lib.adapters.postgres.clearing.pacing import Pace
-from runbook_lib.adapters.postgres.clearing.passes import TOGETHER, Lines, among, in_passes
+from runbook_lib.adapters.postgres.clearing.passes import TOGETHER, Lines, among, in_passes, passes_of
 from runbook_lib.adapters.postgres.clearing.records import Records
 from runbook_lib.adapters.postgres.connection import Connection, one
 from runbook_lib.adapters.postgres.locks import Blocker, Open, briefly
@@ -130,16 +130,12 @@ class Swap:
         def filled(pages_of_one: Range, lines: Lines) -> int:
             return self._filled(connection, pages_of_one, lines)
 
+        to_fill = sql.SQL("NOT {}").format(self.backfill.plain)
         untold = 0
         while not failed.is_set() and (ranges := pages.take(PAGES, TOGETHER)):
-            concerned = [r for r in ranges if self._concerned(connection, r)]
-            untold = in_passes(concerned, pace, failed, filled, untold)
+            passes = {pages_of_one: passes_of(connection, self.backfill, pages_of_one, to_fill) for pages_of_one in ranges}
+            untold = in_passes(passes, pace, failed, filled, untold)
         pace(untold)
-
-    def _concerned(self, connection: Connection, pages: Range) -> bool:
-        query = sql.SQL("SELECT EXISTS (SELECT FROM {table} t WHERE {within} AND NOT {plain}) AS it")
-        asked = self.backfill.filled(query, within=within("t", pages), plain=self.backfill.plain)
-        return bool(one(connection, asked)["it"])
 
     def _filled(self, connection: Connection, pages: Range, lines: Lines) -> int:
         expected: Expected = []
