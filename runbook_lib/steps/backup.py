@@ -4,10 +4,16 @@ from pathlib import Path
 
 from runbook_lib.adapters.postgres.connection import one
 from runbook_lib.adapters.postgres.dump import sha256
+from runbook_lib.context import Context
 from runbook_lib.results import Result, Status
 from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step
 
 TIMEOUT = 3600.0
+
+
+def path_of_backup(context: Context) -> Path:
+    """Where a run's own backup goes. Read-only."""
+    return Path(context.target.backups.directory) / f"before_rollback_{context.folder.id}.dump"
 
 
 class Backup(Step):
@@ -16,7 +22,7 @@ class Backup(Step):
     @property
     def path(self) -> Path:
         """Where this run's backup goes."""
-        return Path(self.context.target.backups.directory) / f"before_rollback_{self.context.folder.id}.dump"
+        return path_of_backup(self.context)
 
     def preview(self) -> Preview:
         """How large the database is and where the dump would go. Read-only."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from runbook_lib.adapters.postgres.clearing.clearing import Clearing
 from runbook_lib.adapters.postgres.connection import Connection
 from runbook_lib.results import Result, Status
+from runbook_lib.steps.clear_gone import gone
 
 if TYPE_CHECKING:
     from runbook_lib.steps.clear_backfill import ClearBackfill
@@ -35,6 +36,8 @@ def nothing_else(step: ClearBackfill, clearing: Clearing, connection: Connection
         if found is None:
             text = "this run kept no fingerprints before the change, or decided otherwise since on what is cleared"
             return step.result("proof", title, Status.UNKNOWN, f"{text}; undo the step and run it again for a proof")
+        if found and proof.fewer(connection):
+            found += filter(None, [gone(step)])
         text = f"stopped: the fingerprints of {proof.rows(connection)} rows, made while nothing else wrote, are equal"
     else:
         found = proof.strays(connection)

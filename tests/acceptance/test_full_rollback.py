@@ -68,6 +68,35 @@ def test_one_untouched_cell_corrupted_meanwhile_stops_the_run(
     assert run.state.checks["step:clear-backfill"]["clear-backfill: proof"]["status"] == "FAIL"
 
 
+@pytest.mark.parametrize(
+    ("spoiled", "told"),
+    [
+        pytest.param(False, "in this run's backup and not in the table: 7, 11\\n", id="named"),
+        pytest.param(True, "which rows are gone could not be read out of before_rollback_", id="the backup cannot be read"),
+    ],
+)
+def test_rows_that_go_meanwhile_stop_the_run_and_are_named_by_its_own_backup(
+    broken: Stack, begin: Begin, monkeypatch: pytest.MonkeyPatch, spoiled: bool, told: str
+) -> None:
+    run = approved(begin("full"))
+    loop.apply(run, "stop-services")
+    loop.apply(run, "back-up")
+    report = run.context.report
+    if spoiled:
+        Path(run.context.outcomes["back-up"]["file"]).write_bytes(b"")
+
+    def and_delete(kind: str, /, **data: object) -> None:
+        if kind == "progress":
+            with application(broken) as connection:
+                connection.execute("DELETE FROM messages WHERE id IN (7, 11)")
+        report(kind, **data)
+
+    monkeypatch.setattr(run.context, "report", and_delete)
+
+    with pytest.raises(StepFailed, match=told):
+        loop.apply(run, "clear-backfill")
+
+
 def test_a_step_killed_in_the_middle_is_picked_up_in_the_same_folder(broken: Stack, begin: Begin) -> None:
     run = begin("full")
     digest = as_previewed(run)

@@ -98,6 +98,11 @@ class Proof:
         query = sql.SQL("SELECT n FROM {}")
         return int(one(connection, query.format(self.table))["n"])
 
+    def fewer(self, connection: Connection) -> bool:
+        """Whether the table has fewer rows now than the kept fingerprints cover. Read-only."""
+        query = sql.SQL("SELECT (SELECT count(*) FROM {}) < n AS it FROM {}").format(self.backfill.table, self.table)
+        return bool(one(connection, query)["it"])
+
     def forget(self, connection: Connection) -> None:
         """Drop the fingerprints kept. Changes the target."""
         connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(self.table))
