@@ -45,5 +45,5 @@ def nothing_else(step: ClearBackfill, clearing: Clearing, connection: Connection
         if not proof.in_place:
             text = "live: each transaction of this run wrote just the rows counted, in the column aside alone"
     if (found or not step.stopped) and (wrong := clearing.unexpected(connection)):
-        found.append(f"{wrong} rows hold another value than was computed for them")
+        found.append(f"{wrong.count} rows hold another value than was computed for them: {wrong}")
     return step.result("proof", title, Status.FAIL if found else Status.PASS, "; ".join(found) or text, differences=found)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
+from runbook_lib.adapters.postgres.named import named
 from runbook_lib.adapters.postgres.restore.fetch import FETCHED, fetched
 from runbook_lib.adapters.postgres.restore.look import look
 from runbook_lib.errors import RunbookError
@@ -13,8 +14,6 @@ from runbook_lib.steps.backup import path_of_backup
 
 if TYPE_CHECKING:
     from runbook_lib.steps.clear_backfill import ClearBackfill
-
-SHOWN = 20  # rows that a line names
 
 
 def gone(step: ClearBackfill) -> str:
@@ -29,14 +28,10 @@ def gone(step: ClearBackfill) -> str:
         dump, tools = look(step.context.dump_tools, path), step.context.dump_tools
         with step.context.postgres.connect() as live:
             fetched(live, tools, dump, (database.schema_, database.table), [database.key], {}, lambda: None)
-            rows = live.execute(step.backfill.filled(sql.SQL(_GONE), fetched=FETCHED, shown=sql.Literal(SHOWN))).fetchall()
+            rows = named(live, step.backfill.filled(sql.SQL(_GONE), fetched=FETCHED))
     except RunbookError as error:
         return f"which rows are gone could not be read out of {path.name}: {error.what}"
-    if not rows:
-        return ""
-    more = f" and {rows[0]['n'] - len(rows)} more" if rows[0]["n"] > len(rows) else ""
-    return f"in this run's backup and not in the table: {', '.join(row['key'] for row in rows)}{more}"
+    return f"in this run's backup and not in the table: {rows}" if rows else ""
 
 
-_GONE = """SELECT f.{key}::text AS key, count(*) OVER () AS n FROM {fetched} f
-WHERE NOT EXISTS (SELECT FROM {table} t WHERE t.{key} = f.{key}) ORDER BY f.{key} LIMIT {shown}"""
+_GONE = "SELECT f.{key} AS key FROM {fetched} f WHERE NOT EXISTS (SELECT FROM {table} t WHERE t.{key} = f.{key})"

@@ -134,7 +134,7 @@ def test_a_row_that_is_written_just_before_the_lock_is_caught_up_on_under_it(
     work.apply()
 
     assert held(application)[key] == [OWN]
-    assert work.unexpected(connection) == 0
+    assert not work.unexpected(connection)
 
 
 def test_pitfall_8_a_trigger_that_writes_elsewhere_stops_the_exchange_and_leaves_no_trace(

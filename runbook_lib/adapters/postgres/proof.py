@@ -14,12 +14,12 @@ from psycopg import sql
 from runbook_lib.adapters.postgres.backfill import Backfill
 from runbook_lib.adapters.postgres.clearing.records import Records
 from runbook_lib.adapters.postgres.connection import Connection, exists, one
+from runbook_lib.adapters.postgres.named import Named, named
 from runbook_lib.adapters.postgres.parallel import in_parallel
 from runbook_lib.adapters.postgres.row_hash import SAME_TEXT, row_hash
 from runbook_lib.adapters.postgres.to_be import to_be
 
 _KEY_HASH = sql.SQL('hashtextextended({}.{}::text COLLATE "C", 0)')
-SHOWN = 20  # rows that a line names
 
 
 class Proof:
@@ -67,7 +67,7 @@ class Proof:
             found = one(
                 connection, query.format(self._fingerprints(connection, self.backfill.column, *self._by()), self.table)
             )
-            others = self._others(connection) if found["differs"] or found["fresh"] else ""
+            others = self._others(connection) if found["differs"] or found["fresh"] else None
             lines = [f"rows that this run did not write were written since: {others}"] if others else []
             if found["differs"]:
                 looked = others or f"no row ({_why_none(found['gone'])})"
@@ -80,18 +80,17 @@ class Proof:
         """The rows changed in place by a transaction of this run's that have no undo row, as a line. Read-only."""
         if not self.in_place or not exists(connection, self.backfill.undo):
             return []
-        template = sql.SQL("""SELECT t.{key}::text AS key FROM {table} t
-        WHERE {ours} AND NOT EXISTS (SELECT FROM {undo} u WHERE u.key = t.{key}) ORDER BY t.{key} LIMIT {shown}""")
+        template = sql.SQL("""SELECT t.{key} AS key FROM {table} t
+        WHERE {ours} AND NOT EXISTS (SELECT FROM {undo} u WHERE u.key = t.{key})""")
         query = template.format(
             key=self.backfill.key,
             table=self.backfill.table,
             ours=self._ours(),
             undo=self.backfill.undo,
-            shown=sql.Literal(SHOWN),
         )
         with in_parallel(connection):
-            found = connection.execute(query).fetchall()
-        return [f"written by this run without an undo row: {', '.join(row['key'] for row in found)}"] if found else []
+            found = named(connection, query)
+        return [f"written by this run without an undo row: {found}"] if found else []
 
     def rows(self, connection: Connection) -> int:
         """How many rows the kept fingerprints cover. Read-only."""
@@ -156,20 +155,14 @@ class Proof:
     def _ours(self) -> sql.Composed:
         return sql.SQL("t.xmin IN (SELECT xid FROM {})").format(self.records.writes)
 
-    def _others(self, connection: Connection) -> str:
+    def _others(self, connection: Connection) -> Named:
         """Rows that were written since the fingerprints were made, by transactions that are not this run's. Read-only."""
-        rows = connection.execute(
-            sql.SQL("""SELECT t.{key}::text AS key FROM {table} t
-            WHERE age(t.xmin) < (SELECT age(since) FROM {kept} LIMIT 1) AND NOT {ours}
-            ORDER BY t.{key} LIMIT {shown}""").format(
-                key=self.backfill.key,
-                table=self.backfill.table,
-                kept=self.table,
-                ours=self._ours(),
-                shown=sql.Literal(SHOWN),
-            )
+        query = sql.SQL("""SELECT t.{key} AS key FROM {table} t
+        WHERE age(t.xmin) < (SELECT age(since) FROM {kept} LIMIT 1) AND NOT {ours}""")
+        return named(
+            connection,
+            query.format(key=self.backfill.key, table=self.backfill.table, kept=self.table, ours=self._ours()),
         )
-        return ", ".join(row["key"] for row in rows)
 
 
 def _why_none(gone: int) -> str:

@@ -19,6 +19,7 @@ from runbook_lib.adapters.postgres.clearing.swap import Stage, Swap
 from runbook_lib.adapters.postgres.clearing.swap_back import swap_back
 from runbook_lib.adapters.postgres.connection import Connection
 from runbook_lib.adapters.postgres.locks import Blocker, Open, briefly
+from runbook_lib.adapters.postgres.named import Named
 from runbook_lib.adapters.postgres.proof import Proof
 
 WORKERS = 2  # connections that clear at once where nobody else uses the table
@@ -108,8 +109,8 @@ class Clearing:
             return self.backfill.over(self.swap.column.old).count(connection)
         return Records(self.backfill).undo_rows(connection)
 
-    def unexpected(self, connection: Connection) -> int:
-        """How many rows do not hold the value that was computed for them. Read-only."""
+    def unexpected(self, connection: Connection) -> Named:
+        """The rows that do not hold the value that was computed for them. Read-only."""
         if self.swap.stage(connection) is Stage.EXCHANGED:
             return self.swap.differing(connection, in_a_hurry=self.stopped)
         return records.unexpected(connection, self.backfill, stopped=self.stopped)

@@ -7,6 +7,7 @@ from psycopg import sql
 from runbook_lib.adapters.postgres.backfill import Backfill
 from runbook_lib.adapters.postgres.catalog import make_own_schema
 from runbook_lib.adapters.postgres.connection import Connection, exists, one
+from runbook_lib.adapters.postgres.named import Named, named
 from runbook_lib.adapters.postgres.parallel import in_parallel
 
 Wanted = Literal["go on", "pause", "abort"]
@@ -88,13 +89,13 @@ class Records:
             connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(table))
 
 
-def unexpected(connection: Connection, backfill: Backfill, *, stopped: bool) -> int:
-    """How many changed rows do not hold the value that was computed for them. Read-only.
+def unexpected(connection: Connection, backfill: Backfill, *, stopped: bool) -> Named:
+    """The changed rows that do not hold the value that was computed for them. Read-only.
 
     Where others use the table meanwhile, what they have written since is theirs and does not count.
     """
     ours = sql.SQL("t.xmin IN (SELECT xid FROM {}) AND").format(Records(backfill).writes)
-    query = sql.SQL("""SELECT count(*) AS n FROM {undo} u LEFT JOIN {table} t ON t.{key} = u.key
+    query = sql.SQL("""SELECT u.key FROM {undo} u LEFT JOIN {table} t ON t.{key} = u.key
     WHERE {ours} (t.{key} IS NULL OR t.{column} IS DISTINCT FROM u.new)""")
     with in_parallel(connection, stopped):
-        return int(one(connection, backfill.filled(query, ours=sql.SQL("") if stopped else ours))["n"])
+        return named(connection, backfill.filled(query, ours=sql.SQL("") if stopped else ours))

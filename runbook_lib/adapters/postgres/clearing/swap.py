@@ -19,8 +19,9 @@ from runbook_lib.adapters.postgres.clearing.guard import Expected, told, transac
 from runbook_lib.adapters.postgres.clearing.pacing import Pace
 from runbook_lib.adapters.postgres.clearing.passes import TOGETHER, Lines, among, in_passes, passes_of
 from runbook_lib.adapters.postgres.clearing.records import Records
-from runbook_lib.adapters.postgres.connection import Connection, one
+from runbook_lib.adapters.postgres.connection import Connection
 from runbook_lib.adapters.postgres.locks import Blocker, Open, briefly
+from runbook_lib.adapters.postgres.named import Named, named
 from runbook_lib.adapters.postgres.parallel import in_parallel
 
 Waiting = Callable[[Sequence[Blocker]], None]
@@ -83,15 +84,16 @@ class Swap:
         self._catch_up()
         self._briefly(self._exchange, Stage.EXCHANGED)
 
-    def differing(self, connection: Connection, *, in_a_hurry: bool) -> int:
-        """How many rows hold another value than their old one gives once it is cleared. Read-only.
+    def differing(self, connection: Connection, *, in_a_hurry: bool) -> Named:
+        """The rows that hold another value than their old one gives once it is cleared. Read-only.
 
         Rows that others have written since the exchange do not count: they hold what was put there.
         """
         old = self.backfill.over(self.column.old)
-        query = sql.SQL("""SELECT count(*) AS n FROM {table} t
+        query = sql.SQL("""SELECT t.{key} AS key FROM {table} t
         WHERE NOT (t.{column} IS NOT DISTINCT FROM {fill} AND {plain}) AND t.{column} IS DISTINCT FROM ({value})
           AND (age(t.xmin) >= (SELECT min(age(xid)) FROM {writes}) OR t.xmin IN (SELECT xid FROM {writes}))""").format(
+            key=self.backfill.key,
             table=self.backfill.table,
             writes=self.records.writes,
             column=self.backfill.column,
@@ -100,7 +102,7 @@ class Swap:
             value=old.value,
         )
         with in_parallel(connection, in_a_hurry):
-            return int(one(connection, query)["n"])
+            return named(connection, query)
 
     def _briefly(self, work: Callable[[Connection], None], then: Stage) -> None:
         def done(connection: Connection) -> Stage:
