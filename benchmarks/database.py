@@ -272,10 +272,13 @@ def main() -> int:
     parser.add_argument(
         "--disk", type=float, default=0, help="MB/s that the disk takes at most, as a cloud's volume; as root"
     )
+    parser.add_argument(
+        "--holes", action="store_true", help="the table as one UPDATE backfilled it, vacuumed since: a quarter of it is free"
+    )
     parser.add_argument("--only", choices=[each.__name__ for each in MEASURES], help="one part of the figures")
     options = parser.parse_args()
     kept = True
-    with large_table(options.rows, options.disk) as bench:
+    with large_table(options.rows, holes=options.holes, disk=options.disk) as bench:
         for measure in (each for each in MEASURES if options.only in (None, each.__name__)):
             for line in measure(bench, options.rounds):
                 print(line, flush=True)

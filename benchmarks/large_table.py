@@ -55,16 +55,17 @@ class Bench:
 
 
 @contextmanager
-def large_table(rows: int, disk: float = 0) -> Iterator[Bench]:
-    """A server with `rows` rows, a third of them backfilled in one UPDATE, one in 20 with an entry of the user's own.
+def large_table(rows: int, *, holes: bool, disk: float = 0) -> Iterator[Bench]:
+    """A server with `rows` rows, a third of them backfilled, one in 20 with an entry of the user's own.
 
-    Once they are there, it writes to a disk of no more than `disk` MB/s, where that is given.
+    The table is dense; with `holes` the backfill was one UPDATE and has been vacuumed, so that a quarter of it is free. Once
+    the rows are there, the server writes to a disk of no more than `disk` MB/s, where that is given.
     """
     embedded.SETTINGS.update(SETTINGS)
     with embedded.embedded_server() as server, tempfile.TemporaryDirectory(prefix="bench-") as directory:
         database = create_empty_database(server)
         with psycopg.connect(database.conninfo(database.application), autocommit=True) as connection:
-            _fill(connection, rows)
+            _fill(connection, rows, holes=holes)
         services = Path(directory) / "services"
         os.environ["PGSERVICEFILE"] = str(services)
         data = Path(server.parameters["host"]) / "data"
@@ -73,7 +74,21 @@ def large_table(rows: int, disk: float = 0) -> Iterator[Bench]:
             yield Bench(database, services, rows)
 
 
-def _fill(connection: psycopg.Connection, rows: int) -> None:
+_LEGACY = sql.SQL("""jsonb_build_array(
+    jsonb_build_object('type', media_type, 'url', media_url, 'source', 'legacy_migration'))""")
+_MESSAGES = sql.SQL("""INSERT INTO messages
+    (conversation_id, sender_id, content, media_type, media_url, replied_to_message_id, attachments)
+SELECT (n - 1) / 25 + 1, n * 7 % 40 + 1, 'Have a look at this, it is message number ' || n, media_type, media_url,
+       CASE WHEN n % 5 = 0 THEN n - 1 END,
+       CASE WHEN n % {keepers} = 0 THEN jsonb_build_array(jsonb_build_object(
+           'type', 'image', 'url', '/media/upload-' || n || '.svg', 'source', 'upload')) ELSE '[]' END
+       || CASE WHEN media_url IS NULL THEN '[]' ELSE {legacy} END
+FROM (SELECT n, CASE WHEN n % 3 = 0 THEN 'image' END AS media_type,
+             CASE WHEN n % 3 = 0 THEN '/media/' || lpad(n::text, 7, '0') || '.svg' END AS media_url
+      FROM generate_series(1, {rows}) n) m ORDER BY n""")
+
+
+def _fill(connection: psycopg.Connection, rows: int, *, holes: bool) -> None:
     connection.execute(HISTORY)
     migrate(connection, "037", "038", "039")
     connection.execute(sql.SQL("DROP INDEX {}").format(sql.Identifier(INDEX)))
@@ -81,27 +96,11 @@ def _fill(connection: psycopg.Connection, rows: int) -> None:
     connection.execute(
         "INSERT INTO conversations (title) SELECT 'Conversation ' || n FROM generate_series(1, %s) n", [rows // 25 + 1]
     )
-    connection.execute(
-        """INSERT INTO messages (conversation_id, sender_id, content, media_type, media_url, replied_to_message_id)
-           SELECT (n - 1) / 25 + 1, n * 7 %% 40 + 1, 'Have a look at this, it is message number ' || n,
-                  CASE WHEN n %% 3 = 0 THEN 'image' END,
-                  CASE WHEN n %% 3 = 0 THEN '/media/' || lpad(n::text, 7, '0') || '.svg' END,
-                  CASE WHEN n %% 5 = 0 THEN n - 1 END
-           FROM generate_series(1, %s) n ORDER BY n""",
-        [rows],
-    )
-    connection.execute(
-        """UPDATE messages SET attachments = jsonb_build_array(
-               jsonb_build_object('type', 'image', 'url', '/media/upload-' || id || '.svg', 'source', 'upload'))
-           WHERE id %% %s = 0""",
-        [KEEPERS],
-    )
-    connection.execute("VACUUM messages")
-    connection.execute(
-        """UPDATE messages SET attachments = attachments || jsonb_build_array(
-               jsonb_build_object('type', media_type, 'url', media_url, 'source', 'legacy_migration'))
-           WHERE media_url IS NOT NULL"""
-    )
+    connection.execute(_MESSAGES.format(legacy=sql.SQL("'[]'") if holes else _LEGACY, keepers=KEEPERS, rows=rows))
+    if holes:
+        connection.execute(
+            sql.SQL("UPDATE messages SET attachments = attachments || {} WHERE media_url IS NOT NULL").format(_LEGACY)
+        )
     connection.execute(
         sql.SQL("CREATE INDEX {} ON messages USING gin (attachments jsonb_path_ops)").format(sql.Identifier(INDEX))
     )

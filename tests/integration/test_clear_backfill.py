@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from runbook_lib.adapters.postgres.backfill import Backfill, Bounds
 from runbook_lib.adapters.postgres.catalog import catalog
@@ -17,7 +18,7 @@ from runbook_lib.adapters.postgres.clearing.clearing import Clearing, Told
 from runbook_lib.adapters.postgres.clearing.indexes import Indexes
 from runbook_lib.adapters.postgres.clearing.records import Records
 from runbook_lib.adapters.postgres.connection import Connection, Postgres
-from runbook_lib.adapters.postgres.proof import Proof
+from runbook_lib.adapters.postgres.proof import Proof, written_since
 from runbook_lib.errors import Declined, StepFailed
 from runbook_lib.plan import Database as DatabasePlan
 from runbook_lib.plan import Plan
@@ -463,6 +464,7 @@ def test_the_proof_holds_when_only_the_backfill_was_cleared(
         pytest.param("UPDATE messages SET attachments = '[]' WHERE id = 7", id="the cleared column of a row outside"),
         pytest.param("UPDATE messages SET attachments = '[{}]' WHERE id = 3", id="the cleared column of a changed row"),
         pytest.param("UPDATE messages SET updated_at = now() WHERE id = 7", id="the touched column of a row outside"),
+        pytest.param("UPDATE messages SET updated_at = now() WHERE id = 3", id="the touched column of a changed row"),
         pytest.param("UPDATE messages SET content = NULL WHERE id = 7", id="a cell emptied"),
     ],
 )
@@ -592,3 +594,21 @@ def test_malformed_values_are_counted(
     insert(application, value, media_url)
 
     assert Census(backfill).malformed(connection)[told] == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "since", "before"),
+    [
+        pytest.param(1000, [1000, 1001, 2147484647], [999, 3, 2147484648, 4294967295], id="early in the round"),
+        pytest.param(
+            4294967290, [4294967290, 4294967295, 3, 2147483641], [4294967289, 2147483642], id="just before it begins anew"
+        ),
+    ],
+)
+def test_which_transactions_are_later_goes_round(
+    connection: Connection, number: int, since: list[int], before: list[int]
+) -> None:
+    query = sql.SQL("SELECT xmin::text::bigint AS xid FROM unnest({}::text[]::xid[]) t(xmin) WHERE {}").format(
+        sql.Literal([str(xid) for xid in since + before]), written_since(number)
+    )
+    assert [row["xid"] for row in connection.execute(query)] == since

@@ -14,6 +14,7 @@ from runbook_lib.adapters.postgres.backfill import Backfill
 from runbook_lib.adapters.postgres.catalog import Catalog, catalog
 from runbook_lib.adapters.postgres.clearing.clearing import Clearing, Told
 from runbook_lib.adapters.postgres.clearing.column import Column
+from runbook_lib.adapters.postgres.clearing.indexes import Indexes
 from runbook_lib.adapters.postgres.clearing.swap import Stage, Swap
 from runbook_lib.adapters.postgres.connection import Connection, Postgres
 from runbook_lib.adapters.postgres.lease import Lease
@@ -271,3 +272,91 @@ def test_an_undo_of_a_swap_minds_who_made_one_of_the_columns_nullable_since(
 
     assert held(application)[key] == (None if who == "in place" else [OWN])
     assert catalog(connection)["column public.messages attachments"] == ("jsonb" if who == "in place" else "jsonb NOT NULL")
+
+
+# --- the plan's index on the column, where nobody else uses the table
+
+
+INDEX = "idx_messages_attachments"
+
+
+def on(connection: Connection, column: str) -> list[str]:
+    """The names of the valid indexes on a column."""
+    rows = connection.execute(
+        """SELECT indexrelid::regclass::text AS name FROM pg_index
+           JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY (indkey)
+           WHERE indrelid = 'messages'::regclass AND attname = %s AND indisvalid ORDER BY 1""",
+        [column],
+    )
+    return [row["name"] for row in rows]
+
+
+def test_the_index_is_away_while_the_column_is_filled_and_comes_back_on_the_column_in_place_and_by_an_undo(
+    postgres: Postgres, connection: Connection, backfill: Backfill
+) -> None:
+    shape = catalog(connection)
+    debts: list[str] = []
+    away: list[list[str]] = []
+    told = Told(
+        cleared=lambda *_: away.append(on(connection, "attachments")),
+        owed=lambda name, _: debts.append(f"owed {name}"),
+        paid=lambda name: debts.append(f"paid {name}"),
+    )
+    work = Clearing(postgres.connect, backfill, "swap", stopped=True, told=told)
+
+    work.apply([INDEX])
+    assert away[0] == []
+    assert on(connection, "attachments") == [INDEX]
+    assert on(connection, work.swap.column.old) == []
+    assert debts == ["owed old-column", f"owed index-{INDEX}", f"paid index-{INDEX}"]
+
+    work.undo()
+    assert debts[3:] == [f"owed index-{INDEX}", f"paid index-{INDEX}"]
+    assert catalog(connection) == shape
+
+
+@pytest.mark.parametrize("then", ["apply", "undo"])
+def test_a_swap_that_was_killed_before_the_index_was_made_anew_makes_it_when_it_goes_on_or_is_undone(
+    postgres: Postgres, connection: Connection, backfill: Backfill, monkeypatch: pytest.MonkeyPatch, then: str
+) -> None:
+    shape = catalog(connection)
+    work = Clearing(postgres.connect, backfill, "swap", stopped=True)
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        killed.setattr(Indexes, "rebuild", interrupted)
+        work.apply([INDEX])
+    assert work.swap.stage(connection) is Stage.EXCHANGED
+    assert on(connection, "attachments") == []
+
+    again = Clearing(postgres.connect, backfill, "swap", stopped=True)
+    if then == "apply":
+        again.apply([INDEX])
+        assert on(connection, "attachments") == [INDEX]
+    again.undo()
+
+    assert catalog(connection) == shape
+
+
+def test_an_undo_of_a_swap_that_was_killed_before_the_index_was_made_anew_makes_it_when_it_is_called_again(
+    postgres: Postgres,
+    connection: Connection,
+    application: psycopg.Connection,
+    backfill: Backfill,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before, shape = held(application), catalog(connection)
+    work = Clearing(postgres.connect, backfill, "swap", stopped=True)
+    work.apply([INDEX])
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        killed.setattr(Indexes, "rebuild", interrupted)
+        work.undo()
+    assert work.swap.stage(connection) is Stage.NOTHING
+    assert on(connection, "attachments") == []
+
+    Clearing(postgres.connect, backfill, "swap", stopped=True).undo()
+
+    assert held(application) == before
+    assert catalog(connection) == shape
+
+
+def interrupted(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt

@@ -7,7 +7,7 @@ afterwards. Where a change touches one more column, no row was written since by 
 """
 
 from collections.abc import Sequence
-from decimal import Decimal
+from typing import Any
 
 from psycopg import sql
 
@@ -64,15 +64,16 @@ class Proof:
             query = sql.SQL(
                 "SELECT a.*, b.n - a.n AS gone, (a.n, a.s) IS DISTINCT FROM (b.n, b.s) AS differs FROM ({}) a, {} b"
             )
-            found = one(
-                connection, query.format(self._fingerprints(connection, self.backfill.column, *self._by()), self.table)
-            )
-            others = self._others(connection) if found["differs"] or found["fresh"] else None
+            written = self._written(connection) if self.in_place or self.touches else []
+            found = one(connection, query.format(self._fingerprints(connection, self.backfill.column, *written), self.table))
+            undoable = self._undoable(connection)
+            just_those = written and (found["since"], found["ours"]) == (undoable["n"], undoable["s"])
+            others = self._others(connection) if found["differs"] or (self.touches and not just_those) else None
             lines = [f"rows that this run did not write were written since: {others}"] if others else []
             if found["differs"]:
                 looked = others or f"no row ({_why_none(found['gone'])})"
                 lines.append(f"the fingerprints differ; written since: {looked}")
-            if not lines and self.in_place and found["ours"] == self._undoable(connection):
+            if not lines and self.in_place and found["ours"] == undoable["s"]:
                 return []
         return lines + self.strays(connection)
 
@@ -112,26 +113,23 @@ class Proof:
         columns = [sql.SQL("count(*) AS n"), sql.SQL("sum({}) AS s").format(hashed), *counted]
         return sql.SQL("SELECT {} FROM {} t").format(sql.SQL(", ").join(columns), self.backfill.table)
 
-    def _by(self) -> tuple[sql.Composable, sql.Composable]:
-        """The keys of the rows that this run has written, as a sum of hashes, and how many rows others have, as columns."""
-        ours = self._ours() if self.in_place else sql.SQL("FALSE")
-        fresh = sql.SQL("NOT {} AND {}").format(ours, self._perhaps_since()) if self.touches else sql.SQL("FALSE")
-        return (
-            sql.SQL("sum({}) FILTER (WHERE {}) AS ours").format(
-                _KEY_HASH.format(sql.Identifier("t"), self.backfill.key), ours
-            ),
-            sql.SQL("count(*) FILTER (WHERE {}) AS fresh").format(fresh),
-        )
+    def _written(self, connection: Connection) -> list[sql.Composable]:
+        """How many rows were written since, by anybody, and the keys of this run's own as a sum of hashes, as columns."""
+        since = written_since(one(connection, sql.SQL("SELECT since::text::bigint AS it FROM {}").format(self.table))["it"])
+        key = _KEY_HASH.format(sql.Identifier("t"), self.backfill.key)
+        return [
+            sql.SQL("count(*) FILTER (WHERE {}) AS since").format(since),
+            sql.SQL("sum({}) FILTER (WHERE {} AND {}) AS ours").format(key, since, self._ours()),
+        ]
 
-    def _undoable(self, connection: Connection) -> Decimal | None:
-        """The keys of the rows that have an undo row, as such a sum."""
-        if not exists(connection, self.backfill.undo):
-            return None
-        query = sql.SQL("SELECT sum({}) AS it FROM {} u").format(
-            _KEY_HASH.format(sql.Identifier("u"), sql.Identifier("key")), self.backfill.undo
+    def _undoable(self, connection: Connection) -> dict[str, Any]:
+        """How many rows have an undo row, and their keys as such a sum."""
+        if not exists(connection, self.records.bundles):
+            return {"n": 0, "s": None}
+        query = sql.SQL("SELECT count(*) AS n, sum({}) AS s FROM {} b, unnest(b.key) u(key)")
+        return one(
+            connection, query.format(_KEY_HASH.format(sql.Identifier("u"), sql.Identifier("key")), self.records.bundles)
         )
-        found: Decimal | None = one(connection, query)["it"]
-        return found
 
     def _meant(self) -> sql.Literal:
         """What was decided on what is cleared, and what is left then; a change of that makes fingerprints useless."""
@@ -144,14 +142,6 @@ class Proof:
         query = sql.SQL("SELECT meant = {} AS it FROM {}").format(self._meant(), self.table)
         return bool(one(connection, query)["it"])
 
-    def _perhaps_since(self) -> sql.Composed:
-        """Whether a row was written since, for one scan on all cores: `age` would hold that to a single one.
-
-        It is true of every such row, and may be of one frozen long ago.
-        """
-        since = sql.SQL("(SELECT since::text::bigint FROM {} LIMIT 1)").format(self.table)
-        return sql.SQL("((t.xmin::text::bigint - {}) & 4294967295) BETWEEN 1 AND 2147483647").format(since)
-
     def _ours(self) -> sql.Composed:
         return sql.SQL("t.xmin IN (SELECT xid FROM {})").format(self.records.writes)
 
@@ -163,6 +153,18 @@ class Proof:
             connection,
             query.format(key=self.backfill.key, table=self.backfill.table, kept=self.table, ours=self._ours()),
         )
+
+
+def written_since(number: int) -> sql.Composable:
+    """Whether a row `t` was written by that transaction or a later one, as a term. Pure.
+
+    All cores may compute it, unlike `age`. It is true of each such row, and may be of one frozen long ago. Numbers of
+    transactions go round: half of them are later.
+    """
+    beyond = (number + 2**31) % 2**32
+    first, last = (sql.Literal(each.to_bytes(4, "big")) for each in (number, beyond))
+    both = sql.SQL("AND" if number < beyond else "OR")
+    return sql.SQL("(xidsend(t.xmin) >= {} {} xidsend(t.xmin) < {})").format(first, both, last)
 
 
 def _why_none(gone: int) -> str:

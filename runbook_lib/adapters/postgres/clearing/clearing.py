@@ -1,6 +1,7 @@
 """Clears a backfill by one of three strategies, and takes that back; each can be gone on with after a crash."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,7 +65,8 @@ class Clearing:
         """Clear, or go on with it. Changes the target.
 
         Args:
-            unused: Names of indexes on the column that nobody uses meanwhile, which batches may take away and make anew.
+            unused: Names of indexes on the column that nobody uses meanwhile: batches, and a swap where nobody else uses the
+                table, take them away and make them anew.
 
         Raises:
             Declined: It was ended between two batches, as was asked for.
@@ -76,10 +78,12 @@ class Clearing:
         match self.strategy:
             case "swap":
                 self.told.owed("old-column", f"column {self.swap.column.old} is kept as the way back until it is purged")
-                self.swap.apply(self._pace, self._workers, stopped=self.stopped)
+                with self._without(unused):
+                    self.swap.apply(self._pace, self._workers, stopped=self.stopped)
             case "batched":
                 self.told.owed("undo-rows", "undo rows are kept as the way back until they are purged")
-                self._in_batches(unused)
+                with self._without(unused):
+                    clear_by_pages(self.open, self.backfill, self._pace, self._workers)
             case _:
                 self.told.owed("undo-rows", "undo rows are kept as the way back until they are purged")
                 with self.open() as connection, self.open() as looking:
@@ -96,8 +100,18 @@ class Clearing:
         with self.open() as connection:
             stage = self.swap.stage(connection)
             if stage is Stage.NOTHING:
-                self._rebuild(connection)
-        return give_back(self.open, self.backfill, self._pace) if stage is Stage.NOTHING else swap_back(self.swap)
+                self._rebuild(connection, concurrently=not self.stopped)
+            if stage is Stage.EXCHANGED:
+                lost = self.swap.column.not_on_old(connection)
+                self._remember(
+                    connection, [index for index in Indexes(self.backfill).present(connection) if index.name in lost]
+                )
+        if stage is Stage.NOTHING:
+            return give_back(self.open, self.backfill, self._pace)
+        given_back = swap_back(self.swap)
+        with self.open() as connection:
+            self._rebuild(connection, concurrently=True)  # the application may be at work again
+        return given_back
 
     def begun(self, connection: Connection) -> bool:
         """Whether this run has begun to clear and has not taken it back. Read-only."""
@@ -135,20 +149,23 @@ class Clearing:
             Records(self.backfill).drop(connection)
             connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(self.backfill.own("conflicts")))
 
-    def _in_batches(self, unused: Sequence[str]) -> None:
-        indexes = Indexes(self.backfill)
+    @contextmanager
+    def _without(self, unused: Sequence[str]) -> Iterator[None]:
         with self.open() as connection:
-            to_drop: list[Index] = [index for index in indexes.present(connection) if index.name in unused]
-            for index in to_drop:
-                self.told.owed(f"index-{index.name}", f"index {index.name} is to be made anew: {index.definition}")
-            if to_drop:
-                indexes.drop(connection, to_drop, concurrently=not self.stopped)
-        clear_by_pages(self.open, self.backfill, self._pace, self._workers)
+            indexes = [index for index in Indexes(self.backfill).present(connection) if index.name in unused]
+            self._remember(connection, indexes)
+            Indexes(self.backfill).drop(connection, indexes, concurrently=not self.stopped)
+        yield
         with self.open() as connection:
-            self._rebuild(connection)
+            self._rebuild(connection, concurrently=not self.stopped)
 
-    def _rebuild(self, connection: Connection) -> None:
-        for name in Indexes(self.backfill).rebuild(connection, concurrently=not self.stopped):
+    def _remember(self, connection: Connection, indexes: Sequence[Index]) -> None:
+        for index in indexes:
+            self.told.owed(f"index-{index.name}", f"index {index.name} is to be made anew: {index.definition}")
+        Indexes(self.backfill).remember(connection, indexes)
+
+    def _rebuild(self, connection: Connection, *, concurrently: bool) -> None:
+        for name in Indexes(self.backfill).rebuild(connection, concurrently=concurrently):
             self.told.paid(f"index-{name}")
 
     @property

@@ -86,9 +86,13 @@ class Column:
             self._rename_constraint(connection, before["rule"], attribute["rule"])
 
     def exchange_back(self, connection: Connection) -> None:
-        """Put the old column in its place again, as the other is defined, and drop that. Changes the target."""
+        """Put the old column in its place again, as the other is defined, and drop that with indexes `not_on_old`.
+
+        Changes the target.
+        """
         attribute, before = self._attribute(connection, self.name), self._attribute(connection, self.old)
-        indexes = self.indexes(connection, self.name)
+        lost = self.not_on_old(connection)
+        indexes = [index for index in self.indexes(connection, self.name) if index.name not in lost]
         name, old = sql.Identifier(self.name), sql.Identifier(self.old)
         self._alter(connection, "DROP COLUMN {}", name)
         self._rename(connection, old, name)
@@ -97,6 +101,11 @@ class Column:
             self._rename_index(connection, index.old, index.name)
         if attribute["rule"] and before["rule"]:
             self._rename_constraint(connection, before["rule"], attribute["rule"])
+
+    def not_on_old(self, connection: Connection) -> set[str]:
+        """The indexes on the column in place whose like the old one does not have. Read-only."""
+        kept = {index.name for index in self.indexes(connection, self.old)}
+        return {index.name for index in self.indexes(connection, self.name) if index.old not in kept}
 
     def admit_null(self, connection: Connection) -> None:
         """Let the old column be NULL where the one in its place may be; the caller holds the table's lock.

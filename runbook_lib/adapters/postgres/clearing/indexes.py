@@ -1,5 +1,6 @@
 """Takes the indexes of the cleared column away while it is cleared, where nothing uses them, and makes them anew."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from psycopg import sql
@@ -48,18 +49,24 @@ class Indexes:
         whole = {index.name for index in self.present(connection) if index.valid}
         return {row["name"]: row["definition"] for row in rows if row["name"] not in whole}
 
-    def drop(self, connection: Connection, unused: list[Index], *, concurrently: bool) -> None:
-        """Drop indexes, remembering how to make them. Changes the target."""
+    def remember(self, connection: Connection, indexes: Sequence[Index]) -> None:
+        """Note how indexes are made that are about to go. Changes the runbook's own table."""
+        if not indexes:
+            return
         connection.execute(
             sql.SQL("CREATE TABLE IF NOT EXISTS {} (name text PRIMARY KEY, definition text NOT NULL)").format(self.dropped)
         )
-        _unhurried(connection, concurrently)
-        for index in unused:
+        for index in indexes:
             connection.execute(
                 sql.SQL("INSERT INTO {} VALUES ({}, {}) ON CONFLICT DO NOTHING").format(
                     self.dropped, sql.Literal(index.name), sql.Literal(index.definition)
                 )
             )
+
+    def drop(self, connection: Connection, remembered: Sequence[Index], *, concurrently: bool) -> None:
+        """Drop indexes of which is noted how they are made. Changes the target."""
+        _unhurried(connection, concurrently)
+        for index in remembered:
             self._drop(connection, index.name, concurrently)
 
     def rebuild(self, connection: Connection, *, concurrently: bool) -> list[str]:

@@ -16,7 +16,7 @@ GROWTH = 1.2  # how much larger than the one before a batch may be
 LAG = 1.5  # seconds that a replica may be behind
 BLOCKED = 0.2  # seconds that another session may have waited for one of ours
 PAUSE = 0.5  # seconds between looks while waiting
-FIRST = LARGEST = 2048  # pages a batch: eight of them fit the server's buffers as it comes
+FIRST = LARGEST = 1400  # pages a batch: eight of them fit the buffers of a server as it comes, and indexes beside them
 FIRST_LIVE, LARGEST_LIVE = 64, 1024  # while others use the table: where sparse pages end, the next may hold sixty rows each
 
 

@@ -18,7 +18,7 @@ from runbook_lib.adapters.postgres.connection import Connection, one
 
 Lines = tuple[int, int]  # of a page, modulo STRIDE: the first and the last
 STRIDE = 64
-PASSES: Sequence[Lines] = ((0, 3), (4, 7), (8, 13), (14, 22), (23, 63))
+PASSES: Sequence[Lines] = ((0, 3), (4, 10), (11, 23), (24, 63))
 AT_ONCE: Sequence[Lines] = ((0, 63),)
 TOGETHER = 4  # ranges whose passes alternate
 SLICES, SLICE = 4, 8  # of a range, and the pages of each, that tell how many rows are to be written in it
@@ -72,11 +72,13 @@ def in_passes(
     return untold
 
 
-def among(lines: Lines) -> sql.Composed:
+def among(lines: Lines) -> sql.Composable:
     """That a row stands on one of these lines: the last byte of its place is the line's number, modulo 256."""
-    return sql.SQL("(get_byte(tidsend(t.ctid), 5) & {}) BETWEEN {} AND {}").format(
-        sql.Literal(STRIDE - 1), *(sql.Literal(number) for number in lines)
-    )
+    first, last = lines
+    line = sql.SQL("(get_byte(tidsend(t.ctid), 5) & {})").format(sql.Literal(STRIDE - 1))
+    within_ends = [sql.SQL("{} >= {}").format(line, sql.Literal(first))] if first > 0 else []
+    within_ends += [sql.SQL("{} <= {}").format(line, sql.Literal(last))] if last < STRIDE - 1 else []
+    return sql.SQL(" AND ").join(within_ends) if within_ends else sql.SQL("TRUE")
 
 
 def _slices(pages: Range) -> list[Range]:
