@@ -96,7 +96,7 @@ def _fill(connection: psycopg.Connection, rows: int, *, holes: bool) -> None:
     connection.execute(
         "INSERT INTO conversations (title) SELECT 'Conversation ' || n FROM generate_series(1, %s) n", [rows // 25 + 1]
     )
-    connection.execute(_MESSAGES.format(legacy=sql.SQL("'[]'") if holes else _LEGACY, keepers=KEEPERS, rows=rows))
+    connection.execute(_MESSAGES.format(legacy=sql.SQL("'[]'::jsonb") if holes else _LEGACY, keepers=KEEPERS, rows=rows))
     if holes:
         connection.execute(
             sql.SQL("UPDATE messages SET attachments = attachments || {} WHERE media_url IS NOT NULL").format(_LEGACY)

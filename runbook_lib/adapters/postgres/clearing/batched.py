@@ -20,7 +20,7 @@ TOO_LONG = (errors.LockNotAvailable, errors.DeadlockDetected, errors.QueryCancel
 
 
 def clear_by_pages(open_: Open, backfill: Backfill, pace_on: PaceOn, workers: int) -> None:
-    """Clear every affected row, range by range, then what was moved meanwhile. Changes the target.
+    """Clear every affected row, range by range, but those that others move meanwhile. Changes the target.
 
     Args:
         open_: Opens a connection to the target.
@@ -39,7 +39,24 @@ def clear_by_pages(open_: Open, backfill: Backfill, pace_on: PaceOn, workers: in
         _work(connection, backfill, pages, pace, failed)
 
     at_once(open_, pace_on, workers, work)
-    with open_() as connection, in_parallel(connection, workers > 1):
+
+
+def clear_moved(open_: Open, backfill: Backfill, pace_on: PaceOn, *, in_a_hurry: bool) -> None:
+    """Clear what others have moved from page to page past the ranges. Changes the target.
+
+    Args:
+        open_: Opens a connection to the target.
+        backfill: What to clear.
+        pace_on: Makes what stands before each batch, on a connection of its own.
+        in_a_hurry: Whether nobody else uses the table, so that all cores may look.
+
+    Raises:
+        Declined: The clearing was ended between two batches.
+        StepFailed: A transaction would have changed anything else; it was rolled back.
+    """
+    with open_() as connection, in_parallel(connection, in_a_hurry):
+        if in_a_hurry:  # the server's statistics still are those of before, and tell it not to use an index
+            connection.execute("SET LOCAL enable_seqscan = off")
         perhaps_moved = one(connection, backfill.filled(_ANY_MARKED, marker=backfill.marker))["it"]
     if perhaps_moved:
         with open_() as connection, open_() as looking:

@@ -10,7 +10,7 @@ from psycopg import sql
 from runbook_lib.adapters.postgres.backfill import Backfill
 from runbook_lib.adapters.postgres.brevity import EXCHANGING
 from runbook_lib.adapters.postgres.clearing import records
-from runbook_lib.adapters.postgres.clearing.batched import clear_by_pages
+from runbook_lib.adapters.postgres.clearing.batched import clear_by_pages, clear_moved
 from runbook_lib.adapters.postgres.clearing.giving_back import give_back
 from runbook_lib.adapters.postgres.clearing.indexes import Index, Indexes
 from runbook_lib.adapters.postgres.clearing.keyed import clear_by_key
@@ -84,6 +84,7 @@ class Clearing:
                 self.told.owed("undo-rows", "undo rows are kept as the way back until they are purged")
                 with self._without(unused):
                     clear_by_pages(self.open, self.backfill, self._pace, self._workers)
+                clear_moved(self.open, self.backfill, self._pace, in_a_hurry=self.stopped)
             case _:
                 self.told.owed("undo-rows", "undo rows are kept as the way back until they are purged")
                 with self.open() as connection, self.open() as looking:
