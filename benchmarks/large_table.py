@@ -26,7 +26,7 @@ SETTINGS = {
     "autovacuum": "off",
 }
 INDEX = "idx_messages_attachments"
-KEEPERS = 20  # one row in so many holds an entry of the user's own
+NEWEST = 10  # one row in so many came after the feature; every second of those holds an entry of the user's own
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Bench:
 
 @contextmanager
 def large_table(rows: int, *, holes: bool, disk: float = 0) -> Iterator[Bench]:
-    """A server with `rows` rows, a third of them backfilled, one in 20 with an entry of the user's own.
+    """A server with `rows` rows, a third of them backfilled, one in 20, among the newest, with an entry of the user's own.
 
     The table is dense; with `holes` the backfill was one UPDATE and has been vacuumed, so that a quarter of it is free. Once
     the rows are there, the server writes to a disk of no more than `disk` MB/s, where that is given.
@@ -80,7 +80,7 @@ _MESSAGES = sql.SQL("""INSERT INTO messages
     (conversation_id, sender_id, content, media_type, media_url, replied_to_message_id, attachments)
 SELECT (n - 1) / 25 + 1, n * 7 % 40 + 1, 'Have a look at this, it is message number ' || n, media_type, media_url,
        CASE WHEN n % 5 = 0 THEN n - 1 END,
-       CASE WHEN n % {keepers} = 0 THEN jsonb_build_array(jsonb_build_object(
+       CASE WHEN n > {rows} - {rows} / {newest} AND n % 2 = 0 THEN jsonb_build_array(jsonb_build_object(
            'type', 'image', 'url', '/media/upload-' || n || '.svg', 'source', 'upload')) ELSE '[]' END
        || CASE WHEN media_url IS NULL THEN '[]' ELSE {legacy} END
 FROM (SELECT n, CASE WHEN n % 3 = 0 THEN 'image' END AS media_type,
@@ -96,7 +96,7 @@ def _fill(connection: psycopg.Connection, rows: int, *, holes: bool) -> None:
     connection.execute(
         "INSERT INTO conversations (title) SELECT 'Conversation ' || n FROM generate_series(1, %s) n", [rows // 25 + 1]
     )
-    connection.execute(_MESSAGES.format(legacy=sql.SQL("'[]'::jsonb") if holes else _LEGACY, keepers=KEEPERS, rows=rows))
+    connection.execute(_MESSAGES.format(legacy=sql.SQL("'[]'::jsonb") if holes else _LEGACY, newest=NEWEST, rows=rows))
     if holes:
         connection.execute(
             sql.SQL("UPDATE messages SET attachments = attachments || {} WHERE media_url IS NOT NULL").format(_LEGACY)
