@@ -63,6 +63,7 @@ def preview(step: ClearBackfill, backfill: Backfill) -> tuple[Preview, approved.
             *(f"{strategy} is out: {why}" for strategy, why in chosen.refused.items() if strategy != chosen.strategy),
             *([f"these triggers fire for each changed row: {', '.join(triggers)}"] if triggers else []),
             *([_UNUSED] if chosen.strategy == "batched" and not step.stopped else []),
+            *([_WITHOUT] if chosen.strategy != "keyed" and step.stopped else []),
             *([_NEW_PLACE] if chosen.strategy == "swap" else []),
         ],
         loses=[f"{number} rows: {what} (older code does not show it)" for what, number in invisible.items() if number],
@@ -124,6 +125,7 @@ _UNUSED = (
     f"an index on the column that nobody scans from now until then, for {WATCH:g} s at least, is dropped meanwhile, and made"
     " anew afterwards, both concurrently"
 )
+_WITHOUT = "the plan's indexes on the column are dropped meanwhile, since nobody uses the table, and made anew afterwards"
 _NEW_PLACE = (
     "the column comes to stand last in the table: an INSERT or COPY without a list of columns, and statements prepared with"
     " SELECT *, must be made anew"

@@ -30,13 +30,18 @@ def untouching(tmp_path: Path) -> Path:
 def test_a_swap_is_chosen_verified_and_purged(broken: Stack, untouching: Path, tmp_path: Path) -> None:
     run = opening.open_new(untouching, TARGET, "full", operator="tester", reason="a swap", outputs=tmp_path / "outputs")
 
+    would: list[str] = []
+
     def approve(run: Run) -> str:
-        return run.previews()[0]
+        digest, previews = run.previews()
+        would.extend(line for preview in previews for line in preview.would)
+        return digest
 
     outcome = conductor.carry_out(run.folder.path, approve, {}, lambda text: None)
 
     assert outcome.status == "verified", outcome
     assert run.state.steps["clear-backfill"].outcome["strategy"] == "swap"
+    assert any("indexes on the column are dropped meanwhile" in line for line in would)
     assert set(run.state.debts) == {"old-column"}
     conductor.execute(run.folder.path, "05-close-out", {}, lambda text: None)
     closed = nbformat.read(run.folder.path / "05-close-out.ipynb", as_version=4)

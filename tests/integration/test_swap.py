@@ -358,5 +358,21 @@ def test_an_undo_of_a_swap_that_was_killed_before_the_index_was_made_anew_makes_
     assert catalog(connection) == shape
 
 
+def test_a_swap_that_was_killed_while_it_filled_gives_the_index_back_when_it_is_undone(
+    postgres: Postgres, connection: Connection, application: psycopg.Connection, backfill: Backfill
+) -> None:
+    before, shape = held(application), catalog(connection)
+    with pytest.raises(KeyboardInterrupt):
+        Clearing(postgres.connect, backfill, "swap", stopped=True, told=Told(cleared=interrupted)).apply([INDEX])
+    assert on(connection, "attachments") == []
+
+    work = Clearing(postgres.connect, backfill, "swap", stopped=True)
+    assert work.swap.stage(connection) is Stage.ASIDE
+    work.undo()
+
+    assert held(application) == before
+    assert catalog(connection) == shape
+
+
 def interrupted(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
