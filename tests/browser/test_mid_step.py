@@ -7,7 +7,6 @@ import pytest
 from playwright.sync_api import Browser, expect
 from psycopg import sql
 
-from runbook_lib.adapters.postgres.clearing import passes
 from runbook_lib.adapters.postgres.clearing.records import Records
 from runbook_lib.adapters.postgres.connection import Connection
 from runbook_lib.run import Run
@@ -50,25 +49,19 @@ def let_go(database: Connection, records: Records) -> None:
 
 
 def pause_in_mid_batch(run: Run, database: Connection, records: Records) -> None:
-    """Let a clearing that is paused before its first transaction go on, and pause it between two of them.
+    """Let a clearing that is paused before its first transaction go on, and pause it behind that.
 
-    The rows that the second one wants are held meanwhile.
+    The rows that it wants are held until then.
     """
     before = left(run, database)
     until(lambda: '"paused' in "".join(run.folder.journal_path.read_text().rpartition('"kind":"started"')[2:]))
-    line = sql.SQL("get_byte(tidsend(t.ctid), 5) & {}").format(sql.Literal(passes.STRIDE - 1))
-    wanted = sql.SQL("SELECT DISTINCT {line} AS line FROM {table} t WHERE {affected}")
-    late = sql.SQL("SELECT FROM {table} t WHERE {affected} AND {line} BETWEEN {first} AND {last} FOR UPDATE")
+    wanted = sql.SQL("SELECT FROM {table} t WHERE {affected} FOR UPDATE")
     with run.context.postgres.connect() as holding, holding.transaction():
-        lines = {row["line"] for row in holding.execute(run.context.backfill.filled(wanted, line=line))}
-        _, second, *_ = (
-            lines_of_one for lines_of_one in passes.PASSES if lines & {*range(lines_of_one[0], lines_of_one[1] + 1)}
-        )
-        first, last = map(sql.Literal, second)
-        holding.execute(run.context.backfill.filled(late, line=line, first=first, last=last))
+        holding.execute(run.context.backfill.filled(wanted))
         let_go(database, records)
-        until(lambda: left(run, database) < before)
+        until(lambda: database.execute("SELECT FROM pg_locks WHERE NOT granted").fetchone() is not None)
         records.want(database, "pause")
+    until(lambda: left(run, database) < before)
 
 
 def answer_all(seat: Seat) -> None:
