@@ -51,6 +51,18 @@ def insert(application: psycopg.Connection, attachments: Any) -> int:
     return int(row[0])
 
 
+def interrupted(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def killed(monkeypatch: pytest.MonkeyPatch, owner: type, method: str) -> Iterator[None]:
+    """What is done in the block ends, as by an interrupt, where it calls that method."""
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(owner, method, interrupted)
+        yield
+
+
 def held(application: psycopg.Connection) -> dict[int, Any]:
     return dict(application.execute("SELECT id, attachments FROM messages").fetchall())
 
@@ -203,11 +215,7 @@ def test_an_undo_of_a_swap_that_was_killed_before_its_last_lock_goes_on_and_miss
     work = Clearing(postgres.connect, backfill, "swap", stopped=False)
     work.apply()
 
-    def kill(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(Column, "exchange_back", kill)
+    with killed(monkeypatch, Column, "exchange_back"):
         work.undo()
     assert work.swap.stage(connection) is Stage.EXCHANGED
     key = insert(application, [OWN])
@@ -321,8 +329,7 @@ def test_a_swap_that_was_killed_before_the_index_was_made_anew_makes_it_when_it_
 ) -> None:
     shape = catalog(connection)
     work = Clearing(postgres.connect, backfill, "swap", stopped=True)
-    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
-        killed.setattr(Indexes, "rebuild", interrupted)
+    with killed(monkeypatch, Indexes, "rebuild"):
         work.apply([INDEX])
     assert work.swap.stage(connection) is Stage.EXCHANGED
     assert on(connection, "attachments") == []
@@ -346,8 +353,7 @@ def test_an_undo_of_a_swap_that_was_killed_before_the_index_was_made_anew_makes_
     before, shape = held(application), catalog(connection)
     work = Clearing(postgres.connect, backfill, "swap", stopped=True)
     work.apply([INDEX])
-    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
-        killed.setattr(Indexes, "rebuild", interrupted)
+    with killed(monkeypatch, Indexes, "rebuild"):
         work.undo()
     assert work.swap.stage(connection) is Stage.NOTHING
     assert on(connection, "attachments") == []
@@ -372,7 +378,3 @@ def test_a_swap_that_was_killed_while_it_filled_gives_the_index_back_when_it_is_
 
     assert held(application) == before
     assert catalog(connection) == shape
-
-
-def interrupted(*_: object, **__: object) -> None:
-    raise KeyboardInterrupt

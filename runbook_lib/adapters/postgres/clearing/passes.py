@@ -72,13 +72,11 @@ def in_passes(
     return untold
 
 
-def among(lines: Lines) -> sql.Composable:
+def among(lines: Lines) -> sql.Composed:
     """That a row stands on one of these lines: the last byte of its place is the line's number, modulo 256."""
-    first, last = lines
-    line = sql.SQL("(get_byte(tidsend(t.ctid), 5) & {})").format(sql.Literal(STRIDE - 1))
-    within_ends = [sql.SQL("{} >= {}").format(line, sql.Literal(first))] if first > 0 else []
-    within_ends += [sql.SQL("{} <= {}").format(line, sql.Literal(last))] if last < STRIDE - 1 else []
-    return sql.SQL(" AND ").join(within_ends) if within_ends else sql.SQL("TRUE")
+    return sql.SQL("(get_byte(tidsend(t.ctid), 5) & {}) BETWEEN {} AND {}").format(
+        sql.Literal(STRIDE - 1), *(sql.Literal(number) for number in lines)
+    )
 
 
 def _slices(pages: Range) -> list[Range]:
