@@ -105,7 +105,7 @@ def test_an_undo_of_a_half_made_swap_keeps_its_lock_within_its_limit_over_ten_mi
     relayed: Callable[..., tuple[Postgres, Relay]], connection: Connection, backfill: Backfill
 ) -> None:
     shape = catalog(connection)
-    work = Clearing(relayed(FarBothWays)[0].connect, backfill, "swap", stopped=False, told=Told(cleared=stop))
+    work = Clearing(relayed(FarBothWays)[0].connect, backfill, "swap", stopped=False, told=Told(cleared=interrupted))
     with pytest.raises(KeyboardInterrupt):
         work.apply()
     assert work.swap.stage(connection) is Stage.ASIDE
@@ -113,10 +113,6 @@ def test_an_undo_of_a_half_made_swap_keeps_its_lock_within_its_limit_over_ten_mi
     work.undo()
 
     assert catalog(connection) == shape
-
-
-def stop(cleared: int, why: str) -> None:
-    raise KeyboardInterrupt
 
 
 # --- what is written until the lock is held
