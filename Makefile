@@ -1,5 +1,8 @@
 # The commands of the README. Each sets up what is missing first; a second run installs nothing.
-.PHONY: rehearse matrix lab test test-older check bench
+.PHONY: rehearse matrix chaos lab test test-older test-slow check bench
+
+# Hundreds of short processes are started: each would compile all that it imports again.
+unexport PYTHONDONTWRITEBYTECODE
 
 SCENARIO ?= all-media-missing
 ROWS ?= 20000
@@ -13,6 +16,16 @@ matrix:
 	@.ci/setup
 	@.venv/bin/runbook rehearse --matrix --rows $(ROWS)
 
+# Kills rollbacks at every event of their journals, and gives the same command again. A seed decides the order of the cases;
+# without CASES all that follow FROM are tried, which takes hours; TRIALS names some of the rollbacks.
+SEED ?= 1
+FROM ?= 1
+TRIALS ?=
+
+chaos:
+	@.ci/setup
+	@.venv/bin/python -m runbook_lib.rehearsal.chaos --seed $(SEED) --from $(FROM) $(if $(CASES),--cases $(CASES)) $(addprefix --trial ,$(TRIALS))
+
 # A game day; with TARGET=parameters/yours.yaml OPERATOR="..." REASON="..." INCIDENT=... the real thing.
 lab:
 	@.ci/setup lab
@@ -24,12 +37,17 @@ endif
 
 test: check
 	@.ci/setup test
-	@.venv/bin/python -m pytest --numprocesses 2 --dist loadfile -m "not older"
+	@.venv/bin/python -m pytest --numprocesses 2 --dist loadfile -m "not older and not slow"
 
 # The same on what is older and promised too: PostgreSQL 15, ipykernel 7.3 and docker-compose 1.
 test-older:
 	@.ci/setup test
-	@.venv/bin/python -m pytest --numprocesses 2 --dist loadfile -m older
+	@.venv/bin/python -m pytest --numprocesses 2 --dist loadfile -m "older and not slow"
+
+# What takes longer than 20 seconds a test: properties over many histories, kills at every moment.
+test-slow:
+	@.ci/setup test
+	@.venv/bin/python -m pytest --numprocesses 2 --dist worksteal -m slow
 
 check:
 	@.ci/setup

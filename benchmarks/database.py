@@ -16,16 +16,16 @@ import psycopg
 from large_table import INDEX, Bench, large_table
 from traffic import traffic
 
-from runbook_lib.adapters.postgres.backfill import Backfill
-from runbook_lib.adapters.postgres.catalog import catalog
-from runbook_lib.adapters.postgres.clearing.clearing import Clearing
-from runbook_lib.adapters.postgres.clearing.records import Records
-from runbook_lib.adapters.postgres.connection import Postgres, one
-from runbook_lib.adapters.postgres.removal import Removal, taking
-from runbook_lib.adapters.postgres.restore import swap
-from runbook_lib.adapters.postgres.restore.diff import diff
-from runbook_lib.plan import Database as DatabasePlan
-from runbook_lib.plan import load_plan
+from runbook_lib.config.plan import Database as DatabasePlan
+from runbook_lib.documents import load_plan
+from runbook_lib.postgres.backfill import Backfill
+from runbook_lib.postgres.backfill_removal.guard import Records
+from runbook_lib.postgres.backfill_removal.removal import BackfillRemoval
+from runbook_lib.postgres.catalog import catalog
+from runbook_lib.postgres.column_removal import Removal, drop_columns
+from runbook_lib.postgres.connection import Postgres, one
+from runbook_lib.postgres.restore import cutover
+from runbook_lib.postgres.restore.diff import diff
 from runbook_lib.rehearsal.database import Database
 from runbook_lib.rehearsal.postgres import binaries, clean_environment
 
@@ -99,7 +99,7 @@ def untouched() -> DatabasePlan:
 
 def cleared(postgres: Postgres, database: DatabasePlan, strategy: str, *, stopped: bool, proof: bool) -> None:
     """Clear the backfill as the step does, with or without the proof of the whole table."""
-    work = Clearing(postgres.connect, Backfill(database, "bench"), strategy, stopped)
+    work = BackfillRemoval(postgres.connect, Backfill(database, "bench"), strategy, stopped)
     if proof:
         with postgres.connect() as connection:
             Records(work.backfill).prepare(connection)
@@ -153,10 +153,10 @@ def stalls(bench: Bench, rounds: int) -> Iterator[Line]:
             with removal.connect() as connection:
                 shape = catalog(connection)
             if mode == "quarantine":
-                taking.set_aside(removal, shape, lambda _: None)
+                drop_columns.set_aside(removal, shape, lambda _: None)
             else:
-                taking.copy(removal, shape, lambda *_: None, lambda _: None)
-                taking.drop(removal, lambda _: None)
+                drop_columns.copy(removal, shape, lambda *_: None, lambda _: None)
+                drop_columns.drop(removal, lambda _: None)
 
         return does
 
@@ -200,12 +200,12 @@ def option_c(bench: Bench, rounds: int) -> Iterator[Line]:
             side = live.clone(f"{live.name}_side")
             by_psql(side, "UPDATE messages SET attachments = '[]' WHERE media_url IS NOT NULL;")
             begun = time.monotonic()
-            with swap.fenced(postgres, live.name, lambda _: None) as holder:
+            with cutover.fenced(postgres, live.name, lambda _: None) as holder:
                 with timed(compared):
                     ledger = diff(postgres.connect, lambda postgres=postgres, side=side: postgres.connect(side.name), PLAN)
                 assert not ledger.unknown
                 closed.append(
-                    swap.exchange(
+                    cutover.exchange(
                         postgres,
                         live.name,
                         side.name,
@@ -248,7 +248,7 @@ def proof(bench: Bench, rounds: int) -> Iterator[Line]:
     """The proof of untouched data alone, on one core."""
     seconds: list[float] = []
     with bench.copy() as (_, postgres):
-        work = Clearing(postgres.connect, Backfill(PLAN, "bench"), "keyed", stopped=True)
+        work = BackfillRemoval(postgres.connect, Backfill(PLAN, "bench"), "keyed", stopped=True)
         with postgres.connect() as connection:
             Records(work.backfill).prepare(connection)
             connection.execute("SET max_parallel_workers = 0")

@@ -11,10 +11,9 @@ import psycopg
 from disk import limited
 from psycopg import sql
 
-from runbook_lib.adapters.postgres.connection import Postgres
+from runbook_lib.postgres.connection import Postgres
 from runbook_lib.rehearsal import postgres as embedded
-from runbook_lib.rehearsal.data import HISTORY, migrate
-from runbook_lib.rehearsal.database import Database, create_empty_database
+from runbook_lib.rehearsal.database import HISTORY, Database, create_empty_database, migrate
 
 # As PostgreSQL comes, but that no checkpoint and no autovacuum falls into one side's measurement by chance.
 SETTINGS = {

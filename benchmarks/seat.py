@@ -19,8 +19,8 @@ sys.path.insert(0, str(ROOT))
 
 from playwright.sync_api import Browser, expect, sync_playwright  # noqa: E402
 
-from runbook_lib.adapters.browser.chromium import launch_options  # noqa: E402
-from tests.browser.browser_seat import STEP, Seat, seated, served  # noqa: E402
+from runbook_lib.browser.chromium import launch_options  # noqa: E402
+from tests.support.browser_seat import STEP, Seat, seated, served  # noqa: E402
 
 OPERATOR = "rehearsal"
 CLICKS = 10
@@ -40,16 +40,16 @@ CLICKED = """([box, text, shown]) => new Promise(done => {
 # In the kernel: a step that works as long as asked and tells of its progress ten times a second, beside the banner.
 LONG_STEP = """\
 import json, time
-from runbook_lib.seat import acting, live
-from runbook_lib.loop import Done
+from runbook_lib.ui import banner, step_runner
+from runbook_lib.run.engine import Done
 
-spent, update = [], live.Banner.update
+spent, update = [], banner.Banner.update
 
 
-def timed(banner):
+def timed(shown):
     begun = time.thread_time()
     try:
-        return update(banner)
+        return update(shown)
     finally:
         spent.append(time.thread_time() - begun)
 
@@ -65,10 +65,10 @@ def work(run, name):
     return Done(name, "A long step", "done", {seconds}, {seconds}, {{}}, [])
 
 
-live.Banner.update = timed
+banner.Banner.update = timed
 begun = time.monotonic()
-_ = await acting.carried_out(run, "freeze", work)
-live.Banner.update = update
+_ = await step_runner.run_step(run, "freeze", work)
+banner.Banner.update = update
 print("SHARE " + json.dumps([sum(spent), time.monotonic() - begun, len(spent)]))
 """
 

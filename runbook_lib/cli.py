@@ -4,25 +4,30 @@ import atexit
 import gc
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 from rich.console import Console
 
-from runbook_lib import closing, conductor, details, display, dryrun, leasing, opening, purging, service_back, steering
-from runbook_lib.closing import Outcome
+from runbook_lib.documents import load_plan, load_target
 from runbook_lib.errors import ParametersError, RunbookError
-from runbook_lib.folder import RunFolder
-from runbook_lib.parts import Wanted
-from runbook_lib.plan import load_plan
-from runbook_lib.progress import Told, to_console
-from runbook_lib.redaction import redact
-from runbook_lib.run import Run
-from runbook_lib.seat import mirroring, moving
-from runbook_lib.state import RunState, replay
-from runbook_lib.target import load_target
+from runbook_lib.headless import conductor, dry_run
+from runbook_lib.history import commits
+from runbook_lib.journal.control import Request
+from runbook_lib.journal.folder import RunFolder
+from runbook_lib.journal.state import RunState, replay
+from runbook_lib.redaction import redact, redact_values
+from runbook_lib.redaction.output import in_clear, redact_output
+from runbook_lib.run import approval, cleanup, closing, lease, lifecycle, recovery, undo
+from runbook_lib.run.approval import named_reason
+from runbook_lib.run.run import Run
+from runbook_lib.system.signals import settle
+from runbook_lib.ui import display, mirror
+from runbook_lib.ui.progress import Told, to_console
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else.")
 run_argument = click.argument("run", type=click.Path(path_type=Path))
@@ -31,13 +36,17 @@ run_argument = click.argument("run", type=click.Path(path_type=Path))
 @click.group()
 def commands() -> None:
     """Roll a release back: rehearse, plan, run, and verify what was done."""
+    redact_output()
 
 
 def main() -> None:
     """Run the command line; an error of the runbook is a message and an exit code, never a traceback."""
+    settle()
+    redact_output()
     atexit.register(gc.freeze)  # what is left in memory goes with the process: the interpreter need not search it
     try:
-        commands(standalone_mode=False)
+        with _errors_of_the_system_named():
+            commands(standalone_mode=False)
     except RunbookError as error:
         if "--json" in sys.argv:
             click.echo(json.dumps({"error": redact(str(error)), "exit_code": error.exit_code}))
@@ -53,6 +62,19 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted. What was done is in the journal; the same command goes on from there.", err=True)
         sys.exit(4)
+
+
+@contextmanager
+def _errors_of_the_system_named() -> Iterator[None]:
+    """Have a full disk, or a file that may not be read, reported as any other error."""
+    try:
+        yield
+    except OSError as error:
+        raise RunbookError(
+            f"The operating system refused: {error}.",
+            state="What was done is in the journal.",
+            safe_next="Make room or correct the rights there, then run the same command again.",
+        ) from error
 
 
 @commands.command()
@@ -96,25 +118,25 @@ def lab(
     **about: str,
 ) -> None:
     """Open a new run, or RUN, in JupyterLab; Ctrl-C ends it."""
-    from runbook_lib.lab import seat
+    from runbook_lib.lab import server
 
     def opened(run: Run, link: str) -> None:
         if as_json:
-            click.echo(json.dumps({"run": str(run.folder.path), "link": link}))
+            click.echo(json.dumps({"run": str(run.folder.path), "link": link}), file=in_clear(sys.stdout))
         else:
-            click.echo(f"Run {run.folder.path}\nOpen {link}\nCtrl-C ends it.")
+            click.echo(f"Run {run.folder.path}\nOpen {link}\nCtrl-C ends it.", file=in_clear(sys.stdout))
         if browser:
-            seat.show(link)
+            server.show(link)
 
     if sum([rehearsal, run is not None, plan_file is not None and target_file is not None]) != 1:
         raise click.UsageError("Name a plan and a target, or a run to go on with, or --rehearsal.")
     try:
         if rehearsal:
-            seat.game_day(scenario, rows, opened, **about)
+            server.game_day(scenario, rows, opened, **about)
         elif run:
-            seat.seat(opening.open_existing(run, about["operator"]), opened)
+            server.seat(lifecycle.open_existing(run, about["operator"]), opened)
         elif plan_file and target_file:
-            seat.seat(seat.begin(plan_file, target_file, **about), opened)
+            server.seat(server.begin(plan_file, target_file, **about), opened)
     except KeyboardInterrupt:  # the way this command is meant to be ended
         click.echo("Closed: JupyterLab and what came up with it are down.", err=True)
 
@@ -131,20 +153,37 @@ def lab(
 @json_option
 def plan(plan_file: Path, target_file: Path, type_name: str, chosen: str, as_json: bool, **about: str) -> None:
     """Preview every step of a rollback; nothing is written to the target, and that is shown."""
-    wanted = details.read(chosen)
-    run = opening.open_new(plan_file, target_file, type_name, **about)  # type: ignore[arg-type]
+    approval.read(chosen)  # what it says wrongly makes no run
+    run = lifecycle.open_new(plan_file, target_file, type_name, **about)  # type: ignore[arg-type]
     try:
-        details.require_known(wanted, run.details())
-        for name, value in wanted.items():
-            run.choose(name, value, "parameter")
-        told = dryrun.dry_run(run)
+        _choose(run, chosen)
+        told = dry_run.dry_run(run)
     finally:
         run.close_adapters()
+    refusal = approval.refusal(told.digest, told.obstacles, str(run.folder.path)) if told.obstacles else None
     if as_json:
-        click.echo(json.dumps({"run": str(run.folder.path), **told.as_json()}))
+        error = {"error": redact(str(refusal)), "exit_code": refusal.exit_code} if refusal else {}
+        click.echo(json.dumps({"run": str(run.folder.path), **told.as_json(), **error}))
     else:
         click.echo(redact(told.shown.text))
-        click.echo(f"\nTo carry it out: runbook run {run.folder.path} --approve {told.digest}")
+        execute = f"To carry it out: runbook run {run.folder.path} --approve {told.digest}"
+        click.echo(redact(f"\n{refusal or execute}"))
+    sys.exit(refusal.exit_code if refusal else 0)
+
+
+@commands.command(name="commits")
+@click.option("--repository", required=True, type=click.Path(path_type=Path), help="A git repository.")
+@click.option("--feature", required=True, help="The feature's id, as in its commits' messages.")
+@click.option("--at", default="HEAD", show_default=True, metavar="REF", help="The branch, tag or commit to look at.")
+@click.option("--branch", default="", metavar="NAME", help="Write the result as a new branch too.")
+@click.option("--include", multiple=True, metavar="ID", help="A commit that is the feature's, whatever it says.")
+@click.option("--exclude", multiple=True, metavar="ID", help="A commit that is not, though it names it.")
+@json_option
+def commits_command(repository: Path, feature: str, as_json: bool, **about: Any) -> None:
+    """The commits of a feature, what is done with each, and the code without them; the checkout is only read."""
+    told = commits.report(repository, feature, **about)
+    click.echo(json.dumps(told.as_json()) if as_json else redact("\n".join(told.lines())))
+    sys.exit(told.exit_code)
 
 
 @commands.command(name="run")
@@ -152,14 +191,28 @@ def plan(plan_file: Path, target_file: Path, type_name: str, chosen: str, as_jso
 @click.option("--approve", "approved", multiple=True, help="A digest that `runbook plan` printed.")
 @click.option("--waive", default="", help="NAME: REASON of a check or step that may fail.")
 @click.option("--take-over", default="", metavar="REASON", help="Take the target from a run that was left behind.")
+@click.option("--choose", "chosen", default="", help="What is chosen now: NAME=value, NAME=value.")
 @json_option
-def run_command(run: Path, approved: tuple[str, ...], waive: str, take_over: str, as_json: bool) -> None:
-    """Carry out a planned run, or go on with one that was cut short, in its folder."""
+def run_command(run: Path, approved: tuple[str, ...], waive: str, take_over: str, chosen: str, as_json: bool) -> None:
+    """Execute a planned run, or resume one that was cut short, in its folder."""
     opened = _with_a_type(run)
+    _choose(opened, chosen)
+    if waive:
+        opened.waive(*named_reason(waive, opened.waivable()))
     if take_over:
-        leasing.take_over(opened, take_over)
-    outcome = conductor.carry_out(run, _approval(approved), {"WAIVE": waive}, _teller(as_json))
-    _end(opened, outcome, as_json)
+        lease.take_over(opened, take_over)
+    approval, error, outcome = _Approval(approved), None, None
+    try:
+        outcome = conductor.carry_out(run, approval, {"WAIVE": waive}, _teller(as_json))
+    except RunbookError as raised:
+        error = raised
+    try:
+        ended = conductor.ending(opened, outcome, error)
+    finally:
+        opened.close_adapters()
+    if approval.pending and not (ended and ended.down):
+        ended = None  # the command that approves it comes next
+    _end(opened, (error or outcome).exit_code, as_json, ended, approval.pending)  # type: ignore[union-attr]
 
 
 @commands.command()
@@ -169,11 +222,11 @@ def run_command(run: Path, approved: tuple[str, ...], waive: str, take_over: str
 def status(run: Path | None, target_file: Path | None, as_json: bool) -> None:
     """What the journal says of a run; the target is asked only for the copy of the journal that it keeps."""
     if target_file:
-        name, events = mirroring.read(load_target(target_file), run.name if run else "")
+        name, events = mirror.read(load_target(target_file), run.name if run else "")
         state = replay(events)
         folder, plan = RunFolder(Path(name)), load_plan(Path(state.opened["plan_file"]))
     elif run:
-        folder, plan, state = opening.read(run)
+        folder, plan, state = lifecycle.read(run)
     else:
         raise click.UsageError("Name a run folder, or a target with --from-target.")
     if as_json:
@@ -192,11 +245,11 @@ def status(run: Path | None, target_file: Path | None, as_json: bool) -> None:
 def handover(run: Path | None, to: str, target_file: Path | None, as_json: bool) -> None:
     """Hand a run over to another engineer, here or on the machine where this is typed; both names stay on record."""
     if target_file:
-        opened = moving.take_up(target_file, run.name if run else "", to)
+        opened = mirror.take_up(target_file, run.name if run else "", to)
         before = opened.state.handovers[-1]["from"] if opened.state.handovers else opened.state.operator
     elif run:
-        opened = opening.open_existing(run)
-        before = mirroring.hand_over(opened, to)
+        opened = _opened(run)
+        before = mirror.hand_over(opened, to)
     else:
         raise click.UsageError("Name a run folder, or a target with --from-target.")
     opened.close_adapters()
@@ -208,16 +261,18 @@ def handover(run: Path | None, to: str, target_file: Path | None, as_json: bool)
 
 @commands.command(name="service-back")
 @run_argument
-@click.option("--approve", default="", help="The digest of the way, as this command prints it.")
+@click.option("--approve", default="", help="The digest of the recovery path, as this command prints it.")
 @json_option
 def service_back_command(run: Path, approve: str, as_json: bool) -> None:
-    """The nearest way to services that run in an allowed combination: first shown, then, with its digest, walked."""
-    opened = opening.open_existing(run)
+    """Show the recovery path to services that run in an allowed combination; with its digest, take it."""
+    opened = _opened(run)
     try:
-        offered = service_back.offer(opened)
-        done, ended = service_back.walk(opened, offered, approve) if approve and offered.way.moves else ([], None)
+        offered = recovery.offer(opened)
+        done, ended = recovery.walk(opened, offered, approve) if approve and offered.way.moves else ([], None)
         if ended:
             closing.write_archive(opened)
+    except RunbookError as error:
+        _end(opened, error.exit_code, as_json, conductor.ending(opened, None, error))
     finally:
         opened.close_adapters()
     if as_json:
@@ -225,13 +280,60 @@ def service_back_command(run: Path, approve: str, as_json: bool) -> None:
         told = {"run": str(run), "digest": offered.digest, "moves": moves, "done": [d.step for d in done]}
         click.echo(json.dumps({**told, "outcome": opened.state.outcome}))
         return
-    click.echo(redact(display.way(offered.way, opened.context.plan, opened.state).text))
+    click.echo(redact(display.recovery(offered.way, opened.context.plan, opened.state).text))
     if offered.previews:
         click.echo(redact(display.previews(offered.previewed, offered.previews).text))
     if ended:
         click.echo(redact(display.outcome(ended, opened.state).text))
     elif offered.way.moves:
-        click.echo(f"\nTo walk it: runbook service-back {run} --approve {offered.digest}")
+        click.echo(f"\nTo take it: runbook service-back {run} --approve {offered.digest}")
+
+
+@commands.command(name="undo")
+@run_argument
+@click.option("--step", default="", metavar="NAME", help="One step; else everything that the run did, newest first.")
+@click.option("--approve", default="", help="The digest of the undo, as this command prints it.")
+@json_option
+def undo_command(run: Path, step: str, approve: str, as_json: bool) -> None:
+    """Undo what a run did: first a preview, then, with its digest, the undo itself."""
+    opened = _with_a_type(run)
+    try:
+        offered = undo.offer(opened, step, approve)
+        approved = approve if as_json or approve else _asked(opened, display.undo(offered), offered.digest, offered.refused)
+        done, ended = undo.walk(opened, offered, approved) if approved else ([], None)
+        if approved:
+            closing.write_archive(opened)
+            mirror.send(opened)
+    finally:
+        opened.close_adapters()
+    if as_json:
+        found = {"run": str(run), "digest": offered.digest, "steps": offered.steps, "refused": dict(offered.refused)}
+        undone = [{"step": one.step, **one.outcome} for one in done]
+        click.echo(json.dumps({**found, "undone": undone, "outcome": opened.state.outcome}, default=vars))
+    elif approved:
+        click.echo(redact("\n".join(display.done(one).text for one in done)))
+        click.echo(redact(display.outcome(ended, opened.state).text) if ended else "Undone. The rest of the run stays.")
+    else:
+        click.echo(
+            f"\nNothing was changed. To undo: runbook undo {run}{f' --step {step}' * bool(step)} --approve {offered.digest}"
+        )
+    sys.exit(ended.exit_code if ended else 3 if offered.refused and not approved else 0)
+
+
+@commands.command()
+@run_argument
+@click.option("--reason", required=True, help="Why nobody will finish it; it stays on record.")
+@json_option
+def end(run: Path, reason: str, as_json: bool) -> None:
+    """End a run that nobody will finish, and give its lease back; what it did stays until it is undone."""
+    opened = _opened(run)
+    try:
+        ended = closing.end(opened, reason)
+        mirror.send(opened)
+    finally:
+        opened.close_adapters()
+    closing.write_archive(opened)
+    click.echo(json.dumps(_as_json(opened.folder, opened.state), default=vars) if as_json else redact(ended.summary))
 
 
 @commands.command()
@@ -241,11 +343,11 @@ def service_back_command(run: Path, approve: str, as_json: bool) -> None:
 @json_option
 def purge(run: Path, debt: str, approve: str, as_json: bool) -> None:
     """Pay the open debts of a run for good: first a preview, then, with its digest, the deed."""
-    opened = opening.open_existing(run)
+    opened = _opened(run)
     try:
-        digest, previews = purging.preview(opened, debt)
+        digest, previews = cleanup.preview(opened, debt, approve)
         if approve:
-            purging.pay(opened, digest, approve, debt)
+            cleanup.clean_up(opened, digest, approve, debt)
     finally:
         opened.close_adapters()
     if as_json:
@@ -254,7 +356,7 @@ def purge(run: Path, debt: str, approve: str, as_json: bool) -> None:
         click.echo(redact(display.previews(digest, previews).text))
         click.echo("Paid." if approve else f"\nThis cannot be undone. To pay: runbook purge {run} --approve {digest}")
     else:
-        click.echo("This run owes nothing.")
+        click.echo("This run has no pending cleanup.")
 
 
 @commands.command()
@@ -276,7 +378,7 @@ def check(run: Path, waive: str, reason: str, as_json: bool) -> None:
     if not as_json:
         click.echo(redact(display.results(found, "Verification", opened.state.waivers).text))
         click.echo(redact(display.outcome(outcome, opened.state).text))
-    _end(opened, outcome, as_json)
+    _end(opened, outcome.exit_code, as_json)
 
 
 @commands.command()
@@ -308,9 +410,9 @@ def abort(run: Path, as_json: bool) -> None:
 @json_option
 def verify(run: Path, as_json: bool) -> None:
     """Check the seal of an archived run: every file, and the journal's chain."""
-    from runbook_lib import archive
+    from runbook_lib import report
 
-    problems = [str(problem) for problem in archive.verify(run)]
+    problems = [str(problem) for problem in report.verify(run)]
     if as_json:
         click.echo(json.dumps({"run": str(run), "intact": not problems, "problems": problems}))
     else:
@@ -318,8 +420,16 @@ def verify(run: Path, as_json: bool) -> None:
     sys.exit(3 if problems else 0)
 
 
+def _opened(folder: Path) -> Run:
+    """Open a run for one command, after which an intact seal is renewed where the command has journaled anything."""
+    opened = lifecycle.open_existing(folder)
+    if closing.is_sealed(opened):
+        click.get_current_context().call_on_close(lambda: closing.seal_again(opened))
+    return opened
+
+
 def _with_a_type(folder: Path) -> Run:
-    opened = opening.open_existing(folder)
+    opened = _opened(folder)
     if not opened.context.type:
         raise ParametersError(
             "This run has no rollback type yet.", state="Nothing was changed.", safe_next="Choose one in 01-triage."
@@ -327,9 +437,23 @@ def _with_a_type(folder: Path) -> Run:
     return opened
 
 
+def _choose(run: Run, chosen: str) -> None:
+    """Record what was chosen as NAME=value, NAME=value.
+
+    Raises:
+        ParametersError: There is no such choice, or no such value of it; nothing was recorded.
+    """
+    wanted, known = approval.read(chosen), run.details() if chosen else {}
+    approval.require_known(wanted, known)
+    for name, value in wanted.items():
+        approval.require_known([value], known[name][0], f"a value of {name}")
+    for name, value in wanted.items():
+        run.choose(name, value, "parameter")
+
+
 def _matrix(rows: int, as_json: bool) -> int:
     from runbook_lib.rehearsal import matrix
-    from runbook_lib.rehearsal.paths import PLAN
+    from runbook_lib.rehearsal.workspace import PLAN
 
     plan = load_plan(PLAN)
     lines = matrix.matrix(rows, _teller(as_json))
@@ -341,14 +465,14 @@ def _matrix(rows: int, as_json: bool) -> int:
     return 3 if wrong else 0
 
 
-def _steer(run: Path, wanted: Wanted, said: str, as_json: bool) -> None:
-    opened = opening.open_existing(run)
+def _steer(run: Path, request: Request, said: str, as_json: bool) -> None:
+    opened = _opened(run)
     try:
-        title = steering.steer(opened, wanted)
+        title = opened.steer(request)
     finally:
         opened.close_adapters()
     click.echo(
-        json.dumps({"run": str(opened.folder.path), "step": title, "wanted": wanted}) if as_json else f"“{title}” {said}."
+        json.dumps({"run": str(opened.folder.path), "step": title, "wanted": request}) if as_json else f"“{title}” {said}."
     )
 
 
@@ -356,35 +480,63 @@ def _teller(as_json: bool) -> Told:
     return (lambda _: None) if as_json else to_console(Console())
 
 
-def _approval(approved: tuple[str, ...]) -> Callable[[Run], str]:
-    """Ask for the approval on a terminal; elsewhere only a digest named beforehand counts."""
+class _Approval:
+    """Asks for the approval on a terminal; elsewhere only a digest named beforehand counts."""
 
-    def approve(run: Run) -> str:
-        known = run.state.previews
-        named = [digest for digest in approved if digest in known and set(known[digest]) == set(run.steps)]
-        if named:
+    def __init__(self, approved: tuple[str, ...]) -> None:
+        self.approved = approved
+        self.pending: dict[str, Any] = {}  # the preview that nobody has approved, and the command that does
+        self._given: set[str] = set()  # asked again after one of these, it no longer covers what is there
+
+    def __call__(self, run: Run) -> str:
+        state, steps = run.state, set(run.steps)
+        named = [d for d in self.approved if set(state.previews.get(d, ())) == steps and d not in self._given]
+        if named and (named[-1] != state.approved or run.is_still_approved()):
+            self._given.add(named[-1])
             return named[-1]
         run.prerequisites()
         digest, found = run.previews()
-        if digest in approved:
+        if digest in self.approved:
             return digest
-        click.echo(redact(display.previews(digest, found, run.tried(digest)).text), err=True)
-        if approved or not sys.stdin.isatty():
-            click.echo(f"Not approved: this is preview {digest}. Approve it with --approve {digest}", err=True)
+        shown = display.previews(digest, found, run.dry_run_of_ddl(digest), run.foreseen(digest), run.state.waivers)
+        click.echo(redact(shown.text), err=True)
+        run.require_approvable(digest)
+        if self.approved or not sys.stdin.isatty():
+            self.pending = {
+                "digest": digest,
+                "loses": redact_values({preview.step: preview.loses for preview in found if preview.loses}),
+                "previews": redact_values([asdict(preview) for preview in found]),
+                "command": f"runbook run {run.folder.path} --approve {digest}",
+            }
             return ""
         answer = run.context.target.name
         typed = click.prompt(f"Type {answer} to carry this out, anything else to leave", default="", show_default=False)
         return digest if typed.strip() == answer else ""
 
-    return approve
+
+def _asked(run: Run, shown: display.Shown, digest: str, refused: Mapping[str, str]) -> str:
+    """Show a preview; on a terminal, ask whether to go ahead: the digest where the target's name is typed, else ""."""
+    click.echo(redact(shown.text))
+    if refused or not sys.stdin.isatty():
+        return ""
+    answer = run.context.target.name
+    typed = click.prompt(f"Type {answer} to go ahead, anything else to leave", default="", show_default=False)
+    return digest if typed.strip() == answer else ""
 
 
-def _end(run: Run, outcome: Outcome, as_json: bool) -> None:
+def _end(
+    run: Run, code: int, as_json: bool, ended: conductor.Ending | None = None, pending: Mapping[str, Any] | None = None
+) -> NoReturn:
     if as_json:
-        click.echo(json.dumps(_as_json(run.folder, run.state), default=vars))
-    else:
-        click.echo(f"Report: {run.folder.path / 'report.html'}")
-    sys.exit(outcome.exit_code)
+        more = {**({"approval": pending} if pending else {}), **(ended.as_json() if ended else {}), "exit_code": code}
+        click.echo(json.dumps({**_as_json(run.folder, run.state), **more}, default=vars))
+        sys.exit(code)
+    click.echo(f"Report: {run.folder.path / 'report.html'}")
+    if pending:
+        click.echo(f"Not approved: preview {pending['digest']} above. To approve it: {pending['command']}", err=True)
+    if ended:
+        click.echo(f"\n{ended.text}", err=True)
+    sys.exit(code)
 
 
 def _as_json(folder: RunFolder, state: RunState) -> dict[str, Any]:

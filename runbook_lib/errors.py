@@ -10,26 +10,39 @@ RunbookError
 └── JournalError         the record of a run is broken
 """
 
+LABELLED = ("  Where:", "  State:", "  Safe next:")
+LONGEST = 1000  # characters of a cause
+
 
 class RunbookError(Exception):
     """An error that says what happened, where, in what state the system is, and what is safe to do next."""
 
     exit_code = 3
 
-    def __init__(self, what: str, *, where: str = "", state: str = "", safe_next: str = "") -> None:
+    def __init__(self, what: str, *, where: str = "", state: str = "", safe_next: str = "", offers: str = "") -> None:
+        """`offers`: a choice, as NAME=value, with which it may go on."""
         self.what = what
+        self.offers = offers
         self.where = where
         self.state = state
         self.safe_next = safe_next
         super().__init__(what)
 
     def __str__(self) -> str:
-        labelled = (("Where", self.where), ("State", self.state), ("Safe next", self.safe_next))
-        return "\n".join([self.what, *(f"  {label}: {text}" for label, text in labelled if text)])
+        labelled = zip(LABELLED, (self.where, self.state, self.safe_next), strict=True)
+        return "\n".join([self.what, *(f"{label} {text}" for label, text in labelled if text)])
 
     def _render_traceback_(self) -> list[str]:
         """What a notebook shows in place of a traceback."""
         return [f"{type(self).__name__}: {self}"]
+
+
+def cause(text: str) -> str:
+    """What an error's text says has happened, with its cause, in one line: all before where, state and remedy. Pure."""
+    lines = text.splitlines()
+    end = next((n for n, line in enumerate(lines) if line.startswith(LABELLED)), len(lines))
+    said = " ".join(line.strip() for line in lines[:end] if line.strip())
+    return said if len(said) <= LONGEST else f"{said[: LONGEST // 2]} … {said[-LONGEST // 2 :]}"
 
 
 class ParametersError(RunbookError):

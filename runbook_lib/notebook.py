@@ -6,26 +6,27 @@ from pathlib import Path
 
 from IPython.display import display as show
 
-from runbook_lib import archive, closing, display, leasing, loop, opening
-from runbook_lib.display import Shown
+from runbook_lib import report
 from runbook_lib.errors import ParametersError, RunbookError
 from runbook_lib.results import not_passed
-from runbook_lib.run import Run
-from runbook_lib.seat import acting, cells, confirming, failing, live, mirroring, reviewing, telling
-from runbook_lib.seat.asking import asked
-from runbook_lib.seat.beside import beside
-from runbook_lib.seat.choosing import choose, choose_details
-from runbook_lib.seat.journaling import journaled
-from runbook_lib.seat.returning import walk_back, way_back
-from runbook_lib.seat.triaging import investigate, monitor, recommended, symptoms
-from runbook_lib.seat.troubleshooting import choose_trouble, diagnose, fix
-from runbook_lib.widgets import attended, confirmation
+from runbook_lib.run import cleanup, closing, engine, lease, lifecycle
+from runbook_lib.run import undo as undoing_run
+from runbook_lib.run.approval import named_reason
+from runbook_lib.run.run import Run
+from runbook_lib.ui import banner, cells, display, failure_menu, messages, mirror, review, step_runner
+from runbook_lib.ui import widgets as confirming
+from runbook_lib.ui.cells import journaled
+from runbook_lib.ui.choices import choose, choose_details
+from runbook_lib.ui.display import Shown
+from runbook_lib.ui.step_runner import in_background, walk_back, way_back
+from runbook_lib.ui.triage_cells import choose_trouble, diagnose, fix, investigate, monitor, recommended, symptoms
+from runbook_lib.ui.widgets import asked, attended, confirmation
 
 __all__ = [
     "apply", "approve", "approve_again", "check_prerequisites", "choose", "choose_details", "choose_trouble", "close",
-    "compare", "diagnose", "escalate", "fix", "follow_ups", "handover", "investigate", "look_before", "monitor", "note",
-    "notify", "open_run", "preview", "recommended", "resume", "rollback_log", "status", "symptoms", "take_over", "timeline",
-    "undo", "verify", "walk_back", "way_back",
+    "compare", "diagnose", "end_run", "escalate", "fix", "follow_ups", "handover", "investigate", "look_before",
+    "monitor", "note", "notify", "open_run", "preview", "recommended", "resume", "rollback_log", "status", "symptoms",
+    "take_over", "timeline", "undo", "undo_preview", "undo_run", "verify", "walk_back", "way_back",
 ]  # fmt: skip
 
 
@@ -47,15 +48,14 @@ async def open_run(
         ParametersError: Anything about the parameters is wrong; nothing was touched.
     """
     if run:
-        opened = opening.open_existing(Path(run), operator)
+        opened = lifecycle.open_existing(Path(run), operator)
         _require_type(opened, type)
     else:
-        opened = opening.open_new(
+        opened = lifecycle.open_new(
             Path(plan), _target_file(target), type, option=option, operator=operator, reason=reason, incident=incident
         )
     if waive:
-        name, _, why = waive.partition(":")
-        opened.waive(name.strip(), why.strip())
+        opened.waive(*named_reason(waive, opened.waivable()))
     return _seated(opened)
 
 
@@ -67,21 +67,25 @@ async def resume(run: str, operator: str = "") -> Run:
     """
     if not run:
         raise ParametersError("RUN is empty.", state="Nothing was touched.", safe_next="Name a folder below outputs/.")
-    return _seated(opening.open_existing(Path(run), operator))
+    return _seated(lifecycle.open_existing(Path(run), operator))
 
 
 @journaled
 async def check_prerequisites(run: Run) -> Shown:
-    """Look at all that must hold before any downtime; anything but PASS stops here. Read-only."""
-    return display.results(await beside(run, "Prerequisites", run.prerequisites), "Prerequisites")
+    """Look at all that must hold before any downtime; anything but PASS stops here.
+
+    Read-only, but for what a killed process owes at once.
+    """
+    await in_background(run, "Cleanup that is due at once", lambda: cleanup.clean_up_due(run))
+    return display.results(await in_background(run, "Prerequisites", run.prerequisites), "Prerequisites")
 
 
 @journaled
 async def look_before(run: Run) -> Shown:
     """The users' page as it is before the first change; what is broken here stops nothing. Read-only."""
-    await beside(run, "Looking at the page", run.look_before)
+    await in_background(run, "Looking at the page", run.look_before)
     found = display.results(run.recorded("before"), "Before the first change")
-    return display.beside(found, display.pictures(run.folder, run.state, "before"))
+    return display.side_by_side(found, display.pictures(run.folder, run.state, "before"))
 
 
 @journaled
@@ -96,10 +100,10 @@ async def approve(run: Run, value: str) -> Shown:
 
     Headless, that is the digest; a person types the digest too, on production the target's name.
     """
-    previews, target = run.state.previews, run.context.target
-    digest = value if value in previews else next(reversed(previews), "")
+    state, target = run.state, run.context.target
+    digest = value if value in state.previews else state.previewed
     answer = target.name if target.is_production and attended() else digest
-    if attended() and digest and run.state.approved == digest:
+    if attended() and digest and state.approved == digest:
         await _approved(run, digest, run.context.operator)  # stands, unless something has drifted
         return display.line(f"APPROVED {digest}, as before")
     question = f"Carry out preview {digest} on {target.name}?"
@@ -112,7 +116,7 @@ async def approve(run: Run, value: str) -> Shown:
 @journaled
 async def approve_again(run: Run, value: str) -> Shown:
     """Ask anew where what was approved has drifted, as the loss does once it is counted; elsewhere the approval stands."""
-    if await beside(run, "Looking whether anything has drifted", run.is_still_approved):
+    if await in_background(run, "Looking whether anything has drifted", run.is_still_approved):
         return display.line(f"APPROVED {run.state.approved}, as before: nothing has drifted")
     show(await _previewed(run))
     return await approve(run, value)
@@ -125,36 +129,65 @@ async def apply(run: Run, step: str) -> Shown:
     if spec and spec.options and option not in spec.options:
         return display.line(f"{spec.title}: not part of option {option}")
     await confirming.confirmed(run, step)
-    return display.done(await failing.applied(run, step))
+    return display.done(await failure_menu.applied(run, step))
 
 
 @journaled
 async def undo(run: Run, step: str) -> Shown:
     """Put back what one step changed. Changes the target."""
     await confirming.confirmed(run, step, undo=True)
-    return display.done(await acting.carried_out(run, step, loop.undo))
+    return display.done(await step_runner.run_step(run, step, engine.undo))
+
+
+@journaled
+async def undo_preview(run: Run, step: str = "") -> Shown:
+    """What undoing the whole run, or one step, would do, and the digest to approve. Read-only."""
+    return display.undo(await in_background(run, "Preview of the undo", lambda: undoing_run.offer(run, step)))
+
+
+@journaled
+async def undo_run(run: Run, value: str, step: str = "") -> Shown:
+    """Undo the whole run, newest step first, or one step, once that is approved. Changes the target.
+
+    Headless, the approval is the digest that `undo_preview` shows; a person types it, on production the target's name.
+    """
+    offered = await in_background(run, "Preview of the undo", lambda: undoing_run.offer(run, step))
+    target = run.context.target
+    answer = target.name if target.is_production and attended() else offered.digest
+    question = f"Undo {offered.digest} on {target.name}?"
+    with asked(run, question):
+        await confirmation(question, answer, value)
+    work = lambda: undoing_run.walk(run, offered, offered.digest)  # noqa: E731
+    done, ended = await step_runner.walked(run, "Undo", offered.steps, work)
+    return display.side_by_side(*map(display.done, done), *([display.outcome(ended, run.state)] if ended else []))
+
+
+@journaled
+async def end_run(run: Run, reason: str) -> Shown:
+    """End a run that nobody will finish, for a reason that stays on record, and give its lease back."""
+    return display.outcome(closing.end(run, reason), run.state)
 
 
 @journaled
 async def take_over(run: Run, reason: str) -> Shown:
     """Take the target from a run that was left behind, for a reason that stays on record."""
-    leasing.take_over(run, reason)
+    lease.take_over(run, reason)
     return display.line(run.state.takeovers[-1]["before"] if run.state.takeovers else "No other run has the target.")
 
 
 @journaled
 async def handover(run: Run, to: str) -> Shown:
     """Hand the run over to another engineer, at a change of shift; both names stay on record."""
-    before = mirroring.hand_over(run, to)
+    before = mirror.hand_over(run, to)
     return display.line(f"HANDED OVER by {before or 'nobody named'} to {run.context.operator}: {run.folder.told}")
 
 
 @journaled
 async def verify(run: Run) -> Shown:
     """The whole checklist; anything but PASS stops here, unless the plan's ladder goes on from it. Read-only."""
-    found = await beside(run, "Verification", lambda: closing.verify(run))
+    found = await in_background(run, "Verification", lambda: closing.verify(run))
     results = display.results(found, "Verification", run.state.waivers)
-    shown = display.beside(results, display.before_and_after(run.folder, run.state))
+    shown = display.side_by_side(results, display.before_and_after(run.folder, run.state))
     if not_passed(found) and not run.escalation():
         show(shown)
         run.require(found)
@@ -175,18 +208,18 @@ async def escalate(run: Run) -> Shown:
 @journaled
 async def compare(run: Run) -> Shown:
     """Before and after of the data, side by side, kept in the evidence. Read-only."""
-    return reviewing.compared(run)
+    return review.compared(run)
 
 
 def timeline(run: Run) -> Shown:
     """The steps against their budgets, kept in the evidence. Read-only."""
-    return reviewing.timeline(run)
+    return review.timeline(run)
 
 
 @journaled
 async def notify(run: Run, moment: str) -> Shown:
     """The text that tells the team of the "start" or the "end" of the rollback, ready to send. Read-only."""
-    return telling.message(run, moment)
+    return messages.message(run, moment)
 
 
 @journaled
@@ -200,14 +233,14 @@ async def note(run: Run, text: str) -> Shown:
 def rollback_log(run: Run) -> Shown:
     """The plan's log template and the draft of a postmortem, filled in from the journal and kept in the run folder."""
     events, state, plan = run.journal.events(), run.state, run.context.plan
-    log = archive.write_log(run.folder, plan, state, events)
-    draft = run.folder.write_text("postmortem.md", telling.postmortem(plan, state, events))
-    return display.beside(*(display.block(file.read_text(encoding="utf-8")) for file in (log, draft)))
+    log = report.write_log(run.folder, plan, state, events)
+    draft = run.folder.write_text("postmortem.md", messages.postmortem(plan, state, events))
+    return display.side_by_side(*(display.block(file.read_text(encoding="utf-8")) for file in (log, draft)))
 
 
 def follow_ups(run: Run) -> Shown:
     """What is still owed, and what the plan wants done once the rollback is over. Read-only."""
-    owed = [f"pay what is owed, by `runbook purge`: {debt['text']}" for debt in run.state.debts.values()]
+    owed = [f"clean up, by `runbook purge`: {debt['text']}" for debt in run.state.debts.values()]
     return display.table("What follows", ["to do"], [[f"☐ {text}"] for text in [*owed, *run.context.plan.follow_ups]])
 
 
@@ -223,7 +256,7 @@ async def close(run: Run) -> Shown:
     if attended():  # elsewhere the conductor writes it, once the notebook is saved
         closing.write_archive(run)
     shown = display.outcome(ended, run.state)
-    mirroring.send(run)
+    mirror.send(run)
     run.close_adapters()
     if ended.status not in closing.ENDED_WELL:
         show(shown)
@@ -239,21 +272,21 @@ async def close(run: Run) -> Shown:
 def _seated(run: Run) -> Run:
     """A run that was just opened here, its banner shown, its cells and its journal followed from now on."""
     if attended():
-        run.context.browser.warm()
+        run.context.adapters.browser.warm()
     else:
         run.begin_look_before()
-    cells.watch(run, live.begin(run))
-    mirroring.begin(run)
+    cells.watch(run, banner.begin(run))
+    mirror.begin(run)
     return run
 
 
 async def _approved(run: Run, digest: str, by: str) -> None:
-    await beside(run, "Looking whether anything has drifted", lambda: run.approve(digest, by))
+    await in_background(run, "Looking whether anything has drifted", lambda: run.approve(digest, by))
 
 
 async def _previewed(run: Run) -> Shown:
-    digest, found = await beside(run, "Preview", run.previews)
-    return display.previews(digest, found, run.tried(digest))
+    digest, found = await in_background(run, "Preview", run.previews)
+    return display.previews(digest, found, run.dry_run_of_ddl(digest), run.foreseen(digest), run.state.waivers)
 
 
 def _require_type(run: Run, type_name: str) -> None:

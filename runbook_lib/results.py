@@ -1,9 +1,17 @@
-"""What a check found: PASS, FAIL or UNKNOWN, never a truth value."""
+"""What a check found: PASS, FAIL or UNKNOWN, never a truth value; and what must hold before a step acts.
 
-from collections.abc import Iterable, Mapping
+A step lists its preconditions in `needs()`, each made by `self.need(suffix, title, when, look)`:
+`When.BEFOREHAND` if the preview can look at it: a FAIL or UNKNOWN then refuses the approval, before any downtime;
+`When.AT_THE_STEP` if an earlier step of the same run makes it true. Both are looked at again just before the step acts;
+`When.ONLY_BEFOREHAND` if the step itself waits for it by then.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NoReturn
+
+from runbook_lib.errors import AdapterError, PreconditionError, UnknownOutcome
 
 
 class Status(StrEnum):
@@ -39,3 +47,34 @@ def verdict(results: Iterable[Result]) -> Status:
     if Status.FAIL in statuses:
         return Status.FAIL
     return Status.PASS if statuses == {Status.PASS} else Status.UNKNOWN
+
+
+Found = tuple[Status, str]  # what a look found, and a sentence on it
+
+
+class When(StrEnum):
+    """When a precondition can be looked at for the first time."""
+
+    BEFOREHAND = "beforehand"
+    AT_THE_STEP = "at the step"
+    ONLY_BEFOREHAND = "only beforehand"
+
+
+@dataclass(frozen=True)
+class Precondition:
+    """Something that must hold, and how to look at it without changing anything."""
+
+    name: str  # by which it is journaled, and waived
+    title: str  # as it reads where it holds
+    when: When
+    look: Callable[[], Found]
+    waivable: bool = False  # whether an engineer may go on without it, for a reason that stays on record
+
+    def result(self) -> Result:
+        """Look at it; what cannot be looked at is UNKNOWN. Read-only."""
+        try:
+            return Result(self.name, self.title, *self.look())
+        except PreconditionError as error:
+            return Result(self.name, self.title, Status.FAIL, f"{error.what} {error.safe_next}".strip())
+        except (AdapterError, UnknownOutcome) as error:
+            return Result(self.name, self.title, Status.UNKNOWN, f"could not be looked at: {error.what}")

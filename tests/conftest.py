@@ -9,13 +9,16 @@ from pathlib import Path
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
+pytest.register_assert_rewrite("tests.support")
+
 MEMORY = Path("/dev/shm")  # Linux keeps its files in memory
 ROOM = 2 * 1024**3  # bytes; a run of all the tests has less than a tenth of it in use at once
-KEPT = re.compile(r"pg\d+|docker|pm2")  # a server or a manager that the tests of a file share, and others of it do not
+SERVER = re.compile(r"pg\d+")  # one that the tests of a file share, and others of it do not
+MANAGER = re.compile(r"docker|pm2")  # one that the tests of a folder share
 
 
 class Portions(LoadFileScheduling):
-    """Gives a process the tests of one file, and of these the ones that share a server; in the order of collection.
+    """Gives a process the tests of one file, or of these the ones that share a server; in the order of collection.
 
     Those in JupyterLab fill both cores by themselves, so all of them go to one process, one after another.
 
@@ -30,8 +33,12 @@ class Portions(LoadFileScheduling):
     def _split_scope(self, nodeid: str) -> str:
         file, _, test = nodeid.partition("::")
         folder = file.rpartition("/")[0]
-        kept = KEPT.search(test)
-        return folder if folder.endswith("browser") else f"{file} {kept[0] if kept else ''}"
+        if folder.endswith("browser"):
+            return folder
+        if manager := MANAGER.search(test):
+            return f"{folder} {manager[0]}"
+        server = SERVER.search(test)
+        return f"{file} {server[0] if server else ''}"
 
 
 def pytest_configure(config: pytest.Config) -> None:

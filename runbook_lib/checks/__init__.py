@@ -1,56 +1,50 @@
 """The kinds of check a plan names; each looks at the real thing and says PASS, FAIL or UNKNOWN."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
-from pkgutil import resolve_name
+from functools import cache
 
-from runbook_lib.checks.round import Round
-from runbook_lib.context import Context
+from runbook_lib.checks.kind import Check, Round
+from runbook_lib.config.kinds import collected
+from runbook_lib.context.context import Context
 from runbook_lib.errors import AdapterError
 from runbook_lib.results import Result, Status
 
-Check = Callable[[Round, str], Result]
 
-KINDS = {
-    "services": "services:running_in_wanted_version",
-    "schema": "schema:as_expected",
-    "api_present": "api:present",
-    "api_absent": "api:absent_or_empty",
-    "page_media": "page:shows_media",
-    "page_served": "page:shows_served",
-    "page_console": "page:no_errors",
-    "page_thread": "page:loads",
-    "page_render": "page:renders",
-    "page_returning": "returning:runs_the_new_bundle",
-    "logs": "logs:no_errors",
-    "latency": "latency:within_limit",
-    "slow_queries": "statements:none_slow",
-    "reference": "reference:nothing_missing",
-    "proof": "data:only_intended",
-    "integrity": "data:intact",
-    "fresh": "troubles:fresh",
-    "sessions": "troubles:nobody_connected",
-}
+@cache
+def kinds() -> dict[str, Check]:
+    """The kinds of check that are installed, by the name that plans give them. Read-only.
+
+    Raises:
+        TypeError: Two have one name.
+    """
+    return collected(
+        __name__,
+        "runbook_lib.checks",
+        lambda module: [(check.keys, check) for check in vars(module).values() if isinstance(check, Check)],
+    )
 
 
 def kind(name: str) -> Check:
-    """The check of a kind, imported when first asked for: what a run does not look at costs it no start-up."""
-    found: Check = resolve_name(f"{__name__}.{KINDS[name]}")
-    return found
+    """A kind of check. Read-only."""
+    return kinds()[name]
 
 
 def does_not_apply(context: Context, name: str) -> str:
     """Why a check has nothing to look at here, "" where it has. Read-only."""
-    from runbook_lib.checks import statements
+    return kind(context.plan.checks[name].kind).does_not_apply(context, name)
 
-    return statements.does_not_apply(context, name)
+
+def is_final(context: Context, name: str) -> bool:
+    """Whether a check cannot be made again, because what it looks with was removed when the run ended. Read-only."""
+    return kind(context.plan.checks[name].kind).is_final(context, name)
 
 
 def begin(checks: Iterable[str], around: Round) -> None:
     """Begin to open the pages that some checks look at, once a round. Read-only."""
-    kinds = {around.context.plan.checks[name].kind for name in checks}
-    if any(each.startswith("page") for each in kinds):
-        around.begin_visits(returning="page_returning" in kinds)
+    opened = {around.context.plan.checks[name].opens for name in checks} - {""}
+    if opened:
+        around.begin_visits(returning="page and returning page" in opened)
 
 
 def run(checks: Iterable[str], around: Round) -> list[Result]:
@@ -59,12 +53,12 @@ def run(checks: Iterable[str], around: Round) -> list[Result]:
     The page is opened while the other checks are made; what was asked of the server meanwhile is looked at last.
     """
     names = list(checks)
-    kinds = {name: around.context.plan.checks[name].kind for name in names}
-    if "slow_queries" in kinds.values():
+    specs = {name: around.context.plan.checks[name] for name in names}
+    if any(spec.last for spec in specs.values()):
         with suppress(AdapterError):  # told when the check itself is made
             _ = around.statements
     begin(names, around)
-    order = sorted(names, key=lambda name: (kinds[name] == "slow_queries", kinds[name].startswith("page")))
+    order = sorted(names, key=lambda name: (specs[name].last, bool(specs[name].opens)))
     made = {name: _made(name, around) for name in order}
     return [made[name] for name in names]
 

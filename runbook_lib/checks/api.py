@@ -1,17 +1,34 @@
-"""The API serves what older clients read."""
+"""What the API serves, and how fast: to older clients, and next to what was visible before."""
 
 from collections.abc import Mapping
-from typing import Any
+from statistics import quantiles
+from typing import Annotated, Any, Literal
 
-from runbook_lib.adapters.http import Answer
-from runbook_lib.checks.round import Round
-from runbook_lib.plan import ColumnOfRow
+from pydantic import Field
+
+from runbook_lib.checks.kind import Round, check
+from runbook_lib.config.plan import CheckSpec, ColumnOfRow
+from runbook_lib.context import old_code
+from runbook_lib.errors import PreconditionError
+from runbook_lib.postgres.backfill_statistics import missed
+from runbook_lib.postgres.catalog import has_column
+from runbook_lib.report import charts
 from runbook_lib.results import Result, Status
+from runbook_lib.system.http import Answer
 
 REFUSED = (401, 403)
 TOO_MANY = 429
 
 
+class ApiPresentKeys(CheckSpec):
+    """Whether the API serves what older clients read."""
+
+    kind: Literal["api_present"]
+
+    area = "API"
+
+
+@check(ApiPresentKeys)
 def present(around: Round, name: str) -> Result:
     """Whether every item of every sample has the field, filled at least once. Read-only."""
     field = around.context.plan.api.present
@@ -28,6 +45,15 @@ def present(around: Round, name: str) -> Result:
     return around.result(name, Status.FAIL if without or blank else Status.PASS, summary, samples=list(served))
 
 
+class ApiAbsentKeys(CheckSpec):
+    """Whether the API serves nothing of the feature."""
+
+    kind: Literal["api_absent"]
+
+    area = "API"
+
+
+@check(ApiAbsentKeys)
 def absent_or_empty(around: Round, name: str) -> Result:
     """Whether no item of any sample has anything in the feature's field. Read-only."""
     field = around.context.plan.api.absent_or_empty
@@ -100,3 +126,146 @@ def items(answer: Answer) -> list[dict[str, Any]]:
     if isinstance(body, dict):
         body = next((value for value in body.values() if isinstance(value, list)), [])
     return [item for item in body if isinstance(item, dict)] if isinstance(body, list) else []
+
+
+SHARE = 0.05  # of the requests that may be slower than the limit
+FEWEST = 10  # requests, after which no more are made once too many were slow
+
+
+class LatencyKeys(CheckSpec):
+    """Whether the API answers as fast as the plan says."""
+
+    kind: Literal["latency"]
+    requests: Annotated[int, Field(ge=10)]
+    """How many requests are made."""
+    p95_ms: Annotated[float, Field(gt=0)]
+    """The 95th percentile that is allowed, in milliseconds."""
+
+    area = "API"
+
+
+@check(LatencyKeys)
+def within_limit(around: Round, name: str) -> Result:
+    """Whether the 95th percentile over the plan's number of requests keeps the plan's limit; plotted. Read-only.
+
+    No more requests are made once so many were slow that it cannot be kept.
+    """
+    spec = around.context.plan.checks[name]
+    assert isinstance(spec, LatencyKeys)
+    samples, slow = around.samples, 0
+    answers: list[Answer] = []
+    while len(answers) < spec.requests and (len(answers) < FEWEST or slow <= spec.requests * SHARE):
+        answers.append(around.ask(samples[len(answers) % len(samples)]))
+        slow += answers[-1].seconds * 1000 > spec.p95_ms
+    if failed := [answer.status for answer in answers if answer.status != 200]:
+        return around.result(name, Status.UNKNOWN, f"{len(failed)} of {len(answers)} requests were not served ({failed[0]})")
+    milliseconds = [answer.seconds * 1000 for answer in answers]
+    cuts = quantiles(milliseconds, n=20, method="inclusive")
+    p50, p95 = round(cuts[9], 1), round(cuts[18], 1)
+    early = "" if len(answers) == spec.requests else f", which ended the planned {spec.requests} early"
+    values = [(float(number), value) for number, value in enumerate(milliseconds, 1)]
+    plot = around.keep_chart(name, charts.line(values, spec.p95_ms, across="request", up="milliseconds"))
+    return around.result(
+        name,
+        Status.PASS if cuts[18] <= spec.p95_ms else Status.FAIL,
+        f"p50 {p50:.0f} ms, p95 {p95:.0f} ms over {len(answers)} requests{early}; p95 may be {spec.p95_ms:.0f} ms",
+        milliseconds=[round(value, 1) for value in milliseconds],
+        p50_ms=p50,
+        p95_ms=p95,
+        limit_ms=spec.p95_ms,
+        plot=plot,
+    )
+
+
+TIMEOUT = 600.0
+EXAMPLES = 5
+
+
+class ReferenceKeys(CheckSpec):
+    """Whether the media that were visible before are visible now, measured against a named reference."""
+
+    kind: Literal["reference"]
+    reference: Literal["backup", "api"]
+    """"api": the API from before the feature, which the target names."""
+    where: Literal["shown", "source"]
+    """In what the deployed page reads, or in what older code does, whatever is deployed."""
+
+    area = "Database"
+
+
+@check(ReferenceKeys)
+def nothing_missing(around: Round, name: str) -> Result:
+    """Whether all that had media by the check's reference, and is still there, has them where they are looked for.
+
+    Read-only.
+    """
+    spec = around.context.plan.checks[name]
+    assert isinstance(spec, ReferenceKeys)
+    column = _shown(around) if spec.where == "shown" else around.context.plan.database.backfill.source
+    return _by_api(around, name, column) if spec.reference == "api" else _by_backup(around, name, column)
+
+
+def _by_backup(around: Round, name: str, column: str) -> Result:
+    context, database = around.context, around.context.plan.database
+    try:
+        dump = context.dump
+    except PreconditionError as error:
+        return around.result(name, Status.UNKNOWN, f"there is no reference: {error.what}")
+    data = context.adapters.scratch / "reference.copy"
+    context.adapters.dump_tools.rows_of(dump.path, database.schema_, database.table, data, TIMEOUT)
+    with context.adapters.postgres.connect() as connection:
+        if not has_column(connection, database, column):
+            return around.result(name, Status.FAIL, f"the column {column}, which shows the media, is not there")
+        try:
+            found = missed(connection, context.backfill, data, column)
+        except PreconditionError as error:
+            return around.result(name, Status.UNKNOWN, f"there is no reference: {error.what}")
+        finally:
+            data.unlink(missing_ok=True)
+    facts = f"by {dump.path.name}, {found.rows} rows had media and are still there"
+    facts += f" ({found.gone} more are gone)" if found.gone else ""
+    if found.missing:
+        summary = f"{found.missing} rows show none now in {column}, such as {', '.join(found.keys)}; {facts}"
+        return around.result(name, Status.FAIL, summary, missing=found.missing, keys=found.keys, column=column)
+    if not found.rows:
+        return around.result(name, Status.UNKNOWN, f"{facts}: there is nothing to compare")
+    return around.result(name, Status.PASS, f"{facts}, each has them in {column}", column=column)
+
+
+def _by_api(around: Round, name: str, column: str) -> Result:
+    """Held against what the API from before serves of the samples, item by item."""
+    plan = around.context.plan
+    reference = around.context.target.reference_api
+    if reference is None:
+        return around.result(name, Status.UNKNOWN, "there is no reference: the target names no reference_api")
+    before = {
+        sample: around.ask(sample, reference.url, around.context.adapters.reference_token) for sample in around.samples
+    }
+    if refused := ", ".join(f"{sample}: {answer.status}" for sample, answer in before.items() if answer.status != 200):
+        return around.result(name, Status.UNKNOWN, f"there is no reference: {reference.url} does not serve it ({refused})")
+    now = {sample: around.ask(sample) for sample in before}  # asked after it: what is posted in between is in both
+    if (early := unusable(around, name, now)) is not None:
+        return early
+    field = plan.api.absent_or_empty if column == plan.database.backfill.column else plan.api.present
+    had = [at(item, plan.api.key) for answer in before.values() for item in _with(around, answer, plan.api.present)]
+    have = [at(item, plan.api.key) for answer in now.values() for item in _with(around, answer, field)]
+    missing = [str(key) for key in had if key not in have]
+    facts = f"by {reference.url}, {len(had)} items of {len(before)} samples have media"
+    if not had or ABSENT in had:
+        reason = "nothing to compare" if not had else f"an item of it without {plan.api.key}"
+        return around.result(name, Status.UNKNOWN, f"{facts}: there is {reason}")
+    if missing:
+        summary = f"{len(missing)} items show none now in {field}, such as {', '.join(missing[:EXAMPLES])}; {facts}"
+        return around.result(name, Status.FAIL, summary, missing=len(missing), keys=missing[:EXAMPLES], field=field)
+    return around.result(name, Status.PASS, f"{facts}, each has them in {field}", field=field)
+
+
+def _with(around: Round, answer: Answer, field: str) -> list[dict[str, Any]]:
+    return [item for item in items(answer) if media_by_field(around, [item])[field]]
+
+
+def _shown(around: Round) -> str:
+    """The column that the deployed page reads: the feature's, while any of its commits is in effect there."""
+    context, backfill = around.context, around.context.plan.database.backfill
+    repository = context.target.services.built_from[context.plan.page.service]
+    return backfill.column if old_code.live_commits(context, repository) else backfill.source

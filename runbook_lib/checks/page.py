@@ -1,16 +1,30 @@
 """The page shows a user what it should, in a real browser."""
 
 from collections.abc import Callable, Mapping
+from typing import Literal
 from urllib.parse import urljoin
 
-from runbook_lib.adapters.browser import Visit
+from runbook_lib.browser import Visit
 from runbook_lib.checks import api
-from runbook_lib.checks.round import Round
+from runbook_lib.checks.kind import BEFORE, Round, check
+from runbook_lib.config.plan import CheckSpec
+from runbook_lib.context import profiles
+from runbook_lib.context.context import Context
 from runbook_lib.results import Result, Status
 
 READY = ("", "true")
 
 
+class PageMediaKeys(CheckSpec):
+    """Whether the page shows the media that older clients read."""
+
+    kind: Literal["page_media"]
+
+    area = "Frontend"
+    opens = "page"
+
+
+@check(PageMediaKeys)
 def shows_media(around: Round, name: str) -> Result:
     """Whether the page shows each picture that the database names, and never the forbidden text. Read-only."""
 
@@ -27,6 +41,16 @@ def shows_media(around: Round, name: str) -> Result:
     return _judged(around, name, problems, lambda s, v: f"all {len(around.expected[s][1])} media are shown")
 
 
+class PageServedKeys(CheckSpec):
+    """Whether the page shows what the API serves."""
+
+    kind: Literal["page_served"]
+
+    area = "Frontend"
+    opens = "page"
+
+
+@check(PageServedKeys)
 def shows_served(around: Round, name: str) -> Result:
     """Whether the page shows what the API serves it: each item, and each medium of one of the fields. Read-only.
 
@@ -51,6 +75,16 @@ def shows_served(around: Round, name: str) -> Result:
     return _judged(around, name, problems, lambda _, visit: f"{visit.items} items and all media that the API serves")
 
 
+class PageConsoleKeys(CheckSpec):
+    """Whether the page causes no errors."""
+
+    kind: Literal["page_console"]
+
+    area = "Frontend"
+    opens = "page"
+
+
+@check(PageConsoleKeys)
 def no_errors(around: Round, name: str) -> Result:
     """Whether the browser's console and network stayed free of errors, on the plan's other pages too. Read-only."""
     return _judged(
@@ -62,6 +96,16 @@ def no_errors(around: Round, name: str) -> Result:
     )
 
 
+class PageThreadKeys(CheckSpec):
+    """Whether the page loads its items."""
+
+    kind: Literal["page_thread"]
+
+    area = "Frontend"
+    opens = "page"
+
+
+@check(PageThreadKeys)
 def loads(around: Round, name: str) -> Result:
     """Whether the page got ready and shows as many items as the database holds; the plan's other pages get ready too.
 
@@ -78,6 +122,16 @@ def loads(around: Round, name: str) -> Result:
     return _judged(around, name, problems, lambda _, visit: f"{visit.items} items shown", around.other_visits)
 
 
+class PageRenderKeys(CheckSpec):
+    """Whether every picture and video renders."""
+
+    kind: Literal["page_render"]
+
+    area = "Frontend"
+    opens = "page"
+
+
+@check(PageRenderKeys)
 def renders(around: Round, name: str) -> Result:
     """Whether every picture and video was loaded and drawn, on the plan's other pages too. Read-only."""
 
@@ -106,4 +160,45 @@ def _judged(
         Status.FAIL if bad else Status.PASS,
         "; ".join(bad or fine),
         screenshots=[around.screenshot(sample) for sample in visits],
+    )
+
+
+def is_final(context: Context, name: str) -> bool:
+    """Whether the browser that visited the page before the rollback was removed when the run ended. Read-only."""
+    folder = context.folder.path
+    return not profiles.of(folder) and profiles.has_ended(folder)
+
+
+class PageReturningKeys(CheckSpec):
+    """Whether a returning user gets the new bundle."""
+
+    kind: Literal["page_returning"]
+
+    area = "Frontend"
+    opens = "page and returning page"
+
+
+@check(PageReturningKeys, is_final=is_final)
+def runs_the_new_bundle(around: Round, name: str) -> Result:
+    """Whether a browser with a cache from before the rollback is given what a new visitor is given. Read-only.
+
+    In the round before the first change, the browser's profile is made: the visit that fills its cache.
+    """
+    visit = around.visit_again
+    if visit is None:
+        return around.result(
+            name, Status.UNKNOWN, "no browser visited the page before the rollback, so none has a cache of it"
+        )
+    returning = visit.assets
+    if around.name == BEFORE:
+        return around.result(name, Status.PASS, f"a browser was given {len(returning)} scripts and style sheets to keep")
+    new = next(iter(around.visits.values())).assets
+    wrong = [url for url in {**new, **returning} if new.get(url) != returning.get(url)]
+    if not new:
+        return around.result(name, Status.UNKNOWN, "the page loads no script or style sheet to tell its bundle by")
+    if wrong:
+        stale = "a browser with a cache from before is not given what a new visitor is given: "
+        return around.result(name, Status.FAIL, stale + ", ".join(sorted(wrong)), new=dict(new), returning=dict(returning))
+    return around.result(
+        name, Status.PASS, f"a browser with a cache from before is given the same {len(new)} as a new visitor"
     )

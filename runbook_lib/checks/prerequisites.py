@@ -3,18 +3,24 @@
 import os
 import shutil
 from collections.abc import Callable
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
-from runbook_lib.adapters.postgres.connection import identity, one, rights_missing
-from runbook_lib.adapters.postgres.restore.look import newest
-from runbook_lib.checks.restorable import RESTORABLE, Found, restores
-from runbook_lib.context import Context
-from runbook_lib.errors import AdapterError, PreconditionError
-from runbook_lib.plan import RepositoryStep, ServicesStep
-from runbook_lib.results import Result, Status
+from runbook_lib.checks.restorable import RESTORABLE, restores
+from runbook_lib.checks.schema import will_agree
+from runbook_lib.config.plan import RepositoryStep, ServicesStep
+from runbook_lib.context import old_code
+from runbook_lib.context.context import Context
+from runbook_lib.errors import AdapterError
+from runbook_lib.postgres import plan_fit
+from runbook_lib.postgres.catalog import database_size, has_column
+from runbook_lib.postgres.connection import identity, rights_missing
+from runbook_lib.postgres.lease import LEFT_BEHIND
+from runbook_lib.postgres.restore.dump_inspector import newest
+from runbook_lib.results import Found, Precondition, Result, Status, When
 
 DISK_FACTOR = 1.2  # a dump may be as large as the database; a fifth is kept free
+FUTURE = 0.25  # hours by which a backup may be newer than the clock here, which another machine made
 
 
 def prerequisites(context: Context, touches_database: bool) -> list[Result]:
@@ -25,13 +31,13 @@ def prerequisites(context: Context, touches_database: bool) -> list[Result]:
 
 def looked(context: Context, name: str) -> Result:
     """Make one of the checks; what cannot be looked at is UNKNOWN. Read-only."""
+    return prerequisite(context, name).result()
+
+
+def prerequisite(context: Context, name: str) -> Precondition:
+    """One of the checks, as a precondition of a step."""
     title, _, look = PREREQUISITES[name]
-    try:
-        return Result(name, title, *look(context))
-    except PreconditionError as error:
-        return Result(name, title, Status.FAIL, f"{error.what} {error.safe_next}".strip())
-    except AdapterError as error:
-        return Result(name, title, Status.UNKNOWN, f"could not be looked at: {error.what}")
+    return Precondition(name, title, When.BEFOREHAND, partial(look, context), waivable=name not in NEVER_WAIVED)
 
 
 def _checkouts(context: Context) -> Found:
@@ -39,10 +45,10 @@ def _checkouts(context: Context) -> Found:
     found = []
     for repository in repositories:
         checkout = context.checkout(repository)
-        checkout.require_ready()
+        state = old_code.require_ready(context, repository)
         if not _writable(checkout.path):
             return Status.FAIL, f"{checkout.path} cannot be written to"
-        found.append(f"{repository} at {checkout.head()[:12]}")
+        found.append(" ".join(filter(None, [repository, "at", checkout.head()[:12], state])))
     return Status.PASS, ", ".join(found)
 
 
@@ -50,11 +56,13 @@ def _services(context: Context) -> Found:
     names = sorted(
         {service for spec in context.specs.values() if isinstance(spec, ServicesStep) for service in spec.services}
     )
-    return Status.PASS, ", ".join(f"{n} {'runs' if context.services.is_running(n) else 'is stopped'}" for n in names)
+    return Status.PASS, ", ".join(
+        f"{n} {'runs' if context.adapters.services.is_running(n) else 'is stopped'}" for n in names
+    )
 
 
 def _database(context: Context) -> Found:
-    with context.postgres.connect() as connection:
+    with context.adapters.postgres.connect() as connection:
         here = identity(connection)
     facts = f"{here.database} on server {here.system}, version {here.server_version // 10000}, as {here.role}"
     if here.role == context.target.database.application_role:
@@ -63,13 +71,58 @@ def _database(context: Context) -> Found:
 
 
 def _alone(context: Context) -> Found:
-    found = context.lease.in_the_way()
-    return (Status.FAIL, found) if found else (Status.PASS, "nobody else has it, and no pooler stands in between")
+    host = context.host_lease
+    if found := host.in_the_way():
+        return Status.FAIL, found + _taken_over(context, found)
+    try:
+        found = context.adapters.lease.in_the_way()
+    except AdapterError as error:
+        if context.touches_database or not host.directories:
+            raise
+        return Status.PASS, f"nobody else has it on this host; a run from another machine cannot be seen: {error.what}"
+    if found:
+        return Status.FAIL, found + _taken_over(context, found)
+    return Status.PASS, "nobody else has it, and no pooler is in between"
+
+
+def _taken_over(context: Context, found: str) -> str:
+    """What to do about a run that has the target and does not act now. Pure."""
+    if not found.startswith(LEFT_BEHIND):
+        return ""
+    return f". Ask its operator; where it is given up: runbook run {context.folder.path} --take-over 'REASON'"
+
+
+def _fits(context: Context) -> Found:
+    database = context.plan.database
+    with context.adapters.postgres.connect() as connection:
+        lines = plan_fit.history_misfits(connection, database)
+        if _changes_table(context):
+            lines += (
+                [absent] if (absent := plan_fit.no_table(connection, database)) else plan_fit.misfits(connection, database)
+            )
+    return (Status.FAIL, "; ".join(lines)) if lines else (Status.PASS, "it has")
+
+
+def _key(context: Context) -> Found:
+    database = context.plan.database
+    with context.adapters.postgres.connect() as connection:
+        if not has_column(connection, database, database.key):
+            status = Status.FAIL if _changes_table(context) else Status.PASS  # else it is restored with the table
+            return status, f"there is no column {database.key} in {database.schema_}.{database.table}"
+        found = plan_fit.no_key(connection, database)
+    return (Status.FAIL, found) if found else (Status.PASS, f"{database.key} does")
+
+
+def _changes_table(context: Context) -> bool:
+    """Whether a step of the run works on the plan's table as it is, rather than bring it back."""
+    return any(spec.about.on_table for spec in context.specs.values())
 
 
 def _rights(context: Context) -> Found:
     database = context.plan.database
-    with context.postgres.connect() as connection:
+    with context.adapters.postgres.connect() as connection:
+        if absent := plan_fit.no_table(connection, database):
+            return Status.FAIL if _changes_table(context) else Status.PASS, absent
         missing = rights_missing(connection, database.schema_, database.table)
     return (Status.FAIL, f"it may not {', '.join(missing)}") if missing else (Status.PASS, "it may")
 
@@ -77,31 +130,36 @@ def _rights(context: Context) -> Found:
 def _backup(context: Context) -> Found:
     backups = context.target.backups
     path = newest(Path(backups.directory), backups.pattern)
+    if not Path(backups.directory).is_dir():
+        return Status.FAIL, f"there is no folder {backups.directory}; create it, or correct backups.directory in the target"
     if path is None:
         return Status.FAIL, f"no {backups.pattern} in {backups.directory}"
-    contents = context.dump_tools.contents(path)
-    hours = (datetime.now(UTC) - contents.made).total_seconds() / 3600
+    contents = context.adapters.dump_tools.contents(path)
+    hours = (context.now() - contents.made).total_seconds() / 3600
     facts = f"{path.name}, {path.stat().st_size / 1e6:.1f} MB, {hours:.1f} h old, {len(contents.tables_with_data)} tables"
-    table = f"{context.plan.database.schema_}.{context.plan.database.table}"
-    if table not in contents.tables_with_data:
-        return Status.FAIL, f"{facts}, without the data of {table}"
+    if lacking := contents.lacks(context.plan.database.schema_, context.plan.database.table):
+        return Status.FAIL, f"{facts}, without the data of {', '.join(lacking)}"
+    if hours < -FUTURE:
+        return Status.UNKNOWN, f"{facts}; by this machine's clock it was made in the future"
     if hours > backups.oldest_hours:
         return Status.FAIL, f"{facts}; older than {backups.oldest_hours} h"
     return Status.PASS, facts
 
 
 def _tools(context: Context) -> Found:
-    with context.postgres.connect() as connection:
+    with context.adapters.postgres.connect() as connection:
         server = identity(connection).server_version // 10000
-    found = {tool: context.dump_tools.version(tool) for tool in ("pg_dump", "pg_restore")}
+    found = {tool: context.adapters.dump_tools.version(tool) for tool in ("pg_dump", "pg_restore")}
     same = all(version == server for version in found.values())
     listed = ", ".join(f"{tool} {version}" for tool, version in found.items())
     return (Status.PASS if same else Status.FAIL), f"{listed}, server {server}"
 
 
 def _disk(context: Context) -> Found:
-    with context.postgres.connect() as connection:
-        size = one(connection, "SELECT pg_database_size(current_database()) AS bytes")["bytes"]
+    if context.target.backups.snapshot or context.target.backups.fresh:
+        return Status.PASS, "no dump is made: the target names a backup from before the stop"
+    with context.adapters.postgres.connect() as connection:
+        size = database_size(connection)
     directory = Path(context.target.backups.directory)
     if not _writable(directory):
         return Status.FAIL, f"{directory} is not there or cannot be written to"
@@ -118,10 +176,14 @@ PREREQUISITES: dict[str, tuple[str, bool, Callable[[Context], Found]]] = {  # na
     "checkouts": ("The checkouts are clean and writable", False, _checkouts),
     "services": ("The service manager answers", False, _services),
     "database": ("The database answers, and our role is not the application's", True, _database),
-    "alone": ("No other run has the target", True, _alone),
+    "alone": ("No other run has the target", False, _alone),
+    "plan-fits": ("The database has what the plan names", True, _fits),
+    "key": ("The plan's key names one row each", True, _key),
+    "history": ("The migration's file and its row in the history will agree", True, will_agree),
     "rights": ("Our role may do what the rollback does", True, _rights),
     "backup": ("A backup from before is present, readable and recent", True, _backup),
     "tools": ("pg_dump and pg_restore are of the server's version", True, _tools),
     "disk": ("There is room for a backup", True, _disk),
     **{name: (title, True, look) for name, (title, look) in RESTORABLE.items()},
 }
+NEVER_WAIVED = ("key",)  # by a key that names several rows, an undo would write one row's values into another

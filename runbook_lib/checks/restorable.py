@@ -4,19 +4,25 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from runbook_lib.adapters.postgres.connection import MAINTENANCE, Connection, identity, one
-from runbook_lib.adapters.postgres.restore.side import counts, tables
-from runbook_lib.context import Context
-from runbook_lib.plan import RestoreAsideStep
-from runbook_lib.results import Status
+from runbook_lib.config.plan import RestoringStep
+from runbook_lib.context.context import Context
+from runbook_lib.postgres.catalog import database_size
+from runbook_lib.postgres.connection import identity
+from runbook_lib.postgres.restore import dump_inspector
+from runbook_lib.postgres.restore.fetch import sampled
+from runbook_lib.postgres.restore.staging_database import counts, tables
+from runbook_lib.postgres.types import Connection
+from runbook_lib.results import Found, Status
 
+LOSE = " (to go back without it, choose MISSING_TABLES=lose)"
+SAME = "same-database"  # by which it is waived
+ALIKE = 0.5  # of the sampled rows, from which on a dump is taken for one of the live database
 ROOM = 1.2  # the restored database may be as large as the live one; a fifth is kept free
-Found = tuple[Status, str]
 
 
-def restores(context: Context) -> RestoreAsideStep | None:
+def restores(context: Context) -> RestoringStep | None:
     """The step that restores a backup, where the run's type and option have one."""
-    return next((spec for spec in context.specs.values() if isinstance(spec, RestoreAsideStep)), None)
+    return next((spec for spec in context.specs.values() if isinstance(spec, RestoringStep)), None)
 
 
 def missing_tables(context: Context, connection: Connection) -> dict[str, int]:
@@ -28,17 +34,17 @@ def missing_tables(context: Context, connection: Connection) -> dict[str, int]:
 
 def _dump(context: Context) -> Found:
     dump, database = context.dump, context.plan.database
-    with context.postgres.connect() as connection:
+    with context.adapters.postgres.connect() as connection:
         here = identity(connection)
         missing = missing_tables(context, connection)
-        extensions = [row["name"] for row in connection.execute(_OUT_OF_REACH, [dump.extensions])]
+        extensions = dump_inspector.extensions_out_of_reach(connection, dump.extensions)
     of_feature = dump.columns_of_feature(database)
     kept = dump.columns.get(f"{database.schema_}.{database.table}", {})
     spec = restores(context)
-    lost = context.choices.get("MISSING_TABLES", spec.missing_tables if spec else "refuse") == "lose"
+    lost = context.state.choices.get("MISSING_TABLES", spec.missing_tables if spec else "refuse") == "lose"
     problems = [
         *(f"it lacks the column {name}" for name in [database.key, *database.kept_columns] if name not in kept),
-        *(f"it lacks the table {name}, which holds {rows} rows now" for name, rows in missing.items() if not lost),
+        *(f"it lacks the table {name}, which holds {rows} rows now{LOSE}" for name, rows in missing.items() if not lost),
         *(f"the extension {name} is not here, or our role may not create it" for name in extensions),
         *(f"it makes the subscription {name}" for name in dump.subscriptions),
     ]
@@ -52,12 +58,27 @@ def _dump(context: Context) -> Found:
     return (Status.FAIL, f"{facts}: {'; '.join(problems)}") if problems else (Status.PASS, facts)
 
 
+def _same(context: Context) -> Found:
+    dump, live = context.dump, context.adapters.postgres.database
+    with context.adapters.postgres.connect() as connection:
+        sample = sampled(context.adapters.dump_tools, dump, connection, context.plan.database)
+    facts = (
+        f"{dump.path.name} is of the database {dump.contents.database}; of {sample.rows} rows of {sample.table} in it the "
+        f"live database has {sample.found} keys, {sample.same} with the same values"
+    )
+    doubts = [
+        *([f"the live database is {live}"] if dump.contents.database != live else []),
+        *(["too few rows agree to tell that it is the same database"] if sample.share < ALIKE else []),
+    ]
+    return (Status.UNKNOWN if doubts else Status.PASS), "; ".join([facts, *doubts])
+
+
 def _rights(context: Context) -> Found:
-    with context.postgres.connect() as connection:
-        may = one(connection, _RIGHTS, [MAINTENANCE])
-        owners = [row["name"] for row in connection.execute(_STRANGE_OWNERS, [context.dump.owners])]
-        tables = [row["name"] for row in connection.execute(_OTHERS_TABLES)]
-        settings = [row["name"] for row in connection.execute(_OUT_OF_HAND)]
+    with context.adapters.postgres.connect() as connection:
+        may = dump_inspector.rights(connection)
+        owners = dump_inspector.owners_not_ours(connection, context.dump.owners)
+        tables = dump_inspector.tables_of_others(connection)
+        settings = dump_inspector.settings_out_of_hand(connection)
     problems = [
         *(f"it may not {right}" for right, held in may.items() if not held),
         *(f"the backup names the owner {name}, whom our role is no member of" for name in owners),
@@ -68,19 +89,19 @@ def _rights(context: Context) -> Found:
 
 
 def _disk(context: Context) -> Found:
-    with context.postgres.connect() as connection:
-        row = one(connection, _DISK)
-    needed = row["bytes"] * ROOM
-    directory = Path(row["directory"] or "-")
-    if not row["local"] or not directory.is_dir():
+    with context.adapters.postgres.connect() as connection:
+        size, place = database_size(connection), dump_inspector.directory(connection)
+    needed = size * ROOM
+    directory = Path(place or "-")
+    if not directory.is_dir():
         return Status.UNKNOWN, f"the server's disk cannot be seen from here; the restored database may take {_gb(needed)}"
     free = shutil.disk_usage(directory).free
     return (Status.PASS if free > needed else Status.FAIL), f"{_gb(free)} free on the server, {_gb(needed)} needed"
 
 
 def _ties(context: Context) -> Found:
-    with context.postgres.connect() as connection:
-        found = [row["it"] for row in connection.execute(_TIES)]
+    with context.adapters.postgres.connect() as connection:
+        found = dump_inspector.ties(connection)
     if found:
         return Status.FAIL, f"these stay with the old database when it is renamed: {'; '.join(found)}"
     return Status.PASS, "no replication slot, subscription or prepared transaction hangs on it"
@@ -92,55 +113,8 @@ def _gb(size: float) -> str:
 
 RESTORABLE: dict[str, tuple[str, Callable[[Context], Found]]] = {  # name -> title, look
     "restorable-backup": ("The backup holds what the live database holds, and can be restored here", _dump),
+    SAME: ("The backup is of this database", _same),
     "restore-rights": ("Our role may restore a database and rename both", _rights),
     "server-disk": ("There is room on the server for a second database", _disk),
     "ties": ("Nothing is tied to the live database that renaming would leave behind", _ties),
 }
-
-_OUT_OF_REACH = """
-SELECT name FROM unnest(%s::text[]) name WHERE NOT EXISTS (
-    SELECT FROM pg_available_extension_versions v
-    WHERE v.name = name.name AND (trusted OR NOT superuser OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)))
-"""
-
-_RIGHTS = """
-SELECT rolcreatedb OR rolsuper AS "make and rename databases (CREATEDB)",
-       pg_has_role(datdba, 'USAGE') AS "act for the database's owner",
-       has_database_privilege(%s, 'CONNECT') AS "connect to the maintenance database",
-       pg_has_role('pg_signal_backend', 'USAGE') AS "end sessions (pg_signal_backend)"
-FROM pg_roles, pg_database WHERE rolname = current_user AND datname = current_database()
-"""
-
-_STRANGE_OWNERS = """
-SELECT name FROM unnest(%s::text[]) name
-WHERE coalesce(NOT pg_has_role(to_regrole(quote_ident(name))::oid, 'MEMBER'), TRUE)
-"""
-
-_OTHERS_TABLES = """
-SELECT oid::regclass::text AS name FROM pg_class c
-WHERE relkind IN ('r', 'p') AND relpersistence <> 't' AND relnamespace::regnamespace::text NOT LIKE 'pg\\_%'
-  AND relnamespace <> 'information_schema'::regnamespace AND NOT pg_has_role(relowner, 'USAGE')
-  AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype = 'e')
-"""
-
-_OUT_OF_HAND = """
-SELECT DISTINCT name FROM pg_settings, pg_db_role_setting, unnest(setconfig) entry
-WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database()) AND name = split_part(entry, '=', 1)
-  AND (context LIKE 'superuser%' AND NOT has_parameter_privilege(name, 'SET')
-       OR setrole <> 0 AND NOT pg_has_role(setrole, 'MEMBER'))
-"""
-
-_DISK = """
-SELECT pg_database_size(d.oid) AS bytes, inet_server_addr() IS NULL AS local,
-       coalesce(nullif(pg_tablespace_location(dattablespace), ''),
-                CASE WHEN pg_has_role('pg_read_all_settings', 'USAGE') THEN current_setting('data_directory') END
-       ) AS directory
-FROM pg_database d WHERE datname = current_database()
-"""
-
-_TIES = """
-SELECT 'replication slot ' || slot_name AS it FROM pg_replication_slots WHERE database = current_database()
-UNION ALL SELECT 'prepared transaction ' || gid FROM pg_prepared_xacts WHERE database = current_database()
-UNION ALL SELECT 'subscription ' || subname FROM pg_subscription
-    WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
-"""

@@ -1,76 +1,219 @@
 """The schema is what the rollback leaves, and migration history and files agree."""
 
+import hashlib
+import json
+from collections.abc import Collection
+from dataclasses import asdict
 from pathlib import Path
+from typing import Literal
 
-from psycopg import sql
-
-from runbook_lib.adapters.postgres.catalog import catalog, differences, missing
-from runbook_lib.adapters.postgres.removal import Record, Removal, Stage, outcome
+from runbook_lib.checks.kind import Round, check
 from runbook_lib.checks.restorable import restores
-from runbook_lib.checks.round import Round
-from runbook_lib.comparison import CATALOG_BEFORE, CATALOG_RESTORED
-from runbook_lib.context import Context
-from runbook_lib.plan import RemoveColumnsStep
-from runbook_lib.results import Result, Status
+from runbook_lib.config.plan import CheckSpec, RevertingStep
+from runbook_lib.context import old_code
+from runbook_lib.context.comparison import CATALOG_BEFORE, CATALOG_RESTORED
+from runbook_lib.context.context import Context
+from runbook_lib.context.old_code import files_of
+from runbook_lib.errors import AdapterError
+from runbook_lib.git import Checkout
+from runbook_lib.postgres import plan_fit
+from runbook_lib.postgres.catalog import catalog, differences, missing
+from runbook_lib.postgres.clone import read_both
+from runbook_lib.postgres.column_removal import Record, Removal, Stage, records
+from runbook_lib.postgres.column_removal.records import History
+from runbook_lib.postgres.connection import Postgres
+from runbook_lib.postgres.dump import DumpTools
+from runbook_lib.postgres.restore.dump_inspector import Dump, look
+from runbook_lib.postgres.schema_objects import Objects, schema_objects, with_wholes, without
+from runbook_lib.postgres.schema_objects import differences as object_differences
+from runbook_lib.redaction import redact_values
+from runbook_lib.results import Found, Result, Status
 
 
+def agreement(context: Context, checkout: Checkout, *, recorded: bool) -> Found:
+    """Whether a checkout holds the migration's file just where the history holds its row. Read-only.
+
+    It is UNKNOWN where no file was ever there whose name shows that it is the migration's.
+
+    Args:
+        checkout: The deployed checkout, or a clone with the code that it will hold.
+        recorded: Whether the history holds the row.
+    """
+    migration = context.plan.database.migration
+    files = files_of(migration, checkout.files(migration.directory))
+    known = files or files_of(migration, context.checkout(migration.repository).files_ever(migration.directory))
+    row = f"migration {migration.version} is {'in' if recorded else 'not in'} {migration.history_table}"
+    if not known:
+        return Status.UNKNOWN, f"{row}, and no file in {migration.directory} is known by its name to be that migration's"
+    if bool(files) == recorded:
+        return Status.PASS, "history and files agree"
+    return Status.FAIL, f"{row}, but {', '.join(known)} is {'there' if files else 'not there'}"
+
+
+def will_agree(context: Context) -> Found:
+    """Whether they will agree after the rollback, by the code in the scratch clone. Read-only."""
+    plan, migration = context.plan, context.plan.database.migration
+    reverted = [spec.repository for spec in context.specs.values() if isinstance(spec, RevertingStep)]
+    if migration.repository not in reverted and not any(
+        isinstance(plan.checks[n], SchemaKeys) for n in plan.types[context.type].checks
+    ):
+        return Status.PASS, "this rollback changes neither"
+    with context.adapters.postgres.connect() as connection:
+        recorded = bool(History(plan.database).rows(connection)) and context.schema_stays
+    deployed = context.checkout(migration.repository)
+    after = deployed
+    if migration.repository in reverted:
+        after = Checkout(old_code.prepare(context, migration.repository).path, context.adapters.processes)
+    status, summary = agreement(context, after, recorded=recorded)
+    if status is Status.PASS:
+        return status, f"{summary} as the rollback leaves them"
+    left = files_of(migration, after.files(migration.directory))
+    if not left or recorded:
+        return status, f"as the rollback would leave them, {summary}"
+    added = "; ".join(deployed.added_by(left))
+    return (
+        status,
+        f"as the rollback would leave them, {summary}: it was added by {added}, which is none of the feature's commits. "
+        f"Where it is, list it under repositories.{migration.repository}.commits in the plan",
+    )
+
+
+KEPT = "evidence/schema-left-over.json"  # what was found last, and of which schema and backup
+LOOKED_AT = 20  # backups, the newest first, among which one from before the feature is looked for
+AS_IN_BACKUP = "schema-as-in-backup"  # by which it is waived
+
+
+def left_over(context: Context, taken: Collection[str]) -> tuple[Status, str]:
+    """Whether nothing but what the plan names differs from the backup from before the feature. Read-only.
+
+    Args:
+        context: The run's.
+        taken: The objects that the rollback takes back, or set apart; what is part of them goes with them.
+    """
+    backup = from_before(context)
+    if backup is None:
+        return Status.PASS, "not compared: no backup from before the feature is there"
+    try:
+        found, from_text = _found(context, backup, taken)
+    except AdapterError as error:
+        return Status.UNKNOWN, f"{error.what} {error.safe_next}"
+    like = f"{backup.path.name}, from before the feature"
+    like += f" (by the text of dumps, as no copy of the schema could be made: {from_text.rstrip('.')})" if from_text else ""
+    if not found:
+        return Status.PASS, f"all else is as in {like}"
+    lines = [f"{name} {how}" for name, how in found.items()]
+    return Status.FAIL, (
+        f"this rollback leaves {len(found)} more differences from {like}: {'; '.join(lines)}. Take them back first, or name "
+        f"what is somebody else's in the plan, as database.unmanaged: {json.dumps(list(found))}"
+    )
+
+
+def from_before(context: Context) -> Dump | None:
+    """The newest backup without the feature's columns; None where there is none. Read-only."""
+    backups = context.target.backups
+    paths = sorted(Path(backups.directory).glob(backups.pattern), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in paths[:LOOKED_AT]:
+        dump = look(context.adapters.dump_tools, path)
+        database = context.plan.database
+        if f"{database.schema_}.{database.table}" in dump.columns and not dump.columns_of_feature(database):
+            return dump
+    return None
+
+
+def _found(context: Context, backup: Dump, taken: Collection[str]) -> tuple[dict[str, str], str]:
+    with context.adapters.postgres.connect() as connection:
+        state = {name: asdict(item) for name, item in schema_objects(connection).items()}
+    names = {"taken": sorted(taken), "unmanaged": sorted(context.plan.database.unmanaged)}
+    stat = backup.path.stat()
+    looked_at = [state, names, str(backup.path), stat.st_size, stat.st_mtime_ns]
+    key = hashlib.sha256(json.dumps(looked_at, sort_keys=True).encode()).hexdigest()
+    kept = context.folder.read_json(KEPT)
+    if kept is None or kept["of"] != key:
+        found, from_text = _compared(context, backup, taken)
+        kept = {"of": key, "found": found, "from text": from_text}
+        context.folder.write_json(KEPT, kept)
+    return kept["found"], kept["from text"]
+
+
+def _compared(context: Context, backup: Dump, taken: Collection[str]) -> tuple[dict[str, str], str]:
+    target = context.target.database
+    there = Postgres(target.clone_service or target.service, context.folder.short)
+    tools = DumpTools(context.adapters.processes, target.tools, there.service)
+    two = read_both(context.adapters.postgres, there, context.adapters.dump_tools, tools, context.adapters.scratch, backup)
+    unmanaged = set(context.plan.database.unmanaged)
+    found = object_differences(without(two.backup, taken), without(two.live, taken))
+    ours = {n: how for n, how in found.items() if not (unmanaged & {*_chain(two.live, n), *_chain(two.backup, n)})}
+    return ours, two.from_text
+
+
+def _chain(objects: Objects, name: str) -> list[str]:
+    return list(with_wholes(objects, name))
+
+
+class SchemaKeys(CheckSpec):
+    """Whether the schema is what the rollback leaves."""
+
+    kind: Literal["schema"]
+
+    area = "Database"
+
+
+@check(SchemaKeys)
 def as_expected(around: Round, name: str) -> Result:
     """Whether columns, indexes and constraints are as the option leaves them, all else is as before. Read-only."""
     context = around.context
-    with context.postgres.connect() as connection:
+    with context.adapters.postgres.connect() as connection:
         present = catalog(connection)
-        kept = [name for name in present if name.endswith(f"__old_{context.run}")]  # by a swap, as the way back
+        planned = plan_fit.in_words_of_server(connection, context.plan.database)
+        kept = [name for name in present if name.endswith(f"__old_{context.folder.short}")]  # by a swap, as the way back
         now = {name: definition for name, definition in present.items() if name not in kept}
         history = context.plan.database.migration
-        recorded = connection.execute(
-            sql.SQL("SELECT 1 AS it FROM {} WHERE {} = {}").format(
-                sql.Identifier(context.plan.database.schema_, history.history_table),
-                sql.Identifier(history.history_column),
-                sql.Literal(history.version),
-            )
-        ).fetchone()
-    files = context.checkout(history.repository).files(history.directory)
-    has_file = any(Path(file).name.startswith(history.version) for file in files)
-    removes = any(isinstance(spec, RemoveColumnsStep) for spec in context.specs.values())
+        recorded = History(context.plan.database).rows(connection)
+    agrees, summary = agreement(context, context.checkout(history.repository), recorded=bool(recorded))
+    removes = any(spec.about.on_table == "schema" for spec in context.specs.values())
     restored = restores(context) is not None
     record = _record(context) if removes else None
-    problems = missing(now, context.plan.database, feature=context.schema_stays)
+    problems = missing(now, planned, feature=context.schema_stays)
     if removes:
-        problems += outcome.left_over(now, context.plan.database, record)
-    if bool(recorded) != has_file:
-        problems.append(
-            f"migration {history.version} is {'in' if recorded else 'not in'} the history, but its file is "
-            f"{'there' if has_file else 'gone'}"
-        )
+        problems += records.left_over(now, context.plan.database, record)
+    if agrees is Status.FAIL:
+        problems.append(summary)
     before = context.folder.read_json(CATALOG_RESTORED if restored else CATALOG_BEFORE)
-    changed = None
+    changed, now = None, redact_values(now)  # as what was kept
     if before is not None:
-        changed = outcome.changed(before, now, context.plan.database, record) if removes else differences(before, now)
+        changed = records.changed(before, now, context.plan.database, record) if removes else differences(before, now)
     if changed:
         problems += changed
+    compared = left_over(context, records.removed_by(context.plan.database, record)) if removes else (Status.PASS, "")
+    waived = AS_IN_BACKUP in context.state.waivers
+    if compared[0] is Status.FAIL and not waived:
+        problems.append(compared[1])
     if problems:
         return around.result(name, Status.FAIL, "; ".join(problems), problems=problems)
+    if compared[0] is Status.UNKNOWN and not waived:
+        return around.result(name, *compared)
     parts = [
         _of_columns(context, removes, record),
-        *(f"OPEN DEBT: {name} is kept" for name in kept),
+        *(f"PENDING CLEANUP: {name} is kept" for name in kept),
         "older columns are there",
-        "history and files agree",
+        summary,
     ]
     rest = "the rest of the catalog" if removes else "the whole catalog"
     like = "as in the backup" if restored else "as before the rollback"
     parts.append("not compared with a snapshot" if changed is None else f"{rest} is {like}")
-    return around.result(name, Status.PASS, ", ".join(filter(None, parts)), problems=problems)
+    parts.append(f"waived: {compared[1]}" if waived and compared[0] is not Status.PASS else compared[1])
+    return around.result(name, agrees, ", ".join(filter(None, parts)), problems=problems)
 
 
 def _of_columns(context: Context, removes: bool, record: Record | None) -> str:
     if removes:
         kept = record.asides.values() if record and record.stage is Stage.REMOVED else ()
-        return "the feature's columns are gone" + (f" (OPEN DEBT: set aside as {', '.join(kept)})" if kept else "")
+        return "the feature's columns are gone" + (f" (PENDING CLEANUP: set aside as {', '.join(kept)})" if kept else "")
     return f"the feature's columns stay (option {context.option})" if context.schema_stays else ""
 
 
 def _record(context: Context) -> Record | None:
     """What this run recorded of the columns it removed; None where it found them gone. Read-only."""
-    removal = Removal(context.postgres, context.plan.database, context.run)
+    removal = Removal(context.adapters.postgres, context.plan.database, context.folder.short)
     with removal.connect() as connection:
         return removal.state(connection).record

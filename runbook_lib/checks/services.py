@@ -1,14 +1,28 @@
-"""The services run, in the version that is checked out."""
+"""The services run in the wanted version, and their logs hold no errors."""
 
-from runbook_lib import versions
-from runbook_lib.checks.round import Round
+import re
+from typing import Literal
+
+from runbook_lib.checks.kind import Round, check
+from runbook_lib.config.plan import CheckSpec
+from runbook_lib.config.plan.steps import Name
+from runbook_lib.context import builds
 from runbook_lib.errors import AdapterError
 from runbook_lib.results import Result, Status
 
 
+class ServicesKeys(CheckSpec):
+    """Whether the services run in the wanted version."""
+
+    kind: Literal["services"]
+
+    area = "Services"
+
+
+@check(ServicesKeys)
 def running_in_wanted_version(around: Round, name: str) -> Result:
     """Whether every service of the plan runs what its repository holds. Read-only."""
-    up = around.context.services.up(around.context.plan.services)
+    up = around.context.adapters.services.up(around.context.plan.services)
     found = {service: _state(around, service, service in up) for service in around.context.plan.services}
     statuses = {status for status, _ in found.values()}
     worst = Status.FAIL if Status.FAIL in statuses else Status.UNKNOWN if Status.UNKNOWN in statuses else Status.PASS
@@ -17,13 +31,49 @@ def running_in_wanted_version(around: Round, name: str) -> Result:
 
 def _state(around: Round, service: str, is_up: bool) -> tuple[Status, str]:
     if not is_up:
-        restarted = around.context.services.is_running(service)
+        restarted = around.context.adapters.services.is_running(service)
         return Status.FAIL, "is being restarted again and again, or only part of it runs" if restarted else "does not run"
-    wanted = versions.wanted(around.context, service)
+    wanted = builds.wanted(around.context, service)
     try:
-        version = versions.running(around.context, service)
+        version = builds.running(around.context, service)
     except AdapterError as error:
         return Status.UNKNOWN, f"runs, but its version is not known: {error.what}"
-    if versions.same(version, wanted):
+    if builds.same(version, wanted):
         return Status.PASS, f"runs {version}"
     return Status.FAIL, f"runs {version}, wanted {wanted[:12]}"
+
+
+_ERROR = re.compile(
+    r"\b(?:ERROR|CRITICAL|FATAL)\b|^Traceback |\"level\":\s*\"(?:error|critical|fatal)\"|(?:^|[\s\[])(?:error|fatal)[\]:]"
+)
+
+KEPT = 1000  # lines
+
+
+class LogsKeys(CheckSpec):
+    """Whether the logs of services hold no errors."""
+
+    kind: Literal["logs"]
+    services: list[Name]
+    """The services whose logs are read."""
+
+    area = "Services"
+
+
+@check(LogsKeys)
+def no_errors(around: Round, name: str) -> Result:
+    """Whether the logs since the round's start hold something, but no error. Read-only."""
+    spec = around.context.plan.checks[name]
+    assert isinstance(spec, LogsKeys)
+    since = {service: around.started.get(service, around.since) for service in spec.services}
+    lines = {service: around.context.adapters.services.logs(service, since[service]) for service in spec.services}
+    errors = [f"{service}: {line}" for service, found in lines.items() for line in found if _ERROR.search(line)]
+    read = ", ".join(f"{len(found)} lines of {service}" for service, found in lines.items())
+    first = min(since.values()).isoformat(timespec="seconds")
+    if errors:
+        kept = around.keep_text(name, "\n".join(errors[:KEPT]))
+        summary = f"{len(errors)} errors since {first}: {errors[0]}"
+        return around.result(name, Status.FAIL, summary, errors=errors[:20], text=kept)
+    if silent := [service for service, found in lines.items() if not found]:
+        return around.result(name, Status.UNKNOWN, f"nothing was logged since {first} by {', '.join(silent)}")
+    return around.result(name, Status.PASS, f"no error in {read} since {first}")

@@ -6,9 +6,9 @@ import secrets
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import webbrowser
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +16,13 @@ from time import monotonic, sleep
 from urllib.parse import quote
 
 from runbook_lib.errors import PreconditionError
-from runbook_lib.lab.cards import write_cards
+from runbook_lib.lab.copies import prepare, write_cards
+from runbook_lib.rehearsal.rehearse import scenario_named
+from runbook_lib.rehearsal.workspace import MARK, OUTPUTS, PLAN, TARGET, settled_in
+from runbook_lib.run import closing, lifecycle
+from runbook_lib.run.run import Run
+from runbook_lib.system import temporary
+from runbook_lib.system.signals import ending_signals_raise, undisturbed, with_default_signals
 
 SETTINGS = Path(__file__).with_name("settings")
 START_SECONDS = 60
@@ -56,14 +62,13 @@ def serving(folder: Path, notebooks: Sequence[Path], environment: Mapping[str, s
     """
     require_jupyterlab()
     token = secrets.token_urlsafe(24)
-    with tempfile.TemporaryDirectory(prefix="runbook-lab-", ignore_cleanup_errors=True) as private:
-        own = Path(private)
+    with temporary.directory() as own:
         write_cards(own / "cards", folder, notebooks)
         shutil.copytree(SETTINGS / "user", own / "settings")
         log = own / "jupyterlab.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                _command(folder),
+                with_default_signals(_command(folder, own)),
                 cwd=folder,
                 env={**environment, **_own_directories(own), "JUPYTER_TOKEN": token},
                 stdin=subprocess.DEVNULL,
@@ -72,17 +77,18 @@ def serving(folder: Path, notebooks: Sequence[Path], environment: Mapping[str, s
                 start_new_session=True,  # Ctrl-C is for this process, which ends that one in order
             )
         try:
-            address = _address(process, own / "runtime", log)
+            address = _address(process, own / "run", log)
             page = quote(str(notebooks[0].relative_to(folder)))
             yield Lab(f"{address}lab/tree/{page}?token={token}", process)
         finally:
             _end(process)
 
 
-def _command(folder: Path) -> list[str]:
+def _command(folder: Path, own: Path) -> list[str]:
     return [
         *(sys.executable, "-P", "-m", "jupyterlab", f"--config={SETTINGS / 'server.json'}"),
         *(f"--ServerApp.root_dir={folder}", f"--ServerApp.port={PORT}", f"--LabApp.app_settings_dir={SETTINGS}"),
+        f"--FileCheckpoints.checkpoint_dir={own / 'checkpoints'}",  # no hidden copies in the run's folder
         *(["--allow-root"] if os.geteuid() == 0 else []),
     ]
 
@@ -93,7 +99,7 @@ def _own_directories(own: Path) -> dict[str, str]:
         "JUPYTER_CONFIG_DIR": str(own / "config"),
         "JUPYTER_DATA_DIR": str(own / "data"),
         "JUPYTER_PATH": str(SETTINGS),  # the kernel
-        "JUPYTER_RUNTIME_DIR": str(own / "runtime"),
+        "JUPYTER_RUNTIME_DIR": str(own / "run"),
         "JUPYTERLAB_SETTINGS_DIR": str(own / "settings"),
         "JUPYTERLAB_WORKSPACES_DIR": str(own / "workspaces"),
         "JUPYTER_APP_LAUNCHER_PATH": str(own / "cards"),
@@ -126,3 +132,65 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+Opened = Callable[[Run, str], None]  # the run and the link, once JupyterLab answers
+
+
+def seat(run: Run, opened: Opened, environment: Mapping[str, str] = os.environ) -> None:
+    """Serve a run in JupyterLab until it is shut down there, or by Ctrl-C, SIGTERM or SIGHUP; then seal it anew.
+
+    Raises:
+        PreconditionError: JupyterLab is not installed, or does not start.
+    """
+    folder = run.folder.path.resolve()
+    with ending_signals_raise():
+        try:
+            with serving(folder, prepare(run), environment) as lab:
+                opened(run, lab.link)
+                lab.process.wait()
+        finally:
+            with undisturbed():
+                run.close_adapters()
+                _seal(run)
+
+
+def game_day(scenario: str, rows: int, opened: Opened, **about: str) -> None:
+    """Bring up the embedded stack with the fault of a scenario in it, seat the engineer, take all down at the end.
+
+    Raises:
+        ParametersError: There is no such scenario.
+        PreconditionError: JupyterLab is not installed, or does not start.
+        StackError: A part of the stack does not come up.
+    """
+    from runbook_lib.rehearsal.stack import stack
+
+    require_jupyterlab()
+    chosen = scenario_named(scenario)
+    with stack(rows=rows, fault=chosen.fault) as up, settled_in(up.environment):
+        told = {"operator": "rehearsal", "reason": chosen.about, "incident": f"rehearsal-{scenario}"}
+        given = {name: value for name, value in about.items() if value}
+        run = lifecycle.open_new(PLAN, TARGET, "", option=chosen.option, outputs=OUTPUTS, **{**told, **given})
+        seat(run, opened, {**os.environ, MARK: str(up.root)})  # so that what is left of it ends with the stack
+
+
+def begin(plan_file: Path, target_file: Path, **about: str) -> Run:
+    """Begin a run whose type is to be chosen by triage.
+
+    Raises:
+        ParametersError: Anything about the plan or the target is wrong; no folder was made.
+    """
+    require_jupyterlab()
+    return lifecycle.open_new(plan_file, target_file, "", **about)  # type: ignore[arg-type]
+
+
+def show(link: str) -> None:
+    """Open the link in the user's browser, where there is one."""
+    with suppress(webbrowser.Error):
+        webbrowser.open(link)
+
+
+def _seal(run: Run) -> None:
+    """Write the archive of a run that was sealed once more: JupyterLab has saved the notebooks since."""
+    if any(event.kind == "outcome" for event in run.journal.events()):
+        closing.write_archive(run)

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from runbook_lib.errors import RunbookError
-from runbook_lib.rehearsal.faults import FAULTS
+from runbook_lib.rehearsal.scenarios import FAULTS
 from runbook_lib.rehearsal.stack import Stack, stack
 
 

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
-from runbook_lib import loop, opening, triage
-from runbook_lib.display import Shown, table
-from runbook_lib.plan import Plan, load_plan
-from runbook_lib.progress import Told
-from runbook_lib.rehearsal.environment import settled_in
-from runbook_lib.rehearsal.paths import PLAN, TARGET
+from runbook_lib.config.plan import Plan
+from runbook_lib.documents import load_plan
 from runbook_lib.rehearsal.scenarios import SCENARIOS
 from runbook_lib.rehearsal.stack import stack
-from runbook_lib.run import Run
+from runbook_lib.rehearsal.workspace import PLAN, TARGET, settled_in
+from runbook_lib.run import engine, lifecycle
+from runbook_lib.run.run import Run
+from runbook_lib.triage import decision_matrix
+from runbook_lib.ui.display import Shown, table
+from runbook_lib.ui.progress import Told
 
 Statuses = Mapping[str, str]  # check -> PASS, FAIL or UNKNOWN
 
@@ -80,9 +81,9 @@ def _line(plan: Plan, symptom: str, fault: str, rows: int, tell: Told) -> Line:
     begun = monotonic()
     own = [row.own for row in plan.decision_matrix]
     with tempfile.TemporaryDirectory() as outputs, stack(rows, fault) as up, settled_in(up.environment):
-        run = opening.open_new(PLAN, TARGET, "", operator="rehearsal", reason=f"{fault}, injected", outputs=Path(outputs))
+        run = lifecycle.open_new(PLAN, TARGET, "", operator="rehearsal", reason=f"{fault}, injected", outputs=Path(outputs))
         try:
-            advice = triage.recommend(plan, run.observe("triage", triage.checks_needed(plan)))
+            advice = decision_matrix.recommend(plan, run.observe("triage", decision_matrix.checks_needed(plan)))
             named = advice.row.symptom if advice.row else ""
             before = _statuses(run, "triage")
             if advice.row:
@@ -98,12 +99,12 @@ def _line(plan: Plan, symptom: str, fault: str, rows: int, tell: Told) -> Line:
 
 
 def _roll_back(run: Run) -> None:
-    run.context.browser.warm()
+    run.context.adapters.browser.warm()
     run.prerequisites()
     for name in run.steps:
         if not run.is_still_approved():
             run.approve(run.previews()[0], "rehearsal")
-        loop.apply(run, name)
+        engine.apply(run, name)
 
 
 def _statuses(run: Run, round_name: str) -> Statuses:

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
-from runbook_lib import conductor, opening
-from runbook_lib.closing import Outcome
 from runbook_lib.errors import ParametersError
-from runbook_lib.progress import Told
-from runbook_lib.rehearsal.environment import settled_in
-from runbook_lib.rehearsal.paths import OUTPUTS, PLAN, TARGET
+from runbook_lib.headless import conductor
 from runbook_lib.rehearsal.scenarios import SCENARIOS, Scenario
 from runbook_lib.rehearsal.stack import stack
-from runbook_lib.run import Run
+from runbook_lib.rehearsal.workspace import OUTPUTS, PLAN, TARGET, settled_in
+from runbook_lib.run import lifecycle
+from runbook_lib.run.closing import Outcome
+from runbook_lib.run.run import Run
+from runbook_lib.ui.progress import Told
 
 MONITOR = "EVERY=1, LASTS=20, FAILURES=2"  # seconds, for the hour that the plan says
 
@@ -62,7 +62,7 @@ def _one(name: str, scenario: Scenario, rows: int, tell: Told) -> Rehearsed:
     with stack(rows=rows, fault=scenario.fault) as up, settled_in(up.environment):
         tell(f"  up in {monotonic() - begun:.1f} s: {up.environment['REHEARSAL_FRONTEND_URL']}")
         about = {"operator": "rehearsal", "reason": scenario.about, "incident": f"rehearsal-{name}"}
-        run = opening.open_new(PLAN, TARGET, "", option=scenario.option, outputs=OUTPUTS, **about)
+        run = lifecycle.open_new(PLAN, TARGET, "", option=scenario.option, outputs=OUTPUTS, **about)
         outcome = _walk(run, scenario, tell)
     seconds = round(monotonic() - begun, 1)
     ended_as, option = run.state.type, run.state.option

@@ -6,8 +6,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from runbook_lib.rehearsal.errors import StackError
-from runbook_lib.rehearsal.faults import Fault
+from runbook_lib.rehearsal.scenarios import Fault
+from runbook_lib.rehearsal.workspace import StackError
 
 SOURCE = Path(__file__).with_name("application")
 FEATURE = "FEAT-2025-20251103111429"

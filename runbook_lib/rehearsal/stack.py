@@ -10,21 +10,53 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.error import URLError
+from urllib.request import ProxyHandler, build_opener
 
 import psycopg
 
-from runbook_lib.rehearsal.data import fill, spoil
-from runbook_lib.rehearsal.database import Database, create_empty_database
-from runbook_lib.rehearsal.errors import StackError
-from runbook_lib.rehearsal.faults import Fault, fault_named
-from runbook_lib.rehearsal.health import backend_healthy, frontend_healthy, worker_healthy
-from runbook_lib.rehearsal.polling import until_healthy
-from runbook_lib.rehearsal.postgres import binaries, initialise, marked_environment
-from runbook_lib.rehearsal.programs import application_programs, build, postgres_program
-from runbook_lib.rehearsal.server import Server, external_server
-from runbook_lib.rehearsal.supervisor import UNREACHABLE, Supervisor, supervisor
-from runbook_lib.rehearsal.workspace import workspace
-from runbook_lib.signals import undisturbed
+from runbook_lib.rehearsal.database import Database, create_empty_database, fill, spoil
+from runbook_lib.rehearsal.postgres import Server, binaries, external_server, initialise, marked_environment
+from runbook_lib.rehearsal.scenarios import Fault, fault_named
+from runbook_lib.rehearsal.supervisor import (
+    UNREACHABLE,
+    Supervisor,
+    application_programs,
+    build,
+    postgres_program,
+    supervisor,
+)
+from runbook_lib.rehearsal.workspace import StackError, until_healthy, workspace
+from runbook_lib.system.signals import undisturbed
+
+REQUEST_SECONDS = 3.0
+_opener = build_opener(ProxyHandler({}))
+
+
+def backend_healthy(url: str) -> bool:
+    """Tell whether the backend and its database answer. Read-only."""
+    return answers(f"{url}/health")
+
+
+def frontend_healthy(url: str) -> bool:
+    """Tell whether the frontend serves its page. Read-only."""
+    return answers(url)
+
+
+def worker_healthy(database: Database) -> bool:
+    """Tell whether the worker has written a heartbeat. Read-only."""
+    with psycopg.connect(database.conninfo(database.runbook)) as connection:
+        return connection.execute("SELECT FROM worker_heartbeats").fetchone() is not None
+
+
+def answers(url: str) -> bool:
+    """Whether a GET of `url` is answered with 200. Read-only."""
+    try:
+        with _opener.open(url, timeout=REQUEST_SECONDS) as response:
+            return bool(response.status == 200)
+    except (URLError, OSError):
+        return False
+
 
 HEALTH_SECONDS = 20.0
 PORTS = range(15_000, 32_768)  # below those lent to outgoing connections, which could take the port of a stopped service

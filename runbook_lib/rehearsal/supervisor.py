@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 from xmlrpc.client import Error
 
-from runbook_lib.adapters.services import rpc
-from runbook_lib.rehearsal.errors import StackError
-from runbook_lib.rehearsal.polling import until, until_healthy
-from runbook_lib.rehearsal.processes import kill_marked
+from runbook_lib.rehearsal.postgres import command
+from runbook_lib.rehearsal.repositories import create_backend, create_frontend
+from runbook_lib.rehearsal.scenarios import Fault
+from runbook_lib.rehearsal.workspace import StackError, kill_marked, until, until_healthy
+from runbook_lib.services import supervisor as supervisord
 
 START_SECONDS = 10.0
 STOP_SECONDS = 12.0
@@ -25,13 +26,14 @@ UNREACHABLE = (OSError, HTTPException, Error)
 
 @dataclass(frozen=True)
 class Program:
-    """A service: its command, its directory, its environment, and the signal that ends it."""
+    """A service: its command, its directory, its environment, the signal that ends it, and whether it comes back."""
 
     name: str
     command: list[str]
     directory: Path
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     stop_signal: str = "TERM"
+    comes_back: bool = False  # whether it is started again when it ends by itself
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Supervisor:
 
     def call(self, method: str, *arguments: object) -> Any:
         """Ask supervisord. Raises OSError when it does not answer, xmlrpc.client.Fault when it refuses."""
-        return rpc.call(self.socket, method, *arguments)
+        return supervisord.call(self.socket, method, *arguments)
 
     def start(self, name: str) -> None:
         """Start a service, without waiting for its health. Changes the stack."""
@@ -160,7 +162,7 @@ def _section(supervised: Supervisor, program: Program) -> str:
         "directory": str(program.directory),
         "environment": environment,
         "autostart": "false",
-        "autorestart": "false",
+        "autorestart": "true" if program.comes_back else "false",
         "startsecs": "0",
         "stopsignal": program.stop_signal,
         "stopasgroup": "false" if program.name == "postgres" else "true",
@@ -171,3 +173,46 @@ def _section(supervised: Supervisor, program: Program) -> str:
     }
     lines = (f"{name}={value.replace('%', '%%')}" for name, value in settings.items() if value)
     return "\n".join([f"[program:{program.name}]", *lines, ""])
+
+
+def build(root: Path, fault: Fault) -> None:
+    """Create both repositories below `root` and build what each has checked out. Raises StackError when that fails."""
+    for create, directory in ((create_backend, root / "backend"), (create_frontend, root / "frontend")):
+        create(directory, fault)
+        result = subprocess.run([sys.executable, "build.py"], cwd=directory, capture_output=True, text=True, check=False)
+        if result.returncode:
+            raise StackError(
+                f"build.py failed: {result.stderr.strip()}",
+                where=str(directory),
+                state="the stack is being brought down",
+                safe_next="mend what the build names and start again",
+            )
+
+
+def postgres_program(root: Path) -> Program:
+    """Return the embedded server as a service; SIGINT is its fast shutdown. Read-only."""
+    return Program("postgres", command(root), root, stop_signal="INT", comes_back=True)
+
+
+def application_programs(environment: dict[str, str]) -> list[Program]:
+    """Return backend, frontend and worker as services of the stack that `environment` describes. Read-only."""
+    root = Path(environment["REHEARSAL_ROOT"])
+    backend_url, frontend_url = environment["REHEARSAL_BACKEND_URL"], environment["REHEARSAL_FRONTEND_URL"]
+    python = {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    token = {"API_TOKEN": environment["REHEARSAL_API_TOKEN"]}
+    login = {"PGSERVICEFILE": environment["PGSERVICEFILE"], "PGSERVICE": "rehearsal_app"}
+    return [
+        Program(
+            "backend",
+            [sys.executable, "dist/main.py", "--port", backend_url.rpartition(":")[2]],
+            root / "backend",
+            {**python, **token, **login},
+        ),
+        Program(
+            "frontend",
+            [sys.executable, "serve.py", "--port", frontend_url.rpartition(":")[2]],
+            root / "frontend",
+            {**python, **token, "BACKEND_URL": backend_url},
+        ),
+        Program("worker", [sys.executable, "dist/worker.py"], root / "backend", {**python, **login}),
+    ]

@@ -1,18 +1,77 @@
 """The directory of a stack: private, owned by one process, removed with it."""
 
-import json
 import os
 import shutil
+import signal
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from runbook_lib.rehearsal.processes import kill_marked, started
-from runbook_lib.signals import ending_signals_raise, undisturbed
+from runbook_lib.config.loading import ROOT
+from runbook_lib.errors import RunbookError
+from runbook_lib.system import processes
+from runbook_lib.system.signals import ending_signals_raise, undisturbed
+from runbook_lib.system.temporary import OWNER, claim, is_abandoned, started
+
+
+class StackError(RunbookError):
+    """The rehearsal stack could not be brought up, or one of its parts did not answer."""
+
+
+PLAN = ROOT / "parameters" / "feat-2025-20251103111429.yaml"
+TARGET = ROOT / "parameters" / "rehearsal.yaml"
+OUTPUTS = ROOT / "outputs"
+
+
+@contextmanager
+def settled_in(environment: Mapping[str, str]) -> Iterator[None]:
+    """Have this process's environment hold that of a stack while the block runs."""
+    before = dict(os.environ)
+    os.environ.update(environment)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+MARK = "REHEARSAL_STACK"
+KILL_SECONDS = 5.0
+
+
+def marked(root: Path) -> list[int]:
+    """Return the living processes that were started for the stack in `root`. Read-only."""
+    mark = f"{MARK}={root}".encode()
+    pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal())
+    return [pid for pid in pids if mark in _environment(pid) and started(pid)]
+
+
+def kill_marked(root: Path) -> None:
+    """End every process that was started for the stack in `root`, and wait until none lives."""
+    deadline = time.monotonic() + KILL_SECONDS
+    while (pids := marked(root)) and time.monotonic() < deadline:
+        for pid in pids:
+            _kill(pid)
+        time.sleep(0.02)
+
+
+def _environment(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except (PermissionError, FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
 
 PREFIX = "rb-"
-OWNER = "owner.json"
 
 
 @contextmanager
@@ -25,7 +84,7 @@ def workspace() -> Iterator[Path]:
         sweep()
         root = Path(tempfile.mkdtemp(prefix=PREFIX))
         try:
-            (root / OWNER).write_text(json.dumps(_identity(os.getpid())))
+            claim(root)
             yield root
         finally:
             with undisturbed():
@@ -35,28 +94,40 @@ def workspace() -> Iterator[Path]:
 def sweep() -> None:
     """Remove the directories, and end the processes, of stacks whose owner was killed."""
     for owner in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/{OWNER}"):
-        if _abandoned(owner):
+        if is_abandoned(owner.parent):
             _remove(owner.parent)
-
-
-def _abandoned(owner: Path) -> bool:
-    try:
-        if owner.parent.is_symlink() or owner.stat().st_uid != os.geteuid():
-            return False
-        recorded = json.loads(owner.read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
-        return False
-    return bool(recorded["namespace"] == _namespace() and recorded != _identity(recorded["pid"]))
-
-
-def _identity(pid: int) -> dict[str, int | str | None]:
-    return {"pid": pid, "started": started(pid), "namespace": _namespace()}
-
-
-def _namespace() -> str:
-    return os.readlink("/proc/self/ns/pid")
 
 
 def _remove(root: Path) -> None:
     kill_marked(root)
     shutil.rmtree(root, ignore_errors=True)
+
+
+INTERVAL = 0.02
+
+
+def until(condition: Callable[[], bool], seconds: float) -> bool:
+    """Return True as soon as `condition` holds, False when it did not within `seconds`. Read-only."""
+    return processes.until(condition, seconds, INTERVAL)
+
+
+def until_healthy(ready: Callable[[], bool], seconds: float, name: str, alive: Callable[[], bool], log: Path) -> None:
+    """Return once `ready`. Read-only.
+
+    Raises StackError with the end of `log` when `name` is no longer `alive` or `seconds` have passed.
+    """
+    answered = until(lambda: ready() or not alive(), seconds)
+    if not alive():
+        raise _unready(name, "ended while starting", log)
+    if not answered:
+        raise _unready(name, f"did not become healthy within {seconds:g} s", log)
+
+
+def _unready(name: str, what: str, log: Path) -> StackError:
+    tail = "\n".join(log.read_text(errors="replace").splitlines()[-10:]) if log.exists() else "(no log)"
+    return StackError(
+        f"{name} {what}:\n{tail}",
+        where=str(log),
+        state="the stack is being brought down",
+        safe_next="mend what the log names and start again",
+    )

@@ -1,37 +1,37 @@
-"""The kinds of step a plan is made of."""
+"""The kinds of step a plan is made of: each is one module of this room, or one that another package's entry point names."""
 
-from pkgutil import resolve_name
+import inspect
+from collections.abc import Iterator
+from functools import cache
+from types import ModuleType
 
-from runbook_lib.context import Context
+from runbook_lib.config.kinds import classes_of, collected
+from runbook_lib.config.plan.steps import StepSpec
+from runbook_lib.context.context import Context
 from runbook_lib.steps.base import Step
 
-KINDS = {
-    "stop": "services:Stop",
-    "start": "services:Start",
-    "restart": "services:Restart",
-    "freeze": "freeze:FreezeAll",
-    "release": "freeze:ReleaseAll",
-    "purge_cache": "purge_cache:PurgeCache",
-    "backup": "backup:Backup",
-    "fence": "fence:KeepOut",
-    "let_in": "fence:LetIn",
-    "clear_backfill": "clear_backfill:ClearBackfill",
-    "remove_columns": "remove_columns:RemoveColumns",
-    "restore_aside": "restore_aside:RestoreAside",
-    "swap_database": "swap_database:SwapDatabase",
-    "restore_part": "restore_part:RestorePart",
-    "revert": "code:Revert",
-    "build": "build:Build",
-    "rebuild": "rebuild:Rebuild",
-    "end_sessions": "end_sessions:EndSessions",
-    "push": "push:Push",
-}
+
+@cache
+def kinds() -> dict[str, type[Step]]:
+    """The kinds of step that are installed, by the name that plans give them. Read-only.
+
+    Raises:
+        TypeError: A kind declares no keys of its own, or two have one name.
+    """
+    return collected(__name__, "runbook_lib.steps", _declared)
+
+
+def _declared(module: ModuleType) -> Iterator[tuple[type[StepSpec], type[Step]]]:
+    for step in classes_of(module):
+        if issubclass(step, Step) and not inspect.isabstract(step):
+            if "Keys" not in vars(step):
+                raise TypeError(f"{step.__module__}.{step.__name__} does not declare its keys")
+            yield step.Keys, step
 
 
 def kind(name: str) -> type[Step]:
-    """The class of a kind of step, imported when first asked for: what a rollback does not do costs it no start-up."""
-    found: type[Step] = resolve_name(f"{__name__}.{KINDS[name]}")
-    return found
+    """The class of a kind of step. Read-only."""
+    return kinds()[name]
 
 
 def steps_of(context: Context) -> dict[str, Step]:

@@ -1,79 +1,206 @@
 """Option A: clear what the backfill wrote, and nothing else."""
 
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
-from functools import cached_property
+from dataclasses import replace
+from typing import Literal
 
-from runbook_lib import strategies
-from runbook_lib.adapters.postgres.backfill import Backfill, Bounds
-from runbook_lib.adapters.postgres.clearing import approved, former
-from runbook_lib.adapters.postgres.clearing.clearing import Clearing, Told
-from runbook_lib.adapters.postgres.clearing.indexes import Indexes
-from runbook_lib.adapters.postgres.clearing.records import Records
-from runbook_lib.adapters.postgres.clearing.unused import unscanned
-from runbook_lib.adapters.postgres.clone import Clone
-from runbook_lib.adapters.postgres.connection import Connection
-from runbook_lib.adapters.postgres.proof import Proof
-from runbook_lib.parts import Wanted
-from runbook_lib.plan import ClearBackfillStep
-from runbook_lib.results import Result, Status
-from runbook_lib.steps import clear_bounds, clear_checks, clear_preview, decisions, trial
-from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step
-from runbook_lib.steps.services import no_connections
+from runbook_lib.checks.prerequisites import prerequisite
+from runbook_lib.checks.restorable import SAME
+from runbook_lib.config.compatibility import BEFORE, Rules, State
+from runbook_lib.config.plan.steps import DATABASE, About, DatabaseStep, Touches
+from runbook_lib.errors import PreconditionError, RunbookError
+from runbook_lib.postgres.backfill import Backfill, Bounds
+from runbook_lib.postgres.backfill_removal import bounds
+from runbook_lib.postgres.backfill_removal.guard import Records
+from runbook_lib.postgres.backfill_removal.removal import BackfillRemoval, Progress
+from runbook_lib.postgres.catalog import has_column
+from runbook_lib.postgres.clone import Clone
+from runbook_lib.postgres.connection import limit_statements
+from runbook_lib.postgres.dependents import hides_rows
+from runbook_lib.postgres.indexes import Indexes, unused
+from runbook_lib.postgres.lock_budget import await_readable
+from runbook_lib.postgres.proof import Proof
+from runbook_lib.postgres.restore.dump_inspector import look
+from runbook_lib.postgres.restore.fetch import fetched, gone_since
+from runbook_lib.postgres.types import Connection
+from runbook_lib.results import Found, Precondition, Result, Status, When
+from runbook_lib.steps import backfill_step, clear_preview
+from runbook_lib.steps.backfill_step import BackfillStep, none_lasting
+from runbook_lib.steps.backup import path_of_backup
+from runbook_lib.steps.base import PATIENCE, Effect, Facts, Preview, Probe
+from runbook_lib.steps.services import disconnected
+
+
+def gone(step: BackfillStep) -> str:
+    """A line that names the first of them; empty where there is no such backup or no such row.
+
+    Reads the table's keys out of the backup, which takes as long as to unpack it. Changes nothing that outlasts its session.
+    """
+    path, database = path_of_backup(step.context), step.context.plan.database
+    if not path.exists():
+        return ""
+    try:
+        dump, tools = look(step.context.adapters.dump_tools, path), step.context.adapters.dump_tools
+        with step.context.adapters.postgres.connect() as live:
+            fetched(live, tools, dump, (database.schema_, database.table), [database.key], {}, lambda: None)
+            rows = gone_since(live, step.backfill)
+    except RunbookError as error:
+        return f"which rows are gone could not be read out of {path.name}: {error.what}"
+    return f"in this run's backup and not in the table: {rows}" if rows else ""
+
+
+def cleared_as_approved(step: BackfillStep, clearing: BackfillRemoval, connection: Connection) -> Result:
+    """That nothing approved is left. Read-only."""
+    left = step.backfill.count(connection)
+    spared = step.left.get("not approved, so left alone", 0)
+    return step.result(
+        "cleared",
+        "No backfilled entry that was approved is left",
+        Status.PASS if left <= spared else Status.FAIL,
+        f"{left} rows with backfilled entries ({spared} came after the approval)",
+    )
+
+
+def nothing_else(step: BackfillStep, clearing: BackfillRemoval, connection: Connection) -> Result:
+    """That the approved rows hold what was computed and nothing else changed, by the proof that could be made. Read-only."""
+    title = "Each cleared row holds what was computed for it; no other row and no other column of the table changed"
+    if not clearing.begun(connection):
+        return step.result("proof", title, Status.PASS, "this run wrote nothing to the table")
+    proof = clearing.proof
+    if step.stopped:
+        found = proof.differences(connection)
+        if found is None:
+            text = "this run kept no fingerprints before the change, or decided otherwise since on what is cleared"
+            return step.result("proof", title, Status.UNKNOWN, f"{text}; undo the step and run it again for a proof")
+        if found and proof.fewer(connection):
+            found += filter(None, [gone(step)])
+        text = f"stopped: the fingerprints of {proof.rows(connection)} rows, made while nothing else wrote, are equal"
+    else:
+        found = proof.strays(connection)
+        text = "live: no row outside the change carries a transaction of this run, whose counts each matched"
+        if not proof.in_place:
+            text = "live: each transaction of this run wrote just the rows counted, in the column aside alone"
+    if (found or not step.stopped) and (wrong := clearing.unexpected(connection)):
+        found.append(f"{wrong.count} rows hold another value than was computed for them: {wrong}")
+    return step.result("proof", title, Status.FAIL if found else Status.PASS, "; ".join(found) or text, differences=found)
+
+
+TIMEOUT = 3600.0  # seconds for reading the backup
+
+
+def unused_indexes(step: BackfillStep, connection: Connection, clearing: BackfillRemoval) -> list[str]:
+    """The indexes that batches may take away meanwhile: all where nobody else uses the table. Read-only."""
+    indexes = Indexes(clearing.backfill)
+    if step.stopped:
+        return [index.name for index in indexes.present(connection)]
+    if clearing.strategy != "batched":
+        return []
+    return unused(connection, indexes, clearing.told.cleared, backfill_step.since(step.context, step.name))
+
+
+def load_prior_nulls(step: BackfillStep, connection: Connection) -> None:
+    """Note which rows held NULL before the backfill, where the plan has them hold it again. Changes the runbook's tables."""
+    if step.backfill.database.backfill.cleared != "dump":
+        return
+    rows = step.context.adapters.scratch / "table-before"
+    database = step.backfill.database
+    step.context.adapters.dump_tools.rows_of(step.context.dump.path, database.schema_, database.table, rows, TIMEOUT)
+    bounds.load_prior_nulls(connection, step.backfill, rows)
+
+
+def bounded(step: BackfillStep, connection: Connection, previewed: bounds.Keys | None) -> tuple[Backfill, int]:
+    """What may be cleared: everything affected where that is just what was approved, else the approved rows alone.
+
+    Changes the runbook's own tables.
+
+    Raises:
+        PreconditionError: The list of approved rows is gone.
+    """
+    agreed: str = step.context.state.agreed.get(step.name, {}).get("keys", "")
+    if step.stopped and previewed and previewed.sha256 == agreed:
+        return step.backfill, 0
+    file = clear_preview.keys_file(step, agreed)
+    if not file.exists():
+        raise PreconditionError(
+            "The list of approved rows is not in the run folder.",
+            where=str(file),
+            state="Nothing was changed by this attempt.",
+            safe_next="Take a new preview and approve it.",
+        )
+    left_out = bounds.load_approved(connection, step.backfill, file)
+    return step.backfill.bound(Bounds(step.backfill.bounds.decided, approved_only=True)), left_out
+
 
 UNDO_ROWS = "undo-rows"  # a debt
 MOST_CONFLICTS = 100  # keys that are told one by one
 
 
-class ClearBackfill(Step):
+class ClearBackfillKeys(DatabaseStep):
+    """Remove what the backfill wrote from the data."""
+
+    kind: Literal["clear_backfill"]
+    strategy: Literal["auto", "swap", "batched", "keyed"] = "auto"
+    """How the entries are removed; auto lets the preview choose (STRATEGY)."""
+    live: bool = False
+    """Whether the application may go on using the table meanwhile."""
+
+    about = About(
+        title="Clear the backfilled entries",
+        estimate=120,
+        does="Removes the entries that the backfill wrote, in the rows that were approved.",
+        expect="No backfilled entry is left, and the proof shows that nothing else changed.",
+        if_not="Read which rows the proof names; apply again to resume, or undo the step.",
+        preserves="Every row's earlier value is kept until you purge it.",
+        reversible=True,
+        log_line="Database rolled back",
+        starts=False,
+        starts_on_undo=False,
+        in_the_way=True,
+        on_table="data",
+    )
+
+    def touches(self) -> Touches:
+        """It changes the data."""
+        return Touches(changes=frozenset({DATABASE}))
+
+    def after(self, state: State, rules: Rules) -> State:
+        """The data are from before."""
+        return replace(state, database=frozenset((schema, BEFORE) for schema, _ in state.database))
+
+
+class ClearBackfill(BackfillStep):
     """Take the backfill's own elements out of each row that holds some, keeping all others in their order."""
 
-    WORKS_IN_PARTS = True
-    CHOICES: Mapping[str, Mapping[str, str]] = {
-        "STRATEGY": strategies.STRATEGIES,
-        "EDITED": {
-            "keep": "entries that users edited since the backfill stay",
-            "clear": "entries that users edited since the backfill go too",
-            "list": f"decided row by row, in {decisions.FILE}",
-        },
-    }
-
-    def default(self, choice: str) -> str:
-        """What the plan says where the engineer does not choose. Read-only."""
-        return self.context.plan.database.backfill.edited if choice == "EDITED" else super().default(choice)
+    Keys = ClearBackfillKeys
 
     @property
     def stopped(self) -> bool:
         """Whether nobody else is to use the table meanwhile."""
-        assert isinstance(self.spec, ClearBackfillStep)
+        assert isinstance(self.spec, ClearBackfillKeys)
         return not self.spec.live
 
-    @cached_property
-    def backfill(self) -> Backfill:
-        """What is to be cleared, with what was decided of edited entries."""
-        plain = self.context.backfill
-        if plain.database.backfill.edited != "list":
-            return plain
-        with self.context.postgres.connect() as connection:
-            decisions.write(self.context.folder, self.context.census.edited(connection))
-        return plain.bound(Bounds(decided=decisions.read(self.context.folder).clear))
+    WORKS_IN_PARTS = True
 
-    @contextmanager
-    def looking(self) -> Iterator[Connection]:
-        """A connection to look at the table; while others use it, what is looked at does not scan the column's indexes."""
-        with self.context.postgres.connect() as connection, nullcontext() if self.stopped else unscanned(connection):
-            yield connection
+    def in_brief(self) -> tuple[str, str]:
+        """How many rows lose entries, and what older code does not show. Read-only."""
+        database = self.context.plan.database
+        with self.context.adapters.postgres.connect() as connection:
+            limit_statements(connection, PATIENCE)
+            if not has_column(connection, database, database.backfill.column):
+                return f"nothing: {database.backfill.column} is not there", "nothing"
+            rows, hidden = self.context.backfill.count(connection), self.context.statistics.invisible(connection)
+        unseen = ", ".join(f"{what}: {number} rows" for what, number in hidden.items())
+        return f"{rows} rows of {database.table} lose the backfilled entries", f"no row; older code does not show {unseen}"
 
     def preview(self) -> Preview:
         """How many rows would be changed and how, and what older code will not show. Read-only."""
-        found, self._previewed = clear_preview.preview(self, self.backfill)
+        found, self._previewed, self._choice = clear_preview.preview(self, self.backfill)
         return found
 
-    def tried(self, preview: Preview) -> Result | None:
+    def dry_run_of_ddl(self, preview: Preview) -> Result | None:
         """Clear a schema-only clone by the strategy, and take that back. Changes nothing in the target's database."""
         strategy = str(preview.facts["strategy"])
-        with self.context.postgres.connect() as connection:
+        with self.context.adapters.postgres.connect() as connection:
             begun = Records(self.backfill).exist(connection)
         if begun or strategy == "keyed":  # keys are cleared without any DDL on the table
             return None
@@ -81,21 +208,31 @@ class ClearBackfill(Step):
         def there_and_back(clone: Clone) -> None:
             with clone.connect() as connection:
                 Records(self.backfill).prepare(connection)
-                former.prepare(connection, self.backfill)
+                bounds.prepare(connection, self.backfill)
                 indexes = [index.name for index in Indexes(self.backfill).present(connection)]
-            clearing = Clearing(clone.connect, self.backfill, strategy, self.stopped)
+            clearing = BackfillRemoval(clone.connect, self.backfill, strategy, self.stopped)
             clearing.apply(indexes)
             clearing.undo()
 
-        return trial.tried(self.context, f"{strategy} and undo", there_and_back)
+        return backfill_step.dry_run_of_ddl(self.context, f"{strategy} and undo", there_and_back)
+
+    def await_target(self) -> None:
+        """Wait while somebody keeps the table from being read. Read-only."""
+        await_readable(self.context.adapters.postgres.connect, self.context.backfill.table, self.reporter.waiting)
 
     def probe(self) -> Probe:
         """Whether anything is left to clear, and whether this run began. Read-only."""
-        clearing = self._clearing(self.backfill)
+        self._choice = None  # what a preview saw before it counts no more
+        clearing = self._removal(self.backfill)
         with self.looking() as connection:
+            if hides_rows(connection, self.context.plan.database):
+                return Probe(Effect.UNKNOWN, "row security hides rows of the table from our role")
             left, begun = self.backfill.count(connection), clearing.begun(connection)
             unfinished = Indexes(self.backfill).missing(connection)
             saved = clearing.rows(connection) if begun else 0
+            undo_begun = clearing.undo_begun(connection)
+        if undo_begun:
+            return Probe(Effect.HALF_DONE, f"{saved} rows are cleared, and an undo was begun")
         if unfinished:
             return Probe(
                 Effect.HALF_DONE, f"{saved} rows are cleared, {left} are left; to be made anew: {', '.join(unfinished)}"
@@ -106,40 +243,30 @@ class ClearBackfill(Step):
             return Probe(Effect.NOT_DONE, f"{left} rows hold backfilled entries")
         return Probe(Effect.DONE, f"{saved} rows are cleared, none is left" if begun else "no backfilled entry is left")
 
-    def preconditions(self) -> list[Result]:
-        """That the strategy can be, edited entries are decided, and the application is disconnected. Read-only."""
-        found = [no_connections(self.context, self.name)] if self.stopped else []
-        chosen = clear_preview.choice(self, self.backfill)
-        refused = chosen.refused.get(chosen.strategy)
-        found.append(
-            self.result(
-                "strategy",
-                "The strategy is possible here",
-                Status.FAIL if refused else Status.PASS,
-                f"{chosen.strategy}: {refused or chosen.because}",
-            )
-        )
-        if self.backfill.database.backfill.edited == "list":
-            undecided = decisions.read(self.context.folder).undecided
-            status = Status.FAIL if undecided else Status.PASS
-            text = f"{undecided} rows of {decisions.FILE} have no decision"
-            found.append(self.result("decided", "Edited entries are decided", status, text))
-        return found
+    def needs(self) -> list[Precondition]:
+        """That the strategy is possible, entries are decided, nobody is connected, and a backup used is its own. Pure."""
+        return [
+            *([disconnected(self)] if self.stopped else []),
+            self.need("table", "Every row can be found and written", When.BEFOREHAND, lambda: clear_preview.fit_table(self)),
+            self.need("strategy", "The strategy is possible here", When.BEFOREHAND, self._possible),
+            none_lasting(self, self.context.backfill.table, without_application=self.stopped),
+            self.need("decided", "Edited entries are decided", When.BEFOREHAND, self._decided),
+            *([prerequisite(self.context, SAME)] if self.backfill.database.backfill.cleared == "dump" else []),
+        ]
 
     def apply(self) -> Facts:
         """Fingerprint the table, then clear it by the strategy chosen. Changes the target."""
-        with self.looking() as connection:
-            records = Records(self.backfill)
-            records.prepare(connection)
-            records.want(connection, "go on")  # whatever ended the try before
-            clear_bounds.load_former(self, connection)
-            bound, left_out = clear_bounds.bounded(self, connection, self._previewed)
-            clearing = self._clearing(bound)
-            if self.stopped:
-                clearing.proof.record(connection)
-            unused = clear_bounds.unused_indexes(self, connection, clearing)
-        clearing.apply(unused)
-        with self.context.postgres.connect() as connection:
+        with self.control.listening():
+            with self.looking() as connection:
+                Records(self.backfill).prepare(connection)
+                load_prior_nulls(self, connection)
+                bound, left_out = bounded(self, connection, self._previewed)
+                clearing = self._removal(bound)
+                if self.stopped:
+                    clearing.proof.record(connection)
+                unused = unused_indexes(self, connection, clearing)
+            clearing.apply(unused)
+        with self.context.adapters.postgres.connect() as connection:
             return {
                 "rows": clearing.rows(connection),
                 "strategy": clearing.strategy,
@@ -149,71 +276,99 @@ class ClearBackfill(Step):
 
     def verify(self) -> list[Result]:
         """That nothing approved is left, and that no more changed than was computed. Read-only."""
-        with self.context.postgres.connect() as connection:
-            clearing = self._clearing(self.backfill)
+        with self.context.adapters.postgres.connect() as connection:
+            clearing = self._removal(self.backfill)
             return [
-                clear_checks.cleared(self, clearing, connection),
-                clear_checks.nothing_else(self, clearing, connection),
+                cleared_as_approved(self, clearing, connection),
+                nothing_else(self, clearing, connection),
             ]
 
     def undo(self) -> Facts:
-        """Put the old values back where nobody has changed them since. Changes the target."""
-        restored, conflicts = self._clearing(self.backfill).undo()
-        with self.context.postgres.connect() as connection:
+        """Put the old values back where nobody has changed them since. Changes the target.
+
+        Raises:
+            PreconditionError: They were purged.
+        """
+        if why := self.cannot_undo():
+            raise PreconditionError(
+                f"Nothing can be put back: {why}.",
+                where=f"table {self.context.plan.database.schema_}.{self.context.plan.database.table}",
+                state="Nothing was changed.",
+                safe_next="The old values are in the backup that this run made, and nowhere else: restore them from it.",
+            )
+        with self.control.listening():
+            restored, conflicts = self._removal(self.backfill).undo()
+        with self.context.adapters.postgres.connect() as connection:
             if not conflicts:
                 self._proof.forget(connection)
         if conflicts:
-            self.owe(
+            self.reporter.open_cleanup(
                 UNDO_ROWS, f"what is known of {len(conflicts)} rows that someone changed since is kept until it is purged"
             )
         for debt in ("old-column", *([] if conflicts else [UNDO_ROWS])):
-            self.paid(debt)
+            self.reporter.close_cleanup(debt)
         return {"restored": restored, "conflicts": len(conflicts), "keys of conflicts": conflicts[:MOST_CONFLICTS]}
 
-    def steer(self, wanted: Wanted) -> bool:
-        """Have the clearing pause, go on or end before its next batch. Changes the runbook's own table."""
-        records = Records(self.context.backfill)
-        with self.context.postgres.connect() as connection:
-            under_way = records.exist(connection)
-            if under_way:
-                records.want(connection, wanted)
-        return under_way
+    def undo_leaves(self) -> str:
+        """How many cleared rows hold another value by now. Read-only."""
+        with self.looking() as connection:
+            later = self._removal(self.backfill).unexpected(connection)
+        return f"{later.count} rows that someone changed since keep their values: {later}" if later else ""
+
+    def cannot_undo(self) -> str:
+        """That the old values were purged, "" where they are kept. Read-only."""
+        with self.context.adapters.postgres.connect() as connection:
+            purged = Records(self.context.backfill).purged(connection)
+        return "the old values were purged" if purged else ""
 
     def purge_preview(self, debt: str) -> Preview:
         """What giving up the way back destroys. Read-only."""
-        with self.context.postgres.connect() as connection:
-            rows = self._clearing(self.backfill).rows(connection)
+        with self.context.adapters.postgres.connect() as connection:
+            rows = self._removal(self.backfill).rows(connection)
         return Preview(
             self.name,
             f"Give up the way back of “{self.title}”",
             would=[f"drop what is kept of the old values of {rows} rows ({debt})"],
             loses=[f"the old values of {rows} rows: afterwards nothing can be put back from the database itself"],
             locks="ACCESS EXCLUSIVE for a moment" if debt == "old-column" else "none on the table",
-            undone_by="nothing: this cannot be undone",
+            undone_by="nothing",
+            irreversible=True,
             facts={"debt": debt},
             volumes={"rows": rows},
         )
 
     def purge(self, debt: str) -> Facts:
         """Drop the old column or the undo rows, for good. Changes the target."""
-        self._clearing(self.backfill).purge()
-        with self.context.postgres.connect() as connection:
+        self._removal(self.backfill).purge()
+        with self.context.adapters.postgres.connect() as connection:
             self._proof.forget(connection)
-        self.paid(debt)
+        self.reporter.close_cleanup(debt)
         return {"purged": debt}
 
-    _previewed: approved.Keys | None = None
+    def _decided(self) -> Found:
+        edited = self.backfill.database.backfill.edited
+        if edited != "list":
+            return Status.PASS, f"for all of them: {edited}"
+        undecided = backfill_step.read(self.context.folder).undecided
+        return Status.FAIL if undecided else Status.PASS, f"{undecided} rows of {backfill_step.FILE} have no decision"
+
+    _previewed: bounds.Keys | None = None
+    _choice: backfill_step.Choice | None = None
+
+    def _possible(self) -> Found:
+        return clear_preview.possible(self, self._choice)
 
     @property
     def _proof(self) -> Proof:
-        return self._clearing(self.backfill).proof
+        return self._removal(self.backfill).proof
 
-    def _clearing(self, backfill: Backfill) -> Clearing:
-        agreed = self.context.approved.get(self.name, {}).get("strategy")
-        return Clearing(self.context.postgres.connect, backfill, agreed or "keyed", self.stopped, self._told())
+    def _removal(self, backfill: Backfill) -> BackfillRemoval:
+        agreed = self.approved.get("strategy")
+        connect, told = self.context.adapters.postgres.connect, self._told()
+        return BackfillRemoval(connect, backfill, agreed or "keyed", self.stopped, told, self.control.requested)
 
-    def _told(self) -> Told:
-        total = self.context.approved_volumes.get(self.name, {}).get("rows", 0)
+    def _told(self) -> Progress:
+        total = self.approved_rows
         done, lock = 0, threading.Lock()
 
         def cleared(rows: int, why: str) -> None:
@@ -221,6 +376,6 @@ class ClearBackfill(Step):
             with lock:
                 done += rows
                 if rows or why:
-                    self.progress(done, total, why)
+                    self.reporter.progress(done, total, why)
 
-        return Told(cleared, self.waiting, self.owe, self.paid)
+        return Progress(cleared, self.reporter.waiting, self.reporter.open_cleanup, self.reporter.close_cleanup)

@@ -1,27 +1,34 @@
 """What clearing a backfill would do here, and by which strategy. Nothing here writes to the target."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from runbook_lib import strategies
-from runbook_lib.adapters.postgres.backfill import Backfill
-from runbook_lib.adapters.postgres.catalog import catalog
-from runbook_lib.adapters.postgres.census import Census
-from runbook_lib.adapters.postgres.clearing import approved
-from runbook_lib.adapters.postgres.clearing.indexes import Indexes
-from runbook_lib.adapters.postgres.clearing.unlike import unlike
-from runbook_lib.adapters.postgres.clearing.unused import WATCH
-from runbook_lib.adapters.postgres.connection import Connection, Row, identity
-from runbook_lib.adapters.postgres.dependents import dependents, update_triggers
-from runbook_lib.steps import index_watch
+from runbook_lib.config.plan import Database
+from runbook_lib.errors import PreconditionError
+from runbook_lib.postgres import plan_fit
+from runbook_lib.postgres.backfill import Backfill
+from runbook_lib.postgres.backfill_removal import bounds
+from runbook_lib.postgres.backfill_removal.column import swap_blockers
+from runbook_lib.postgres.backfill_removal.guard import Records
+from runbook_lib.postgres.backfill_statistics import BackfillStatistics
+from runbook_lib.postgres.catalog import catalog
+from runbook_lib.postgres.column_removal.definitions import of_table
+from runbook_lib.postgres.connection import identity
+from runbook_lib.postgres.dependents import (
+    dependents,
+    objections,
+    publications,
+    triggers,
+    update_triggers,
+    would_lack_columns,
+)
+from runbook_lib.postgres.indexes import WATCH, Indexes
+from runbook_lib.postgres.types import Connection, Row
+from runbook_lib.results import Found, Status
+from runbook_lib.steps import backfill_step
+from runbook_lib.steps.backfill_step import BackfillStep
 from runbook_lib.steps.base import Preview
-
-if TYPE_CHECKING:
-    from runbook_lib.steps.clear_backfill import ClearBackfill
 
 LOCKS = {
     "swap": "ACCESS EXCLUSIVE twice, for a moment each; row locks between them",
@@ -35,20 +42,27 @@ UNDONE_BY = {
 }
 
 
-def preview(step: ClearBackfill, backfill: Backfill) -> tuple[Preview, approved.Keys]:
-    """The step's preview, and the keys of the rows that it is about, which are kept in the run folder. Read-only."""
+def preview(step: BackfillStep, backfill: Backfill) -> tuple[Preview, bounds.Keys, backfill_step.Choice]:
+    """The step's preview, the keys of the rows that it is about, kept in the run folder, and the strategy. Read-only.
+
+    Raises:
+        PreconditionError: The plan names something that is not there.
+    """
     spec = backfill.database.backfill
-    census = Census(backfill)
-    passing = step.context.scratch / f"{step.name}.keys"
+    statistics = BackfillStatistics(backfill)
+    passing = step.context.adapters.scratch / f"{step.name}.keys"
     with step.looking() as connection:
-        here, kinds = identity(connection), census.kinds(connection)
-        invisible = census.invisible(connection)
-        keys = approved.keys(connection, backfill, passing)
+        if not Records(backfill).exist(connection):  # once begun, indexes may be away
+            _require_named(connection, backfill.database)
+        here = identity(connection)
+        kinds, invisible = statistics.kinds_and_invisible(connection)
+        keys = bounds.approved_keys(connection, backfill, passing)
         shape = catalog(connection)
-        triggers = update_triggers(connection, backfill.database)
+        published = [each.name for each in publications(connection, backfill.database)]
+        firing = update_triggers(connection, backfill.database, backfill.run)
         chosen = _chosen(step, backfill, connection, kinds, keys.count)
         if chosen.strategy == "batched" and not step.stopped:
-            index_watch.begin(step.context, step.name, connection, Indexes(backfill))
+            backfill_step.begin(step.context, step.name, connection, Indexes(backfill))
     kept = keys_file(step, keys.sha256)
     step.context.folder.keep(passing, kept.relative_to(step.context.folder.path).as_posix())
     found = Preview(
@@ -61,7 +75,8 @@ def preview(step: ClearBackfill, backfill: Backfill) -> tuple[Preview, approved.
             f"{_rows(kinds, 'edited since')} rows hold entries that were edited since the backfill: {_EDITED[spec.edited]}",
             f"strategy {chosen.strategy}: {chosen.because}",
             *(f"{strategy} is out: {why}" for strategy, why in chosen.refused.items() if strategy != chosen.strategy),
-            *([f"these triggers fire for each changed row: {', '.join(triggers)}"] if triggers else []),
+            *([f"these triggers fire for each changed row: {', '.join(firing)}"] if firing else []),
+            *(f"publication {name} sends each changed row to its subscribers" for name in published),
             *([_UNUSED] if chosen.strategy == "batched" and not step.stopped else []),
             *([_WITHOUT] if chosen.strategy != "keyed" and step.stopped else []),
             *([_NEW_PLACE] if chosen.strategy == "swap" else []),
@@ -81,39 +96,76 @@ def preview(step: ClearBackfill, backfill: Backfill) -> tuple[Preview, approved.
         volumes={"rows": keys.count},
         keys=keys.sha256,
     )
-    return found, keys
+    return found, keys, chosen
 
 
-def choice(step: ClearBackfill, backfill: Backfill) -> strategies.Choice:
+def choice(step: BackfillStep, backfill: Backfill) -> backfill_step.Choice:
     """The strategy for what is there now, or the one that the engineer wants. Read-only."""
     with step.looking() as connection:
-        kinds = Census(backfill).kinds(connection)
+        kinds = BackfillStatistics(backfill).kinds(connection)
         return _chosen(step, backfill, connection, kinds, backfill.count(connection))
 
 
-def keys_file(step: ClearBackfill, sha256: str) -> Path:
+def possible(step: BackfillStep, seen: backfill_step.Choice | None) -> Found:
+    """Whether the strategy can be applied to what is there now, by what a preview has just `seen`. Read-only."""
+    chosen = seen or choice(step, step.backfill)
+    refused = chosen.refused.get(chosen.strategy)
+    return Status.FAIL if refused else Status.PASS, f"{chosen.strategy}: {refused or chosen.because}"
+
+
+def keys_file(step: BackfillStep, sha256: str) -> Path:
     """Where the run folder has the list of keys of that hash."""
     return step.context.folder.path / "evidence" / f"approved-rows-{sha256[:16]}.txt"
 
 
 def _chosen(
-    step: ClearBackfill, backfill: Backfill, connection: Connection, kinds: list[Row], affected: int
-) -> strategies.Choice:
-    hanging = [f"its column: {why}" for why in unlike(connection, backfill)]
-    hanging += dependents(connection, backfill.database, [backfill.database.backfill.column])
+    step: BackfillStep, backfill: Backfill, connection: Connection, kinds: list[Row], affected: int
+) -> backfill_step.Choice:
+    hanging = [f"its column: {why}" for why in swap_blockers(connection, backfill)]
+    hanging += would_lack_columns(connection, backfill.database)
+    hanging += dependents(connection, backfill.database, [backfill.database.backfill.column], backfill.run)
     total = sum(row["rows"] for row in kinds)
     like_cleared = "null" if backfill.database.backfill.cleared == "null" else "empty"
-    return strategies.choose(
-        strategies.Circumstances(
+    kept = total - _rows(kinds, like_cleared) - _rows(kinds, "backfilled")
+    return backfill_step.choose(
+        backfill_step.Circumstances(
             rows=total,
             affected=affected,
-            kept=total - _rows(kinds, like_cleared) - _rows(kinds, "backfilled"),
+            kept=kept,
             touches=backfill.database.backfill.touch is not None,
             hanging=tuple(hanging),
             stopped=step.stopped,
+            fired=_fired(connection, backfill, fills=bool(kept) or not step.stopped),
         ),
         step.chosen("STRATEGY"),
     )
+
+
+def fit_table(step: BackfillStep) -> Found:
+    """Whether the table is one of which every row can be found and written. Read-only."""
+    with step.looking() as connection:
+        lines = of_table(connection, step.context.plan.database)
+    return (Status.FAIL, "; ".join(lines)) if lines else (Status.PASS, "it is")
+
+
+def _require_named(connection: Connection, database: Database) -> None:
+    if lines := plan_fit.feature_misfits(connection, database):
+        raise PreconditionError(
+            f"The plan names what is not there: {'; '.join(lines)}.",
+            where=f"table {database.schema_}.{database.table}",
+            state="Nothing was changed.",
+            safe_next="Correct the plan, or find out who removed it; then take a new preview.",
+        )
+
+
+def _fired(connection: Connection, backfill: Backfill, *, fills: bool) -> dict[str, str]:
+    """Strategy -> why the triggers that it would fire must not be; a swap fires those without a list of columns alone."""
+    spec, found = backfill.database.backfill, triggers(connection, backfill.table, "UPDATE", backfill.run)
+    touched = [spec.touch] if spec.touch else []
+    in_place = objections(found, [spec.column, *touched], touched, backfill.database.triggers)
+    by_swap = objections(found, [], touched, backfill.database.triggers) if fills else []
+    found_by = {"swap": by_swap, "batched": in_place, "keyed": in_place}
+    return {strategy: "; ".join(lines) for strategy, lines in found_by.items() if lines}
 
 
 def _rows(kinds: list[Row], kind: str) -> int:

@@ -1,11 +1,19 @@
 """The step that takes code back."""
 
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
-from runbook_lib import builds, oldcode
-from runbook_lib.errors import PreconditionError
-from runbook_lib.plan import RepositoryStep
-from runbook_lib.results import Result, Status
+from runbook_lib.config.compatibility import BEFORE, Rules, State
+from runbook_lib.config.plan.steps import About, BuildingStep, RepositoryStep, RevertingStep, ServicesStep, StepSpec, Touches
+from runbook_lib.context import builds, old_code
+from runbook_lib.context.old_code import services_of
+from runbook_lib.errors import AdapterError, PreconditionError
+from runbook_lib.git import Checkout
+from runbook_lib.history.decision import Action
+from runbook_lib.history.matching import How
+from runbook_lib.results import Found, Precondition, Result, Status, When
 from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step
 
 MODES = {
@@ -29,10 +37,58 @@ class StepOnRepository(Step):
         return self.context.checkout(self.repository).path
 
 
+class RevertKeys(RevertingStep):
+    """Take a repository's code back."""
+
+    kind: Literal["revert"]
+
+    about = About(
+        title="Take the code back",
+        estimate=10,
+        does="Commits the reverse of the feature's commits, or resets to before them, as previewed in a scratch clone.",
+        expect="The checkout holds the commit that the preview named; files of others are unchanged.",
+        if_not="Read what is in the way in the checkout; apply again, or undo to return to the commit from before.",
+        preserves="The commit from before stays reachable and is what an undo returns to.",
+        reversible=True,
+        log_line="{repository} code reverted",
+        starts=False,
+        starts_on_undo=False,
+        in_the_way=True,
+        on_table="",
+    )
+
+    def touches(self) -> Touches:
+        """It changes the code."""
+        return Touches(changes=self._code)
+
+    def after(self, state: State, rules: Rules) -> State:
+        """The code is from before."""
+        return replace(state, code={**state.code, self.repository: frozenset({BEFORE})})
+
+    def seconds_to_undo(self, others: Iterable[StepSpec]) -> int:
+        """As long as the step, and as the builds of what it brings back. Pure."""
+        builds = [s.estimate for s in others if isinstance(s, BuildingStep) and s.repository == self.repository]
+        return self.estimate + sum(builds)
+
+
 class Revert(StepOnRepository):
     """Move the deployed checkout to a commit in which the feature's commits are taken back."""
 
-    CHOICES = {"CODE": MODES}
+    Keys = RevertKeys
+
+    def choices(self) -> Mapping[str, Mapping[str, str]]:
+        """How, and of each commit that somebody has to decide about, whether it is the feature's. Read-only."""
+        try:
+            asked = old_code.questions(self.context, self.repository)
+        except (PreconditionError, AdapterError):  # what is wrong with the checkout is the preview's to say
+            asked = {}
+        subjects = {name: f"“{commit.subject}”: " for name, commit in asked.items()}
+        decided = {name: {v: of + text for v, text in old_code.ANSWERS.items()} for name, of in subjects.items()}
+        return {"CODE": MODES, **self.LATER, **decided}
+
+    def default(self, choice: str) -> str:
+        """What the plan says where the engineer does not choose; about a commit it says nothing. Read-only."""
+        return old_code.UNDECIDED if choice.startswith(old_code.QUESTION) else super().default(choice)
 
     @property
     def debt(self) -> str:
@@ -47,7 +103,7 @@ class Revert(StepOnRepository):
     def preview(self) -> Preview:
         """Which commits would be taken back, tried in a scratch clone. Read-only."""
         self.chosen("CODE")
-        old = oldcode.prepare(self.context, self.repository)
+        old = old_code.prepare(self.context, self.repository)
         would = [f"{_way(old.mode)} {c.id[:12]} {c.subject}{_merge(c.is_merge, old.mode)}" for c in old.reverted]
         would += [f"nothing of {commit[:12]} was left to take back" for commit in old.nothing_left]
         if old.kept_files:
@@ -65,16 +121,36 @@ class Revert(StepOnRepository):
             table=_table(old),
         )
 
+    def needs(self) -> list[Precondition]:
+        """That no service is left on files that this changes: its preview shows all else, in a scratch clone. Pure."""
+        title = "Every service that is built from what changes is stopped or started by this rollback"
+        return [self.need("services", title, When.BEFOREHAND, self._none_left, waivable=True)]
+
+    def _none_left(self) -> Found:
+        checkout, specs = self.context.checkout(self.repository), self.context.specs.values()
+        old = old_code.prepare(self.context, self.repository)
+        handled = {service for spec in specs if isinstance(spec, ServicesStep) for service in spec.services}
+        files = Checkout(old.path, checkout.processes).differing(old.head, old.commit)
+        touched = services_of(self.context.plan, self.context.target.services.built_from, self.repository, files)
+        if left := {service: file for service, file in touched.items() if service not in handled}:
+            return (
+                Status.FAIL,
+                f"it changes {'; '.join(f'{f}, from which {s} is built' for s, f in left.items())}, and neither stops nor "
+                "starts them. Choose a type that does, or name what each service is built from in "
+                f"repositories.{self.repository}.paths of the plan",
+            )
+        return Status.PASS, f"it changes {len(files)} files, of {', '.join(touched) or 'no service'}"
+
     def probe(self) -> Probe:
         """Whether any commit of the feature is still in effect. Read-only."""
         checkout = self.context.checkout(self.repository)
         head = checkout.head()
-        approved = self.context.approved.get(self.name, {})
+        approved = self.approved
         if head == approved.get("commit"):
             return Probe(Effect.DONE, f"{self.repository} is at {head[:12]}, as approved")
         if head == approved.get("head") and checkout.half_way_to(approved["commit"]):
             return Probe(Effect.HALF_DONE, f"the move of {self.repository} to {approved['commit'][:12]} was cut short")
-        if not oldcode.live_commits(self.context, self.repository):
+        if not old_code.live_commits(self.context, self.repository):
             return Probe(Effect.DONE, f"no commit of the feature is in effect at {head[:12]}")
         if approved and head != approved["head"]:
             return Probe(
@@ -85,22 +161,26 @@ class Revert(StepOnRepository):
     def apply(self) -> Facts:
         """Move the branch to the prepared commit. Changes the target."""
         checkout = self.context.checkout(self.repository)
-        approved = self.context.approved.get(self.name, {})
+        approved = self.approved
+        old_code.remove_own_locks(self.context, self.repository)
+        old_code.put_back(self.context, self.repository)
         if approved and checkout.half_way_to(approved["commit"]):
             checkout.end_move_to(approved["commit"])
             return {"before": approved["head"], "commit": approved["commit"], "reverted": len(approved["reverted"])}
-        old = oldcode.prepare(self.context, self.repository)
+        old = old_code.prepare(self.context, self.repository)
         wanted = approved.get("commit", old.commit)
         if old.commit != wanted:
             raise PreconditionError(
                 f"Taking the feature back gives {old.commit[:12]}, but {wanted[:12]} was approved.",
                 where=str(checkout.path),
-                state=oldcode.NOT_TOUCHED,
+                state=old_code.NOT_TOUCHED,
                 safe_next="Take a new preview and approve it.",
             )
         checkout.bring(old.path, old.commit)
         if old.mode == "reset":
-            self.owe(self.debt, f"{self.ref} keeps {old.head[:12]}, where {self.repository} was before its reset")
+            self.reporter.open_cleanup(
+                self.debt, f"{self.ref} keeps {old.head[:12]}, where {self.repository} was before its reset"
+            )
             checkout.keep_ref(self.ref, old.head)
             checkout.back_to(old.commit)
         else:
@@ -108,17 +188,27 @@ class Revert(StepOnRepository):
         return {"before": old.head, "commit": old.commit, "reverted": len(old.reverted)}
 
     def verify(self) -> list[Result]:
-        """That the feature's commits are out of effect and the tree is clean. Read-only."""
-        left = oldcode.live_commits(self.context, self.repository)
-        changed = self.context.checkout(self.repository).changed_files()
+        """That the files are the approved ones, hold nothing of the feature, and the tree is clean. Read-only."""
+        checkout = self.context.checkout(self.repository)
+        left, changed = old_code.live_commits(self.context, self.repository), checkout.changed_files()
+        unlike = self._unlike(checkout)
         return [
             self.result(
                 "gone",
-                "The feature's commits are taken back and the work tree is clean",
-                Status.FAIL if left or changed else Status.PASS,
-                f"{len(left)} commits of the feature in effect, {len(changed)} changed files",
+                "The files are as approved, without the feature's work, and the work tree is clean",
+                Status.FAIL if left or changed or unlike else Status.PASS,
+                f"{len(left)} commits of the feature in effect, {len(unlike)} files unlike the approved ones, "
+                f"{len(changed)} changed files",
             )
         ]
+
+    def _unlike(self, checkout: Checkout) -> set[str]:
+        """The feature's files that are not as they were approved. Read-only."""
+        approved = self.approved
+        before, wanted = approved.get("head", ""), approved.get("commit", "")
+        if not (checkout.resolved(before) and checkout.resolved(wanted)):
+            return set()
+        return {*checkout.differing(before, wanted)} & {*checkout.differing(wanted, "HEAD")}
 
     def undo(self) -> Facts:
         """Move the branch back to where it was, and build that. Changes the target.
@@ -126,27 +216,39 @@ class Revert(StepOnRepository):
         Raises:
             PreconditionError: Work was added since, or this run did not move the branch.
         """
-        left = self.context.outcomes.get(self.name, {})
+        left = self.left
         checkout = self.context.checkout(self.repository)
-        if checkout.head() not in (left.get("commit"), left.get("before")) or "before" not in left:
+        if why := self.cannot_undo():
             raise PreconditionError(
-                f"{self.repository} is not at the commit this run left it at; moving it back could lose later work.",
+                f"{why}.",
                 where=str(checkout.path),
-                state=oldcode.NOT_TOUCHED,
+                state=old_code.NOT_TOUCHED,
                 safe_next="Revert this run's commits by hand.",
             )
-        checkout.back_to(left["before"])
+        old_code.remove_own_locks(self.context, self.repository)
+        if checkout.half_way_to(left["before"]):
+            checkout.end_move_to(left["before"])
+        else:
+            checkout.back_to(left["before"])
         builds.build(self.context, self.repository, checkout.path, f"evidence/{self.name}-undone.txt")
         self._forget()
         return {"commit": left["before"]}
+
+    def cannot_undo(self) -> str:
+        """That the branch is not where this run left it, "" where it is. Read-only."""
+        left = self.left
+        if self.context.checkout(self.repository).head() in (left.get("commit"), left.get("before")) and "before" in left:
+            return ""
+        return f"{self.repository} is not at the commit this run left it at; moving it back could lose later work"
 
     def purge_preview(self, debt: str) -> Preview:
         """That the former head would be given up. Read-only."""
         return Preview(
             self.name,
-            f"IRREVERSIBLE: {self.title}: give up the former head",
+            f"{self.title}: delete the previous head",
             would=[f"delete {self.ref}; what only it holds is removed by git in time"],
-            undone_by="nothing: IRREVERSIBLE",
+            undone_by="nothing",
+            irreversible=True,
         )
 
     def purge(self, debt: str) -> Facts:
@@ -155,9 +257,9 @@ class Revert(StepOnRepository):
         return {"deleted": self.ref}
 
     def _forget(self) -> None:
-        if self.debt in self.context.debts():
+        if self.debt in self.reporter.pending():
             self.context.checkout(self.repository).drop_ref(self.ref)
-            self.paid(self.debt)
+            self.reporter.close_cleanup(self.debt)
 
 
 def _way(mode: str) -> str:
@@ -168,10 +270,7 @@ def _merge(is_merge: bool, mode: str) -> str:
     return " (a merge, by its first parent)" if is_merge and mode == "revert" else ""
 
 
-def _table(old: oldcode.OldCode) -> list[list[str]]:
-    rows = [[f.commit.id[:12], f.commit.subject, f.by, _fate(old, f.commit.id, f.fate)] for f in old.account]
-    return [["commit", "subject", "found by", "what becomes of it"], *rows] if rows else []
-
-
-def _fate(old: oldcode.OldCode, commit: str, fate: str) -> str:
-    return "was taken back before, without a word of it" if commit in old.nothing_left else fate
+def _table(old: old_code.OldCode) -> list[list[str]]:
+    rows = [[f.commit.id[:12], f.commit.subject, str(f.found_by), f"{f.action}: {f.why}"] for f in old.findings]
+    rows += [[c.id[:12], c.subject, str(How.INCLUDED), f"{Action.KEEP}: {old_code.ELSEWHERE}"] for c in old.elsewhere]
+    return [["commit", "subject", "found by", "what is done, and why"], *rows] if rows else []

@@ -1,23 +1,58 @@
 """The step that ends the sessions that are in the way on the database, each named and approved."""
 
-from runbook_lib.adapters.postgres.sessions import Session, end, of_others
-from runbook_lib.results import Result, Status
+from typing import Literal
+
+from runbook_lib.config.compatibility import Rules, State
+from runbook_lib.config.plan.steps import About, StepSpec, Touches
+from runbook_lib.postgres.sessions import Session, end, of_others, out_of_reach
+from runbook_lib.results import Found, Precondition, Result, Status, When
 from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step
-from runbook_lib.waiting import until
+from runbook_lib.system.processes import until
 
 POLL = 0.05  # seconds
 PATIENCE = 10.0  # seconds that sessions have to end
 
 
+class EndSessionsKeys(StepSpec):
+    """End the sessions that others hold on the database."""
+
+    kind: Literal["end_sessions"]
+
+    about = About(
+        title="End the sessions that are in the way",
+        estimate=15,
+        does="Ends the sessions that were approved, each by its own pid.",
+        expect="Nobody else is connected to the database.",
+        if_not="Stop the client that connects again, and preview anew.",
+        preserves="Nothing: what those sessions had not committed is gone.",
+        reversible=False,
+        log_line="",
+        starts=False,
+        starts_on_undo=False,
+        in_the_way=True,
+        on_table="",
+    )
+
+    def touches(self) -> Touches:
+        """Nothing lasts: each client may connect again."""
+        return Touches()
+
+    def after(self, state: State, rules: Rules) -> State:
+        """Nothing of them changes."""
+        return state
+
+
 class EndSessions(Step):
     """End the sessions of others on the database; no session is ended that was not approved."""
+
+    Keys = EndSessionsKeys
 
     def preview(self) -> Preview:
         """Which sessions would be ended. Read-only."""
         found = self._sessions()
         role = self.context.target.database.application_role
         own = sum(session.user == role for session in found)
-        running = [name for name in self.context.plan.services if self.context.services.is_running(name)]
+        running = [name for name in self.context.plan.services if self.context.adapters.services.is_running(name)]
         note = f"{own} of them are the application's, which opens new ones while {', '.join(running)} run: stop those first"
         return Preview(
             self.name,
@@ -30,6 +65,16 @@ class EndSessions(Step):
             facts={"sessions": [session.name for session in found]},
         )
 
+    def needs(self) -> list[Precondition]:
+        """That our role may end each of them. Pure."""
+
+        def may_end() -> Found:
+            with self.context.adapters.postgres.connect() as connection:
+                found = out_of_reach(connection, [session.user for session in self._left()])
+            return (Status.FAIL, f"not those of {', '.join(found)}") if found else (Status.PASS, "it may")
+
+        return [self.need("reach", "Our role may end each of the sessions", When.BEFOREHAND, may_end)]
+
     def probe(self) -> Probe:
         """Whether any of the approved sessions is left, or anybody else's where none is approved. Read-only."""
         left = self._left()
@@ -39,7 +84,7 @@ class EndSessions(Step):
 
     def apply(self) -> Facts:
         """End those that were approved and wait until they are gone. Changes the server's sessions."""
-        with self.context.postgres.connect() as connection:
+        with self.context.adapters.postgres.connect() as connection:
             ended = end(connection, self._left())
         until(lambda: not self._left(), PATIENCE, POLL)
         return {"ended": ended}
@@ -57,9 +102,9 @@ class EndSessions(Step):
         return {"ended": "may connect again"}
 
     def _left(self) -> list[Session]:
-        approved = self.context.approved.get(self.name, {}).get("sessions")
+        approved = self.approved.get("sessions")
         return [session for session in self._sessions() if approved is None or session.name in approved]
 
     def _sessions(self) -> list[Session]:
-        with self.context.postgres.connect() as connection:
+        with self.context.adapters.postgres.connect() as connection:
             return of_others(connection)

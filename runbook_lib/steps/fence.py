@@ -1,8 +1,13 @@
 """Steps that keep the application out of the database, and let it in again."""
 
-from runbook_lib.adapters.postgres import fence, grants
-from runbook_lib.adapters.postgres.connection import Row, connections_of
-from runbook_lib.results import Result, Status
+from dataclasses import replace
+from typing import Literal
+
+from runbook_lib.config.compatibility import Rules, State
+from runbook_lib.config.plan.steps import ACCESS, DATABASE, About, DatabaseStep, Touches
+from runbook_lib.postgres import fence
+from runbook_lib.postgres.sessions import Session, of_role, out_of_reach
+from runbook_lib.results import Found, Precondition, Result, Status, When
 from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step
 
 DEBT = "fence"
@@ -16,31 +21,35 @@ class _OfRole(Step):
     def _keep_out(self) -> Facts:
         ended: list[str] = []
 
-        def tell(row: Row) -> None:
-            ended.append(f"pid {row['pid']} ({row['application_name'] or 'no name'}, since {row['backend_start']})")
-            self.context.report("sessions-ended", step=self.name, sessions=ended[-1:])
+        def tell(session: Session) -> None:
+            ended.append(session.name)
+            self.reporter.append("sessions-ended", step=self.name, sessions=ended[-1:])
 
-        with self.context.postgres.connect() as connection:
+        with self.context.adapters.postgres.connect() as connection:
             fence.way_to_keep_out(connection, self.role)
-            self.owe(DEBT, f"the role {self.role} cannot connect; let it in again")
+            self.reporter.open_cleanup(DEBT, f"the role {self.role} cannot connect; let it in again")
             raised = fence.raise_fence(connection, self.role, self.context.folder.id)
-            fence.end_connections(connection, self.role, tell)
+            fence.end_sessions(connection, self.role, tell)
         return {"role": self.role, "kept out by": raised.way, "connections ended": ended}
 
     def _let_in(self) -> Facts:
-        with self.context.postgres.connect() as connection:
+        with self.context.adapters.postgres.connect() as connection:
             lowered = fence.lower_fence(connection, self.role)
-        self.paid(DEBT)
+        self.reporter.close_cleanup(DEBT)
         return {"role": self.role, "given back": lowered.way if lowered else "nothing: no fence was up"}
 
-    def settle_found(self) -> None:
+    def adopt(self, debt: str, text: str, run: str) -> None:
+        """Take over a fence as this run's own: a database has one at most."""
+        self.reporter.open_cleanup(debt, text)
+
+    def adopt_existing(self) -> None:
         """Take over the debt of a fence of ours, whichever run raised it; paid where none is up. Reads the target."""
-        with self.context.postgres.connect() as connection:
+        with self.context.adapters.postgres.connect() as connection:
             up = fence.standing(connection, self.role)
-        if up and DEBT not in self.context.debts():
-            self.owe(DEBT, f"the role {self.role} cannot connect, since run {up.run}; let it in again")
-        if not up and DEBT in self.context.debts():
-            self.paid(DEBT)
+        if up and DEBT not in self.reporter.pending():
+            self.reporter.open_cleanup(DEBT, f"the role {self.role} cannot connect, since run {up.run}; let it in again")
+        if not up and DEBT in self.reporter.pending():
+            self.reporter.close_cleanup(DEBT)
 
     def purge_preview(self, debt: str) -> Preview:
         """That the role would be let in. Read-only."""
@@ -51,15 +60,48 @@ class _OfRole(Step):
         return self._let_in()
 
 
+class FenceKeys(DatabaseStep):
+    """Keep the application's role out of the database."""
+
+    kind: Literal["fence"]
+
+    about = About(
+        title="Keep the application out of the database",
+        estimate=10,
+        does="Refuses new connections of the application's role and ends those that exist.",
+        expect="No connection of the application is left, and none can be made.",
+        if_not="Read who may still connect; stop that client, or change the grant that is named.",
+        preserves="The rights that were taken are recorded in the database and given back.",
+        reversible=True,
+        log_line="",
+        starts=False,
+        starts_on_undo=False,
+        in_the_way=True,
+        on_table="",
+    )
+
+    def touches(self) -> Touches:
+        """It changes who may connect, and rests on what they find then."""
+        return Touches(changes=frozenset({ACCESS}), rests_on=frozenset({DATABASE}))
+
+    def after(self, state: State, rules: Rules) -> State:
+        """Nobody is let in."""
+        return replace(state, let_in=frozenset({False}))
+
+
 class KeepOut(_OfRole):
     """Make the application's role unable to connect, and end the connections it has."""
 
+    Keys = FenceKeys
+
+    BEGINS_OUTAGE = True
+
     def preview(self) -> Preview:
         """How the role would be kept out, who else would be, and who is connected now. Read-only."""
-        with self.context.postgres.connect() as connection:
+        with self.context.adapters.postgres.connect() as connection:
             way, why = fence.rights(connection, self.role).way()
-            others = grants.lost_with(connection, self.role) if way == "REVOKE CONNECT" else []
-            now = len(connections_of(connection, self.role))
+            others = fence.lost_with(connection, self.role) if way == "REVOKE CONNECT" else []
+            now = len(of_role(connection, self.role))
         would = [
             f"keep {self.role} out: {way} ({why})",
             f"then end the connections it still has, one by one ({now} are there now)",
@@ -79,9 +121,9 @@ class KeepOut(_OfRole):
 
     def probe(self) -> Probe:
         """Whether the role can connect, or still is connected. Read-only."""
-        with self.context.postgres.connect() as connection:
+        with self.context.adapters.postgres.connect() as connection:
             up, open_ = fence.standing(connection, self.role), fence.gets_in(connection, self.role)
-            left = connections_of(connection, self.role)
+            left = of_role(connection, self.role)
         if open_:
             detail = "was kept out by us and can connect again" if up else "can connect"
             return Probe(Effect.HALF_DONE if up else Effect.NOT_DONE, f"{self.role} {detail}")
@@ -90,12 +132,24 @@ class KeepOut(_OfRole):
         whose = f"by {up.way}, in run {up.run}" if up else "not by us"
         return Probe(Effect.DONE, f"{self.role} is kept out ({whose}) and not connected")
 
-    def preconditions(self) -> list[Result]:
-        """That the role can be kept out; a waiver of the step goes on without. Read-only."""
-        with self.context.postgres.connect() as connection:
-            way, why = fence.rights(connection, self.role).way()
-        status = Status.FAIL if way is None else Status.PASS
-        return [Result(self.name, "The application's role can be kept out", status, f"{way or 'no way'}: {why}")]
+    def needs(self) -> list[Precondition]:
+        """That the role can be kept out, and its connections ended; a waiver of the step goes on without. Pure."""
+
+        def way_out() -> Found:
+            with self.context.adapters.postgres.connect() as connection:
+                way, why = fence.rights(connection, self.role).way()
+            return Status.FAIL if way is None else Status.PASS, f"{way or 'no way'}: {why}"
+
+        def may_end() -> Found:
+            with self.context.adapters.postgres.connect() as connection:
+                if not out_of_reach(connection, [self.role]):
+                    return Status.PASS, "it may"
+            return Status.FAIL, f"it may not end the sessions of {self.role}: grant it pg_signal_backend"
+
+        return [
+            self.need("", "The application's role can be kept out", When.BEFOREHAND, way_out),
+            self.need("ends", "Our role may end the application's connections", When.BEFOREHAND, may_end, waivable=True),
+        ]
 
     def apply(self) -> Facts:
         """Raise the fence, then end the role's connections. Changes the target."""
@@ -103,9 +157,9 @@ class KeepOut(_OfRole):
 
     def verify(self) -> list[Result]:
         """That the catalog lets the role in no more, and that none of its connections lives. Read-only."""
-        with self.context.postgres.connect() as connection:
+        with self.context.adapters.postgres.connect() as connection:
             open_ = fence.gets_in(connection, self.role)
-            left = [str(row["pid"]) for row in connections_of(connection, self.role)]
+            left = [str(session.pid) for session in of_role(connection, self.role)]
         return [
             self.result(
                 "kept out",
@@ -126,8 +180,39 @@ class KeepOut(_OfRole):
         return self._let_in()
 
 
+class LetInKeys(DatabaseStep):
+    """Let the application's role into the database again."""
+
+    kind: Literal["let_in"]
+
+    about = About(
+        title="Let the application into the database again",
+        estimate=5,
+        does="Gives the application's role back the rights that the fence took.",
+        expect="The application's role can connect.",
+        if_not="Grant the right that is named by hand, and apply the step again.",
+        preserves="The rights are those from before the fence.",
+        reversible=True,
+        log_line="",
+        starts=False,
+        starts_on_undo=False,
+        in_the_way=True,
+        on_table="",
+    )
+
+    def touches(self) -> Touches:
+        """It changes who may connect, and rests on what they find then."""
+        return Touches(changes=frozenset({ACCESS}), rests_on=frozenset({DATABASE}))
+
+    def after(self, state: State, rules: Rules) -> State:
+        """The application is let in."""
+        return replace(state, let_in=frozenset({True}))
+
+
 class LetIn(_OfRole):
     """Give the application's role back what let it connect."""
+
+    Keys = LetInKeys
 
     def preview(self) -> Preview:
         """That the role would be let in. Read-only."""
@@ -140,9 +225,21 @@ class LetIn(_OfRole):
             facts={"role": self.role},
         )
 
+    def needs(self) -> list[Precondition]:
+        """That the role can connect now, or a fence of ours can be lowered; else there is nothing to give back. Pure."""
+
+        def known() -> Found:
+            with self.context.adapters.postgres.connect() as connection:
+                up, open_ = fence.standing(connection, self.role), fence.gets_in(connection, self.role)
+            if up or open_:
+                return Status.PASS, f"kept out by us, in run {up.run}" if up else f"{self.role} can connect"
+            return Status.FAIL, f"{self.role} cannot connect, and not through us: the step could not let it in again"
+
+        return [self.need("known", "What lets the application in is known", When.BEFOREHAND, known)]
+
     def probe(self) -> Probe:
         """Whether a fence of ours is up, and whether the role can connect. Read-only."""
-        with self.context.postgres.connect() as connection:
+        with self.context.adapters.postgres.connect() as connection:
             up, open_ = fence.standing(connection, self.role), fence.gets_in(connection, self.role)
         if up:
             return Probe(Effect.HALF_DONE if open_ else Effect.NOT_DONE, f"{self.role} is kept out by {up.way}")
@@ -156,7 +253,7 @@ class LetIn(_OfRole):
 
     def verify(self) -> list[Result]:
         """That the catalog lets the role in. Read-only."""
-        with self.context.postgres.connect() as connection:
+        with self.context.adapters.postgres.connect() as connection:
             open_ = fence.gets_in(connection, self.role)
         return [
             self.result(

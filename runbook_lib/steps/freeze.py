@@ -1,9 +1,90 @@
 """Steps that hold still what would interfere with a rollback, and let it go again."""
 
-from runbook_lib.adapters.freezing import Hold, holds
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from runbook_lib.config.compatibility import Rules, State
+from runbook_lib.config.plan.steps import HELD, About, StepSpec, Touches
+from runbook_lib.config.target import Freeze
 from runbook_lib.errors import AdapterError
-from runbook_lib.results import Result, Status
-from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step
+from runbook_lib.results import Precondition, Result, Status, When
+from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step, commands_here
+from runbook_lib.system.processes import Processes, shown, until
+
+INTERVAL = 0.2  # seconds between two questions
+YES, NO = 0, 1  # exit codes of a check; any other one means that it could not tell
+
+
+@dataclass(frozen=True)
+class Hold:
+    """One thing to hold still, on one host where there are several."""
+
+    name: str
+    commands: Freeze
+    host: str = ""
+
+    @property
+    def label(self) -> str:
+        """What it is called in a preview or a debt."""
+        return f"{self.name} on {self.host}" if self.host else self.name
+
+    def command(self, words: Sequence[str]) -> list[str]:
+        """A command of it, with its host filled in."""
+        return [word.replace("{host}", self.host) for word in words]
+
+    def is_frozen(self, processes: Processes) -> bool:
+        """What its check says. Read-only.
+
+        Raises:
+            AdapterError: The check could not tell.
+        """
+        check = self.command(self.commands.check)
+        answer = processes.run(check, timeout=self.commands.timeout)
+        if answer.exit_code not in (YES, NO):
+            raise AdapterError(
+                f"Whether {self.label} is frozen cannot be told: {shown(check)} ended with exit code {answer.exit_code}.",
+                where=self.label,
+                state="Nothing was changed by asking.",
+                safe_next="Make its check end with 0 while it is frozen, and with 1 while it is not.",
+            )
+        return answer.exit_code == YES
+
+    def freeze(self, processes: Processes) -> None:
+        """Freeze it, and wait until its check says so. Changes the target.
+
+        Raises:
+            AdapterError: The command failed, or its check does not say so in time.
+        """
+        self._do(processes, self.commands.freeze, frozen=True)
+
+    def release(self, processes: Processes) -> None:
+        """Release it, and wait until its check says so. Changes the target.
+
+        Raises:
+            AdapterError: The command failed, or its check does not say so in time.
+        """
+        self._do(processes, self.commands.release, frozen=False)
+
+    def _do(self, processes: Processes, words: Sequence[str], *, frozen: bool) -> None:
+        command = self.command(words)
+        processes.run(command, timeout=self.commands.timeout).require()
+        if not until(lambda: self.is_frozen(processes) is frozen, self.commands.timeout, INTERVAL):
+            raise AdapterError(
+                f"{shown(command)} succeeded, but the check of {self.label} still says "
+                f"{'not frozen' if frozen else 'frozen'} after {self.commands.timeout} s.",
+                where=self.label,
+                state="What it does by now is what its check says.",
+                safe_next="Look at it by hand; then run the step again.",
+            )
+
+
+def holds(freezes: Mapping[str, Freeze]) -> list[Hold]:
+    """What the target names to be held still, in its order. Pure."""
+    return [Hold(name, freeze, host) for name, freeze in freezes.items() for host in freeze.hosts or [""]]
+
 
 DEBT = "frozen: "
 NOTHING = "the target names nothing to freeze"
@@ -16,23 +97,30 @@ class _Holding(Step):
 
     def _owed(self) -> list[Hold]:
         """What this run has frozen and not released; what was found frozen belongs to somebody else."""
-        return [hold for hold in self.holds if DEBT + hold.label in self.context.debts()]
+        return [hold for hold in self.holds if DEBT + hold.label in self.reporter.pending()]
 
     def _frozen(self, among: list[Hold]) -> list[str]:
-        return [hold.label for hold in among if hold.is_frozen(self.context.processes)]
+        return [hold.label for hold in among if hold.is_frozen(self.context.adapters.processes)]
 
     def _freeze(self, hold: Hold) -> None:
-        self.owe(DEBT + hold.label, f"{hold.label} is frozen: release it")
-        hold.freeze(self.context.processes)
+        self.reporter.open_cleanup(DEBT + hold.label, f"{hold.label} is frozen: release it")
+        hold.freeze(self.context.adapters.processes)
 
     def _release(self, hold: Hold) -> None:
-        if hold.is_frozen(self.context.processes):
-            hold.release(self.context.processes)
-        self.paid(DEBT + hold.label)
+        if hold.is_frozen(self.context.adapters.processes):
+            hold.release(self.context.adapters.processes)
+        self.reporter.close_cleanup(DEBT + hold.label)
+
+    def adopt(self, debt: str, text: str, run: str) -> None:
+        """Take over a freeze as this run's own, where the target still names it."""
+        if debt in [DEBT + hold.label for hold in self.holds]:
+            self.reporter.open_cleanup(debt, text)
+        else:
+            super().adopt(debt, text, run)
 
     def _freeze_all(self) -> Facts:
         for hold in self.holds:
-            if not hold.is_frozen(self.context.processes):
+            if not hold.is_frozen(self.context.adapters.processes):
                 self._freeze(hold)
         return {"frozen": [hold.label for hold in self._owed()]}
 
@@ -41,6 +129,9 @@ class _Holding(Step):
         for hold in owed:
             self._release(hold)
         return {"released": [hold.label for hold in owed]}
+
+    def _commands_are_here(self, commands: list[list[str]]) -> Precondition:
+        return self.need("commands", "The target's commands are here", When.BEFOREHAND, lambda: commands_here(commands))
 
     def _as_it_should_be(self, among: list[Hold], *, frozen: bool) -> list[Result]:
         title = "Nothing interferes" if frozen else "What was held still goes on"
@@ -56,8 +147,39 @@ class _Holding(Step):
         return [self.result("held", title, Status.PASS, summary)]
 
 
+class FreezeKeys(StepSpec):
+    """Freeze what the target names."""
+
+    kind: Literal["freeze"]
+
+    about = About(
+        title="Freeze deploys, autoscalers and consumers",
+        estimate=10,
+        does="Runs the target's freeze commands, so that nothing deploys or scales meanwhile.",
+        expect="Each of the target's checks reports frozen.",
+        if_not="Freeze by hand what is named, and apply the step again: it finds it frozen.",
+        preserves="What somebody else froze stays theirs; what this run froze is pending cleanup until it is released.",
+        reversible=True,
+        log_line="",
+        starts=False,
+        starts_on_undo=False,
+        in_the_way=True,
+        on_table="",
+    )
+
+    def touches(self) -> Touches:
+        """It changes what is frozen."""
+        return Touches(changes=frozenset({HELD}))
+
+    def after(self, state: State, rules: Rules) -> State:
+        """Nothing of them changes."""
+        return state
+
+
 class FreezeAll(_Holding):
     """Freeze what the target names: deploys, autoscalers, queue consumers, on each host."""
+
+    Keys = FreezeKeys
 
     def preview(self) -> Preview:
         """What would be frozen, and what is already. Read-only."""
@@ -71,6 +193,10 @@ class FreezeAll(_Holding):
             estimate=self.spec.estimate,
             facts={"freezes": [hold.label for hold in self.holds]},
         )
+
+    def needs(self) -> list[Precondition]:
+        """That the commands to freeze with are here. Pure."""
+        return [self._commands_are_here([hold.commands.freeze for hold in self.holds])]
 
     def probe(self) -> Probe:
         """Whether all of it is frozen. Read-only."""
@@ -92,7 +218,7 @@ class FreezeAll(_Holding):
         return self._release_all()
 
     def purge_preview(self, debt: str) -> Preview:
-        """What paying it would do: release. Read-only."""
+        """What cleaning up would do: release. Read-only."""
         would = [f"release {debt.removeprefix(DEBT)}"]
         return Preview(self.name, self.title, would=would, facts={"debt": debt})
 
@@ -104,8 +230,39 @@ class FreezeAll(_Holding):
         return {"released": debt.removeprefix(DEBT)}
 
 
+class ReleaseKeys(StepSpec):
+    """Release what this run froze."""
+
+    kind: Literal["release"]
+
+    about = About(
+        title="Release what was frozen",
+        estimate=10,
+        does="Runs the target's release commands for what this run froze.",
+        expect="Each of the target's checks reports released.",
+        if_not="Release by hand what is named, and apply the step again: it finds it released.",
+        preserves="What somebody else froze stays frozen.",
+        reversible=True,
+        log_line="",
+        starts=False,
+        starts_on_undo=False,
+        in_the_way=True,
+        on_table="",
+    )
+
+    def touches(self) -> Touches:
+        """It changes what is frozen."""
+        return Touches(changes=frozenset({HELD}))
+
+    def after(self, state: State, rules: Rules) -> State:
+        """Nothing of them changes."""
+        return state
+
+
 class ReleaseAll(_Holding):
     """Release what this run froze, whichever of its steps did."""
+
+    Keys = ReleaseKeys
 
     def preview(self) -> Preview:
         """What would be released. Read-only."""
@@ -117,6 +274,10 @@ class ReleaseAll(_Holding):
             estimate=self.spec.estimate,
             facts={"freezes": [hold.label for hold in self.holds]},
         )
+
+    def needs(self) -> list[Precondition]:
+        """That the commands to release with are here. Pure."""
+        return [self._commands_are_here([hold.commands.release for hold in self.holds])]
 
     def probe(self) -> Probe:
         """Whether this run still holds anything. Read-only."""
@@ -140,5 +301,5 @@ class ReleaseAll(_Holding):
         return {"frozen": [hold.label for hold in self._owed()]}
 
     def _released(self) -> list[Hold]:
-        released = self.context.outcomes.get(self.name, {}).get("released", [])
+        released = self.left.get("released", [])
         return [hold for hold in self.holds if hold.label in released]

@@ -1,20 +1,22 @@
 """What going back to a backup would lose: counted, kept in the run folder, and shown."""
 
 import itertools
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from runbook_lib.adapters.postgres.connection import MAINTENANCE
-from runbook_lib.adapters.postgres.dump import sha256
-from runbook_lib.adapters.postgres.restore import side
-from runbook_lib.adapters.postgres.restore.classes import Kind
-from runbook_lib.adapters.postgres.restore.diff import UNWATCHED, Watch, diff
-from runbook_lib.adapters.postgres.restore.ledger import Ledger
 from runbook_lib.checks.restorable import restores
-from runbook_lib.context import Context
+from runbook_lib.context.context import Context
 from runbook_lib.errors import PreconditionError
-from runbook_lib.steps.steered import Steered
+from runbook_lib.journal.control import Control
+from runbook_lib.postgres.connection import MAINTENANCE
+from runbook_lib.postgres.dump import sha256
+from runbook_lib.postgres.restore import staging_database
+from runbook_lib.postgres.restore.applier import Between
+from runbook_lib.postgres.restore.diff import UNWATCHED, Ledger, Watch, diff
+from runbook_lib.postgres.restore.difference_kinds import Kind
+from runbook_lib.postgres.restore.export import MANIFEST, Outcome
+from runbook_lib.postgres.restore.salvage import Salvage
 
 LEDGER = "evidence/loss-ledger.json"
 TABLE = "evidence/loss.json"
@@ -28,22 +30,22 @@ MEANS = {
 }
 
 
-def standing(context: Context) -> side.Standing:
+def staging_state_of(context: Context) -> staging_database.StagingState:
     """Which databases of the run there are. Read-only."""
-    with context.postgres.connect(MAINTENANCE) as maintenance:
-        return side.standing(maintenance, context.postgres.database, context.postgres.run)
+    with context.adapters.postgres.connect(MAINTENANCE) as maintenance:
+        return staging_database.staging_state(maintenance, context.adapters.postgres.database, context.adapters.postgres.run)
 
 
 def count(context: Context, live: str, backup: str, watch: Watch = UNWATCHED) -> Ledger:
     """Compare two databases, each by its name. Read-only."""
-    postgres = context.postgres
+    postgres = context.adapters.postgres
     return diff(lambda: postgres.connect(live), lambda: postgres.connect(backup), context.plan.database, watch)
 
 
-def watching(step: Steered, doing: str) -> Watch:
+def watching(control: Control, doing: str) -> Watch:
     """What tells of each table that a step is done with, and has it heed what is wanted within one too."""
     done = itertools.count(1)
-    return Watch(lambda table: step.part(next(done), 0, f"{doing}: {table}", "tables"), step.heed, step.stands_still)
+    return Watch(lambda table: control.part(next(done), 0, f"{doing}: {table}", "tables"), control.heed, control.must_pause)
 
 
 def keep(context: Context, counted: Ledger) -> None:
@@ -53,7 +55,9 @@ def keep(context: Context, counted: Ledger) -> None:
     rows = [[t.table, t.live, t.backup, *(t.counts.get(kind, 0) for kind in Kind), t.unknown] for t in counted.tables]
     columns = ["table", "live", "backup", *(str(kind) for kind in Kind), "not known"]
     context.folder.write_json(TABLE, {"columns": columns, "index": list(range(len(rows))), "data": rows})
-    context.report("evidence", title="Rows in which the live database and the backup differ", file=TABLE, kind="table")
+    context.reporter.append(
+        "evidence", title="Rows in which the live database and the backup differ", file=TABLE, kind="table"
+    )
 
 
 def ledger(context: Context) -> Ledger | None:
@@ -86,7 +90,7 @@ def unknown(context: Context, counted: Ledger | None) -> dict[str, str]:
     if counted is None:
         return {"the loss": "not counted"}
     spec = restores(context)
-    return {} if spec and context.choices.get("UNCOUNTED", spec.uncounted) == "lose" else counted.unknown
+    return {} if spec and context.state.choices.get("UNCOUNTED", spec.uncounted) == "lose" else counted.unknown
 
 
 def beyond(approved: Mapping[str, int], actual: Mapping[str, int], tolerance: float, *, less: bool = False) -> list[str]:
@@ -110,7 +114,7 @@ def approved_checksum(context: Context, step: str) -> str:
     """
     path = context.dump.path
     found = checksum(context, path)
-    if found != context.approved[step]["sha256"]:
+    if found != context.state.approved_facts(step)["sha256"]:
         raise PreconditionError(
             f"The backup {path.name} is not the file that was approved: its SHA-256 is another.",
             where=str(path),
@@ -124,6 +128,78 @@ def checksum(context: Context, path: Path) -> str:
     """The SHA-256 of a file, computed once a process as long as the file stays what it is. Read-only."""
     stat = path.stat()
     key = f"sha256 {path} {stat.st_size} {stat.st_mtime_ns}"
-    if key not in context.prepared:
-        context.prepared[key] = sha256(path)
-    return str(context.prepared[key])
+    if key not in context.adapters.prepared:
+        context.adapters.prepared[key] = sha256(path)
+    return str(context.adapters.prepared[key])
+
+
+FOLDER = "salvage"  # of the run's folder: the export
+FORETOLD = "evidence/loss-foretold.json"  # the last comparison, and what was carried over
+
+
+def salvage(context: Context, live: str, restored: str) -> Salvage:
+    """What carries rows from one database of the run into another."""
+    postgres = context.adapters.postgres
+    return Salvage(
+        lambda: postgres.connect(live), lambda: postgres.connect(restored), context.plan.database, context.folder.short
+    )
+
+
+def compared(context: Context, live: str, restored: str, watch: Watch, *, carry: bool) -> Ledger:
+    """The differences behind the fence; where rows are to be carried, each is laid beside the restored tables.
+
+    What an earlier try laid there is laid anew, since more may have been written; what it carried is no difference any more.
+    Changes the restored database, in the runbook's schema alone.
+    """
+    salvaging = salvage(context, live, restored)
+    salvaging.anew()
+    return salvaging.stage(watch) if carry else count(context, live, restored, watch)
+
+
+def applied_before(context: Context, live: str, restored: str) -> bool:
+    """Whether a try that was cut short carried rows over, which are no difference any more. Read-only."""
+    outcome = salvage(context, live, restored).outcome()
+    return outcome is not None and bool(outcome.earlier)
+
+
+def applied(context: Context, live: str, restored: str, between: Between, look: Callable[[], object]) -> Outcome:
+    """Carry the rows that were laid aside; `between` is told each part, and `look` asked within one.
+
+    Changes the restored database.
+    """
+    return salvage(context, live, restored).carry(between=between, look=look)
+
+
+def predict(context: Context, final: Ledger, over: Outcome | None) -> None:
+    """Keep what the swap should come to, before it is made. Changes the run folder only."""
+    (context.folder.path / FOLDER / MANIFEST).unlink(missing_ok=True)  # of a swap that was undone
+    carried_over = over.as_json()["carried"] if over else {}
+    context.folder.write_json(FORETOLD, {"ledger": final.as_json(), "carried": carried_over})
+
+
+def predicted(context: Context) -> Ledger:
+    """What should be left of the differences after the swap. Read-only."""
+    kept = context.folder.read_json(FORETOLD)
+    over = {table: {Kind(kind): n for kind, n in each.items()} for table, each in kept["carried"].items()}
+    return Ledger.from_json(kept["ledger"]).after(over)
+
+
+def is_exported(context: Context) -> bool:
+    """Whether what may not have been carried over lies in the run folder. Read-only."""
+    kept = context.folder.read_json(FORETOLD)
+    lost = kept is None or numbers(Ledger.from_json(kept["ledger"]), (Kind.BACKFILLED, Kind.TOUCHED))
+    return not lost or (context.folder.path / FOLDER / MANIFEST).exists()
+
+
+def exported(context: Context, old: str, live: str, watch: Watch, *, carry: bool) -> dict[str, str]:
+    """Write what was not carried from the old database into the run folder, with the command that puts it back later.
+
+    Reads the old database; changes the live one in the runbook's schema alone.
+    """
+    salvaging = salvage(context, old, live)
+    if not carry:
+        salvaging.stage(watch)
+    export = salvaging.export(context.folder.path / FOLDER, watch)
+    if not carry:
+        salvaging.forget()
+    return {"exported": FOLDER, "put back by": export.command}

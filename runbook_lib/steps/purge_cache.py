@@ -1,14 +1,49 @@
 """The step that empties a cache between the services and their users."""
 
-from runbook_lib.adapters.processes import shown
-from runbook_lib.results import Result, Status
-from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step
+from typing import Literal
+
+from runbook_lib.config.compatibility import Rules, State
+from runbook_lib.config.plan.steps import About, StepSpec, Touches
+from runbook_lib.results import Precondition, Result, Status, When
+from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step, commands_here
+from runbook_lib.system.processes import shown
 
 NOTHING = "the target names no cache to purge"
 
 
+class PurgeCacheKeys(StepSpec):
+    """Purge the caches in front of the services, where the target names a command for it."""
+
+    kind: Literal["purge_cache"]
+
+    about = About(
+        title="Purge the caches that users are served from",
+        estimate=20,
+        does="Runs the target's command that empties the cache in front of the services.",
+        expect="The command ends with 0; users are served the old version.",
+        if_not="Purge the cache by hand, then waive the step or apply it again.",
+        preserves="Nothing: a cache fills itself again.",
+        reversible=False,
+        log_line="",
+        starts=False,
+        starts_on_undo=False,
+        in_the_way=True,
+        on_table="",
+    )
+
+    def touches(self) -> Touches:
+        """Nothing lasts: a cache fills itself again."""
+        return Touches()
+
+    def after(self, state: State, rules: Rules) -> State:
+        """Nothing of them changes."""
+        return state
+
+
 class PurgeCache(Step):
     """Run the target's command that purges the caches in front of it; what users get then is a check of its own."""
+
+    Keys = PurgeCacheKeys
 
     @property
     def _command(self) -> list[str]:
@@ -26,11 +61,16 @@ class PurgeCache(Step):
             facts={"command": self._command},
         )
 
+    def needs(self) -> list[Precondition]:
+        """That the command is here. Pure."""
+        commands = [self._command] if self._command else []
+        return [self.need("command", "The target's command is here", When.BEFOREHAND, lambda: commands_here(commands))]
+
     def probe(self) -> Probe:
         """Whether this run purged it; a cache does not tell. Read-only."""
         if not self._command:
             return Probe(Effect.DONE, NOTHING)
-        if self.name in self.context.done:
+        if self.is_done:
             return Probe(Effect.DONE, "purged by this run")
         return Probe(Effect.NOT_DONE, "no purge by this run is on record")
 
@@ -38,7 +78,7 @@ class PurgeCache(Step):
         """Run the command. Changes the target."""
         purge = self.context.target.cache_purge
         if purge:
-            self.context.processes.run(purge.command, timeout=purge.timeout).require()
+            self.context.adapters.processes.run(purge.command, timeout=purge.timeout).require()
         return {"purged": bool(purge)}
 
     def verify(self) -> list[Result]:

@@ -1,25 +1,199 @@
 """The step that pushes code taken back, so that the next deployment does not return the feature."""
 
+import re
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Literal
 
-from runbook_lib import oldcode
-from runbook_lib.adapters.git import Checkout, Remote
+from runbook_lib.config.compatibility import Rules, State
+from runbook_lib.config.plan.steps import About, RepositoryStep, RevertingStep, Touches
+from runbook_lib.context import old_code
+from runbook_lib.context.context import Context
 from runbook_lib.errors import AdapterError, PreconditionError
-from runbook_lib.results import Result, Status
+from runbook_lib.git import Checkout, PushRefused, Remote
+from runbook_lib.results import Found, Precondition, Result, Status, When
 from runbook_lib.steps.base import Effect, Facts, Preview, Probe
 from runbook_lib.steps.code import StepOnRepository
+
+STOP = "stop: "
+
+PUSH = {
+    "follow": "push to the branch that the checkout follows",
+    "branch": "push to a branch rollback/… of its own, for a pull request: the branch that is followed stays as it is",
+}
+
+
+class RollbackBranch:
+    """The branch of one run on a remote."""
+
+    def __init__(self, context: Context, remote: Remote) -> None:
+        self.into = remote
+        self.remote = Remote(remote.git, remote.name, name_of(context))
+
+    def __str__(self) -> str:
+        return str(self.remote)
+
+    @property
+    def until_merged(self) -> str:
+        """What holds until the pull request is merged."""
+        return f"until {self} is merged into {self.into}, a deployment from {self.into} returns the feature"
+
+    def push(self, commit: str) -> Facts:
+        """Make the branch at a commit, or move it there. Changes the remote.
+
+        Raises:
+            AdapterError: The remote does not answer, or refuses this branch too.
+        """
+        try:
+            self.remote.push(commit)
+        except PushRefused as error:
+            raise PushRefused(
+                error.what,
+                where=error.where,
+                state=error.state,
+                safe_next=f"Push {commit[:12]} by hand under a name that the remote takes, and open a pull request into "
+                f"{self.into}; then waive the step by its name.",
+            ) from error
+        return {"remote": str(self), "branch": self.remote.branch, "was": "", "commit": commit}
+
+    def delete(self, commit: str) -> None:
+        """Delete the branch, where it is still there. Changes the remote.
+
+        Raises:
+            PreconditionError: Somebody pushed to it since.
+        """
+        tip = self.remote.tip()
+        if tip and tip != commit:
+            raise PreconditionError(
+                f"{self} was pushed to since: it is at {tip[:12]}.",
+                where=str(self.remote.git.path),
+                state="Nothing was deleted.",
+                safe_next="Look at what was pushed there, and delete the branch by hand.",
+            )
+        if tip:
+            self.remote.delete(commit)
+
+
+def name_of(context: Context) -> str:
+    """What a run's branch is called. Pure."""
+    return f"rollback/{re.sub(r'[^A-Za-z0-9_-]+', '-', context.plan.feature).strip('-')}-{context.folder.short}"
+
+
+class PullRequestStep(StepOnRepository):
+    """A step that pushes, and may leave a branch for a pull request behind, until that is merged."""
+
+    LATER = {"PUSH": PUSH}
+
+    @property
+    def debt(self) -> str:
+        """What a branch for a pull request leaves."""
+        return f"pull-request-{self.repository}"
+
+    def adopt_existing(self) -> None:
+        """See the pull request as merged where the branch that is followed is without the feature. Reads the target."""
+        if self.debt in self.reporter.pending() and self._is_merged():
+            self.reporter.close_cleanup(self.debt)
+
+    def purge_preview(self, debt: str) -> Preview:
+        """That the branch would be deleted, once it is merged. Read-only."""
+        remote = self._checkout.remote()
+        own, merged = RollbackBranch(self.context, remote), self._is_merged()
+        would = (
+            f"delete {own}, which is merged"
+            if merged
+            else f"{STOP}{own} is not merged into {remote}, which holds the feature"
+        )
+        return Preview(self.name, f"{self.title}: the pull request", would=[would], facts={"merged": merged})
+
+    def purge(self, debt: str) -> Facts:
+        """Delete the branch, once it is merged. Changes the remote.
+
+        Raises:
+            PreconditionError: It is not.
+        """
+        own = RollbackBranch(self.context, self._checkout.remote())
+        if not self._is_merged():
+            raise PreconditionError(
+                f"{own} is not merged: {own.until_merged}.",
+                where=str(self.path),
+                state="Nothing was deleted.",
+                safe_next=f"Merge it into {own.into}; or undo the step, which deletes the branch.",
+            )
+        own.delete(self.left.get("commit", ""))
+        self.reporter.close_cleanup(debt)
+        return {"deleted": str(own)}
+
+    @property
+    def _for_pull_request(self) -> bool:
+        return self.chosen("PUSH") == "branch"
+
+    def _is_merged(self) -> bool:
+        """Whether the branch that is followed is without the feature. Read-only."""
+        tip, clone = self._looked(self._checkout.remote())
+        return bool(tip) and not old_code.live_commits(self.context, self.repository, clone, tip)
+
+    @property
+    def _checkout(self) -> Checkout:
+        return self.context.checkout(self.repository)
+
+    def _looked(self, remote: Remote) -> tuple[str, Checkout]:
+        """Where the remote branch is, and a clone that holds it."""
+        key = f"clone of {self.repository}"
+        if key not in self.context.adapters.prepared:
+            path = Path(mkdtemp(prefix=f"{self.repository}-remote-", dir=self.context.adapters.scratch))
+            self.context.adapters.prepared[key] = self._checkout.scratch(path)
+        clone: Checkout = self.context.adapters.prepared[key]
+        tip = remote.tip()
+        remote.bring(tip, clone.path)
+        return tip, clone
+
 
 MOVED = "holds commits that this checkout did not have"
 
 
-class Push(StepOnRepository):
+class PushKeys(RepositoryStep):
+    """Push a repository's code to where the next deployment takes it from."""
+
+    kind: Literal["push"]
+    push: Literal["follow", "branch"] = "follow"
+    """To the branch that is followed, or to one for a pull request."""
+
+    about = About(
+        title="Push the code",
+        estimate=15,
+        does="Pushes the code without the feature to the branch that is deployed, or to a branch for a pull request.",
+        expect="The remote branch holds this run's commit.",
+        if_not="Where the remote refuses, choose PUSH=branch and open the pull request that is named.",
+        preserves="The remote's commit from before is recorded.",
+        reversible=True,
+        log_line="",
+        starts=False,
+        starts_on_undo=False,
+        in_the_way=True,
+        on_table="",
+    )
+
+    def touches(self) -> Touches:
+        """It changes the remote branch, and rests on the code that it pushed."""
+        return Touches(changes=frozenset({f"remote of {self.repository}"}), rests_on=self._code)
+
+    def after(self, state: State, rules: Rules) -> State:
+        """Nothing of them changes."""
+        return state
+
+
+class Push(PullRequestStep):
     """Push the deployed checkout's branch to the remote branch that it follows; only a reset replaces anything there."""
+
+    Keys = PushKeys
 
     def preview(self) -> Preview:
         """Which commits would go where, and whether the remote has moved. Read-only."""
-        old = oldcode.prepare(self.context, self.repository)
+        self.chosen("PUSH")
+        old = old_code.prepare(self.context, self.repository)
         facts: dict[str, object] = {"repository": self.repository, "commit": old.commit, "remote": "none"}
+        facts["branch"] = name_of(self.context)  # for a pull request: the same approval covers both
+        loses: list[str] = []
         table: list[list[str]] = []
         undone_by = "pushing a commit that brings the feature back; what was deployed from there meanwhile stays deployed"
         try:
@@ -27,23 +201,38 @@ class Push(StepOnRepository):
             facts["remote"] = str(remote)
             tip, clone = self._looked(remote)
             clone.bring(old.path, old.commit)
+            own = RollbackBranch(self.context, remote)
             would = self._would(remote, tip, clone, old)
-            if replaced := clone.between(old.commit, tip) if tip else []:
+            if self._for_pull_request:
+                would, loses = (
+                    [f"push {old.commit[:12]} to the branch {own}, for a pull request into {remote}"],
+                    [own.until_merged],
+                )
+            elif not would[0].startswith(STOP):
+                would.append(
+                    f"not know before whether a rule or a hook of {remote} refuses that; then {own} can be pushed instead"
+                )
+            if hook := self._checkout.hook("pre-push"):
+                would.append(f"run the hook {hook} first, for at most {self._checkout.hook_timeout:g} s")
+            replaced = clone.between(old.commit, tip) if tip else []
+            known = not tip or clone.holds(tip, old.head)  # nobody pushed what this checkout never had
+            if replaced and (known or tip == self.approved.get("replaces")):
                 facts["replaces"] = tip
-                undone_by = f"pushing {tip[:12]} back, while nobody has pushed since; IRREVERSIBLE for whoever fetched it"
+                undone_by = f"pushing {tip[:12]} back, while nobody has pushed since; not for whoever fetched it"
             rows = [(i, "goes there") for i in (clone.between(tip, old.commit) if tip else [])]
             rows += [(i, "leaves the branch there") for i in replaced]
             subjects = {c.id: c.subject for end in (old.commit, tip) if end for c in clone.log(end)}
             table = [[i[:12], subjects.get(i, ""), what] for i, what in rows]
-        except PreconditionError as error:
-            would = [f"stop: {error.what} {error.safe_next} Only a waiver of {self.name} goes on without."]
-        except AdapterError as error:
-            would = [f"push {self.repository} to {facts['remote']}, which does not answer now: {error.what}"]
+        except (PreconditionError, AdapterError) as error:  # what `needs` says too, and the approval is refused for
+            lost = "" if isinstance(error, PreconditionError) else f"{facts['remote']} does not answer: "
+            would = [f"{STOP}{lost}{error.what}"]
         return Preview(
             self.name,
             self.title,
             would=would,
-            undone_by=undone_by,
+            loses=loses,
+            undone_by="deleting that branch" if self._for_pull_request else undone_by,
+            irreversible="replaces" in facts and not self._for_pull_request,
             estimate=self.spec.estimate,
             facts=facts,
             table=[["commit", "subject", "what becomes of it"], *table] if table else [],
@@ -57,35 +246,54 @@ class Push(StepOnRepository):
         except (PreconditionError, AdapterError) as error:  # pushing what is there already does no harm
             return Probe(Effect.NOT_DONE, error.what)
         head = self._checkout.head()
+        if self._for_pull_request and RollbackBranch(self.context, remote).remote.tip() == head:
+            return Probe(Effect.DONE, f"{name_of(self.context)} is at {head[:12]}, for a pull request into {remote}")
         if not tip or not clone.holds(head, tip):
             return Probe(Effect.NOT_DONE, f"{remote} is at {tip[:12] or 'nothing'}, without {head[:12]}")
-        if live := oldcode.live_commits(self.context, self.repository, clone, tip):
+        if live := old_code.live_commits(self.context, self.repository, clone, tip):
             return Probe(Effect.NOT_DONE, f"{remote} is at {tip[:12]}, with {len(live)} commits of the feature in effect")
         return Probe(Effect.DONE, f"{remote} is at {tip[:12]}, without the feature")
 
-    def preconditions(self) -> list[Result]:
-        """That the code is taken back here and the remote has not moved; a waiver of the step goes on without. Read-only."""
-        title = "The code is taken back, and the remote answers and has not moved"
-        try:
-            status, summary = self._fit()
-        except PreconditionError as error:
-            status, summary = Status.FAIL, f"{error.what} {error.safe_next}"
-        except AdapterError as error:
-            status, summary = Status.UNKNOWN, f"the remote does not answer: {error.what}"
-        return [Result(self.name, title, status, summary)]
+    def needs(self) -> list[Precondition]:
+        """That the code is taken back here and the remote has not moved; a waiver of the step goes on without. Pure."""
+        return [
+            self.need("code", "The code is taken back here", When.AT_THE_STEP, self._taken_back, waivable=True),
+            self.need("", "The remote answers and has not moved", When.BEFOREHAND, self._unmoved),
+        ]
 
     def apply(self) -> Facts:
         """Push; a commit that is there already is not pushed again. Changes the remote."""
+        old_code.remove_own_locks(self.context, self.repository)
         remote, head = self._checkout.remote(), self._checkout.head()
+        own = RollbackBranch(self.context, remote)
+        if self._for_pull_request:
+            self.reporter.open_cleanup(self.debt, f"open a pull request from {own} into {remote}: {own.until_merged}")
+            return own.push(head)
         tip = remote.tip()
-        if tip != head:
-            replacing = self.context.approved.get(self.name, {}).get("replaces", "")
-            remote.push(head, replacing=replacing)
+        try:
+            if tip != head:
+                remote.push(head, replacing=self.approved.get("replaces", ""))
+        except PushRefused as error:
+            raise PushRefused(
+                f"{error.what.rstrip('.')}.",
+                where=error.where,
+                state=f"{error.state} It still holds the feature; the code taken back runs.",
+                safe_next=f"Push the branch {own} for a pull request instead: the same command with --choose PUSH=branch, "
+                "under the same approval. Or have somebody push who may, and run the step again.",
+                offers="PUSH=branch",
+            ) from error
         return {"remote": str(remote), "was": tip, "commit": head}
 
     def verify(self) -> list[Result]:
         """That the remote branch holds what is checked out here, and the feature no more. Read-only."""
         found = self.probe()
+        if found.effect is Effect.DONE and self._for_pull_request and not self._is_merged():
+            own = RollbackBranch(self.context, self._checkout.remote())
+            return [
+                self.result(
+                    "pushed", "The remote holds the code taken back, for a pull request", Status.PASS, own.until_merged
+                )
+            ]
         status = Status.PASS if found.effect is Effect.DONE else Status.FAIL
         return [self.result("pushed", "The remote no longer holds the feature", status, found.detail)]
 
@@ -95,79 +303,88 @@ class Push(StepOnRepository):
         Raises:
             PreconditionError: Somebody pushed since a reset, or this run pushed nothing.
         """
-        left = self.context.outcomes.get(self.name, {})
+        left = self.left
+        if why := self.cannot_undo():
+            raise PreconditionError(
+                f"The push of {self.repository} cannot be undone: {why}.",
+                where=str(self.path),
+                state="Nothing was pushed.",
+                safe_next="Look at the remote, and bring the feature back there by a commit of your own.",
+            )
         remote = self._checkout.remote()
+        if "branch" in left:
+            RollbackBranch(self.context, remote).delete(left["commit"])
+            self.reporter.close_cleanup(self.debt)
+            return {"deleted": left["branch"]}
         tip, clone = self._looked(remote)
-        if "was" not in left or not clone.holds(left["commit"], tip):
-            raise self._refused("this run's commit is not what the remote holds", "Look at the remote by hand.")
-        if not left["was"]:
-            raise self._refused("there was no such branch before", f"Delete {remote} by hand, if it is to go.")
         if not clone.holds(left["was"], tip):
-            if tip != left["commit"]:
-                raise self._refused(
-                    f"{remote} was pushed to since: it is at {tip[:12]}", "Bring the feature back by a commit of your own."
-                )
             remote.push(left["was"], replacing=left["commit"])
             return {"pushed": left["was"]}
         clone.git("checkout", "--quiet", "--detach", tip)
         ours = self._made() & set(clone.between(left["was"], left["commit"]))
         for commit in clone.log(left["commit"]):
             if commit.id in ours:
-                clone.revert(commit, self.context.opened_by or "runbook", self.context.opened_at)
+                clone.revert(commit, self.context.state.author, self.context.state.began)
         remote.push(clone.head(), made_in=clone.path)
         return {"pushed": clone.head()}
 
-    @property
-    def _checkout(self) -> Checkout:
-        return self.context.checkout(self.repository)
+    def cannot_undo(self) -> str:
+        """What was pushed to the remote since, or that this run pushed nothing; "" for neither. Read-only."""
+        left = self.left
+        remote = self._checkout.remote()
+        if "branch" in left:
+            tip = RollbackBranch(self.context, remote).remote.tip()
+            return "" if tip in ("", left["commit"]) else f"{left['branch']} was pushed to since: it is at {tip[:12]}"
+        tip, clone = self._looked(remote)
+        if "was" not in left or not clone.holds(left["commit"], tip):
+            return "this run's commit is not what the remote holds"
+        if not left["was"]:
+            return f"there was no such branch before: {remote}"
+        if not clone.holds(left["was"], tip) and tip != left["commit"]:
+            return f"{remote} was pushed to since: it is at {tip[:12]}"
+        return ""
 
     def _made(self) -> set[str]:
         """The ids of the commits by which this run took the feature back. Read-only."""
         for name, spec in self.context.plan.steps.items():
-            left = self.context.outcomes.get(name, {})
-            if spec.kind == "revert" and getattr(spec, "repository", "") == self.repository and "before" in left:
+            left = self.context.state.step(name).outcome
+            if isinstance(spec, RevertingStep) and spec.repository == self.repository and "before" in left:
                 return set(self._checkout.between(left["before"], left["commit"]))
         return set()
 
-    def _looked(self, remote: Remote) -> tuple[str, Checkout]:
-        """Where the remote branch is, and a clone that holds it."""
-        key = f"clone of {self.repository}"
-        if key not in self.context.prepared:
-            path = Path(mkdtemp(prefix=f"{self.repository}-remote-", dir=self.context.scratch))
-            self.context.prepared[key] = self._checkout.scratch(path)
-        clone: Checkout = self.context.prepared[key]
-        tip = remote.tip()
-        remote.bring(tip, clone.path)
-        return tip, clone
-
-    def _would(self, remote: Remote, tip: str, clone: Checkout, old: oldcode.OldCode) -> list[str]:
+    def _would(self, remote: Remote, tip: str, clone: Checkout, old: old_code.OldCode) -> list[str]:
         if not tip:
             return [f"make the branch {remote} at {old.commit[:12]}"]
         if lost := clone.between(old.head, tip):
-            return [f"stop: {remote} {MOVED} ({len(lost)}, up to {tip[:12]}). {_pull(remote)}"]
+            return [f"{STOP}{remote} {MOVED} ({len(lost)}, up to {tip[:12]}). {_pull(remote)}"]
         if clone.holds(tip, old.commit):
             go = len(clone.between(tip, old.commit))
             return [f"push {go} commits to {remote}: {tip[:12]}..{old.commit[:12]}, forward only"]
         return [f"replace {tip[:12]} on {remote} by {old.commit[:12]}, only if it is still there (--force-with-lease)"]
 
-    def _fit(self) -> tuple[Status, str]:
-        remote, head = self._checkout.remote(), self._checkout.head()
-        approved = self.context.approved.get(self.name, {})
-        if head != approved.get("commit", head) or oldcode.live_commits(self.context, self.repository):
+    def _taken_back(self) -> Found:
+        head = self._checkout.head()
+        approved = self.approved
+        if head != approved.get("commit", head) or old_code.live_commits(self.context, self.repository):
             return Status.FAIL, f"{self.repository} is at {head[:12]}, which is not the code taken back"
-        tip, clone = self._looked(remote)
-        clone.bring(self.path, head)
-        if tip and not clone.holds(tip, head) and tip != approved.get("replaces"):
-            return Status.FAIL, f"{remote} {MOVED}: it is at {tip[:12]}. {_pull(remote)}"
-        return Status.PASS, f"{remote} is at {tip[:12] or 'nothing'}, and answers"
+        return Status.PASS, f"{self.repository} is at {head[:12]}, without the feature"
 
-    def _refused(self, what: str, way_on: str) -> PreconditionError:
-        return PreconditionError(
-            f"The push of {self.repository} cannot be undone: {what}.",
-            where=str(self.path),
-            state="Nothing was pushed.",
-            safe_next=way_on,
-        )
+    def _unmoved(self) -> Found:
+        remote, head = self._checkout.remote(), self._checkout.head()
+        try:
+            tip, clone = self._looked(remote)
+        except AdapterError as error:
+            return Status.UNKNOWN, f"the remote does not answer: {error.what}"
+        clone.bring(self.path, head)
+        if self._for_pull_request:
+            RollbackBranch(self.context, remote).remote.try_push(head, self.path)
+            return Status.PASS, f"{remote} answers, and would take {name_of(self.context)} but for its own rules"
+        if tip and not clone.holds(tip, head) and tip != self.approved.get("replaces"):
+            return Status.FAIL, f"{remote} {MOVED}: it is at {tip[:12]}. {_pull(remote)}"
+        old = old_code.prepare(self.context, self.repository)
+        clone.bring(old.path, old.commit)
+        remote.try_push(old.commit, old.path, replacing="" if clone.holds(tip or old.commit, old.commit) else tip)
+        return Status.PASS, f"{remote} is at {tip[:12] or 'nothing'}, answers, and would take the push but for its own rules"
 
 
 def _pull(remote: Remote) -> str:

@@ -3,14 +3,18 @@
 import hashlib
 import json
 
-from runbook_lib.adapters.postgres import dependents
-from runbook_lib.adapters.postgres.catalog import catalog
-from runbook_lib.adapters.postgres.connection import Connection, identity
-from runbook_lib.adapters.postgres.removal import HALF_BACK, Record, Removal, Stage, definitions, locking, names, values
-from runbook_lib.adapters.postgres.removal.definitions import Definitions
-from runbook_lib.adapters.postgres.removal.former_values import conflicting, conflicts_table
-from runbook_lib.adapters.postgres.removal.snapshot import Snapshot, place
-from runbook_lib.context import Context
+from runbook_lib.context.context import Context
+from runbook_lib.postgres import dependents
+from runbook_lib.postgres.catalog import catalog
+from runbook_lib.postgres.column_removal import HALF_BACK, Record, Removal, Stage, definitions, snapshot
+from runbook_lib.postgres.column_removal import definitions as locking
+from runbook_lib.postgres.column_removal.definitions import Definitions
+from runbook_lib.postgres.column_removal.previous_values import conflicting, conflicts_table
+from runbook_lib.postgres.column_removal.snapshot import Snapshot, place
+from runbook_lib.postgres.connection import identity
+from runbook_lib.postgres.dependents import would_lack_columns
+from runbook_lib.postgres.text_settings import identifier
+from runbook_lib.postgres.types import Connection
 from runbook_lib.steps.base import Preview
 
 KEPT_UNTIL = {"quarantine": "set aside until it is purged", "drop": "kept in a copy until it is purged"}
@@ -30,10 +34,10 @@ def of_removal(context: Context, removal: Removal, step: str, mode: str) -> Prev
         if not gone and state.stage not in HALF_BACK:
             removal.require_named(connection, found)
         hidden = dependents.hides_rows(connection, database)  # what cannot be counted is not said to be nothing
-        lost = {} if hidden else values.counts(connection, definitions.identifier(database), found.columns)
+        lost = {} if hidden else snapshot.counts(connection, identifier(database), found.columns)
         would = ["nothing: the columns are not there any more"] if gone else _would(removal, connection, found, mode)
         undone_by = _undone_by(removal, connection, mode)
-    with context.postgres.connect() as connection:
+    with context.adapters.postgres.connect() as connection:
         here, shape = identity(connection), catalog(connection)
         loses = [
             f"{_lost(context, connection, name, number)}; {KEPT_UNTIL[mode]}" for name, number in lost.items() if number
@@ -65,14 +69,14 @@ def of_purge(context: Context, removal: Removal, step: str, record: Record | Non
         copy = Snapshot(database, removal.run, record.definitions).copy
         with removal.unhurried() as connection:
             if asides:
-                lost = values.counts(connection, definitions.identifier(database), columns, asides)
+                lost = snapshot.counts(connection, identifier(database), columns, asides)
                 would = [f"drop {', '.join(asides.values())} of {database.table}, and the plan's constraints and indexes"]
-                hanging = dependents.dependents(connection, database, list(asides.values()))
+                hanging = dependents.dependents(connection, database, list(asides.values()), removal.run)
                 would += [f"STOPPED by: {line}" for line in hanging]
                 locks = locking.described(database, record.definitions.parents, "purge")
             else:
                 places = {column.name: place(number) for number, column in enumerate(columns)}
-                lost = values.counts(connection, copy, columns, places)
+                lost = snapshot.counts(connection, copy, columns, places)
                 would = [f"drop the table {copy.as_string()}, the copy of the dropped columns"]
     volumes = {f"values of {name}": number for name, number in lost.items()}
     return _irreversible(context, step, would, volumes, locks)
@@ -90,11 +94,12 @@ def _irreversible(context: Context, step: str, would: list[str], volumes: dict[s
     spec = context.plan.steps[step]
     return Preview(
         step,
-        f"IRREVERSIBLE: {spec.title}: purge what is kept of them",
+        f"{spec.title}: purge what is kept of them",
         would=would,
         loses=[f"{number} {name}, for good" for name, number in volumes.items()],
         locks=locks,
-        undone_by="nothing: this cannot be undone; afterwards the values are in backups alone",
+        undone_by="nothing; afterwards the values are in backups alone",
+        irreversible=True,
         estimate=spec.estimate,
         volumes=volumes,
     )
@@ -102,11 +107,11 @@ def _irreversible(context: Context, step: str, would: list[str], volumes: dict[s
 
 def _would(removal: Removal, connection: Connection, found: Definitions, mode: str) -> list[str]:
     database = removal.database
-    table, migration = database.table, database.migration
+    table = database.table
     things = [f"the index {index.name}" for index in found.indexes]
     things += [f"the constraint {c.name}" for c in found.constraints if c.name in database.constraints]
     if mode == "quarantine":
-        asides = names.aside(found.names, removal.run)
+        asides = definitions.quarantine_name(found.names, removal.run)
         dropped = [f"NOT NULL of {column.name}" for column in found.columns if column.not_null]
         dropped += [f"the check {c.name}" for c in found.constraints if c.kind == "c"]
         lines = [f"rename the column {name} of {table} to {other}" for name, other in asides.items()]
@@ -118,17 +123,19 @@ def _would(removal: Removal, connection: Connection, found: Definitions, mode: s
             f"copy {', '.join(found.names)} of {table} to {copy}",
             f"drop the columns {', '.join(found.names)} and {', '.join(things)}, in one ALTER",
         ]
-    lines.append(f"take migration {migration.version} out of {migration.history_table}; its file goes with the code")
+    lines.append(f"{removal.history.would()}; its file goes with the code")
     lines.append("(clearing the backfilled entries first would be wasted work: they go with their column)")
     lines += [f"STOPPED by: {line}" for line in removal.in_the_way(connection, mode, found)]
     lines += [f"RISK: {line}" for line in dependents.risks(connection, database, found.names)]
+    if mode == "quarantine":
+        lines += [f"RENAMING IS SEEN BY SUBSCRIBERS: {line}" for line in would_lack_columns(connection, database)]
     return lines
 
 
 def _undone_by(removal: Removal, connection: Connection, mode: str) -> str:
     if mode == "quarantine":
         return "renaming the columns back; rows inserted meanwhile hold the columns' defaults"
-    triggers = dependents.update_triggers(connection, removal.database)
+    triggers = dependents.update_triggers(connection, removal.database, removal.run)
     return (
         "adding the columns again, with their values from the copy; rows inserted meanwhile hold the defaults. RISK: the "
         "columns come back as the last ones, so an INSERT or COPY without a list of columns, and SELECT *, see another order"
@@ -139,6 +146,6 @@ def _undone_by(removal: Removal, connection: Connection, mode: str) -> str:
 def _lost(context: Context, connection: Connection, name: str, number: int) -> str:
     if name != context.plan.database.backfill.column:
         return f"{number} values of {name}, which users gave and no backfill can make again"
-    kinds = {row["kind"]: row["rows"] for row in context.census.kinds(connection)}
+    kinds = {row["kind"]: row["rows"] for row in context.statistics.kinds(connection)}
     own = sum(rows for kind, rows in kinds.items() if kind not in ("null", "empty", "backfilled"))
     return f"{number} values of {name}, of which {own} hold what users gave and the backfill did not write"

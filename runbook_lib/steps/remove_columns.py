@@ -1,26 +1,155 @@
 """Option B: take the columns that the feature added out of the table."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
+from typing import Literal
 
-from runbook_lib.adapters.postgres.catalog import Catalog, catalog
-from runbook_lib.adapters.postgres.clone import Clone
-from runbook_lib.adapters.postgres.removal import HALF_BACK, Record, Removal, Stage, State, definitions, returning, taking
-from runbook_lib.adapters.postgres.removal.snapshot import Snapshot
-from runbook_lib.plan import RemoveColumnsStep
-from runbook_lib.results import Result, Status
-from runbook_lib.steps import removal_preview, trial
-from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step
-from runbook_lib.steps.interlock import no_feature_service
-from runbook_lib.steps.removal_checks import RemovalChecks
-from runbook_lib.steps.services import no_connections
+from runbook_lib.checks.schema import AS_IN_BACKUP, left_over
+from runbook_lib.config import compatibility
+from runbook_lib.config.plan.steps import DATABASE, About, DatabaseStep, Touches
+from runbook_lib.context.context import Context
+from runbook_lib.postgres.catalog import Catalog, catalog, filled, has_column
+from runbook_lib.postgres.clone import Clone
+from runbook_lib.postgres.column_removal import (
+    HALF_BACK,
+    Record,
+    Removal,
+    Stage,
+    State,
+    definitions,
+    drop_columns,
+    records,
+    restore_columns,
+)
+from runbook_lib.postgres.column_removal.snapshot import Snapshot
+from runbook_lib.postgres.connection import limit_statements
+from runbook_lib.postgres.lock_budget import await_readable
+from runbook_lib.postgres.round_trip import Statements
+from runbook_lib.postgres.text_settings import identifier
+from runbook_lib.redaction import redact
+from runbook_lib.results import Found, Precondition, Result, Status, When
+from runbook_lib.steps import backfill_step, removal_preview
+from runbook_lib.steps.backfill_step import no_feature_service, none_lasting
+from runbook_lib.steps.base import PATIENCE, Effect, Facts, Preview, Probe, Step
+from runbook_lib.steps.services import disconnected
+from runbook_lib.system.processes import shown
+
+VALIDATION_TIMEOUT = 120.0
+
+
+class RemovalChecks:
+    """What is looked at after the step of that name; each look is a result."""
+
+    def __init__(self, context: Context, removal: Removal, step: str) -> None:
+        self.context = context
+        self.database = context.plan.database
+        self.removal = removal
+        self.step = step
+
+    def all(self) -> list[Result]:
+        """Columns and history row are gone, all else is as before, and what was removed is kept. Read-only."""
+        with self.removal.connect() as connection:
+            state, taken = self.removal.state(connection), self.removal.history.is_taken(connection)
+        with self.context.adapters.postgres.connect() as connection:
+            now = catalog(connection)
+        record, migration = state.record, self.database.migration
+        left = records.left_over(now, self.database, record)
+        rows = [f"{state.history} rows of migration {migration.version}"] if state.history else []
+        if not taken and not rows:
+            rows = [f"{migration.history_table} does not say {migration.previous}"]
+        found = [
+            self._result("gone", "The feature's columns, indexes and constraints are gone", left, "they are"),
+            self._result("history", "The migration is out of the history", rows, "it is"),
+        ]
+        if record:
+            others = records.changed(record.catalog, now, self.database, record)
+            found.append(self._result("catalog", "Nothing else of the schema changed", others, "all else is as before"))
+        if record and record.stage is Stage.REMOVED:
+            found.append(self._nothing_else(record))
+            if not record.asides:
+                found.append(self._kept(record))
+        return found + self._validated()
+
+    def _nothing_else(self, record: Record) -> Result:
+        title, fingerprint = "No other column of any row changed", self.removal.fingerprint
+        with self.removal.unhurried() as connection:
+            found = fingerprint.differences(connection, without=[*self.database.columns, *record.asides.values()])
+            if found is None:
+                return Result(
+                    f"{self.step}: proof", title, Status.UNKNOWN, "this run kept no fingerprints before the change"
+                )
+            rows = fingerprint.rows(connection)
+        return self._result(
+            "proof", title, found, f"the fingerprints of {rows} rows, made while nothing else wrote, are equal"
+        )
+
+    def _kept(self, record: Record) -> Result:
+        with self.removal.connect() as connection:
+            rows = Snapshot(self.database, self.removal.run, record.definitions).rows(connection)
+        gone = ["the copy is gone"] if rows is None else []
+        return self._result("kept", "The values of the dropped columns can be put back", gone, f"a copy holds {rows} rows")
+
+    def _validated(self) -> list[Result]:
+        """What the migration tool itself says of history and files, where the plan names its validator. Read-only."""
+        migration = self.database.migration
+        if migration.validate_ is None:
+            return []
+        done = self.context.adapters.processes.run(
+            migration.validate_,
+            cwd=self.context.checkout(migration.repository).path,
+            timeout=VALIDATION_TIMEOUT,
+            env={"PGSERVICE": self.context.target.database.service},
+        )
+        last = ((done.errors or done.output).strip().splitlines() or ["nothing"])[-1]
+        said = f"{shown(done.command)} ended with {done.exit_code} and said: {redact(last)}"
+        title = "The migration tool finds history and files in agreement"
+        return [self._result("validator", title, [said] if done.exit_code else [], said)]
+
+    def _result(self, suffix: str, title: str, bad: Sequence[str], good: str) -> Result:
+        status, summary = (Status.FAIL, "; ".join(bad)) if bad else (Status.PASS, good)
+        return Result(f"{self.step}: {suffix}", title, status, summary, {"found": list(bad)})
+
 
 SET_ASIDE, COPY, CONFLICTS = "columns-set-aside", "copy-of-dropped-columns", "values-not-put-back"
 DEBTS = {"quarantine": SET_ASIDE, "drop": COPY}
 
 
+class RemoveColumnsKeys(DatabaseStep):
+    """Remove the feature's columns, with their indexes and constraints, from the table."""
+
+    kind: Literal["remove_columns"]
+    mode: Literal["drop", "quarantine"] = "quarantine"
+    """Whether the columns are renamed out of the way, or copied and dropped (REMOVAL)."""
+
+    about = About(
+        title="Remove the feature's columns",
+        estimate=60,
+        does="Renames the feature's columns out of the way, or copies and drops them.",
+        expect="The catalog is the one from before the migration.",
+        if_not="Read what is in the way of the lock, or what hangs on the columns; apply again or undo.",
+        preserves="The columns' values are kept until you purge them.",
+        reversible=True,
+        log_line="Database rolled back",
+        starts=False,
+        starts_on_undo=False,
+        in_the_way=True,
+        on_table="schema",
+    )
+
+    def touches(self) -> Touches:
+        """It changes the schema."""
+        return Touches(changes=frozenset({DATABASE}))
+
+    def after(self, state: compatibility.State, rules: compatibility.Rules) -> compatibility.State:
+        """Schema and data are from before."""
+        return replace(state, database=frozenset({(compatibility.BEFORE, compatibility.BEFORE)}))
+
+
 class RemoveColumns(Step):
     """Set the plan's columns aside, or drop them and keep a copy, together with the migration's row in its history."""
+
+    Keys = RemoveColumnsKeys
 
     WORKS_IN_PARTS = True
     CHOICES: Mapping[str, Mapping[str, str]] = {
@@ -33,7 +162,7 @@ class RemoveColumns(Step):
     @cached_property
     def removal(self) -> Removal:
         """This run's removal, on the target's database."""
-        return Removal(self.context.postgres, self.context.plan.database, self.context.run)
+        return Removal(self.context.adapters.postgres, self.context.plan.database, self.context.folder.short)
 
     @property
     def mode(self) -> str:
@@ -46,8 +175,20 @@ class RemoveColumns(Step):
 
     def default(self, choice: str) -> str:
         """The plan's mode. Read-only."""
-        assert isinstance(self.spec, RemoveColumnsStep)
+        assert isinstance(self.spec, RemoveColumnsKeys)
         return self.spec.mode
+
+    def in_brief(self) -> tuple[str, str]:
+        """Which columns go, and in how many rows they hold something. Read-only."""
+        database = self.context.plan.database
+        with self.context.adapters.postgres.connect() as connection:
+            limit_statements(connection, PATIENCE)
+            there = [name for name in database.columns if has_column(connection, database, name)]
+            if not there:
+                return "nothing: the columns are not there", "nothing"
+            found = filled(connection, database, there)
+        held = ", ".join(f"{name} of {found[name]} rows" for name in there)
+        return f"{len(there)} columns of {database.table} go: {', '.join(there)}", f"what they hold: {held}"
 
     def preview(self) -> Preview:
         """What would go, what of it is lost, what is in the way. Read-only.
@@ -57,51 +198,67 @@ class RemoveColumns(Step):
         """
         return removal_preview.of_removal(self.context, self.removal, self.name, self.mode)
 
-    def tried(self, preview: Preview) -> Result | None:
+    def dry_run_of_ddl(self, preview: Preview) -> Result | None:
         """Remove the columns of a schema-only clone, and give them back. Changes nothing in the target's database."""
         with self.removal.connect() as connection:
             if self.removal.state(connection).stage or self.removal.is_gone(connection):
                 return None
-            rows = self.removal.history.whole(connection)
+            rows = self.removal.history.everything(connection)
         mode = preview.facts["mode"]
 
         def there_and_back(clone: Clone) -> None:
-            removal = Removal(clone, self.context.plan.database, self.context.run)
+            removal = Removal(clone, self.context.plan.database, self.context.folder.short)
             with clone.connect() as connection:
-                removal.history.put_back(connection, rows)
+                removal.history.insert(Statements(connection), rows)
             if mode == "drop":
-                taking.copy(removal, {}, _silent, _silent)
-                taking.drop(removal, _silent)
+                drop_columns.copy(removal, {}, _silent, _silent)
+                drop_columns.drop(removal, _silent)
             else:
-                taking.set_aside(removal, {}, _silent)
-            returning.give_back(removal, _silent, _silent)
+                drop_columns.set_aside(removal, {}, _silent)
+            restore_columns.restore(removal, _silent, _silent)
 
-        return trial.tried(self.context, f"{mode} and undo", there_and_back)
+        return backfill_step.dry_run_of_ddl(self.context, f"{mode} and undo", there_and_back)
+
+    def await_target(self) -> None:
+        """Wait while somebody keeps the table from being read. Read-only."""
+        await_readable(self.context.adapters.postgres.connect, identifier(self.context.plan.database), self.reporter.waiting)
 
     def probe(self) -> Probe:
         """Whether the columns are there, and what this run did about them. Read-only."""
         with self.removal.connect() as connection:
             return _probed(self.removal.state(connection), self.removal.is_gone(connection))
 
-    def preconditions(self) -> list[Result]:
-        """That nothing of the feature's version lives, and that nothing hangs on the columns. Read-only."""
-        alive = [no_connections(self.context, self.name), no_feature_service(self.context, self.name)]
-        with self.removal.connect() as connection:
-            if self.removal.state(connection).stage in HALF_BACK:
-                return alive
-            found = definitions.read(connection, self.context.plan.database)
-            lines = self.removal.missing(connection, found) + self.removal.in_the_way(connection, self.mode, found)
-        status, summary = (Status.FAIL, "; ".join(lines)) if lines else (Status.PASS, "nothing does")
+    def needs(self) -> list[Precondition]:
+        """That nothing of the feature's version lives, and that nothing hangs on the columns. Pure."""
         return [
-            *alive,
-            self.result("dependents", "Nothing that the plan does not name hangs on the columns", status, summary),
+            disconnected(self),
+            self.need(
+                "services",
+                "No service runs the feature's version",
+                When.AT_THE_STEP,
+                lambda: no_feature_service(self.context),
+            ),
+            self.need(
+                "dependents",
+                "Nothing that the plan does not name hangs on the columns",
+                When.BEFOREHAND,
+                self._nothing_hangs,
+            ),
+            none_lasting(self, identifier(self.context.plan.database), without_application=True),
+            Precondition(
+                AS_IN_BACKUP,
+                "All that came since the backup from before the feature is named in the plan",
+                When.BEFOREHAND,
+                lambda: left_over(self.context, self._taken()),
+                waivable=True,
+            ),
         ]
 
     def apply(self) -> Facts:
         """Fingerprint the columns that stay, then set the others aside, or copy and drop them. Changes the target.
 
         Raises:
-            PreconditionError: Something the plan names is missing, something hangs on it, or the locks were not to be had.
+            PreconditionError: Something the plan names is missing, something hangs on it, or the locks were not acquired.
         """
         if self._state().stage in HALF_BACK:
             self.undo()
@@ -112,19 +269,21 @@ class RemoveColumns(Step):
             self.removal.removable(connection, self.mode)
         shape = record.catalog if record else self._catalog()
         if self.mode == "drop":
-            self.owe(
+            self.reporter.open_cleanup(
                 COPY, "the values of the dropped columns are kept in a copy in the database; purge it, or undo the step"
             )
-            with self.in_parts():
-                taking.copy(self.removal, shape, self.part, self.waiting)
+            with self.control.listening():
+                drop_columns.copy(self.removal, shape, self.control.part, self.reporter.waiting)
             self._fingerprint()
-            taking.drop(self.removal, self.waiting)
+            drop_columns.drop(self.removal, self.reporter.waiting)
         else:
-            self.owe(SET_ASIDE, "the feature's columns are set aside under other names; purge them, or undo the step")
+            self.reporter.open_cleanup(
+                SET_ASIDE, "the feature's columns are set aside under other names; purge them, or undo the step"
+            )
             self._fingerprint()
-            taking.set_aside(self.removal, shape, self.waiting)
+            drop_columns.set_aside(self.removal, shape, self.reporter.waiting)
             if record:  # begun as a drop, whose copy went with this
-                self.paid(COPY)
+                self.reporter.close_cleanup(COPY)
         return self._left()
 
     def verify(self) -> list[Result]:
@@ -133,14 +292,22 @@ class RemoveColumns(Step):
 
     def undo(self) -> Facts:
         """Give the columns back with all they held, and the history row with them. Changes the target."""
-        with self.in_parts():
-            left = returning.give_back(self.removal, self.part, self.waiting)
+        with self.control.listening():
+            left = restore_columns.restore(self.removal, self.control.part, self.reporter.waiting)
         if conflicts := left.get("conflicts"):
-            self.owe(CONFLICTS, f"the former values of {conflicts} rows were not put back, and are kept apart")
-        for debt in self.context.debts():
+            self.reporter.open_cleanup(
+                CONFLICTS, f"the former values of {conflicts} rows were not put back, and are kept apart"
+            )
+        for debt in self.reporter.pending():
             if debt in DEBTS.values():
-                self.paid(debt)
+                self.reporter.close_cleanup(debt)
         return left
+
+    def cannot_undo(self) -> str:
+        """That what was removed was purged, "" where it is kept. Read-only."""
+        with self.context.adapters.postgres.connect() as connection:
+            record = records.find(connection, self.removal.run)
+        return "what was removed was purged" if record and record.stage is Stage.PURGED else ""
 
     def purge_preview(self, debt: str) -> Preview:
         """What purging would destroy for good, counted by column. Read-only."""
@@ -152,11 +319,21 @@ class RemoveColumns(Step):
         """Drop what is kept of the columns. Changes the target, for good."""
         lost = self.purge_preview(debt).volumes
         if debt == CONFLICTS:
-            returning.purge_conflicts(self.removal)
+            restore_columns.purge_conflicts(self.removal)
         elif self._owed(debt):
-            returning.purge(self.removal, self.waiting)
-        self.paid(debt)
+            restore_columns.purge(self.removal, self.reporter.waiting)
+        self.reporter.close_cleanup(debt)
         return {"destroyed": dict(lost)}
+
+    def _nothing_hangs(self) -> Found:
+        with self.removal.connect() as connection:
+            if self.removal.state(connection).stage in HALF_BACK:
+                return Status.PASS, "the columns are being put back"
+            if self.removal.is_gone(connection):
+                return Status.PASS, "the columns are gone"
+            found = definitions.read(connection, self.context.plan.database)
+            lines = self.removal.missing(connection, found) + self.removal.in_the_way(connection, self.mode, found)
+        return (Status.FAIL, "; ".join(lines)) if lines else (Status.PASS, "nothing does")
 
     def _owed(self, debt: str) -> Record | None:
         """The record of the removal that left a debt, if it is this run's present one. Read-only."""
@@ -167,8 +344,16 @@ class RemoveColumns(Step):
         with self.removal.connect() as connection:
             return self.removal.state(connection)
 
+    def _taken(self) -> set[str]:
+        database = self.context.plan.database
+        with self.removal.connect() as connection:
+            record = self.removal.state(connection).record
+            found = definitions.read(connection, database)
+        own = {f"constraint {database.schema_}.{database.table} {constraint.name}" for constraint in found.constraints}
+        return records.removed_by(database, record) | own
+
     def _catalog(self) -> Catalog:
-        with self.context.postgres.connect() as connection:
+        with self.context.adapters.postgres.connect() as connection:
             return catalog(connection)
 
     def _fingerprint(self) -> None:
@@ -181,7 +366,7 @@ class RemoveColumns(Step):
         if record.asides:
             return {"mode": record.mode, "set aside": record.asides}
         with self.removal.connect() as connection:
-            snapshot = Snapshot(self.context.plan.database, self.context.run, record.definitions)
+            snapshot = Snapshot(self.context.plan.database, self.context.folder.short, record.definitions)
             return {"mode": record.mode, "copy": snapshot.copy.as_string(), "rows in it": snapshot.rows(connection)}
 
 

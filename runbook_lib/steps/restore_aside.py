@@ -1,31 +1,124 @@
 """Option C, first half: restore the backup into a database beside the live one, and count what going back would lose."""
 
+import time
+from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
+from typing import Annotated, Literal
 
-from psycopg import sql
+import psycopg
+from pydantic import Field
 
-from runbook_lib.adapters.postgres.cancelling import cancelled_by
-from runbook_lib.adapters.postgres.catalog import OWN_SCHEMA, catalog
-from runbook_lib.adapters.postgres.connection import MAINTENANCE, Connection, identity, one
-from runbook_lib.adapters.postgres.dump import Entry
-from runbook_lib.adapters.postgres.restore import side
-from runbook_lib.adapters.postgres.restore.follow import attributes, follow
-from runbook_lib.checks.prerequisites import looked
+from runbook_lib.checks.prerequisites import prerequisite
 from runbook_lib.checks.restorable import RESTORABLE, missing_tables
-from runbook_lib.comparison import CATALOG_RESTORED
-from runbook_lib.errors import AdapterError
-from runbook_lib.plan import RestoreAsideStep
-from runbook_lib.results import Result, Status
+from runbook_lib.config.compatibility import Rules, State
+from runbook_lib.config.plan.steps import RESTORED, About, RestoringStep, Touches
+from runbook_lib.context.comparison import CATALOG_RESTORED
+from runbook_lib.errors import AdapterError, Declined, RunbookError
+from runbook_lib.journal.control import Control
+from runbook_lib.postgres.catalog import OWN_SCHEMA, catalog, database_size
+from runbook_lib.postgres.column_removal.records import History
+from runbook_lib.postgres.connection import MAINTENANCE, identity
+from runbook_lib.postgres.dump import Entry
+from runbook_lib.postgres.restore import staging_database
+from runbook_lib.postgres.restore.cutover import attributes, copy_settings
+from runbook_lib.postgres.sessions import cancelled_by
+from runbook_lib.postgres.types import Connection
+from runbook_lib.results import Precondition, Result, Status
 from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step
-from runbook_lib.steps.loss import LEDGER, approved_checksum, checksum, count, keep, ledger, standing, unknown, watching
-from runbook_lib.steps.restoring import Restoring
+from runbook_lib.steps.loss import (
+    LEDGER,
+    approved_checksum,
+    checksum,
+    count,
+    keep,
+    ledger,
+    staging_state_of,
+    unknown,
+    watching,
+)
+
+EVERY = 5.0  # seconds between two looks at how large the side database is
+MEGABYTE = 1_000_000
+
+
+class RestoreProgress:
+    """One restore under way: asked again and again by what waits for it."""
+
+    def __init__(self, control: Control, maintenance: Connection, live: str, side: str, what: str) -> None:
+        self.control, self.maintenance, self.side, self.what = control, maintenance, side, what
+        self._total = self._size(live)
+        self._told = float("-inf")
+
+    def must_pause(self) -> bool:
+        """Whether it is to pause now; tells so, and every few seconds how far it has come.
+
+        Raises:
+            Declined: It is to end.
+        """
+        if not self._is_paused() and time.monotonic() - self._told >= EVERY:
+            self._told = time.monotonic()
+            text = f"restoring {self.what}; the live database is as large as the total"
+            self.control.progress(self._size(self.side), self._total, text, "MB")
+        if paused := self._is_paused():
+            self._told = float("-inf")
+        return paused
+
+    def _is_paused(self) -> bool:
+        try:
+            return self.control.is_paused()
+        except Declined as error:
+            raise Declined(
+                "The restore was ended, as was asked for.",
+                where=error.where,
+                state=f"The live database was only read; {self.side} is not whole.",
+                safe_next="Run the step again, which makes the side database anew; or undo it, which drops it.",
+            ) from None
+
+    def _size(self, name: str) -> int:
+        with suppress(psycopg.Error):  # not to be told is no reason to end a restore
+            return database_size(self.maintenance, name) // MEGABYTE
+        return 0
+
 
 DEBT = "restored-database"
 
 
+class RestoreAsideKeys(RestoringStep):
+    """Restore the newest backup into a staging database, and count what its taking the place would lose."""
+
+    kind: Literal["restore_aside"]
+    jobs: Annotated[int, Field(gt=0)] = 2
+    """Parallel jobs of pg_restore."""
+
+    about = About(
+        title="Restore the backup into a staging database",
+        estimate=180,
+        does="Restores the newest backup next to the live database and compares the two row by row.",
+        expect="A complete staging database, and the number of rows that going back would lose.",
+        if_not="Read what pg_restore reports; make room or fix the right that is named, and apply again.",
+        preserves="The live database is not touched.",
+        reversible=True,
+        log_line="",
+        starts=False,
+        starts_on_undo=False,
+        in_the_way=False,
+        on_table="",
+    )
+
+    def touches(self) -> Touches:
+        """It changes the restored database alone."""
+        return Touches(changes=frozenset({RESTORED}))
+
+    def after(self, state: State, rules: Rules) -> State:
+        """Nothing of them changes."""
+        return state
+
+
 class RestoreAside(Step):
     """Restore the newest backup into a side database; the live one is only read."""
+
+    Keys = RestoreAsideKeys
 
     WORKS_IN_PARTS = True
     CHOICES = {
@@ -39,16 +132,25 @@ class RestoreAside(Step):
         },
     }
 
+    def in_brief(self) -> tuple[str, str]:
+        """Back to which backup. Read-only."""
+        try:
+            dump = self.context.dump
+        except RunbookError as error:
+            return f"cannot be told: {error.what}", "cannot be told"
+        lost = "all that was written since; counted row by row before downtime"
+        return f"the whole database, back to {dump.path.name}", lost
+
     def preview(self) -> Preview:
         """What the backup is, and what can be said of the loss before it is restored. Read-only."""
-        dump, postgres = self.context.dump, self.context.postgres
+        dump, postgres = self.context.dump, self.context.adapters.postgres
         with postgres.connect() as connection:
             here = identity(connection)
             missing = missing_tables(self.context, connection)
-            size = one(connection, "SELECT pg_database_size(current_database()) AS bytes")["bytes"]
+            size = database_size(connection)
             written = self._written_since(connection)
         newer = self._objects_not_in_backup()
-        hours = (datetime.now(UTC) - dump.made).total_seconds() / 3600
+        hours = max(0.0, (self.context.now() - dump.made).total_seconds() / 3600)
         kept = dump.columns_of_feature(self.context.plan.database)
         return Preview(
             self.name,
@@ -56,7 +158,8 @@ class RestoreAside(Step):
             would=[
                 f"restore {dump.path} ({dump.path.stat().st_size / 1e6:.1f} MB, made {dump.made:%Y-%m-%d %H:%M} UTC, "
                 f"{hours:.1f} h ago, {len(dump.contents.tables_with_data)} tables with rows) into the new database "
-                f"{side.side_name(here.database, postgres.run)}, about as large as the live one ({size / 1e6:.0f} MB)",
+                f"{staging_database.staging_name(here.database, postgres.run)}, about as large as the live one "
+                f"({size / 1e6:.0f} MB)",
                 f"it {'holds' if kept else 'does not hold'} the feature's columns: they "
                 f"{'stay, with their migration' if kept else 'go, with their migration'}",
                 "compare each table with the live one, row by row, for the loss that is approved before the swap",
@@ -81,7 +184,7 @@ class RestoreAside(Step):
 
     def probe(self) -> Probe:
         """Whether the side database is whole and the loss counted. Read-only."""
-        found = standing(self.context)
+        found = staging_state_of(self.context)
         if found.kept:
             return Probe(Effect.DONE, f"the restored database has the name {found.live} already")
         if not found.side:
@@ -92,9 +195,9 @@ class RestoreAside(Step):
             return Probe(Effect.HALF_DONE, f"{found.side} is restored; the loss is not counted yet")
         return Probe(Effect.DONE, f"{found.side} is restored and the loss is counted")
 
-    def preconditions(self) -> list[Result]:
-        """That the backup is whole, and that server and role allow what is to be done. Read-only."""
-        return [looked(self.context, name) for name in ("tools", *RESTORABLE)]
+    def needs(self) -> list[Precondition]:
+        """That the backup is whole, and that server and role allow what is to be done. Pure."""
+        return [prerequisite(self.context, name) for name in ("tools", *RESTORABLE)]
 
     def apply(self) -> Facts:
         """Restore, look over, and count the loss; what is whole already is not restored again. Changes the target.
@@ -102,30 +205,30 @@ class RestoreAside(Step):
         Raises:
             Declined: It was ended; a side database that is not whole by then is made anew the next time.
         """
-        postgres = self.context.postgres
-        live, name = postgres.database, side.side_name(postgres.database, postgres.run)
+        postgres = self.context.adapters.postgres
+        live, name = postgres.database, staging_database.staging_name(postgres.database, postgres.run)
         checked = approved_checksum(self.context, self.name)
-        with self.in_parts():
-            if standing(self.context).restored_from != checked:
-                self.owe(DEBT, f"The database {name} was restored beside {live}; drop it, or swap it in.")
+        with self.control.listening():
+            if staging_state_of(self.context).restored_from != checked:
+                self.reporter.open_cleanup(DEBT, f"The database {name} was restored beside {live}; drop it, or swap it in.")
                 self._restore(live, name, checked)
             with postgres.connect(MAINTENANCE) as maintenance:
-                follow(maintenance, attributes(maintenance, live), name, comment=False)
-            self.part(0, 0, "comparing with the live database", "tables")
-            with postgres.connect(name) as connection, cancelled_by(connection, self.stands_still):
+                copy_settings(maintenance, attributes(maintenance, live), name, comment=False)
+            self.control.part(0, 0, "comparing with the live database", "tables")
+            with postgres.connect(name) as connection, cancelled_by(connection, self.control.must_pause):
                 self.context.folder.write_json(CATALOG_RESTORED, catalog(connection))
-                rows = side.counts(connection, side.tables(connection))
-            counted = count(self.context, live, name, watching(self, "compared"))
+                rows = staging_database.counts(connection, staging_database.tables(connection))
+            counted = count(self.context, live, name, watching(self.control, "compared"))
         keep(self.context, counted)
         return {"database": name, "rows": rows, "differences": [str(t) for t in counted.tables if t.differs or t.unknown]}
 
     def verify(self) -> list[Result]:
         """That the side database holds all that the backup names, and that the loss is known. Read-only."""
-        name = standing(self.context).side
+        name = staging_state_of(self.context).side
         if not name:
             return [self.result("restored", "The backup is restored aside", Status.PASS, "it is in the live one's place")]
-        with self.context.postgres.connect(name) as connection:
-            problems = side.problems(connection, self.context.dump)
+        with self.context.adapters.postgres.connect(name) as connection:
+            problems = staging_database.problems(connection, self.context.dump)
             if bool(self.context.dump.columns_of_feature(self.context.plan.database)) != self._in_history(connection):
                 problems.append("its migration history and the feature's columns do not agree")
         missing = unknown(self.context, ledger(self.context))
@@ -150,32 +253,34 @@ class RestoreAside(Step):
 
     def purge_preview(self, debt: str) -> Preview:
         """Which database would be dropped. Read-only."""
-        found = standing(self.context)
+        found = staging_state_of(self.context)
         would = f"drop the database {found.side}" if found.side else "nothing: there is no side database"
         return Preview(self.name, self.title, would=[would], undone_by="restoring the backup again")
 
     def purge(self, debt: str) -> Facts:
         """Drop the side database, if it is there. Changes the target."""
-        name = standing(self.context).side
+        name = staging_state_of(self.context).side
         if name:
-            with self.context.postgres.connect(MAINTENANCE) as maintenance:
-                side.drop(maintenance, name, force=True)
-        self.paid(DEBT)
+            with self.context.adapters.postgres.connect(MAINTENANCE) as maintenance:
+                staging_database.drop(maintenance, name, force=True)
+        self.reporter.close_cleanup(DEBT)
         return {"dropped": name}
 
     def _restore(self, live: str, name: str, checked: str) -> None:
-        assert isinstance(self.spec, RestoreAsideStep)
-        postgres, dump = self.context.postgres, self.context.dump.path
+        assert isinstance(self.spec, RestoreAsideKeys)
+        postgres, dump = self.context.adapters.postgres, self.context.dump.path
         with postgres.connect(MAINTENANCE) as maintenance:
-            restoring = Restoring(self, maintenance, live, name, dump.name)
-            tools = replace(self.context.dump_tools, hold=restoring.stands_still)
-            side.restore_aside(postgres, tools, live, dump, checked, self.spec.jobs, self.stands_still)
+            restoring = RestoreProgress(self.control, maintenance, live, name, dump.name)
+            tools = replace(self.context.adapters.dump_tools, hold=restoring.must_pause)
+            staging_database.restore_aside(postgres, tools, live, dump, checked, self.spec.jobs, self.control.must_pause)
 
     def _written_since(self, connection: Connection) -> str:
         database = self.context.plan.database
         touch = database.backfill.touch
         moment = self.context.dump.made + timedelta(seconds=1)  # the dump tells it to the second
-        rows = side.written_since(connection, (database.schema_, database.table), touch, moment) if touch else None
+        rows = (
+            staging_database.written_since(connection, (database.schema_, database.table), touch, moment) if touch else None
+        )
         if rows is None:
             return "rows written since the backup: how many can be told once it is restored aside"
         return f"at least {rows} rows of {database.table} written since the backup, by {touch}; the full count follows"
@@ -183,7 +288,7 @@ class RestoreAside(Step):
     def _objects_not_in_backup(self) -> list[str]:
         """The objects of the live database that the backup does not name, a line each. Read-only."""
         try:
-            live = self.context.dump_tools.objects(120)
+            live = self.context.adapters.dump_tools.objects(120)
         except AdapterError as error:
             return [f"objects made since the backup: cannot be told, {error.what}"]
         there = {_named(entry) for entry in self.context.dump.contents.entries}
@@ -191,13 +296,7 @@ class RestoreAside(Step):
         return [f"not in the backup: {name}" for name in sorted(lost - there)]
 
     def _in_history(self, connection: Connection) -> bool:
-        migration = self.context.plan.database.migration
-        query = sql.SQL("SELECT count(*) AS n FROM {} WHERE {}::text = {}").format(
-            sql.Identifier(self.context.plan.database.schema_, migration.history_table),
-            sql.Identifier(migration.history_column),
-            sql.Literal(migration.version),
-        )
-        return bool(one(connection, query)["n"])
+        return bool(History(self.context.plan.database).rows(connection))
 
 
 def _named(entry: Entry) -> str:

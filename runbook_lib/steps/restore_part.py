@@ -4,23 +4,65 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Literal
 
-from runbook_lib.adapters.postgres.connection import identity
-from runbook_lib.adapters.postgres.restore.part import Count, Part, Source
-from runbook_lib.adapters.postgres.restore.part_column import ColumnPart
-from runbook_lib.adapters.postgres.restore.part_rows import RowsPart
-from runbook_lib.adapters.postgres.restore.part_table import TablePart
-from runbook_lib.adapters.postgres.restore.shape import tables
-from runbook_lib.checks.prerequisites import looked
-from runbook_lib.plan import RestorePartStep
-from runbook_lib.results import Result, Status
+from psycopg import sql
+
+from runbook_lib.checks.prerequisites import prerequisite
+from runbook_lib.checks.restorable import SAME
+from runbook_lib.config.compatibility import Rules, State
+from runbook_lib.config.plan.steps import DATABASE, About, DatabaseStep, Identifier, Touches
+from runbook_lib.errors import PreconditionError
+from runbook_lib.postgres.connection import identity
+from runbook_lib.postgres.dependents import objections, triggers
+from runbook_lib.postgres.lock_budget import await_readable
+from runbook_lib.postgres.restore.part import Count, Part, Source
+from runbook_lib.postgres.restore.part_kinds import ColumnPart, RowsPart, TablePart
+from runbook_lib.postgres.restore.shape import tables
+from runbook_lib.results import Found, Precondition, Result, Status, When
 from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step
 from runbook_lib.steps.loss import approved_checksum, checksum
 
 Kind = Literal["column", "rows", "table"]
 
 
+class RestorePartKeys(DatabaseStep):
+    """Restore one column of a table from the backup, or the table's missing rows, or the table where it is gone."""
+
+    kind: Literal["restore_part"]
+    table: Identifier
+    """The table."""
+    column: Identifier | None = None
+    """One column of it, else its missing rows or the whole table."""
+    fill: Literal["missing", "differing"] = "missing"
+    """The rows of the column that are written."""
+
+    about = About(
+        title="Restore a part from the backup",
+        estimate=60,
+        does="Brings one column, the missing rows, or a table that is gone back from the newest backup.",
+        expect="What the backup holds is there again; nothing else changed.",
+        if_not="Read which rows could not be written; apply again to resume, or undo the step.",
+        preserves="Every row's earlier value is kept until you purge it.",
+        reversible=True,
+        log_line="",
+        starts=False,
+        starts_on_undo=False,
+        in_the_way=True,
+        on_table="",
+    )
+
+    def touches(self) -> Touches:
+        """It changes the data."""
+        return Touches(changes=frozenset({DATABASE}))
+
+    def after(self, state: State, rules: Rules) -> State:
+        """Nothing of them changes."""
+        return state
+
+
 class RestorePart(Step):
     """Take a part of the newest backup into the live database; all else stays as it is."""
+
+    Keys = RestorePartKeys
 
     WORKS_IN_PARTS = True
     CHOICES = {
@@ -38,12 +80,12 @@ class RestorePart(Step):
     @cached_property
     def piece(self) -> Part:
         """What is restored: as approved, else what is missing now."""
-        return self._part(self.context.approved.get(self.name, {}).get("part") or self._missing())
+        return self._part(self.approved.get("part") or self._missing())
 
     def preview(self) -> Preview:
         """How many rows would be written, and which are left alone. Read-only but for a temporary table of its session."""
         dump, kind = self.context.dump, self._missing()
-        with self.context.postgres.connect() as connection:
+        with self.context.adapters.postgres.connect() as connection:
             here = identity(connection)
         found = self._count(kind)
         what = {
@@ -83,9 +125,13 @@ class RestorePart(Step):
             volumes={"rows": found.restored, "left alone": found.kept},
         )
 
+    def await_target(self) -> None:
+        """Wait while somebody keeps the table from being read. Read-only."""
+        await_readable(self.context.adapters.postgres.connect, sql.Identifier(*self._table), self.reporter.waiting)
+
     def probe(self) -> Probe:
         """Whether anything is missing, and whether this run began. Read-only but for a temporary table of its session."""
-        with self.context.postgres.connect() as connection:
+        with self.context.adapters.postgres.connect() as connection:
             begun, finished, rows = (
                 self.piece.begun(connection),
                 self.piece.finished(connection),
@@ -101,19 +147,27 @@ class RestorePart(Step):
         missing = self._count().restored
         return Probe(Effect.NOT_DONE if missing else Effect.DONE, f"{missing} rows are to be written")
 
-    def preconditions(self) -> list[Result]:
-        """That the tools are the server's. Read-only."""
-        return [looked(self.context, "tools")]
+    def needs(self) -> list[Precondition]:
+        """That the tools are the server's, the backup is of this database, and no trigger writes unnamed things. Pure."""
+        title = "Each trigger that fires is harmless or named in the plan"
+        return [
+            *(prerequisite(self.context, name) for name in ("tools", SAME)),
+            self.need("triggers", title, When.BEFOREHAND, self._harmless),
+        ]
 
     def apply(self) -> Facts:
         """Write what is missing, or go on with it. Changes the target."""
         approved_checksum(self.context, self.name)
-        self.owe(self.debt, f"what {self.wanted.table} held before is kept as the way back until it is purged")
-        with self.in_parts():
+        self.reporter.open_cleanup(
+            self.debt, f"what {self.wanted.table} held before is kept for the undo until it is purged"
+        )
+        with self.control.listening():
             if isinstance(self.piece, RowsPart):
-                self.part(0, self._foretold, "all in one transaction, which cannot be paused; Abort has it rolled back")
+                self.control.part(
+                    0, self._foretold, "all in one transaction, which cannot be paused; Abort has it rolled back"
+                )
             done = self.piece.take()
-        with self.context.postgres.connect() as connection:
+        with self.context.adapters.postgres.connect() as connection:
             rows = self.piece.undo_rows(connection)
         return {
             "rows": done.restored if isinstance(self.piece, TablePart) else rows,
@@ -128,7 +182,7 @@ class RestorePart(Step):
     def verify(self) -> list[Result]:
         """That all that was missing is there, as the backup has it. Read-only."""
         title = "What was missing is there, as the backup has it"
-        with self.context.postgres.connect() as connection:
+        with self.context.adapters.postgres.connect() as connection:
             begun, finished = self.piece.begun(connection), self.piece.finished(connection)
             altered = self.piece.altered(connection) if finished else 0
             rows = self.piece.undo_rows(connection)
@@ -142,23 +196,43 @@ class RestorePart(Step):
 
     def undo(self) -> Facts:
         """Put back what was there, where nobody has written since. Changes the target."""
+        if why := self.cannot_undo():
+            raise PreconditionError(
+                f"{why}.",
+                where=f"table {self.wanted.table}",
+                state="Nothing was changed.",
+                safe_next="Restore what was there before from the backup that this run made.",
+            )
         restored, conflicts = self.piece.give_back()
         if conflicts:
-            self.owe(self.debt, f"undo rows of {conflicts} rows that someone changed since are kept until they are purged")
+            self.reporter.open_cleanup(
+                self.debt, f"undo rows of {conflicts} rows that someone changed since are kept until they are purged"
+            )
         else:
-            self.paid(self.debt)
+            self.reporter.close_cleanup(self.debt)
         return {"put back": restored, "conflicts": conflicts}
+
+    def undo_leaves(self) -> str:
+        """That rows written since stay; only the undo counts them. Read-only."""
+        return "rows that someone changed since keep their values; the undo counts them"
+
+    def cannot_undo(self) -> str:
+        """That its undo rows were purged, "" where they are kept. Read-only."""
+        with self.context.adapters.postgres.connect() as connection:
+            kept = self.piece.begun(connection)
+        return "its undo rows were purged" if self.is_done and not kept else ""
 
     def purge_preview(self, debt: str) -> Preview:
         """What giving up the way back destroys. Read-only."""
-        with self.context.postgres.connect() as connection:
+        with self.context.adapters.postgres.connect() as connection:
             rows = self.piece.undo_rows(connection)
         return Preview(
             self.name,
             f"Give up the way back of “{self.title}”",
             would=[f"drop what is kept of {rows} rows as they were ({debt})"],
             loses=["what those rows held before: afterwards nothing can be put back from the database itself"],
-            undone_by="nothing: this cannot be undone",
+            undone_by="nothing",
+            irreversible=True,
             facts={"debt": debt},
             volumes={"rows": rows},
         )
@@ -166,22 +240,31 @@ class RestorePart(Step):
     def purge(self, debt: str) -> Facts:
         """Drop the undo rows, for good. Changes the target."""
         self.piece.purge()
-        self.paid(debt)
+        self.reporter.close_cleanup(debt)
         return {"purged": debt}
 
     @property
-    def wanted(self) -> RestorePartStep:
+    def wanted(self) -> RestorePartKeys:
         """The plan's words on it."""
-        assert isinstance(self.spec, RestorePartStep)
+        assert isinstance(self.spec, RestorePartKeys)
         return self.spec
 
     @property
     def _foretold(self) -> int:
-        return self.context.approved_volumes.get(self.name, {}).get("rows", 0)
+        return self.approved_rows
 
     @property
     def _table(self) -> tuple[str, str]:
         return self.context.plan.database.schema_, self.wanted.table
+
+    def _harmless(self) -> Found:
+        if (kind := self._missing()) == "table":
+            return Status.PASS, "none does: the table is not there"
+        table, columns = sql.Identifier(*self._table), [self.wanted.column] if self.wanted.column else []
+        with self.context.adapters.postgres.connect() as connection:
+            fired = triggers(connection, table, "UPDATE" if kind == "column" else "INSERT", self.context.folder.short)
+        lines = objections(fired, columns, None, self.context.plan.database.triggers)
+        return (Status.FAIL, "; ".join(lines)) if lines else (Status.PASS, "none does more than is known")
 
     def _count(self, kind: Kind | None = None) -> Count:
         """What restoring it would come to; counted once for each time that the step is looked at."""
@@ -198,7 +281,7 @@ class RestorePart(Step):
     def _missing(self) -> Kind:
         if self.wanted.column:
             return "column"
-        with self.context.postgres.connect() as connection:
+        with self.context.adapters.postgres.connect() as connection:
             return "rows" if self._table in tables(connection) else "table"
 
     def _part(self, kind: Kind) -> Part:
@@ -207,10 +290,19 @@ class RestorePart(Step):
         def tell(rows: int) -> None:
             nonlocal written
             written += rows
-            self.part(written, self._foretold)
+            self.control.part(written, self._foretold)
 
-        tools = replace(self.context.dump_tools, hold=self.is_paused)
-        source = Source(self.context.postgres, tools, self.context.dump, self.waiting, tell, self.stands_still)
+        tools = replace(self.context.adapters.dump_tools, hold=self.control.is_paused)
+        allowed = self.context.backfill.written_by_triggers
+        source = Source(
+            self.context.adapters.postgres,
+            tools,
+            self.context.dump,
+            self.reporter.waiting,
+            tell,
+            self.control.must_pause,
+            allowed,
+        )
         if kind == "column" and self.wanted.column:
             only: Literal["missing", "differing"] = "differing" if self.chosen("FILL") == "differing" else "missing"
             return ColumnPart(source, self._table, self.wanted.column, only)

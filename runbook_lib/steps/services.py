@@ -1,16 +1,19 @@
 """Steps that stop, start and restart services."""
 
 import time
+from dataclasses import replace
+from typing import ClassVar, Literal
 
-from runbook_lib import versions
-from runbook_lib.adapters.postgres.connection import connections_of
-from runbook_lib.context import Context
+from runbook_lib.config.compatibility import STOPPED, Rules, State
+from runbook_lib.config.plan.steps import ACCESS, About, RevertingStep, ServicesStep, StepSpec, Touches
+from runbook_lib.context import builds
+from runbook_lib.context.context import Context
+from runbook_lib.context.old_code import prepare
 from runbook_lib.errors import AdapterError, StepFailed
-from runbook_lib.oldcode import prepare
-from runbook_lib.plan import RepositoryStep, ServicesStep
-from runbook_lib.results import Result, Status
+from runbook_lib.postgres.sessions import Session, of_role
+from runbook_lib.results import Found, Precondition, Result, Status, When
 from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step
-from runbook_lib.waiting import until
+from runbook_lib.system.processes import until
 
 POLL = 0.05  # seconds
 
@@ -22,27 +25,27 @@ class _ServicesStep(Step):
         return self.spec.services
 
     def _running(self) -> list[str]:
-        return [name for name in self.services if self.context.services.is_running(name)]
+        return [name for name in self.services if self.context.adapters.services.is_running(name)]
 
     def _stop(self) -> Facts:
         for name in self.services:
-            self.context.services.stop(name)
+            self.context.adapters.services.stop(name)
         return {"stopped": self.services}
 
     def _start(self) -> Facts:
         deadline = time.monotonic() + self.context.target.services.timeout
-        self.context.services.start(*self.services)
+        self.context.adapters.services.start(*self.services)
         return {"running": {name: self._wait_for_version(name, deadline) for name in self.services}}
 
     def _wait_for_version(self, name: str, deadline: float) -> str:
-        wanted = versions.wanted(self.context, name)
+        wanted = builds.wanted(self.context, name)
         while True:
             try:
-                found = versions.running(self.context, name)
+                found = builds.running(self.context, name)
                 problem = f"it runs {found}, not {wanted[:12]}"
             except AdapterError as error:
                 found, problem = "", error.what
-            if versions.same(found, wanted):
+            if builds.same(found, wanted):
                 return found
             if time.monotonic() > deadline:
                 raise StepFailed(
@@ -54,34 +57,63 @@ class _ServicesStep(Step):
             time.sleep(POLL)
 
     def _in_wanted_version(self) -> list[str]:
-        up = self.context.services.up(self.services)
+        up = self.context.adapters.services.up(self.services)
         found = {name: self._version(name) for name in self.services if name in up}
-        return [name for name, version in found.items() if versions.same(version, versions.wanted(self.context, name))]
+        return [name for name, version in found.items() if builds.same(version, builds.wanted(self.context, name))]
 
     def _version(self, name: str) -> str:
         try:
-            return versions.running(self.context, name)
+            return builds.running(self.context, name)
         except AdapterError:
             return ""
 
     def _wanted_by_plan(self) -> dict[str, str]:
         """Service -> the commit it will run, once this run's reverts are made."""
-        reverted = {
-            spec.repository
-            for spec in self.context.specs.values()
-            if isinstance(spec, RepositoryStep) and spec.kind == "revert"
-        }
+        reverted = {spec.repository for spec in self.context.specs.values() if isinstance(spec, RevertingStep)}
         built_from = self.context.target.services.built_from
         return {
             name: prepare(self.context, built_from[name]).commit
             if built_from.get(name) in reverted and name not in self.context.target.services.pinned
-            else versions.wanted(self.context, name)
+            else builds.wanted(self.context, name)
             for name in self.services
         }
 
 
+class StopKeys(ServicesStep):
+    """Stop services."""
+
+    kind: Literal["stop"]
+
+    about = About(
+        title="Stop the services",
+        estimate=20,
+        does="Stops each service in the plan's order.",
+        expect="No process of theirs, no open port and no database connection is left.",
+        if_not="Read the log of the service that still runs; apply the step again when it has ended.",
+        preserves="Each service can be started again.",
+        reversible=True,
+        log_line="Services stopped",
+        starts=False,
+        starts_on_undo=True,
+        in_the_way=True,
+        on_table="",
+    )
+
+    def touches(self) -> Touches:
+        """It changes the services, which run with the access that there is."""
+        return Touches(changes=frozenset(f"service {name}" for name in self.services), rests_on=frozenset({ACCESS}))
+
+    def after(self, state: State, rules: Rules) -> State:
+        """Its services are stopped."""
+        return replace(state, running={**state.running, **dict.fromkeys(self.services, frozenset({STOPPED}))})
+
+
 class Stop(_ServicesStep):
     """Stop services, and see that nothing of them is left: no process, no open port, no database connection."""
+
+    Keys = StopKeys
+
+    BEGINS_OUTAGE = True
 
     def preview(self) -> Preview:
         """What would be stopped, and what runs that nobody named. Read-only."""
@@ -98,10 +130,13 @@ class Stop(_ServicesStep):
             facts={"services": self.services},
         )
 
-    def preconditions(self) -> list[Result]:
-        """That the manager runs no service that nobody named: it could go on writing. Read-only."""
-        found = _none(self._forgotten(), "all that the manager runs is named", "named by neither plan nor target")
-        return [self.result("forgotten", "No forgotten worker", *found)]
+    def needs(self) -> list[Precondition]:
+        """That the manager runs no service that nobody named: it could go on writing. Pure."""
+
+        def forgotten() -> Found:
+            return _none(self._forgotten(), "all that the manager runs is named", "named by neither plan nor target")
+
+        return [self.need("forgotten", "No forgotten worker", When.BEFOREHAND, forgotten)]
 
     def probe(self) -> Probe:
         """Whether all are stopped and disconnected. Read-only."""
@@ -109,14 +144,14 @@ class Stop(_ServicesStep):
         if running:
             effect = Effect.NOT_DONE if len(running) == len(self.services) else Effect.HALF_DONE
             return Probe(effect, f"running: {', '.join(running)}")
-        if connected := _connections(self.context):
+        if connected := _sessions(self.context):
             return Probe(Effect.HALF_DONE, f"{len(connected)} database connections of theirs are left")
         return Probe(Effect.DONE, "none runs, and none is connected to the database")
 
     def apply(self) -> Facts:
         """Stop them in the plan's order. Changes the target."""
         left = self._stop()
-        until(lambda: not _connections(self.context), self.context.target.services.timeout, POLL)
+        until(lambda: not _sessions(self.context), self.context.target.services.timeout, POLL)
         return left
 
     def verify(self) -> list[Result]:
@@ -124,12 +159,12 @@ class Stop(_ServicesStep):
         return [
             self.result("stopped", "Services stopped", *_none(self._running(), "none runs", "still running")),
             *self._ports(),
-            no_connections(self.context, self.name),
+            disconnected(self).result(),
         ]
 
     def _forgotten(self) -> list[str]:
         named = {*self.context.plan.services, *self.context.target.services.left_alone}
-        return sorted(self.context.services.all_running() - named)
+        return sorted(self.context.adapters.services.all_running() - named)
 
     def _ports(self) -> list[Result]:
         """That nothing listens any more where the target says that the services do."""
@@ -137,7 +172,7 @@ class Stop(_ServicesStep):
         if not addresses:
             return []
         try:
-            found = _none(list(filter(self.context.listens, addresses)), "none is open", "still open")
+            found = _none(list(filter(self.context.adapters.listens, addresses)), "none is open", "still open")
         except AdapterError as error:
             found = Status.UNKNOWN, error.what
         return [self.result("ports", "No port of theirs is open", *found)]
@@ -147,8 +182,41 @@ class Stop(_ServicesStep):
         return self._start()
 
 
+class _StartedKeys(ServicesStep):
+    def touches(self) -> Touches:
+        """It changes the services, which run with the access that there is."""
+        return Touches(changes=frozenset(f"service {name}" for name in self.services), rests_on=frozenset({ACCESS}))
+
+    def after(self, state: State, rules: Rules) -> State:
+        """Its services run what is built."""
+        return replace(state, running={**state.running, **{name: rules.built(state, name) for name in self.services}})
+
+
+class StartKeys(_StartedKeys):
+    """Start services."""
+
+    kind: Literal["start"]
+
+    about = About(
+        title="Start the services",
+        estimate=30,
+        does="Starts each service in the plan's order and waits until it reports its version.",
+        expect="Each service runs in the wanted version.",
+        if_not="Read the log of the service that did not come up; apply the step again when its cause is fixed.",
+        preserves="Each service can be stopped again.",
+        reversible=True,
+        log_line="Services restarted",
+        starts=True,
+        starts_on_undo=False,
+        in_the_way=True,
+        on_table="",
+    )
+
+
 class Start(_ServicesStep):
     """Start services and wait until each says that it runs the wanted version."""
+
+    Keys: ClassVar[type[StepSpec]] = StartKeys
 
     def preview(self) -> Preview:
         """What would be started, in which version. Read-only."""
@@ -161,6 +229,14 @@ class Start(_ServicesStep):
             estimate=self.spec.estimate,
             facts={"versions": wanted},
         )
+
+    def needs(self) -> list[Precondition]:
+        """That each running service reports its version, which the step waits for. Pure."""
+        return [
+            self.need(
+                "versions", "Each running service reports its version", When.BEFOREHAND, self._versions_known, waivable=True
+            )
+        ]
 
     def probe(self) -> Probe:
         """Whether all run in the wanted version. Read-only."""
@@ -176,7 +252,7 @@ class Start(_ServicesStep):
         right = self._in_wanted_version()
         for name in self._running():
             if name not in right:
-                self.context.services.stop(name)
+                self.context.adapters.services.stop(name)
         return self._start()
 
     def verify(self) -> list[Result]:
@@ -194,13 +270,43 @@ class Start(_ServicesStep):
         """Stop them. Changes the target."""
         return self._stop()
 
+    def _versions_known(self) -> Found:
+        up = self.context.adapters.services.up(self.services)
+        found = {name: builds.running(self.context, name) for name in self.services if name in up}
+        return Status.PASS, ", ".join(f"{name}: {version[:12]}" for name, version in found.items()) or "none of them runs"
+
+
+class RestartKeys(_StartedKeys):
+    """Stop services and start them again."""
+
+    kind: Literal["restart"]
+
+    about = About(
+        title="Restart the services",
+        estimate=30,
+        does="Stops each service and starts it again.",
+        expect="Each service runs in the wanted version.",
+        if_not="Read the log of the service that did not come up; apply the step again when its cause is fixed.",
+        preserves="An undo restarts the services in whatever is built by then.",
+        reversible=True,
+        log_line="Services restarted",
+        starts=True,
+        starts_on_undo=True,
+        in_the_way=True,
+        on_table="",
+    )
+
 
 class Restart(Start):
     """Stop and start services so that they run the wanted version."""
 
+    Keys = RestartKeys
+
+    UNDONE_LAST = True
+
     def probe(self) -> Probe:
         """Whether this run restarted them; a version served from a file says nothing of the process. Read-only."""
-        if self.name not in self.context.done:
+        if not self.is_done:
             return Probe(Effect.NOT_DONE, "no restart by this run is on record")
         return super().probe()
 
@@ -215,19 +321,19 @@ class Restart(Start):
         return self._start()
 
 
-def no_connections(context: Context, step: str) -> Result:
-    """That the application's role holds no connection to the database. Read-only."""
-    found = _connections(context)
-    pids = [f"pid {row['pid']} ({row['application_name'] or 'no name'})" for row in found]
-    status, summary = _none(pids, "none is left", "still connected")
-    return Result(
-        f"{step}: disconnected", "No connection of the application is left", status, summary, {"connections": found}
-    )
+def disconnected(step: Step) -> Precondition:
+    """That the application's role holds no connection to the database, as before a change of its table. Pure."""
+
+    def look() -> Found:
+        pids = [f"pid {session.pid} ({session.program or 'no name'})" for session in _sessions(step.context)]
+        return _none(pids, "none is left", "still connected")
+
+    return step.need("disconnected", "No connection of the application is left", When.AT_THE_STEP, look)
 
 
-def _connections(context: Context) -> list[dict[str, object]]:
-    with context.postgres.connect() as connection:
-        return connections_of(connection, context.target.database.application_role)
+def _sessions(context: Context) -> list[Session]:
+    with context.adapters.postgres.connect() as connection:
+        return of_role(connection, context.target.database.application_role)
 
 
 def _none(found: list[str], good: str, bad: str) -> tuple[Status, str]:

@@ -2,37 +2,295 @@
 
 import itertools
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, Literal
 
-from runbook_lib.adapters.postgres.connection import MAINTENANCE, identity
-from runbook_lib.adapters.postgres.restore import swap
-from runbook_lib.adapters.postgres.restore.ledger import Ledger
-from runbook_lib.adapters.postgres.restore.outcome import Outcome
+from runbook_lib.config.compatibility import BEFORE, Rules, State
+from runbook_lib.config.plan.steps import DATABASE, RESTORED, About, DatabaseStep, Touches
 from runbook_lib.errors import PreconditionError
-from runbook_lib.steps.base import Effect, Facts, Preview, Probe
-from runbook_lib.steps.exchange import OLD
-from runbook_lib.steps.loss import beyond, checksum, keep, ledger, numbers, standing, watching
-from runbook_lib.steps.restore_aside import DEBT as RESTORED
-from runbook_lib.steps.salvaging import carried, carried_before, compared, exported, foretell, is_exported
-from runbook_lib.steps.swap_checks import CheckedExchange
+from runbook_lib.postgres import catalog
+from runbook_lib.postgres.catalog import database_size
+from runbook_lib.postgres.connection import MAINTENANCE, identity
+from runbook_lib.postgres.fence import outranks
+from runbook_lib.postgres.restore import cutover, staging_database
+from runbook_lib.postgres.restore.diff import Ledger, compare
+from runbook_lib.postgres.restore.difference_kinds import CARRIED, Kind
+from runbook_lib.postgres.restore.export import Outcome
+from runbook_lib.postgres.restore.shape import written
+from runbook_lib.postgres.restore.staging_database import StagingState
+from runbook_lib.postgres.sessions import Session, of_database
+from runbook_lib.postgres.types import Connection
+from runbook_lib.results import Found, Precondition, Result, Status, When
+from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step
+from runbook_lib.steps.loss import (
+    LEDGER,
+    applied,
+    applied_before,
+    beyond,
+    checksum,
+    compared,
+    count,
+    exported,
+    is_exported,
+    keep,
+    ledger,
+    numbers,
+    predict,
+    predicted,
+    staging_state_of,
+    unknown,
+    watching,
+)
+from runbook_lib.steps.restore_aside import DEBT as STAGED
+
+ISSUED = "evidence/sequences-issued.json"  # what each sequence had issued when the names were exchanged
+OLD, CLOSED = "old-database", "refused-connections"  # debts
+
+
+class Exchange(Step):
+    """A step that exchanges the names of two databases."""
+
+    DUE_AT_ONCE = (CLOSED,)
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """What the restored database is called before the swap, and what the old one will be called after it."""
+        live, run = self.context.adapters.postgres.database, self.context.adapters.postgres.run
+        return staging_database.staging_name(live, run), staging_database.kept_name(live, run, datetime.now(UTC).date())
+
+    def exchange(self, holder: Connection, incoming: str, outgoing: str, *, adopt: bool) -> float:
+        """Exchange the names; what hangs on the old database is given to the one that comes in, where it is to adopt it.
+
+        Returns the seconds for which nobody could connect. Changes the target.
+        """
+        context, live = self.context, self.context.adapters.postgres.database
+        with context.adapters.postgres.connect(incoming) as target:
+            cutover.carry_records(context.adapters.dump_tools, holder, target, context.adapters.scratch)
+            context.adapters.lease.check(holder)  # its table is locked by now, so that nobody takes over before the exchange
+
+            def last() -> None:
+                values = catalog.issued(holder)
+                context.folder.write_json(ISSUED, values)
+                catalog.raise_sequences(values, target)
+                target.close()
+
+            def renamed(maintenance: Connection) -> None:
+                if adopt:
+                    cutover.copy_settings(maintenance, cutover.attributes(maintenance, outgoing), live)
+                else:
+                    staging_database.mark(maintenance, outgoing, context.adapters.postgres.run, self.approved["sha256"])
+
+            self.reporter.open_cleanup(
+                CLOSED, f"The database {live} refuses connections while names are exchanged; let them in again."
+            )
+            try:
+                return cutover.exchange(
+                    context.adapters.postgres, live, incoming, outgoing, holder, last=last, renamed=renamed, ended=self._tell
+                )
+            finally:
+                self.settle(staging_state_of(context))
+
+    def opened(self) -> staging_database.StagingState:
+        """How the databases stand, once the live one lets connections in. Changes the target, where it did not."""
+        found = staging_state_of(self.context)
+        if not found.lets_in:
+            with self.context.adapters.postgres.connect(MAINTENANCE) as maintenance:
+                cutover.let_in(maintenance, found.live, True)
+            self.reporter.close_cleanup(CLOSED)
+        return found
+
+    def purge_preview(self, debt: str) -> Preview:
+        """Which database would be dropped for good, its size and date. Read-only."""
+        kept = staging_state_of(self.context).kept
+        if debt == CLOSED or not kept:
+            would = "let connections in" if debt == CLOSED else "nothing: no old database is there"
+            return Preview(self.name, self.title, would=[would])
+        with self.context.adapters.postgres.connect(MAINTENANCE) as maintenance:
+            size = database_size(maintenance, kept)
+        return Preview(
+            self.name,
+            self.title,
+            would=[f"drop the database {kept} ({size / 1e6:.0f} MB), as it was at the swap on the date in its name"],
+            loses=["the old database, for good: the swap cannot be undone afterwards, and nothing salvaged from it"],
+            undone_by="nothing",
+            irreversible=True,
+            facts={"database": kept},
+        )
+
+    def purge(self, debt: str) -> Facts:
+        """Drop the old database for good, or let connections in again. Changes the target, irreversibly.
+
+        Raises:
+            AdapterError: Somebody is connected to it.
+        """
+        found = staging_state_of(self.context)
+        if debt == CLOSED:
+            self.opened()
+            return {"lets in": found.live}
+        if found.kept:
+            with self.context.adapters.postgres.connect(MAINTENANCE) as maintenance:
+                staging_database.drop(maintenance, found.kept)
+        self.reporter.close_cleanup(OLD)
+        return {"dropped": found.kept}
+
+    def settle(self, found: staging_database.StagingState) -> None:
+        """Journal as paid what is owed no more, as the databases stand."""
+        for debt, is_paid in ((CLOSED, found.lets_in), (STAGED, not found.side), (OLD, not found.kept)):
+            if is_paid and debt in self.reporter.pending():
+                self.reporter.close_cleanup(debt)
+
+    def _tell(self, ended: list[Session]) -> None:
+        if ended:
+            self.reporter.append("sessions-ended", step=self.name, sessions=[str(session) for session in ended])
+
+
+class CheckedExchange(Exchange):
+    """An exchange of names with the checks around it, and the choice that they depend on."""
+
+    CHOICES = {
+        "SALVAGE": {
+            "nothing": "what was written since the backup stays in the old database, and is exported",
+            "carry": "what was written since the backup is carried over",
+        }
+    }
+
+    @property
+    def carries(self) -> bool:
+        """Whether rows written since the backup are carried over."""
+        return self.chosen("SALVAGE") == "carry"
+
+    @property
+    def approved_apart(self) -> tuple[Kind, ...]:
+        """The kinds of row that are not lost, so that an approval need not bind their number."""
+        return CARRIED if self.carries else ()
+
+    def needs(self) -> list[Precondition]:
+        """That what takes the place is whole, the loss known, and nobody connected who cannot be sent away. Pure."""
+
+        def whole(found: StagingState) -> Found:
+            if found.restored_from == checksum(self.context, self.context.dump.path):
+                return Status.PASS, f"{found.side} is the whole of the backup"
+            return Status.FAIL, "no side database is the whole of the backup"
+
+        def known(_: StagingState) -> Found:
+            if missing := unknown(self.context, ledger(self.context)):
+                return Status.UNKNOWN, "; ".join(f"{what}: {why}" for what, why in missing.items())
+            return Status.PASS, f"every table is compared: {LEDGER}"
+
+        def weak(found: StagingState) -> Found:
+            with self.context.adapters.postgres.connect(MAINTENANCE) as maintenance:
+                strong = [str(s) for s in of_database(maintenance, found.live) if outranks(maintenance, s.user)]
+            if strong:
+                return Status.FAIL, f"superusers' sessions: {'; '.join(strong)}"
+            return Status.PASS, "no session of a superuser is there"
+
+        return [
+            self.need("restored", "The whole backup is restored aside", When.AT_THE_STEP, self._before_the_exchange(whole)),
+            self.need("loss", "The loss is known", When.AT_THE_STEP, self._before_the_exchange(known)),
+            self.need(
+                "sessions", "Our role may end every session there is", When.BEFOREHAND, self._before_the_exchange(weak)
+            ),
+        ]
+
+    def _before_the_exchange(self, look: Callable[[StagingState], Found]) -> Callable[[], Found]:
+        """The look where the names are still to be exchanged; afterwards nothing is needed."""
+
+        def looked() -> Found:
+            found = staging_state_of(self.context)
+            return (Status.PASS, "the names are exchanged") if found.kept else look(found)
+
+        return looked
+
+    def verify(self) -> list[Result]:
+        """That all that hangs on the name followed it, and that the loss is the one foretold. Read-only."""
+        found = staging_state_of(self.context)
+        self.settle(found)
+        if not found.kept:
+            return [self.result("loss", "The loss is the one foretold", Status.UNKNOWN, "no old database is there")]
+        with self.context.adapters.postgres.connect(MAINTENANCE) as maintenance:
+            wanted, is_now = (cutover.attributes(maintenance, name) for name in (found.kept, found.live))
+        unlike = cutover.differing_settings(wanted, is_now)
+        with self.context.adapters.postgres.connect(found.kept) as old, self.context.adapters.postgres.connect() as new:
+            values = self.context.folder.read_json(ISSUED)
+            behind = catalog.behind(catalog.issued(old) if values is None else values, new)
+        expected = predicted(self.context)
+        kinds = CARRIED if self.carries else tuple(Kind)
+        actual = compare(expected, count(self.context, found.kept, found.live), kinds)
+        return [
+            self.result(
+                "attributes",
+                "Owner, settings, grants, comment and limit followed the name",
+                Status.FAIL if unlike else Status.PASS,
+                "; ".join(unlike) or "they are as those of the old database",
+            ),
+            self.result(
+                "sequences",
+                "No sequence would issue a value again",
+                Status.FAIL if behind else Status.PASS,
+                f"behind: {', '.join(map(written, behind))}"
+                if behind
+                else "each is as far as it was in the old database, or further",
+            ),
+            self.result(
+                "loss",
+                "The loss is the one foretold",
+                Status.FAIL if actual else Status.PASS,
+                "; ".join(actual) or f"{'; '.join(f'{n} {what}' for what, n in numbers(expected).items()) or 'no row'}",
+            ),
+        ]
+
 
 NOT_MADE = "not made yet: restore aside first, then preview and approve again"
+
+
+class SwapDatabaseKeys(DatabaseStep):
+    """Give the restored database the live one's name."""
+
+    kind: Literal["swap_database"]
+    salvage: Literal["carry", "nothing"] = "nothing"
+    """What happens to rows written since the backup."""
+
+    about = About(
+        title="Put the restored database in place",
+        estimate=60,
+        does="Renames both databases in one short moment with nobody connected.",
+        expect="The restored database bears the live one's name; the old one is kept.",
+        if_not="Read who is still connected; apply again to resume, or undo to rename back.",
+        preserves="The old database is kept until you purge it.",
+        reversible=True,
+        log_line="Database rolled back",
+        starts=False,
+        starts_on_undo=False,
+        in_the_way=True,
+        on_table="",
+    )
+
+    def touches(self) -> Touches:
+        """It changes both databases: they exchange names."""
+        return Touches(changes=frozenset({RESTORED, DATABASE}))
+
+    def after(self, state: State, rules: Rules) -> State:
+        """The data are from before; the schema is the backup's."""
+        return replace(state, database=frozenset((schema, BEFORE) for schema in rules.restored))
 
 
 class SwapDatabase(CheckedExchange):
     """Fence writes, compare once more, exchange the names; the old database is kept under a dated one."""
 
+    Keys = SwapDatabaseKeys
+
     WORKS_IN_PARTS = True
 
     def preview(self) -> Preview:
         """What takes whose place, who is connected now, and the loss by the ledger. Read-only."""
-        live, found = self.context.postgres.database, standing(self.context)
+        live, found = self.context.adapters.postgres.database, staging_state_of(self.context)
         counted = ledger(self.context)
         new, old = self.names
-        with self.context.postgres.connect(MAINTENANCE) as maintenance:
+        with self.context.adapters.postgres.connect(MAINTENANCE) as maintenance:
             system = identity(maintenance).system
-            connected = swap.sessions(maintenance, found.live)
+            connected = of_database(maintenance, found.live)
         loss = numbers(counted, self.approved_apart) if counted else {}
         kept = {what: rows for what, rows in (numbers(counted) if counted else {}).items() if what not in loss}
         not_known = counted.unknown if counted else {}
@@ -49,6 +307,10 @@ class SwapDatabase(CheckedExchange):
                 if self.carries
                 else f"carry nothing over: what was written since the backup stays in {old}, and is exported",
                 *(f"carry over {rows}: {what}" for what, rows in kept.items()),
+                *(
+                    f"neither compare nor carry {name}: {why}"
+                    for name, why in (counted.not_compared if counted else {}).items()
+                ),
             ],
             loses=[
                 *([] if counted else [f"the loss is {NOT_MADE}"]),
@@ -75,7 +337,7 @@ class SwapDatabase(CheckedExchange):
 
     def probe(self) -> Probe:
         """Whether the names are exchanged and connections let in. Read-only."""
-        found = standing(self.context)
+        found = staging_state_of(self.context)
         if found.live and not found.lets_in:
             return Probe(Effect.HALF_DONE, f"{found.live} refuses connections")
         if found.kept and not is_exported(self.context):
@@ -84,13 +346,13 @@ class SwapDatabase(CheckedExchange):
             )
         if found.kept:
             return Probe(Effect.DONE, f"{found.live} is the restored database; the old one is {found.kept}")
-        if self.name in self.context.done and not found.side:
+        if self.is_done and not found.side:
             return Probe(Effect.DONE, "the names are exchanged, by the journal; the old database is dropped since")
         if not found.live:
-            return Probe(Effect.UNKNOWN, f"there is no database {self.context.postgres.database}")
+            return Probe(Effect.UNKNOWN, f"there is no database {self.context.adapters.postgres.database}")
         return Probe(Effect.NOT_DONE, f"{found.live} is the old database")
 
-    def too_little(self, approved: Mapping[str, Any]) -> str:
+    def approval_gap(self, approved: Mapping[str, Any]) -> str:
         """That the approval was given before the loss was counted, where it was. Read-only."""
         return "it was given before the loss was counted" if approved["facts"].get("ledger") == NOT_MADE else ""
 
@@ -101,10 +363,12 @@ class SwapDatabase(CheckedExchange):
         """
         found = self.opened()
         left = {} if found.kept else self._swap(found.live)
-        kept = standing(self.context).kept
+        kept = staging_state_of(self.context).kept
         if not is_exported(self.context):
-            with self.in_parts():
-                left |= exported(self.context, kept, found.live, watching(self, "for the export"), carry=self.carries)
+            with self.control.listening():
+                left |= exported(
+                    self.context, kept, found.live, watching(self.control, "for the export"), carry=self.carries
+                )
         return {"old database": kept, **left}
 
     def undo(self) -> Facts:
@@ -114,29 +378,38 @@ class SwapDatabase(CheckedExchange):
         if found.side:
             self.settle(found)
             return {"restored database": new}
-        if not found.kept:
+        if why := self.cannot_undo():
             raise PreconditionError(
-                "The old database is not there any more, so the swap cannot be undone.",
+                f"The swap cannot be undone: {why}.",
                 where=f"database {found.live}",
                 state="Nothing was changed.",
                 safe_next="Restore a later backup, or go on with the database as it is.",
             )
-        self.owe(RESTORED, f"The database {new} was restored beside {found.live}; drop it, or swap it in.")
-        with swap.fenced(self.context.postgres, found.live, self.waiting) as holder:
+        self.reporter.open_cleanup(STAGED, f"The database {new} was restored beside {found.live}; drop it, or swap it in.")
+        with cutover.fenced(self.context.adapters.postgres, found.live, self.reporter.waiting) as holder:
             closed = self.exchange(holder, found.kept, new, adopt=False)
         return {"restored database": new, "cannot connect, seconds": round(closed, 3)}
+
+    def undo_leaves(self) -> str:
+        """That what was written since the exchange stays in the restored database. Read-only."""
+        return f"what was written since the exchange stays in {self.names[0]}, which is kept"
+
+    def cannot_undo(self) -> str:
+        """That neither database of the swap is kept, "" where one is. Read-only."""
+        found = staging_state_of(self.context)
+        return "" if found.side or found.kept else "the old database is not there any more"
 
     def _swap(self, live: str) -> dict[str, Any]:
         new, old = self.names
         begun = time.monotonic()
-        with swap.fenced(self.context.postgres, live, self.waiting) as holder:
-            with self.in_parts():
-                final = compared(self.context, live, new, watching(self, "compared"), carry=self.carries)
+        with cutover.fenced(self.context.adapters.postgres, live, self.reporter.waiting) as holder:
+            with self.control.listening():
+                final = compared(self.context, live, new, watching(self.control, "compared"), carry=self.carries)
                 seconds = time.monotonic() - begun
-                self._require_as_approved(final, less=self.carries and carried_before(self.context, live, new))
+                self._require_as_approved(final, less=self.carries and applied_before(self.context, live, new))
                 over = self._carried(live, new) if self.carries else None
-            foretell(self.context, final, over)
-            self.owe(OLD, f"The database {old} is kept; drop it once nobody needs it.")
+            predict(self.context, final, over)
+            self.reporter.open_cleanup(OLD, f"The database {old} is kept; drop it once nobody needs it.")
             closed = self.exchange(holder, new, old, adopt=True)
         return {
             "last comparison, seconds": round(seconds, 3),
@@ -150,16 +423,16 @@ class SwapDatabase(CheckedExchange):
         done = itertools.count(1)
 
         def between(part: str) -> None:
-            self.part(next(done), 0, f"carried: {part}", "parts")
+            self.control.part(next(done), 0, f"carried: {part}", "parts")
 
-        return carried(self.context, live, new, between, self.stands_still)
+        return applied(self.context, live, new, between, self.control.must_pause)
 
     def _require_as_approved(self, final: Ledger, *, less: bool) -> None:
         """Stop where the last comparison found another loss than was approved; the next preview shows it.
 
         `less` says whether it may be smaller: what an earlier try carried over changes what is left.
         """
-        approved = self.context.approved.get(self.name, {})
+        approved = self.approved
         loss = numbers(final, self.approved_apart)
         more = beyond(approved.get("loss", {}), loss, self.context.plan.database.drift_tolerance, less=less)
         more += [f"{what}: {why}" for what, why in final.unknown.items() if what not in approved.get("not known", [])]
@@ -169,7 +442,7 @@ class SwapDatabase(CheckedExchange):
             keep(self.context, final)
             raise PreconditionError(
                 f"The loss is not the one that was approved: {'; '.join(more)}.",
-                where=f"database {self.context.postgres.database}",
+                where=f"database {self.context.adapters.postgres.database}",
                 state="Nothing was changed; the fence is lifted.",
                 safe_next="Preview again, which shows the loss as it is now, and approve that.",
             )

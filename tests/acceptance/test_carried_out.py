@@ -10,12 +10,16 @@ import nbformat
 import pytest
 from jupyter_client.blocking.client import BlockingKernelClient
 
-from runbook_lib import archive, closing, conductor
-from runbook_lib.journal import Event
-from runbook_lib.run import Run
+from runbook_lib import report as archive
+from runbook_lib.context import profiles
+from runbook_lib.headless import conductor
+from runbook_lib.journal.event import Event
+from runbook_lib.run import closing
+from runbook_lib.run.run import Run
 
-from .conftest import ROOT, asked, beginning, up
-from .kernels import Cell, kernel
+from ..support.kernels import Cell, kernel
+from ..support.places import ROOT
+from ..support.stacks import as_previewed, asked, beginning, ignore, up
 
 Begin = Callable[..., Run]
 QUICK, FULL = ("frontend-errors", "frontend", "02-quick-rollback"), ("all-media-missing", "full", "03-full-rollback")
@@ -34,7 +38,7 @@ class CarriedOut:
 
 def carried_out(run: Run, look: Callable[[], Any]) -> CarriedOut:
     before, earlier = look(), len(run.journal.events())
-    outcome = conductor.carry_out(run.folder.path, lambda run: run.previews()[0], {}, told)
+    outcome = conductor.carry_out(run.folder.path, as_previewed, {}, ignore)
     return CarriedOut(run, outcome, run.journal.events()[earlier:], before, look())
 
 
@@ -53,20 +57,16 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> CarriedOut:
     uploads = "SELECT count(*) FROM messages, jsonb_array_elements(attachments) e WHERE e->>'source' = 'upload'"
     with beginning(tmp_path_factory.mktemp("full")) as begin, up(FULL[0]) as running:
         run = begin("")
-        assert conductor.execute(run.folder.path, "01-triage", {}, told) is None
+        assert conductor.execute(run.folder.path, "01-triage", {}, ignore) is None
         done = carried_out(run, lambda: (asked(running, own), asked(running, uploads)))
-        conductor.execute(run.folder.path, "04-verification", {}, told)
-        conductor.execute(run.folder.path, "05-close-out", {"NOTES": "A note of the tester."}, told)
+        conductor.execute(run.folder.path, "04-verification", {}, ignore)
+        conductor.execute(run.folder.path, "05-close-out", {"NOTES": "A note of the tester."}, ignore)
     return done
-
-
-def told(_: str) -> None:
-    pass
 
 
 def counts(facts: dict[str, Any]) -> dict[str, Any]:
     """What of a step's facts is a number of things or a yes, and so is the same in every run of one scenario."""
-    return {name: value for name, value in facts.items() if isinstance(value, int) and name != "bytes"}
+    return {name: value for name, value in facts.items() if isinstance(value, int) and "bytes" not in name}
 
 
 def normalised(events: Iterable[Event]) -> list[Any]:
@@ -86,7 +86,7 @@ def normalised(events: Iterable[Event]) -> list[Any]:
                 found.append((event.kind, data["step"]))
             case "found" | "applied" | "undone":
                 found.append((event.kind, data["step"], counts(data["outcome"])))
-            case "checked" if not data["round"].startswith("clone:"):
+            case "checked" if not data["round"].startswith(("clone:", "foreseen:")):
                 found.append((event.kind, data["round"], data["name"], data["status"]))
             case "owed" | "paid":
                 found.append((event.kind, data["debt"]))
@@ -130,7 +130,7 @@ def execute(client: BlockingKernelClient, code: str) -> None:
     assert not [text for text in cell.shown if "Error: " in text or "Failed: " in text], (code, cell.shown[-1])
 
 
-def test_the_notebooks_lead_from_triage_to_a_verified_end_and_can_be_read_afterwards(full: CarriedOut) -> None:
+def test_the_notebooks_lead_from_triage_to_a_verified_and_readable_end(full: CarriedOut) -> None:
     state, folder = full.run.state, full.run.folder.path
 
     assert (full.outcome.status, state.type) == ("verified", "full")
@@ -145,6 +145,7 @@ def test_the_notebooks_lead_from_triage_to_a_verified_end_and_can_be_read_afterw
     assert "VERIFIED" in report
     assert not re.search(r"(?:src|href)=[\"']?https?:|@import", report)
     assert archive.verify(folder) == []
+    assert profiles.of(folder) is None
 
 
 def test_users_rows_are_kept_and_what_they_posted_in_between_too(full: CarriedOut) -> None:
@@ -154,7 +155,7 @@ def test_users_rows_are_kept_and_what_they_posted_in_between_too(full: CarriedOu
     assert full.after == full.before
 
 
-def test_quick_takes_the_frontend_back_and_shows_that_the_api_still_serves_it(quick: CarriedOut) -> None:
+def test_quick_reverts_the_frontend_and_shows_that_the_api_serves_it(quick: CarriedOut) -> None:
     steps = quick.run.state.steps
 
     assert quick.outcome.status == "verified"

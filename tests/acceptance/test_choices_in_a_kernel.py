@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from jupyter_client.blocking.client import BlockingKernelClient
 
-from .kernels import Cell, kernel
+from ..support.kernels import Cell, kernel
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def client() -> Iterator[BlockingKernelClient]:
 def test_a_choice_is_awaited_and_leaves_one_line(client: BlockingKernelClient) -> None:
     cell = Cell(
         client,
-        "from runbook_lib.widgets import choice\n(await choice('TYPE', {'frontend': 'Quick', 'full': 'Full'}, ''))",
+        "from runbook_lib.ui.widgets import choice\n(await choice('TYPE', {'frontend': 'Quick', 'full': 'Full'}, ''))",
     )
     cell.widget("ButtonModel")
     cell.until(lambda: len(cell.of("ButtonModel")) == 2)
@@ -35,7 +35,7 @@ def test_a_choice_is_awaited_and_leaves_one_line(client: BlockingKernelClient) -
 def test_a_confirmation_takes_only_the_answer_asked_for(client: BlockingKernelClient, typed: str, told: str) -> None:
     cell = Cell(
         client,
-        "from runbook_lib.widgets import confirmation\nawait confirmation('Go on?', 'production-eu', '')",
+        "from runbook_lib.ui.widgets import confirmation\nawait confirmation('Go on?', 'production-eu', '')",
     )
     cell.choose(cell.widget("TextModel"), value=typed)
     cell.click(cell.widget("ButtonModel"))

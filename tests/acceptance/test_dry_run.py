@@ -3,26 +3,26 @@
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from runbook_lib import dryrun, opening
-from runbook_lib.adapters.postgres.catalog import catalog
 from runbook_lib.errors import UnknownOutcome
-from runbook_lib.journal import Journal
+from runbook_lib.headless import dry_run
+from runbook_lib.journal.journal import Journal
+from runbook_lib.journal.state import replay
+from runbook_lib.postgres.catalog import catalog
 from runbook_lib.rehearsal.stack import Stack
 from runbook_lib.results import Status
-from runbook_lib.run import Run
-from runbook_lib.state import replay
+from runbook_lib.run import lifecycle
+from runbook_lib.run.run import Run
 
-from .conftest import PLAN, TARGET, asked, up
+from ..support.places import PLAN, TARGET
+from ..support.stacks import RUNBOOK, asked, up
 
 Begin = Callable[..., Run]
-RUNBOOK = str(Path(sys.executable).with_name("runbook"))
 TABLES = "messages, conversations, users, schema_migrations"
 
 
@@ -34,14 +34,12 @@ def broken() -> Iterator[Stack]:
 
 
 @pytest.mark.parametrize("option", ["A", "B", "C"])
-def test_the_dry_run_takes_no_lock_above_access_share_and_changes_neither_catalog_nor_data(
-    broken: Stack, tmp_path: Path, option: str
-) -> None:
+def test_the_dry_run_locks_access_share_at_most_and_changes_nothing(broken: Stack, tmp_path: Path, option: str) -> None:
     about = {"operator": "tester", "reason": "only looking", "outputs": tmp_path}
-    run = opening.open_new(PLAN, TARGET, "full", option=option, **about)  # type: ignore[arg-type]
+    run = lifecycle.open_new(PLAN, TARGET, "full", option=option, **about)  # type: ignore[arg-type]
     conninfo = broken.database.conninfo(broken.database.application)
     rows = "SELECT md5(string_agg(m::text, ',' ORDER BY id)) FROM messages m"
-    with run.context.postgres.connect() as connection:
+    with run.context.adapters.postgres.connect() as connection:
         shape = catalog(connection)
 
     # Nothing but ACCESS SHARE is granted beside EXCLUSIVE: whatever asks for more waits, and fails.
@@ -49,10 +47,10 @@ def test_the_dry_run_takes_no_lock_above_access_share_and_changes_neither_catalo
         application.execute(f"LOCK TABLE {TABLES} IN EXCLUSIVE MODE")
         before = application.execute(rows).fetchone()
 
-        found = dryrun.dry_run(run)
+        found = dry_run.dry_run(run)
 
         assert application.execute(rows).fetchone() == before
-    with run.context.postgres.connect() as connection:
+    with run.context.adapters.postgres.connect() as connection:
         assert catalog(connection) == shape
     run.close_adapters()
     assert found.previews
@@ -96,7 +94,7 @@ def test_the_dry_run_leaves_no_trace_on_the_target(broken: Stack, tmp_path: Path
     assert state.steps == {}
 
 
-def test_a_digest_that_was_not_previewed_is_declined_and_nothing_is_touched(broken: Stack, begin: Begin) -> None:
+def test_a_digest_that_was_not_previewed_is_declined_with_no_effect(broken: Stack, begin: Begin) -> None:
     run = begin("full")
     command = [RUNBOOK, "run", str(run.folder.path), "--approve", "0123456789abcdef"]
 
@@ -105,7 +103,7 @@ def test_a_digest_that_was_not_previewed_is_declined_and_nothing_is_touched(brok
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert run.state.steps == {}
-    assert opening.open_existing(run.folder.path).state.outcome["status"] == "declined"  # type: ignore[index]
+    assert lifecycle.open_existing(run.folder.path).state.outcome["status"] == "declined"  # type: ignore[index]
 
 
 def test_a_wrong_token_is_unknown_and_never_taken_for_missing_data(

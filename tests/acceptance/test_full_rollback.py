@@ -4,33 +4,23 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from runbook_lib import closing, loop
 from runbook_lib.errors import PreconditionError, StepFailed
-from runbook_lib.rehearsal.polling import until
-from runbook_lib.rehearsal.postgres import embedded_server
-from runbook_lib.rehearsal.server import debian_programs
+from runbook_lib.rehearsal.postgres import debian_programs, embedded_server
 from runbook_lib.rehearsal.stack import Stack
-from runbook_lib.run import Run
+from runbook_lib.rehearsal.workspace import until
+from runbook_lib.run import closing, engine
+from runbook_lib.run.run import Run
 
-from .conftest import asked, up
+from ..support.stacks import RUNBOOK, as_previewed, asked, up
 
 Begin = Callable[..., Run]
-RUNBOOK = str(Path(sys.executable).with_name("runbook"))
-
-
-def as_previewed(run: Run) -> str:
-    return run.previews()[0]
-
-
-def told(_: str) -> None:
-    pass
 
 
 def approved(run: Run) -> Run:
@@ -50,9 +40,9 @@ def test_one_untouched_cell_corrupted_meanwhile_stops_the_run(
     broken: Stack, begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = approved(begin("full"))
-    loop.apply(run, "stop-services")
-    loop.apply(run, "back-up")
-    report = run.context.report
+    engine.apply(run, "stop-services")
+    engine.apply(run, "back-up")
+    report = run.context.reporter.append
 
     def and_corrupt(kind: str, /, **data: object) -> None:
         if kind == "progress":
@@ -60,10 +50,10 @@ def test_one_untouched_cell_corrupted_meanwhile_stops_the_run(
                 connection.execute("UPDATE messages SET content = 'corrupted' WHERE id = 7")
         report(kind, **data)
 
-    monkeypatch.setattr(run.context, "report", and_corrupt)
+    monkeypatch.setattr(run.context, "reporter", replace(run.context.reporter, append=and_corrupt))
 
     with pytest.raises(StepFailed, match="the fingerprints differ; written since: 7"):
-        loop.apply(run, "clear-backfill")
+        engine.apply(run, "clear-backfill")
 
     assert run.state.checks["step:clear-backfill"]["clear-backfill: proof"]["status"] == "FAIL"
 
@@ -75,15 +65,15 @@ def test_one_untouched_cell_corrupted_meanwhile_stops_the_run(
         pytest.param(True, "which rows are gone could not be read out of before_rollback_", id="the backup cannot be read"),
     ],
 )
-def test_rows_that_go_meanwhile_stop_the_run_and_are_named_by_its_own_backup(
+def test_rows_that_go_meanwhile_stop_the_run_and_its_backup_names_them(
     broken: Stack, begin: Begin, monkeypatch: pytest.MonkeyPatch, spoiled: bool, told: str
 ) -> None:
     run = approved(begin("full"))
-    loop.apply(run, "stop-services")
-    loop.apply(run, "back-up")
-    report = run.context.report
+    engine.apply(run, "stop-services")
+    engine.apply(run, "back-up")
+    report = run.context.reporter.append
     if spoiled:
-        Path(run.context.outcomes["back-up"]["file"]).write_bytes(b"")
+        Path(run.state.step("back-up").outcome["file"]).write_bytes(b"")
 
     def and_delete(kind: str, /, **data: object) -> None:
         if kind == "progress":
@@ -91,10 +81,10 @@ def test_rows_that_go_meanwhile_stop_the_run_and_are_named_by_its_own_backup(
                 connection.execute("DELETE FROM messages WHERE id IN (7, 11)")
         report(kind, **data)
 
-    monkeypatch.setattr(run.context, "report", and_delete)
+    monkeypatch.setattr(run.context, "reporter", replace(run.context.reporter, append=and_delete))
 
     with pytest.raises(StepFailed, match=told):
-        loop.apply(run, "clear-backfill")
+        engine.apply(run, "clear-backfill")
 
 
 def test_a_step_killed_in_the_middle_is_picked_up_in_the_same_folder(broken: Stack, begin: Begin) -> None:
@@ -103,8 +93,9 @@ def test_a_step_killed_in_the_middle_is_picked_up_in_the_same_folder(broken: Sta
     run.close_adapters()
     command = [RUNBOOK, "run", str(run.folder.path), "--approve", digest]
     with psycopg.connect(broken.database.conninfo()) as blocker:
-        blocker.execute("LOCK TABLE messages IN SHARE MODE")  # reads go on, the step's writes wait
         killed = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        assert until(lambda: any(event.kind == "approved" for event in run.journal.events()), 90)
+        blocker.execute("LOCK TABLE messages IN SHARE MODE")  # reads go on, the step's writes wait
         assert until(lambda: ("started", "clear-backfill") in kinds(run), 90)
         os.killpg(killed.pid, signal.SIGKILL)
         killed.wait()
@@ -123,18 +114,21 @@ def test_a_step_killed_in_the_middle_is_picked_up_in_the_same_folder(broken: Sta
     assert {p.name for p in run.folder.path.glob("*.ipynb")} == {"03-full-rollback.ipynb", "03-full-rollback-2.ipynb"}
 
 
-def test_a_backup_that_cannot_be_made_stops_the_run_unless_waived_with_a_reason(
-    broken: Stack, begin: Begin, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_backup_that_fails_stops_the_run_unless_waived_with_a_reason(broken: Stack, begin: Begin, tmp_path: Path) -> None:
     run = approved(begin("full"))
-    loop.apply(run, "stop-services")
-    monkeypatch.setattr("runbook_lib.adapters.postgres.dump.DumpTools._path", lambda self, tool: "false")
+    engine.apply(run, "stop-services")
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("pg_dump", "pg_restore"):
+        (tools / name).symlink_to("/bin/false")
+    adapters = run.context.adapters
+    run.context.adapters = adapters.but(dump_tools=replace(adapters.dump_tools, directory=str(tools)))
 
     with pytest.raises(StepFailed, match="Back up"):
-        loop.apply(run, "back-up")
+        engine.apply(run, "back-up")
 
     run.waive("back-up", "pg_dump cannot read the broken index any more")
-    assert "waived" in loop.apply(run, "back-up").how
+    assert "waived" in engine.apply(run, "back-up").how
     assert not run.state.step("back-up").is_done
 
 
@@ -144,10 +138,10 @@ def test_every_step_can_be_undone(broken: Stack, begin: Begin) -> None:
     before = asked(broken, rows)
     heads = [run.context.checkout(name).head() for name in ("backend", "frontend")]
     for name in run.steps:
-        loop.apply(run, name)
+        engine.apply(run, name)
 
     for name in reversed(run.steps):
-        loop.undo(run, name)
+        engine.undo(run, name)
 
     assert asked(broken, rows) == before
     assert [run.context.checkout(name).head() for name in ("backend", "frontend")] == heads
@@ -171,7 +165,7 @@ def test_an_older_server_can_take_the_embedded_ones_place(
             run = approved(begin("full"))
             run.look_before()
             for name in run.steps:
-                loop.apply(run, name)
+                engine.apply(run, name)
 
             assert {r.status for r in closing.verify(run)} == {"PASS"}
             run.close_adapters()
@@ -188,5 +182,6 @@ def test_a_conflict_is_told_again_when_the_preview_is_taken_again(broken_fronten
     run = begin("frontend")
 
     for _ in range(2):
+        digest, _ = run.previews()
         with pytest.raises(PreconditionError, match="conflicts with later work"):
-            run.previews()
+            run.approve(digest, "tester")

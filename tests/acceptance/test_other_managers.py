@@ -13,18 +13,18 @@ import httpx
 import pytest
 import yaml
 
-from runbook_lib import closing, loop, opening
-from runbook_lib.adapters.processes import LocalProcesses
-from runbook_lib.adapters.services import connect
-from runbook_lib.oldcode import live_commits
-from runbook_lib.rehearsal.programs import application_programs
+from runbook_lib.context.old_code import live_commits
+from runbook_lib.documents import load_target
 from runbook_lib.rehearsal.stack import Stack
-from runbook_lib.run import Run
-from runbook_lib.target import load_target
+from runbook_lib.rehearsal.supervisor import application_programs
+from runbook_lib.run import closing, engine, lifecycle
+from runbook_lib.run.run import Run
+from runbook_lib.services import connect
+from runbook_lib.system.processes import LocalProcesses
 
-from ..contract.contract_docker import Docker, an_engine, compose_plugin
-from ..contract.contract_pm2 import Pm2, pm2_command
-from .conftest import PLAN, TARGET
+from ..support.docker import Docker, an_engine, compose_plugin
+from ..support.places import PLAN, TARGET
+from ..support.pm2 import Pm2, pm2_command
 
 SERVICES = ("backend", "worker", "frontend")
 LABEL = "org.opencontainers.image.revision"
@@ -60,13 +60,13 @@ def handed_over(running: Stack, file: Path, services: dict[str, Any], **builds: 
 
 def rolled_back(target: Path, outputs: Path) -> Run:
     """The full rollback through the step loop, to its verdict."""
-    run = opening.open_new(PLAN, target, "backend-and-database", operator="tester", reason="a test", outputs=outputs)
+    run = lifecycle.open_new(PLAN, target, "backend-and-database", operator="tester", reason="a test", outputs=outputs)
     try:
         run.prerequisites()
         run.look_before()
         run.approve(run.previews()[0], "tester")
         for name in run.steps:
-            loop.apply(run, name)
+            engine.apply(run, name)
         assert {r.name: r.summary for r in closing.verify(run) if r.status != "PASS"} == {}
         assert closing.close(run).status == "verified"
         assert {step.status for step in run.state.steps.values()} == {"done"}
@@ -143,7 +143,7 @@ def compose_files(running: Stack, docker: Docker) -> list[str]:
     return ["compose.json", *(str(running.root / name / "dist" / "compose.json") for name in ("backend", "frontend"))]
 
 
-def test_a_full_rollback_under_docker_compose_ends_verified_with_the_old_image_running(
+def test_under_docker_compose_a_full_rollback_ends_on_the_old_image(
     broken: Stack, docker: Docker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DOCKER_CONFIG", str(docker.configuration(compose_plugin())))

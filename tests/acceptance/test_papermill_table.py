@@ -24,6 +24,10 @@ finally:
 # Cleaning up takes longer than it takes until a signal that was not heeded is raised again.
 BLOCKING = CLEANED_UP.format(module="time", wait="time.sleep(60)", clean_up="time.sleep(2.5)")
 AWAITING = CLEANED_UP.format(module="asyncio", wait="await asyncio.sleep(60)", clean_up="await asyncio.sleep(0.1)")
+# Whoever reads for the cell is at work when the signal comes.
+TALKING = CLEANED_UP.format(
+    module="asyncio", wait="while True: print('.', flush=True); await asyncio.sleep(0)", clean_up="await asyncio.sleep(2.5)"
+)
 
 # What the kernel has to say once it was told to exit is held back for as long as whoever passes that on is about to go.
 LATE = """
@@ -120,8 +124,14 @@ def test_a_cell_past_its_time_fails_and_cleans_up(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("number", "cell"),
-    [(signal.SIGINT, AWAITING), (signal.SIGTERM, AWAITING), (signal.SIGTERM, BLOCKING), (signal.SIGHUP, BLOCKING)],
-    ids=["SIGINT, awaiting", "SIGTERM, awaiting", "SIGTERM, blocking", "SIGHUP, blocking"],
+    [
+        (signal.SIGINT, AWAITING),
+        (signal.SIGINT, TALKING),
+        (signal.SIGTERM, AWAITING),
+        (signal.SIGTERM, BLOCKING),
+        (signal.SIGHUP, BLOCKING),
+    ],
+    ids=["SIGINT, awaiting", "SIGINT, talking", "SIGTERM, awaiting", "SIGTERM, blocking", "SIGHUP, blocking"],
 )
 def test_a_signal_fails_the_cell_under_way_and_lets_it_clean_up(tmp_path: Path, number: signal.Signals, cell: str) -> None:
     process = start(tmp_path, cell)

@@ -2,39 +2,31 @@
 
 from collections.abc import Callable
 
-from runbook_lib import conductor
+from runbook_lib.headless import conductor
 from runbook_lib.rehearsal.stack import Stack
-from runbook_lib.run import Run
+from runbook_lib.run.run import Run
 
-from .conftest import up
+from ..support.stacks import as_previewed, ignore, up
 
 Begin = Callable[..., Run]
 
 
-def as_previewed(run: Run) -> str:
-    return run.previews()[0]
-
-
-def told(_: str) -> None:
-    pass
-
-
-def test_quick_works_with_the_database_down_and_does_not_call_that_verified(broken_frontend: Stack, begin: Begin) -> None:
+def test_quick_works_with_the_database_down_but_is_not_verified(broken_frontend: Stack, begin: Begin) -> None:
     broken_frontend.supervisor.stop("postgres")
     run = begin("frontend")
 
-    outcome = conductor.carry_out(run.folder.path, as_previewed, {}, told)
+    outcome = conductor.carry_out(run.folder.path, as_previewed, {}, ignore)
 
     assert {s.status for s in run.state.steps.values()} == {"done"}
     assert run.state.checks["after"]["api-media-url"]["status"] == "UNKNOWN"
     assert (outcome.status, outcome.exit_code) == ("unknown", 4)
 
 
-def test_quick_goes_on_to_full_in_the_same_run_where_the_api_serves_older_clients_nothing(begin: Begin) -> None:
+def test_quick_continues_as_full_where_the_api_serves_old_clients_nothing(begin: Begin) -> None:
     with up("media-url-dropped"):
         run = begin("frontend")
 
-        outcome = conductor.carry_out(run.folder.path, as_previewed, {}, told)
+        outcome = conductor.carry_out(run.folder.path, as_previewed, {}, ignore)
 
         assert outcome.status == "verified"
         assert run.state.type == "full"

@@ -6,17 +6,20 @@ from typing import Any
 import psycopg
 import pytest
 
-from runbook_lib import closing, comparison, conductor, loop, opening, purging
+from runbook_lib.context import comparison
 from runbook_lib.errors import PreconditionError
+from runbook_lib.headless import conductor
 from runbook_lib.rehearsal.stack import Stack
-from runbook_lib.run import Run
+from runbook_lib.run import cleanup, closing, engine, lifecycle
+from runbook_lib.run.run import Run
 from runbook_lib.steps.remove_columns import COPY
 
-from .conftest import PLAN, TARGET
+from ..support.places import PLAN, TARGET
+from ..support.stacks import as_previewed
 
 
 def begun(outputs: Path, mode: str) -> Run:
-    run = opening.open_new(PLAN, TARGET, "full", option="B", operator="tester", reason="a test of it", outputs=outputs)
+    run = lifecycle.open_new(PLAN, TARGET, "full", option="B", operator="tester", reason="a test of it", outputs=outputs)
     run.choose("REMOVAL", mode, "tester")
     run.look_before()
     run.approve(run.previews()[0], "tester")
@@ -29,14 +32,12 @@ def rows(running: Stack) -> list[Any]:
 
 
 @pytest.mark.parametrize("mode", ["quarantine", "drop"])
-def test_the_old_version_runs_on_the_old_schema_with_file_and_history_row_gone_and_all_can_be_undone_pitfalls_17_18_25(
-    broken: Stack, tmp_path: Path, mode: str
-) -> None:
+def test_the_old_version_runs_on_the_old_schema_and_all_can_be_undone(broken: Stack, tmp_path: Path, mode: str) -> None:
     before = rows(broken)
     run = begun(tmp_path, mode)
 
     for name in run.steps:
-        loop.apply(run, name)
+        engine.apply(run, name)
 
     order = list(run.steps)
     assert order.index("revert-backend") < order.index("build-backend") < order.index("remove-columns")
@@ -47,7 +48,7 @@ def test_the_old_version_runs_on_the_old_schema_with_file_and_history_row_gone_a
     assert (comparison.tables(run.context)["Sample rows"]["attachments after"] == "the column is gone").all()
 
     for name in reversed(run.steps):
-        loop.undo(run, name)
+        engine.undo(run, name)
 
     assert rows(broken) == before
     assert run.state.debts == {}
@@ -59,7 +60,7 @@ def test_while_the_feature_runs_its_columns_are_not_removed(broken: Stack, tmp_p
     run = begun(tmp_path, "quarantine")
 
     with pytest.raises(PreconditionError) as error:
-        loop.apply(run, "remove-columns")
+        engine.apply(run, "remove-columns")
 
     assert "still connected: pid" in error.value.what
     assert "backend runs" in error.value.what
@@ -67,18 +68,16 @@ def test_while_the_feature_runs_its_columns_are_not_removed(broken: Stack, tmp_p
     run.close_adapters()
 
 
-def test_the_notebook_leads_to_a_verified_end_and_what_is_kept_is_purged_by_its_own_digest(
-    broken: Stack, tmp_path: Path
-) -> None:
-    run = opening.open_new(PLAN, TARGET, "full", option="B", operator="tester", reason="a test of it", outputs=tmp_path)
+def test_the_notebook_ends_verified_and_its_own_digest_purges_what_is_kept(broken: Stack, tmp_path: Path) -> None:
+    run = lifecycle.open_new(PLAN, TARGET, "full", option="B", operator="tester", reason="a test of it", outputs=tmp_path)
     parameters = {"OPTION": "B", "CHOICES": "REMOVAL=drop"}
     run.choose("REMOVAL", "drop", "tester")
 
-    outcome = conductor.carry_out(run.folder.path, lambda run: run.previews()[0], parameters, lambda text: None)
+    outcome = conductor.carry_out(run.folder.path, as_previewed, parameters, lambda text: None)
 
     assert (outcome.status, set(run.state.debts)) == ("verified", {COPY}), run.folder.journal_path.read_text()[-6000:]
-    digest, previews = purging.preview(run)
-    assert previews[0].title.startswith("IRREVERSIBLE")
-    purging.pay(run, digest, digest)
+    digest, previews = cleanup.preview(run)
+    assert previews[0].irreversible
+    cleanup.clean_up(run, digest, digest)
     assert run.state.debts == {}
     run.close_adapters()

@@ -6,12 +6,14 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from runbook_lib import closing, conductor, loop, opening
 from runbook_lib.errors import Declined
+from runbook_lib.headless import conductor
 from runbook_lib.rehearsal.stack import Stack
-from runbook_lib.run import Run
+from runbook_lib.run import closing, engine, lifecycle
+from runbook_lib.run.run import Run
 
-from .conftest import PLAN, TARGET, up
+from ..support.places import PLAN, TARGET
+from ..support.stacks import as_previewed, up
 
 
 @pytest.fixture
@@ -21,19 +23,12 @@ def corrupt() -> Iterator[Stack]:
         yield running
 
 
-@pytest.fixture
-def sound() -> Iterator[Stack]:
-    """A stack with a release that works."""
-    with up("none") as running:
-        yield running
-
-
 def begun(tmp_path: Path, type_name: str = "", option: str = "A") -> Run:
     about = {"operator": "tester", "reason": "corrupt data", "outputs": tmp_path}
-    return opening.open_new(PLAN, TARGET, type_name, option=option, **about)  # type: ignore[arg-type]
+    return lifecycle.open_new(PLAN, TARGET, type_name, option=option, **about)  # type: ignore[arg-type]
 
 
-def test_corrupt_data_lead_from_triage_to_a_restored_database_and_a_verified_end(corrupt: Stack, tmp_path: Path) -> None:
+def test_corrupt_data_lead_from_triage_to_a_verified_restore(corrupt: Stack, tmp_path: Path) -> None:
     run = begun(tmp_path)
     digests: list[str] = []
 
@@ -72,27 +67,27 @@ def test_every_step_of_option_c_can_be_undone(sound: Stack, tmp_path: Path) -> N
     for name in run.steps:
         if not run.is_still_approved():
             run.approve(run.previews()[0], "tester")
-        loop.apply(run, name)
+        engine.apply(run, name)
     assert {r.status for r in closing.verify(run)} == {"PASS"}
     assert asked() != before
 
     with pytest.raises(Declined, match="later steps stand") as declined:
-        loop.undo(run, "swap-database")  # the old database would come back as it was fenced, with no record of that
+        engine.undo(run, "swap-database")  # the old database would come back as it was fenced, with no record of that
     assert "(let-application-in)" in declined.value.safe_next
 
     for name in reversed(run.steps):
-        loop.undo(run, name)
+        engine.undo(run, name)
 
     assert asked() == before
     assert run.state.debts == {}
     run.close_adapters()
 
 
-def test_a_full_rollback_that_leaves_corrupt_data_goes_on_to_the_restore_in_the_same_run(tmp_path: Path) -> None:
+def test_a_full_rollback_that_leaves_corrupt_data_continues_as_a_restore(tmp_path: Path) -> None:
     with up("wrong-pictures"):
         run = begun(tmp_path, "full")
 
-        outcome = conductor.carry_out(run.folder.path, lambda run: run.previews()[0], {}, lambda text: None)
+        outcome = conductor.carry_out(run.folder.path, as_previewed, {}, lambda text: None)
 
         state = run.state
         assert (outcome.status, state.type, state.option) == ("verified", "restore", "C"), outcome

@@ -3,30 +3,23 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, LiteralString
 
 import psycopg
 import pytest
 
-from runbook_lib import opening, purging
 from runbook_lib.rehearsal.stack import Stack
+from runbook_lib.run import cleanup, lifecycle
 
-from .conftest import PLAN, TARGET, up
+from ..support.places import PLAN, TARGET
 
 NAME = "restore-media-url"
 REST: LiteralString = "SELECT to_jsonb(m) - 'media_url' FROM messages m ORDER BY id"
 MEDIA: LiteralString = "SELECT id, media_url FROM messages ORDER BY id"
 
 Ask = Callable[[LiteralString], list[Any]]
-
-
-@pytest.fixture
-def sound() -> Iterator[Stack]:
-    """A stack with a release that works."""
-    with up("none") as running:
-        yield running
 
 
 @pytest.fixture
@@ -47,7 +40,7 @@ def runbook(*arguments: str) -> dict[str, Any]:
     return told
 
 
-def test_a_column_that_is_gone_comes_back_by_plan_and_run_and_nothing_else_changes(ask: Ask) -> None:
+def test_plan_and_run_bring_a_lost_column_back_and_change_nothing_else(ask: Ask) -> None:
     rest, media = ask(REST), ask(MEDIA)
     ask("ALTER TABLE messages DROP media_url")
 
@@ -60,7 +53,7 @@ def test_a_column_that_is_gone_comes_back_by_plan_and_run_and_nothing_else_chang
     assert done["outcome"]["status"] == "verified"
     assert list(done["debts"]) == [f"{NAME}-undo"]
     assert (ask(REST), ask(MEDIA)) == (rest, media)
-    run = opening.open_existing(Path(planned["run"]))
-    digest, _ = purging.preview(run)
-    purging.pay(run, digest, digest)
+    run = lifecycle.open_existing(Path(planned["run"]))
+    digest, _ = cleanup.preview(run)
+    cleanup.clean_up(run, digest, digest)
     assert run.state.debts == {}

@@ -7,15 +7,16 @@ import pytest
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 
-from runbook_lib.adapters.postgres.connection import Postgres
-from runbook_lib.journal import Event, Journal
-from runbook_lib.plan import load_plan
-from runbook_lib.rehearsal.data import create_database
+from runbook_lib.documents import load_plan
+from runbook_lib.journal.event import Event
+from runbook_lib.journal.journal import Journal
+from runbook_lib.postgres.connection import Postgres
+from runbook_lib.rehearsal.database import create_database
 from runbook_lib.rehearsal.postgres import binaries, embedded_server
 
-from .kernels import Cell, kernel
+from ..support.kernels import Cell, kernel
+from ..support.places import PLAN, ROOT
 
-ROOT = Path(__file__).parents[2]
 APPLY = "await apply(run, 'revert-frontend')"
 
 Execute = Callable[[str], Cell]
@@ -33,8 +34,8 @@ def kept(request: pytest.FixtureRequest) -> Iterator[tuple[KernelManager, Blocki
 def execute(kept: tuple[KernelManager, BlockingKernelClient], tmp_path: Path) -> Execute:
     """Execute a cell; `run = seated(...)` in it is a run in a folder of the test's own."""
     _, client = kept
-    opened = f"import sys; sys.path.insert(0, {str(ROOT)!r}); sys.path.insert(0, {str(ROOT / 'tests/acceptance')!r})\n"
-    opened += "import functools, seated as made; from runbook_lib.notebook import apply\n"
+    opened = f"import functools, sys; sys.path.insert(0, {str(ROOT)!r})\n"
+    opened += "from runbook_lib.notebook import apply; from tests.support import seated as made\n"
     opened += f"seated = functools.partial(made.seated, {str(tmp_path)!r})"
     first = Cell(client, opened)
     first.until(lambda: first.idle)
@@ -56,7 +57,7 @@ def kinds(tmp_path: Path) -> list[str]:
     return [event.kind for event in events(tmp_path) if event.kind in told]
 
 
-def test_the_page_has_a_widget_before_the_first_question_so_that_no_click_comes_too_early(execute: Execute) -> None:
+def test_the_page_has_a_widget_before_the_first_question(execute: Execute) -> None:
     opened = done(execute, "run = seated()")
 
     assert opened.of("ButtonModel")
@@ -121,7 +122,7 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Postgre
         yield Postgres("rehearsal", "looking on")
 
 
-def test_an_interrupt_cancels_a_long_statement_in_the_server_and_the_step_can_be_taken_up(
+def test_an_interrupt_cancels_a_long_statement_and_the_step_can_resume(
     service: Postgres, execute: Execute, kept: tuple[KernelManager, BlockingKernelClient], tmp_path: Path
 ) -> None:
     with service.connect() as looking_on:
@@ -154,7 +155,7 @@ def test_retry_does_the_failed_step_again_in_the_same_cell(execute: Execute, tmp
     assert kinds(tmp_path) == ["started", "failed", "chosen-after-failure", "started", "applied"]
 
 
-def test_without_an_answer_a_failed_step_waits_and_an_interrupt_ends_it_with_its_error(
+def test_a_failed_step_waits_for_an_answer_and_an_interrupt_ends_it(
     execute: Execute, kept: tuple[KernelManager, BlockingKernelClient]
 ) -> None:
     done(execute, "run = seated(fails=1)")
@@ -191,7 +192,7 @@ def test_the_hash_of_a_cells_outputs_is_that_of_what_it_showed(execute: Execute,
 
 def test_the_banner_follows_the_run(execute: Execute) -> None:
     opened = done(execute, "run = seated()")
-    steps = len(load_plan(ROOT / "parameters" / "feat-2025-20251103111429.yaml").steps_of("frontend", "A"))
+    steps = len(load_plan(PLAN).steps_of("frontend", "A"))
     assert opened.says(f"0 of {steps} steps done")
 
     cell = execute(APPLY)

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from runbook_lib import closing, conductor, loop
 from runbook_lib.cli import commands
+from runbook_lib.context.old_code import live_commits
 from runbook_lib.errors import PreconditionError
-from runbook_lib.oldcode import live_commits
+from runbook_lib.headless import conductor
 from runbook_lib.rehearsal.stack import Stack
-from runbook_lib.run import Run
+from runbook_lib.run import closing, engine
+from runbook_lib.run.run import Run
 
 FORWARD = ["build-backend", "start-backend", "revert-frontend", "build-frontend", "start-frontend"]
 
@@ -33,23 +34,21 @@ def remote_tip(running: Stack, repository: str) -> str:
     return subprocess.check_output(command, cwd=running.root / f"{repository}.git", text=True).strip()
 
 
-def test_from_before_the_middle_back_and_from_behind_it_forward_to_a_verified_end(
-    broken: Stack, begin: Callable[..., Run]
-) -> None:
+def test_before_the_middle_it_leads_back_and_after_it_forward_to_verified(broken: Stack, begin: Callable[..., Run]) -> None:
     run = begin("full")
     feature = {name: run.context.checkout(name).head() for name in run.context.plan.repositories}
     run.look_before()
     run.approve(run.previews()[0], "tester")
     for name in ("stop-services", "back-up"):
-        loop.apply(run, name)
-    loop.apply(run, "clear-backfill")
+        engine.apply(run, name)
+    engine.apply(run, "clear-backfill")
     with pytest.raises(PreconditionError, match=r"compatibility table: .*backend would run the feature's code"):
-        loop.undo(run, "stop-services")
-    loop.undo(run, "clear-backfill")
+        engine.undo(run, "stop-services")
+    engine.undo(run, "clear-backfill")
 
     told = asked(run)
     assert (moves(told), told["done"]) == (["undo stop-services"], [])
-    assert not run.context.services.is_running("frontend")  # only looked so far
+    assert not run.context.adapters.services.is_running("frontend")  # only looked so far
     walked = asked(run, "--approve", told["digest"])
     assert (walked["done"], walked["outcome"]["status"]) == (["stop-services"], "service-back")
     said = CliRunner().invoke(commands, ["status", str(run.folder.path)]).stdout
@@ -58,7 +57,7 @@ def test_from_before_the_middle_back_and_from_behind_it_forward_to_a_verified_en
     assert {r.status for r in run.observe("back", ["services-running"])} == {"PASS"}
 
     for name in ("freeze", "stop-services", "back-up", "clear-backfill", "revert-backend"):
-        loop.apply(run, name)
+        engine.apply(run, name)
     assert run.state.outcome is None
     told = asked(run)
     assert moves(told) == [f"apply {name}" for name in FORWARD]
@@ -70,9 +69,9 @@ def test_from_before_the_middle_back_and_from_behind_it_forward_to_a_verified_en
     assert moves(asked(run)) == []
     for name in ("push-backend", "push-frontend"):
         assert remote_tip(broken, name.removeprefix("push-")) == feature[name.removeprefix("push-")]
-        loop.apply(run, name)
+        engine.apply(run, name)
     for name in ("purge-cache", "release"):
-        loop.apply(run, name)
+        engine.apply(run, name)
     assert {r.name: r.summary for r in closing.verify(run) if r.status != "PASS"} == {}
     assert closing.close(run).status == "verified"
     for repository in run.context.plan.repositories:

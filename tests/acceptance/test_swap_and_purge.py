@@ -8,13 +8,14 @@ import psycopg
 import pytest
 from click.testing import CliRunner
 
-from runbook_lib import conductor, opening, purging
 from runbook_lib.cli import commands
 from runbook_lib.errors import Declined, ParametersError
+from runbook_lib.headless import conductor
 from runbook_lib.rehearsal.stack import Stack
-from runbook_lib.run import Run
+from runbook_lib.run import cleanup, lifecycle
+from runbook_lib.run.run import Run
 
-from .conftest import PLAN, TARGET
+from ..support.places import PLAN, TARGET
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def untouching(tmp_path: Path) -> Path:
 
 
 def test_a_swap_is_chosen_verified_and_purged(broken: Stack, untouching: Path, tmp_path: Path) -> None:
-    run = opening.open_new(untouching, TARGET, "full", operator="tester", reason="a swap", outputs=tmp_path / "outputs")
+    run = lifecycle.open_new(untouching, TARGET, "full", operator="tester", reason="a swap", outputs=tmp_path / "outputs")
 
     would: list[str] = []
 
@@ -45,9 +46,9 @@ def test_a_swap_is_chosen_verified_and_purged(broken: Stack, untouching: Path, t
     assert set(run.state.debts) == {"old-column"}
     conductor.execute(run.folder.path, "05-close-out", {}, lambda text: None)
     closed = nbformat.read(run.folder.path / "05-close-out.ipynb", as_version=4)
-    assert ["OPEN DEBT: old-column" in str(cell.outputs) for cell in closed.cells if cell.cell_type == "code"][-1]
-    assert "Still owed" in (run.folder.path / "rollback-log.md").read_text()
-    assert "Still owed" in (run.folder.path / "report.html").read_text()
+    assert ["PENDING CLEANUP: old-column" in str(cell.outputs) for cell in closed.cells if cell.cell_type == "code"][-1]
+    assert "Pending cleanup" in (run.folder.path / "rollback-log.md").read_text()
+    assert "Pending cleanup" in (run.folder.path / "report.html").read_text()
     assert "old-column" in CliRunner().invoke(commands, ["status", str(run.folder.path)]).output
     old = [name for name in _columns(broken) if name.startswith("attachments__old_")]
     assert len(old) == 1
@@ -55,15 +56,19 @@ def test_a_swap_is_chosen_verified_and_purged(broken: Stack, untouching: Path, t
     shown = json.loads(CliRunner().invoke(commands, ["purge", str(run.folder.path), "--json"]).output)
     assert old[0] in _columns(broken), "a preview purges nothing"
     with pytest.raises(Declined):
-        purging.pay(opening.open_existing(run.folder.path), shown["digest"], "another")
+        cleanup.clean_up(lifecycle.open_existing(run.folder.path), shown["digest"], "another")
     done = CliRunner().invoke(commands, ["purge", str(run.folder.path), "--approve", shown["digest"], "--json"])
 
     assert json.loads(done.output)["paid"] is True
+    (run.folder.path / "report.html").unlink()  # as where the command was killed once all was paid
+    for which in ([], ["--debt", "old-column"]):
+        again = ["purge", str(run.folder.path), *which, "--approve", shown["digest"]]
+        assert CliRunner().invoke(commands, again).output == "This run has no pending cleanup.\n"
     assert old[0] not in _columns(broken)
     assert run.state.debts == {}
-    assert "Still owed" not in (run.folder.path / "report.html").read_text()
-    with pytest.raises(ParametersError, match="owes nothing"):
-        purging.preview(opening.open_existing(run.folder.path), "old-column")
+    assert "Pending cleanup" not in (run.folder.path / "report.html").read_text()
+    with pytest.raises(ParametersError, match="no pending cleanup"):
+        cleanup.preview(lifecycle.open_existing(run.folder.path), "old-column")
 
 
 def _columns(stack: Stack) -> list[str]:

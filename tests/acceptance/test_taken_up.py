@@ -5,40 +5,40 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib import closing, loop
 from runbook_lib.errors import ParametersError, PreconditionError
 from runbook_lib.rehearsal.stack import Stack
-from runbook_lib.run import Run
-from runbook_lib.seat import mirroring, moving
+from runbook_lib.run import closing, engine
+from runbook_lib.run.run import Run
+from runbook_lib.ui import mirror
 
-from .conftest import TARGET
+from ..support.places import TARGET
 
 BEGUN = ["freeze", "stop-services", "back-up", "clear-backfill"]
 
 
-def test_a_run_is_carried_on_to_its_end_from_another_machine_and_no_more_from_the_first(
+def test_another_machine_completes_a_run_and_the_first_no_longer_can(
     broken: Stack, begin: Callable[..., Run], tmp_path: Path
 ) -> None:
     first = begin("full")
     first.look_before()
     first.approve(first.previews()[0], "tester")
     for name in BEGUN:
-        loop.apply(first, name)
-    mirroring.send(first)
+        engine.apply(first, name)
+    mirror.send(first)
 
-    second = moving.take_up(TARGET, "", "Kim", outputs=tmp_path / "elsewhere")
+    second = mirror.take_up(TARGET, "", "Kim", outputs=tmp_path / "elsewhere")
 
     with pytest.raises(ParametersError, match="is here already"):
-        moving.take_up(TARGET, first.folder.id, "Kim", outputs=tmp_path / "elsewhere")
-    assert (second.state.handovers, second.context.operator) == ([{"from": "tester", "to": "Kim"}], "Kim")
+        mirror.take_up(TARGET, first.folder.id, "Kim", outputs=tmp_path / "elsewhere")
+    assert (second.state.handovers, second.context.operator) == (({"from": "tester", "to": "Kim"},), "Kim")
     assert second.folder.id == first.folder.id
     assert second.folder.path != first.folder.path
     with pytest.raises(PreconditionError, match="taken up on another machine"):
-        loop.apply(first, "revert-backend")
+        engine.apply(first, "revert-backend")
     assert first.state.step("revert-backend").status == "pending"
 
     for name in second.steps:
-        loop.apply(second, name)
+        engine.apply(second, name)
     found = {result.name: result.status for result in closing.verify(second)}
     assert [second.state.step(name).status for name in BEGUN] == ["done"] * len(BEGUN)  # none was done twice
     assert {name for name, status in found.items() if status != "PASS"} == {"returning-users"}  # that cache is elsewhere

@@ -6,23 +6,16 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
-from runbook_lib import conductor, loop
 from runbook_lib.errors import PreconditionError
+from runbook_lib.headless import conductor
 from runbook_lib.rehearsal.stack import Stack
-from runbook_lib.run import Run
+from runbook_lib.run import closing, engine
+from runbook_lib.run.run import Run
 
-from .conftest import up
+from ..support.stacks import as_previewed, ignore, up
 
 Begin = Callable[..., Run]
 NOTEBOOK = "07-troubleshooting"
-
-
-def told(_: str) -> None:
-    pass
-
-
-def as_previewed(run: Run) -> str:
-    return run.previews()[0]
 
 
 def found(run: Run) -> list[str]:
@@ -31,7 +24,7 @@ def found(run: Run) -> list[str]:
 
 def diagnosed(run: Run) -> str:
     """What becomes of the notebook without an approval."""
-    problem = conductor.execute(run.folder.path, NOTEBOOK, {}, told)
+    problem = conductor.execute(run.folder.path, NOTEBOOK, {}, ignore)
     assert problem is not None
     return problem.status
 
@@ -40,9 +33,12 @@ def test_a_frontend_built_from_a_stale_cache_is_found_and_built_anew(broken_fron
     built = broken_frontend.root / "frontend" / "dist"
     shutil.copytree(built, broken_frontend.root / "feature")
     rollback = begin("frontend")
+    rollback.look_before()
     rollback.approve(rollback.previews()[0], "tester")
     for name in rollback.steps:
-        loop.apply(rollback, name)
+        engine.apply(rollback, name)
+    closing.verify(rollback)
+    assert closing.close(rollback).status == "verified"  # which gives the target back
     version = (built / "version.json").read_text()
     shutil.rmtree(built)
     shutil.copytree(broken_frontend.root / "feature", built)
@@ -51,7 +47,7 @@ def test_a_frontend_built_from_a_stale_cache_is_found_and_built_anew(broken_fron
 
     assert diagnosed(run) == "declined"
     assert (found(run), run.state.type) == (["frontend-stale"], "rebuild-frontend")
-    outcome = conductor.carry_out(run.folder.path, as_previewed, {}, told)
+    outcome = conductor.carry_out(run.folder.path, as_previewed, {}, ignore)
 
     assert outcome.status == "verified", outcome
     assert run.state.step("revert-frontend").status == "found done"
@@ -69,13 +65,13 @@ def test_a_session_left_open_is_found_and_ended_by_its_pid(begin: Begin) -> None
             earlier.approve(earlier.previews()[0], "tester")
             with psycopg.connect(running.database.conninfo(running.database.application)) as newcomer:
                 with pytest.raises(PreconditionError, match="drifted"):  # a session that nobody has approved
-                    loop.apply(earlier, "end-sessions")
+                    engine.apply(earlier, "end-sessions")
                 assert [each.execute("SELECT 1").fetchone() for each in (left_open, newcomer)] == [(1,), (1,)]
             run = begin("")
 
             assert diagnosed(run) == "declined"
             assert (found(run), run.state.type) == (["restore-blocked"], "end-sessions")
-            outcome = conductor.carry_out(run.folder.path, as_previewed, {}, told)
+            outcome = conductor.carry_out(run.folder.path, as_previewed, {}, ignore)
 
             assert outcome.status == "verified", outcome
             shown = run.state.previews[run.state.approved]["end-sessions"]["facts"]["sessions"]
@@ -84,7 +80,7 @@ def test_a_session_left_open_is_found_and_ended_by_its_pid(begin: Begin) -> None
                 left_open.execute("SELECT 1")
 
 
-def test_a_lost_media_column_is_found_and_brought_back_from_the_backup_alone(begin: Begin) -> None:
+def test_a_lost_media_column_is_found_and_restored_from_the_backup(begin: Begin) -> None:
     with up("none") as running:
         with psycopg.connect(running.database.conninfo(running.database.application), autocommit=True) as application:
             application.execute("ALTER TABLE messages DROP COLUMN media_url")
@@ -97,7 +93,7 @@ def test_a_lost_media_column_is_found_and_brought_back_from_the_backup_alone(beg
         said = next(e.data["error"] for e in run.journal.events() if e.kind == "stopped")
         assert str(run.context.plan.types[run.state.type].notebook) in said
         assert run.state.steps == {}
-        outcome = conductor.carry_out(run.folder.path, as_previewed, {}, told)
+        outcome = conductor.carry_out(run.folder.path, as_previewed, {}, ignore)
 
         assert outcome.status == "verified", outcome
         assert run.state.checks["after"]["media-url-as-in-backup"]["status"] == "PASS"

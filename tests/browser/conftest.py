@@ -5,14 +5,13 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from runbook_lib import opening
-from runbook_lib.adapters.browser.chromium import launch_options
-from runbook_lib.rehearsal.environment import settled_in
-from runbook_lib.rehearsal.paths import OUTPUTS, PLAN, TARGET
+from runbook_lib.browser.chromium import launch_options
 from runbook_lib.rehearsal.stack import stack
-from runbook_lib.run import Run
+from runbook_lib.rehearsal.workspace import OUTPUTS, PLAN, TARGET, settled_in
+from runbook_lib.run import lifecycle
+from runbook_lib.run.run import Run
 
-from .browser_seat import Served, served
+from ..support.browser_seat import Served, served
 
 ROWS = 600
 OLDER = pytest.param("7.3", marks=pytest.mark.older)
@@ -37,7 +36,7 @@ def browser() -> Iterator[Browser]:
 def run(kernel: str) -> Iterator[Run]:
     """A full rollback, begun on a stack where no media reach any client."""
     with stack(ROWS, "all-media-missing") as up, settled_in(up.environment):
-        opened = opening.open_new(PLAN, TARGET, "full", operator="tester", reason="a test of it", outputs=OUTPUTS)
+        opened = lifecycle.open_new(PLAN, TARGET, "full", operator="tester", reason="a test of it", outputs=OUTPUTS)
         yield opened
         opened.close_adapters()
 

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, expect
 
-from .browser_seat import STEP, Seat, Served, seated, served
+from runbook_lib import report
+
+from ..support.browser_seat import STEP, Seat, Served, seated, served
 
 SHOWN = ["await open_run", "await check_prerequisites", "await preview", "await compare", "await verify", "await close(run)"]
 TOO_WIDE = """outputs => outputs
@@ -57,6 +59,7 @@ def walked(kernel: str, browser: Browser) -> Iterator[tuple[Served, Seat]]:
         seat.until_idle()
         seat.page.add_style_tag(content=".jp-Cell, .jp-Cell * { content-visibility: visible !important }")  # lay all out
         yield lab, seat
+    assert report.verify(lab.folder) == []  # also of what JupyterLab has saved
 
 
 def test_real_clicks_lead_from_triage_to_verified(walked: tuple[Served, Seat]) -> None:

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 
-from .browser_seat import STEP, Seat, Served, seated
+from ..support.browser_seat import STEP, Seat, Served, seated
 
 STOP = 'apply(run, "stop-services")'
 APPROVE = "await approve(run, APPROVE)"
@@ -68,7 +68,7 @@ def test_a_step_run_without_its_approval_says_what_to_do(seat: Seat, lab: Served
     assert lab.acted == []
 
 
-def test_by_keyboard_alone_the_approval_is_answered_and_a_wrong_answer_ends_the_walk(seat: Seat, lab: Served) -> None:
+def test_the_keyboard_answers_the_approval_and_a_wrong_answer_ends_it(seat: Seat, lab: Served) -> None:
     walk_to(seat, APPROVAL)
     box = seat.waiting(APPROVAL)
     expect(box.get_by_role("textbox", name=re.compile("Type"))).to_be_visible()

@@ -10,7 +10,7 @@ from jupyter_client.manager import KernelManager
 
 from runbook_lib.lab.server import SETTINGS
 
-from .browser_seat import python_path
+from ..support.browser_seat import python_path
 
 SECONDS = 30
 REQUESTS = 300

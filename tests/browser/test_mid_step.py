@@ -7,11 +7,11 @@ import pytest
 from playwright.sync_api import Browser, expect
 from psycopg import sql
 
-from runbook_lib.adapters.postgres.clearing.records import Records
-from runbook_lib.adapters.postgres.connection import Connection
-from runbook_lib.run import Run
+from runbook_lib.journal.control import Channel
+from runbook_lib.postgres.connection import Connection
+from runbook_lib.run.run import Run
 
-from .browser_seat import STEP, Seat, Served, seated
+from ..support.browser_seat import STEP, Seat, Served, seated
 
 CLEAR = 'apply(run, "clear-backfill")'
 CLOSE = "await close(run)"
@@ -26,29 +26,22 @@ def until(condition: Callable[[], object]) -> None:
 
 
 @pytest.fixture(scope="module")
-def records(run: Run) -> Records:
-    return Records(run.context.backfill)
+def channel(run: Run) -> Channel:
+    return Channel(run.folder.path, "clear-backfill")
 
 
 @pytest.fixture(scope="module")
 def database(run: Run) -> Iterator[Connection]:
-    with run.context.postgres.connect() as connection:
+    with run.context.adapters.postgres.connect() as connection:
         yield connection
 
 
-def pause_from_the_start(database: Connection, records: Records) -> None:
-    """Have the next clearing pause before its first transaction, though a step that begins says "go on"."""
-    records.prepare(database)
-    records.want(database, "pause")
-    database.execute(sql.SQL("CREATE RULE held AS ON UPDATE TO {} DO INSTEAD NOTHING").format(records.control))
+def pause_as_it_begins(channel: Channel) -> None:
+    """Pause a clearing before its first batch, as soon as it can be paused."""
+    until(lambda: channel.request("pause"))
 
 
-def let_go(database: Connection, records: Records) -> None:
-    database.execute(sql.SQL("DROP RULE held ON {}").format(records.control))
-    records.want(database, "go on")
-
-
-def pause_in_mid_batch(run: Run, database: Connection, records: Records) -> None:
+def pause_in_mid_batch(run: Run, database: Connection, channel: Channel) -> None:
     """Let a clearing that is paused before its first transaction go on, and pause it behind that.
 
     The rows that it wants are held until then.
@@ -56,11 +49,11 @@ def pause_in_mid_batch(run: Run, database: Connection, records: Records) -> None
     before = left(run, database)
     until(lambda: '"paused' in "".join(run.folder.journal_path.read_text().rpartition('"kind":"started"')[2:]))
     wanted = sql.SQL("SELECT FROM {table} t WHERE {affected} FOR UPDATE")
-    with run.context.postgres.connect() as holding, holding.transaction():
+    with run.context.adapters.postgres.connect() as holding, holding.transaction():
         holding.execute(run.context.backfill.filled(wanted))
-        let_go(database, records)
+        channel.request("go on")
         until(lambda: database.execute("SELECT FROM pg_locks WHERE NOT granted").fetchone() is not None)
-        records.want(database, "pause")
+        channel.request("pause")
     until(lambda: left(run, database) < before)
 
 
@@ -70,25 +63,25 @@ def answer_all(seat: Seat) -> None:
     expect(seat.waiting("Carry out preview")).to_be_visible(timeout=STEP)
 
 
-def clear_and_pause(seat: Seat, run: Run, database: Connection, records: Records) -> None:
+def clear_and_pause(seat: Seat, run: Run, database: Connection, channel: Channel) -> None:
     """Run all cells up to the clearing, and pause that in mid-batch."""
     seat.run_all()
     answer_all(seat)
-    pause_from_the_start(database, records)
     seat.approve()
-    pause_in_mid_batch(run, database, records)
+    pause_as_it_begins(channel)
+    pause_in_mid_batch(run, database, channel)
 
 
 def left(run: Run, database: Connection) -> int:
     return run.context.backfill.count(database)
 
 
-def test_abort_by_its_button_in_mid_batch_keeps_what_is_done_and_goes_no_further(
-    browser: Browser, lab: Served, run: Run, database: Connection, records: Records
+def test_the_abort_button_in_mid_batch_keeps_what_is_done_and_stops(
+    browser: Browser, lab: Served, run: Run, database: Connection, channel: Channel
 ) -> None:
     all_rows = left(run, database)
     with seated(browser, lab.link) as seat:
-        clear_and_pause(seat, run, database, records)
+        clear_and_pause(seat, run, database, channel)
         expect(seat.output(CLEAR)).to_contain_text("rows")
         seat.show(seat.output(CLEAR))
         seat.picture("abort")
@@ -103,13 +96,13 @@ def test_abort_by_its_button_in_mid_batch_keeps_what_is_done_and_goes_no_further
         assert 0 < left(run, database) < all_rows
 
 
-def test_a_closed_page_an_interrupt_and_a_restart_in_mid_batch_lose_nothing(
-    browser: Browser, lab: Served, run: Run, database: Connection, records: Records
+def test_a_closed_page_interrupt_or_restart_in_mid_batch_loses_nothing(
+    browser: Browser, lab: Served, run: Run, database: Connection, channel: Channel
 ) -> None:
     all_rows = left(run, database)
     with seated(browser, lab.link) as seat:
         seat.restart()
-        clear_and_pause(seat, run, database, records)
+        clear_and_pause(seat, run, database, channel)
         seat.picture("mid-step")
 
     with seated(browser, lab.link, idle=False) as seat:  # the page was closed, and is opened again
@@ -123,16 +116,15 @@ def test_a_closed_page_an_interrupt_and_a_restart_in_mid_batch_lose_nothing(
         assert 0 < left(run, database) < all_rows
         expect(seat.output("# once more")).to_contain_text("Option A: clear the backfilled entries")
 
-        pause_from_the_start(database, records)
         before, begun = lab.acted, lab.begun("clear-backfill")
         seat.run(CLEAR)  # the kernel is restarted while it waits
+        pause_as_it_begins(channel)
         until(lambda: lab.begun("clear-backfill") == begun + 1)
         seat.restart()
         seat.run_all()
         expect(seat.waiting("Carry out preview")).to_be_visible(timeout=STEP)  # the choices stay; acting is asked for anew
         assert lab.acted == before
 
-        let_go(database, records)
         seat.approve()
         expect(seat.output(CLOSE)).to_contain_text("VERIFIED", timeout=2 * STEP)
     assert left(run, database) == 0

@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-from runbook_lib import opening
-from runbook_lib.rehearsal.environment import settled_in
-from runbook_lib.rehearsal.paths import OUTPUTS, PLAN, TARGET
 from runbook_lib.rehearsal.stack import stack
+from runbook_lib.rehearsal.workspace import OUTPUTS, PLAN, TARGET, settled_in
+from runbook_lib.run import lifecycle
 
-from .browser_seat import STEP, Seat, Served, seated, served
+from ..support.browser_seat import STEP, Seat, Served, seated, served
 
 SYMPTOMS = "await symptoms"
 CHOICE = "await choose(run"
@@ -29,7 +28,7 @@ def begin() -> Iterator[Begin]:
 
     @contextmanager
     def begin(target: Path = TARGET) -> Iterator[Served]:
-        run = opening.open_new(PLAN, target, "", operator="Dana", reason="a test of it", outputs=OUTPUTS)
+        run = lifecycle.open_new(PLAN, target, "", operator="Dana", reason="a test of it", outputs=OUTPUTS)
         with served(str(run.folder.path)) as lab:
             yield lab
 
@@ -37,7 +36,7 @@ def begin() -> Iterator[Begin]:
         yield begin
 
 
-def test_a_tick_marks_another_row_and_suggests_another_type_until_one_is_chosen(browser: Browser, begin: Begin) -> None:
+def test_a_tick_suggests_another_type_until_one_is_chosen(browser: Browser, begin: Begin) -> None:
     with begin() as lab, seated(browser, lab.link) as seat:
         seat.run_all()
         shown = seat.output(SYMPTOMS)

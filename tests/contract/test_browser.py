@@ -14,20 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib.adapters.browser import (
-    Browser,
-    ChromiumBrowser,
-    ConsoleError,
-    Destination,
-    Look,
-    Media,
-    MemoryBrowser,
-    Visit,
-)
+from runbook_lib.browser import Browser, ChromiumBrowser, ConsoleError, Destination, Look, Media, MemoryBrowser, Visit
 from runbook_lib.errors import AdapterError
 
-from .contract_helpers import lives, until
-from .contract_site import Page, Site, serving
+from ..support.waiting import lives, until
+from ..support.web_site import Page, Site, serving
 
 PNG = base64.b64decode(  # 2 x 1 pixels
     "iVBORw0KGgoAAAANSUhEUgAAAAIAAAABCAYAAAD0In+KAAAAEUlEQVR4nGP4z8DwH4QZYAwAR8oH+Rq28akAAAAASUVORK5CYII="
@@ -102,9 +93,7 @@ def test_a_page_that_never_gets_ready_is_told(browser: Browser, site: Site) -> N
     assert (visit.ready_state, visit.text) == (None, "Loading")
 
 
-def test_a_server_that_is_gone_leaves_it_unknown_what_a_user_sees_of_its_page_alone(
-    browser: Browser, site: Site, gone: str
-) -> None:
+def test_a_server_that_is_gone_leaves_only_its_own_page_unknown(browser: Browser, site: Site, gone: str) -> None:
     seen, unseen = browser.visit([Destination(f"{site.url}/list"), Destination(f"{gone}/")], LOOK)
     assert (isinstance(seen, Visit) and seen.items, isinstance(unseen, AdapterError)) == (2, True)
     assert re.search(rf"(?s){gone}/ could not be looked at.*unknown", str(unseen))
@@ -208,7 +197,7 @@ def test_a_browser_that_cannot_start_leaves_it_unknown_what_a_user_sees(site: Si
 
 VISITOR = """
 import os, signal, sys
-from runbook_lib.adapters.browser import ChromiumBrowser, Destination, Look
+from runbook_lib.browser import ChromiumBrowser, Destination, Look
 browser = ChromiumBrowser()
 def look(ready):
     (seen,) = browser.visit([Destination(sys.argv[1])], Look(ready=ready, items="li", media="img"))
@@ -349,7 +338,7 @@ def test_a_profile_that_was_there_before_is_given_what_its_cache_holds(
     assert ran(chromium, site, tmp_path / "profile") == {"/app.js": digest(again)}
 
 
-def test_an_asset_named_by_its_content_is_new_for_a_profile_that_was_there_before(
+def test_an_asset_named_by_its_content_is_new_for_an_old_profile(
     chromium: ChromiumBrowser, site: Site, tmp_path: Path
 ) -> None:
     bundled(site, "/app.1.js", "old", "max-age=3600")

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from runbook_lib.adapters.http import Answer, DirectHttp, Http, MemoryHttp
 from runbook_lib.errors import AdapterError
+from runbook_lib.system.http import Answer, DirectHttp, Http, MemoryHttp
 
-from .contract_site import Site
+from ..support.web_site import Site
 
 TOKEN = "canary-token-5f2a"
 

@@ -2,8 +2,8 @@ import socket
 
 import pytest
 
-from runbook_lib.adapters.ports import is_open
 from runbook_lib.errors import AdapterError
+from runbook_lib.system.http import is_open
 
 
 @pytest.mark.parametrize("form", ["{host}:{port}", "http://{host}:{port}", "http://{host}:{port}/health"])

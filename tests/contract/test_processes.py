@@ -1,17 +1,20 @@
+import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from runbook_lib import redaction
-from runbook_lib.adapters import held
-from runbook_lib.adapters.processes import Completed, LocalProcesses, Processes, ScriptedProcesses
 from runbook_lib.errors import AdapterError, Declined
+from runbook_lib.system import processes
+from runbook_lib.system.processes import Completed, LocalProcesses, Processes, ScriptedProcesses
+from runbook_lib.system.signals import with_default_signals
 
-from .contract_helpers import lives, until
+from ..support.waiting import lives, until
 
 SAYS_BOTH = ("sh", "-c", "echo out; echo err >&2")
 FAILS = ("sh", "-c", "echo because >&2; exit 3")
@@ -105,10 +108,10 @@ def test_at_the_timeout_the_command_is_asked_to_end_by_an_interrupt(tmp_path: Pa
     assert (tmp_path / "interrupted").exists()
 
 
-def test_at_the_timeout_a_command_that_ignores_signals_is_killed_with_its_children(
+def test_the_timeout_kills_a_command_that_ignores_signals_and_its_children(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(held, "GRACE", 0.1)
+    monkeypatch.setattr(processes, "GRACE", 0.1)
     stubborn = "trap '' INT TERM; sleep 1000 & echo $$ $! > pids; wait; sleep 1000"
     with pytest.raises(AdapterError):
         LocalProcesses().run(["sh", "-c", stubborn], cwd=tmp_path, timeout=0.5)
@@ -118,13 +121,14 @@ def test_at_the_timeout_a_command_that_ignores_signals_is_killed_with_its_childr
 
 def test_an_interrupt_ends_the_command_and_goes_on(tmp_path: Path) -> None:
     program = """
-from runbook_lib.adapters.processes import LocalProcesses
+from runbook_lib.system.processes import LocalProcesses
 try:
     LocalProcesses().run(["sh", "-c", "sleep 1000 & echo $$ $! > pids.new; mv pids.new pids; wait"], timeout=60)
 except KeyboardInterrupt:
     print("interrupted")
 """
-    runner = subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    command = with_default_signals([sys.executable, "-c", program])
+    runner = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     until((tmp_path / "pids").exists, "the command runs")
     runner.send_signal(signal.SIGINT)
     assert runner.communicate(timeout=20)[0] == "interrupted\n"
@@ -140,7 +144,7 @@ def test_each_line_is_told_whichever_way_it_was_said(any_processes: Processes) -
     assert sorted(told) == ["err", "out"]
 
 
-def test_lines_are_told_while_the_command_runs_and_the_last_without_its_end_too(tmp_path: Path) -> None:
+def test_lines_are_reported_while_the_command_runs_the_last_one_unended(tmp_path: Path) -> None:
     go_on = tmp_path / "go on"
     told: list[str] = []
 
@@ -189,7 +193,7 @@ def stopped(pids: list[int]) -> bool:
     return all(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T" for pid in pids)
 
 
-def test_a_command_stands_still_with_its_children_while_it_is_held_and_that_time_does_not_count(tmp_path: Path) -> None:
+def test_a_held_command_and_its_children_stop_and_that_time_does_not_count(tmp_path: Path) -> None:
     begun, seen = time.monotonic(), list[bool]()
 
     def hold() -> bool:
@@ -222,15 +226,122 @@ def test_what_asks_whether_a_command_is_to_be_held_ends_it_by_raising(tmp_path: 
     until(lambda: not any(map(lives, pids_in(tmp_path))), "the command and its child are gone")
 
 
-def test_a_command_that_stands_still_goes_with_the_process_that_holds_it(tmp_path: Path) -> None:
+def running(tmp_path: Path, command: str, **options: Any) -> "tuple[subprocess.Popen[bytes], list[int]]":
+    """A process that runs a shell command, which writes pids to a file, by `LocalProcesses`."""
     program = f"""
 from pathlib import Path
-from runbook_lib.adapters.processes import LocalProcesses
-LocalProcesses().run(["sh", "-c", {WITH_A_CHILD!r}], timeout=60, hold=Path("pids").exists)
+from runbook_lib.system.processes import LocalProcesses
+LocalProcesses().run(["sh", "-c", {command!r}], timeout=60, hold={options.pop("hold", None)})
+Path("done").touch()
+__import__("time").sleep(60)
 """
-    runner = subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path, start_new_session=True)
-    pids = pids_in(tmp_path)
+    runner = subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path, start_new_session=True, **options)
+    return runner, pids_in(tmp_path)
+
+
+def test_a_command_that_stands_still_goes_with_the_process_that_holds_it(tmp_path: Path) -> None:
+    runner, pids = running(tmp_path, WITH_A_CHILD, hold='Path("pids").exists')
     until(lambda: stopped(pids), "the command stands still")
     runner.kill()
     runner.wait()
     until(lambda: not any(map(lives, pids)), "the command and its child are gone")
+
+
+# Each names the pids of a command and of a child: in a group and a session of its own, or with its output elsewhere.
+SPREAD = {
+    "child": WITH_A_CHILD,
+    "own session": "setsid sh -c 'echo $$ >> pids.new; exec sleep 1000' & echo $$ >> pids.new; "
+    "until test $(wc -l < pids.new) = 2; do :; done; mv pids.new pids; wait",
+    "output elsewhere": "sleep 1000 > /dev/null 2>&1 & echo $$ $! > pids.new; mv pids.new pids; wait",
+    "ignores SIGTERM": "trap '' TERM; sleep 1000 & echo $$ $! > pids.new; mv pids.new pids; wait",
+}
+
+
+@pytest.mark.parametrize("command", SPREAD.values(), ids=SPREAD)
+def test_a_command_goes_with_all_its_children_when_its_process_is_killed(tmp_path: Path, command: str) -> None:
+    runner, pids = running(tmp_path, command)
+    assert len(pids) == 2
+    runner.kill()
+    runner.wait()
+    until(lambda: not any(map(lives, pids)), "the command and its child are gone")
+
+
+def test_what_an_ended_command_left_running_outlives_its_killed_process(tmp_path: Path) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    left = "sleep 1000 & echo $! > pids.new; mv pids.new pids"
+    runner, (pid,) = running(tmp_path, left, env={**os.environ, "TMPDIR": str(temporary)})
+    until((tmp_path / "done").exists, "the command has ended")
+    assert list(temporary.iterdir())
+    runner.kill()
+    runner.wait()
+    until(lambda: not list(temporary.iterdir()), "the killed process's files are gone")
+    assert lives(pid)
+    os.kill(pid, signal.SIGKILL)
+
+
+def test_whoever_only_reads_a_file_of_a_killed_process_lives_on(tmp_path: Path) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    runner, pids = running(tmp_path, WITH_A_CHILD, env={**os.environ, "TMPDIR": str(temporary)})
+    (file, *_) = temporary.glob("*/command-*")
+    with file.open("rb"), subprocess.Popen(["tail", "-f", str(file)], stdout=subprocess.DEVNULL) as reader:
+        runner.kill()
+        runner.wait()
+        until(lambda: not list(temporary.iterdir()), "the killed process's files are gone")
+        assert not any(map(lives, pids))
+        assert reader.poll() is None
+        reader.kill()
+
+
+def test_a_command_starts_with_default_signals_whatever_its_parent_has(tmp_path: Path) -> None:
+    program = """
+from runbook_lib.system.processes import LocalProcesses
+print(LocalProcesses().run(["grep", "Sig[BI]", "/proc/self/status"], timeout=10).output)
+"""
+
+    def ignore() -> None:
+        for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+            signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, preexec_fn=ignore, stdout=subprocess.PIPE, text=True, check=True
+    )
+    blocked, ignored = (int(mask, 16) for mask in done.stdout.split()[1::2])
+    standard = (1 << 31) - 1  # the others are the C library's: it blocks some for a moment, and no program can set them
+    assert (blocked & standard, ignored & standard) == (0, 0), done.stdout
+
+
+def test_a_missing_program_is_named_where_a_signal_is_ignored_too(tmp_path: Path) -> None:
+    program = """
+from runbook_lib.system.processes import LocalProcesses
+from runbook_lib.errors import AdapterError
+for command in (["no-such-program"], ["./no-such-program"]):
+    try:
+        LocalProcesses().run(command, timeout=10)
+    except AdapterError as error:
+        print(error.what)
+"""
+    done = subprocess.run(
+        ["sh", "-c", 'trap "" INT; exec "$0" "$@"', sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    assert [line.split(" could")[0] for line in done.stdout.splitlines()] == ["no-such-program", "./no-such-program"]
+
+
+def test_a_failure_is_seen_where_the_end_of_children_is_ignored() -> None:
+    program = """
+from runbook_lib.system.processes import LocalProcesses
+from runbook_lib.system.signals import settle
+settle()
+print(LocalProcesses().run(["false"], timeout=10).exit_code)
+"""
+
+    def ignore() -> None:
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+
+    done = subprocess.run([sys.executable, "-c", program], preexec_fn=ignore, stdout=subprocess.PIPE, text=True, check=True)
+    assert done.stdout == "1\n"

@@ -9,18 +9,18 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from runbook_lib.adapters.postgres.connection import Connection, Postgres
-from runbook_lib.plan import Database as DatabasePlan
-from runbook_lib.plan import Plan, load_plan
-from runbook_lib.rehearsal.data import create_database
-from runbook_lib.rehearsal.database import Database
-from runbook_lib.rehearsal.postgres import binaries, embedded_server
-from runbook_lib.rehearsal.server import Server, debian_programs
+from runbook_lib.config.plan import Database as DatabasePlan
+from runbook_lib.config.plan import Plan
+from runbook_lib.documents import load_plan
+from runbook_lib.postgres.connection import Connection, Postgres
+from runbook_lib.rehearsal.database import Database, create_database
+from runbook_lib.rehearsal.postgres import Server, binaries, debian_programs, embedded_server
 
-from .integration_two import Two, two_of
-from .relay import Pooler, Relay, relaying
+from ..support.bare import Bare, bare
+from ..support.places import PLAN
+from ..support.relay import Pooler, Relay, relaying
+from ..support.two import Two, two_of
 
-ROOT = Path(__file__).parents[2]
 ROWS = 600
 EMBEDDED = 18
 OLDER = 15
@@ -95,7 +95,7 @@ def application(database: Database) -> Iterator[psycopg.Connection]:
 
 @pytest.fixture(scope="session")
 def plan() -> Plan:
-    return load_plan(ROOT / "parameters" / "feat-2025-20251103111429.yaml")
+    return load_plan(PLAN)
 
 
 @pytest.fixture(scope="session")
@@ -132,4 +132,14 @@ def two(template: Database, plan: Plan, tmp_path: Path, monkeypatch: pytest.Monk
     """The live database and one restored from its backup, as a run reaches them."""
     monkeypatch.setenv("PGSERVICEFILE", str(tmp_path / "two"))
     with two_of(template, f"test_{next(_numbers)}", tmp_path / "two", plan.database) as it:
+        yield it
+
+
+@pytest.fixture
+def target(database: Database, postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bare]:
+    """A target that comes up in a moment, for runs through the command line."""
+    monkeypatch.setenv("BARE_TOKEN", "a-token-of-the-tests")
+    root = tmp_path / "bare"
+    root.mkdir()
+    with bare(database, root) as it:
         yield it

@@ -5,13 +5,14 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
-from runbook_lib.adapters.postgres.catalog import catalog, differences, make_own_schema, missing
-from runbook_lib.adapters.postgres.connection import Connection, Postgres, connections_of, identity, rights_missing
-from runbook_lib.adapters.postgres.locks import blockers
+from runbook_lib.config.plan import Plan
 from runbook_lib.errors import AdapterError
-from runbook_lib.plan import Plan
+from runbook_lib.postgres.blockers import blockers
+from runbook_lib.postgres.catalog import catalog, differences, make_own_schema, missing
+from runbook_lib.postgres.connection import Connection, Postgres, identity, rights_missing
+from runbook_lib.postgres.sessions import of_role
 from runbook_lib.rehearsal.database import Database
-from runbook_lib.rehearsal.polling import until
+from runbook_lib.rehearsal.workspace import until
 
 
 def test_the_feature_is_there_as_the_plan_says(connection: Connection, plan: Plan) -> None:
@@ -73,7 +74,7 @@ def test_who_and_where(connection: Connection, database: Database) -> None:
 
 
 def test_the_applications_connections_are_seen(connection: Connection, application: psycopg.Connection) -> None:
-    pids = [row["pid"] for row in connections_of(connection, "social_selling_user")]
+    pids = [session.pid for session in of_role(connection, "social_selling_user")]
 
     assert pids == [application.info.backend_pid]
 

@@ -1,33 +1,35 @@
 """Before anybody approves it, the DDL is tried on a schema-only clone, and nothing is left of that."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from runbook_lib.adapters.postgres.catalog import catalog
-from runbook_lib.adapters.postgres.clone import COMMENT, clone_name, cloned
-from runbook_lib.adapters.postgres.connection import Postgres, one
-from runbook_lib.adapters.postgres.dump import DumpTools
-from runbook_lib.context import Context
+from runbook_lib.config.plan import Plan
+from runbook_lib.context.adapters import Adapters
+from runbook_lib.context.context import Context
+from runbook_lib.documents import load_target
 from runbook_lib.errors import PreconditionError, UnknownOutcome
-from runbook_lib.folder import RunFolder
-from runbook_lib.journal import Journal
-from runbook_lib.plan import Plan
+from runbook_lib.journal.folder import RunFolder
+from runbook_lib.journal.journal import Journal
+from runbook_lib.journal.state import RunState
+from runbook_lib.postgres.catalog import catalog
+from runbook_lib.postgres.clone import COMMENT, clone_name, cloned
+from runbook_lib.postgres.connection import Postgres, one
+from runbook_lib.postgres.dump import DumpTools
 from runbook_lib.rehearsal.database import Database
-from runbook_lib.rehearsal.postgres import embedded_server
-from runbook_lib.rehearsal.server import Server
+from runbook_lib.rehearsal.postgres import Server, embedded_server
 from runbook_lib.results import Result, Status
-from runbook_lib.run import Run
-from runbook_lib.steps import trial
+from runbook_lib.run.run import Run
+from runbook_lib.steps import backfill_step
 from runbook_lib.steps.clear_backfill import ClearBackfill
 from runbook_lib.steps.remove_columns import RemoveColumns
-from runbook_lib.target import load_target
 
-ROOT = Path(__file__).parents[2]
+from ..support.places import TARGET
+
 WAYS = {
     "swap": ("clear-backfill", {"STRATEGY": "swap"}),
     "batched": ("clear-backfill", {"STRATEGY": "batched"}),
@@ -41,21 +43,20 @@ def context(plan: Plan, database: Database, postgres: Postgres, tmp_path: Path) 
     names = ("ROOT", "BACKEND_URL", "FRONTEND_URL", "API_TOKEN", "PG_BIN", "PYTHON")
     environment = {f"REHEARSAL_{name}": str(tmp_path) for name in names}
     environment |= {"REHEARSAL_APPLICATION_ROLE": database.application.name, "REHEARSAL_PG_BIN": str(database.server.tools)}
-    target = load_target(ROOT / "parameters" / "rehearsal.yaml", environment)
+    target = load_target(TARGET, environment)
     target = target.model_copy(update={"database": target.database.model_copy(update={"service": "test"})})
     untouched = plan.database.model_copy(update={"backfill": plan.database.backfill.model_copy(update={"touch": None})})
     plan = plan.model_copy(update={"database": untouched})
-    opened = datetime(2025, 11, 3, 12, 0, tzinfo=UTC)
-    context = Context(plan, target, RunFolder.create(tmp_path, "INC-1", "full"), "full", "A", "Dana", opened)
-    context.__dict__["postgres"] = postgres
-    return context
+    folder = RunFolder.create(tmp_path, "INC-1", "full")
+    state = RunState({"option": "A"}, "2025-11-03T12:00:00+00:00", "full")
+    return Context(plan, target, folder, Adapters(target, folder, postgres=postgres), state, "Dana")
 
 
 def tried(context: Context, way: str) -> Result | None:
     name, choices = WAYS[way]
-    context.choices = choices
+    context.state = replace(context.state, choices=choices)
     step = (ClearBackfill if name == "clear-backfill" else RemoveColumns)(name, context)
-    return step.tried(step.preview())
+    return step.dry_run_of_ddl(step.preview())
 
 
 def databases(database: Database) -> list[str]:
@@ -99,7 +100,7 @@ def test_the_ddl_is_tried_there_and_back_and_the_clone_is_gone(
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_what_the_catalog_does_not_show_fails_on_the_clone_and_not_in_the_target(
+def test_what_the_catalog_does_not_show_fails_on_the_clone_alone(
     context: Context, postgres: Postgres, database: Database, application: psycopg.Connection, tmp_path: Path, way: str
 ) -> None:
     as_superuser(
@@ -148,9 +149,7 @@ def test_without_the_right_to_make_databases_it_is_unknown(
     assert "to go on without, waive ddl-on-clone with a reason" in found.summary
 
 
-def test_objects_that_our_role_may_not_give_away_are_tried_without_their_owners(
-    context: Context, database: Database
-) -> None:
+def test_objects_our_role_may_not_give_away_are_tried_without_owners(context: Context, database: Database) -> None:
     as_superuser(database, "CREATE TABLE elsewhere (it int); GRANT SELECT ON elsewhere TO postgres")
 
     found = tried(context, "quarantine")
@@ -170,7 +169,7 @@ def test_a_table_of_another_owner_fails_though_the_clone_passes(context: Context
 
 def test_publications_are_not_cloned(context: Context, postgres: Postgres, database: Database, tmp_path: Path) -> None:
     as_superuser(database, "CREATE PUBLICATION everything FOR ALL TABLES")
-    tools = DumpTools(context.processes, str(database.server.tools), "test")
+    tools = DumpTools(context.adapters.processes, str(database.server.tools), "test")
 
     with cloned(postgres, postgres, tools, tools, tmp_path) as clone, clone.connect() as connection:
         assert one(connection, "SELECT count(*) AS n FROM pg_publication")["n"] == 0
@@ -232,14 +231,15 @@ def test_a_clone_is_dropped_after_a_kill_by_whoever_comes_next(
 def test_a_step_that_has_begun_is_not_tried_again(context: Context, plan: Plan) -> None:
     for way in ("swap", "quarantine"):
         name, choices = WAYS[way]
-        context.choices = choices
-        context.approved = {name: {"strategy": way}}
+        context.state = replace(context.state, choices=choices)
+        agreed: dict[str, Any] = {name: {"facts": {"strategy": way}}}
+        context.state = replace(context.state, previews={"d": agreed}, approved="d")
         step = (ClearBackfill if way == "swap" else RemoveColumns)(name, context)
         preview = step.preview()
-        context.approved_keys = {name: preview.keys}
+        agreed[name]["keys"] = preview.keys
         step.apply()
 
-        assert step.tried(preview) is None
+        assert step.dry_run_of_ddl(preview) is None
         step.undo()
 
 
@@ -249,16 +249,16 @@ def run_of(context: Context, result: Result, monkeypatch: pytest.MonkeyPatch) ->
     run, made = Run(context.folder, context), list[str]()
     step = ClearBackfill("clear-backfill", context)
     monkeypatch.setattr(Run, "steps", property(lambda run: {step.name: step}))
-    monkeypatch.setattr(ClearBackfill, "tried", lambda step, preview: made.append(preview.step) or result)
+    monkeypatch.setattr(ClearBackfill, "dry_run_of_ddl", lambda step, preview: made.append(preview.step) or result)
     return run, made
 
 
 def result(status: Status) -> Result:
-    return Result(trial.NAME, "The DDL runs", status, "as it does")
+    return Result(backfill_step.NAME, "The DDL runs", status, "as it does")
 
 
 @pytest.mark.parametrize(("status", "error"), [(Status.FAIL, PreconditionError), (Status.UNKNOWN, UnknownOutcome)])
-def test_what_did_not_pass_on_the_clone_is_not_approved_unless_waived_with_a_reason(
+def test_what_failed_on_the_clone_is_not_approved_unless_waived(
     context: Context, monkeypatch: pytest.MonkeyPatch, status: Status, error: type[Exception]
 ) -> None:
     run, _ = run_of(context, result(status), monkeypatch)
@@ -268,7 +268,7 @@ def test_what_did_not_pass_on_the_clone_is_not_approved_unless_waived_with_a_rea
         run.approve(digest, "Dana")
     assert not run.state.approved
 
-    run.waive(trial.NAME, "the server lets nobody make databases")
+    run.waive(backfill_step.NAME, "the server lets nobody make databases")
     run.approve(digest, "Dana")
     assert run.state.approved == digest
 
@@ -284,4 +284,4 @@ def test_what_passed_on_the_clone_is_not_tried_again_for_the_same_previews(
 
     assert first == again
     assert len(made) == times
-    assert [found.status for found in run.tried(again)] == [status]
+    assert [found.status for found in run.dry_run_of_ddl(again)] == [status]

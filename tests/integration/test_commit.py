@@ -7,13 +7,13 @@ from functools import partial
 import psycopg
 import pytest
 
-from runbook_lib.adapters.postgres.commit import committed
-from runbook_lib.adapters.postgres.connection import Connection, Postgres
 from runbook_lib.errors import AdapterError, UnknownOutcome
+from runbook_lib.postgres.connection import Connection, Postgres
+from runbook_lib.postgres.round_trip import committed
 from runbook_lib.rehearsal.database import Database
-from runbook_lib.rehearsal.polling import until
+from runbook_lib.rehearsal.workspace import until
 
-from .relay import COMMIT, Relay
+from ..support.relay import COMMIT, Relay
 
 Relayed = Callable[..., tuple[Postgres, Relay]]
 
@@ -80,9 +80,7 @@ def test_a_commit_that_still_works_when_its_answer_is_lost_is_waited_for(
     assert rows(connection) == 1
 
 
-def test_a_commit_that_never_arrived_is_found_not_done_and_its_locks_are_free(
-    relayed: Relayed, connection: Connection
-) -> None:
+def test_a_commit_that_never_arrived_is_found_and_its_locks_are_free(relayed: Relayed, connection: Connection) -> None:
     through, relay = relayed()
     relay.cut_before = COMMIT
 
@@ -134,7 +132,7 @@ def test_a_commit_that_is_to_be_tried_again_is_no_lost_one(
 def test_a_server_that_does_not_come_back_leaves_it_unknown(
     relayed: Relayed, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runbook_lib.adapters.postgres.commit.PATIENCE", 0.2)
+    monkeypatch.setattr("runbook_lib.postgres.round_trip.PATIENCE", 0.2)
     through, relay = relayed()
     relay.cut_before = COMMIT
 

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib.adapters.postgres.connection import Connection, Postgres, identity
-from runbook_lib.adapters.postgres.dump import DumpTools, sha256
-from runbook_lib.adapters.processes import LocalProcesses
 from runbook_lib.errors import AdapterError
+from runbook_lib.postgres.connection import Connection, Postgres, identity
+from runbook_lib.postgres.dump import DumpTools, sha256
 from runbook_lib.rehearsal.database import Database
+from runbook_lib.system.processes import LocalProcesses
 
 
 @pytest.fixture
@@ -44,6 +44,26 @@ def test_a_dump_that_fails_leaves_no_file_by_its_name(tools: DumpTools, database
         tools.dump(tmp_path / "all.dump", 60)
 
     assert not (tmp_path / "all.dump").exists()
+
+
+def test_a_dump_never_replaces_another(tools: DumpTools, tmp_path: Path) -> None:
+    file = tmp_path / "all.dump"
+    file.write_text("an earlier one")
+
+    with pytest.raises(AdapterError, match="exists"):
+        tools.dump(file, 60)
+
+    assert (file.read_text(), [path.name for path in tmp_path.glob("*.dump*")]) == ("an earlier one", ["all.dump"])
+
+
+def test_each_try_writes_its_own_file_and_removes_that_of_a_killed_one(tools: DumpTools, tmp_path: Path) -> None:
+    file = tmp_path / "all.dump"
+    with (tmp_path / "all.dump.1a2b3c4d.partial").open("w") as killed:
+        tools.dump(file, 60)
+        killed.write("what a try that lives on still writes")
+
+    tools.read_through(file, 60)
+    assert [path.name for path in tmp_path.glob("*.dump*")] == ["all.dump"]
 
 
 def test_the_objects_of_a_database_are_those_that_a_dump_of_it_names(tools: DumpTools, tmp_path: Path) -> None:

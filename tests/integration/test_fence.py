@@ -3,32 +3,34 @@
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from runbook_lib import loop
-from runbook_lib import run as run_module
-from runbook_lib.adapters.postgres import fence, grants
-from runbook_lib.adapters.postgres.connection import Connection, Postgres, connections_of
-from runbook_lib.adapters.postgres.fence import Rights
-from runbook_lib.approval import bound
-from runbook_lib.context import Context
+from runbook_lib.config.plan import Plan
+from runbook_lib.context.adapters import Adapters
+from runbook_lib.context.context import Context
+from runbook_lib.documents import load_target
 from runbook_lib.errors import Declined, PreconditionError
-from runbook_lib.folder import RunFolder
-from runbook_lib.journal import Journal
-from runbook_lib.plan import Plan
+from runbook_lib.journal.folder import RunFolder
+from runbook_lib.journal.journal import Journal
+from runbook_lib.journal.state import replay
+from runbook_lib.postgres import fence
+from runbook_lib.postgres.connection import Connection, Postgres
+from runbook_lib.postgres.fence import Rights
+from runbook_lib.postgres.sessions import Session, of_role
 from runbook_lib.rehearsal.database import Database, create_empty_database
 from runbook_lib.results import Status, not_passed
-from runbook_lib.run import Run
+from runbook_lib.run import engine
+from runbook_lib.run import run as run_module
+from runbook_lib.run.approval import bound
+from runbook_lib.run.run import Run
 from runbook_lib.steps.base import Effect, Step
 from runbook_lib.steps.fence import KeepOut, LetIn
-from runbook_lib.target import load_target
 
-TARGET = Path(__file__).parents[2] / "parameters" / "rehearsal.yaml"
+from ..support.places import TARGET
 
 _numbers = itertools.count()
 
@@ -181,7 +183,7 @@ def test_a_fence_that_does_not_hold_is_taken_back(
     connection: Connection, superuser: Superuser, app: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = rights_there(superuser)
-    monkeypatch.setattr(grants, "revoke", lambda connection, grantees: None)
+    monkeypatch.setattr(fence, "revoke_connect", lambda connection, grantees: None)
 
     with pytest.raises(PreconditionError, match="it still can connect after REVOKE CONNECT"):
         fence.raise_fence(connection, app, "run")
@@ -195,7 +197,7 @@ def test_who_else_would_be_kept_out_is_told(connection: Connection, superuser: S
     superuser("CREATE ROLE {app}_granted LOGIN")
     superuser("GRANT CONNECT ON DATABASE {db} TO {app}_granted")
 
-    others = grants.lost_with(connection, app)
+    others = fence.lost_with(connection, app)
 
     superuser("DROP OWNED BY {app}_granted; DROP ROLE {app}_reader, {app}_granted")
     assert f"{app}_reader" in others
@@ -221,15 +223,15 @@ def test_connections_are_ended_only_once_no_new_one_comes(
 ) -> None:
     told: list[Any] = []
 
-    def ended(row: dict[str, Any]) -> None:
-        told.append(row["pid"])
+    def ended(session: Session) -> None:
+        told.append(session.pid)
         assert not enters(database)  # a reconnect storm finds the door shut
 
     fence.raise_fence(connection, app, "run")
-    fence.end_connections(connection, app, ended)
+    fence.end_sessions(connection, app, ended)
 
     assert told == [application.info.backend_pid]
-    assert connections_of(connection, app) == []
+    assert of_role(connection, app) == []
 
 
 # --- the steps
@@ -242,10 +244,9 @@ def run(database: Database, postgres: Postgres, plan: Plan, tmp_path: Path, monk
     environment = {f"REHEARSAL_{name}": "http://localhost:1" for name in names}
     target = load_target(TARGET, {**environment, "REHEARSAL_APPLICATION_ROLE": database.application.name})
     folder = RunFolder.create(tmp_path, "INC-1", "full")
-    context = Context(plan, target, folder, "full", "A", "Dana", datetime.now(UTC))
-    context.__dict__["postgres"] = postgres
     opened = {"type": "full", "option": "A", "operator": "Dana", "reason": "a test", "incident": "", "target": "rehearsal"}
-    Journal(folder.journal_path).append("opened", **opened)
+    begun = Journal(folder.journal_path).append("opened", **opened)
+    context = Context(plan, target, folder, Adapters(target, folder, postgres=postgres), replay([begun]), "Dana")
     made = Run(folder, context)
     steps: dict[str, Step] = {s.name: s for s in (KeepOut(KEEP, context), LetIn(LET, context))}
     monkeypatch.setattr(run_module, "steps_of", lambda context: steps)
@@ -267,7 +268,7 @@ def test_the_steps_keep_the_application_out_and_let_it_in(
 ) -> None:
     before, pid = rights_there(superuser), application.info.backend_pid
 
-    out = loop.apply(run, KEEP)
+    out = engine.apply(run, KEEP)
 
     assert not_passed(out.results) == []
     assert out.outcome["kept out by"] == "REVOKE CONNECT"
@@ -277,7 +278,7 @@ def test_the_steps_keep_the_application_out_and_let_it_in(
     assert not enters(database)
     assert run.steps[KEEP].probe().effect is Effect.DONE
 
-    loop.apply(run, LET)
+    engine.apply(run, LET)
 
     assert run.state.debts == {}
     assert rights_there(superuser) == before
@@ -285,56 +286,54 @@ def test_the_steps_keep_the_application_out_and_let_it_in(
 
 
 def test_the_undo_of_each_step_is_the_other(run: Run, database: Database) -> None:
-    loop.apply(run, KEEP)
-    loop.apply(run, LET)
+    engine.apply(run, KEEP)
+    engine.apply(run, LET)
 
-    loop.undo(run, LET)
+    engine.undo(run, LET)
     assert not enters(database)
     assert list(run.state.debts) == ["fence"]
 
-    loop.undo(run, KEEP)
+    engine.undo(run, KEEP)
     assert enters(database)
     assert run.state.debts == {}
 
 
-def test_the_fence_stays_up_while_the_role_was_let_in_again_by_a_later_step(run: Run) -> None:
-    loop.apply(run, KEEP)
-    loop.apply(run, LET)
+def test_the_fence_stays_up_where_a_later_step_let_the_role_in_again(run: Run) -> None:
+    engine.apply(run, KEEP)
+    engine.apply(run, LET)
 
     with pytest.raises(Declined, match="later steps stand"):
-        loop.undo(run, KEEP)
+        engine.undo(run, KEEP)
 
 
-def test_a_fence_that_another_run_left_up_is_this_runs_debt_until_the_role_is_let_in(
-    run: Run, connection: Connection, app: str
-) -> None:
+def test_a_fence_left_by_another_run_is_pending_until_the_role_is_let_in(run: Run, connection: Connection, app: str) -> None:
     fence.raise_fence(connection, app, "the run before")
 
-    assert loop.apply(run, KEEP).how.startswith("already done")
+    assert engine.apply(run, KEEP).how.startswith("already done")
     assert "since run the run before" in run.state.debts["fence"]["text"]
 
-    loop.apply(run, LET)
+    engine.apply(run, LET)
     assert run.state.debts == {}
 
 
 def test_a_fence_that_somebody_lowered_by_hand_is_owed_no_more(run: Run, connection: Connection, app: str) -> None:
-    loop.apply(run, KEEP)
+    engine.apply(run, KEEP)
     fence.lower_fence(connection, app)
 
-    assert loop.apply(run, LET).how.startswith("already done")
+    assert engine.apply(run, LET).how.startswith("already done")
 
     assert run.state.debts == {}
 
 
-def test_a_fence_whose_connections_still_live_is_half_done_and_gone_on_with(
+def test_a_fence_whose_connections_still_live_is_half_done_and_resumed(
     run: Run, connection: Connection, app: str, application: psycopg.Connection
 ) -> None:
     fence.raise_fence(connection, app, run.folder.id)  # and then the process was killed
     assert run.steps[KEEP].probe().effect is Effect.HALF_DONE
 
-    assert loop.apply(run, KEEP).how == "gone on with and done"
+    assert engine.apply(run, KEEP).how == "resumed and completed"
 
-    assert connections_of(connection, app) == []
+    assert of_role(connection, app) == []
 
 
 def test_a_role_that_somebody_else_keeps_out_is_not_let_in_by_us(run: Run, superuser: Superuser) -> None:
@@ -350,17 +349,17 @@ def test_who_cannot_be_kept_out_stops_the_step_unless_waived(run: Run, database:
     approve(run)
 
     with pytest.raises(PreconditionError, match="can be kept out \\(FAIL\\)"):
-        loop.apply(run, KEEP)
+        engine.apply(run, KEEP)
     assert run.state.steps == {}
 
     run.waive(KEEP, "the services are stopped and cannot start")
-    assert loop.apply(run, KEEP).how.startswith("failed, and waived: the services are stopped")
+    assert engine.apply(run, KEEP).how.startswith("failed, and waived: the services are stopped")
     assert run.state.debts == {}
     assert run.steps[LET].probe().effect is Effect.DONE
 
 
 def test_a_debt_of_a_fence_can_be_paid_by_itself(run: Run, database: Database) -> None:
-    loop.apply(run, KEEP)
+    engine.apply(run, KEEP)
 
     assert "connect again" in run.steps[KEEP].purge_preview("fence").would[0]
     run.steps[KEEP].purge("fence")
@@ -370,7 +369,7 @@ def test_a_debt_of_a_fence_can_be_paid_by_itself(run: Run, database: Database) -
 
 
 def test_a_role_that_can_connect_again_is_not_kept_out(run: Run, superuser: Superuser) -> None:
-    loop.apply(run, KEEP)
+    engine.apply(run, KEEP)
     superuser("GRANT CONNECT ON DATABASE {db} TO {app}")
 
     assert [r.status for r in run.steps[KEEP].verify()] == [Status.FAIL, Status.PASS]

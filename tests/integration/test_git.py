@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib.adapters.git import Checkout
-from runbook_lib.adapters.processes import LocalProcesses
 from runbook_lib.errors import AdapterError, PreconditionError
-from runbook_lib.rehearsal.faults import FAULTS, Fault
+from runbook_lib.git import Checkout, Commit
+from runbook_lib.history.commits import make, take_back
 from runbook_lib.rehearsal.repositories import FEATURE, create_backend
-from runbook_lib.reverts import commits_to_revert
+from runbook_lib.rehearsal.scenarios import FAULTS, Fault
+from runbook_lib.system.processes import LocalProcesses
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 BY = "Ada"
@@ -34,9 +34,12 @@ def git(checkout: Checkout, *arguments: str) -> str:
 
 def reverted(deployed: Checkout, path: Path) -> Checkout:
     scratch = deployed.scratch(path)
-    for commit in commits_to_revert(deployed.log(), FEATURE, deployed.brought_by):
-        scratch.revert(commit, BY, AT)
+    assert make(take_back(deployed, FEATURE, deployed.head()), scratch, BY, AT) == ([], None)
     return scratch
+
+
+def to_revert(deployed: Checkout) -> list[Commit]:
+    return list(take_back(deployed, FEATURE, deployed.head()).reverts)
 
 
 def move(deployed: Checkout, scratch: Checkout) -> None:
@@ -53,7 +56,7 @@ def test_the_feature_goes_and_later_work_stays(tmp_path: Path, fault: Fault) -> 
 
     later = deployed.head()
     move(deployed, scratch)
-    assert commits_to_revert(deployed.log(), FEATURE, deployed.brought_by) == []
+    assert to_revert(deployed) == []
     assert git(deployed, "diff", "v1.4.0", "HEAD") == git(deployed, "diff", f"{later}~1", later)
 
 
@@ -91,10 +94,8 @@ def test_forward_and_back(deployed: Checkout, tmp_path: Path) -> None:
     assert deployed.changed_files() == []
 
 
-def test_a_conflict_with_later_work_names_the_files_and_leaves_the_tree_as_it_was(
-    deployed: Checkout, tmp_path: Path
-) -> None:
-    feature = commits_to_revert(deployed.log(), FEATURE, deployed.brought_by)[0]
+def test_a_conflict_with_later_work_names_the_files_and_changes_nothing(deployed: Checkout, tmp_path: Path) -> None:
+    feature = to_revert(deployed)[0]
     file = git(deployed, "show", "--format=", "--name-only", feature.id).splitlines()[0]
     (deployed.path / file).write_text("something else altogether\n")
     git(deployed, "commit", "--all", "--message=Rewrite")
@@ -122,7 +123,7 @@ def test_a_branch_that_moved_is_not_moved_forward(deployed: Checkout, tmp_path: 
 
 
 def test_a_commit_of_which_nothing_is_left_is_no_conflict(deployed: Checkout, tmp_path: Path) -> None:
-    feature = commits_to_revert(deployed.log(), FEATURE, deployed.brought_by)[0]
+    feature = to_revert(deployed)[0]
     git(deployed, "revert", "--no-commit", feature.id)
     git(deployed, "commit", "--message=Taken back in other words")
     scratch = deployed.scratch(tmp_path / "scratch")

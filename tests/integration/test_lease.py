@@ -8,20 +8,20 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from runbook_lib.adapters.postgres.connection import Connection, Postgres
-from runbook_lib.adapters.postgres.lease import Holder, Lease, holder
 from runbook_lib.errors import AdapterError, PreconditionError
+from runbook_lib.postgres.connection import Connection, Postgres
+from runbook_lib.postgres.lease import Holder, Lease, holder
 from runbook_lib.rehearsal.database import Database
-from runbook_lib.rehearsal.polling import until
+from runbook_lib.rehearsal.workspace import until
 
-from .relay import Pooler, Relay, Strict
+from ..support.relay import Pooler, Relay, Strict
 
 Relayed = Callable[..., tuple[Postgres, Relay]]
 
 ENGINEER = """
 import sys
-from runbook_lib.adapters.postgres.connection import Postgres
-from runbook_lib.adapters.postgres.lease import Lease
+from runbook_lib.postgres.connection import Postgres
+from runbook_lib.postgres.lease import Lease
 with Lease(Postgres("test", "other"), "run-of-bo", "Bo").held(acted=False):
     print("held", flush=True)
     sys.stdin.read()
@@ -167,7 +167,7 @@ def test_nobody_is_taken_over_while_he_acts(ann: Lease, bo: Lease) -> None:
         took(bo)
 
 
-def test_a_lost_network_lets_another_take_over_and_the_first_cannot_commit_any_more(
+def test_a_lost_network_lets_another_take_over_and_the_first_cannot_commit(
     ann: Lease, bo: Lease, connection: Connection, database: Database
 ) -> None:
     with ann.held(acted=False), working(ann) as of_ann:
@@ -184,7 +184,7 @@ def test_a_lost_network_lets_another_take_over_and_the_first_cannot_commit_any_m
     assert connection.execute("SELECT count(*) AS n FROM runbook.written").fetchone() == {"n": 2}
 
 
-def test_the_first_process_of_a_run_cannot_commit_once_a_second_of_the_same_run_acts(
+def test_the_first_process_of_a_run_cannot_commit_once_a_second_acts(
     ann: Lease, postgres: Postgres, database: Database
 ) -> None:
     second = Lease(postgres, ann.run, "Ann")
@@ -211,14 +211,14 @@ def test_what_only_reads_asks_nothing(ann: Lease, bo: Lease, database: Database)
 def test_a_takeover_waits_for_a_transaction_that_is_about_to_commit(
     ann: Lease, bo: Lease, postgres: Postgres, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runbook_lib.adapters.postgres.lease.PATIENCE", 0.5)
-    monkeypatch.setattr("runbook_lib.adapters.postgres.locks.FIRST_PAUSE", 0.05)
+    monkeypatch.setattr("runbook_lib.postgres.lease.PATIENCE", 0.5)
+    monkeypatch.setattr("runbook_lib.postgres.lock_budget.FIRST_PAUSE", 0.05)
     with ann.held(acted=False), postgres.connect() as connection, connection.transaction():
         ann.check(connection)
         lose_lock(database)
         assert until(lambda: "left behind" in refusal(bo), 5)
 
-        with pytest.raises(PreconditionError, match=f"in the way: pid {connection.info.backend_pid} "):
+        with pytest.raises(PreconditionError, match=f"Blocked by: pid {connection.info.backend_pid} "):
             took(bo)
 
 
@@ -303,7 +303,7 @@ def test_a_relay_that_keeps_its_sessions_is_none(relayed: Relayed) -> None:
     held(Lease(through, "run-of-ann", "Ann"))
 
 
-def test_the_next_step_does_not_find_the_session_of_the_last_one_in_its_way(relayed: Relayed) -> None:
+def test_the_next_step_is_not_blocked_by_the_session_of_the_last_one(relayed: Relayed) -> None:
     through, relay = relayed()
     relay.cut_before = b"X\0\0\0\4"  # the server is late to hear that a session is closed
     lease = Lease(through, "run-of-ann", "Ann")

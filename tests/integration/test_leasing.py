@@ -1,29 +1,34 @@
 """Runs that want the same target: what the loop, a takeover and the end of a run make of its lease."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from runbook_lib import cli, closing, conductor, leasing, loop
-from runbook_lib import run as run_module
-from runbook_lib.adapters.postgres import fence
-from runbook_lib.adapters.postgres.connection import Connection, Postgres
-from runbook_lib.adapters.postgres.lease import holder
+from runbook_lib import cli
 from runbook_lib.checks.prerequisites import prerequisites
-from runbook_lib.closing import Outcome
-from runbook_lib.context import Context
-from runbook_lib.errors import Declined, ParametersError, PreconditionError, StepFailed
-from runbook_lib.opening import open_new
+from runbook_lib.context.context import Context
+from runbook_lib.errors import Declined, ParametersError, PreconditionError, StepFailed, UnknownOutcome
+from runbook_lib.headless import conductor
+from runbook_lib.postgres import fence
+from runbook_lib.postgres.connection import Connection, Postgres
+from runbook_lib.postgres.lease import Lease, holder
 from runbook_lib.rehearsal.database import Database
-from runbook_lib.run import Run
+from runbook_lib.results import Precondition
+from runbook_lib.run import cleanup, closing, engine, lease
+from runbook_lib.run import run as run_module
+from runbook_lib.run.closing import Outcome
+from runbook_lib.run.lifecycle import open_new
+from runbook_lib.run.run import Run
 from runbook_lib.steps import step_named
 from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step
+from runbook_lib.steps.remove_columns import RemoveColumns
+from runbook_lib.ui import mirror
 
-ROOT = Path(__file__).parents[2]
-PLAN = ROOT / "parameters" / "feat-2025-20251103111429.yaml"
-TARGET = ROOT / "parameters" / "rehearsal.yaml"
+from ..support.places import PLAN, TARGET
+
 NAME = "back-up"
 WHY = "Ann's laptop is broken"
 
@@ -38,13 +43,16 @@ class Note(Step):
     def preview(self) -> Preview:
         return Preview(self.name, self.title, would=["keep a note"])
 
+    def needs(self) -> list[Precondition]:
+        return []
+
     def probe(self) -> Probe:
-        with self.context.postgres.connect() as connection:
+        with self.context.adapters.postgres.connect() as connection:
             row = connection.execute("SELECT to_regclass('runbook.note') IS NOT NULL AS it").fetchone()
         return Probe(Effect.DONE if row and row["it"] else Effect.NOT_DONE, "looked")
 
     def apply(self) -> Facts:
-        with self.context.postgres.connect() as connection:
+        with self.context.adapters.postgres.connect() as connection:
             type(self).meanwhile()
             with connection.transaction():
                 connection.execute("CREATE TABLE runbook.note ()")
@@ -54,7 +62,7 @@ class Note(Step):
         return []
 
     def undo(self) -> Facts:
-        with self.context.postgres.connect() as connection:
+        with self.context.adapters.postgres.connect() as connection:
             connection.execute("DROP TABLE runbook.note")
         return {}
 
@@ -73,7 +81,7 @@ def begin(postgres: Postgres, database: Database, tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(run_module, "steps_of", steps_of)
     monkeypatch.setattr(Note, "meanwhile", staticmethod(lambda: None))
-    monkeypatch.setattr("runbook_lib.comparison.keep_before", lambda context: None)
+    monkeypatch.setattr("runbook_lib.context.comparison.keep_before", lambda context: None)
 
     def begin(operator: str, type_name: str = "full") -> Run:
         run = open_new(PLAN, target, type_name, operator=operator, reason="a test of it", outputs=tmp_path)
@@ -93,11 +101,11 @@ def test_a_run_keeps_the_target_from_its_first_step_on(begin: Begin, connection:
     ann, bo = begin("Ann"), begin("Bo")
     assert owner(connection) == ""
 
-    loop.apply(ann, NAME)
+    engine.apply(ann, NAME)
 
     assert owner(connection) == "Ann"
     with pytest.raises(PreconditionError, match="left behind on this target, or waits: Ann on "):
-        loop.apply(bo, NAME)
+        engine.apply(bo, NAME)
     assert bo.state.steps == {}
 
 
@@ -106,23 +114,23 @@ def test_a_run_that_only_looked_keeps_nothing(begin: Begin, connection: Connecti
     connection.execute("CREATE TABLE runbook.note ()")
     ann = begin("Ann")
 
-    assert loop.apply(ann, NAME).how == "already done: looked"
+    assert engine.apply(ann, NAME).how == "already done: looked"
 
     assert owner(connection) == ""
 
 
 def test_a_step_that_is_not_there_takes_nothing(begin: Begin, connection: Connection) -> None:
     with pytest.raises(Declined, match="has no step"):
-        loop.apply(begin("Ann"), "no-such-step")
+        engine.apply(begin("Ann"), "no-such-step")
 
     assert holder(connection) is None
 
 
 def test_a_run_that_is_undone_lets_go(begin: Begin, connection: Connection) -> None:
     ann = begin("Ann")
-    loop.apply(ann, NAME)
+    engine.apply(ann, NAME)
 
-    loop.undo(ann, NAME)
+    engine.undo(ann, NAME)
 
     assert owner(connection) == ""
 
@@ -134,7 +142,7 @@ def test_a_closed_run_lets_go_where_nothing_is_left_to_finish(
     begin: Begin, connection: Connection, outcome: str, kept: str
 ) -> None:
     ann = begin("Ann")
-    loop.apply(ann, NAME)
+    engine.apply(ann, NAME)
 
     closing.close(ann, Outcome(outcome, "by this test"))
 
@@ -150,37 +158,37 @@ def test_a_declined_run_leaves_no_trace_in_the_target(begin: Begin, connection: 
 
 def test_a_verified_run_that_acts_again_is_unfinished_again(begin: Begin, connection: Connection) -> None:
     ann = begin("Ann")
-    loop.apply(ann, NAME)
+    engine.apply(ann, NAME)
     closing.close(ann, Outcome("verified", "by this test"))
-    loop.undo(ann, NAME)
+    engine.undo(ann, NAME)
     assert owner(connection) == ""
 
-    loop.apply(ann, NAME)
+    engine.apply(ann, NAME)
 
     assert owner(connection) == "Ann"
 
 
 def test_a_takeover_is_journaled_and_told_and_goes_on(begin: Begin, connection: Connection) -> None:
     ann, bo = begin("Ann"), begin("Bo")
-    loop.apply(ann, NAME)
+    engine.apply(ann, NAME)
 
-    leasing.take_over(bo, WHY)
+    lease.take_over(bo, WHY)
 
     (told,) = bo.state.takeovers
     assert (told["reason"], told["by"], told["epoch"]) == (WHY, "Bo", 2)
     assert ann.folder.id in told["before"]
-    assert loop.apply(bo, NAME).how == "already done: looked"
+    assert engine.apply(bo, NAME).how == "already done: looked"
     assert owner(connection) == "Bo"
     with pytest.raises(PreconditionError, match="left behind on this target, or waits: Bo on "):
-        loop.undo(ann, NAME)
+        engine.undo(ann, NAME)
 
 
 def test_a_takeover_takes_over_the_fence_that_was_left_up(begin: Begin, connection: Connection, database: Database) -> None:
     ann, bo = begin("Ann"), begin("Bo")
-    loop.apply(ann, NAME)
+    engine.apply(ann, NAME)
     fence.raise_fence(connection, database.application.name, ann.folder.id)
 
-    leasing.take_over(bo, WHY)
+    lease.take_over(bo, WHY)
 
     assert ann.folder.id in bo.state.debts["fence"]["text"]
     step_named(bo.context, bo.state.debts["fence"]["step"]).purge("fence")
@@ -189,10 +197,10 @@ def test_a_takeover_takes_over_the_fence_that_was_left_up(begin: Begin, connecti
 
 def test_a_takeover_needs_a_reason_that_says_something(begin: Begin, connection: Connection) -> None:
     ann, bo = begin("Ann"), begin("Bo")
-    loop.apply(ann, NAME)
+    engine.apply(ann, NAME)
 
     with pytest.raises(ParametersError, match="says too little"):
-        leasing.take_over(bo, "because")
+        lease.take_over(bo, "because")
 
     assert owner(connection) == "Ann"
 
@@ -206,35 +214,105 @@ def test_a_step_that_was_taken_over_while_it_worked_does_not_commit(
         connection.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
         while True:
             try:
-                with bo.context.lease.held(acted=False):
+                with bo.context.adapters.lease.held(acted=False):
                     return
             except PreconditionError as error:
                 if "left behind" in error.what:
-                    leasing.take_over(bo, WHY)
+                    lease.take_over(bo, WHY)
                     return
 
     monkeypatch.setattr(Note, "meanwhile", staticmethod(lose_the_network))
 
     with pytest.raises(StepFailed, match="does not hold the target any more: Bo on ") as failed:
-        loop.apply(ann, NAME)
+        engine.apply(ann, NAME)
 
     assert "rolled back" in failed.value.state
     assert connection.execute("SELECT to_regclass('runbook.note') AS it").fetchone() == {"it": None}
 
 
-def test_a_run_that_leaves_the_database_alone_needs_no_lease(begin: Begin, connection: Connection) -> None:
+def test_a_run_without_the_database_does_not_act_next_to_one_with_it(begin: Begin, connection: Connection) -> None:
     ann, bo = begin("Ann"), begin("Bo", "frontend")
-    loop.apply(ann, NAME)
+    engine.apply(ann, NAME)
 
-    with leasing.leased(bo):
+    with pytest.raises(PreconditionError, match="left behind on this target, or waits: Ann on "), lease.leased(bo):
         pass
 
     assert owner(connection) == "Ann"
 
 
-def test_pitfall_22_another_run_on_the_target_is_told_before_any_downtime(begin: Begin) -> None:
+def test_a_run_without_the_database_sees_one_from_another_machine_in_it(
+    begin: Begin, connection: Connection, postgres: Postgres
+) -> None:
+    with Lease(postgres, "run-of-kim", "Kim").held(acted=False):
+        pass
+    bo = begin("Bo", "frontend")
+
+    with pytest.raises(PreconditionError, match="left behind on this target, or waits: Kim on "), lease.leased(bo):
+        pass
+
+    assert prerequisites(bo.context, False)[-1].summary.startswith("left behind or waiting: Kim on ")
+
+
+def left_behind(run: Run) -> None:
+    """What a killed run leaves: a freeze, in its journal and in the copy of that in the database."""
+    engine.apply(run, NAME)
+    run.journal.append("owed", debt="frozen: deploys", step="freeze", text="deploys is frozen: release it")
+    run.journal.append("owed", debt="columns-set-aside", step="remove-columns", text="the columns are set aside")
+    assert mirror.send(run) > 0
+
+
+@pytest.mark.parametrize("folder_is_there", [True, False], ids=["by its folder", "by the copy in the database"])
+def test_a_takeover_adopts_the_pending_cleanup_of_the_run_taken_over(begin: Begin, folder_is_there: bool) -> None:
     ann, bo = begin("Ann"), begin("Bo")
-    loop.apply(ann, NAME)
+    left_behind(ann)
+    if not folder_is_there:
+        shutil.rmtree(ann.folder.path)
+
+    lease.take_over(bo, WHY)
+    lease.take_over(bo, WHY)
+
+    other = f"columns-set-aside of {ann.folder.id}"
+    assert set(bo.state.debts) == {"frozen: deploys", other}
+    assert bo.state.debts[other]["of"] == ann.folder.id
+    assert [event.kind for event in bo.journal.events()].count("adopted") == 1
+
+
+def test_what_was_adopted_is_purged_as_the_run_that_left_it_would(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+    ann, bo = begin("Ann"), begin("Bo")
+    left_behind(ann)
+    lease.take_over(bo, WHY)
+    seen: list[tuple[str, str]] = []
+
+    def purge(step: RemoveColumns, debt: str) -> Facts:
+        seen.append((step.context.folder.id, debt))
+        step.reporter.close_cleanup(debt)
+        return {}
+
+    monkeypatch.setattr(RemoveColumns, "purge", purge)
+    name = f"columns-set-aside of {ann.folder.id}"
+    digest, _ = cleanup.preview(bo, name)
+    cleanup.clean_up(bo, digest, digest, name)
+
+    assert seen == [(ann.folder.id, "columns-set-aside")]
+    assert set(bo.state.debts) == {"frozen: deploys"}
+
+
+def test_a_run_taken_over_without_its_journal_is_unknown_until_waived(begin: Begin) -> None:
+    ann, bo = begin("Ann"), begin("Bo")
+    engine.apply(ann, NAME)
+    shutil.rmtree(ann.folder.path)
+
+    for _ in range(2):
+        with pytest.raises(UnknownOutcome, match=f"the journal of run {ann.folder.id} is neither in"):
+            lease.take_over(bo, WHY)
+    bo.waive("taken-over", "deploys were looked at by hand")
+
+    assert engine.apply(bo, NAME).how == "already done: looked"
+
+
+def test_another_run_on_the_target_is_reported_before_any_downtime(begin: Begin) -> None:
+    ann, bo = begin("Ann"), begin("Bo")
+    engine.apply(ann, NAME)
 
     found = {r.name: r for r in prerequisites(bo.context, True)}
 
@@ -245,7 +323,7 @@ def test_pitfall_22_another_run_on_the_target_is_told_before_any_downtime(begin:
 
 def test_the_command_line_takes_over(begin: Begin, connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     ann, bo = begin("Ann"), begin("Bo")
-    loop.apply(ann, NAME)
+    engine.apply(ann, NAME)
     monkeypatch.setattr(conductor, "carry_out", lambda *_: Outcome("verified", "by this test"))
 
     done = CliRunner().invoke(cli.commands, ["run", str(bo.folder.path), "--take-over", WHY])

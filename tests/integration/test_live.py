@@ -5,32 +5,34 @@ import random
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from runbook_lib.adapters.postgres import connection as connections
-from runbook_lib.adapters.postgres import locks
-from runbook_lib.adapters.postgres.backfill import Backfill
-from runbook_lib.adapters.postgres.catalog import catalog
-from runbook_lib.adapters.postgres.clearing import unused as watching
-from runbook_lib.adapters.postgres.clearing.indexes import Indexes
-from runbook_lib.adapters.postgres.clearing.unused import unused
-from runbook_lib.adapters.postgres.connection import Connection, Postgres, one
-from runbook_lib.context import Context
-from runbook_lib.folder import RunFolder
-from runbook_lib.plan import Plan
+from runbook_lib.config.plan import Plan
+from runbook_lib.context.adapters import Adapters
+from runbook_lib.context.context import Context
+from runbook_lib.documents import load_target
+from runbook_lib.journal.control import Reporter
+from runbook_lib.journal.folder import RunFolder
+from runbook_lib.journal.state import RunState
+from runbook_lib.postgres import connection as connections
+from runbook_lib.postgres import indexes as watching
+from runbook_lib.postgres import lock_budget
+from runbook_lib.postgres.backfill import Backfill
+from runbook_lib.postgres.catalog import catalog
+from runbook_lib.postgres.connection import Connection, Postgres, one
+from runbook_lib.postgres.indexes import Indexes, unused
 from runbook_lib.rehearsal.database import Database
-from runbook_lib.rehearsal.polling import until
+from runbook_lib.rehearsal.workspace import until
 from runbook_lib.results import Status
 from runbook_lib.steps.clear_backfill import ClearBackfill
-from runbook_lib.target import load_target
 
-ROOT = Path(__file__).parents[2]
+from ..support.places import TARGET
+
 INDEX = "idx_messages_attachments"
 WRITERS = 3
 ROWS = 4000  # backfilled ones besides those of the sample, so that there is time to write meanwhile
@@ -38,7 +40,7 @@ ROWS = 4000  # backfilled ones besides those of the sample, so that there is tim
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locks, "FIRST_PAUSE", 0.02)
+    monkeypatch.setattr(lock_budget, "FIRST_PAUSE", 0.02)
     monkeypatch.setattr(watching, "WATCH", 1.0)
     monkeypatch.setattr(watching, "POLL", 0.1)
 
@@ -65,12 +67,11 @@ def context(
     names = ("ROOT", "BACKEND_URL", "FRONTEND_URL", "API_TOKEN", "PG_BIN", "PYTHON")
     environment = {f"REHEARSAL_{name}": str(tmp_path) for name in names}
     environment["REHEARSAL_APPLICATION_ROLE"] = database.application.name
-    target = load_target(ROOT / "parameters" / "rehearsal.yaml", environment)
-    opened = datetime(2025, 11, 3, 12, 0, tzinfo=UTC)
-    context = Context(plan, target, RunFolder.create(tmp_path, "INC-1", "full"), "full", "A", "Dana", opened)
-    context.report = lambda kind, **data: told.append((kind, data))
-    context.__dict__["postgres"] = postgres
-    return context
+    target = load_target(TARGET, environment)
+    folder = RunFolder.create(tmp_path, "INC-1", "full")
+    state = RunState({"option": "A"}, "2025-11-03T12:00:00+00:00", "full")
+    reporter = Reporter(lambda kind, **data: told.append((kind, data)))
+    return Context(plan, target, folder, Adapters(target, folder, postgres=postgres), state, "Dana", reporter)
 
 
 # --- writers
@@ -211,20 +212,20 @@ def scan(application: psycopg.Connection) -> None:
     application.execute("SELECT pg_stat_force_next_flush()")
 
 
-def test_an_index_that_nobody_scans_is_dropped_and_made_anew_and_that_is_journaled(
+def test_an_index_that_nobody_scans_is_rebuilt_and_that_is_journaled(
     context: Context, postgres: Postgres, told: list[tuple[str, dict[str, Any]]]
 ) -> None:
     step, shape = approved_step(context), catalog_of(postgres)
     assert until(lambda: gone(postgres), 10), "the preview's sessions count their scans when they end"
     statements = list[str]()
-    report = context.report
+    report = context.reporter.append
 
     def seen(kind: str, **data: Any) -> None:
         report(kind, **data)
         with postgres.connect() as connection:
             statements.append(f"{kind}: {[index.name for index in Indexes(step.backfill).present(connection)]}")
 
-    context.report = seen
+    context.reporter = Reporter(seen)
     step.apply()
 
     assert catalog_of(postgres) == shape
@@ -237,7 +238,7 @@ def test_an_index_that_somebody_scans_meanwhile_is_kept(
     context: Context, postgres: Postgres, application: psycopg.Connection, told: list[tuple[str, dict[str, Any]]]
 ) -> None:
     step = approved_step(context)
-    report, oid = context.report, "SELECT 'idx_messages_attachments'::regclass::oid AS it"
+    report, oid = context.reporter.append, "SELECT 'idx_messages_attachments'::regclass::oid AS it"
     with postgres.connect() as connection:
         before = one(connection, oid)
 
@@ -246,7 +247,7 @@ def test_an_index_that_somebody_scans_meanwhile_is_kept(
         if "watching" in data.get("text", ""):
             scan(application)
 
-    context.report = using
+    context.reporter = Reporter(using)
     step.apply()
 
     with postgres.connect() as connection:
@@ -308,7 +309,7 @@ def test_what_a_broken_drop_or_build_left_over_is_finished(
     assert Indexes(step.backfill).missing(connection) == {}
 
 
-def test_an_index_goes_and_comes_however_long_someone_elses_transaction_lasts(
+def test_an_index_goes_and_comes_however_long_other_transactions_last(
     context: Context, postgres: Postgres, application: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     step, shape = approved_step(context), catalog_of(postgres)
@@ -328,7 +329,8 @@ def test_an_index_goes_and_comes_however_long_someone_elses_transaction_lasts(
 def approved_step(context: Context, strategy: str = "batched") -> ClearBackfill:
     step = step_of(context, strategy)
     preview = step.preview()
-    context.approved, context.approved_keys = {step.name: dict(preview.facts)}, {step.name: preview.keys}
+    agreed = {step.name: {"facts": dict(preview.facts), "keys": preview.keys}}
+    context.state = replace(context.state, previews={"d": agreed}, approved="d")
     return step
 
 

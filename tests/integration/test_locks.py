@@ -9,28 +9,29 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from runbook_lib.adapters.postgres import locks
-from runbook_lib.adapters.postgres.connection import Connection, Postgres, one
-from runbook_lib.adapters.postgres.locks import JITTER, LONGEST_PAUSE, Blocker, blockers, briefly, pauses
 from runbook_lib.errors import PreconditionError
+from runbook_lib.postgres import lock_budget
+from runbook_lib.postgres.blockers import Blocker, blockers
+from runbook_lib.postgres.connection import Connection, Postgres, one
+from runbook_lib.postgres.lock_budget import JITTER, LONGEST_PAUSE, pauses, with_short_lock
 from runbook_lib.rehearsal.database import Database
-from runbook_lib.rehearsal.polling import until
+from runbook_lib.rehearsal.workspace import until
 
-from . import reader
+from ..support import reader
 
 VACUUM = Blocker(1, "", 2.0, "autovacuum: VACUUM public.messages", "autovacuum worker")
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locks, "FIRST_PAUSE", 0.02)
-    monkeypatch.setattr(locks, "LONGEST_PAUSE", 0.02)
+    monkeypatch.setattr(lock_budget, "FIRST_PAUSE", 0.02)
+    monkeypatch.setattr(lock_budget, "LONGEST_PAUSE", 0.02)
 
 
 @pytest.fixture
 def reading(application: psycopg.Connection, monkeypatch: pytest.MonkeyPatch) -> Iterator[psycopg.Connection]:
     """The application in a transaction that has read the table and stays open, as a dump's does; there is time to see it."""
-    monkeypatch.setattr(locks, "LADDER", (600,))
+    monkeypatch.setattr(lock_budget, "LADDER", (600,))
     application.execute("BEGIN")
     application.execute("SELECT count(*) FROM messages")
     yield application
@@ -47,19 +48,17 @@ def nobody(seen: Sequence[Blocker]) -> None:
 
 
 def test_what_nobody_is_in_the_way_of_is_done_at_once(postgres: Postgres) -> None:
-    assert briefly(postgres.connect, lock, nobody) == "done"
+    assert with_short_lock(postgres.connect, lock, nobody) == "done"
 
 
-def test_who_is_in_the_way_is_named_while_waiting_and_then_the_work_is_done(
-    postgres: Postgres, reading: psycopg.Connection
-) -> None:
+def test_blockers_are_named_while_waiting_and_then_the_work_is_done(postgres: Postgres, reading: psycopg.Connection) -> None:
     told: list[Sequence[Blocker]] = []
 
     def waiting(seen: Sequence[Blocker]) -> None:
         told.append(seen)
         reading.execute("COMMIT")
 
-    assert briefly(postgres.connect, lock, waiting) == "done"
+    assert with_short_lock(postgres.connect, lock, waiting) == "done"
 
     ((blocker,),) = told
     assert (blocker.pid, blocker.user) == (reading.info.backend_pid, "social_selling_user")
@@ -72,9 +71,9 @@ def test_patience_ends_with_an_error_that_names_who_was_in_the_way(postgres: Pos
     told: list[Sequence[Blocker]] = []
 
     with pytest.raises(PreconditionError) as refused:
-        briefly(postgres.connect, lock, told.append, patience=0)
+        with_short_lock(postgres.connect, lock, told.append, patience=0)
 
-    assert f"not to be had in 0 s; in the way: pid {reading.info.backend_pid} (social_selling_user" in refused.value.what
+    assert f"within 0 s. Blocked by: pid {reading.info.backend_pid} (social_selling_user" in refused.value.what
     assert refused.value.state == "Nothing was changed: each try was rolled back."
     assert len(told) == 1
 
@@ -89,7 +88,7 @@ def test_a_try_that_failed_leaves_nothing(
         connection.execute("INSERT INTO tried VALUES (1)")
         lock(connection)
 
-    briefly(postgres.connect, work, lambda seen: application.execute("COMMIT") and None)
+    with_short_lock(postgres.connect, work, lambda seen: application.execute("COMMIT") and None)
 
     assert one(connection, "SELECT count(*) AS n FROM tried")["n"] == 1
 
@@ -97,15 +96,15 @@ def test_a_try_that_failed_leaves_nothing(
 def test_a_waiting_strong_lock_keeps_no_reader_longer_than_one_try(
     postgres: Postgres, database: Database, reading: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(locks, "LADDER", (150,))
+    monkeypatch.setattr(lock_budget, "LADDER", (150,))
     with reader.reading(database) as waited, pytest.raises(PreconditionError):
-        briefly(postgres.connect, lock, lambda seen: None, patience=0.4)
+        with_short_lock(postgres.connect, lock, lambda seen: None, patience=0.4)
 
     assert 0.05 < max(waited) < 0.15 + 0.5
 
 
 def test_a_deadlock_is_tried_again(postgres: Postgres, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locks, "LADDER", (5000,))
+    monkeypatch.setattr(lock_budget, "LADDER", (5000,))
     with database.server.connect() as superuser:
         superuser.execute(f"ALTER ROLE runbook IN DATABASE {database.name} SET deadlock_timeout = '20ms'")  # type: ignore[arg-type]
     tries: list[int] = []
@@ -121,7 +120,7 @@ def test_a_deadlock_is_tried_again(postgres: Postgres, database: Database, monke
                 assert until(lambda: blockers(watching, other.info.backend_pid) != [], 5)
             update(connection, 2)
 
-        briefly(postgres.connect, work, lambda seen: crossing.join())
+        with_short_lock(postgres.connect, work, lambda seen: crossing.join())
 
     assert len(tries) == 2
 
@@ -139,14 +138,14 @@ def update(connection: "psycopg.Connection | Connection", key: int) -> None:
     ],
     ids=["autovacuum alone", "autovacuum and someone", "nobody seen"],
 )
-def test_the_next_try_outlasts_the_deadlock_timeout_where_autovacuum_alone_is_in_the_way(
+def test_the_next_try_outlasts_the_deadlock_timeout_against_autovacuum(
     postgres: Postgres, monkeypatch: pytest.MonkeyPatch, seen: list[Blocker], timeout: str
 ) -> None:
     @contextmanager
     def watched(open_: object, pid: int) -> Iterator[list[Blocker]]:
         yield seen
 
-    monkeypatch.setattr(locks, "watched", watched)
+    monkeypatch.setattr(lock_budget, "watched", watched)
     found: list[str] = []
 
     def work(connection: Connection) -> None:
@@ -154,7 +153,7 @@ def test_the_next_try_outlasts_the_deadlock_timeout_where_autovacuum_alone_is_in
         if len(found) == 1:
             raise errors.LockNotAvailable
 
-    briefly(postgres.connect, work, lambda seen: None)
+    with_short_lock(postgres.connect, work, lambda seen: None)
 
     assert found == ["100ms", timeout]
 

@@ -1,21 +1,22 @@
 """The journal's copy in the target's database."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from runbook_lib.adapters.postgres import mirror, mirror_files
-from runbook_lib.adapters.postgres.connection import Connection, Postgres
-from runbook_lib.context import Context
+from runbook_lib.config.plan import Plan
+from runbook_lib.config.target import Target
+from runbook_lib.context.adapters import Adapters
+from runbook_lib.context.context import Context
 from runbook_lib.errors import JournalError, ParametersError
-from runbook_lib.folder import RunFolder
-from runbook_lib.journal import Journal, line_of
-from runbook_lib.plan import Plan
-from runbook_lib.run import Run
-from runbook_lib.seat import mirroring, moving
-from runbook_lib.target import Target
+from runbook_lib.journal.folder import RunFolder
+from runbook_lib.journal.journal import Journal, line_of
+from runbook_lib.journal.state import replay
+from runbook_lib.postgres import mirror
+from runbook_lib.postgres.connection import Connection, Postgres
+from runbook_lib.run.run import Run
+from runbook_lib.ui import mirror as mirroring
 
 TARGET = SimpleNamespace(name="test", is_production=False, database=SimpleNamespace(service="test"))
 
@@ -29,8 +30,8 @@ def run(plan: Plan, postgres: Postgres, tmp_path: Path) -> Run:
     journal.append("opened", plan=plan.feature, type="full", option="A", **about)
     journal.append("previewed", digest="d", steps={}, shown=[])
     journal.append("approved", digest="d", by="Dana")
-    context = Context(plan, TARGET, folder, "full", "A", "Dana", datetime.now(UTC))  # type: ignore[arg-type]
-    context.__dict__["postgres"] = postgres
+    adapters, state = Adapters(TARGET, folder, postgres=postgres), replay(journal.events())  # type: ignore[arg-type]
+    context = Context(plan, TARGET, folder, adapters, state, "Dana")  # type: ignore[arg-type]
     return Run(folder, context)
 
 
@@ -64,29 +65,29 @@ def test_nothing_is_written_while_a_database_is_put_in_anothers_place(run: Run) 
     assert mirroring.send(run) == 5
 
 
-def test_a_database_that_cannot_be_reached_breaks_nothing_and_is_caught_up_with(
+def test_an_unreachable_database_breaks_nothing_and_catches_up_later(
     run: Run, monkeypatch: pytest.MonkeyPatch, postgres: Postgres
 ) -> None:
-    run.context.__dict__["postgres"] = Postgres("nowhere", "test")
+    run.context.adapters = run.context.adapters.but(postgres=Postgres("nowhere", "test"))
     assert mirroring.send(run) == 0
 
-    run.context.__dict__["postgres"] = postgres
+    run.context.adapters = run.context.adapters.but(postgres=postgres)
     assert mirroring.send(run) == 3
 
 
-def test_a_journal_that_was_carried_on_elsewhere_adds_nothing_and_is_known_as_outdated(run: Run, tmp_path: Path) -> None:
+def test_a_journal_continued_elsewhere_adds_nothing_and_is_outdated(run: Run, tmp_path: Path) -> None:
     mirroring.send(run)
     elsewhere = Journal(tmp_path / "copy.jsonl")
     elsewhere.path.write_bytes(run.journal.path.read_bytes())
     kept = elsewhere.append("noted", text="there")
-    assert not run.context.lease.is_outdated(run.journal.events())
+    assert not run.context.adapters.lease.is_outdated(run.journal.events())
 
-    with run.context.postgres.connect() as connection:
+    with run.context.adapters.postgres.connect() as connection:
         mirror.send(connection, run.folder.id, [(kept.seq, line_of(kept))])
     run.journal.append("noted", text="here")
     run.journal.append("noted", text="and once more")
 
-    assert run.context.lease.is_outdated(run.journal.events())
+    assert run.context.adapters.lease.is_outdated(run.journal.events())
     assert mirroring.send(run) == 0
     assert read()[1] == ["opened", "previewed", "approved", "noted"]
 
@@ -98,19 +99,19 @@ def test_the_files_that_another_machine_needs_are_there_as_they_are_now(run: Run
     run.folder.write_text("evidence/rows.json", "[1, 2]")
     mirroring.send(run)
 
-    assert mirror_files.received(connection, run.folder.id) == {"evidence/rows.json": b"[1, 2]"}
+    assert mirror.received_files(connection, run.folder.id) == {"evidence/rows.json": b"[1, 2]"}
 
 
 @pytest.mark.parametrize("name", ["../planted", "/tmp/planted"])
-def test_a_file_whose_name_leads_out_of_the_folder_is_refused_and_nothing_is_left(
+def test_a_file_whose_name_leads_out_of_the_folder_is_refused(
     run: Run, connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     mirroring.send(run)
-    mirror_files.keep(connection, run.folder.id, {name: b"planted"})
-    monkeypatch.setattr(moving, "load_target", lambda _: TARGET)
+    mirror.keep(connection, run.folder.id, {name: b"planted"})
+    monkeypatch.setattr(mirroring, "load_target", lambda _: TARGET)
 
     with pytest.raises(ParametersError, match="leads out"):
-        moving.take_up(Path("any.yaml"), "", "Kim", outputs=tmp_path / "elsewhere")
+        mirroring.take_up(Path("any.yaml"), "", "Kim", outputs=tmp_path / "elsewhere")
 
     assert not (tmp_path / "elsewhere" / run.folder.id).exists()
     assert not (tmp_path / "elsewhere" / "planted").exists()
@@ -147,7 +148,11 @@ def test_a_run_that_is_not_there_is_an_error_that_names_those_that_are(run: Run)
 def test_a_handover_names_both_and_is_seen_from_elsewhere(run: Run) -> None:
     assert mirroring.hand_over(run, " Kim ") == "Dana"
 
-    assert (run.state.operator, run.context.operator, run.state.handovers) == ("Kim", "Kim", [{"from": "Dana", "to": "Kim"}])
+    assert (run.state.operator, run.context.operator, run.state.handovers) == (
+        "Kim",
+        "Kim",
+        ({"from": "Dana", "to": "Kim"},),
+    )
     assert read()[1][-1] == "handed-over"
 
 

@@ -10,18 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib import builds, checks, oldcode, opening
-from runbook_lib.checks.round import Round
-from runbook_lib.context import Context
-from runbook_lib.plan import ReferenceCheck
-from runbook_lib.rehearsal.environment import settled_in
-from runbook_lib.rehearsal.health import backend_healthy
-from runbook_lib.rehearsal.paths import PLAN, TARGET
-from runbook_lib.rehearsal.polling import until
-from runbook_lib.rehearsal.programs import application_programs
-from runbook_lib.rehearsal.stack import stack
+from runbook_lib import checks
+from runbook_lib.checks.api import ReferenceKeys
+from runbook_lib.checks.kind import Round
+from runbook_lib.config.target import ReferenceApi, SecretReference
+from runbook_lib.context import builds, old_code
+from runbook_lib.context.adapters import Adapters
+from runbook_lib.context.context import Context
+from runbook_lib.rehearsal.stack import backend_healthy, stack
+from runbook_lib.rehearsal.supervisor import application_programs
+from runbook_lib.rehearsal.workspace import PLAN, TARGET, settled_in, until
 from runbook_lib.results import Result, Status
-from runbook_lib.target import ReferenceApi, SecretReference
+from runbook_lib.run import lifecycle
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Kept:
     def found(self, where: str, url: str = "", token: str = "") -> Result:
         reference = ReferenceApi(url=url or self.url, token=SecretReference(env=token) if token else None)
         self.context.target = self.context.target.model_copy(update={"reference_api": reference})
-        self.context.__dict__.pop("reference_token", None)
+        self.context.adapters = Adapters(self.context.target, self.context.folder)
         (found,) = checks.run([where], Round(self.context, "before", datetime.now(UTC)))
         return found
 
@@ -42,10 +42,10 @@ class Kept:
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kept]:
     with stack(600, "some-media-missing") as running, settled_in(running.environment):
-        run = opening.open_new(PLAN, TARGET, "full", outputs=tmp_path_factory.mktemp("runs"))
+        run = lifecycle.open_new(PLAN, TARGET, "full", outputs=tmp_path_factory.mktemp("runs"))
         context = run.context
         context.plan = context.plan.model_copy(update={"checks": {where: _check(where) for where in ("shown", "source")}})
-        old = oldcode.prepare(context, "backend").path
+        old = old_code.prepare(context, "backend").path
         builds.build(context, "backend", old)
         port = a_free_port()
         program = application_programs(running.environment)[0]
@@ -69,11 +69,11 @@ def a_free_port() -> int:
     return port
 
 
-def _check(where: str) -> ReferenceCheck:
-    return ReferenceCheck(kind="reference", reference="api", where=where, title="Media")  # type: ignore[arg-type]
+def _check(where: str) -> ReferenceKeys:
+    return ReferenceKeys(kind="reference", reference="api", where=where, title="Media")  # type: ignore[arg-type]
 
 
-def test_media_that_the_old_api_serves_and_the_page_does_not_show_are_missing(kept: Kept) -> None:
+def test_media_the_old_api_serves_and_the_page_does_not_show_are_missing(kept: Kept) -> None:
     found = kept.found("shown")
 
     assert (found.status, found.evidence["field"]) == (Status.FAIL, "attachments")
@@ -86,9 +86,7 @@ def test_the_older_field_still_serves_all_that_the_old_api_does(kept: Kept) -> N
     assert (found.status, "each has them in mediaUrl" in found.summary) == (Status.PASS, True)
 
 
-def test_an_old_api_that_does_not_answer_or_refuses_the_token_is_no_reference(
-    kept: Kept, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_old_api_that_is_silent_or_refuses_the_token_is_no_reference(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOKEN_OF_ANOTHER", "not-the-token-of-this-api")
     nobody = f"http://127.0.0.1:{a_free_port()}"
 

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import pytest
 from psycopg import sql
 
-from runbook_lib.adapters.postgres.backfill import Backfill
-from runbook_lib.adapters.postgres.clearing.crew import Pages
-from runbook_lib.adapters.postgres.clearing.passes import AT_ONCE, FEW, PASSES, Lines, passes_of
-from runbook_lib.adapters.postgres.connection import Connection
-from runbook_lib.plan import Plan
+from runbook_lib.config.plan import Plan
+from runbook_lib.postgres.backfill import Backfill
+from runbook_lib.postgres.backfill_removal.throttle import AT_ONCE, FEW, PASSES, Lines, passes_of
+from runbook_lib.postgres.connection import Connection
+from runbook_lib.postgres.page_ranges import PageQueue
 
 
 @pytest.mark.parametrize(
@@ -25,15 +25,15 @@ def test_many_rows_take_several_passes_and_few_take_one(
     connection: Connection, plan: Plan, wanted: str, passes: Sequence[Lines]
 ) -> None:
     backfill = Backfill(plan.database, "test")
-    (pages,) = Pages(connection, backfill.table).take(1000)
+    (pages,) = PageQueue(connection, backfill.table).take(1000)
 
     assert passes_of(connection, backfill, pages, sql.SQL(wanted)) == passes
 
 
-def test_rows_that_stand_together_in_the_second_half_of_a_long_range_are_many(connection: Connection, plan: Plan) -> None:
+def test_rows_together_in_the_second_half_of_a_long_range_are_many(connection: Connection, plan: Plan) -> None:
     connection.execute("CREATE TABLE crowded AS SELECT n AS id, repeat('x', 200) AS text FROM generate_series(1, 20000) n")
     backfill = Backfill(plan.database.model_copy(update={"table": "crowded"}), "test")
-    (pages,) = Pages(connection, backfill.table).take(1000)
+    (pages,) = PageQueue(connection, backfill.table).take(1000)
     a_page = 20000 / (pages[1] - pages[0])
 
     assert a_page / 4 > FEW

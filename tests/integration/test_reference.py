@@ -6,17 +6,16 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from runbook_lib.adapters.postgres import sessions, statements
-from runbook_lib.adapters.postgres.backfill import Backfill
-from runbook_lib.adapters.postgres.connection import Connection, Postgres
-from runbook_lib.adapters.postgres.dump import DumpTools
-from runbook_lib.adapters.postgres.reference import Missed, missed
-from runbook_lib.adapters.processes import LocalProcesses
+from runbook_lib.config.plan import Plan
 from runbook_lib.errors import PreconditionError
-from runbook_lib.plan import Plan
-from runbook_lib.rehearsal.data import dump
-from runbook_lib.rehearsal.database import Database
+from runbook_lib.postgres import sessions
+from runbook_lib.postgres.backfill import Backfill
+from runbook_lib.postgres.backfill_statistics import Missed, missed
+from runbook_lib.postgres.connection import Connection, Postgres
+from runbook_lib.postgres.dump import DumpTools
+from runbook_lib.rehearsal.database import Database, dump
 from runbook_lib.rehearsal.postgres import binaries
+from runbook_lib.system.processes import LocalProcesses
 
 SHOWN = 200  # of 600 rows, each third has a picture
 
@@ -99,14 +98,14 @@ def test_what_was_run_between_two_looks_is_told_the_slowest_first(
     measured: Database, postgres: Postgres, application: psycopg.Connection
 ) -> None:
     application.execute("SELECT count(*) FROM messages")
-    before = statements.taken(postgres, measured.application.name)
+    before = sessions.taken(postgres, measured.application.name)
     application.execute("SELECT pg_sleep(0.05)")
     application.execute("SELECT count(*) FROM users")
-    after = statements.taken(postgres, measured.application.name)
+    after = sessions.taken(postgres, measured.application.name)
     assert before is not None
     assert after is not None
 
-    found = statements.during(before, after)
+    found = sessions.during(before, after)
 
     assert ["pg_sleep" in found[0].query, found[0].calls, found[0].milliseconds >= 50] == [True, 1, True]
     assert not [each for each in found if "FROM messages" in each.query]
@@ -116,7 +115,7 @@ def test_where_the_extension_is_not_there_nobody_has_measured(measured: Database
     with measured.server.connect() as superuser:
         superuser.execute("DROP EXTENSION pg_stat_statements")
 
-    assert statements.taken(postgres, measured.application.name) is None
+    assert sessions.taken(postgres, measured.application.name) is None
 
 
 # --- sessions

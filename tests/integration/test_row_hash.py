@@ -3,8 +3,8 @@
 import pytest
 from psycopg import sql
 
-from runbook_lib.adapters.postgres.connection import Connection, one
-from runbook_lib.adapters.postgres.row_hash import row_hash
+from runbook_lib.postgres.connection import Connection, one
+from runbook_lib.postgres.fingerprint import row_hash
 
 NOT_VALID = 180000  # the first version of the server on which a NOT NULL may be left unvalidated
 TABLE = sql.Identifier("hashed")

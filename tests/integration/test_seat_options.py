@@ -1,29 +1,30 @@
 """What each option would change and lose, counted on a real database."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
-from runbook_lib.adapters.postgres.connection import Connection, Postgres, one
-from runbook_lib.context import Context
-from runbook_lib.folder import RunFolder
-from runbook_lib.journal import Journal
-from runbook_lib.plan import Plan
-from runbook_lib.run import Run
-from runbook_lib.seat import options
+from runbook_lib.config.plan import Plan
+from runbook_lib.context.adapters import Adapters
+from runbook_lib.context.context import Context
+from runbook_lib.journal.folder import RunFolder
+from runbook_lib.journal.journal import Journal
+from runbook_lib.journal.state import replay
+from runbook_lib.postgres.connection import Connection, Postgres, one
+from runbook_lib.run.run import Run
+from runbook_lib.ui import choices
 
 
 def test_each_option_is_told_in_numbers(plan: Plan, postgres: Postgres, connection: Connection, tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path, "", "full")
-    Journal(folder.journal_path).append("opened", plan=plan.feature, type="full", option="A", operator="Dana")
+    opened = Journal(folder.journal_path).append("opened", plan=plan.feature, type="full", option="A", operator="Dana")
     backups = SimpleNamespace(directory=str(tmp_path), pattern="*.dump")
     target = SimpleNamespace(name="test", backups=backups)
-    context = Context(plan, target, folder, "full", "A", "Dana", datetime.now(UTC))  # type: ignore[arg-type]
-    context.__dict__["postgres"] = postgres
+    adapters = Adapters(target, folder, postgres=postgres)  # type: ignore[arg-type]
+    context = Context(plan, target, folder, adapters, replay([opened]), "Dana")  # type: ignore[arg-type]
     affected = context.backfill.count(connection)
     filled = one(connection, "SELECT count(attachments) AS n FROM messages")["n"]
 
-    text = options.compared(Run(folder, context)).text
+    text = choices.in_numbers(Run(folder, context)).text
 
     assert affected > 0
     assert f"{affected} rows of messages lose the backfilled entries" in text

@@ -4,28 +4,27 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from runbook_lib import loop, purging
-from runbook_lib import run as run_module
-from runbook_lib.adapters.postgres.cancelling import cancelled_by
-from runbook_lib.adapters.postgres.clearing import batched, pacing
-from runbook_lib.adapters.postgres.connection import Connection, Postgres
-from runbook_lib.context import Context
+from runbook_lib.context.context import Context
 from runbook_lib.errors import Declined, PreconditionError, StepFailed
-from runbook_lib.opening import open_new
+from runbook_lib.postgres.backfill_removal import throttle
+from runbook_lib.postgres.connection import Connection, Postgres
+from runbook_lib.postgres.sessions import cancelled_by
 from runbook_lib.rehearsal.database import Database
-from runbook_lib.run import Run
-from runbook_lib.steering import steer
+from runbook_lib.run import cleanup, engine
+from runbook_lib.run import run as run_module
+from runbook_lib.run.lifecycle import open_new
+from runbook_lib.run.run import Run
 from runbook_lib.steps.base import Effect, Step
 from runbook_lib.steps.clear_backfill import ClearBackfill
 
-ROOT = Path(__file__).parents[2]
-PLAN = ROOT / "parameters" / "feat-2025-20251103111429.yaml"
-TARGET = ROOT / "parameters" / "rehearsal.yaml"
+from ..support.places import PLAN, TARGET
+
 NAME = "clear-backfill"
 
 Told = Callable[[dict[str, Any]], None]
@@ -38,8 +37,8 @@ def begin(postgres: Postgres, database: Database, tmp_path: Path, monkeypatch: p
         monkeypatch.setenv(f"REHEARSAL_{name}", "http://localhost:1")
     monkeypatch.setenv("REHEARSAL_PG_BIN", str(database.server.tools))
     monkeypatch.setenv("REHEARSAL_APPLICATION_ROLE", database.application.name)
-    monkeypatch.setattr(pacing, "FIRST", 1)
-    monkeypatch.setattr(batched, "TOGETHER", 1)
+    monkeypatch.setattr(throttle, "FIRST", 1)
+    monkeypatch.setattr(throttle, "TOGETHER", 1)
     target = tmp_path / "target.yaml"
     target.write_text(TARGET.read_text().replace("service: rehearsal", f"service: {postgres.service}"))
 
@@ -71,20 +70,20 @@ def command(name: str, run: Run) -> subprocess.CompletedProcess[str]:
     return subprocess.run(arguments, capture_output=True, text=True, check=False)
 
 
-def listening(run: Run, monkeypatch: pytest.MonkeyPatch, told: Told) -> None:
+def listening(run: Run, told: Told) -> None:
     """Tell of each batch, and of each wait, when it is journaled."""
-    report = run.context.report
+    report = run.context.reporter.append
 
     def and_tell(kind: str, /, **data: Any) -> None:
         report(kind, **data)
         if kind == "progress":
             told(data)
 
-    monkeypatch.setattr(run.context, "report", and_tell)
+    run.context.reporter = replace(run.context.reporter, append=and_tell)
 
 
 def left(run: Run) -> int:
-    with run.context.postgres.connect() as connection:
+    with run.context.adapters.postgres.connect() as connection:
         return run.context.backfill.count(connection)
 
 
@@ -92,7 +91,7 @@ def steered(run: Run) -> list[tuple[str, str]]:
     return [(e.data["wanted"], e.data["by"]) for e in run.journal.events() if e.kind == "steered"]
 
 
-def test_another_process_pauses_between_batches_and_has_it_go_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_process_pauses_between_batches_and_has_it_go_on(run: Run) -> None:
     whole, paused = left(run), []
 
     def told(data: dict[str, Any]) -> None:
@@ -102,9 +101,9 @@ def test_another_process_pauses_between_batches_and_has_it_go_on(run: Run, monke
         elif data["done"] and not paused:
             assert command("pause", run).returncode == 0
 
-    listening(run, monkeypatch, told)
+    listening(run, told)
 
-    loop.apply(run, NAME)
+    engine.apply(run, NAME)
 
     assert len(paused) >= 1
     assert 0 < paused[0] < whole
@@ -112,30 +111,30 @@ def test_another_process_pauses_between_batches_and_has_it_go_on(run: Run, monke
     assert {("pause", "Ann"), ("go on", "Ann")} == set(steered(run))
 
 
-def test_what_another_process_ended_between_batches_is_gone_on_with(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_another_process_ended_between_batches_is_gone_on_with(run: Run) -> None:
     def told(data: dict[str, Any]) -> None:
         if data["done"] and not steered(run):
             assert json.loads(command("abort", run).stdout)["wanted"] == "abort"
 
     whole = left(run)
-    listening(run, monkeypatch, told)
+    listening(run, told)
 
     with pytest.raises(StepFailed, match="ended between two batches, as was asked for"):
-        loop.apply(run, NAME)
+        engine.apply(run, NAME)
 
     assert 0 < left(run) < whole
     assert run.steps[NAME].probe().effect is Effect.HALF_DONE
-    assert loop.apply(run, NAME).how == "gone on with and done"
+    assert engine.apply(run, NAME).how == "resumed and completed"
     assert left(run) == 0
 
 
-def test_what_another_process_ended_can_be_undone(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_another_process_ended_can_be_undone(run: Run) -> None:
     whole = left(run)
-    listening(run, monkeypatch, lambda data: steer(run, "abort") if data["done"] else None)  # type: ignore[arg-type,return-value]
+    listening(run, lambda data: run.steer("abort") if data["done"] else None)  # type: ignore[arg-type,return-value]
     with pytest.raises(StepFailed):
-        loop.apply(run, NAME)
+        engine.apply(run, NAME)
 
-    loop.undo(run, NAME)
+    engine.undo(run, NAME)
 
     assert (left(run), run.state.debts) == (whole, {})
 
@@ -164,40 +163,40 @@ def test_a_step_that_does_not_work_in_batches_is_not_steered(run: Run) -> None:
     run.journal.append("started", step="back-up", title="Back up")
 
     with run.folder.lock(), pytest.raises(PreconditionError, match="is not at work in batches"):
-        steer(run, "pause")
+        run.steer("pause")
 
 
 def test_a_clearing_that_has_not_come_to_its_batches_is_not_steered(run: Run) -> None:
     run.journal.append("started", step=NAME, title="Clear")
 
     with run.folder.lock(), pytest.raises(PreconditionError, match="is not at work in batches"):
-        steer(run, "pause")
+        run.steer("pause")
 
 
 @pytest.mark.parametrize("strategy", ["batched", "swap"])
 def test_what_an_undo_keeps_of_conflicts_is_owed_until_it_is_purged(begin: Callable[[str], Run], strategy: str) -> None:
     run = begin(strategy)
-    loop.apply(run, NAME)
-    with run.context.postgres.connect() as connection:
+    engine.apply(run, NAME)
+    with run.context.adapters.postgres.connect() as connection:
         connection.execute("UPDATE messages SET attachments = '[{}]' WHERE id = 3")
 
-    done = loop.undo(run, NAME)
+    done = engine.undo(run, NAME)
 
     assert done.outcome["conflicts"] == 1
     assert list(run.state.debts) == ["undo-rows"]
     assert "1 rows that someone changed" in run.state.debts["undo-rows"]["text"]
-    assert kept(run) == {"batched": {"control", "bundles", "writes", "proof"}, "swap": {"conflicts", "proof"}}[strategy]
-    digest, _ = purging.preview(run)
-    purging.pay(run, digest, digest)
-    assert (run.state.debts, kept(run)) == ({}, set())
+    assert kept(run) == {"batched": {"bundles", "writes", "proof"}, "swap": {"conflicts", "proof"}}[strategy]
+    digest, _ = cleanup.preview(run)
+    cleanup.clean_up(run, digest, digest)
+    assert (run.state.debts, kept(run)) == ({}, {"control"})  # which says that it was purged
 
 
 @pytest.mark.parametrize("strategy", ["batched", "swap"])
 def test_an_undo_without_conflicts_keeps_nothing(begin: Callable[[str], Run], strategy: str) -> None:
     run = begin(strategy)
-    loop.apply(run, NAME)
+    engine.apply(run, NAME)
 
-    loop.undo(run, NAME)
+    engine.undo(run, NAME)
 
     assert (run.state.debts, kept(run)) == ({}, set())
 
@@ -205,6 +204,6 @@ def test_an_undo_without_conflicts_keeps_nothing(begin: Callable[[str], Run], st
 def kept(run: Run) -> set[str]:
     """The tables that this run keeps of its clearing."""
     query = "SELECT relname AS it FROM pg_class WHERE relnamespace = 'runbook'::regnamespace AND relkind = 'r'"
-    with run.context.postgres.connect() as connection:
+    with run.context.adapters.postgres.connect() as connection:
         names = [str(row["it"]) for row in connection.execute(query)]
-    return {name.removesuffix(f"_{run.context.run}") for name in names if name.endswith(run.context.run)}
+    return {name.removesuffix(f"_{run.context.folder.short}") for name in names if name.endswith(run.context.folder.short)}

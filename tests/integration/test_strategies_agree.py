@@ -8,11 +8,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as random
 from psycopg import sql
 
-from runbook_lib.adapters.postgres.backfill import Backfill
-from runbook_lib.adapters.postgres.clearing.clearing import Clearing
-from runbook_lib.adapters.postgres.clearing.records import Records
-from runbook_lib.adapters.postgres.connection import Postgres
-from runbook_lib.plan import Plan
+from runbook_lib.config.plan import Plan
+from runbook_lib.postgres.backfill import Backfill
+from runbook_lib.postgres.backfill_removal.guard import Records
+from runbook_lib.postgres.backfill_removal.removal import BackfillRemoval
+from runbook_lib.postgres.connection import Postgres
 
 URL = "/media/x.svg"
 LEGACY = {"type": "image", "url": URL, "source": "legacy_migration"}
@@ -49,7 +49,7 @@ def expected(value: Any) -> Any:
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(values=random.lists(VALUES, min_size=1, max_size=40))
-def test_swap_batches_and_keys_give_the_same_rows_in_the_same_order_of_elements(
+def test_swap_batches_and_keys_give_the_same_rows_in_the_same_order(
     postgres: Postgres, application: psycopg.Connection, plan: Plan, values: list[Any]
 ) -> None:
     found, proved = {}, {}
@@ -58,7 +58,7 @@ def test_swap_batches_and_keys_give_the_same_rows_in_the_same_order_of_elements(
         database = plan.database.model_copy(update={"table": table, "indexes": []})
         _fill(application, table, values)
 
-        work = Clearing(postgres.connect, Backfill(database, strategy), strategy, stopped=True)
+        work = BackfillRemoval(postgres.connect, Backfill(database, strategy), strategy, stopped=True)
         with postgres.connect() as connection:
             Records(work.backfill).prepare(connection)
             work.proof.record(connection)

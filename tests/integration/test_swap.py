@@ -9,21 +9,22 @@ from typing import Any
 import psycopg
 import pytest
 
-from runbook_lib.adapters.postgres import locks
-from runbook_lib.adapters.postgres.backfill import Backfill
-from runbook_lib.adapters.postgres.catalog import Catalog, catalog
-from runbook_lib.adapters.postgres.clearing.clearing import Clearing, Told
-from runbook_lib.adapters.postgres.clearing.column import Column
-from runbook_lib.adapters.postgres.clearing.indexes import Indexes
-from runbook_lib.adapters.postgres.clearing.swap import Stage, Swap
-from runbook_lib.adapters.postgres.connection import Connection, Postgres
-from runbook_lib.adapters.postgres.lease import Lease
+from runbook_lib.config.plan import Database as DatabasePlan
 from runbook_lib.errors import StepFailed
-from runbook_lib.plan import Database as DatabasePlan
+from runbook_lib.postgres import lock_budget
+from runbook_lib.postgres.backfill import Backfill
+from runbook_lib.postgres.backfill_removal.column import Column
+from runbook_lib.postgres.backfill_removal.removal import BackfillRemoval, Progress
+from runbook_lib.postgres.backfill_removal.swap import Stage, Swap
+from runbook_lib.postgres.catalog import Catalog, catalog
+from runbook_lib.postgres.connection import Connection, Postgres
+from runbook_lib.postgres.indexes import Indexes
+from runbook_lib.postgres.lease import Lease
 from runbook_lib.rehearsal.database import Database
 
-from .reader import reading
-from .relay import FarBothWays, Relay
+from ..support.clearing import insert
+from ..support.reader import reading
+from ..support.relay import FarBothWays, Relay
 
 LEGACY = {"type": "image", "url": "/media/x.svg", "source": "legacy_migration"}
 OWN = {"type": "image", "url": "/media/own.svg", "source": "upload"}
@@ -33,22 +34,12 @@ LATE = 0.05  # for the server to end what takes longer, and for us to see it
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locks, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(lock_budget, "FIRST_PAUSE", 0.01)
 
 
 @pytest.fixture
 def backfill(changed: Callable[..., DatabasePlan]) -> Backfill:
     return Backfill(changed(touch=None), "test")
-
-
-def insert(application: psycopg.Connection, attachments: Any) -> int:
-    row = application.execute(
-        """INSERT INTO messages (conversation_id, sender_id, content, media_type, media_url, attachments)
-           VALUES (1, 1, 'test', 'image', '/media/x.svg', %s) RETURNING id""",
-        [json.dumps(attachments)],
-    ).fetchone()
-    assert row is not None
-    return int(row[0])
 
 
 def interrupted(*_: object, **__: object) -> None:
@@ -77,7 +68,7 @@ def not_null(application: psycopg.Connection) -> None:
 # --- over a long way
 
 
-def test_a_swap_and_its_undo_keep_each_lock_within_its_limit_over_ten_milliseconds_each_way(
+def test_a_swap_and_its_undo_keep_their_lock_limits_at_ten_ms_latency(
     relayed: Callable[..., tuple[Postgres, Relay]],
     postgres: Postgres,
     database: Database,
@@ -88,7 +79,7 @@ def test_a_swap_and_its_undo_keep_each_lock_within_its_limit_over_ten_millisecon
     before, shape = held(application), catalog(connection)
     lease = Lease(postgres, "test", "Dana")
     far = replace(relayed(FarBothWays)[0], guard=lease.check)
-    work = Clearing(far.connect, backfill, "swap", stopped=False)
+    work = BackfillRemoval(far.connect, backfill, "swap", stopped=False)
 
     with lease.held(acted=False), reading(database) as waits:
         work.apply()
@@ -101,11 +92,13 @@ def test_a_swap_and_its_undo_keep_each_lock_within_its_limit_over_ten_millisecon
     assert catalog(connection) == shape
 
 
-def test_an_undo_of_a_half_made_swap_keeps_its_lock_within_its_limit_over_ten_milliseconds_each_way(
+def test_undo_of_a_half_made_swap_keeps_its_lock_limit_at_ten_ms_latency(
     relayed: Callable[..., tuple[Postgres, Relay]], connection: Connection, backfill: Backfill
 ) -> None:
     shape = catalog(connection)
-    work = Clearing(relayed(FarBothWays)[0].connect, backfill, "swap", stopped=False, told=Told(cleared=interrupted))
+    work = BackfillRemoval(
+        relayed(FarBothWays)[0].connect, backfill, "swap", stopped=False, told=Progress(cleared=interrupted)
+    )
     with pytest.raises(KeyboardInterrupt):
         work.apply()
     assert work.swap.stage(connection) is Stage.ASIDE
@@ -120,16 +113,16 @@ def test_an_undo_of_a_half_made_swap_keeps_its_lock_within_its_limit_over_ten_mi
 
 def before_the_lock(monkeypatch: pytest.MonkeyPatch, done: Callable[[], object]) -> None:
     """Have something done once the exchange is begun and its lock is not taken yet."""
-    exchange = Swap._exchange
+    exchange = Swap.exchange
 
     def after_it(swap: Swap, connection: Connection) -> None:
         done()
         exchange(swap, connection)
 
-    monkeypatch.setattr(Swap, "_exchange", after_it)
+    monkeypatch.setattr(Swap, "exchange", after_it)
 
 
-def test_a_row_that_is_written_just_before_the_lock_is_caught_up_on_under_it(
+def test_a_row_that_is_written_just_before_the_lock_catches_up_under_it(
     postgres: Postgres,
     connection: Connection,
     application: psycopg.Connection,
@@ -138,7 +131,7 @@ def test_a_row_that_is_written_just_before_the_lock_is_caught_up_on_under_it(
 ) -> None:
     key = insert(application, [LEGACY])
     before_the_lock(monkeypatch, lambda: set_attachments(application, key, [OWN, LEGACY]))
-    work = Clearing(postgres.connect, backfill, "swap", stopped=False)
+    work = BackfillRemoval(postgres.connect, backfill, "swap", stopped=False)
 
     work.apply()
 
@@ -146,7 +139,7 @@ def test_a_row_that_is_written_just_before_the_lock_is_caught_up_on_under_it(
     assert not work.unexpected(connection)
 
 
-def test_pitfall_8_a_trigger_that_writes_elsewhere_stops_the_exchange_and_leaves_no_trace(
+def test_a_trigger_that_writes_elsewhere_stops_the_cut_over(
     postgres: Postgres,
     connection: Connection,
     application: psycopg.Connection,
@@ -165,7 +158,7 @@ def test_pitfall_8_a_trigger_that_writes_elsewhere_stops_the_exchange_and_leaves
         application.execute("CREATE TRIGGER note AFTER UPDATE ON messages FOR EACH ROW EXECUTE FUNCTION note()")
 
     before_the_lock(monkeypatch, triggered)
-    work = Clearing(postgres.connect, backfill, "swap", stopped=False)
+    work = BackfillRemoval(postgres.connect, backfill, "swap", stopped=False)
 
     with pytest.raises(StepFailed, match=r"this \(inserted, updated, deleted\): .*'audit': \(1, 0, 0\).* was meant"):
         work.apply()
@@ -175,14 +168,14 @@ def test_pitfall_8_a_trigger_that_writes_elsewhere_stops_the_exchange_and_leaves
     assert held(application)[key] == [OWN, LEGACY]
 
 
-def test_what_is_written_just_before_the_last_lock_of_an_undo_is_put_into_the_old_column_under_it(
+def test_what_is_written_just_before_the_last_lock_of_an_undo_is_kept(
     postgres: Postgres,
     application: psycopg.Connection,
     backfill: Backfill,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     key = insert(application, [LEGACY])
-    work = Clearing(postgres.connect, backfill, "swap", stopped=False)
+    work = BackfillRemoval(postgres.connect, backfill, "swap", stopped=False)
     work.apply()
     exchange_back, written = Column.exchange_back, list[int]()
 
@@ -200,7 +193,7 @@ def test_what_is_written_just_before_the_last_lock_of_an_undo_is_put_into_the_ol
     assert conflicts == [key, written[0]]
 
 
-def test_an_undo_of_a_swap_that_was_killed_before_its_last_lock_goes_on_and_misses_no_write_in_between(
+def test_an_undo_that_was_killed_before_its_last_lock_misses_no_write(
     postgres: Postgres,
     connection: Connection,
     application: psycopg.Connection,
@@ -208,7 +201,7 @@ def test_an_undo_of_a_swap_that_was_killed_before_its_last_lock_goes_on_and_miss
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     before, shape = held(application), catalog(connection)
-    work = Clearing(postgres.connect, backfill, "swap", stopped=False)
+    work = BackfillRemoval(postgres.connect, backfill, "swap", stopped=False)
     work.apply()
 
     with killed(monkeypatch, Column, "exchange_back"):
@@ -229,7 +222,7 @@ def set_attachments(application: psycopg.Connection, key: int, attachments: Any)
 
 
 @pytest.mark.usefixtures("not_null")
-def test_a_swap_of_a_column_that_is_not_null_and_its_undo_never_read_the_table_under_a_lock(
+def test_a_swap_of_a_not_null_column_never_reads_the_table_under_a_lock(
     postgres: Postgres, connection: Connection, application: psycopg.Connection, backfill: Backfill
 ) -> None:
     before, shape = held(application), catalog(connection)
@@ -242,7 +235,7 @@ def test_a_swap_of_a_column_that_is_not_null_and_its_undo_never_read_the_table_u
             opened.add_notice_handler(lambda notice: said.append(notice.message_primary or ""))
             yield opened
 
-    work = Clearing(talkative, backfill, "swap", stopped=False)
+    work = BackfillRemoval(talkative, backfill, "swap", stopped=False)
     work.apply()
     swapped = of_column(catalog(connection), "attachments")
     written = insert(application, [OWN])
@@ -261,10 +254,10 @@ def of_column(shape: Catalog, name: str) -> dict[str, str]:
 
 @pytest.mark.usefixtures("not_null")
 @pytest.mark.parametrize("who", ["in place", "old"])
-def test_an_undo_of_a_swap_minds_who_made_one_of_the_columns_nullable_since(
+def test_an_undo_of_a_swap_minds_a_column_made_nullable_since(
     postgres: Postgres, connection: Connection, application: psycopg.Connection, backfill: Backfill, who: str
 ) -> None:
-    work = Clearing(postgres.connect, backfill, "swap", stopped=False)
+    work = BackfillRemoval(postgres.connect, backfill, "swap", stopped=False)
     work.apply()
     name = {"in place": "attachments", "old": work.swap.column.old}[who]
     application.execute(f"ALTER TABLE messages ALTER {name} DROP NOT NULL")
@@ -295,18 +288,18 @@ def on(connection: Connection, column: str) -> list[str]:
     return [row["name"] for row in rows]
 
 
-def test_the_index_is_away_while_the_column_is_filled_and_comes_back_on_the_column_in_place_and_by_an_undo(
+def test_the_index_is_away_while_the_column_is_filled_and_comes_back(
     postgres: Postgres, connection: Connection, backfill: Backfill
 ) -> None:
     shape = catalog(connection)
     debts: list[str] = []
     away: list[list[str]] = []
-    told = Told(
+    told = Progress(
         cleared=lambda *_: away.append(on(connection, "attachments")),
         owed=lambda name, _: debts.append(f"owed {name}"),
         paid=lambda name: debts.append(f"paid {name}"),
     )
-    work = Clearing(postgres.connect, backfill, "swap", stopped=True, told=told)
+    work = BackfillRemoval(postgres.connect, backfill, "swap", stopped=True, told=told)
 
     work.apply([INDEX])
     assert away[0] == []
@@ -320,17 +313,17 @@ def test_the_index_is_away_while_the_column_is_filled_and_comes_back_on_the_colu
 
 
 @pytest.mark.parametrize("then", ["apply", "undo"])
-def test_a_swap_that_was_killed_before_the_index_was_made_anew_makes_it_when_it_goes_on_or_is_undone(
+def test_a_swap_that_was_killed_before_its_index_makes_it_later(
     postgres: Postgres, connection: Connection, backfill: Backfill, monkeypatch: pytest.MonkeyPatch, then: str
 ) -> None:
     shape = catalog(connection)
-    work = Clearing(postgres.connect, backfill, "swap", stopped=True)
+    work = BackfillRemoval(postgres.connect, backfill, "swap", stopped=True)
     with killed(monkeypatch, Indexes, "rebuild"):
         work.apply([INDEX])
     assert work.swap.stage(connection) is Stage.EXCHANGED
     assert on(connection, "attachments") == []
 
-    again = Clearing(postgres.connect, backfill, "swap", stopped=True)
+    again = BackfillRemoval(postgres.connect, backfill, "swap", stopped=True)
     if then == "apply":
         again.apply([INDEX])
         assert on(connection, "attachments") == [INDEX]
@@ -339,7 +332,7 @@ def test_a_swap_that_was_killed_before_the_index_was_made_anew_makes_it_when_it_
     assert catalog(connection) == shape
 
 
-def test_an_undo_of_a_swap_that_was_killed_before_the_index_was_made_anew_makes_it_when_it_is_called_again(
+def test_an_undo_that_was_killed_before_its_index_makes_it_when_resumed(
     postgres: Postgres,
     connection: Connection,
     application: psycopg.Connection,
@@ -347,28 +340,28 @@ def test_an_undo_of_a_swap_that_was_killed_before_the_index_was_made_anew_makes_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     before, shape = held(application), catalog(connection)
-    work = Clearing(postgres.connect, backfill, "swap", stopped=True)
+    work = BackfillRemoval(postgres.connect, backfill, "swap", stopped=True)
     work.apply([INDEX])
     with killed(monkeypatch, Indexes, "rebuild"):
         work.undo()
     assert work.swap.stage(connection) is Stage.NOTHING
     assert on(connection, "attachments") == []
 
-    Clearing(postgres.connect, backfill, "swap", stopped=True).undo()
+    BackfillRemoval(postgres.connect, backfill, "swap", stopped=True).undo()
 
     assert held(application) == before
     assert catalog(connection) == shape
 
 
-def test_a_swap_that_was_killed_while_it_filled_gives_the_index_back_when_it_is_undone(
+def test_a_swap_that_was_killed_while_it_filled_restores_the_index_by_undo(
     postgres: Postgres, connection: Connection, application: psycopg.Connection, backfill: Backfill
 ) -> None:
     before, shape = held(application), catalog(connection)
     with pytest.raises(KeyboardInterrupt):
-        Clearing(postgres.connect, backfill, "swap", stopped=True, told=Told(cleared=interrupted)).apply([INDEX])
+        BackfillRemoval(postgres.connect, backfill, "swap", stopped=True, told=Progress(cleared=interrupted)).apply([INDEX])
     assert on(connection, "attachments") == []
 
-    work = Clearing(postgres.connect, backfill, "swap", stopped=True)
+    work = BackfillRemoval(postgres.connect, backfill, "swap", stopped=True)
     assert work.swap.stage(connection) is Stage.ASIDE
     work.undo()
 

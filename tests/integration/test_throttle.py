@@ -9,22 +9,19 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 
-from runbook_lib.adapters.postgres.backfill import Backfill
-from runbook_lib.adapters.postgres.clearing import pacing
-from runbook_lib.adapters.postgres.clearing.clearing import Clearing, Told
-from runbook_lib.adapters.postgres.clearing.records import Records
-from runbook_lib.adapters.postgres.connection import Connection, Postgres
-from runbook_lib.plan import Plan
+from runbook_lib.config.plan import Plan
+from runbook_lib.postgres.backfill import Backfill
+from runbook_lib.postgres.backfill_removal import throttle
+from runbook_lib.postgres.backfill_removal.removal import BackfillRemoval, Progress
+from runbook_lib.postgres.connection import Connection, Postgres
 from runbook_lib.rehearsal.database import Database
-from runbook_lib.rehearsal.polling import until
-from runbook_lib.rehearsal.postgres import clean_environment, user_namespace
-from runbook_lib.rehearsal.server import Server
-from runbook_lib.rehearsal.workspace import workspace
+from runbook_lib.rehearsal.postgres import Server, clean_environment, user_namespace
+from runbook_lib.rehearsal.workspace import until, workspace
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pacing, "PAUSE", 0.02)
+    monkeypatch.setattr(throttle, "PAUSE", 0.02)
 
 
 @pytest.fixture
@@ -32,8 +29,8 @@ def backfill(plan: Plan) -> Backfill:
     return Backfill(plan.database, "test")
 
 
-def live(postgres: Postgres, backfill: Backfill, strategy: str, told: Callable[[int, str], object]) -> Clearing:
-    return Clearing(postgres.connect, backfill, strategy, stopped=False, told=Told(cleared=told))
+def live(postgres: Postgres, backfill: Backfill, strategy: str, told: Callable[[int, str], object]) -> BackfillRemoval:
+    return BackfillRemoval(postgres.connect, backfill, strategy, stopped=False, told=Progress(cleared=told))
 
 
 @contextmanager
@@ -64,32 +61,32 @@ def replays(connection: Connection) -> bool:
     return bool(row and row["it"])
 
 
-@pytest.mark.parametrize(("live", "largest"), [(True, pacing.LARGEST_LIVE), (False, pacing.LARGEST)])
+@pytest.mark.parametrize(("live", "largest"), [(True, throttle.LARGEST_LIVE), (False, throttle.LARGEST)])
 def test_a_batch_spans_fewer_pages_while_others_use_the_table(
     connection: Connection, backfill: Backfill, live: bool, largest: int
 ) -> None:
-    pace = pacing.Pace(connection, Records(backfill), lambda *_: None, considerate=live)
+    pace = throttle.Throttle(connection, lambda *_: None, lambda: "go on", considerate=live)
 
-    assert pacing.resized(largest, 0.01, pace.largest) == largest
-    assert pacing.LARGEST_LIVE < pacing.LARGEST
+    assert throttle.resized(largest, 0.01, pace.largest) == largest
+    assert throttle.LARGEST_LIVE < throttle.LARGEST
 
 
-def test_a_replica_whose_replay_stands_still_holds_batches_up_until_it_goes_on(
+def test_a_replica_whose_replay_stops_holds_batches_up_until_it_continues(
     postgres: Postgres, database: Database, connection: Connection, backfill: Backfill, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pacing, "LAG", 0.01)
+    monkeypatch.setattr(throttle, "LAG", 0.01)
     said: list[str] = []
     with standby(database.server) as replica:
         assert until(lambda: replays(connection), 10)
         replica.execute("SELECT pg_wal_replay_pause()")
         connection.execute("CREATE TABLE written_since (it int)")
-        looks = pacing.Replicas()
+        looks = throttle.Replicas()
         assert until(lambda: looks.lag(connection) > 1.0, 5)  # the server's own replay_lag stands still
 
         def told(rows: int, why: str) -> None:
             if "a replica is" in why:
                 said.append(why)
-                monkeypatch.setattr(pacing, "LAG", 1000.0)  # it goes on and catches up, sooner or later
+                monkeypatch.setattr(throttle, "LAG", 1000.0)  # it goes on and catches up, sooner or later
                 replica.execute("SELECT pg_wal_replay_resume()")
 
         live(postgres, backfill, "batched", told).apply()
@@ -99,7 +96,7 @@ def test_a_replica_whose_replay_stands_still_holds_batches_up_until_it_goes_on(
 
 
 @pytest.mark.parametrize("strategy", ["batched", "keyed", "swap"])
-def test_a_session_that_waits_for_this_run_holds_batches_up_until_it_waits_no_more(
+def test_a_session_that_waits_for_this_run_holds_batches_up_meanwhile(
     postgres: Postgres, database: Database, connection: Connection, backfill: Backfill, strategy: str
 ) -> None:
     before, said = backfill.count(connection), list[str]()

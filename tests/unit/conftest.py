@@ -9,23 +9,28 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.adapters.http import Answer, MemoryHttp
-from runbook_lib.adapters.processes import ScriptedProcesses
-from runbook_lib.adapters.services import MemoryServices
-from runbook_lib.context import Context
-from runbook_lib.folder import RunFolder
-from runbook_lib.journal import Journal
-from runbook_lib.plan import Plan, load_plan
-from runbook_lib.run import Run
-from runbook_lib.target import Target, load_target
+from runbook_lib.config.plan import Plan
+from runbook_lib.config.target import Target
+from runbook_lib.context.adapters import Adapters
+from runbook_lib.context.context import Context
+from runbook_lib.documents import load_plan, load_target
+from runbook_lib.journal.folder import RunFolder
+from runbook_lib.journal.journal import Journal
+from runbook_lib.journal.state import RunState
+from runbook_lib.run.run import Run
+from runbook_lib.services import MemoryServices
+from runbook_lib.system.http import Answer, MemoryHttp
+from runbook_lib.system.processes import ScriptedProcesses
 
-ROOT = Path(__file__).parents[2]
+from ..support.free_lease import FreeLease
+from ..support.places import PLAN, TARGET
+
 OPENED = datetime(2025, 11, 3, 12, 0, tzinfo=UTC)
 
 
 @pytest.fixture(scope="session")
 def plan() -> Plan:
-    return load_plan(ROOT / "parameters" / "feat-2025-20251103111429.yaml")
+    return load_plan(PLAN)
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +38,7 @@ def target() -> Target:
     names = ("ROOT", "BACKEND_URL", "FRONTEND_URL", "API_TOKEN", "PG_BIN", "PYTHON")
     environment = {f"REHEARSAL_{name}": f"http://{name.lower()}.test" for name in names}
     environment["REHEARSAL_APPLICATION_ROLE"] = "application"
-    return load_target(ROOT / "parameters" / "rehearsal.yaml", environment)
+    return load_target(TARGET, environment)
 
 
 @dataclass
@@ -85,20 +90,6 @@ class World:
         return (0, f"{self.head}\n", "") if command == ("git", "rev-parse", "HEAD") else (1, "", "not scripted")
 
 
-class FreeLease:
-    """The hold on a target that nobody else wants."""
-
-    @contextmanager
-    def held(self, *, acted: bool) -> Iterator[None]:
-        yield
-
-    def is_outdated(self, events: object) -> bool:
-        return False
-
-    def release(self) -> bool:
-        return True
-
-
 @pytest.fixture
 def world() -> World:
     return World()
@@ -106,10 +97,12 @@ def world() -> World:
 
 @pytest.fixture
 def context(plan: Plan, target: Target, world: World, tmp_path: Path) -> Context:
-    """A full rollback whose adapters are all in memory; a test replaces one in `__dict__`."""
+    """A full rollback whose adapters are all in memory; a test replaces some of them."""
     impatient = target.model_copy(update={"services": target.services.model_copy(update={"timeout": 0})})
-    made = Context(plan, impatient, RunFolder.create(tmp_path, "INC-1", "full"), "full", "A", "Dana", OPENED)
-    made.__dict__.update(
+    folder = RunFolder.create(tmp_path, "INC-1", "full")
+    adapters = Adapters(
+        impatient,
+        folder,
         services=world.services,
         listens=world.listens,
         http=world.http,
@@ -118,7 +111,7 @@ def context(plan: Plan, target: Target, world: World, tmp_path: Path) -> Context
         token="unit-bearer",
         lease=FreeLease(),
     )
-    return made
+    return Context(plan, impatient, folder, adapters, RunState({"option": "A"}, OPENED.isoformat(), "full"), "Dana")
 
 
 @pytest.fixture
@@ -136,3 +129,8 @@ def run(context: Context) -> Run:
         incident="INC-1",
     )
     return Run(context.folder, context)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    return RunFolder.create(tmp_path, "INC-1", "full")

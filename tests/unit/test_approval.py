@@ -2,7 +2,7 @@
 
 import pytest
 
-from runbook_lib.approval import bound, digest, drift
+from runbook_lib.run.approval import bound, digest, drift
 from runbook_lib.steps.base import Preview
 
 

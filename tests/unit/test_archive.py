@@ -1,24 +1,24 @@
-import hashlib
-import json
+"""The report and the rollback log of a run."""
+
 import re
 from datetime import UTC, datetime, timedelta
 from html import unescape
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from runbook_lib import archive
-from runbook_lib.closing import judge
-from runbook_lib.folder import RunFolder
-from runbook_lib.journal import Event, Journal
-from runbook_lib.plan import Plan, load_plan
-from runbook_lib.state import replay
+from runbook_lib import report as archive
+from runbook_lib.config.plan import Plan
+from runbook_lib.documents import load_plan
+from runbook_lib.journal.event import Event
+from runbook_lib.journal.folder import RunFolder
+from runbook_lib.journal.state import replay
+from runbook_lib.run.closing import judge
 
-FEATURE = Path(__file__).parents[2] / "parameters" / "feat-2025-20251103111429.yaml"
+from ..support.places import PLAN
+
 START = datetime(2025, 11, 3, 12, 0, tzinfo=UTC)
 PIXEL = b"\x89PNG\r\n\x1a\nnot really a picture"
-
 Happened = tuple[str, dict[str, Any]]
 OPENED: Happened = (
     "opened",
@@ -38,12 +38,7 @@ VERIFIED: Happened = ("outcome", {"status": "verified", "exit_code": 0, "summary
 
 @pytest.fixture(scope="module")
 def plan() -> Plan:
-    return load_plan(FEATURE)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> RunFolder:
-    return RunFolder.create(tmp_path, "INC-1", "full")
+    return load_plan(PLAN)
 
 
 def done(plan: Plan) -> list[Happened]:
@@ -153,7 +148,7 @@ def test_a_waiver_stands_before_everything_but_the_verdict(folder: RunFolder, pl
     assert page.index("VERIFIED, with 1 waiver") < page.index("no load at night") < page.index("INC-1")
 
 
-def test_a_waived_step_is_no_more_verified_than_a_waived_check_and_named_first(folder: RunFolder, plan: Plan) -> None:
+def test_a_waived_step_is_not_verified_and_named_first(folder: RunFolder, plan: Plan) -> None:
     waived = ("waived", {"name": "back-up", "reason": "the disk is full", "by": "Dana"})
     failed = ("failed", {"step": "back-up", "error": "no space"})
     before = [waived, *done(plan), ("started", {"step": "back-up", "title": "Back up"}), failed, *checked(plan)]
@@ -164,10 +159,10 @@ def test_a_waived_step_is_no_more_verified_than_a_waived_check_and_named_first(f
     page = words(report(folder, plan, *before, outcome))
 
     assert headline(report(folder, plan, *before, outcome)) == "? VERIFIED IN PART, with 1 waiver"
-    assert page.index("Waived, which is not passed:") < page.index("the disk is full") < page.index("INC-1")
+    assert page.index("Waived (not counted as passed):") < page.index("the disk is full") < page.index("INC-1")
 
 
-def test_a_check_that_does_not_apply_is_told_and_is_no_check_that_is_missing(folder: RunFolder, plan: Plan) -> None:
+def test_a_check_that_does_not_apply_is_reported_and_not_missing(folder: RunFolder, plan: Plan) -> None:
     made = [event for event in checked(plan) if event[1]["name"] != "no-slow-queries"]
     left_out = ("left-out", {"name": "no-slow-queries", "reason": "nobody measures them"})
 
@@ -184,19 +179,19 @@ PAID: Happened = ("paid", {"debt": "old-column", "step": "clear-backfill"})
 def test_an_open_debt_stands_on_the_reports_first_screen(folder: RunFolder, plan: Plan) -> None:
     page = words(report(folder, plan, *done(plan), OWED, *checked(plan), VERIFIED))
 
-    assert page.index("VERIFIED") < page.index("Still owed: old-column : column x is kept") < page.index("INC-1")
+    assert page.index("VERIFIED") < page.index("Pending cleanup: old-column : column x is kept") < page.index("INC-1")
 
 
 def test_a_debt_that_is_paid_is_told_in_the_timeline_alone(folder: RunFolder, plan: Plan) -> None:
-    assert "Still owed" not in words(report(folder, plan, *done(plan), OWED, PAID, *checked(plan), VERIFIED))
-    assert "owed" not in log(folder, plan, OWED, PAID)
+    assert "Pending cleanup" not in words(report(folder, plan, *done(plan), OWED, PAID, *checked(plan), VERIFIED))
+    assert "leanup" not in log(folder, plan, OWED, PAID)
 
 
 def test_the_log_begins_with_open_debts_and_asks_to_pay_them(folder: RunFolder, plan: Plan) -> None:
     lines = log(folder, plan, *done(plan), OWED, *checked(plan), VERIFIED).splitlines()
 
-    assert lines[0] == "> **Still owed**: old-column (column x is kept)"
-    assert "- [ ] Pay what is owed, by `runbook purge`: column x is kept" in lines
+    assert lines[0] == "> **Pending cleanup**: old-column (column x is kept)"
+    assert "- [ ] Clean up, by `runbook purge`: column x is kept" in lines
 
 
 def test_a_waived_check_keeps_its_own_status(folder: RunFolder, plan: Plan) -> None:
@@ -314,91 +309,6 @@ def test_the_log_begins_with_the_waivers(folder: RunFolder, plan: Plan) -> None:
 
 def test_the_log_ends_with_the_plans_follow_ups(folder: RunFolder, plan: Plan) -> None:
     assert log(folder, plan).splitlines()[-len(plan.follow_ups) :] == [f"- [ ] {step}" for step in plan.follow_ups]
-
-
-# The seal
-
-
-@pytest.fixture
-def sealed(folder: RunFolder) -> RunFolder:
-    Journal(folder.journal_path).append("opened", type="full", option="A")
-    folder.write_text("report.html", "<p>fine</p>")
-    folder.write_text("evidence/rows.json", "[1]")
-    archive.seal(folder)
-    return folder
-
-
-def files_with_problems(folder: RunFolder) -> set[str]:
-    return {problem.file for problem in archive.verify(folder.path)}
-
-
-def test_a_sealed_folder_is_intact(sealed: RunFolder) -> None:
-    assert archive.verify(sealed.path) == []
-
-
-def test_a_changed_file_is_found(sealed: RunFolder) -> None:
-    (sealed.path / "evidence" / "rows.json").write_text("[2]")
-    assert files_with_problems(sealed) == {"evidence/rows.json"}
-
-
-def test_an_added_file_is_found(sealed: RunFolder) -> None:
-    (sealed.path / "evidence" / "more.json").write_text("[]")
-    assert files_with_problems(sealed) == {"evidence/more.json"}
-
-
-def test_a_removed_file_is_found(sealed: RunFolder) -> None:
-    (sealed.path / "report.html").unlink()
-    assert files_with_problems(sealed) == {"report.html"}
-
-
-def test_an_event_after_the_seal_is_found(sealed: RunFolder) -> None:
-    Journal(sealed.journal_path).append("noted", text="late")
-    assert any("event 2" in str(problem) for problem in archive.verify(sealed.path))
-
-
-def test_a_journal_that_was_rewritten_is_found(sealed: RunFolder) -> None:
-    sealed.journal_path.unlink()
-    Journal(sealed.journal_path).append("opened", type="frontend", option="A")
-    manifest = json.loads((sealed.path / "manifest.json").read_text())
-    archive.seal(sealed)
-    forged = json.loads((sealed.path / "manifest.json").read_text())
-    sealed.write_json("manifest.json", forged | {"journal": manifest["journal"]})
-    assert files_with_problems(sealed) == {"journal.jsonl"}
-
-
-def test_a_broken_chain_is_found_though_the_hash_of_the_file_fits(sealed: RunFolder) -> None:
-    Journal(sealed.journal_path).append("noted", text="second")
-    sealed_head = Journal(sealed.journal_path).events()[-1]
-    archive.seal(sealed)
-    manifest = json.loads((sealed.path / "manifest.json").read_text())
-    lines = sealed.journal_path.read_text().replace("second", "forged")
-    sealed.journal_path.write_text(lines)
-    manifest["files"]["journal.jsonl"] = hashlib.sha256(lines.encode()).hexdigest()
-    sealed.write_json("manifest.json", manifest)
-    assert manifest["journal"]["head"] == sealed_head.hash
-    assert files_with_problems(sealed) == {"journal.jsonl"}
-
-
-def test_a_second_seal_takes_the_place_of_the_first(sealed: RunFolder) -> None:
-    Journal(sealed.journal_path).append("noted", text="late")
-    archive.seal(sealed)
-    assert archive.verify(sealed.path) == []
-
-
-def test_a_folder_without_a_seal_is_not_intact(folder: RunFolder) -> None:
-    assert files_with_problems(folder) == {"manifest.json"}
-
-
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"files": 3, "journal": {}}'])
-def test_a_manifest_that_cannot_be_read_is_a_problem(sealed: RunFolder, content: str) -> None:
-    (sealed.path / "manifest.json").write_text(content)
-    assert files_with_problems(sealed) == {"manifest.json"}
-
-
-def test_the_manifest_says_that_it_is_not_signed(sealed: RunFolder) -> None:
-    manifest = json.loads((sealed.path / "manifest.json").read_text())
-    assert manifest["signed"] is False
-    assert "no proof against forgery" in manifest["note"]
 
 
 def test_the_same_page_before_and_after_stands_side_by_side_and_only_there(folder: RunFolder, plan: Plan) -> None:

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.closing import Outcome, judge
-from runbook_lib.journal import Event
-from runbook_lib.plan import Plan
-from runbook_lib.state import replay
+from runbook_lib.config.plan import Plan
+from runbook_lib.journal.event import Event
+from runbook_lib.journal.state import replay
+from runbook_lib.run.closing import Outcome, judge
 
 Happened = tuple[str, dict[str, Any]]
 OPENED: Happened = ("opened", {"type": "full", "option": "A"})
@@ -99,7 +99,7 @@ TO_RESTORE: Happened = ("escalated", {"from": "full", "to": "restore", "because"
         pytest.param(
             [*WITHOUT_BACK_UP, begun("back-up"), ended("back-up", "failed"), waived("back-up"), *PASSED],
             "waived",
-            "13 of 14 steps done, all 14 checks passed; waived, which is not passed: back-up",
+            "13 of 14 steps done, all 14 checks passed; waived (not counted as passed): back-up",
             id="a step failed and is waived",
         ),
         pytest.param([OPENED, APPROVED, *DONE], "unknown", "not positively verified: services-running", id="no check"),
@@ -126,19 +126,19 @@ TO_RESTORE: Happened = ("escalated", {"from": "full", "to": "restore", "because"
         pytest.param(
             [*ALL, *checked("FAIL", "thread-loads"), waived("thread-loads")],
             "waived",
-            "13 of 14 checks passed; waived, which is not passed: thread-loads",
+            "13 of 14 checks passed; waived (not counted as passed): thread-loads",
             id="a failed check is waived",
         ),
         pytest.param(
             [*ALL, before("FAIL", "prerequisites", "disk"), waived("disk")],
             "waived",
-            "all 14 steps done, all 14 checks passed; waived, which is not passed: disk",
+            "all 14 steps done, all 14 checks passed; waived (not counted as passed): disk",
             id="a failed prerequisite is waived",
         ),
         pytest.param(
             [*ALL, before("UNKNOWN", "clone:d", "ddl-on-clone"), waived("ddl-on-clone")],
             "waived",
-            "all 14 checks passed; waived, which is not passed: ddl-on-clone",
+            "all 14 checks passed; waived (not counted as passed): ddl-on-clone",
             id="a trial of the DDL that could not be made is waived",
         ),
         pytest.param(
@@ -150,7 +150,7 @@ TO_RESTORE: Happened = ("escalated", {"from": "full", "to": "restore", "because"
         pytest.param(
             [*ALL, *checked("UNKNOWN", "thread-loads"), waived("thread-loads")],
             "waived",
-            "13 of 14 checks passed; waived, which is not passed: thread-loads",
+            "13 of 14 checks passed; waived (not counted as passed): thread-loads",
             id="an unknown check is waived",
         ),
         pytest.param(
@@ -159,7 +159,7 @@ TO_RESTORE: Happened = ("escalated", {"from": "full", "to": "restore", "because"
                 *[waived("back-up"), *PASSED, *checked("FAIL", "thread-loads"), waived("thread-loads")],
             ],
             "waived",
-            "13 of 14 steps done, 13 of 14 checks passed; waived, which is not passed: back-up, thread-loads",
+            "13 of 14 steps done, 13 of 14 checks passed; waived (not counted as passed): back-up, thread-loads",
             id="a failed step and a failed check are waived",
         ),
         pytest.param(

@@ -4,13 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib.compatibility import BEFORE, FEATURE, Rules, Standing, alone
+from runbook_lib.config.compatibility import BEFORE, FEATURE, Rules, StepEffect, alone
+from runbook_lib.config.plan import Plan
+from runbook_lib.config.target import Target
+from runbook_lib.documents import load_plan
 from runbook_lib.errors import ParametersError
-from runbook_lib.plan import Plan, load_plan
-from runbook_lib.target import Target
+from runbook_lib.steps import kinds
 
-ROOT = Path(__file__).parents[2]
-YAML = (ROOT / "parameters" / "feat-2025-20251103111429.yaml").read_text()
+from ..support.places import PLAN
+
+YAML = PLAN.read_text()
 STOPPED = ["stop-services"]
 OLD_BACKEND = ["revert-backend", "build-backend"]
 OLD_FRONTEND = ["revert-frontend", "build-frontend"]
@@ -22,7 +25,7 @@ def rules(plan: Plan, target: Target) -> Rules:
 
 
 def refused(rules: Rules, done: list[str], step: str) -> str:
-    state = rules.state(map(Standing, done))
+    state = rules.state(map(StepEffect, done))
     return rules.refusal(state, rules.after(state, step))
 
 
@@ -68,7 +71,7 @@ def test_no_step_leaves_a_running_service_outside_the_table(rules: Rules, done: 
 
 @pytest.mark.parametrize(("code", "told"), [(OLD_BACKEND, ""), ([], "the feature's code")], ids=["old code", "feature"])
 def test_data_half_cleared_must_be_allowed_both_ways(rules: Rules, code: list[str], told: str) -> None:
-    standing = [*map(Standing, STOPPED), Standing("clear-backfill", whole=False), *map(Standing, code)]
+    standing = [*map(StepEffect, STOPPED), StepEffect("clear-backfill", whole=False), *map(StepEffect, code)]
     state = rules.state(standing)
 
     found = rules.refusal(state, rules.after(state, "start-backend"))
@@ -77,8 +80,8 @@ def test_data_half_cleared_must_be_allowed_both_ways(rules: Rules, code: list[st
 
 
 def test_code_that_may_be_either_is_started_only_where_either_may_run(rules: Rules) -> None:
-    standing = [Standing("stop-services"), Standing("clear-backfill"), Standing("revert-backend", whole=False)]
-    state = rules.state([*standing, Standing("build-backend")])
+    standing = [StepEffect("stop-services"), StepEffect("clear-backfill"), StepEffect("revert-backend", whole=False)]
+    state = rules.state([*standing, StepEffect("build-backend")])
 
     assert "the feature's code" in rules.refusal(state, rules.after(state, "start-backend"))
 
@@ -86,7 +89,7 @@ def test_code_that_may_be_either_is_started_only_where_either_may_run(rules: Rul
 @pytest.mark.parametrize(("built", "told"), [(True, ""), (False, "the feature's code")], ids=["built", "not built"])
 def test_undoing_a_stop_starts_what_is_built_by_then(rules: Rules, built: bool, told: str) -> None:
     code = [*OLD_BACKEND, *OLD_FRONTEND] if built else ["revert-backend", "revert-frontend"]
-    standing = [*map(Standing, STOPPED), Standing("clear-backfill"), *map(Standing, code)]
+    standing = [*map(StepEffect, STOPPED), StepEffect("clear-backfill"), *map(StepEffect, code)]
 
     found = rules.refusal(rules.state(standing), rules.after_undo(standing, "stop-services"))
 
@@ -173,12 +176,19 @@ def test_the_beginning_is_the_release_with_the_feature(rules: Rules) -> None:
 
 
 def test_behind_a_fence_nothing_serves(rules: Rules) -> None:
-    assert not rules.serves(rules.state([Standing("fence-application")]))
-    assert rules.serves(rules.state([Standing("fence-application"), Standing("let-application-in")]))
+    assert not rules.serves(rules.state([StepEffect("fence-application")]))
+    assert rules.serves(rules.state([StepEffect("fence-application"), StepEffect("let-application-in")]))
 
 
 def test_a_restored_backup_may_bring_either_schema_until_it_is_known(plan: Plan, target: Target) -> None:
-    unknown = Rules(plan, target.services.built_from).state([Standing("swap-database")])
-    known = Rules(plan, target.services.built_from, frozenset({BEFORE})).state([Standing("swap-database")])
+    unknown = Rules(plan, target.services.built_from).state([StepEffect("swap-database")])
+    known = Rules(plan, target.services.built_from, frozenset({BEFORE})).state([StepEffect("swap-database")])
 
     assert (len(unknown.database), known.database) == (2, {(BEFORE, BEFORE)})
+
+
+@pytest.mark.parametrize("kind", kinds())
+def test_every_kind_of_step_declares_what_it_makes_of_code_schema_and_data(rules: Rules, kind: str) -> None:
+    step = next(name for name, spec in rules.plan.steps.items() if spec.kind == kind)
+
+    assert rules.after(rules.beginning(), step).running.keys() == set(rules.plan.services)

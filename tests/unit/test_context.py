@@ -1,10 +1,12 @@
 """What steps and checks work with."""
 
-from runbook_lib.context import Context
+from dataclasses import replace
+
+from runbook_lib.context.context import Context
 
 
 def test_before_a_type_is_chosen_there_are_no_steps(context: Context) -> None:
-    context.type = ""
+    context.state = replace(context.state, type="")
 
     assert context.specs == {}
 

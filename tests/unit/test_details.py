@@ -2,8 +2,8 @@
 
 import pytest
 
-from runbook_lib import details
 from runbook_lib.errors import ParametersError
+from runbook_lib.run import approval
 
 
 @pytest.mark.parametrize(
@@ -15,18 +15,18 @@ from runbook_lib.errors import ParametersError
     ],
 )
 def test_values_are_read_from_one_line(text: str, values: dict[str, str]) -> None:
-    assert details.read(text) == values
+    assert approval.read(text) == values
 
 
 @pytest.mark.parametrize("text", ["STRATEGY", "STRATEGY=", "=swap", "STRATEGY=swap, EDITED"])
 def test_what_is_not_name_and_value_is_refused(text: str) -> None:
     with pytest.raises(ParametersError, match="NAME=value"):
-        details.read(text)
+        approval.read(text)
 
 
 def test_a_name_that_cannot_be_chosen_here_is_refused_with_those_that_can() -> None:
     with pytest.raises(ParametersError) as caught:
-        details.require_known({"REMOVAL": "drop"}, {"STRATEGY": ()})
+        approval.require_known({"REMOVAL": "drop"}, {"STRATEGY": ()})
 
     assert "REMOVAL" in caught.value.what
     assert "STRATEGY" in caught.value.safe_next

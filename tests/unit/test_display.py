@@ -8,17 +8,15 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from runbook_lib import display
-from runbook_lib.closing import Outcome
-from runbook_lib.display import Shown
-from runbook_lib.loop import Done
-from runbook_lib.monitoring import Sample, Watch
-from runbook_lib.plan import MatrixRow, Monitor
+from runbook_lib.config.plan import MatrixRow, Monitor
 from runbook_lib.results import Result, Status
-from runbook_lib.run import Run
+from runbook_lib.run.closing import Outcome
+from runbook_lib.run.engine import Done
+from runbook_lib.run.run import Run
 from runbook_lib.steps.base import Preview
-from runbook_lib.triage import Verdict, recommend
-from runbook_lib.troubles import diagnose
+from runbook_lib.triage.decision_matrix import Sample, Verdict, Watch, diagnose, recommend
+from runbook_lib.ui import display
+from runbook_lib.ui.display import Shown
 
 EVIL = '<img src=x onerror="alert(1)">'
 PREVIEW = Preview("stop", "Stop", ["stop backend", "stop worker"], ["3 rows"], "row locks", "starting", 20)
@@ -97,7 +95,7 @@ SHOWN: list[Any] = [
         id="frame",
     ),
     pytest.param(
-        lambda run: display.beside(display.line("one"), display.line("two")), ["one", "two"], id="one below another"
+        lambda run: display.side_by_side(display.line("one"), display.line("two")), ["one", "two"], id="one below another"
     ),
 ]
 
@@ -194,6 +192,13 @@ def test_a_value_of_several_lines_stays_one_row_of_text() -> None:
     assert ("one<br>two" in shown.html, shown.text.splitlines()[-1]) == (True, "  one; two | three")
 
 
+ACTED: dict[str, dict[str, Any]] = {
+    "started": {"title": "Stop"},
+    "applied": {"seconds": 1.0, "outcome": {}},
+    "failed": {"error": "it broke"},
+}
+
+
 @pytest.mark.parametrize(
     ("events", "said"),
     [
@@ -205,7 +210,7 @@ def test_a_value_of_several_lines_stays_one_row_of_text() -> None:
 )
 def test_progress(run: Run, events: list[str], said: str) -> None:
     for kind in events:
-        run.journal.append(kind, step="stop-services", title="Stop", seconds=1.0, outcome={}, error="it broke")
+        run.journal.append(kind, step="stop-services", **ACTED[kind])
 
     assert display.progress(run.context.plan, run.state) == said
 
@@ -233,7 +238,7 @@ def test_an_outcome_tells_its_waivers_and_debts_first(run: Run) -> None:
 
     assert shown.text.splitlines() == [
         "Waived: disk: there is room enough",
-        "OPEN DEBT: fence: let it in again",
+        "PENDING CLEANUP: fence: let it in again",
         "VERIFIED: all done",
     ]
 
@@ -249,7 +254,7 @@ def test_pictures_of_a_round_stand_in_the_html_itself(run: Run) -> None:
     assert re.findall(r'src="([^"]+)"', shown.html) == ["data:image/png;base64,cG5n"]
 
 
-def test_a_type_is_shown_with_the_one_that_is_carried_out_in_its_place_and_why(run: Run) -> None:
+def test_a_type_is_shown_with_the_one_that_replaces_it_and_why(run: Run) -> None:
     plan = run.context.plan
     failing = [
         Result(row.own, row.own, Status.FAIL, "seen") for row in plan.decision_matrix if row.type == "backend-and-database"

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from runbook_lib import oldcode
-from runbook_lib.context import Context
+from runbook_lib.context import old_code
+from runbook_lib.context.context import Context
 from runbook_lib.results import Status
-from runbook_lib.steps.interlock import no_feature_service
+from runbook_lib.steps.backfill_step import no_feature_service
 
 World = Any
 
@@ -15,13 +15,13 @@ World = Any
 @pytest.fixture(autouse=True)
 def taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """No repository holds a commit of the feature."""
-    monkeypatch.setattr(oldcode, "live_commits", lambda context, repository: [])
+    monkeypatch.setattr(old_code, "live_commits", lambda context, repository: [])
 
 
 def test_services_that_are_stopped_stand_in_nobodys_way(context: Context) -> None:
-    result = no_feature_service(context, "remove-columns")
+    found, summary = no_feature_service(context)
 
-    assert (result.status, result.summary) == (
+    assert (found, summary) == (
         Status.PASS,
         "frontend is stopped; backend is stopped; worker is stopped",
     )
@@ -30,7 +30,7 @@ def test_services_that_are_stopped_stand_in_nobodys_way(context: Context) -> Non
 def test_services_in_the_version_without_the_feature_stand_in_nobodys_way(context: Context, world: World) -> None:
     world.start_all()
 
-    assert no_feature_service(context, "remove-columns").status is Status.PASS
+    assert no_feature_service(context)[0] is Status.PASS
 
 
 @pytest.mark.parametrize(
@@ -47,20 +47,20 @@ def test_a_service_in_another_version_is_named(
     world.versions["worker"] = version
     world.services.start("worker")
 
-    result = no_feature_service(context, "remove-columns")
+    found, summary = no_feature_service(context)
 
-    assert result.status is status
-    assert said in result.summary
+    assert found is status
+    assert said in summary
 
 
 def test_a_service_is_of_the_feature_while_its_repository_holds_it(
     context: Context, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(oldcode, "live_commits", lambda context, repository: ["one"] if repository == "backend" else [])
+    monkeypatch.setattr(old_code, "live_commits", lambda context, repository: ["one"] if repository == "backend" else [])
     world.start_all()
 
-    result = no_feature_service(context, "remove-columns")
+    found, summary = no_feature_service(context)
 
-    assert result.status is Status.FAIL
-    assert "worker runs 5eed5eed" in result.summary
-    assert result.summary.count("still holds the feature") == 2
+    assert found is Status.FAIL
+    assert "worker runs 5eed5eed" in summary
+    assert summary.count("still holds the feature") == 2

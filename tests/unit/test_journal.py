@@ -1,11 +1,14 @@
 import json
 import multiprocessing
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from runbook_lib.errors import JournalError
-from runbook_lib.journal import GENESIS, Journal
+from runbook_lib.journal.event import Event, Fact, HandedOver, Noted
+from runbook_lib.journal.journal import GENESIS, Journal
 from runbook_lib.redaction import HIDDEN, register
 
 
@@ -37,8 +40,38 @@ def test_each_event_holds_the_hash_of_the_one_before(journal: Journal) -> None:
 
 
 def test_a_fact_may_have_any_name(tmp_path: Path) -> None:
-    event = Journal(tmp_path / "journal.jsonl").append("evidence", **{"kind": "table"})
-    assert event.data == {"kind": "table"}
+    facts = {"title": "Rows", "file": "rows.json", "kind": "table"}
+    assert Journal(tmp_path / "journal.jsonl").append("evidence", **facts).data == facts
+
+
+@pytest.mark.parametrize(
+    ("kind", "facts"),
+    [("something-new", {}), ("noted", {}), ("noted", {"text": "x", "colour": "red"})],
+    ids=["unknown kind", "a fact lacks", "another fact"],
+)
+def test_only_what_is_declared_is_written(journal: Journal, kind: str, facts: dict[str, str]) -> None:
+    before = journal.path.read_bytes()
+
+    with pytest.raises(TypeError, match=kind):
+        journal.append(kind, **facts)
+
+    assert journal.path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("kind", "facts", "fact", "text"),
+    [
+        ("noted", {"text": "x", "colour": "red"}, Noted("x"), "x"),
+        ("handed-over", {"from": "Dana", "to": "Kim"}, HandedOver("Dana", "Kim"), "from Dana to Kim"),
+        ("something-new", {"x": 1}, None, '{"x": 1}'),
+        ("noted", {"words": "x"}, None, '{"words": "x"}'),
+    ],
+    ids=["another fact", "a word of Python", "unknown kind", "a fact lacks"],
+)
+def test_what_another_version_wrote_is_read(kind: str, facts: dict[str, str], fact: Fact | None, text: str) -> None:
+    event = Event(1, "2025-11-03T12:00:00+00:00", kind, facts, GENESIS, GENESIS)
+
+    assert (event.fact, event.text) == (fact, text)
 
 
 def test_a_changed_line_is_detected(journal: Journal) -> None:
@@ -119,3 +152,24 @@ def test_a_directory_that_is_missing_is_told_with_a_remedy(tmp_path: Path) -> No
     with pytest.raises(JournalError, match="cannot be written") as error:
         Journal(tmp_path / "gone" / "journal.jsonl").append("noted", text="x")
     assert error.value.safe_next
+
+
+def test_nothing_of_an_event_stays_that_the_disk_takes_only_in_part(journal: Journal) -> None:
+    before = journal.path.read_bytes()
+    program = f"""
+import resource
+from pathlib import Path
+from runbook_lib.errors import JournalError
+from runbook_lib.journal.journal import Journal
+most = {len(before) + 50}  # the next line is longer
+resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+try:
+    Journal(Path({str(journal.path)!r})).append("noted", text="does not fit")
+except JournalError as error:
+    print(error.what)
+"""
+    done = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, check=True)
+
+    assert "cannot be written" in done.stdout
+    assert journal.path.read_bytes() == before
+    assert journal.append("noted", text="there is room again").seq == 5

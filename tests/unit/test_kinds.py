@@ -1,31 +1,43 @@
-"""What a plan may name is there, and is imported only where it is used."""
+"""What every kind of step, check and manager says of itself."""
 
 import subprocess
 import sys
-from typing import Any, get_args
 
 import pytest
 
-from runbook_lib import checks, steps
-from runbook_lib.plan.checks import CheckSpec
-from runbook_lib.plan.steps import StepSpec
-from runbook_lib.steps.base import Step
+from runbook_lib import checks, services, steps
+from runbook_lib.config.kinds import collected
+from runbook_lib.config.plan.steps import About
+from runbook_lib.reference import reference
+from runbook_lib.steps.services import StopKeys
+
+from ..support.places import ROOT
 
 
-def named(specs: Any) -> list[str]:
-    """The kinds that a plan may name, of a union of the models that it is read by."""
-    union = get_args(specs)[0]
-    return [kind for model in get_args(union) for kind in get_args(model.model_fields["kind"].annotation)]
+@pytest.mark.parametrize("kind", steps.kinds())
+def test_a_kind_of_step_says_in_sentences_what_it_does(kind: str) -> None:
+    about = steps.kind(kind).Keys.about
+
+    assert isinstance(about, About)
+    assert about.title and about.estimate > 0
+    assert [text for text in (about.does, about.expect, about.if_not, about.preserves) if not text.endswith(".")] == []
 
 
-@pytest.mark.parametrize("kind", named(StepSpec))
-def test_a_kind_of_step_is_a_step(kind: str) -> None:
-    assert issubclass(steps.kind(kind), Step)
+def test_two_kinds_of_one_name_are_refused() -> None:
+    with pytest.raises(TypeError, match="declares the kind stop, which is declared already"):
+        collected("runbook_lib.steps", "none", lambda module: [(StopKeys, object())])
 
 
-@pytest.mark.parametrize("kind", named(CheckSpec))
-def test_a_kind_of_check_can_be_called(kind: str) -> None:
-    assert callable(checks.kind(kind))
+def test_all_kinds_are_found() -> None:
+    assert (len(steps.kinds()), len(checks.kinds()), len(services.kinds())) == (19, 18, 4)
+
+
+def test_the_reference_of_keys_is_that_of_the_models() -> None:
+    shown = (ROOT / "docs" / "reference.md").read_text()
+
+    assert shown == reference(), "make it again: python -m runbook_lib.reference > docs/reference.md"
+    assert [line for line in shown.splitlines() if line.endswith("|  |")] == []  # a key without a meaning
+    assert [f"### kind: `{kind}`" for kind in steps.kinds() if f"### kind: `{kind}`" not in shown] == []
 
 
 def test_a_command_starts_without_what_it_may_not_need() -> None:

@@ -8,12 +8,14 @@ from typing import Any
 import nbformat
 import pytest
 
-from runbook_lib.folder import RunFolder
-from runbook_lib.journal import Journal
-from runbook_lib.lab import cards, copies, saving, server
+from runbook_lib.journal.folder import RunFolder
+from runbook_lib.journal.journal import Journal
+from runbook_lib.lab import copies, server
 from runbook_lib.redaction import register
+from runbook_lib.system import temporary
 
-ROOT = Path(__file__).parents[2]
+from ..support.places import ROOT
+
 NAMES = sorted(notebook.stem for notebook in (ROOT / "notebooks").glob("*.ipynb"))
 TOLD = {
     "plan_file": "parameters/a-plan.yaml",
@@ -76,7 +78,7 @@ def test_a_copy_that_was_worked_in_is_not_made_anew(run: Any) -> None:
 
 
 def test_each_notebook_has_a_card_that_opens_the_copy(tmp_path: Path) -> None:
-    cards.write_cards(tmp_path / "cards", tmp_path, [tmp_path / "lab" / f"{name}.ipynb" for name in NAMES])
+    copies.write_cards(tmp_path / "cards", tmp_path, [tmp_path / "lab" / f"{name}.ipynb" for name in NAMES])
     written = json.loads((tmp_path / "cards" / "jp_app_launcher.yaml").read_text())
 
     assert [card["source"][0]["args"]["path"] for card in written] == [f"lab/{name}.ipynb" for name in NAMES]
@@ -87,7 +89,7 @@ def test_each_notebook_has_a_card_that_opens_the_copy(tmp_path: Path) -> None:
 def test_a_secret_is_not_saved_by_jupyterlab() -> None:
     secret = register("lab-canary-secret")
     model = {"type": "notebook", "content": {"cells": [{"outputs": [{"text": f"token {secret}"}]}]}}
-    saving.redacted(model, path="lab/01-triage.ipynb", contents_manager=None)
+    copies.redacted(model, path="lab/01-triage.ipynb", contents_manager=None)
 
     assert secret not in json.dumps(model)
 
@@ -96,9 +98,9 @@ def test_a_notebook_that_cannot_be_redacted_is_not_saved(monkeypatch: pytest.Mon
     def fail(_: Any) -> None:
         raise ValueError("lab-canary-secret")
 
-    monkeypatch.setattr(saving, "clean", fail)
+    monkeypatch.setattr(copies, "clean", fail)
     with pytest.raises(Exception, match="Not saved") as raised:
-        saving.redacted({"type": "notebook", "content": {"cells": []}})
+        copies.redacted({"type": "notebook", "content": {"cells": []}})
 
     assert raised.typename == "HTTPError"
 
@@ -113,9 +115,7 @@ def test_widgets_are_saved_times_recorded_and_nobody_is_asked_for_news() -> None
     assert setting("@jupyterlab/apputils-extension:notification")["fetchNews"] == "false"
 
 
-def test_the_server_listens_on_loopback_and_its_token_is_not_on_its_command_line(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_server_listens_on_loopback_and_hides_its_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     started: dict[str, Any] = {}
 
     class Process:
@@ -131,6 +131,7 @@ def test_the_server_listens_on_loopback_and_its_token_is_not_on_its_command_line
         def terminate(self) -> None: ...
         def wait(self, _: float) -> None: ...
 
+    temporary.root()  # what watches it is started by a Popen that is no JupyterLab
     monkeypatch.setattr(server.subprocess, "Popen", Process)
     monkeypatch.setattr(server, "require_jupyterlab", lambda: None)
     with server.serving(tmp_path, [tmp_path / "lab" / "01-triage.ipynb"], {}) as lab:

@@ -1,6 +1,6 @@
 """What a dump says of its tables, read without restoring it."""
 
-from runbook_lib.adapters.postgres.restore.look import columns_by_table
+from runbook_lib.postgres.restore.dump_inspector import columns_by_table
 
 DUMPED = """
 CREATE TABLE "My Sch"."Odd ""T" (

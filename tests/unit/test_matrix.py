@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from runbook_lib.plan import Plan
+from runbook_lib.config.plan import Plan
 from runbook_lib.rehearsal.matrix import Line, problems
 
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from runbook_lib import monitoring, triage
+from runbook_lib.config.plan import MatrixRow, Monitor, Plan
 from runbook_lib.errors import ParametersError
-from runbook_lib.monitoring import Watch
-from runbook_lib.plan import MatrixRow, Monitor, Plan
 from runbook_lib.results import Result, Status
-from runbook_lib.run import Run
+from runbook_lib.run.run import Run
+from runbook_lib.triage import decision_matrix
+from runbook_lib.triage.decision_matrix import Watch
 
 P, F, U = Status.PASS, Status.FAIL, Status.UNKNOWN
 
@@ -35,14 +35,14 @@ def row(plan: Plan, action: str) -> MatrixRow:
     ],
 )
 def test_a_watch(plan: Plan, statuses: Sequence[Status], over: bool, comes_to: str | None) -> None:
-    found = triage.watched(row(plan, "monitor"), statuses, over=over)
+    found = decision_matrix.watched(row(plan, "monitor"), statuses, over=over)
 
     assert (found.type if found else None) == comes_to
 
 
 @pytest.mark.parametrize(("last", "said"), [(P, "rounds passed"), (U, "unknown")])
 def test_what_is_unknown_at_the_end_is_not_called_recovered(plan: Plan, last: Status, said: str) -> None:
-    found = triage.watched(row(plan, "monitor"), [P, P, last], over=True)
+    found = decision_matrix.watched(row(plan, "monitor"), [P, P, last], over=True)
 
     assert found is not None
     assert said in found.reason
@@ -55,7 +55,7 @@ def test_what_is_unknown_at_the_end_is_not_called_recovered(plan: Plan, last: St
 def test_only_what_passed_confirms(plan: Plan, status: Status | None, type_name: str, said: str) -> None:
     found = [Result("media-url-as-in-backup", "Media", status, "seen")] if status else []
 
-    verdict = triage.investigated(row(plan, "investigate first"), found)
+    verdict = decision_matrix.investigated(row(plan, "investigate first"), found)
 
     assert (verdict.type, said in verdict.reason) == (type_name, True)
 
@@ -91,7 +91,7 @@ def seen(run: Run, monkeypatch: pytest.MonkeyPatch) -> list[Status]:
 def watching(run: Run, monitor: Monitor, time: Time) -> list[Watch]:
     async def go() -> list[Watch]:
         watched = row(run.context.plan, "monitor")
-        return [watch async for watch in monitoring.watch(run, watched, monitor, time.clock, time.pause)]
+        return [watch async for watch in decision_matrix.watch(run, watched, monitor, time.clock, time.pause)]
 
     return asyncio.run(go())
 
@@ -104,11 +104,11 @@ def test_a_watch_goes_on_at_its_interval_until_its_time_is_over(run: Run, seen: 
 
     assert time.pauses == [60] * 5
     assert [s.status for s in watches[-1].samples] == [F, P, P, P, P, P]
-    assert (run.folder.path / monitoring.FILE).read_bytes().startswith(b"\x89PNG")
+    assert (run.folder.path / decision_matrix.FILE).read_bytes().startswith(b"<svg")
     assert run.journal.events()[-2].data["type"] == ""
 
 
-def test_a_watch_ends_as_soon_as_it_tells_and_its_recommendation_is_journaled(run: Run, seen: list[Status]) -> None:
+def test_a_watch_ends_at_its_first_finding_and_journals_what_it_recommends(run: Run, seen: list[Status]) -> None:
     seen[:] = [F]
     time = Time()
 
@@ -118,7 +118,7 @@ def test_a_watch_ends_as_soon_as_it_tells_and_its_recommendation_is_journaled(ru
     assert [e.data["type"] for e in run.journal.events() if e.kind == "recommended"] == ["database"]
 
 
-def test_a_slow_round_shortens_the_next_pause_and_is_not_paid_back_by_rounds_in_a_rush(
+def test_a_slow_round_shortens_the_next_pause_but_causes_no_rush(
     run: Run, seen: list[Status], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen[:] = [P]
@@ -140,11 +140,11 @@ def test_a_slow_round_shortens_the_next_pause_and_is_not_paid_back_by_rounds_in_
 )
 def test_what_cannot_be_a_watch_is_told_before_it_begins(plan: Plan, changed: dict[str, str]) -> None:
     with pytest.raises(ParametersError, match="MONITOR"):
-        monitoring.planned(row(plan, "monitor"), changed)
+        decision_matrix.planned(row(plan, "monitor"), changed)
 
 
 def test_a_watch_may_be_shortened(plan: Plan) -> None:
-    assert monitoring.planned(row(plan, "monitor"), {"EVERY": "2"}) == Monitor(every=2, lasts=3600, failures=3)
+    assert decision_matrix.planned(row(plan, "monitor"), {"EVERY": "2"}) == Monitor(every=2, lasts=3600, failures=3)
 
 
 @pytest.mark.parametrize(
@@ -162,13 +162,13 @@ def test_a_longer_look_is_taken_only_where_triage_asked_for_it(
 ) -> None:
     run.journal.append("recommended", type="", reason="seen", symptom=symptom)
 
-    assert (monitoring.row_for(run, action) is not None) == is_asked_for
+    assert (decision_matrix.row_for(run, action) is not None) == is_asked_for
 
 
 def test_a_verdict_does_not_hide_which_row_it_was_about(run: Run) -> None:
     run.journal.append("recommended", type="", reason="seen", symptom="Performance issues")
-    monitoring.recommended(run, triage.Verdict("", "over"))
+    decision_matrix.recommended(run, decision_matrix.Verdict("", "over"))
 
-    found: Any = monitoring.row_for(run, "monitor")
+    found: Any = decision_matrix.row_for(run, "monitor")
 
     assert found.symptom == "Performance issues"

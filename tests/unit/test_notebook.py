@@ -1,14 +1,15 @@
 """What an approval asks for, headless and of a person; and what a cell that failed offers."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from runbook_lib import notebook
 from runbook_lib.errors import Declined, ParametersError, RunbookError, StepFailed
-from runbook_lib.run import Run
-from runbook_lib.seat import journaling
+from runbook_lib.run.run import Run
+from runbook_lib.ui import cells
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def triaged(run: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
     return run
 
 
-def test_another_type_than_recommended_is_chosen_with_a_reason_that_stays_on_record(triaged: Run) -> None:
+def test_another_type_than_recommended_is_chosen_with_a_recorded_reason(triaged: Run) -> None:
     asyncio.run(notebook.choose(triaged, "TYPE", "frontend", "quick costs no outage"))
 
     (override,) = triaged.state.overrides
@@ -81,13 +82,13 @@ def test_without_a_reason_another_type_is_not_chosen(triaged: Run, reason: str) 
     with pytest.raises(ParametersError, match="says too little"):
         asyncio.run(notebook.choose(triaged, "TYPE", "frontend", reason))
 
-    assert (triaged.state.overrides, triaged.state.choices) == ([], {})
+    assert (triaged.state.overrides, triaged.state.choices) == ((), {})
 
 
 def test_what_is_recommended_needs_no_reason(triaged: Run) -> None:
     asyncio.run(notebook.choose(triaged, "TYPE", "full"))
 
-    assert triaged.state.overrides == []
+    assert triaged.state.overrides == ()
 
 
 @pytest.mark.parametrize("recommended", ["", "database"])
@@ -109,7 +110,7 @@ def test_the_trouble_found_alone_is_mended_else_the_one_named(
     run: Run, monkeypatch: pytest.MonkeyPatch, found: list[str], value: str, type_name: str
 ) -> None:
     monkeypatch.setenv("RUNBOOK_HEADLESS", "1")
-    run.context.type = ""
+    run.context.state = replace(run.context.state, type="")
     run.journal.append("diagnosed", troubles=found, text="seen")
 
     asyncio.run(notebook.choose_trouble(run, value))
@@ -120,7 +121,7 @@ def test_the_trouble_found_alone_is_mended_else_the_one_named(
 @pytest.mark.parametrize("found", [[], ["frontend-stale", "restore-blocked"]])
 def test_where_none_or_several_are_found_nobody_guesses(run: Run, monkeypatch: pytest.MonkeyPatch, found: list[str]) -> None:
     monkeypatch.setenv("RUNBOOK_HEADLESS", "1")
-    run.context.type = ""
+    run.context.state = replace(run.context.state, type="")
     run.journal.append("diagnosed", troubles=found, text="seen")
 
     with pytest.raises(ParametersError, match="TROUBLE"):
@@ -129,7 +130,7 @@ def test_where_none_or_several_are_found_nobody_guesses(run: Run, monkeypatch: p
 
 def test_a_trouble_that_another_notebook_mends_names_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RUNBOOK_HEADLESS", "1")
-    run.context.type = ""
+    run.context.state = replace(run.context.state, type="")
 
     with pytest.raises(Declined, match="06-restore-a-part"):
         asyncio.run(notebook.choose_trouble(run, "media-url-missing"))
@@ -146,8 +147,8 @@ def shown_by(run: Run, error: RunbookError, monkeypatch: pytest.MonkeyPatch) -> 
         raise error
 
     run.journal.append("started", step="stop-services", title="Stop the services")
-    monkeypatch.setattr(journaling, "show", lambda what: shown.append(str(what)))
-    monkeypatch.setattr(notebook.loop, "apply", failing)
+    monkeypatch.setattr(cells, "show", lambda what: shown.append(str(what)))
+    monkeypatch.setattr(notebook.engine, "apply", failing)
     with pytest.raises(type(error)):
         asyncio.run(notebook.apply(run, "back-up"))
     return "\n".join(shown)

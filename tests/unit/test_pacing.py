@@ -2,7 +2,7 @@
 
 import pytest
 
-from runbook_lib.adapters.postgres.clearing.pacing import LARGEST, TARGET, Pressure, resized
+from runbook_lib.postgres.backfill_removal.throttle import LARGEST, TARGET, Pressure, resized
 
 
 @pytest.mark.parametrize(

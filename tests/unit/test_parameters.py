@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from runbook_lib.config.plan import RollbackType
+from runbook_lib.documents import load_plan, load_target, target_model
 from runbook_lib.errors import ParametersError
-from runbook_lib.opening import open_new
-from runbook_lib.plan import RollbackType, load_plan
-from runbook_lib.target import Target, load_target
+from runbook_lib.run.lifecycle import open_new
 
-ROOT = Path(__file__).parents[2]
+from ..support.places import ROOT
+
 PLAN = (ROOT / "parameters" / "feat-2025-20251103111429.yaml").read_text()
 TARGET = (ROOT / "parameters" / "production.example.yaml").read_text().replace('"[Phone/Slack]"', "+00 0000")
 ENVIRONMENT = {"SOCIAL_SELLING_API_TOKEN": "a token for tests"}
@@ -145,7 +146,7 @@ def test_a_missing_file(tmp_path: Path) -> None:
         load_plan(tmp_path / "none.yaml")
 
 
-def test_pitfall_24_a_type_that_leaves_code_and_data_apart_is_carried_out_as_a_larger_one() -> None:
+def test_a_type_that_separates_code_and_data_is_replaced_by_a_larger_one() -> None:
     plan = load_plan(ROOT / "parameters" / "feat-2025-20251103111429.yaml")
 
     assert plan.carried_out("data") == "full"
@@ -174,4 +175,38 @@ def test_what_the_page_on_managers_shows_fits_a_target(block: str) -> None:
             told["worker"] = {"log": "worker version (.+)"}
         whole["services"] = {**common, **services, "versions": told}
 
-    assert Target.model_validate({**whole, **shown})
+    assert target_model().model_validate({**whole, **shown})
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (
+            "[1, 2]",
+            ": Input should be text, a number, true, false, null or {column: NAME}; correct the value.",
+        ),
+        (
+            ".nan",
+            ": Input should be text, a number, true, false, null or {column: NAME}, but the file has nan",
+        ),
+        (
+            "2025-11-03",
+            ": Input should be a valid string, but the file has datetime.date(2025, 11, 3); put quotes",
+        ),
+        ("{colum: source}", ".colum: unknown key; take it out, or correct its spelling."),
+    ],
+)
+def test_a_value_of_several_types_is_one_problem_with_one_remedy(tmp_path: Path, value: str, said: str) -> None:
+    found = plan_error(tmp_path, "\n      source: legacy_migration", f"\n      source: {value}")
+
+    assert f"written.source{said}" in found
+    assert found.count("written.source") == (2 if "colum" in value else 1)
+
+
+def test_a_fraction_may_be_written_as_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "plan.yaml"
+    file.write_text(
+        PLAN.replace("\n      source: legacy_migration", "\n      source: legacy_migration\n      ratio: 0.5", 1)
+    )
+
+    assert load_plan(file).database.backfill.written["ratio"] == 0.5

@@ -6,44 +6,44 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib.parts import Parts, Wanted
+from runbook_lib.journal.control import Channel, Request
 
 
 def test_where_no_part_is_under_way_there_is_nothing_to_steer(tmp_path: Path) -> None:
-    parts = Parts(tmp_path, "copy")
+    channel = Channel(tmp_path, "copy")
 
-    assert not parts.want("pause")
-    with parts.under_way():
+    assert not channel.request("pause")
+    with channel.opened():
         pass
-    assert not parts.want("pause")
+    assert not channel.request("pause")
 
 
 @pytest.mark.parametrize("wanted", ["pause", "abort", "go on"])
-def test_what_another_process_wants_is_heard(tmp_path: Path, wanted: Wanted) -> None:
-    with Parts(tmp_path, "copy").under_way():
+def test_what_another_process_wants_is_heard(tmp_path: Path, wanted: Request) -> None:
+    with Channel(tmp_path, "copy").opened():
         child = os.fork()
         if child == 0:
-            os._exit(0 if Parts(tmp_path, "copy").want(wanted) else 1)
+            os._exit(0 if Channel(tmp_path, "copy").request(wanted) else 1)
         assert os.waitpid(child, 0)[1] == 0
-        assert Parts(tmp_path, "copy").wanted() == wanted
+        assert Channel(tmp_path, "copy").requested() == wanted
 
 
 def test_what_cannot_be_read_means_pause(tmp_path: Path) -> None:
-    parts = Parts(tmp_path, "copy")
-    with parts.under_way():
+    channel = Channel(tmp_path, "copy")
+    with channel.opened():
         (tmp_path / ".parts-copy.wanted").write_text("proceed")
-        assert parts.wanted() == "pause"
+        assert channel.requested() == "pause"
 
 
 def test_what_was_wanted_of_a_process_that_was_killed_counts_no_more(tmp_path: Path) -> None:
     child = os.fork()
     if child == 0:
-        with Parts(tmp_path, "copy").under_way():
-            Parts(tmp_path, "copy").want("abort")
+        with Channel(tmp_path, "copy").opened():
+            Channel(tmp_path, "copy").request("abort")
             os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(child, 0)
-    parts = Parts(tmp_path, "copy")
+    channel = Channel(tmp_path, "copy")
 
-    assert not parts.want("pause")
-    with parts.under_way():
-        assert parts.wanted() == "go on"
+    assert not channel.request("pause")
+    with channel.opened():
+        assert channel.requested() == "go on"

@@ -5,14 +5,13 @@ from collections.abc import Sequence
 
 import pytest
 
-from runbook_lib.adapters.postgres.clearing.crew import Range
-from runbook_lib.adapters.postgres.clearing.pacing import Pace
-from runbook_lib.adapters.postgres.clearing.passes import AT_ONCE, PASSES, STRIDE, Lines, in_passes
+from runbook_lib.postgres.backfill_removal.throttle import AT_ONCE, PASSES, STRIDE, Lines, Throttle, in_passes
+from runbook_lib.postgres.page_ranges import Range
 
 NONE, FEW, MANY = (0, 100), (100, 200), (200, 300)
 
 
-class Told(Pace):
+class Told(Throttle):
     """A pace that lets everything begin at once, and keeps what it is told."""
 
     def __init__(self) -> None:
@@ -54,7 +53,7 @@ def test_passes_over_one_range_alternate_with_those_over_another() -> None:
     assert [pages for pages, _ in done] == [FEW, MANY] * len(PASSES)
 
 
-def test_what_each_batch_wrote_is_told_before_the_next_and_the_last_is_given_back() -> None:
+def test_each_batch_is_reported_before_the_next_and_the_last_is_returned() -> None:
     pace, counts = Told(), iter(range(1, 100))
 
     last = in_passes({MANY: PASSES}, pace, threading.Event(), lambda *_: next(counts) * 1000, 7)

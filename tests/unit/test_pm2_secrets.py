@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib import closing, loop
-from runbook_lib.adapters.processes import ScriptedProcesses
-from runbook_lib.adapters.services import connect
 from runbook_lib.errors import RunbookError
-from runbook_lib.run import Run
-from runbook_lib.target import Pm2Services
+from runbook_lib.run import closing, engine
+from runbook_lib.run.run import Run
+from runbook_lib.services import connect
+from runbook_lib.services.pm2 import Pm2Target
+from runbook_lib.system.processes import ScriptedProcesses
 
 CANARY = "canary-of-an-environment-4711"
 
@@ -43,8 +43,8 @@ def under_pm2(run: Run, home: Path, *, refuses: bool) -> None:
         listed = [entry(name, number, "stopped" if str(number) in stopped else "online") for number, name in names]
         return (1, "", CANARY) if command[1] == "stop" and refuses else (0, json.dumps(listed), CANARY)
 
-    described = Pm2Services(manager="pm2", home=str(home), timeout=1, versions={}, built_from={})
-    run.context.__dict__["services"] = connect(described, ScriptedProcesses(answer))
+    described = Pm2Target(manager="pm2", home=str(home), timeout=1, versions={}, built_from={})
+    run.context.adapters = run.context.adapters.but(services=connect(described, ScriptedProcesses(answer)))
     kind = run.context.plan.types["full"].model_copy(update={"steps": ["stop-services"]})
     run.context.plan = run.context.plan.model_copy(update={"types": {**run.context.plan.types, "full": kind}})
 
@@ -57,7 +57,7 @@ def test_no_secret_of_pm2_reaches_the_journal_the_report_or_an_error(run: Run, d
     said = repr(previews)
 
     try:
-        said += repr(loop.apply(run, "stop-services"))
+        said += repr(engine.apply(run, "stop-services"))
     except RunbookError as error:
         said += str(error)
     closing.close(run)

@@ -7,16 +7,19 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from runbook_lib.journal import Journal
-from runbook_lib.progress import followed, milestone, to_console
+from runbook_lib.journal.event import read
+from runbook_lib.journal.journal import Journal
+from runbook_lib.ui.progress import followed, to_console
 
 CHECKED = {"name": "api", "title": "The API answers", "status": "PASS", "round": "after", "summary": "4 items"}
+STARTED = {"step": "stop", "title": "Stop"}
+ENDED: dict[str, Any] = {"step": "stop", "seconds": 1.26, "outcome": {}}
 
 
 @pytest.mark.parametrize(
     ("kind", "data", "line"),
     [
-        ("notebook-started", {"notebook": "03-full-rollback"}, "notebook 03-full-rollback"),
+        ("notebook-started", {"notebook": "03-full-rollback", "output": "03.ipynb"}, "notebook 03-full-rollback"),
         ("recommended", {"type": "full", "reason": "all gone"}, "triage recommends full: all gone"),
         ("recommended", {"type": "", "reason": "none found"}, "triage recommends nothing: none found"),
         ("chosen", {"name": "TYPE", "value": "full", "by": "operator"}, "TYPE = full (operator)"),
@@ -26,36 +29,37 @@ CHECKED = {"name": "api", "title": "The API answers", "status": "PASS", "round":
         ("checked", CHECKED | {"round": "step:x", "status": "UNKNOWN"}, "UNKNOWN The API answers: 4 items"),
         ("previewed", {"steps": {"a": {}, "b": {}}, "digest": "d1"}, "previewed 2 steps: d1"),
         ("approved", {"digest": "d1", "by": "Dana"}, "approved d1 by Dana"),
-        ("started", {"title": "Stop"}, "Stop …"),
-        ("found", {"title": "Stop", "outcome": {"found": "none runs"}}, "Stop: none runs"),
-        ("applied", {"seconds": 1.26}, "  applied in 1.3 s"),
-        ("undone", {"seconds": 1.26}, "  undone in 1.3 s"),
-        ("failed", {"error": "no answer"}, "  FAILED: no answer"),
+        ("started", STARTED, "Stop …"),
+        ("found", {"step": "stop", "title": "Stop", "outcome": {"found": "none runs"}}, "Stop: none runs"),
+        ("applied", ENDED, "  applied in 1.3 s"),
+        ("undone", ENDED, "  undone in 1.3 s"),
+        ("failed", {"step": "stop", "error": "no answer"}, "  FAILED: no answer"),
         (
             "escalated",
             {"from": "frontend", "to": "full", "because": "no media"},
             "escalated from frontend to full: no media",
         ),
-        ("taken-over", {"before": "Ann on a", "reason": "she is ill"}, "TAKEN OVER from Ann on a: she is ill"),
-        ("waived", {"name": "disk", "reason": "it is large"}, "WAIVED disk: it is large"),
+        ("taken-over", {"before": "Ann on a", "reason": "she is ill", "by": "Bo"}, "TAKEN OVER from Ann on a: she is ill"),
+        ("waived", {"name": "disk", "reason": "it is large", "by": "Bo"}, "WAIVED disk: it is large"),
         ("outcome", {"status": "verified", "summary": "all done"}, "VERIFIED: all done"),
         ("noted", {"text": "hello"}, ""),
-        ("evidence", {"file": "x.png"}, ""),
-        ("something-new", {}, ""),
+        ("evidence", {"title": "x", "file": "x.png", "kind": "image"}, ""),
     ],
 )
 def test_milestones(kind: str, data: dict[str, Any], line: str) -> None:
-    assert milestone(kind, data) == line
+    fact = read(kind, data)
+    assert fact is not None
+    assert fact.milestone() == line
 
 
 def test_a_follower_tells_what_is_added_and_nothing_older(tmp_path: Path) -> None:
     journal, told = Journal(tmp_path / "journal.jsonl"), list[str]()
-    journal.append("started", title="Before")
+    journal.append("started", step="before", title="Before")
 
     with followed(journal.path, told.append):
-        journal.append("started", title="Stop")
+        journal.append("started", **STARTED)
         journal.append("noted", text="hello")
-        journal.append("applied", seconds=1.0)
+        journal.append("applied", **ENDED | {"seconds": 1.0})
 
     assert told == ["Stop …", "  applied in 1.0 s"]
 
@@ -63,7 +67,7 @@ def test_a_follower_tells_what_is_added_and_nothing_older(tmp_path: Path) -> Non
 def test_half_a_line_is_told_once_it_is_whole(tmp_path: Path) -> None:
     path, told = tmp_path / "journal.jsonl", list[str]()
     path.touch()
-    line = json.dumps({"kind": "started", "data": {"title": "Stop"}}) + "\n"
+    line = json.dumps({"kind": "started", "data": STARTED}) + "\n"
 
     with followed(path, told.append), open(path, "a", encoding="utf-8") as file:
         for part in (line[:20], line[20:]):

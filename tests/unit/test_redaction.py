@@ -80,7 +80,13 @@ def test_json_stays_json() -> None:
     }
 
 
-def test_a_short_value_is_not_registered_because_it_would_hide_ordinary_text() -> None:
+def test_a_secret_at_the_end_of_a_json_string_ends_with_the_string() -> None:
+    document = json.dumps({"text": "A: 1\nDB_PASSWORD=Zeppelin#L56nGisiWgN", "n": [1]})
+
+    assert json.loads(redact(document)) == {"text": f"A: 1\nDB_PASSWORD={HIDDEN}", "n": [1]}
+
+
+def test_a_short_value_is_not_registered_as_it_would_hide_ordinary_text() -> None:
     register("full")
     assert redact("full rollback") == "full rollback"
 

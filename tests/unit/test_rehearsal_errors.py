@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from runbook_lib.rehearsal import postgres
-from runbook_lib.rehearsal.errors import StackError
-from runbook_lib.rehearsal.faults import fault_named
-from runbook_lib.rehearsal.server import external_server
+from runbook_lib.rehearsal.postgres import external_server
+from runbook_lib.rehearsal.scenarios import fault_named
+from runbook_lib.rehearsal.workspace import StackError
 
 
 def test_an_unknown_fault_names_the_known_ones() -> None:
@@ -15,7 +15,7 @@ def test_an_unknown_fault_names_the_known_ones() -> None:
     assert "frontend-errors" in raised.value.safe_next
 
 
-def test_a_socket_path_too_long_for_the_system_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+def test_a_socket_path_too_long_for_the_system_is_refused_at_once(tmp_path: Path) -> None:
     root = tmp_path / ("x" * 100)
     root.mkdir()
     with pytest.raises(StackError, match="too long"):

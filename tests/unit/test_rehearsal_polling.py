@@ -3,8 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib.rehearsal.errors import StackError
-from runbook_lib.rehearsal.polling import until, until_healthy
+from runbook_lib.rehearsal.workspace import StackError, until, until_healthy
 
 
 def test_until_tells_whether_the_condition_came_true() -> None:

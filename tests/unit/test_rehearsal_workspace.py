@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib.rehearsal.processes import MARK, marked, started
-from runbook_lib.rehearsal.workspace import OWNER, sweep, workspace
+from runbook_lib.rehearsal.workspace import MARK, marked, sweep, workspace
+from runbook_lib.system.temporary import OWNER, started
 
 
 @pytest.fixture(autouse=True)

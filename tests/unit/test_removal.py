@@ -2,11 +2,11 @@
 
 import pytest
 
-from runbook_lib.adapters.postgres.catalog import Catalog
-from runbook_lib.adapters.postgres.removal import Record, Stage, outcome
-from runbook_lib.adapters.postgres.removal.definitions import Definitions
-from runbook_lib.adapters.postgres.removal.names import aside, concurrently, is_constant
-from runbook_lib.plan import Plan
+from runbook_lib.config.plan import Plan
+from runbook_lib.postgres.catalog import Catalog
+from runbook_lib.postgres.column_removal import Record, Stage, records
+from runbook_lib.postgres.column_removal.definitions import Definitions, is_constant, quarantine_name
+from runbook_lib.postgres.indexes import concurrently
 
 RUN = "0123456789ab"
 BEFORE = {
@@ -36,7 +36,7 @@ def record(asides: dict[str, str], stage: Stage = Stage.REMOVED) -> Record:
     ids=["short", "as long as can be", "alike where they are cut", "in two bytes each", "in two bytes, alike"],
 )
 def test_names_aside_fit_differ_and_name_the_run(columns: list[str]) -> None:
-    names = aside(columns, RUN)
+    names = quarantine_name(columns, RUN)
 
     assert list(names) == columns
     assert len(set(names.values())) == len(columns)
@@ -44,7 +44,7 @@ def test_names_aside_fit_differ_and_name_the_run(columns: list[str]) -> None:
 
 
 def test_a_short_name_is_kept_whole() -> None:
-    assert aside(["attachments"], RUN) == {"attachments": f"attachments__removed_{RUN}"}
+    assert quarantine_name(["attachments"], RUN) == {"attachments": f"attachments__removed_{RUN}"}
 
 
 @pytest.mark.parametrize(
@@ -102,18 +102,18 @@ def test_an_index_is_built_concurrently(definition: str, statement: str) -> None
     ids=["gone", "dropped", "set aside", "all there", "not even aside", "purged", "not wholly purged", "not wholly dropped"],
 )
 def test_what_is_left_over(plan: Plan, now: Catalog, of: Record | None, told: list[str]) -> None:
-    lines = outcome.left_over(now, plan.database, of)
+    lines = records.left_over(now, plan.database, of)
 
     assert set(told) <= set(lines)
     assert bool(lines) is bool(told)
 
 
 def test_what_was_removed_or_set_aside_is_no_other_change(plan: Plan) -> None:
-    assert outcome.changed(BEFORE, GONE, plan.database, record({})) == []
-    assert outcome.changed(BEFORE, SET_ASIDE, plan.database, record(ASIDES)) == []
+    assert records.changed(BEFORE, GONE, plan.database, record({})) == []
+    assert records.changed(BEFORE, SET_ASIDE, plan.database, record(ASIDES)) == []
 
 
 def test_any_other_change_is_told(plan: Plan) -> None:
     now = {**GONE, "column public.messages note": "text"}
 
-    assert outcome.changed(BEFORE, now, plan.database, record({})) == ["added: column public.messages note: text"]
+    assert records.changed(BEFORE, now, plan.database, record({})) == ["added: column public.messages note: text"]

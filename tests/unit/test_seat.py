@@ -3,19 +3,21 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any
 
 import pytest
 
-from runbook_lib import display, widgets
-from runbook_lib.adapters.browser.worker import Worker
+from runbook_lib.browser.chromium import Worker
 from runbook_lib.errors import Declined, StepFailed
-from runbook_lib.journal import Event
-from runbook_lib.loop import Done
-from runbook_lib.run import Run
-from runbook_lib.seat import acting, asking, beside, confirming, failing, gate, live, mirroring, troubleshooting
+from runbook_lib.journal.event import Event
+from runbook_lib.run.engine import Done
+from runbook_lib.run.run import Run
+from runbook_lib.ui import banner as live
+from runbook_lib.ui import failure_menu, mirror, step_runner, triage_cells, widgets
+from runbook_lib.ui import widgets as confirming
 
 BEGIN = datetime(2025, 11, 3, 12, 0, tzinfo=UTC)
 STEP = "revert-frontend"
@@ -43,9 +45,9 @@ class Screen:
 def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
     """A person sits there."""
     made = Screen()
-    for module in (beside, failing, gate, live, widgets, confirming):
+    for module in (step_runner, failure_menu, widgets, live, widgets, confirming):
         monkeypatch.setattr(module, "show", made.show)
-    for module in (acting, beside, failing, live, widgets, confirming, asking):
+    for module in (step_runner, step_runner, failure_menu, live, widgets, confirming, widgets):
         monkeypatch.setattr(module, "attended", lambda: True)
     return made
 
@@ -63,7 +65,7 @@ def chooses(monkeypatch: pytest.MonkeyPatch, *answers: str) -> None:
     async def choice(*_: Any) -> tuple[str, str]:
         return next(given), "operator"
 
-    monkeypatch.setattr(failing, "choice", choice)
+    monkeypatch.setattr(failure_menu, "choice", choice)
 
 
 def acts(monkeypatch: pytest.MonkeyPatch, *outcomes: Any) -> list[Callable[..., Any]]:
@@ -77,7 +79,7 @@ def acts(monkeypatch: pytest.MonkeyPatch, *outcomes: Any) -> list[Callable[..., 
             raise outcome
         return outcome
 
-    monkeypatch.setattr(failing.acting, "carried_out", carried_out)
+    monkeypatch.setattr(failure_menu.step_runner, "run_step", carried_out)
     return asked
 
 
@@ -91,16 +93,16 @@ def test_a_panel_tells_rows_rate_rest_and_who_is_in_the_way() -> None:
         (11, "waiting", {"blockers": ["pid 42 (app, 3.0 s): SELECT"]}),
     )
 
-    text = acting.panel("Clear", events, BEGIN + timedelta(seconds=12)).text
+    text = step_runner.panel("Clear", events, BEGIN + timedelta(seconds=12)).text
 
     assert "200 of 1,000 rows, 20 a second, 40 s remain" in text
     assert "in the way: pid 42 (app" in text
 
 
-def test_a_panel_tells_what_is_counted_and_no_rest_where_the_whole_is_not_known() -> None:
+def test_a_panel_shows_the_count_and_no_rest_where_the_total_is_unknown() -> None:
     events = told((0, "started", {}), (10, "progress", {"done": 3, "total": 0, "text": "compared: a", "unit": "tables"}))
 
-    text = acting.panel("Restore", events, BEGIN + timedelta(seconds=12)).text
+    text = step_runner.panel("Restore", events, BEGIN + timedelta(seconds=12)).text
 
     assert text.splitlines()[1:] == ["3 tables so far", "compared: a"]
 
@@ -108,7 +110,7 @@ def test_a_panel_tells_what_is_counted_and_no_rest_where_the_whole_is_not_known(
 def test_a_panel_forgets_what_an_earlier_try_told() -> None:
     events = told((0, "started", {}), (1, "progress", {"done": 5, "total": 9}), (2, "failed", {}), (3, "started", {}))
 
-    assert acting.panel("Clear", events, BEGIN + timedelta(seconds=4)).text == "Clear: 1 s"
+    assert step_runner.panel("Clear", events, BEGIN + timedelta(seconds=4)).text == "Clear: 1 s"
 
 
 def test_a_step_that_tells_much_costs_few_updates(screen: Screen, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,20 +122,20 @@ def test_a_step_that_tells_much_costs_few_updates(screen: Screen, run: Run, monk
         looks += 1
         return await wait(tasks, timeout=timeout)
 
-    monkeypatch.setattr(beside.asyncio, "wait", counted)
+    monkeypatch.setattr(step_runner.asyncio, "wait", counted)
 
     def act(run: Run, name: str) -> Done:
         for done in range(300):
             run.journal.append("progress", step=name, done=done, total=300, text="")
         return DONE
 
-    assert asyncio.run(acting.carried_out(run, STEP, act)) is DONE
+    assert asyncio.run(step_runner.run_step(run, STEP, act)) is DONE
     assert screen.updates <= looks + 1 < 300
-    assert beside.PERIOD >= 0.5
+    assert step_runner.PERIOD >= 0.5
 
 
 def test_without_a_person_a_step_is_carried_out_in_the_cell_itself(run: Run) -> None:
-    assert asyncio.run(acting.carried_out(run, STEP, lambda run, name: DONE)) is DONE
+    assert asyncio.run(step_runner.run_step(run, STEP, lambda run, name: DONE)) is DONE
 
 
 # --- a failure
@@ -146,7 +148,7 @@ def test_without_a_person_a_failure_ends_the_cell(run: Run, monkeypatch: pytest.
     acts(monkeypatch, FAILED)
 
     with pytest.raises(StepFailed, match="It broke"):
-        asyncio.run(failing.applied(run, STEP))
+        asyncio.run(failure_menu.applied(run, STEP))
 
 
 def test_after_undo_the_cell_ends_with_an_error_so_that_run_all_stops(
@@ -156,7 +158,7 @@ def test_after_undo_the_cell_ends_with_an_error_so_that_run_all_stops(
     chooses(monkeypatch, "undo")
 
     with pytest.raises(Declined, match="was undone"):
-        asyncio.run(failing.applied(run, STEP))
+        asyncio.run(failure_menu.applied(run, STEP))
 
     assert [act.__name__ for act in asked] == ["apply", "undo"]
 
@@ -168,7 +170,7 @@ def test_escalation_goes_on_as_the_next_rung_with_the_contacts(
     chooses(monkeypatch, "escalate")
 
     with pytest.raises(StepFailed):
-        asyncio.run(failing.applied(run, STEP))
+        asyncio.run(failure_menu.applied(run, STEP))
 
     assert (run.state.type, run.state.option) == ("restore", "C")
     assert "Database Admin" in str(screen.shown[-1])
@@ -177,45 +179,60 @@ def test_escalation_goes_on_as_the_next_rung_with_the_contacts(
 def test_the_last_rung_is_a_person(run: Run) -> None:
     run.choose("TYPE", "restore", "parameter")
 
-    shown = failing.escalate(run, STEP, FAILED)
+    shown = failure_menu.escalate(run, STEP, FAILED)
 
     assert "Call senior engineering now" in shown.text
     assert run.state.type == "restore"
+
+
+def test_a_choice_that_a_failure_offers_comes_first_and_is_gone_on_with(
+    screen: Screen, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = StepFailed("It is protected.", offers="PUSH=branch")
+    asked = acts(monkeypatch, refused, DONE)
+    chooses(monkeypatch, "PUSH=branch")
+
+    assert asyncio.run(failure_menu.applied(run, "push-frontend")) is DONE
+
+    assert next(iter(failure_menu.choices_after(run, "push-frontend", refused.offers))) == "PUSH=branch"
+    assert ([act.__name__ for act in asked], run.state.choices["PUSH"]) == (["apply", "apply"], "branch")
+    assert "PUSH" not in failure_menu.choices_after(run, "push-frontend")
 
 
 def test_looking_for_the_trouble_asks_again(screen: Screen, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     acts(monkeypatch, FAILED, DONE)
     chooses(monkeypatch, "troubleshoot", "retry")
 
-    assert asyncio.run(failing.applied(run, STEP)) is DONE
+    assert asyncio.run(failure_menu.applied(run, STEP)) is DONE
 
 
 def test_undo_is_offered_only_for_what_was_begun(run: Run) -> None:
-    assert "undo" not in failing.ways_on(run, STEP)
+    assert "undo" not in failure_menu.choices_after(run, STEP)
 
     run.journal.append("started", step=STEP, title="t")
 
-    assert "undo" in failing.ways_on(run, STEP)
+    assert "undo" in failure_menu.choices_after(run, STEP)
 
 
 # --- confirmations
 
 
 @pytest.mark.parametrize(
-    ("environment", "undone_by", "answers"),
+    ("environment", "shown", "answers"),
     [
-        ("rehearsal", "putting it back", []),
-        ("production", "putting it back", ["rehearsal"]),
-        ("rehearsal", "nothing: IRREVERSIBLE", [STEP]),
-        ("production", "nothing: IRREVERSIBLE", ["rehearsal", STEP]),
-        ("production", "nothing to undo: the dump is kept", ["rehearsal"]),
+        ("rehearsal", {"irreversible": False}, []),
+        ("production", {"irreversible": False}, ["rehearsal"]),
+        ("rehearsal", {"irreversible": True}, [STEP]),
+        ("production", {"irreversible": True}, ["rehearsal", STEP]),
+        ("rehearsal", {"irreversible": False, "undone_by": "IRREVERSIBLE is only a word: this cannot be undone"}, []),
+        pytest.param("rehearsal", {}, [STEP], id="an older version's preview, which does not say"),
     ],
 )
-def test_production_wants_the_targets_name_and_an_irreversible_step_a_second_answer(
-    screen: Screen, run: Run, monkeypatch: pytest.MonkeyPatch, environment: str, undone_by: str, answers: list[str]
+def test_production_asks_for_its_name_and_an_irreversible_step_twice(
+    screen: Screen, run: Run, monkeypatch: pytest.MonkeyPatch, environment: str, shown: dict[str, Any], answers: list[str]
 ) -> None:
     run.context.target = run.context.target.model_copy(update={"environment": environment})
-    run.journal.append("previewed", digest="d", steps={}, shown=[{"step": STEP, "undone_by": undone_by}])
+    run.journal.append("previewed", digest="d", steps={}, shown=[{"step": STEP, **shown}])
     run.journal.append("approved", digest="d", by="Dana")
     asked: list[str] = []
 
@@ -255,41 +272,13 @@ def test_a_persons_choice_stays_when_the_cell_is_run_again(
 # --- the banner
 
 
-def test_production_is_told_in_words_and_fills_the_banner_with_its_colour(run: Run) -> None:
-    state = run.state
-    state.opened["environment"] = "production"
-
-    shown = display.banner(run.folder, run.context.plan, state)
-
-    assert shown.text.startswith("PRODUCTION: WHAT IS DONE HERE REACHES CUSTOMERS")
-    assert f"background:{display.ENVIRONMENTS['production']};color:#ffffff" in shown.html
-
-
-def test_the_banner_says_in_every_state_how_the_services_are_brought_back(run: Run) -> None:
-    banner = live.Banner(run)
-    assert "SERVICE BACK NOW: nothing was begun" in banner.now().text
-
-    run.journal.append("started", step="stop-services", title="Stop")
-    run.journal.append("applied", step="stop-services", seconds=1.0, outcome={})
-
-    assert "SERVICE BACK NOW: " in banner.now().text
-    assert "08-service-back" in banner.now().text
-
-
-def test_the_banner_names_the_run_and_no_path_of_the_machine(run: Run) -> None:
-    text = live.Banner(run).now().text
-
-    assert f"Run {run.folder.id} · " in text
-    assert str(run.folder.path.parent) not in text
-
-
 def test_a_run_that_is_opened_again_is_followed_once(screen: Screen, run: Run) -> None:
     def followers() -> list[str]:
         return [t.name for t in threading.enumerate() if t.name.endswith(run.folder.id)]
 
     for _ in range(2):
         live.begin(run)
-        mirroring.begin(run)
+        mirror.begin(run)
 
     deadline = monotonic() + 5
     while len(followers()) > 2 and monotonic() < deadline:
@@ -317,7 +306,7 @@ def test_a_question_can_be_called_up_below_the_banner_and_answered_there(screen:
 
 
 def test_long_work_is_done_beside_the_cell_and_tells_its_time(screen: Screen, run: Run) -> None:
-    thread = asyncio.run(beside.beside(run, "Verification", threading.get_ident))
+    thread = asyncio.run(step_runner.in_background(run, "Verification", threading.get_ident))
 
     assert thread != threading.get_ident()
     assert str(screen.shown[0]) == "Verification: 0 s"
@@ -351,14 +340,14 @@ def test_an_interrupt_ends_long_work_and_the_cell_with_it(
             ended.append("let go")
 
     async def interrupted() -> None:
-        task = asyncio.ensure_future(beside.beside(run, "Verification", noted))
+        task = asyncio.ensure_future(step_runner.in_background(run, "Verification", noted))
         while not begun.is_set():
             await asyncio.sleep(0.005)
         task.cancel()  # as a kernel does with its cell
         await task
 
-    monkeypatch.setattr(beside, "GRACE", 5.0)
-    monkeypatch.setattr(beside, "cancel", lambda postgres: 0)
+    monkeypatch.setattr(step_runner, "GRACE", 5.0)
+    monkeypatch.setattr(step_runner, "cancel", lambda postgres: 0)
     with pytest.raises(KeyboardInterrupt, match="run the cell again"):
         asyncio.run(interrupted())
 
@@ -375,17 +364,17 @@ def test_what_is_mended_is_confirmed_step_by_step_on_production(
         return "operator"
 
     run.context.target = run.context.target.model_copy(update={"environment": "production"})
-    run.context.type = "rebuild-frontend"
+    run.context.state = replace(run.context.state, type="rebuild-frontend")
     monkeypatch.setattr(confirming, "confirmation", confirmation)
     acts(monkeypatch, *[DONE] * len(run.steps))
 
-    asyncio.run(troubleshooting.fix(run))
+    asyncio.run(triage_cells.fix(run))
 
     assert asked == [f"Carry out “{step.title}” on {run.context.target.name}?" for step in run.steps.values()]
 
 
 def test_alone_long_work_is_done_in_the_cell_itself(run: Run) -> None:
-    assert asyncio.run(beside.beside(run, "Verification", threading.get_ident)) == threading.get_ident()
+    assert asyncio.run(step_runner.in_background(run, "Verification", threading.get_ident)) == threading.get_ident()
 
 
 def test_a_way_back_tells_which_of_its_steps_acts(screen: Screen, run: Run) -> None:
@@ -393,5 +382,5 @@ def test_a_way_back_tells_which_of_its_steps_acts(screen: Screen, run: Run) -> N
         run.journal.append("started", step="stop-services", title="Stop the services")
         return "walked"
 
-    assert asyncio.run(acting.walked(run, "Service back", ["back-up", "stop-services"], walk)) == "walked"
+    assert asyncio.run(step_runner.walked(run, "Service back", ["back-up", "stop-services"], walk)) == "walked"
     assert str(screen.last) == "Service back: Stop the services: 0 s"

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.journal import Event
-from runbook_lib.plan import Plan
-from runbook_lib.seat import clock
-from runbook_lib.seat.history import Past, estimate, past, read
-from runbook_lib.state import replay
+from runbook_lib.config.plan import Plan
+from runbook_lib.journal.event import Event
+from runbook_lib.journal.state import replay
+from runbook_lib.ui import estimates
+from runbook_lib.ui.estimates import Past, estimate, past, read
 
 KEY = ("F", "full", "A")
 BEGIN = datetime(2025, 11, 3, 12, 0, tzinfo=UTC)
@@ -54,7 +54,7 @@ def test_only_what_grows_with_the_rows_is_scaled() -> None:
     assert found.median == 10 + 20
 
 
-def test_what_the_present_step_has_taken_is_taken_off_and_never_below_nothing() -> None:
+def test_the_time_of_the_present_step_is_subtracted_and_never_below_zero() -> None:
     known = runs(2, 2, 2, 2, 2)
 
     assert [getattr(estimate(known, KEY, {"clear": True}, 100, spent), "median", None) for spent in (1.5, 9)] == [0.5, 0]
@@ -96,28 +96,31 @@ def test_the_time_that_people_take_is_counted_apart_and_once() -> None:
         (1, "cell-ended", {}), (11, "cell-started", {}), (12, "asked", {}), (15, "answered", {}), (16, "asked", {})
     )
 
-    assert clock.waited(told, BEGIN + timedelta(seconds=18)) == 10 + 3 + 2
+    assert estimates.waited(told, BEGIN + timedelta(seconds=18)) == 10 + 3 + 2
 
 
 def test_nobody_is_waited_for_after_the_outcome() -> None:
     told = events((1, "outcome", {"status": "verified"}), (2, "cell-ended", {}))
 
-    assert clock.waited(told, BEGIN + timedelta(hours=9)) == 0
+    assert estimates.waited(told, BEGIN + timedelta(hours=9)) == 0
 
 
-def test_an_outcome_that_a_step_was_begun_after_ends_neither_the_clock_nor_the_waiting(plan: Plan) -> None:
+def test_an_outcome_before_a_later_step_ends_neither_clock_nor_waiting(plan: Plan) -> None:
     step = {"step": plan.steps_of("full", "A")[0], "title": "Freeze"}
     told = events((0, "started", step), (1, "outcome", {"status": "service-back"}), (10, "started", step), (20, "asked", {}))
 
-    assert clock.waited(told, BEGIN + timedelta(seconds=25)) == 5
-    assert "elapsed 25 s since the first step" in clock.lines(plan, replay(told), told, [], BEGIN + timedelta(seconds=25))[0]
+    assert estimates.waited(told, BEGIN + timedelta(seconds=25)) == 5
+    assert (
+        "elapsed 25 s since the first step"
+        in estimates.lines(plan, replay(told), told, [], BEGIN + timedelta(seconds=25))[0]
+    )
 
 
 def test_the_clock_names_the_step_the_budget_and_what_remains(plan: Plan) -> None:
     first = plan.steps_of("full", "A")[0]
     told = events((5, "started", {"step": first, "title": "Freeze"}))
 
-    shown = clock.lines(plan, replay(told), told, [], BEGIN + timedelta(seconds=705))
+    shown = estimates.lines(plan, replay(told), told, [], BEGIN + timedelta(seconds=705))
 
     assert f"step 1 of {len(plan.steps_of('full', 'A'))}: {plan.steps[first].title}" in shown[0]
     assert "elapsed 11 min 40 s since the first step, OVER the budget of 10 min" in shown[0]

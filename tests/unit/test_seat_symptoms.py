@@ -1,17 +1,18 @@
 """The symptoms: ticked by the probes, decided by whom, and what follows from it."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from runbook_lib import display, triage, widgets
+from runbook_lib.config.plan import Plan
 from runbook_lib.errors import ParametersError
-from runbook_lib.plan import Plan
 from runbook_lib.results import Result, Status
-from runbook_lib.run import Run
-from runbook_lib.seat import asking, beside, choosing, confirming, symptoms, triaging
-from runbook_lib.triage import Word
+from runbook_lib.run.run import Run
+from runbook_lib.triage import decision_matrix
+from runbook_lib.triage.decision_matrix import Word
+from runbook_lib.ui import choices, display, step_runner, triage_cells, widgets
 
 GONE, CORRUPT = "All media missing", "Data corruption"
 
@@ -47,9 +48,9 @@ class Handle:
 @pytest.fixture
 def probed(run: Run, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> Run:
     """A run without a type, whose probes find that all media are missing."""
-    run.context.type = ""
+    run.context.state = replace(run.context.state, type="")
     gone = next(row.own for row in plan.decision_matrix if row.symptom == GONE)
-    found = [Result(n, n, Status.FAIL if n == gone else Status.PASS, "seen") for n in triage.checks_needed(plan)]
+    found = [Result(n, n, Status.FAIL if n == gone else Status.PASS, "seen") for n in decision_matrix.checks_needed(plan)]
     monkeypatch.setattr(run, "observe", lambda *_: found)
     return run
 
@@ -58,9 +59,9 @@ def probed(run: Run, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> Run:
 def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
     """A person sits there."""
     made = Screen()
-    for module in (beside, symptoms, triaging, widgets, confirming):
+    for module in (step_runner, triage_cells, triage_cells, widgets, widgets):
         monkeypatch.setattr(module, "show", made.show)
-    for module in (beside, triaging, widgets, confirming, asking, choosing):
+    for module in (step_runner, triage_cells, widgets, widgets, widgets, choices):
         monkeypatch.setattr(module, "attended", lambda: True)
     return made
 
@@ -71,7 +72,7 @@ def said(run: Run) -> list[tuple[str, str, str, str]]:
 
 
 def test_each_symptom_is_a_labelled_checkbox_that_the_probes_have_ticked(screen: Screen, probed: Run, plan: Plan) -> None:
-    asyncio.run(triaging.symptoms(probed))
+    asyncio.run(triage_cells.symptoms(probed))
 
     assert list(screen.boxes) == [row.symptom for row in plan.decision_matrix]
     assert [name for name, box in screen.boxes.items() if box.value] == [GONE]
@@ -79,15 +80,15 @@ def test_each_symptom_is_a_labelled_checkbox_that_the_probes_have_ticked(screen:
     assert said(probed) == []
 
 
-def test_a_tick_is_journaled_with_who_made_it_and_the_recommendation_follows(screen: Screen, probed: Run) -> None:
-    asyncio.run(triaging.symptoms(probed))
-    assert triaging.recommended(probed) == "full"
+def test_a_tick_is_journaled_with_its_author_and_changes_the_advice(screen: Screen, probed: Run) -> None:
+    asyncio.run(triage_cells.symptoms(probed))
+    assert triage_cells.recommended(probed) == "full"
 
     screen.boxes[GONE].value = False
-    assert triaging.recommended(probed) == ""
+    assert triage_cells.recommended(probed) == ""
 
     screen.boxes[CORRUPT].value = True
-    assert triaging.recommended(probed) == "restore"
+    assert triage_cells.recommended(probed) == "restore"
     assert said(probed) == [(GONE, "no", "yes", "Dana"), (CORRUPT, "yes", "no", "Dana")]
     assert f"► yes | {CORRUPT}" in screen.texts[-1]
     assert "Recommended: restore" in screen.texts[-1]
@@ -95,25 +96,25 @@ def test_a_tick_is_journaled_with_who_made_it_and_the_recommendation_follows(scr
 
 
 def test_a_tick_can_be_taken_back(screen: Screen, probed: Run) -> None:
-    asyncio.run(triaging.symptoms(probed))
+    asyncio.run(triage_cells.symptoms(probed))
 
     screen.boxes[GONE].value = False
     screen.boxes[GONE].value = True
 
-    assert triaging.recommended(probed) == "full"
+    assert triage_cells.recommended(probed) == "full"
     assert screen.boxes[GONE].description == f"{GONE} (yes by the probes)"
 
 
 def test_a_tick_stays_when_the_cell_is_run_again(screen: Screen, probed: Run) -> None:
-    asyncio.run(triaging.symptoms(probed))
+    asyncio.run(triage_cells.symptoms(probed))
     screen.boxes[GONE].value = False
     screen.boxes[CORRUPT].value = True
     screen.shown.clear()
 
-    asyncio.run(triaging.symptoms(probed))
+    asyncio.run(triage_cells.symptoms(probed))
 
     assert [name for name, box in screen.boxes.items() if box.value] == [CORRUPT]
-    assert triaging.recommended(probed) == "restore"
+    assert triage_cells.recommended(probed) == "restore"
 
 
 def test_once_the_type_is_chosen_static_text_is_left(
@@ -122,12 +123,12 @@ def test_once_the_type_is_chosen_static_text_is_left(
     async def choice(name: str, options: Any, value: str, suggested: Any) -> tuple[str, str]:
         return suggested(), "operator"
 
-    monkeypatch.setattr(choosing, "choice", choice)
-    asyncio.run(triaging.symptoms(probed))
+    monkeypatch.setattr(choices, "choice", choice)
+    asyncio.run(triage_cells.symptoms(probed))
     screen.boxes[GONE].value = False
     screen.boxes[CORRUPT].value = True
 
-    assert asyncio.run(choosing.choose(probed, "TYPE", "")) == "restore"
+    assert asyncio.run(choices.choose(probed, "TYPE", "")) == "restore"
 
     assert [what for what in screen.shown if hasattr(what, "children")] == []
     (left,) = [text for text in screen.texts if text.startswith("Symptoms, by the probes")]
@@ -135,31 +136,31 @@ def test_once_the_type_is_chosen_static_text_is_left(
     assert f"☑ {CORRUPT} (by Dana)" in left
     screen.shown.clear()
     probed.refresh()
-    assert "☑" in str(asyncio.run(triaging.symptoms(probed)))
+    assert "☑" in str(asyncio.run(triage_cells.symptoms(probed)))
 
 
 def test_headless_the_parameter_decides(probed: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RUNBOOK_HEADLESS", "1")
 
-    shown = asyncio.run(triaging.symptoms(probed, f"{GONE}=no, {CORRUPT}=yes"))
+    shown = asyncio.run(triage_cells.symptoms(probed, f"{GONE}=no, {CORRUPT}=yes"))
 
     assert said(probed) == [(GONE, "no", "yes", "parameter"), (CORRUPT, "yes", "no", "parameter")]
-    assert triaging.recommended(probed) == "restore"
+    assert triage_cells.recommended(probed) == "restore"
     assert f"☑ {CORRUPT} (by parameter)" in str(shown)
 
 
 @pytest.mark.parametrize("given", ["All media=no", f"{GONE}=perhaps", "no"])
-def test_a_symptom_that_is_not_in_the_matrix_is_an_error_before_anything_is_probed(
+def test_a_symptom_that_is_not_in_the_matrix_is_an_error_before_any_probe(
     run: Run, monkeypatch: pytest.MonkeyPatch, given: str
 ) -> None:
     monkeypatch.setattr(run, "observe", lambda *_: pytest.fail("It was probed."))
 
     with pytest.raises(ParametersError):
-        asyncio.run(triaging.symptoms(run, given))
+        asyncio.run(triage_cells.symptoms(run, given))
 
 
 def test_a_word_that_agrees_with_the_probes_changes_nothing(plan: Plan) -> None:
     gone = next(row.own for row in plan.decision_matrix if row.symptom == GONE)
-    found = [Result(n, n, Status.FAIL if n == gone else Status.PASS, "seen") for n in triage.checks_needed(plan)]
+    found = [Result(n, n, Status.FAIL if n == gone else Status.PASS, "seen") for n in decision_matrix.checks_needed(plan)]
 
-    assert triage.recommend(plan, found, {GONE: Word("yes", "Dana")}) == triage.recommend(plan, found)
+    assert decision_matrix.recommend(plan, found, {GONE: Word("yes", "Dana")}) == decision_matrix.recommend(plan, found)

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from runbook_lib.signals import ending_signals_raise, undisturbed
+from runbook_lib.system.signals import ending_signals_raise, undisturbed
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
@@ -26,7 +26,7 @@ class Response(io.BufferedIOBase):
         super().close()
 
 
-def test_a_signal_that_comes_while_an_object_is_finalized_is_heeded_all_the_same() -> None:
+def test_a_signal_that_comes_while_an_object_is_finalized_is_obeyed() -> None:
     with pytest.raises(SystemExit) as ended, ending_signals_raise():
         Response()
         signal.pause()

@@ -3,8 +3,8 @@ from typing import Any
 import pytest
 
 from runbook_lib.errors import JournalError
-from runbook_lib.journal import Event
-from runbook_lib.state import RunState, replay
+from runbook_lib.journal.event import Event
+from runbook_lib.journal.state import RunState, replay
 
 OPENED = ("opened", {"type": "full", "option": "A", "target": "here"})
 STARTED = ("started", {"step": "stop", "title": "Stop"})
@@ -61,8 +61,8 @@ def test_what_was_begun_before_an_escalation_is_not_begun_since() -> None:
     escalated = ("escalated", {"from": "full", "to": "restore", "because": "not enough"})
     other = ("found", {"step": "start", "title": "Start", "outcome": {}})
 
-    assert after(OPENED, STARTED, APPLIED, escalated).begun_since == []
-    assert after(OPENED, STARTED, APPLIED, escalated, other, STARTED, other).begun_since == ["start", "stop"]
+    assert after(OPENED, STARTED, APPLIED, escalated).begun_since == ()
+    assert after(OPENED, STARTED, APPLIED, escalated, other, STARTED, other).begun_since == ("start", "stop")
 
 
 def test_the_latest_approval_counts() -> None:
@@ -72,7 +72,7 @@ def test_the_latest_approval_counts() -> None:
 
 def test_evidence_of_the_same_file_is_kept_once() -> None:
     first = {"title": "old", "file": "evidence/x.json", "kind": "table"}
-    assert after(OPENED, ("evidence", first), ("evidence", first | {"title": "new"})).evidence == [first | {"title": "new"}]
+    assert after(OPENED, ("evidence", first), ("evidence", first | {"title": "new"})).evidence == (first | {"title": "new"},)
 
 
 def test_a_run_without_an_outcome_has_none() -> None:
@@ -93,3 +93,49 @@ def test_the_preview_seen_last_stands_last() -> None:
     first, second = (("previewed", {"digest": digest, "steps": {}}) for digest in ("one", "two"))
 
     assert list(after(OPENED, first, second, first).previews) == ["two", "one"]
+
+
+# --- what is failing
+
+
+def acted(action: str, step: str = "back-up") -> tuple[str, dict[str, Any]]:
+    return "started", {"step": step, "title": "t", "action": action}
+
+
+FULL = ("failed", {"step": "back-up", "error": "It is full."})
+DONE = ("applied", {"step": "back-up", "seconds": 1, "outcome": {}})
+UNDONE = ("undone", {"step": "back-up", "seconds": 1, "outcome": {}})
+REFUSED = ("refused", {"step": "back-up", "action": "apply", "error": "It is locked."})
+
+
+@pytest.mark.parametrize(
+    ("events", "failing"),
+    [
+        pytest.param([acted("apply"), FULL], {("apply", "back-up"): "It is full."}, id="failed"),
+        pytest.param([acted("undo"), FULL], {("undo", "back-up"): "It is full."}, id="an undo failed"),
+        pytest.param([REFUSED], {("apply", "back-up"): "It is locked."}, id="refused"),
+        pytest.param([acted("apply"), FULL, acted("apply"), DONE], {}, id="done since"),
+        pytest.param([REFUSED, ("found", {"step": "back-up", "title": "t", "outcome": {}})], {}, id="found done since"),
+        pytest.param(
+            [acted("apply"), FULL, acted("undo"), UNDONE], {("apply", "back-up"): "It is full."}, id="undone, not repaired"
+        ),
+        pytest.param([acted("apply"), (FULL[0], {**FULL[1], "on_request": True})], {}, id="aborted by a person"),
+        pytest.param([acted("apply")], {}, id="killed"),
+        pytest.param(
+            [("started", {"step": "back-up", "title": "t"}), FULL], {("apply", "back-up"): "It is full."}, id="older version"
+        ),
+    ],
+)
+def test_what_failed_when_it_was_tried_last(events: list[tuple[str, dict[str, Any]]], failing: dict[Any, str]) -> None:
+    assert after(OPENED, *events).failing == failing
+
+
+def test_a_run_is_undone_once_a_whole_undo_has_undone_its_last_step() -> None:
+    whole = ("undo-approved", {"digest": "u", "steps": ["back-up"], "whole": True, "by": ""})
+    one = ("undo-approved", {**whole[1], "whole": False})
+    begun = [acted("apply"), DONE]
+
+    assert after(OPENED, *begun, whole, acted("undo"), UNDONE).is_undone
+    assert not after(OPENED, *begun, one, acted("undo"), UNDONE).is_undone
+    assert not after(OPENED, *begun, acted("apply", "freeze"), whole, acted("undo"), UNDONE).is_undone
+    assert not after(OPENED, *begun, whole, acted("undo"), UNDONE, acted("apply")).is_undone

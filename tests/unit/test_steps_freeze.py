@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from runbook_lib import loop, purging
-from runbook_lib.adapters.processes import LocalProcesses
-from runbook_lib.errors import RunbookError, StepFailed
-from runbook_lib.plan import FreezeStep
+from runbook_lib.config.target import Freeze
+from runbook_lib.errors import StepFailed, UnknownOutcome
 from runbook_lib.results import Status, not_passed
-from runbook_lib.run import Run
-from runbook_lib.target import Freeze
+from runbook_lib.run import cleanup, engine
+from runbook_lib.run.run import Run
+from runbook_lib.steps.freeze import FreezeKeys, ReleaseKeys
+from runbook_lib.system.processes import LocalProcesses
 
 FREEZE, RELEASE = "freeze-deploys", "release-deploys"
 
@@ -39,8 +39,8 @@ def frozen_run(run: Run, held: Path) -> Run:
     """A run that freezes a deploy pipeline and the consumers on two hosts, releases them, and does nothing else."""
     context = run.context
     specs = {
-        FREEZE: FreezeStep(kind="freeze", title="Freeze", estimate=1),
-        RELEASE: FreezeStep(kind="release", title="Release", estimate=1),
+        FREEZE: FreezeKeys(kind="freeze", title="Freeze", estimate=1),
+        RELEASE: ReleaseKeys(kind="release", title="Release", estimate=1),
     }
     kind = context.plan.types["full"].model_copy(update={"steps": list(specs)})
     context.plan = context.plan.model_copy(
@@ -48,7 +48,7 @@ def frozen_run(run: Run, held: Path) -> Run:
     )
     freezes = {"deploys": marker(held / "deploys"), "consumers": marker(held / "{host}", hosts=["host-a", "host-b"])}
     context.target = context.target.model_copy(update={"freezes": freezes})
-    context.__dict__["processes"] = LocalProcesses()
+    context.adapters = context.adapters.but(processes=LocalProcesses())
     return run
 
 
@@ -75,9 +75,9 @@ def test_a_preview_freezes_nothing(frozen_run: Run, held: Path) -> None:
 def test_all_is_frozen_on_every_host_and_released_again(frozen_run: Run, held: Path) -> None:
     approved(frozen_run)
 
-    loop.apply(frozen_run, FREEZE)
+    engine.apply(frozen_run, FREEZE)
     meanwhile, debts = frozen(held), len(frozen_run.state.debts)
-    loop.apply(frozen_run, RELEASE)
+    engine.apply(frozen_run, RELEASE)
 
     assert (meanwhile, debts) == (["deploys", "host-a", "host-b"], 3)
     assert (frozen(held), frozen_run.state.debts) == ([], {})
@@ -87,8 +87,8 @@ def test_what_somebody_else_froze_stays_frozen(frozen_run: Run, held: Path) -> N
     (held / "deploys").touch()
     approved(frozen_run)
 
-    loop.apply(frozen_run, FREEZE)
-    loop.apply(frozen_run, RELEASE)
+    engine.apply(frozen_run, FREEZE)
+    engine.apply(frozen_run, RELEASE)
 
     assert frozen(held) == ["deploys"]
 
@@ -97,12 +97,12 @@ def test_a_freeze_that_was_cut_off_is_gone_on_with_and_still_released(frozen_run
     approved(frozen_run)
     change(frozen_run, "consumers", freeze=["sh", "-c", 'test {host} = host-a && touch "$0"', str(held / "{host}")])
     with pytest.raises(StepFailed):
-        loop.apply(frozen_run, FREEZE)
+        engine.apply(frozen_run, FREEZE)
     partly = frozen(held)
     change(frozen_run, "consumers", freeze=["touch", str(held / "{host}")])
 
-    loop.apply(frozen_run, FREEZE)
-    loop.apply(frozen_run, RELEASE)
+    engine.apply(frozen_run, FREEZE)
+    engine.apply(frozen_run, RELEASE)
 
     assert (partly, frozen(held)) == (["deploys", "host-a"], [])
 
@@ -112,20 +112,21 @@ def test_a_freeze_command_without_effect_fails_by_its_check(frozen_run: Run) -> 
     approved(frozen_run)
 
     with pytest.raises(StepFailed, match=r"the check of deploys still says not frozen after 1 s"):
-        loop.apply(frozen_run, FREEZE)
+        engine.apply(frozen_run, FREEZE)
 
 
 @pytest.mark.parametrize("check", [["sh", "-c", "exit 255"], ["/no/such/program"]], ids=["a host not reached", "no program"])
 def test_a_check_that_cannot_tell_is_never_taken_for_an_answer(frozen_run: Run, check: list[str]) -> None:
     change(frozen_run, "deploys", check=check)
 
-    with pytest.raises(RunbookError, match=r"cannot be told|could not be started"):
-        frozen_run.previews()
+    digest, _ = frozen_run.previews()
+    with pytest.raises(UnknownOutcome, match=r"cannot be told|could not be started"):
+        frozen_run.approve(digest, "Dana")
 
 
 def test_a_freeze_that_does_not_hold_is_not_verified(frozen_run: Run, held: Path) -> None:
     approved(frozen_run)
-    loop.apply(frozen_run, FREEZE)
+    engine.apply(frozen_run, FREEZE)
     (held / "host-b").unlink()
 
     (result,) = not_passed(frozen_run.steps[FREEZE].verify())
@@ -136,39 +137,39 @@ def test_a_freeze_that_does_not_hold_is_not_verified(frozen_run: Run, held: Path
 def test_undo_of_a_freeze_releases_what_it_froze(frozen_run: Run, held: Path) -> None:
     (held / "deploys").touch()
     approved(frozen_run)
-    loop.apply(frozen_run, FREEZE)
+    engine.apply(frozen_run, FREEZE)
 
-    loop.undo(frozen_run, FREEZE)
+    engine.undo(frozen_run, FREEZE)
 
     assert (frozen(held), frozen_run.state.debts) == (["deploys"], {})
 
 
 def test_undo_of_a_release_freezes_again(frozen_run: Run, held: Path) -> None:
     approved(frozen_run)
-    loop.apply(frozen_run, FREEZE)
-    loop.apply(frozen_run, RELEASE)
+    engine.apply(frozen_run, FREEZE)
+    engine.apply(frozen_run, RELEASE)
 
-    loop.undo(frozen_run, RELEASE)
+    engine.undo(frozen_run, RELEASE)
 
     assert (frozen(held), len(frozen_run.state.debts)) == (["deploys", "host-a", "host-b"], 3)
 
 
 def test_a_release_by_hand_pays_the_debt_all_the_same(frozen_run: Run, held: Path) -> None:
     approved(frozen_run)
-    loop.apply(frozen_run, FREEZE)
+    engine.apply(frozen_run, FREEZE)
     (held / "host-a").unlink()
 
-    loop.apply(frozen_run, RELEASE)
+    engine.apply(frozen_run, RELEASE)
 
     assert (frozen(held), frozen_run.state.debts) == ([], {})
 
 
 def test_what_a_run_left_frozen_can_be_released_as_a_debt(frozen_run: Run, held: Path) -> None:
     approved(frozen_run)
-    loop.apply(frozen_run, FREEZE)
-    digest, previews = purging.preview(frozen_run, "frozen: deploys")
+    engine.apply(frozen_run, FREEZE)
+    digest, previews = cleanup.preview(frozen_run, "frozen: deploys")
 
-    purging.pay(frozen_run, digest, digest, "frozen: deploys")
+    cleanup.clean_up(frozen_run, digest, digest, "frozen: deploys")
 
     assert [preview.would for preview in previews] == [["release deploys"]]
     assert (frozen(held), len(frozen_run.state.debts)) == (["host-a", "host-b"], 2)
@@ -178,7 +179,7 @@ def test_a_target_without_anything_to_freeze_goes_through(frozen_run: Run) -> No
     frozen_run.context.target = frozen_run.context.target.model_copy(update={"freezes": {}})
     approved(frozen_run)
 
-    how = [loop.apply(frozen_run, name).how for name in (FREEZE, RELEASE)]
+    how = [engine.apply(frozen_run, name).how for name in (FREEZE, RELEASE)]
 
     assert how == ["already done: the target names nothing to freeze", "already done: this run holds nothing"]
 

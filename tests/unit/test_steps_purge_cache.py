@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib import loop
-from runbook_lib.adapters.processes import LocalProcesses
+from runbook_lib.config.target import CachePurge
 from runbook_lib.errors import StepFailed
-from runbook_lib.plan import PurgeCacheStep
-from runbook_lib.run import Run
-from runbook_lib.target import CachePurge
+from runbook_lib.run import engine
+from runbook_lib.run.run import Run
+from runbook_lib.steps.purge_cache import PurgeCacheKeys
+from runbook_lib.system.processes import LocalProcesses
 
 NAME = "purge-cache"
 
@@ -18,11 +18,11 @@ def purging(run: Run, *command: str) -> Run:
     """The run with a purge as its one step, approved."""
     context = run.context
     kind = context.plan.types["full"].model_copy(update={"steps": [NAME]})
-    steps = {**context.plan.steps, NAME: PurgeCacheStep(kind="purge_cache", title="Purge", estimate=1)}
+    steps = {**context.plan.steps, NAME: PurgeCacheKeys(kind="purge_cache", title="Purge", estimate=1)}
     context.plan = context.plan.model_copy(update={"steps": steps, "types": {**context.plan.types, "full": kind}})
     purge = CachePurge(command=list(command)) if command else None
     context.target = context.target.model_copy(update={"cache_purge": purge})
-    context.__dict__["processes"] = LocalProcesses()
+    context.adapters = context.adapters.but(processes=LocalProcesses())
     digest, _ = run.previews()
     run.approve(digest, "Dana")
     return run
@@ -34,7 +34,7 @@ def test_a_cache_is_purged_once(run: Run, tmp_path: Path) -> None:
     previewed = log.exists()
 
     for _ in range(2):
-        loop.apply(run, NAME)
+        engine.apply(run, NAME)
 
     assert (previewed, log.read_text()) == (False, "purged\n")
 
@@ -43,10 +43,10 @@ def test_a_purge_that_fails_is_no_success(run: Run) -> None:
     purging(run, "false")
 
     with pytest.raises(StepFailed, match="exit code 1"):
-        loop.apply(run, NAME)
+        engine.apply(run, NAME)
 
 
 def test_a_target_without_a_cache_goes_through(run: Run) -> None:
     purging(run)
 
-    assert loop.apply(run, NAME).how == "already done: the target names no cache to purge"
+    assert engine.apply(run, NAME).how == "already done: the target names no cache to purge"

@@ -1,16 +1,18 @@
 """Building anew: which caches are removed, and which are left alone."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from runbook_lib.adapters.processes import ScriptedProcesses
-from runbook_lib.context import Context
+from runbook_lib.config.plan import Plan
+from runbook_lib.context.context import Context
 from runbook_lib.errors import PreconditionError
-from runbook_lib.plan import Plan, RebuildStep
+from runbook_lib.journal.state import StepState
 from runbook_lib.steps.base import Effect
-from runbook_lib.steps.rebuild import Rebuild
+from runbook_lib.steps.build import Rebuild, RebuildKeys
+from runbook_lib.system.processes import ScriptedProcesses
 
 HEAD = "5eed" * 10
 
@@ -32,7 +34,7 @@ def step(context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> R
         (checkout / "dist" / "version.json").write_text(HEAD)
         return 0, "built", ""
 
-    context.__dict__["processes"] = ScriptedProcesses(script)
+    context.adapters = context.adapters.but(processes=ScriptedProcesses(script))
     frontend = context.target.repositories["frontend"].model_copy(update={"path": str(checkout)})
     context.target = context.target.model_copy(update={"repositories": {"frontend": frontend}})
     return Rebuild("rebuild-frontend", context)
@@ -47,7 +49,7 @@ def test_caches_are_removed_and_the_build_is_made_anew(step: Rebuild) -> None:
 
 
 def test_a_folder_that_git_tracks_is_never_removed(step: Rebuild, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert isinstance(step.spec, RebuildStep)
+    assert isinstance(step.spec, RebuildKeys)
     monkeypatch.setattr(step, "spec", step.spec.model_copy(update={"clear": ["src"]}))
 
     with pytest.raises(PreconditionError, match="git tracks"):
@@ -66,7 +68,7 @@ def test_after_a_crash_it_is_done_again_and_once_recorded_it_is_done(step: Rebui
     step.apply()
     assert step.probe().effect is Effect.NOT_DONE
 
-    step.context.done = frozenset({step.name})
+    step.context.state = replace(step.context.state, steps={step.name: StepState(step.name, "Build", "done")})
     assert step.probe().effect is Effect.DONE
 
 
@@ -75,4 +77,4 @@ def test_a_cache_outside_the_checkout_is_an_error_of_the_plan(plan: Plan, path: 
     spec: Any = plan.steps["rebuild-frontend"].model_dump()
 
     with pytest.raises(ValueError, match="clear"):
-        RebuildStep.model_validate({**spec, "clear": [path]})
+        RebuildKeys.model_validate({**spec, "clear": [path]})

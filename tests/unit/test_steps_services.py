@@ -1,21 +1,23 @@
 """Stopping, starting and restarting services that exist in memory."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from runbook_lib.adapters.services import MemoryServices
-from runbook_lib.context import Context
+from runbook_lib.config.target import VersionByManager
+from runbook_lib.context.context import Context
 from runbook_lib.errors import AdapterError, StepFailed
+from runbook_lib.journal.state import StepState
 from runbook_lib.results import Status, not_passed
+from runbook_lib.services import MemoryServices
 from runbook_lib.steps import services as services_module
 from runbook_lib.steps.base import Effect, Step
 from runbook_lib.steps.services import Restart, Start, Stop
-from runbook_lib.target import VersionByManager
 
 OLD = "0ddba11" * 5
-LEFT = {"pid": 41, "application_name": "worker", "state": "idle", "backend_start": None}
+LEFT = {"pid": 41, "started": "", "user": "app", "program": "worker", "state": "idle", "seconds": 0.0, "query": ""}
 
 World = Any
 
@@ -39,7 +41,7 @@ class Watched(MemoryServices):
     """Services that write down what is asked of them, and of which some never stop."""
 
     def __init__(self, world: World, stubborn: set[str] = frozenset()) -> None:  # type: ignore[assignment]
-        super().__init__(world.services.lines, world.services._launch)
+        super().__init__(world.services.lines, world.services.launch)
         self.running, self.lines = set(world.services.running), world.services.lines
         self.asked: list[str] = []
         self.stubborn = stubborn
@@ -56,7 +58,7 @@ class Watched(MemoryServices):
 
 def watch(step: Step, world: World, stubborn: set[str] = frozenset()) -> Watched:  # type: ignore[assignment]
     world.services = Watched(world, stubborn)
-    step.context.__dict__["services"] = world.services
+    step.context.adapters = step.context.adapters.but(services=world.services)
     return world.services
 
 
@@ -133,12 +135,12 @@ def test_a_port_that_cannot_be_looked_at_is_unknown(stop: Stop) -> None:
     def nobody(address: str) -> bool:
         raise AdapterError(f"{address} is nowhere")
 
-    stop.context.__dict__["listens"] = nobody
+    stop.context.adapters = stop.context.adapters.but(listens=nobody)
 
     assert [(r.name, r.status) for r in not_passed(stop.verify())] == [("stop-services: ports", Status.UNKNOWN)]
 
 
-def test_a_forgotten_worker_stands_in_the_preview_and_stops_the_step_before_it_begins(stop: Stop, world: World) -> None:
+def test_a_forgotten_worker_is_in_the_preview_and_stops_the_step(stop: Stop, world: World) -> None:
     world.services.lines["mailer"] = []
     world.services.start("mailer")
 
@@ -155,7 +157,7 @@ def test_what_the_target_leaves_alone_is_no_forgotten_worker(stop: Stop, world: 
     assert not_passed(stop.preconditions()) == []
 
 
-@pytest.mark.parametrize("ask", [Stop.preview, Stop.preconditions, Stop.probe, Stop.apply, Stop.verify])
+@pytest.mark.parametrize("ask", [Stop.preview, Stop.probe, Stop.apply, Stop.verify])
 def test_a_manager_that_does_not_answer_is_never_taken_for_stopped(
     stop: Stop, world: World, ask: Callable[[Stop], Any]
 ) -> None:
@@ -163,6 +165,12 @@ def test_a_manager_that_does_not_answer_is_never_taken_for_stopped(
 
     with pytest.raises(AdapterError, match="did not answer"):
         ask(stop)
+
+
+def test_whether_a_silent_manager_runs_a_forgotten_worker_is_unknown(stop: Stop, world: World) -> None:
+    world.services.reachable = False
+
+    assert [(r.name, r.status) for r in stop.preconditions()] == [("stop-services: forgotten", Status.UNKNOWN)]
 
 
 def test_undo_of_stop_starts_what_is_checked_out(stop: Stop, world: World) -> None:
@@ -203,7 +211,7 @@ def test_probe_of_start(start: Start, world: World, running: set[str], versions:
     assert start.probe().effect is effect
 
 
-def test_a_service_in_the_wanted_version_that_is_restarted_again_and_again_is_not_done(start: Start, world: World) -> None:
+def test_a_service_in_the_right_version_that_keeps_restarting_is_not_done(start: Start, world: World) -> None:
     world.start_all()
     watched = watch(start, world)
     watched.up = lambda names: set(names) - {"worker"}  # type: ignore[method-assign]
@@ -254,7 +262,7 @@ def test_a_service_that_does_not_start_is_an_error(start: Start, world: World, m
     def fail(name: str) -> list[str]:
         raise OSError("exit status 1")
 
-    monkeypatch.setattr(world.services, "_launch", fail)
+    monkeypatch.setattr(world.services, "launch", fail)
 
     with pytest.raises(AdapterError, match="backend did not start"):
         start.apply()
@@ -335,7 +343,8 @@ def test_restart_stops_a_service_that_says_the_wanted_version_already(restart: R
 
 
 def test_a_restart_on_record_is_probed_by_the_version(restart: Restart, world: World) -> None:
-    restart.context.done = frozenset({"restart-frontend"})
+    done = {"restart-frontend": StepState("restart-frontend", "Restart", "done")}
+    restart.context.state = replace(restart.context.state, steps=done)
     world.start_all()
     assert restart.probe().effect is Effect.DONE
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from runbook_lib.strategies import Circumstances, choose
+from runbook_lib.steps.backfill_step import Circumstances, choose
 
 MANY = Circumstances(rows=1000, affected=333, kept=50, touches=False, hanging=(), stopped=True)
 

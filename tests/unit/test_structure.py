@@ -11,31 +11,15 @@ import jupytext
 import pytest
 from papermill.inspection import inspect_notebook
 
-ROOT = Path(__file__).parents[2]
+from ..support.places import ROOT
+
 PACKAGE = ROOT / "runbook_lib"
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LOCKS = ["headless.lock", "lab.lock", "ipykernel-7.3.lock"]
 
-# A module may import what stands in its own row or below; what stands above is out of reach.
-FLOORS = [
-    {"cli"},
-    {"lab"},
-    {"notebook", "rehearsal"},
-    {"conductor", "dryrun", "purging", "seat"},
-    {"widgets", "progress", "closing", "charts", "display", "loop", "service_back", "monitoring"},
-    {"opening", "leasing", "steering"},
-    {"archive", "run", "papermill_engine", "papermill_io"},
-    {"kernel", "kernel_start"},
-    {"triage", "troubles", "approval", "steps", "checks"},
-    {"builds", "pairing", "comparison", "versions", "oldcode", "ways"},
-    {"context"},
-    {"reverts", "strategies", "details", "undoing", "plots"},
-    {"adapters"},
-    {"folder", "journal", "parts", "state", "target"},
-    {"compatibility", "plan", "redaction", "results"},
-    {"parameters", "reasons"},
-    {"errors", "signals", "waiting"},
-]
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+LONGEST_FILE, LONGEST_NAME = 400, 70  # lines, characters
+
 FEATURE_WORDS = "|".join(
     [
         r"[\"'.]messages\b",
@@ -55,35 +39,18 @@ def modules() -> list[Path]:
     return [p for p in PACKAGE.rglob("*.py") if PACKAGE / "rehearsal" / "application" not in p.parents]
 
 
-def room(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-
-
-def imported_rooms(path: Path) -> set[str]:
-    """The rooms a module imports when it is loaded; what is for type checkers alone does not count."""
-    tree = ast.parse(path.read_text())
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            node.body = [ast.Pass()]
-    found = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("runbook_lib"):
-            parts = node.module.split(".")
-            found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
-    return found
-
-
-def test_imports_go_one_way() -> None:
-    floor = {name: number for number, names in enumerate(FLOORS) for name in names}
-    upward = [
-        f"{path.relative_to(ROOT)} imports {name}"
+def test_every_temporary_file_is_below_the_directory_of_its_process() -> None:
+    calls = [
+        f"{path.relative_to(ROOT)}: {ast.unparse(node)}"
         for path in modules()
-        if path.name != "__init__.py" or path.parent != PACKAGE
-        for name in imported_rooms(path)
-        if floor[name] < floor[room(path)]
+        if path.name != "temporary.py" and PACKAGE / "rehearsal" not in path.parents
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and re.search(r"\b(NamedTemporaryFile|TemporaryDirectory|mkstemp|mkdtemp)$", ast.unparse(node.func))
+        and not any(keyword.arg == "dir" for keyword in node.keywords)
     ]
 
-    assert upward == []
+    assert calls == []
 
 
 def test_nothing_outside_the_rehearsal_names_a_word_of_the_feature() -> None:
@@ -157,3 +124,30 @@ def test_every_locked_package_has_a_hash(name: str) -> None:
 
     assert packages
     assert len(re.findall(r"^[a-z0-9._-]+==[^\n]+\\\n    --hash=sha256:", lock, re.MULTILINE)) == len(packages)
+
+
+def test_a_file_of_tests_is_short_and_a_tests_name_too() -> None:
+    files = [str(path.relative_to(ROOT)) for path in TESTS if len(path.read_text().splitlines()) > LONGEST_FILE]
+    names = [
+        node.name
+        for path in TESTS
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.name.startswith("test_")
+        and len(node.name) > LONGEST_NAME
+    ]
+
+    assert (files, names) == ([], [])
+
+
+def test_no_test_replaces_what_is_private() -> None:
+    replaced = [
+        f"{path.relative_to(ROOT)}:{node.lineno}: {ast.unparse(node)}"
+        for path in TESTS
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and re.search(r"\b(setattr|patch|patch\.object)$", ast.unparse(node.func))
+        and any(isinstance(given, ast.Constant) and re.search(r"(^|[.:])_\w+$", str(given.value)) for given in node.args[:2])
+    ]
+
+    assert replaced == []

@@ -2,9 +2,9 @@
 
 import pytest
 
-from runbook_lib.plan import Plan
+from runbook_lib.config.plan import Plan
 from runbook_lib.results import Result, Status
-from runbook_lib.triage import checks_needed, recommend
+from runbook_lib.triage.decision_matrix import checks_needed, recommend
 
 GOOD = {
     "api-media-url": "PASS",

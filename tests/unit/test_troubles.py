@@ -2,9 +2,9 @@
 
 import pytest
 
-from runbook_lib.plan import Plan
+from runbook_lib.config.plan import Plan
 from runbook_lib.results import Result, Status
-from runbook_lib.troubles import checks_needed, diagnose
+from runbook_lib.triage.decision_matrix import checks_of_troubles, diagnose
 
 GOOD = dict.fromkeys(
     ["frontend-displays-media", "frontend-fresh", "api-media-url", "nobody-connected", "media-url-as-in-backup"], "PASS"
@@ -40,7 +40,7 @@ def test_without_any_check_nothing_is_ruled_out(plan: Plan) -> None:
 
 
 def test_every_check_of_the_troubles_is_made(plan: Plan) -> None:
-    assert set(checks_needed(plan)) == set(GOOD)
+    assert set(checks_of_troubles(plan)) == set(GOOD)
 
 
 def test_what_mends_a_trouble_alone_is_not_offered_as_a_rollback(plan: Plan) -> None:

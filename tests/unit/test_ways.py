@@ -5,14 +5,15 @@ from dataclasses import replace
 
 import pytest
 
-from runbook_lib.compatibility import BEFORE, Rules, Standing
-from runbook_lib.plan import Plan, load_plan
-from runbook_lib.run import Run
-from runbook_lib.service_back import service_back
-from runbook_lib.target import Target
-from runbook_lib.ways import Way, backward, forward, refused, shortest, standing
+from runbook_lib.config.compatibility import BEFORE, Rules, StepEffect
+from runbook_lib.config.plan import Plan
+from runbook_lib.config.target import Target
+from runbook_lib.documents import load_plan
+from runbook_lib.run.recovery import recover
+from runbook_lib.run.recovery_path import RecoveryPath, backward, effects_of, forward, refused, shortest
+from runbook_lib.run.run import Run
 
-from .conftest import ROOT
+from ..support.places import ROOT
 
 PLAN = load_plan(ROOT / "parameters" / "feat-2025-20251103111429.yaml")
 PREFIXES = [
@@ -25,7 +26,7 @@ def rules(plan: Plan, target: Target) -> Rules:
     return Rules(plan, target.services.built_from)
 
 
-def walked(rules: Rules, standing: Sequence[Standing], way: Way) -> list[Standing]:
+def walked(rules: Rules, standing: Sequence[StepEffect], way: RecoveryPath) -> list[StepEffect]:
     """What stands after a way, each of whose moves must be allowed when it is made."""
     now = list(standing)
     for move in way.moves:
@@ -35,17 +36,15 @@ def walked(rules: Rules, standing: Sequence[Standing], way: Way) -> list[Standin
         elif any(one.step == move.step for one in now):
             now = [replace(one, whole=True) if one.step == move.step else one for one in now]
         else:
-            now.append(Standing(move.step))
+            now.append(StepEffect(move.step))
     return now
 
 
 @pytest.mark.parametrize("half", [False, True], ids=["whole", "the last one half done"])
 @pytest.mark.parametrize(("option", "count"), PREFIXES)
-def test_from_every_point_of_the_full_rollback_the_services_are_brought_back(
-    rules: Rules, option: str, count: int, half: bool
-) -> None:
+def test_every_point_of_the_full_rollback_leads_services_back(rules: Rules, option: str, count: int, half: bool) -> None:
     steps = PLAN.steps_of("full", option)
-    done = [Standing(step) for step in steps[:count]]
+    done = [StepEffect(step) for step in steps[:count]]
     if half and done:
         done[-1] = replace(done[-1], whole=False)
 
@@ -57,7 +56,7 @@ def test_from_every_point_of_the_full_rollback_the_services_are_brought_back(
     assert way.estimate == (min(others) if way.moves else 0)
 
 
-def told(way: Way) -> list[str]:
+def told(way: RecoveryPath) -> list[str]:
     return [f"{move.action} {move.step}" for move in way.moves]
 
 
@@ -86,12 +85,12 @@ def test_the_nearest_way(rules: Rules, option: str, last: str, moves: list[str])
     steps = PLAN.steps_of("full", option)
     done = steps[: steps.index(last) + 1] if last else []
 
-    assert told(shortest(rules, [Standing(step) for step in done], steps)) == moves
+    assert told(shortest(rules, [StepEffect(step) for step in done], steps)) == moves
 
 
 def test_forward_is_no_way_where_the_steps_ahead_leave_the_table(rules: Rules) -> None:
     done, steps = (
-        [Standing("stop-services"), Standing("clear-backfill")],
+        [StepEffect("stop-services"), StepEffect("clear-backfill")],
         ["stop-services", "clear-backfill", "start-backend"],
     )
 
@@ -100,7 +99,7 @@ def test_forward_is_no_way_where_the_steps_ahead_leave_the_table(rules: Rules) -
 
 
 def test_the_services_are_not_brought_back_beside_one_that_they_cannot_use(rules: Rules) -> None:
-    done = [Standing(step) for step in ("stop-services", "revert-backend", "build-backend")]
+    done = [StepEffect(step) for step in ("stop-services", "revert-backend", "build-backend")]
 
     found = refused(rules, done, "stop-services", undo=True)
 
@@ -108,7 +107,7 @@ def test_the_services_are_not_brought_back_beside_one_that_they_cannot_use(rules
 
 
 def test_what_somebody_else_did_is_not_undone(rules: Rules) -> None:
-    done = [Standing("stop-services", own=False)]
+    done = [StepEffect("stop-services", own=False)]
     steps = PLAN.steps_of("full", "A")
 
     assert "was not done by this rollback" in backward(rules, done, steps).blocked
@@ -116,16 +115,41 @@ def test_what_somebody_else_did_is_not_undone(rules: Rules) -> None:
 
 
 def test_where_there_is_no_way_both_reasons_are_told(rules: Rules) -> None:
-    done = [Standing("stop-services", own=False), Standing("clear-backfill", own=False)]
+    done = [StepEffect("stop-services", own=False), StepEffect("clear-backfill", own=False)]
 
     way = shortest(rules, done, ["stop-services", "clear-backfill", "start-backend"])
 
     assert (way.moves, way.blocked.startswith("forward: "), "; back: " in way.blocked) == ((), True, True)
 
 
+def test_what_has_failed_is_never_offered_again(rules: Rules) -> None:
+    steps = PLAN.steps_of("full", "A")
+    done = [StepEffect(step) for step in steps[: steps.index("build-frontend") + 1]]
+    assert told(shortest(rules, done, steps)) == ["apply start-frontend"]
+
+    start, revert = ("apply", "start-frontend"), ("undo", "revert-backend")
+    back = shortest(rules, done, steps, {start: "It ends at once.\n  Safe next: read its log."})
+    none = shortest(rules, done, steps, {start: "It ends.", revert: "It conflicts."})
+
+    assert (told(back)[0], "apply start-frontend" in told(back)) == ("undo build-frontend", False)
+    assert none.blocked.startswith("forward: “Start the frontend” failed: It ends; back: undoing “Take the backend's code")
+
+
+@pytest.mark.parametrize(("option", "count"), PREFIXES)
+def test_from_every_point_a_path_repeats_nothing_that_has_failed(rules: Rules, option: str, count: int) -> None:
+    steps = PLAN.steps_of("full", option)
+    done = [StepEffect(step) for step in steps[:count]]
+    failing: dict[tuple[str, str], str] = {}
+    while not (way := shortest(rules, done, steps, failing)).blocked and way.moves:
+        assert not failing.keys() & {(move.action, move.step) for move in way.moves}
+        failing[way.moves[0].action, way.moves[0].step] = "It failed."
+
+    assert bool(way.blocked) is bool(failing)  # every path is used up in the end, and none is offered twice
+
+
 def test_after_an_escalation_the_frontend_that_went_back_already_stays_so(rules: Rules) -> None:
     quick = ["revert-frontend", "build-frontend", "restart-frontend", "push-frontend"]
-    done = [Standing(step) for step in [*quick, "stop-services"]]
+    done = [StepEffect(step) for step in [*quick, "stop-services"]]
 
     way = shortest(rules, done, PLAN.steps_of("full", "A"))
 
@@ -136,13 +160,13 @@ def test_after_an_escalation_the_frontend_that_went_back_already_stays_so(rules:
 def test_the_way_is_known_from_the_record_alone(run: Run) -> None:
     run.journal.append("started", step="stop-services", title="Stop the services")
 
-    assert standing(run.state) == [Standing("stop-services", whole=False)]
-    assert [(m.action, m.step, m.estimate) for m in service_back(run).moves] == [("undo", "stop-services", 20)]
+    assert effects_of(run.state) == [StepEffect("stop-services", whole=False)]
+    assert [(m.action, m.step, m.estimate) for m in recover(run).moves] == [("undo", "stop-services", 20)]
 
 
 def test_what_is_probed_as_not_done_is_not_undone(run: Run) -> None:
     for name in run.context.plan.services:
-        run.context.services.start(name)
+        run.context.adapters.services.start(name)
     run.journal.append("started", step="stop-services", title="Stop the services")
 
-    assert service_back(run, look=True).moves == ()
+    assert recover(run, look=True).moves == ()

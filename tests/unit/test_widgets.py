@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from runbook_lib import widgets
 from runbook_lib.errors import Declined, ParametersError
+from runbook_lib.ui import widgets
 
 OPTIONS = {"A": "keep the columns", "B": "drop the columns"}
 QUESTION = "Carry out preview d on production?"

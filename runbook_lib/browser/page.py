@@ -1,0 +1,143 @@
+"""One visit to one page."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from playwright.async_api import Error, TimeoutError
+
+from runbook_lib.browser.protocol import ConsoleError, Destination, Look, Media, Visit
+
+if TYPE_CHECKING:
+    from playwright.async_api import ConsoleMessage, Page, Request, Response
+
+# Scrolls to what is not there yet, because lazy pictures load only in view, and waits until each is there or has failed.
+MEDIA = """
+async ([selector, milliseconds]) => {
+  const all = () => [...document.querySelectorAll(selector)];
+  const video = e => e instanceof HTMLVideoElement;
+  const rendered = e => video(e) ? e.videoWidth > 0 || e.readyState >= 2 : e.complete && e.naturalWidth > 0;
+  const failed = e => video(e) ? e.error !== null || e.networkState === HTMLMediaElement.NETWORK_NO_SOURCE : false;
+  const settled = e => rendered(e) || failed(e) || (!video(e) && e.complete);
+  const until = performance.now() + milliseconds;
+  for (const e of all().filter(e => !rendered(e))) {
+    if (video(e)) e.preload = "auto";
+    e.scrollIntoView({block: "center", behavior: "instant"});
+    await new Promise(requestAnimationFrame);
+  }
+  while (!all().every(settled) && performance.now() < until) await new Promise(done => setTimeout(done, 25));
+  window.scrollTo(0, 0);
+  return all().map(e => ({
+    url: e.currentSrc || e.src || "",
+    rendered: rendered(e),
+    natural_width: (video(e) ? e.videoWidth : e.naturalWidth) || 0,
+  }));
+}
+"""
+# Whether a page's icon is asked for depends on the browser: a headless one has no tab to show it in.
+ICONS = """
+() => [...document.querySelectorAll("link[rel~=icon]")].map(e => e.href).concat(new URL("/favicon.ico", location).href)
+"""
+ASSETS = {"script", "stylesheet"}
+CANCELLED = "net::ERR_ABORTED"  # by the page itself; a video's first request often is
+REPEATED = "Failed to load resource"  # the console's word for a request that failed
+
+
+async def visited(page: Page, destination: Destination, look: Look) -> Visit:
+    """What a destination shows in a fresh `page` once it is ready and its media have settled. Read-only.
+
+    Raises:
+        playwright.async_api.Error: The server did not answer, or the browser ended.
+    """
+    deadline = time.monotonic() + look.timeout
+
+    def left() -> float:
+        return max(1.0, (deadline - time.monotonic()) * 1000)
+
+    errors, assets = _Errors(page), _Assets(page)
+    response = await page.goto(destination.url, wait_until="commit", timeout=left())
+    refused = response is not None and not response.ok
+    ready_state = await _ready(page, look.ready, 1.0 if refused else left())
+    with suppress(TimeoutError):
+        await page.wait_for_load_state("load", timeout=left())
+    found = await page.evaluate(MEDIA, [look.media, left()])
+    return Visit(
+        url=destination.url,
+        ready_state=ready_state,
+        text=await page.inner_text("body"),
+        items=await page.locator(look.items).count(),
+        media=[Media(**element) for element in found],
+        errors=errors.of_all_but(await page.evaluate(ICONS)),
+        screenshot=await page.screenshot(full_page=True) if destination.pictured else b"",
+        assets=await assets.hashes(),
+    )
+
+
+async def _ready(page: Page, selector: str, milliseconds: float) -> str | None:
+    try:
+        element = await page.wait_for_selector(selector, state="attached", timeout=milliseconds)
+    except TimeoutError:
+        return None
+    return (element and await element.get_attribute("data-ready")) or ""
+
+
+class _Assets:
+    """The scripts and style sheets that a page was given, from the network or from a cache."""
+
+    def __init__(self, page: Page) -> None:
+        self._responses: list[Response] = []
+        page.on("response", self._given)
+
+    async def hashes(self) -> dict[str, str]:
+        """URL -> the SHA-256 of its content, or why there is none."""
+        return {response.url: await self._hash(response) for response in self._responses}
+
+    def _given(self, response: Response) -> None:
+        if response.request.resource_type in ASSETS:
+            self._responses.append(response)
+
+    async def _hash(self, response: Response) -> str:
+        if not response.ok:
+            return f"HTTP {response.status}"
+        try:
+            return hashlib.sha256(await response.body()).hexdigest()
+        except Error as error:
+            return f"not kept by the browser: {error.message.splitlines()[0]}"
+
+
+class _Errors:
+    """The errors of a page from its first request on."""
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+        self._console: list[ConsoleError] = []
+        self._requests: list[ConsoleError] = []
+        page.on("console", self._said)
+        page.on("pageerror", self._raised)
+        page.on("requestfailed", self._failed)
+        page.on("response", self._answered)
+
+    def of_all_but(self, urls: Sequence[str]) -> list[ConsoleError]:
+        """Each error once: the console repeats failed requests."""
+        told = {error.url for error in self._requests}
+        once = [e for e in self._console if not (e.text.startswith(REPEATED) and e.url in told)] + self._requests
+        return [error for error in once if error.url not in urls]
+
+    def _said(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self._console.append(ConsoleError(message.text, message.location["url"]))
+
+    def _raised(self, error: Error) -> None:
+        self._console.append(ConsoleError(str(error), self._page.url))
+
+    def _failed(self, request: Request) -> None:
+        if request.failure != CANCELLED:
+            self._requests.append(ConsoleError(request.failure or "request failed", request.url))
+
+    def _answered(self, response: Response) -> None:
+        if response.status >= 400:
+            self._requests.append(ConsoleError(f"HTTP {response.status} {response.status_text}".strip(), response.url))

@@ -1,0 +1,168 @@
+"""What the database holds, how fast its statements are, and who is connected to it."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from runbook_lib.checks.kind import Round, check
+from runbook_lib.checks.restorable import restores
+from runbook_lib.config.plan import CheckSpec, DatabaseStep
+from runbook_lib.config.plan.steps import Name
+from runbook_lib.context import builds, old_code
+from runbook_lib.context.comparison import is_there
+from runbook_lib.context.context import Context
+from runbook_lib.errors import AdapterError
+from runbook_lib.postgres.sessions import during, of_others, taken
+from runbook_lib.results import Result, Status, verdict
+
+
+class IntegrityKeys(CheckSpec):
+    """Whether the backfilled column holds what it should."""
+
+    kind: Literal["integrity"]
+
+    area = "Database"
+
+
+@check(IntegrityKeys)
+def intact(around: Round, name: str) -> Result:
+    """Whether the backfilled column holds lists of objects, each backfilled one with its source. Read-only."""
+    context = around.context
+    with context.adapters.postgres.connect() as connection:
+        removes = any(spec.about.on_table == "schema" for spec in context.specs.values())
+        gone_by_plan = removes or (restores(context) is not None and not context.schema_stays)
+        if gone_by_plan and not is_there(context, connection):
+            return around.result(name, Status.PASS, "the column is not there, as this rollback leaves it")
+        bad = {what: rows for what, rows in context.statistics.malformed(connection).items() if rows}
+    if bad:
+        return around.result(name, Status.FAIL, "; ".join(f"{rows} rows: {what}" for what, rows in bad.items()))
+    return around.result(name, Status.PASS, "every value is a list of objects, every backfilled one has its source")
+
+
+class ProofKeys(CheckSpec):
+    """Whether the change of the data left everything else alone."""
+
+    kind: Literal["proof"]
+
+    area = "Database"
+
+
+@check(ProofKeys)
+def only_intended(around: Round, name: str) -> Result:
+    """What the change of the data was shown to have left alone, while nothing else could write. Read-only."""
+    changes = [
+        step for step, spec in around.context.specs.items() if isinstance(spec, DatabaseStep) and spec.touches().changes
+    ]
+    results = [result for step in changes for result in around.verified.get(step, [])]
+    if not results:
+        return around.result(name, Status.UNKNOWN, "no proof was made in this run")
+    return around.result(name, verdict(results), "; ".join(result.summary for result in results))
+
+
+SHOWN = 5
+UNMEASURED = "pg_stat_statements is not on this server, so nobody has measured them"
+
+
+def does_not_apply(context: Context, name: str) -> str:
+    """Why the check is left out of a checklist, "" where it is not: by the plan, where nobody measures. Read-only.
+
+    What cannot be told, as without the right to see it, leaves nothing out.
+    """
+    spec = context.plan.checks[name]
+    if not isinstance(spec, SlowQueriesKeys) or spec.unmeasured != "leave out":
+        return ""
+    try:
+        measured = taken(context.adapters.postgres, context.target.database.application_role)
+    except AdapterError:
+        return ""
+    return UNMEASURED if measured is None else ""
+
+
+class SlowQueriesKeys(CheckSpec):
+    """Whether no statement of the application takes longer, on average, than the plan says."""
+
+    kind: Literal["slow_queries"]
+    mean_ms: Annotated[float, Field(gt=0)]
+    """The mean that is allowed, in milliseconds."""
+    unmeasured: Literal["unknown", "leave out"] = "unknown"
+    """On a checklist, where the server measures no statements."""
+
+    area = "Database"
+    last = True
+
+
+@check(SlowQueriesKeys, does_not_apply=does_not_apply)
+def none_slow(around: Round, name: str) -> Result:
+    """Whether every statement that the application ran during this round kept the plan's mean time. Read-only."""
+    spec = around.context.plan.checks[name]
+    assert isinstance(spec, SlowQueriesKeys)
+    before = around.statements
+    if before is None:
+        return around.result(name, Status.UNKNOWN, UNMEASURED)
+    after = taken(around.context.adapters.postgres, around.context.target.database.application_role)
+    found = during(before, after or {})
+    if not found:
+        return around.result(name, Status.UNKNOWN, "the application ran no statement during this round")
+    told = [f"{each.milliseconds / each.calls:.1f} ms, {each.calls} times: {each.query[:160]}" for each in found[:SHOWN]]
+    slow = [each for each in found if each.milliseconds / each.calls > spec.mean_ms]
+    summary = f"{len(slow)} of {len(found)} statements took more than {spec.mean_ms:g} ms on average; slowest {told[0]}"
+    return around.result(name, Status.FAIL if slow else Status.PASS, summary, statements=told)
+
+
+class FreshKeys(CheckSpec):
+    """Whether a service runs a build of what is checked out, without the feature."""
+
+    kind: Literal["fresh"]
+    service: Name
+    """The service whose build is looked at."""
+
+    area = "Frontend"
+
+
+@check(FreshKeys)
+def fresh(around: Round, name: str) -> Result:
+    """Whether a service runs a build of what is checked out, and that is without the feature. Read-only."""
+    context, spec = around.context, around.context.plan.checks[name]
+    assert isinstance(spec, FreshKeys)
+    repository = context.target.services.built_from[spec.service]
+    checkout = context.checkout(repository)
+    head = checkout.head()
+    problems = [f"{c.id[:12]} “{c.subject}” is still in effect" for c in old_code.live_commits(context, repository)]
+    if builds.built_version(context, repository, checkout.path, head) is False:
+        problems.append(f"what is built is not of {head[:12]}, which is checked out")
+    try:
+        running = builds.running(context, spec.service)
+    except AdapterError as error:
+        if not problems:
+            return around.result(name, Status.UNKNOWN, f"which version runs is not known: {error.what}")
+        running = "unknown"
+    else:
+        if not builds.same(running, head):
+            problems.append(f"{running} runs, and {head[:12]} is checked out")
+    if problems:
+        return around.result(name, Status.FAIL, "; ".join(problems), problems=problems)
+    return around.result(name, Status.PASS, f"{running} runs, built from what is checked out, without the feature")
+
+
+class SessionsKeys(CheckSpec):
+    """Whether nobody else is connected to the database."""
+
+    kind: Literal["sessions"]
+
+    area = "Database"
+
+
+@check(SessionsKeys)
+def nobody_connected(around: Round, name: str) -> Result:
+    """Whether nobody but the running services is connected to the database. Read-only."""
+    context = around.context
+    with context.adapters.postgres.connect() as connection:
+        found = of_others(connection)
+    running = [service for service in context.plan.services if context.adapters.services.is_running(service)]
+    role = context.target.database.application_role
+    strange = [session for session in found if not (running and session.user == role)]
+    if strange:
+        listed = [str(session) for session in strange]
+        return around.result(name, Status.FAIL, f"{len(strange)} sessions: {'; '.join(listed[:5])}", sessions=listed)
+    of_services = f"; {len(found)} are of {', '.join(running)}, which run" if found else ""
+    return around.result(name, Status.PASS, f"no session is in the way{of_services}")

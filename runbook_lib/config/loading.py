@@ -1,0 +1,158 @@
+"""Reads a YAML file into a strict model, or says which key of which file is wrong and how to correct it."""
+
+import os
+import re
+from collections.abc import Hashable, Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+from runbook_lib.errors import ParametersError
+
+ROOT = Path(__file__).parents[2]  # the project, whose parameters/ and outputs/ are meant from any working directory
+NOTHING_TOUCHED = "Nothing was touched."
+
+
+MEMBERS = ("str", "int", "float", "constrained-float", "bool")  # of a union of plain values, as pydantic names them
+ANY_OF = "text, a number, true, false, null or {column: NAME}"
+
+
+class Model(BaseModel):
+    """A frozen model in which an unknown key or a wrong type is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+M = TypeVar("M", bound=Model)
+
+
+class _StrictLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # the fast one where it is built in
+    """YAML in which a key may stand only once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", key_node.start_mark)
+            seen.add(key)
+        mapping: dict[Hashable, Any] = super().construct_mapping(node, deep)
+        return mapping
+
+
+def located(path: Path) -> Path:
+    """`path` as it is, or below the project where only that is there. Read-only."""
+    return path if path.exists() or not (ROOT / path).exists() else ROOT / path
+
+
+def load(path: Path, model: type[M], environment: Mapping[str, str] | None = None) -> M:
+    """Read `path` as `model`; with an environment, `${NAME}` in a string is taken from it. Read-only.
+
+    Raises:
+        ParametersError: The file is missing, is not YAML, or does not fit the model.
+    """
+    try:
+        data = yaml.load(located(path).read_text(encoding="utf-8"), _StrictLoader)  # noqa: S506 - derived from SafeLoader
+    except FileNotFoundError:
+        raise ParametersError(
+            f"There is no file {path}.", state=NOTHING_TOUCHED, safe_next="Name a file below parameters/."
+        ) from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ParametersError(
+            f"{path} cannot be read as YAML: {' '.join(str(error).split())}",
+            state=NOTHING_TOUCHED,
+            safe_next="Correct the line named.",
+        ) from None
+    if not isinstance(data, dict):
+        raise ParametersError(f"{path} holds no keys.", state=NOTHING_TOUCHED, safe_next="Name a plan or target file.")
+    if environment is not None:
+        data = _filled_in(data, environment, path, "")
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise _explained(path, error, model) from None
+
+
+def _filled_in(value: Any, environment: Mapping[str, str], path: Path, key: str) -> Any:
+    if isinstance(value, dict):
+        return {k: _filled_in(v, environment, path, f"{key}.{k}".lstrip(".")) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_filled_in(v, environment, path, f"{key}.{i}") for i, v in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+
+    def found(match: re.Match[str]) -> str:
+        name = match[1]
+        if name not in environment:
+            raise ParametersError(
+                f"The environment has no {name}, which {path} takes its value from.",
+                where=f"{path}, key {key}",
+                state=NOTHING_TOUCHED,
+                safe_next=f"Set {name}, or write the value into the file.",
+            )
+        return environment[name]
+
+    return re.sub(r"\$\{(\w+)\}", found, value)
+
+
+def _explained(path: Path, error: ValidationError, model: type[BaseModel]) -> ParametersError:
+    lines = []
+    for problem in _told_once(error):
+        key = ".".join(str(part) for part in problem["loc"])
+        match problem["type"]:
+            case "extra_forbidden":
+                text, remedy = "unknown key", "take it out, or correct its spelling"
+            case "missing":
+                text, remedy = "missing", "add it"
+            case kind:
+                text = problem["msg"].removeprefix("Value error, ")
+                quoted = kind == "string_type" and not isinstance(problem["input"], dict | list | None)
+                remedy = "put quotes around it" if quoted else "correct the value"
+                if not isinstance(problem["input"], dict | list):
+                    text += f", but the file has {problem['input']!r}"
+        lines.append(": ".join(part for part in (str(path), key, f"{text}; {remedy}.") if part))
+    return ParametersError(
+        "\n".join(lines),
+        state=NOTHING_TOUCHED,
+        safe_next=f"The keys are described in docs/parameters.md ({model.__name__}).",
+    )
+
+
+def _told_once(error: ValidationError) -> list[ErrorDetails]:
+    """The problems of a model, of a value that may be of several types only one. Pure."""
+    problems = error.errors(include_url=False)
+    unions = {p["loc"][:-1]: p["input"] for p in problems if p["loc"] and p["loc"][-1] in MEMBERS}
+    found = []
+    for problem in problems:
+        union = next((loc for loc in unions if problem["loc"][: len(loc)] == loc), None)
+        if union is None:
+            found.append(problem)
+        elif isinstance(unions[union], dict):  # only a mapping of the wrong keys or values can be meant
+            if problem["loc"][len(union)] not in MEMBERS:
+                found.append({**problem, "loc": (*union, *problem["loc"][len(union) + 1 :])})
+        elif problem["loc"][-1] == "str":
+            as_text = isinstance(unions[union], date)
+            said = {"type": "string_type"} if as_text else {"type": "union", "msg": f"Input should be {ANY_OF}"}
+            found.append({**problem, "loc": union, **said})  # type: ignore[typeddict-item]
+    return found
+
+
+def secret(name: str, where: str, environment: Mapping[str, str] = os.environ) -> str:
+    """The secret that the environment holds under `name`. Read-only.
+
+    Raises:
+        ParametersError: It is not there, or empty.
+    """
+    value = environment.get(name, "")
+    if not value:
+        raise ParametersError(
+            f"The secret {name} is not in the environment.",
+            where=where,
+            state=NOTHING_TOUCHED,
+            safe_next=f"Export {name} in the shell that starts the runbook; never write it into a file here.",
+        )
+    return value

@@ -1,0 +1,177 @@
+"""What a feature changed and how it is taken back: pure data, read from one YAML file."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import model_validator
+
+from runbook_lib.config.compatibility import alone, contradiction
+from runbook_lib.config.loading import Model
+from runbook_lib.config.plan.checks import CheckSpec
+from runbook_lib.config.plan.feature import (
+    Api,
+    Backfill,
+    ColumnOfRow,
+    Compatible,
+    Database,
+    MatrixRow,
+    Migration,
+    Monitor,
+    Need,
+    Page,
+    Repository,
+    RollbackType,
+    Sample,
+    Trouble,
+)
+from runbook_lib.config.plan.steps import (
+    BuildingStep,
+    DatabaseStep,
+    Name,
+    RepositoryStep,
+    RestoringStep,
+    RevertingStep,
+    ServicesStep,
+    StepSpec,
+)
+from runbook_lib.errors import ParametersError
+
+__all__ = [
+    "Api",
+    "Backfill",
+    "BuildingStep",
+    "CheckSpec",
+    "ColumnOfRow",
+    "Compatible",
+    "Database",
+    "DatabaseStep",
+    "MatrixRow",
+    "Migration",
+    "Monitor",
+    "Page",
+    "Plan",
+    "Repository",
+    "RepositoryStep",
+    "RestoringStep",
+    "RevertingStep",
+    "RollbackType",
+    "Sample",
+    "ServicesStep",
+    "StepSpec",
+    "Trouble",
+]
+
+
+class Plan(Model):
+    """A feature's rollback plan; the models of its steps and checks are those of the kinds that are installed."""
+
+    feature: str
+    """The id that the feature's commits bear in their messages."""
+    title: str
+    """A name for people."""
+    database: Database
+    """The table that the feature changed."""
+    repositories: dict[Name, Repository]
+    """The repositories that hold the feature's code."""
+    services: list[Name]
+    """The services that are built from them."""
+    compatibility: list[Compatible]
+    """The allowed combinations of code, schema and data; no other may run."""
+    needs: list[Need] = []
+    """Which services run only next to a certain version of another."""
+    api: Api
+    """The request that shows whether older clients are served."""
+    page: Page
+    """The page that users see."""
+    steps: dict[Name, StepSpec]
+    """The steps, by names that types use."""
+    types: dict[Name, RollbackType]
+    """The rollback types, by name."""
+    checks: dict[Name, CheckSpec]
+    """The checks, by names that types and matrix use."""
+    decision_matrix: list[MatrixRow]
+    """Which symptom asks for which type."""
+    troubles: dict[Name, Trouble] = {}
+    """What can be wrong with a rollback itself."""
+    escalation: list[str]
+    """The ladder of types and people, lowest first."""
+    contacts: list[str]
+    """The roles that are called; each target says who they are."""
+    follow_ups: list[str]
+    """What has to be done after the rollback."""
+
+    @model_validator(mode="after")
+    def _names_are_defined(self) -> Self:
+        def known(names: list[str], table: dict[str, object] | list[str], where: str, table_name: str) -> None:
+            for name in names:
+                if name not in table:
+                    raise ValueError(f"{where} names {name!r}, which {table_name} does not define")
+
+        for name, repository in self.repositories.items():
+            known(list(repository.paths), self.services, f"repositories.{name}.paths", "services")
+        options = [option for kind in self.types.values() for option in kind.options]
+        for name, step in self.steps.items():
+            known(step.options, options, f"steps.{name}", "the options of types")
+            if isinstance(step, ServicesStep):
+                known(step.services, self.services, f"steps.{name}", "services")
+            if isinstance(step, RepositoryStep):
+                known([step.repository], dict(self.repositories), f"steps.{name}", "repositories")
+        for name, kind in self.types.items():
+            known(kind.steps, dict(self.steps), f"types.{name}", "steps")
+            for walked in kind.steps:
+                if (of := self.steps[walked].options) and not set(of) & set(kind.options):
+                    raise ValueError(f"types.{name} walks {walked!r}, which belongs to none of its options")
+            known(kind.changes, ["data", "schema", *self.repositories], f"types.{name}", "data, schema and repositories")
+            known([*kind.checks, *kind.escalates_on], dict(self.checks), f"types.{name}", "checks")
+            known([t for t in (kind.escalates_to, kind.carried_out_as) if t], dict(self.types), f"types.{name}", "types")
+        for row in self.decision_matrix:
+            known([row.type], dict(self.types), f"decision_matrix ({row.symptom})", "types")
+            named = [*row.failing, *row.passing, *row.confirmed_by, *row.findings]
+            known(named, dict(self.checks), f"decision_matrix ({row.symptom})", "checks")
+        for name, trouble in self.troubles.items():
+            known([trouble.fix], dict(self.types), f"troubles.{name}", "types")
+            known([*trouble.signs, *trouble.passing], dict(self.checks), f"troubles.{name}", "checks")
+        known([self.api.service, self.page.service], self.services, "api and page", "services")
+        known([name for need in self.needs for name in (need.service, need.needs)], self.services, "needs", "services")
+        known([self.database.migration.repository], dict(self.repositories), "database.migration", "repositories")
+        if found := contradiction(self):
+            raise ValueError(found)
+        return self
+
+    @property
+    def rollbacks(self) -> dict[str, str]:
+        """The types that a rollback may be chosen from, with their titles: not those that a person carries out or that
+        only mend a trouble."""
+        fixes = {trouble.fix for trouble in self.troubles.values()} - {row.type for row in self.decision_matrix}
+        return {name: kind.title for name, kind in self.types.items() if not kind.by_hand and name not in fixes}
+
+    def alone(self, type_name: str) -> str:
+        """Why a type cannot be carried out by itself, by the compatibility table; "" where it can. Read-only."""
+        kind = self.types[type_name]
+        return alone(self, kind.changes) if kind.carried_out_as else ""
+
+    def steps_of(self, type_name: str, option: str) -> list[str]:
+        """The steps of a type, in order, without those of other options than `option`. Read-only."""
+        return [n for n in self.types[type_name].steps if not self.steps[n].options or option in self.steps[n].options]
+
+    def carried_out(self, type_name: str) -> str:
+        """The name of the type whose steps are walked when `type_name` is chosen. Read-only.
+
+        Raises:
+            ParametersError: There is no such type, or a person has to carry it out.
+        """
+        if type_name not in self.types:
+            raise ParametersError(
+                f"The plan has no rollback type {type_name!r}.",
+                state="Nothing was touched.",
+                safe_next=f"Choose one of: {', '.join(self.types)}.",
+            )
+        chosen = self.types[type_name]
+        if chosen.by_hand:
+            raise ParametersError(
+                f"{chosen.title} is not carried out here. {chosen.by_hand}",
+                state="Nothing was touched.",
+                safe_next=chosen.by_hand,
+            )
+        return self.carried_out(chosen.carried_out_as) if chosen.carried_out_as else type_name

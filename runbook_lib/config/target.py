@@ -1,0 +1,333 @@
+"""Where a rollback runs: database, services, repositories and endpoints, with secrets by reference only."""
+
+import re
+from collections.abc import Container, Iterable
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from runbook_lib.config.loading import NOTHING_TOUCHED, Model
+from runbook_lib.config.plan import Plan
+from runbook_lib.config.plan.steps import Name
+from runbook_lib.errors import ParametersError
+
+Seconds = Annotated[int, Field(gt=0)]
+Command = Annotated[list[str], Field(min_length=1)]
+
+
+class SecretReference(Model):
+    """The name of the environment variable that holds a secret."""
+
+    env: Name
+    """The environment variable that holds the secret."""
+
+
+class DatabaseTarget(Model):
+    """The database, by the name of a libpq service."""
+
+    service: Name
+    """The libpq service to connect by; its password is in libpq's own files."""
+    application_role: Name
+    """The role that the services connect with."""
+    tools: str | None = None
+    """The folder of pg_dump and pg_restore, where those on the PATH are of another major version."""
+    clone_service: Name | None = None
+    """Where the schema-only clone is made to try DDL on; the database's own server if None."""
+
+
+class Snapshot(Model):
+    """The commands that make a snapshot of the database and look for it; {name} in them is what it is called."""
+
+    make: Command
+    """The command that makes the snapshot; {name} is filled in."""
+    check: Command
+    """Exits with 0 where it exists, with 1 where it does not, and with anything else where that is unknown."""
+    timeout: Seconds = 3600
+    """Seconds for each command."""
+
+    @model_validator(mode="after")
+    def _name_it(self) -> Self:
+        for name in ("make", "check"):
+            if not any("{name}" in word for word in getattr(self, name)):
+                raise ValueError(f"{name} must name the snapshot by {{name}}, so that another run's is not taken for it")
+        return self
+
+
+class FreshBackup(Model):
+    """A backup that is made regularly, and how old it may be to replace the run's own."""
+
+    pattern: str
+    """The file names of the regular backup, as a glob."""
+    minutes: Annotated[int, Field(gt=0)]
+    """How old it may be, in minutes."""
+
+
+class Backups(Model):
+    """Where backups are and how old the one to rely on may be."""
+
+    directory: str
+    """The folder that holds the backups."""
+    pattern: str
+    """Their file names, as a glob; the newest counts."""
+    oldest_hours: Annotated[int, Field(gt=0)]
+    """How old the newest may be, in hours."""
+    snapshot: Snapshot | None = None
+    """Made before the services are stopped, instead of the run's own dump."""
+    fresh: FreshBackup | None = None
+    """The same: looked for before they are stopped."""
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if self.snapshot and self.fresh:
+            raise ValueError("name either a snapshot or a fresh backup: one of them is the run's backup")
+        return self
+
+
+class VersionByUrl(Model):
+    """The version that a service reports over HTTP, in a field of a JSON object."""
+
+    url: str
+    """The address that is asked."""
+    field: str
+    """The field of the JSON object that is served there."""
+
+
+class VersionByLog(Model):
+    """The version that a service writes to its log when it starts, as the first group of a regular expression."""
+
+    log: str
+    """A regular expression on the service's log, whose first group is the version."""
+
+
+class VersionByManager(Model):
+    """The version that the manager reports: an image's label or digest, pm2's git revision or package version."""
+
+    by: Literal["manager"]
+    """That the manager itself reports the version."""
+
+
+class ServicesTarget(Model):
+    """Services under one manager; each kind of manager has a model of its own."""
+
+    manager: str
+    """The kind of service manager."""
+    timeout: Seconds
+    """Seconds that a service may take to stop or to start."""
+    versions: dict[Name, VersionByUrl | VersionByLog | VersionByManager]
+    """How each service reports its version: a url, a log, or by the manager."""
+    built_from: dict[Name, Name]
+    """The repository that each service is built from."""
+    pinned: dict[Name, str] = {}
+    """Services that are not built here: the image or release that they go back to."""
+    left_alone: list[Name] = []
+    """What the manager runs besides, and goes on running: a database, say."""
+    listens: dict[Name, list[str]] = {}
+    """Where each service itself listens: URLs, or host:port."""
+
+    pins_are_told_by_manager: ClassVar[bool]  # whether nothing but the manager tells that a pinned service runs
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuse a kind of manager that leaves out what it has to say of itself."""
+        if not hasattr(cls, "pins_are_told_by_manager") or cls.tells_versions is ServicesTarget.tells_versions:
+            raise TypeError(f"{cls.__name__} does not declare pins_are_told_by_manager and tells_versions")
+
+    def tells_versions(self) -> bool:
+        """Whether the manager itself tells which version of a service runs. Pure."""
+        raise NotImplementedError
+
+
+class RepositoryTarget(Model):
+    """A checkout that is deployed from, and how it is built."""
+
+    path: str
+    """The checkout."""
+    install: Command | None = None
+    """Run before each build."""
+    build: Command
+    """The command that builds it."""
+    artifact: str | None = None
+    """A file of the build that holds the built commit's id."""
+    timeout: Seconds = 900
+    """Seconds for each command."""
+    hook_timeout: Seconds = 60
+    """For each of git's hooks there."""
+
+
+class Freeze(Model):
+    """Something that must not act meanwhile: its commands, for each of its hosts, filled in for {host}."""
+
+    freeze: Command
+    """The command that freezes."""
+    release: Command
+    """The command that releases."""
+    check: Command
+    """Exits with 0 while it is frozen, with 1 while it is not, and with anything else where that is unknown."""
+    hosts: list[str] = []
+    """The hosts to run them for, each filled in for {host}."""
+    timeout: Seconds = 60
+    """Seconds for each command."""
+
+    @model_validator(mode="after")
+    def _hosts_are_filled_in(self) -> Self:
+        for name in ("freeze", "release", "check"):
+            if any("{host}" in word for word in getattr(self, name)) is not bool(self.hosts):
+                raise ValueError(
+                    f"{name} and hosts do not fit: {{host}} stands in a command where there are hosts, else never"
+                )
+        return self
+
+
+class CachePurge(Model):
+    """The command that empties the caches between the services and their users."""
+
+    command: Command
+    """The command that purges."""
+    timeout: Seconds = 120
+    """Seconds for it."""
+
+
+class ReferenceApi(Model):
+    """The API from before the feature, still running or kept: what it serves is what was visible before."""
+
+    url: str
+    """Its base address."""
+    token: SecretReference | None = None
+    """Else the API's own."""
+
+
+class Target(Model):
+    """Where a rollback runs."""
+
+    name: Name
+    """What is typed to confirm."""
+    environment: Literal["rehearsal", "staging", "production"]
+    """What kind of place it is; production needs real contacts and a typed name."""
+    database: DatabaseTarget
+    """The database."""
+    backups: Backups
+    """Where its backups are."""
+    services: ServicesTarget
+    """The services and their manager."""
+    repositories: dict[Name, RepositoryTarget]
+    """The checkouts, by the names that the plan gives them."""
+    endpoints: dict[Name, str]
+    """The base address of each service that is looked at."""
+    api_token: SecretReference
+    """Where the API's token is found."""
+    reference_api: ReferenceApi | None = None
+    """The API from before the feature, where it still runs or was kept."""
+    freezes: dict[Name, Freeze] = {}
+    """A deploy pipeline, an autoscaler, a queue's consumers."""
+    cache_purge: CachePurge | None = None
+    """How the caches in front of the services are emptied."""
+    contacts: dict[str, str]
+    """Who has each role that the plan names."""
+
+    @field_validator("services", mode="before")
+    @classmethod
+    def _manager_is_one_that_was_tested(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("manager") == "systemd":
+            raise ValueError(
+                "systemd has no adapter here, because none could be tested against a real one; `manager: commands` takes "
+                "its command lines, as docs/managers.md shows, untested: rehearse them on staging first"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _services_tell_and_are_known(self) -> Self:
+        services = self.services
+        for name, source in services.versions.items():
+            if isinstance(source, VersionByManager) and not services.tells_versions():
+                raise ValueError(f"services.versions.{name} asks the manager, which does not tell; give a url or a log")
+        for name in services.pinned:
+            if name not in services.versions:
+                raise ValueError(f"services.pinned names {name!r}, which services.versions does not define")
+            if services.pins_are_told_by_manager and not isinstance(services.versions[name], VersionByManager):
+                raise ValueError(
+                    f"services.versions.{name} must be {{by: manager}}: only the manager tells which image runs"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _services_are_built_from_what_is_here(self) -> Self:
+        for name, repository in self.services.built_from.items():
+            if repository not in self.repositories:
+                raise ValueError(f"services.built_from.{name} names {repository!r}, which repositories does not define")
+        return self
+
+    @model_validator(mode="after")
+    def _reference_is_another(self) -> Self:
+        if self.reference_api and self.reference_api.url.rstrip("/") in {url.rstrip("/") for url in self.endpoints.values()}:
+            raise ValueError("reference_api is one of the endpoints; held against itself, nothing is ever missing")
+        return self
+
+    @model_validator(mode="after")
+    def _contacts_are_real(self) -> Self:
+        if self.environment == "production":
+            for role, contact in self.contacts.items():
+                if not contact.strip() or re.search(r"\[.*\]|\bTODO\b|example\.", contact):
+                    raise ValueError(
+                        f"contacts.{role} still reads as a placeholder ({contact}); production needs a real one"
+                    )
+        return self
+
+    @property
+    def is_production(self) -> bool:
+        """Whether harm here reaches customers."""
+        return self.environment == "production"
+
+    def endpoint(self, name: str) -> str:
+        """The base URL of a service.
+
+        Raises:
+            ParametersError: The target names none.
+        """
+        url = self.endpoints.get(name)
+        if url is None:
+            raise ParametersError(
+                f"The target {self.name} has no endpoint for {name}.",
+                state=NOTHING_TOUCHED,
+                safe_next=f"Add endpoints.{name}.",
+            )
+        return url.rstrip("/")
+
+
+def lacking(plan: Plan, target: Target) -> list[str]:
+    """The keys that the plan needs of a target and this one does not have. Read-only."""
+    services = target.services
+    needed: dict[str, tuple[Iterable[str], Container[str]]] = {
+        "repositories": (plan.repositories, target.repositories),
+        "services.versions": (plan.services, services.versions),
+        "services.built_from": (plan.services, {**services.built_from, **services.pinned}),
+        "endpoints": (dict.fromkeys([plan.api.service, plan.page.service]), target.endpoints),
+        "contacts": (plan.contacts, target.contacts),
+    }
+    return [f"{key}.{name}" for key, (names, there) in needed.items() for name in names if name not in there]
+
+
+def pair(plan: Plan, target: Target, target_file: Path) -> None:
+    """Make sure that the target says all that the plan needs of it. Read-only.
+
+    Raises:
+        ParametersError: It does not.
+    """
+    if missing := lacking(plan, target):
+        raise ParametersError(
+            f"{target_file} lacks what the plan of {plan.feature} needs of a target: {', '.join(missing)}.",
+            where=f"target {target.name}",
+            state=NOTHING_TOUCHED,
+            safe_next="Add each; the keys are described in docs/parameters.md (Target).",
+        )
+    names_of: dict[Path, str] = {}
+    for name in plan.repositories:
+        other = names_of.setdefault(Path(target.repositories[name].path).resolve(), name)
+        if other != name:
+            raise ParametersError(
+                f"{target_file} names one checkout for two repositories of the plan, {other} and {name}.",
+                where=f"target {target.name}",
+                state=NOTHING_TOUCHED,
+                safe_next="Name one repository in the plan and in the target for all that is in it, and in `paths` what "
+                "each service is built from.",
+            )

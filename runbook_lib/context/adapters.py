@@ -1,0 +1,167 @@
+"""The adapters through which steps and checks reach the world: each is made when it is first asked for, or handed in."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any, TypedDict, TypeVar, Unpack
+
+from runbook_lib.browser import Browser, ChromiumBrowser, of_this_process
+from runbook_lib.config.loading import secret
+from runbook_lib.config.target import Target
+from runbook_lib.errors import PreconditionError
+from runbook_lib.journal.folder import RunFolder
+from runbook_lib.postgres.connection import Postgres
+from runbook_lib.postgres.dump import DumpTools
+from runbook_lib.postgres.lease import Lease
+from runbook_lib.postgres.restore.dump_inspector import Dump, look, newest
+from runbook_lib.redaction import register
+from runbook_lib.services import Services, connect
+from runbook_lib.system import temporary
+from runbook_lib.system.http import DirectHttp, Http, is_open
+from runbook_lib.system.processes import LocalProcesses, Processes
+
+T = TypeVar("T")
+
+
+class Twins(TypedDict, total=False):
+    """What can be handed in, in place of what would be made."""
+
+    processes: Processes
+    services: Services
+    listens: Callable[[str], bool]
+    http: Http
+    browser: Browser
+    postgres: Postgres
+    lease: Lease
+    dump_tools: DumpTools
+    dump: Dump
+    token: str
+
+
+class Adapters:
+    """What one run reaches its target with; several threads may ask."""
+
+    def __init__(self, target: Target, folder: RunFolder, operator: str = "", **twins: Unpack[Twins]) -> None:
+        self.target, self.folder, self.operator = target, folder, operator
+        self.prepared: dict[str, Any] = {}  # what was made in the scratch directory
+        self._twins = twins
+        self._made: dict[str, Any] = dict(twins)
+        self._closing = ExitStack()
+        self._lock = threading.RLock()
+
+    def but(self, **twins: Unpack[Twins]) -> Adapters:
+        """The same adapters, some of them replaced."""
+        return Adapters(self.target, self.folder, self.operator, **{**self._made, **twins})
+
+    @property
+    def processes(self) -> Processes:
+        """What runs commands."""
+        return self._once("processes", LocalProcesses)
+
+    @property
+    def services(self) -> Services:
+        """What manages the target's services."""
+        return self._once("services", lambda: connect(self.target.services, self.processes))
+
+    @property
+    def listens(self) -> Callable[[str], bool]:
+        """What tells whether anything listens at an address."""
+        return self._once("listens", lambda: is_open)
+
+    @property
+    def http(self) -> Http:
+        """What makes requests."""
+        return self._once("http", lambda: self._closing.enter_context(closing(DirectHttp())))
+
+    @property
+    def browser(self) -> Browser:
+        """What opens pages."""
+        return self._once("browser", lambda: self._closing.enter_context(closing(of_this_process())))
+
+    def close_browser(self) -> None:
+        """End the browser where there is one, so that it writes to no profile any more."""
+        if isinstance(browser := self._made.get("browser"), ChromiumBrowser):
+            browser.close()
+
+    @property
+    def postgres(self) -> Postgres:
+        """The target's database."""
+
+        def made() -> Postgres:
+            return Postgres(self.target.database.service, self.folder.short, lambda connection: self.lease.check(connection))
+
+        return self._once("postgres", made)
+
+    @property
+    def lease(self) -> Lease:
+        """This run's hold on the target, which is checked in each transaction that writes to it."""
+        return self._once("lease", lambda: Lease(self.postgres, self.folder.id, self.operator))
+
+    @property
+    def dump_tools(self) -> DumpTools:
+        """The tools that back the database up."""
+
+        def made() -> DumpTools:
+            return DumpTools(self.processes, self.target.database.tools, self.target.database.service)
+
+        return self._once("dump_tools", made)
+
+    def dump(self, approved: Path | None) -> Dump:
+        """The backup that a restore takes: the one that was approved, else the newest.
+
+        Raises:
+            PreconditionError: There is none.
+        """
+
+        def made() -> Dump:
+            path = approved or self._newest_dump()
+            return look(self.dump_tools, path)
+
+        return self._once("dump", made)
+
+    @property
+    def token(self) -> str:
+        """The API's bearer token."""
+        where = f"target {self.target.name}, key api_token"
+        return self._once("token", lambda: register(secret(self.target.api_token.env, where)))
+
+    @property
+    def reference_token(self) -> str:
+        """The bearer token of the API from before the feature: its own, else the API's."""
+        reference = self.target.reference_api
+        if reference is None or reference.token is None:
+            return self.token
+        name, where = reference.token.env, f"target {self.target.name}, key reference_api"
+        return self._once("reference_token", lambda: register(secret(name, where)))
+
+    @property
+    def scratch(self) -> Path:
+        """A temporary directory that goes with these adapters."""
+        return self._once("scratch", lambda: self._closing.enter_context(temporary.directory()))
+
+    def close(self) -> None:
+        """Let go of the browser, the connections and the scratch directory; each is made again when asked for again."""
+        self._closing.close()
+        for name in {"http", "browser", "scratch"} - self._twins.keys():
+            self._made.pop(name, None)
+        self.prepared.clear()
+
+    def _once(self, name: str, make: Callable[[], T]) -> T:
+        with self._lock:
+            if name not in self._made:
+                self._made[name] = make()
+            made: T = self._made[name]
+            return made
+
+    def _newest_dump(self) -> Path:
+        backups = self.target.backups
+        if path := newest(Path(backups.directory), backups.pattern):
+            return path
+        raise PreconditionError(
+            f"There is no {backups.pattern} in {backups.directory}.",
+            state="Nothing was touched.",
+            safe_next="Put the backup there that was taken before the feature's data were written.",
+        )

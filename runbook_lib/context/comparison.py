@@ -1,0 +1,89 @@
+"""Before and after of the data that a rollback touches, kept as evidence and shown as pandas tables."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from runbook_lib.context.context import Context
+from runbook_lib.postgres.catalog import catalog, has_column
+from runbook_lib.postgres.types import Connection
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CATALOG_BEFORE = "evidence/catalog-before.json"
+CATALOG_RESTORED = "evidence/catalog-restored.json"  # of the database restored aside, where one takes the live one's place
+ROWS_BEFORE = "evidence/rows-before.json"
+
+
+def keep_before(context: Context) -> None:
+    """Keep catalog, counts and sample rows as they are before the first change; what is kept already stays. Read-only."""
+    if context.folder.read_json(ROWS_BEFORE) is not None:
+        return
+    with context.adapters.postgres.connect() as connection:
+        context.folder.write_json(CATALOG_BEFORE, catalog(connection))
+        if not is_there(context, connection):  # an earlier run removed the column: there is nothing to compare
+            context.folder.write_json(ROWS_BEFORE, {})
+            return
+        kinds, invisible = context.statistics.kinds_and_invisible(connection)
+        context.folder.write_json(
+            ROWS_BEFORE,
+            {
+                "kinds": kinds,
+                "invisible": invisible,
+                "samples": context.statistics.samples(connection),
+            },
+        )
+
+
+def tables(context: Context) -> dict[str, pd.DataFrame]:
+    """Title -> table: rows by kind, sample rows, what older code no longer shows; each with before and after. Read-only."""
+    import pandas as pd
+
+    before = context.folder.read_json(ROWS_BEFORE)
+    if not before:
+        return {}
+    key, column = context.plan.database.key, context.plan.database.backfill.column
+    with context.adapters.postgres.connect() as connection:
+        there = is_there(context, connection)
+        kinds = context.statistics.kinds(connection) if there else [{"rows": 0} for _ in before["kinds"]]
+        keys = [row[key] for row in before["samples"]]
+        rows = {row[key]: row for row in context.statistics.rows(connection, keys)} if there else {}
+    gone = "row is gone" if there else "the column is gone"
+    counts = pd.DataFrame(before["kinds"]).rename(columns={"rows": "before"})
+    counts["after"] = [row["rows"] for row in kinds]
+    counts["change"] = counts["after"] - counts["before"]
+    samples = pd.DataFrame(
+        [
+            {
+                "kind before": row[context.statistics.kind_label],
+                key: row[key],
+                context.plan.database.backfill.source: row[context.plan.database.backfill.source],
+                f"{column} before": _short(row[column]),
+                f"{column} after": _short(rows[row[key]][column]) if row[key] in rows else gone,
+            }
+            for row in before["samples"]
+        ]
+    )
+    invisible = pd.DataFrame(
+        [{"what older code does not show": what, "rows": number} for what, number in before["invisible"].items()]
+    )
+    return {
+        f"Rows of {context.plan.database.table} by what {column} holds": counts[
+            ["kind", "before", "after", "change", "shown by old code"]
+        ],
+        "Sample rows": samples,
+        "What users will not see in the old version": invisible,
+    }
+
+
+def is_there(context: Context, connection: Connection) -> bool:
+    """Whether the backfilled column is in its table. Read-only."""
+    database = context.plan.database
+    return has_column(connection, database, database.backfill.column)
+
+
+def _short(value: Any, width: int = 300) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= width else text[: width - 1] + "…"

@@ -1,0 +1,361 @@
+"""The code without the feature, made in a scratch clone before anything is touched."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+from tempfile import mkdtemp
+
+from runbook_lib.config.plan import Migration, Plan, Repository, RepositoryStep, RevertingStep
+from runbook_lib.context.context import Context
+from runbook_lib.errors import PreconditionError, RunbookError, UnknownOutcome
+from runbook_lib.git import Checkout, Commit
+from runbook_lib.git.command import differences
+from runbook_lib.git.obstacle import Lock, locks
+from runbook_lib.git.scratch_clone import complete
+from runbook_lib.history.commits import make, take_back
+from runbook_lib.history.decision import Finding, Status, TakeBack
+from runbook_lib.history.looking import KEEPS, Answers
+
+
+def files_of(migration: Migration, files: Iterable[str]) -> list[str]:
+    """Those of some files that are the migration's, each by its path in the repository: 039_…, V39__…, 039/up.sql. Pure."""
+    directory = PurePosixPath(migration.directory)
+    found = []
+    for file in files:
+        path = PurePosixPath(file)
+        below = path.relative_to(directory) if path.is_relative_to(directory) else path
+        if any(_is_of(part, migration.version) for part in below.parts):
+            found.append(file)
+    return found
+
+
+def _is_of(name: str, version: str) -> bool:
+    rest = name.removeprefix(version)
+    if rest != name:
+        return not rest[:1].isalnum() and not re.match(r"\.\d", rest)
+    wanted = _parts(version)
+    return bool(wanted) and _number(name) == wanted
+
+
+def _number(name: str) -> tuple[int, ...] | None:
+    """The number that a file's name begins with: that of V1_2__add.sql is (1, 2), that of 000039_add.up.sql (39,)."""
+    found = re.match(r"[VUB](\d+(?:[._]\d+)*)(?=__|\.[a-z]+$)", name) or re.match(r"(\d+(?:\.\d+)*)(?![A-Za-z\d])", name)
+    return _parts(found[1]) if found else None
+
+
+def _parts(version: str) -> tuple[int, ...] | None:
+    words = re.split(r"[._]", version)
+    return tuple(map(int, words)) if all(word.isascii() and word.isdecimal() for word in words) else None
+
+
+def services_of(plan: Plan, built_from: Mapping[str, str], repository: str, files: Iterable[str]) -> dict[str, str]:
+    """Each service built from a repository that some of its files belong to -> the first of these files.
+
+    A service without `paths` in the plan is built from the whole repository; a file in nobody's paths is every service's.
+    """
+    paths = plan.repositories[repository].paths
+    found: dict[str, str] = {}
+    for file in files:
+        owners = [name for name, places in paths.items() if any(PurePosixPath(file).is_relative_to(p) for p in places)]
+        for service in (name for name, of in built_from.items() if of == repository):
+            if service in owners or service not in paths or not owners:
+                found.setdefault(service, file)
+    return found
+
+
+CLOCK = 1.0  # seconds by which the time of a file and the journal's may differ
+
+
+def require_ready(context: Context, repository: str) -> str:
+    """See that code can be taken back in a checkout, or that a move of this run's own is to be completed; says which.
+
+    Read-only.
+
+    Raises:
+        PreconditionError: There is no such work tree, it is dirty or on no branch, or something was left unfinished.
+    """
+    own, moving = own_locks(context, repository), moving_to(context, repository)
+    left = "" if moving else left_half_way_to(context, repository)
+    context.checkout(repository).require_ready(ignoring=[lock.path for lock in own], may_differ=bool(moving or left))
+    if moving:
+        return f"half-way to {moving[:12]}, which the step completes"
+    if left:
+        return f"left half-way to {left[:12]} by the run taken over, which the step puts back first"
+    return f"with {', '.join(lock.path.name for lock in own)} of this run, which the step removes" if own else ""
+
+
+def left_half_way_to(context: Context, repository: str) -> str:
+    """The commit to which a run taken over was moving a checkout that this run reverts, "" for none. Read-only."""
+    reverted = [spec.repository for spec in context.specs.values() if isinstance(spec, RevertingStep)]
+    moves = [move for move in context.state.adopted if move["repository"] == repository and repository in reverted]
+    checkout = context.checkout(repository)
+    head = checkout.head() if moves else ""
+    return next((m["commit"] for m in moves if head == m["head"] and checkout.half_way_to(m["commit"])), "")
+
+
+def put_back(context: Context, repository: str) -> None:
+    """Put a checkout back to its branch where a run taken over left it half moved. Changes the checkout."""
+    if left := left_half_way_to(context, repository):
+        checkout = context.checkout(repository)
+        checkout.end_move_to(checkout.head())
+        context.reporter.append(
+            "noted", text=f"Put {repository} back: the run taken over had left it half-way to {left[:12]}"
+        )
+
+
+def moving_to(context: Context, repository: str) -> str:
+    """The commit to which this run was moving the checkout when it was killed, "" for none. Read-only."""
+    moves: list[tuple[str, str]] = []
+    for name, spec in context.plan.steps.items():
+        if isinstance(spec, RevertingStep) and spec.repository == repository:
+            approved, left = context.state.approved_facts(name), context.state.step(name).outcome
+            moves += [(approved["head"], approved["commit"])] if "head" in approved else []
+            moves += [(left["commit"], left["before"])] if "before" in left else []
+    checkout = context.checkout(repository)
+    head = checkout.head() if moves else ""
+    return next((end for start, end in moves if head == start and checkout.half_way_to(end)), "")
+
+
+def own_locks(context: Context, repository: str) -> list[Lock]:
+    """The lock files of a killed git of this run, or of one taken over: made while a step did not end. Read-only."""
+    steps = context.plan.steps
+    tries = [
+        times
+        for name, times in context.begun.items()
+        if isinstance(spec := steps.get(name), RepositoryStep) and spec.repository == repository
+    ]
+    adopted = [move for move in context.state.adopted if move["repository"] == repository]
+    tries += [(datetime.fromisoformat(move["began"]), datetime.fromisoformat(move["until"])) for move in adopted]
+    if not tries:
+        return []
+
+    def is_own(lock: Lock) -> bool:
+        return not lock.owners and any(a.timestamp() - CLOCK <= lock.made <= b.timestamp() + CLOCK for a, b in tries)
+
+    return [lock for lock in locks(context.checkout(repository).git) if is_own(lock)]
+
+
+def remove_own_locks(context: Context, repository: str) -> None:
+    """Remove them, and journal each. Changes the checkout's git directory."""
+    for lock in own_locks(context, repository):
+        lock.path.unlink(missing_ok=True)
+        context.reporter.append("noted", text=f"Removed a lock of this run's own git, which was killed: {lock}")
+
+
+NOT_TOUCHED = "The checkout was not touched."
+ELSEWHERE = "it is not in the branch checked out"
+MOST = 5  # commits that a message names
+QUESTION = "COMMIT_"  # begins the name of the choice that decides about one commit
+UNDECIDED = "ask"
+ANSWERS = {
+    UNDECIDED: "not decided yet: the preview stops",
+    "revert": "the feature's: take it back too",
+    "keep": "not the feature's: leave it",
+}
+
+
+@dataclass(frozen=True)
+class OldCode:
+    """A scratch clone in which the feature's commits are taken back."""
+
+    head: str  # what the deployed checkout holds now
+    commit: str  # what it will hold
+    mode: str  # "revert" or "reset"
+    findings: Sequence[Finding]  # every commit concerned, and what is done with it
+    reverted: Sequence[Commit]  # the commits that are taken back, newest first
+    nothing_left: Sequence[str]  # commits of which nothing was left to take back
+    elsewhere: Sequence[Commit]  # commits that the plan lists and the branch does not hold
+    kept_files: Sequence[str]
+    path: Path
+
+
+def prepare(context: Context, repository: str) -> OldCode:
+    """Take the feature's commits back in a scratch clone; the same run gives the same commit each time. Read-only.
+
+    Raises:
+        PreconditionError: The checkout is not ready, the feature's work cannot be separated from others', the reverts
+            and the rebuilt files differ, or a reset would lose later work.
+        UnknownOutcome: It is not decided of some commits whether they are the feature's.
+    """
+    checkout = context.checkout(repository)
+    if not _is_as_approved(context, checkout):  # what a build leaves in the tree afterwards does no harm
+        require_ready(context, repository)
+    head, way = checkout.head(), mode(context, repository)
+    keeps = repository == context.plan.database.migration.repository and context.schema_stays
+    answered = sorted(f"{name}={value}" for name, value in context.state.choices.items() if name.startswith(QUESTION))
+    key = f"{repository} {head} {way} {keeps} {answered}"
+    known: OldCode | None = context.adapters.prepared.get(key)
+    if known is not None:
+        return known
+    found = look(context, repository)
+    _require_answers(found, checkout)
+    path = Path(
+        mkdtemp(prefix=f"{repository}-", dir=context.adapters.scratch)
+    )  # a new one each try: a conflict leaves one behind
+    clone = checkout.scratch(path)
+    nothing_left: Sequence[str] = []
+    if found.reverts and way == "reset":
+        _reset(found, checkout, clone)
+    elif found.reverts:
+        nothing_left, refusal = make(found, clone, context.state.author, context.state.began)
+        if refusal:
+            raise _refused(refusal.because, checkout)
+    if found.reverts and keeps:
+        _keep_migration(context, clone, head)
+    complete(checkout, clone, as_built=_is_as_approved(context, checkout))
+    migration = context.plan.database.migration
+    made = context.adapters.prepared[key] = OldCode(
+        head=head,
+        commit=clone.head(),
+        mode=way,
+        findings=found.findings,
+        reverted=found.reverts,
+        nothing_left=nothing_left,
+        elsewhere=_elsewhere(context, repository, checkout),
+        kept_files=files_of(migration, clone.files(migration.directory))
+        if found.reverts and repository == migration.repository
+        else [],
+        path=path,
+    )
+    return made
+
+
+def mode(context: Context, repository: str) -> str:
+    """Whether the code is taken back by reverts or by a reset: the engineer's choice, else the plan's. Read-only."""
+    specs = context.plan.steps.values()
+    planned = next((s.code for s in specs if isinstance(s, RevertingStep) and s.repository == repository), "revert")
+    return context.state.choices.get("CODE", planned)
+
+
+def look(
+    context: Context, repository: str, at: Checkout | None = None, tip: str = "HEAD", *, undecided: bool = False
+) -> TakeBack:
+    """What is to be taken back of the deployed checkout, or at a tip in a clone. Read-only.
+
+    Args:
+        undecided: By the plan alone, as if nobody had decided about any commit yet.
+
+    Raises:
+        PreconditionError: The plan lists something that is no commit of the repository.
+    """
+    checkout = at or context.checkout(repository)
+    answers = _answers(context, repository, undecided)
+    commit = checkout.resolved(tip)
+    key = f"look at {repository} {commit} {sorted(answers.include)} {sorted(answers.exclude)}"
+    known: TakeBack | None = context.adapters.prepared.get(key)
+    if known is None:
+        known = context.adapters.prepared[key] = take_back(checkout, context.plan.feature, commit, answers)
+    return known
+
+
+def questions(context: Context, repository: str) -> dict[str, Commit]:
+    """The commits that somebody has to decide about, by the name of the choice. Read-only."""
+    asked = [*look(context, repository, undecided=True).asks, *look(context, repository).asks]
+    return {question(finding.commit.id): finding.commit for finding in asked}
+
+
+def question(commit: str) -> str:
+    """The name of the choice that decides about a commit."""
+    return f"{QUESTION}{commit[:12]}"
+
+
+def live_commits(context: Context, repository: str, at: Checkout | None = None, tip: str = "HEAD") -> list[Commit]:
+    """The feature's commits whose work is still there in the deployed checkout, or at a tip in a clone. Read-only."""
+    return look(context, repository, at, tip).in_effect
+
+
+def _is_as_approved(context: Context, checkout: Checkout) -> bool:
+    """Whether the checkout holds the code taken back that was approved. Read-only."""
+    facts = [step["facts"] for step in context.state.agreed.values()]
+    wanted = {each["commit"] for each in facts if "nothing left" in each}
+    return bool(wanted) and checkout.head() in wanted
+
+
+def _answers(context: Context, repository: str, undecided: bool) -> Answers:
+    checkout, spec = context.checkout(repository), context.plan.repositories[repository]
+    include: dict[str, str] = dict(_listed(spec, repository, checkout))
+    exclude = {_named(checkout, name, f"repositories.{repository}.exclude") for name in spec.exclude}
+    for name, value in {} if undecided else context.state.choices.items():
+        if name.startswith(QUESTION) and (commit := checkout.resolved(name.removeprefix(QUESTION))):
+            if value == "revert":
+                include[commit] = "it was decided to take it back"
+            elif value == "keep":
+                exclude.add(commit)
+    return Answers(include, exclude)
+
+
+def _listed(spec: Repository, repository: str, checkout: Checkout) -> Mapping[str, str]:
+    listed = {_named(checkout, name, f"repositories.{repository}.commits"): "the plan lists it" for name in spec.commits}
+    if spec.range:
+        ends = [_named(checkout, end, f"repositories.{repository}.range") for end in spec.range.split("..", 1)]
+        for commit in checkout.between(*ends):
+            listed.setdefault(commit, "it is in the plan's range")
+    return listed
+
+
+def _elsewhere(context: Context, repository: str, checkout: Checkout) -> list[Commit]:
+    listed = _listed(context.plan.repositories[repository], repository, checkout)
+    return [checkout.log(i, most=1)[0] for i in listed if not checkout.holds(i)]
+
+
+def _named(checkout: Checkout, name: str, where: str) -> str:
+    if full := checkout.resolved(name):
+        return full
+    raise PreconditionError(
+        f"The plan lists {name} under {where}, which is no commit of this repository.",
+        where=str(checkout.path),
+        state=NOT_TOUCHED,
+        safe_next="Fix the plan, or bring the commit here with `git fetch`.",
+    )
+
+
+def _require_answers(found: TakeBack, checkout: Checkout) -> None:
+    if found.status is Status.ASK:
+        asked = [f"{f.commit.id[:12]} “{f.commit.subject}” ({f.why})" for f in found.asks]
+        choices = ", ".join(f"{question(f.commit.id)}=keep" for f in found.asks[:MOST])
+        raise UnknownOutcome(
+            f"Not decided yet whether these commits are the feature's: {'; '.join(asked[:MOST])}.",
+            where=str(checkout.path),
+            state=NOT_TOUCHED,
+            safe_next=f"Choose revert or keep for each, as {choices}; or list them in the plan (`commits`, `exclude`).",
+        )
+    if found.refused:
+        raise _refused(found.refused.because, checkout)
+
+
+def _refused(because: str, checkout: Checkout) -> RunbookError:
+    return PreconditionError(
+        because,
+        where=str(checkout.path),
+        state="The deployed checkout was not touched.",
+        safe_next="Resolve it by hand on a branch, or list the other commits in the plan too, and run the preview again.",
+    )
+
+
+def _reset(found: TakeBack, checkout: Checkout, clone: Checkout) -> None:
+    """Reset the clone below the feature's oldest commit, where that is what taking the feature back gives."""
+    names = "; ".join(f"{c.id[:12]} {c.subject}" for c in found.on_top[:MOST]) + ("; …" if len(found.on_top) > MOST else "")
+    lost = f"A reset would lose what is not the feature's ({len(found.on_top)} commits): {names}." if found.on_top else ""
+    if not found.below:
+        lost = "A reset would leave no commit: the feature's oldest is the first of all."
+    elif not lost and differences(clone.git, found.tip, found.below) != found.rebuilt.files:
+        lost = "A reset would give other files than taking the feature's commits back."
+    if lost:
+        raise PreconditionError(
+            lost, where=str(checkout.path), state=NOT_TOUCHED, safe_next="Choose CODE=revert, which keeps it."
+        )
+    clone.back_to(found.below)
+
+
+def _keep_migration(context: Context, clone: Checkout, head: str) -> None:
+    migration = context.plan.database.migration
+    if files := clone.deleted_below(head, migration.directory):
+        clone.keep(
+            files,
+            head,
+            KEEPS.format(version=migration.version) + "\n\nIts row in the migration history stays too; the two go together.",
+            context.state.author,
+            context.state.began,
+        )

@@ -1,0 +1,334 @@
+"""A work tree with its repository."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from runbook_lib.errors import AdapterError, PreconditionError
+from runbook_lib.git.command import HOOK_TIMEOUT, Git
+from runbook_lib.git.obstacle import is_half_moved, obstacle, settings_of_clone
+from runbook_lib.redaction import redact
+from runbook_lib.system.processes import Completed, Processes
+
+MOST = 500  # characters of what a remote says that go into an error
+
+
+class PushRefused(AdapterError):
+    """A rule or a hook of the remote refuses the push, as that of a protected branch does."""
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A branch on a remote, reached with the checkout's own settings and credentials."""
+
+    git: Git
+    name: str
+    branch: str
+
+    def __str__(self) -> str:
+        return f"{self.name}/{self.branch}"
+
+    def tip(self) -> str:
+        """The commit that the branch is at there, "" where there is no such branch. Read-only.
+
+        Raises:
+            AdapterError: The remote does not answer.
+        """
+        told = self.git("ls-remote", "--refs", self.name, f"refs/heads/{self.branch}").output.split()
+        return told[0] if told else ""
+
+    def bring(self, tip: str, into: Path) -> None:
+        """Have the objects of `tip` in the clone `into`; the checkout itself is only read. Read-only.
+
+        Raises:
+            AdapterError: The remote does not answer.
+        """
+        clone = Git(into, self.git.processes)
+        if not tip or clone.attempt("cat-file", "-e", f"{tip}^{{commit}}").exit_code == 0:
+            return
+        quiet = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--no-recurse-submodules")
+        self.git(
+            *("fetch", *quiet, "--refmap=", self.name, f"refs/heads/{self.branch}"),
+            env={
+                "GIT_OBJECT_DIRECTORY": str(into / ".git" / "objects"),
+                "GIT_ALTERNATE_OBJECT_DIRECTORIES": str(self._objects()),
+            },
+        )
+
+    def push(self, commit: str, *, replacing: str = "", made_in: Path | None = None) -> None:
+        """Move the branch there to `commit`, forward only; `replacing` names the one commit that it may replace instead.
+
+        Changes the remote.
+
+        Args:
+            made_in: The clone that holds the commit, where the checkout does not: it gets it first, for the name by which
+                git keeps the remote's branch would else point to a commit that is not there.
+
+        Raises:
+            PushRefused: A rule or a hook of the remote refuses it; the remote is as it was.
+            AdapterError: The remote does not answer, or has moved; it is as it was.
+        """
+        if made_in:
+            self.git("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", str(made_in), commit)
+        self._push(f"{commit}:", self._lease(replacing)).require()
+
+    def try_push(self, commit: str, made_in: Path, *, replacing: str = "") -> None:
+        """Make the same push, of a commit in a clone, but for the last step: it shows whether we may push there. Read-only.
+
+        git asks neither rules nor hooks of the remote then, so that a protected branch does not show.
+
+        Raises:
+            AdapterError: The remote does not answer, does not let us push, or has moved.
+        """
+        env = {"GIT_ALTERNATE_OBJECT_DIRECTORIES": str(made_in / ".git" / "objects")}
+        self._push(f"{commit}:", [*self._lease(replacing), "--dry-run", "--no-verify"], env).require()
+
+    def delete(self, commit: str) -> None:
+        """Delete the branch there, if it is at `commit`. Changes the remote.
+
+        Raises:
+            AdapterError: The remote does not answer, refuses, or has moved.
+        """
+        self._push(":", self._lease(commit)).require()
+
+    def _lease(self, commit: str) -> list[str]:
+        return [f"--force-with-lease=refs/heads/{self.branch}:{commit}"] if commit else []
+
+    def _push(self, source: str, how: Sequence[str], env: Mapping[str, str] | None = None) -> Completed:
+        done = self.git.attempt("push", "--quiet", *how, self.name, f"{source}refs/heads/{self.branch}", env=env)
+        if refused := re.search(r"! \[remote rejected\].*\((.*)\)", done.errors):
+            lines = [line.removeprefix("remote:").strip() for line in done.errors.splitlines() if line.startswith("remote:")]
+            said = " ".join(line for line in lines if line)[:MOST]
+            raise PushRefused(
+                redact(f"{self} refuses the push, {refused[1]}{': ' if said else '.'}{said}"),
+                where=str(self.git.path),
+                state=f"Nothing was pushed: {self} is as it was.",
+            )
+        return done
+
+    def _objects(self) -> Path:
+        return Path(self.git.path, self.git("rev-parse", "--git-common-dir").output.strip(), "objects").resolve()
+
+
+def followed_by(git: Git) -> Remote:
+    """The remote branch that the checked out branch follows. Read-only.
+
+    Raises:
+        PreconditionError: It follows none.
+    """
+    branch = git.says("symbolic-ref", "--quiet", "--short", "HEAD")
+    name = git.says("config", "--get", f"branch.{branch}.remote")
+    merge = git.says("config", "--get", f"branch.{branch}.merge")
+    if not (branch and merge and name not in ("", ".") and git.says("remote", "get-url", name)):
+        raise PreconditionError(
+            f"The branch {branch or 'HEAD'} of {git.path} follows no branch of a remote.",
+            where=str(git.path),
+            state="Nothing was pushed.",
+            safe_next="Name the remote with `git remote add`, and the branch with "
+            f"`git branch --set-upstream-to=REMOTE/{branch or 'BRANCH'}`; or take the push steps out of the plan.",
+        )
+    return Remote(git, name, merge.removeprefix("refs/heads/"))
+
+
+OWN = "runbook"
+AS_KEPT = "* -text !eol !filter !ident !working-tree-encoding !merge\n"
+_FIELD, _RECORD = "\x1f", "\x1e"
+
+
+@dataclass(frozen=True)
+class Commit:
+    """A commit: its full id, its parents' ids, and its message."""
+
+    id: str
+    parents: tuple[str, ...]
+    subject: str
+    body: str
+    author: str = ""  # with the time of writing, which a cherry-pick and a rebase keep
+
+    @property
+    def is_merge(self) -> bool:
+        """Whether it has more than one parent."""
+        return len(self.parents) > 1
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A work tree with its repository."""
+
+    path: Path
+    processes: Processes
+    hook_timeout: float = HOOK_TIMEOUT  # seconds
+
+    @property
+    def git(self) -> Git:
+        """git in this work tree."""
+        return Git(self.path, self.processes, self.hook_timeout)
+
+    def require_ready(self, ignoring: Collection[Path] = (), *, may_differ: bool = False) -> None:
+        """See that code can be taken back here; see `obstacle` for what may be left out. Read-only.
+
+        Raises:
+            PreconditionError: There is no such work tree, it is dirty or on no branch, or something was left unfinished.
+        """
+        if found := obstacle(self.git, ignoring, may_differ=may_differ):
+            raise PreconditionError(
+                found.what, where=str(self.path), state="The checkout was not touched.", safe_next=found.way_on
+            )
+
+    def own_directory(self) -> Path | None:
+        """Where the runbook keeps files of its own in this repository; None where there is none. Read-only."""
+        common = self.git.says("rev-parse", "--git-common-dir") if self.path.is_dir() else ""
+        return Path(self.path, common, OWN).resolve() if common else None
+
+    def head(self) -> str:
+        """The id of the commit that is checked out. Read-only."""
+        return self.git("rev-parse", "HEAD").output.strip()
+
+    def remote(self) -> Remote:
+        """The remote branch that the checked out branch follows; PreconditionError where it follows none. Read-only."""
+        return followed_by(self.git)
+
+    def hook(self, name: str) -> str:
+        """A hook that git would run here, by its path; "" where there is none. Read-only."""
+        path = Path(self.path, self.git.says("rev-parse", "--git-path", f"hooks/{name}"))
+        return str(path) if os.access(path, os.X_OK) and path.is_file() else ""
+
+    def changed_files(self) -> list[str]:
+        """Tracked files that differ from the commit checked out. Read-only."""
+        return self.git("status", "--porcelain", "--untracked-files=no").output.splitlines()
+
+    def log(self, tip: str = "HEAD", most: int | None = None) -> list[Commit]:
+        """Every commit that `tip` holds, newest first, or the `most` newest. Read-only."""
+        form = _FIELD.join(("%H", "%P", "%s", "%b", "%an %ae %at")) + _RECORD
+        limit = [f"--max-count={most}"] if most else []
+        records = self.git(
+            "-c", "log.showSignature=false", "log", "--topo-order", f"--format={form}", *limit, tip, "--"
+        ).output.split(_RECORD)
+        fields = (record.strip("\n").split(_FIELD) for record in records if record.strip())
+        return [Commit(i, tuple(p.split()), s, b, author) for i, p, s, b, author in fields]
+
+    def resolved(self, name: str) -> str:
+        """The full id of a commit, "" where there is none of that name. Read-only."""
+        return self.git.says("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+
+    def between(self, older: str, newer: str) -> list[str]:
+        """The ids of the commits that `newer` holds and `older` does not, newest first. Read-only."""
+        return self.git("rev-list", "--topo-order", newer, f"^{older}", "--").output.split()
+
+    def holds(self, commit: str, tip: str = "HEAD") -> bool:
+        """Whether a commit is among those that `tip` holds. Read-only."""
+        return self.git.attempt("merge-base", "--is-ancestor", commit, tip).exit_code == 0
+
+    def differing(self, older: str, newer: str) -> list[str]:
+        """The files that differ between two commits; a renamed one is two. Read-only."""
+        return [f for f in self.git("diff", "--name-only", "--no-renames", "-z", older, newer).output.split("\0") if f]
+
+    def brought_by(self, merge: Commit) -> set[str]:
+        """The ids of the commits that a merge brought to its first parent. Read-only."""
+        return set(self.between(merge.parents[0], merge.id))
+
+    def scratch(self, path: Path, at: str = "") -> Checkout:
+        """A clone at `path` that shares the objects here and writes nothing. Read-only.
+
+        Of the branch, to be built; or of the commit `at`, whose files are as git keeps them, without filters and line ends.
+        """
+        bare = ["--no-tags", "--template=", f"--config=core.hooksPath={os.devnull}"]  # a hook could change the commit
+        bare += ["--no-checkout"] if at else []
+        settings = settings_of_clone(self.git)
+        self.git("clone", "--quiet", "--shared", *bare, *settings, str(self.path.resolve()), str(path))
+        clone = Checkout(path, self.processes)
+        if at:
+            (path / ".git" / "info").mkdir(exist_ok=True)
+            (path / ".git" / "info" / "attributes").write_text(AS_KEPT)
+            clone.git("checkout", "--quiet", "--detach", at)
+        return clone
+
+    def revert(self, commit: Commit, by: str, at: datetime) -> bool:
+        """Commit the reverse of a commit, a merge by its first parent. Changes this work tree.
+
+        Returns whether anything of it was left to take back.
+
+        Raises:
+            PreconditionError: It conflicts with later work; the work tree is as it was.
+        """
+        mainline = ["--mainline", "1"] if commit.is_merge else []
+        done = self.git.attempt(*_identity(by), "revert", "--no-edit", *mainline, commit.id, at=at)
+        if done.exit_code == 0:
+            return True
+        files = self.git("diff", "--name-only", "--diff-filter=U").output.splitlines()
+        nothing_left = not files and not self.changed_files() and "nothing to commit" in done.output
+        self.git.attempt("revert", "--abort")
+        if nothing_left:
+            return False
+        raise PreconditionError(
+            f"Taking back {commit.id[:12]} ({commit.subject}) conflicts with later work in: "
+            f"{', '.join(files) or done.errors.strip()}.",
+            where=str(self.path),
+            state="The deployed checkout was not touched.",
+            safe_next="Resolve it by hand on a branch, or take the later commit back too, and run the preview again.",
+        )
+
+    def deleted_below(self, since: str, directory: str) -> list[str]:
+        """The files below a directory that are there at `since` and gone at HEAD. Read-only."""
+        return self.git("diff", "--name-only", "--diff-filter=D", since, "HEAD", "--", directory).output.splitlines()
+
+    def keep(self, files: Sequence[str], since: str, message: str, by: str, at: datetime) -> None:
+        """Commit some files as they were at `since`. Changes this work tree."""
+        self.git("checkout", since, "--", *files)
+        self.git(*_identity(by), "commit", "--quiet", f"--message={message}", at=at)
+
+    def bring(self, source: Path, commit: str) -> None:
+        """Have a commit of another repository in this one, where it is not yet. Changes the repository's objects only."""
+        if not self.resolved(commit):
+            quiet = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--no-recurse-submodules")
+            self.git("fetch", *quiet, str(source), commit)
+
+    def forward_to(self, commit: str) -> None:
+        """Move the branch forward to a commit, without a merge. Changes this work tree.
+
+        Raises:
+            AdapterError: That commit does not follow from HEAD, or files stand in the way; nothing was changed.
+        """
+        self.git("merge", "--quiet", "--ff-only", commit)
+
+    def back_to(self, commit: str) -> None:
+        """Move the branch to a commit, keeping local changes; refuses where they clash. Changes this work tree."""
+        self.git("reset", "--quiet", "--keep", commit)
+
+    def half_way_to(self, commit: str) -> bool:
+        """Whether a move to `commit` was cut short; see `is_half_moved`. Read-only."""
+        return is_half_moved(self.git, commit)
+
+    def end_move_to(self, commit: str) -> None:
+        """End a move that was cut short, as `half_way_to` tells it. Changes this work tree."""
+        self.git("reset", "--quiet", "--hard", commit)
+
+    def keep_ref(self, name: str, commit: str) -> None:
+        """Have a name hold a commit, so that it cannot get lost. Changes the repository's references only."""
+        self.git("update-ref", name, commit)
+
+    def drop_ref(self, name: str) -> None:
+        """Take a name away, where it is there. Changes the repository's references only."""
+        self.git("update-ref", "-d", name)
+
+    def files(self, directory: str) -> list[str]:
+        """The names of tracked files below a directory at HEAD. Read-only."""
+        return self.git("ls-files", "--", directory).output.splitlines()
+
+    def files_ever(self, directory: str) -> list[str]:
+        """The names of files below a directory that any commit of the branch added. Read-only."""
+        added = ("log", "--format=", "--name-only", "--no-renames", "--diff-filter=A", "-m", "HEAD")
+        return sorted(set(self.git(*added, "--", directory).output.splitlines()))
+
+    def added_by(self, files: Sequence[str]) -> list[str]:
+        """The commits that added some files, short id and subject, newest first. Read-only."""
+        return self.git("log", "--format=%h %s", "--diff-filter=A", "HEAD", "--", *files).output.splitlines()
+
+
+def _identity(by: str) -> list[str]:
+    return ["-c", f"user.name={by}", "-c", "user.email=runbook@localhost", "-c", "commit.gpgsign=false"]

@@ -1,0 +1,268 @@
+"""What can be in the way of taking code back in a work tree, each told with a way on."""
+
+import os
+import time
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from runbook_lib.git.command import Git
+from runbook_lib.system.processes import until
+
+LFS = "lfs"
+MOST_NAMED = 5  # files that a message names
+
+
+def settings_of_clone(git: Git) -> list[str]:
+    """The settings that a clone needs to have the same filters, as options of `git clone`. Read-only."""
+    listed = git.says("config", "--local", "--null", "--get-regexp", r"^filter\.")
+    found = ["=".join(pair.split("\n", 1)) for pair in listed.split("\0") if "\n" in pair]
+    storage = Path(git.path, git.says("rev-parse", "--git-common-dir"), LFS).resolve()
+    return [f"--config={setting}" for setting in [*found, *([f"lfs.storage={storage}"] if storage.is_dir() else [])]]
+
+
+def pointers_in_place(git: Git) -> str:
+    """Why files of Git LFS would be pointers after a checkout here, "" where they would not. Read-only."""
+    files = names(git, "ls-files", "-z", "--", f":(attr:filter={LFS})")
+    if not files:
+        return ""
+    configured = git.says("config", "--get-regexp", rf"^filter\.{LFS}\.(process|smudge)$")
+    if configured and git.says("lfs", "version"):
+        return ""
+    missing = "is not set up (`git lfs install`)" if git.says("lfs", "version") else "is not installed here"
+    return f"{some(files)} are kept with Git LFS, which {missing}: git would put pointers in their place"
+
+
+def names(git: Git, *arguments: str) -> list[str]:
+    """The names that a command of git's prints, separated by NUL. Read-only."""
+    return [name for name in git(*arguments).output.split("\0") if name]
+
+
+def some(files: Sequence[str]) -> str:
+    """Some of the files, and how many more there are. Pure."""
+    more = f" and {len(files) - MOST_NAMED} more" if len(files) > MOST_NAMED else ""
+    return f"{', '.join(files[:MOST_NAMED])}{more}"
+
+
+PROC = Path("/proc")
+SUFFIX = ".lock"
+DEEP = ("refs", "logs", "reftable", "objects/info")  # below these at any depth; elsewhere at the top
+SHALLOW = (".", "objects", "objects/pack")
+
+
+@dataclass(frozen=True)
+class Lock:
+    """A lock file: when it was made (seconds since 1970), and the processes that hold it, as far as they can be seen."""
+
+    path: Path
+    made: float
+    owners: tuple[str, ...]
+
+    def __str__(self) -> str:
+        age = max(0, round(time.time() - self.made))
+        held = f"held by {', '.join(self.owners)}" if self.owners else "no process that can be seen here holds it"
+        return f"{self.path} ({_span(age)} old, {held})"
+
+
+def locks(git: Git) -> list[Lock]:
+    """Every lock file of the repository, and of this work tree in it, the index's first. Read-only."""
+    places = {git.says("rev-parse", option) for option in ("--absolute-git-dir", "--git-common-dir")}
+    directories = {Path(git.path, place).resolve() for place in places if place}
+    found = {path.resolve() for directory in directories for path in _below(directory)}
+    made = {path: mtime for path in found if (mtime := _made(path)) is not None}
+    owners = _owners(git, set(made)) if made else {}
+    listed = [Lock(path, mtime, tuple(owners.get(path, ()))) for path, mtime in made.items()]
+    return sorted(listed, key=lambda lock: (lock.path.name != "index.lock", str(lock.path)))
+
+
+def _below(directory: Path) -> Iterator[Path]:
+    for place in SHALLOW:
+        yield from (directory / place).glob(f"*{SUFFIX}")
+    for place in DEEP:
+        yield from (directory / place).rglob(f"*{SUFFIX}")
+
+
+def _made(path: Path) -> float | None:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return None
+
+
+def _owners(git: Git, paths: set[Path]) -> dict[Path, list[str]]:
+    """Which processes have each file open; a git that works in the same work tree holds them all. Read-only."""
+    found: dict[Path, list[str]] = {}
+    for process in PROC.glob("[0-9]*"):
+        if process.name == str(os.getpid()):
+            continue
+        with suppress(OSError):
+            words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            name = f"pid {process.name} ({' '.join(words).strip()})"
+            works_here = os.path.basename(words[0]) == "git" and _is_in(process, git.path)
+            held = paths if works_here else paths & _open_files(process)
+            for path in held:
+                found.setdefault(path, []).append(name)
+    return found
+
+
+def _is_in(process: Path, work_tree: Path) -> bool:
+    return Path(os.readlink(process / "cwd")).is_relative_to(work_tree.resolve())
+
+
+def _open_files(process: Path) -> set[Path]:
+    found = set()
+    for entry in (process / "fd").iterdir():
+        with suppress(OSError):
+            found.add(Path(os.readlink(entry)))
+    return found
+
+
+def _span(seconds: int) -> str:
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+UNFINISHED = {
+    "MERGE_HEAD": ("merge", "git merge --abort"),
+    "REVERT_HEAD": ("revert", "git revert --abort"),
+    "CHERRY_PICK_HEAD": ("cherry-pick", "git cherry-pick --abort"),
+    "rebase-merge": ("rebase", "git rebase --abort"),
+    "rebase-apply": ("rebase", "git rebase --abort"),
+}
+MOST = 5  # files that a message names
+PATIENCE, INTERVAL = 2.0, 0.1  # seconds for which a lock is waited for, and between two looks at it
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """What is in the way, and what is safe to do about it."""
+
+    what: str
+    way_on: str
+
+
+def obstacle(git: Git, ignoring: Collection[Path] = (), *, may_differ: bool = False) -> Obstacle | None:
+    """The first thing that is in the way of taking code back here, the most basic first. Read-only.
+
+    Args:
+        ignoring: Lock files that are known to be nobody's any more.
+        may_differ: Whether the work tree may differ from HEAD, as while it is being moved.
+    """
+    found = _not_a_work_tree(git) or _unfinished(git) or _locked(git, ignoring) or _adrift(git) or _filtered(git)
+    return found or (None if may_differ else _dirty(git))
+
+
+def _not_a_work_tree(git: Git) -> Obstacle | None:
+    if not git.path.is_dir():
+        return Obstacle(f"There is no directory {git.path}.", "Mend the path in the target file.")
+    top = git.says("rev-parse", "--show-toplevel")
+    if not top:
+        said = git.attempt("rev-parse", "--show-toplevel").errors.strip().splitlines()
+        return Obstacle(
+            f"{git.path} is not the work tree of a git repository ({said[0] if said else 'git says nothing of it'}).",
+            "Mend the path in the target file; it is the checkout that is deployed from.",
+        )
+    if Path(top) != git.path.resolve():
+        return Obstacle(
+            f"{git.path} is a folder inside the work tree {top}, whose commits may hold more than it.",
+            f"Name {top} in the target file, and one repository in the plan for all that is in it.",
+        )
+    return None
+
+
+def _unfinished(git: Git) -> Obstacle | None:
+    directory = Path(git.says("rev-parse", "--absolute-git-dir"))
+    for name, (what, abort) in UNFINISHED.items():
+        if (directory / name).exists():
+            return Obstacle(
+                f"A {what} was begun in {git.path} and not ended.", f"End it there, or give it up with `{abort}`."
+            )
+    return None
+
+
+def _locked(git: Git, ignoring: Collection[Path]) -> Obstacle | None:
+    found: list[Lock] = []
+
+    def is_free() -> bool:
+        found[:] = [lock for lock in locks(git) if lock.path not in ignoring]
+        return not found
+
+    if until(is_free, PATIENCE, INTERVAL):  # an editor or a prompt may look at the repository just now
+        return None
+    what = f"Another git works in {git.path}, or one was killed there: {'; '.join(map(str, found[:MOST]))}."
+    if any(lock.owners for lock in found):
+        return Obstacle(what, "Wait until that process has ended, or end it by its pid.")
+    files = " ".join(str(lock.path) for lock in found)
+    return Obstacle(what, f"Make sure that no git runs there, on no other machine either; then remove it: rm {files}")
+
+
+def _adrift(git: Git) -> Obstacle | None:
+    if git.says("rev-parse", "--is-shallow-repository") == "true":
+        return Obstacle(
+            f"{git.path} is a shallow clone: commits of the feature may lie before its end.",
+            "Complete it with `git fetch --unshallow`.",
+        )
+    if not git.says("symbolic-ref", "--quiet", "HEAD"):
+        head = git.says("rev-parse", "--short", "HEAD")
+        return Obstacle(
+            f"{git.path} is on no branch (detached at {head or 'nothing'}): what is committed there belongs to none.",
+            "Check out the branch that is deployed from, as with `git switch main`, or make one with `git switch -c NAME`.",
+        )
+    return None
+
+
+def _filtered(git: Git) -> Obstacle | None:
+    if found := pointers_in_place(git):
+        return Obstacle(f"{found}.", "Install Git LFS, run `git lfs install` and `git lfs pull` there, and plan again.")
+    return None
+
+
+def _dirty(git: Git) -> Obstacle | None:
+    changed = [line[3:] for line in git("status", "--porcelain", "--untracked-files=no").output.splitlines()]
+    if not changed:
+        return None
+    more = f" and {len(changed) - MOST} more" if len(changed) > MOST else ""
+    return Obstacle(
+        f"{git.path} has uncommitted changes: {', '.join(changed[:MOST])}{more}.",
+        "Commit or stash them; they would otherwise be built into the old version.",
+    )
+
+
+CUT = "\ufffd"  # what a character that was cut in two is read as
+
+
+def is_half_moved(git: Git, commit: str) -> bool:
+    """Whether the work tree is between HEAD and `commit`, and holds nothing else that HEAD does not. Read-only.
+
+    git takes a file away before it writes the new one: each file that differs from HEAD is gone, as at `commit`, or a first
+    part of that.
+    """
+    if not git.says("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}"):
+        return False
+    moving = _names(git, "diff", "--name-only", "--no-renames", "-z", "HEAD", commit)
+    added = _names(git, "diff", "--name-only", "--no-renames", "-z", "--diff-filter=A", "HEAD", commit)
+    changed = _names(git, "diff", "--name-only", "--no-renames", "-z", "HEAD")
+    changed |= {name for name in added if os.path.lexists(git.path / name)}
+    return bool(changed) and changed <= moving and all(_is_on_its_way(git, commit, name) for name in changed)
+
+
+def _is_on_its_way(git: Git, commit: str, name: str) -> bool:
+    file = git.path / name
+    if not os.path.lexists(file):
+        return True
+    wanted = git.says("rev-parse", "--verify", "--quiet", f"{commit}:{name}")
+    if not wanted or file.is_dir():
+        return False
+    if file.is_symlink():
+        return git.attempt("cat-file", "blob", wanted).output == os.readlink(file)
+    if git.says("hash-object", f"--path={name}", "--", str(file)) == wanted:
+        return True
+    begun = file.read_bytes().decode(errors="replace").rstrip(CUT)
+    return git.attempt("cat-file", "--filters", f"{commit}:{name}").output.startswith(begun)
+
+
+def _names(git: Git, *arguments: str) -> set[str]:
+    return {name for name in git(*arguments).output.split("\0") if name}

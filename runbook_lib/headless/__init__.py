@@ -1,0 +1,1 @@
+"""A run without a person: its notebooks executed one after another, with papermill."""

@@ -1,0 +1,201 @@
+"""Runs the notebooks of a run without a person, one after another, until the run has an outcome."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runbook_lib.config.loading import ROOT
+from runbook_lib.errors import ParametersError, PreconditionError, RunbookError, cause
+from runbook_lib.journal.event import Event
+from runbook_lib.journal.journal import Journal
+from runbook_lib.redaction import redact
+from runbook_lib.run import cleanup, closing, recovery
+from runbook_lib.run.closing import Outcome
+from runbook_lib.run.lifecycle import open_existing
+from runbook_lib.run.run import Run
+from runbook_lib.ui import display
+from runbook_lib.ui.progress import Told, followed
+
+if TYPE_CHECKING:
+    from jupyter_client.manager import AsyncKernelManager
+
+NOTEBOOKS = ROOT / "notebooks"
+
+Approve = Callable[[Run], str]  # a run whose previews are wanted -> the digest approved, "" for none
+
+
+def execute(folder: Path, notebook: str, parameters: Mapping[str, str], tell: Told) -> Outcome | None:
+    """Execute one notebook into the run folder with papermill; returns the outcome where it did not end well.
+
+    Changes the target by what the notebook's cells do.
+
+    Raises:
+        ParametersError: There is no such notebook.
+    """
+    source = NOTEBOOKS / f"{notebook}.ipynb"
+    if not source.exists():
+        raise ParametersError(
+            f"There is no notebook {source}.", state="Nothing was touched.", safe_next="Mend the plan's types."
+        )
+    from runbook_lib.headless import kernel_start
+
+    with kernel_start.started() as kernel:  # first, so that it loads while this process does
+        run = open_existing(folder)
+        output = run.folder.next_name(notebook, ".ipynb")
+        with followed(run.folder.journal_path, tell):
+            run.journal.append("notebook-started", notebook=notebook, output=output)
+            saved = f"runbook://{folder.resolve() / output}"
+            problem = _papermill(source, saved, {**parameters, "RUN": str(folder)}, kernel)
+            status = "failed" if problem else "completed"
+            run.journal.append("notebook-ended", notebook=notebook, output=output, status=status)
+    closing.write_archive(run)
+    return _ended_badly(run, problem) if problem else None
+
+
+def carry_out(folder: Path, approve: Approve, parameters: Mapping[str, str], tell: Told) -> Outcome:
+    """Walk the notebooks of the run's type, and of those it escalates to, until there is an outcome.
+
+    Changes the target by what the approved steps do.
+    """
+    refused = ""  # the digest that did not hold to the end
+    while True:
+        run = open_existing(folder)
+        run.require_open()
+        type_name = run.context.type
+        try:
+            with followed(run.folder.journal_path, tell):
+                cleanup.clean_up_due(run)
+                digest = approve(run)
+        finally:
+            run.close_adapters()
+        if not digest or digest == refused:
+            return _declined(run)
+        notebook, options = run.context.plan.types[type_name].notebook, run.context.plan.types[type_name].options
+        assert notebook is not None
+        try:
+            chosen = {"OPTION": run.context.option} if options else {}
+            problem = execute(folder, notebook, {"APPROVE": digest, **chosen, **parameters}, tell)
+        except KeyboardInterrupt:
+            _closed(run, Outcome("unknown", "Interrupted; the same command goes on from here."))
+            raise
+        if problem and problem.status == "declined" and run.drifted(digest):
+            refused = digest  # what there is to approve has changed since: ask again
+            run.close_adapters()
+            continue
+        if problem:
+            return _closed(run, problem)
+        outcome = run.state.outcome
+        if outcome is None:
+            return _closed(run, Outcome("unknown", "The notebook ended without recording an outcome."))
+        if outcome["status"] != "escalated":
+            return Outcome(outcome["status"], outcome["summary"])
+
+
+def _papermill(source: Path, output: str, parameters: Mapping[str, str], kernel: AsyncKernelManager) -> str:
+    """Execute a notebook in that kernel; returns what went wrong, "" for nothing."""
+    import papermill
+
+    engine = {"engine_name": "runbook", "kernel_name": "python3", "kernel": kernel}
+    try:
+        papermill.execute_notebook(str(source), output, dict(parameters), progress_bar=False, **engine)
+    except RunbookError as error:
+        return error.what
+    return ""
+
+
+def _ended_badly(run: Run, problem: str) -> Outcome:
+    """The outcome of a notebook that failed: what its last cell said of itself, else unknown."""
+    events = Journal(run.folder.journal_path).events()
+    started = max(e.seq for e in events if e.kind == "notebook-started")
+    said = [e for e in events if e.seq > started and e.kind in ("stopped", "outcome")]
+    for event in reversed(said):
+        if event.kind == "outcome":
+            return Outcome(event.data["status"], event.data["summary"])
+        status = {1: "declined", 4: "unknown"}.get(event.data["exit_code"], "failed")
+        return Outcome(status, cause(event.data["error"]))
+    begun = [f"“{step.title}”" for step in run.state.steps.values() if step.status == "started"]
+    doubt = f" It was in the step {', '.join(begun)}; whether that is done is not known." if begun else ""
+    return Outcome("unknown", f"The notebook did not end by itself. {cause(problem)}{doubt}")
+
+
+def _is_last_word(events: Sequence[Event]) -> bool:
+    """Whether the last notebook that was begun has recorded an outcome. Pure."""
+    last = {event.kind: event.seq for event in events}
+    return last.get("outcome", 0) > last.get("notebook-started", 0)
+
+
+def _declined(run: Run) -> Outcome:
+    """What an approval refused makes of a run: an outcome it has already stands."""
+    latest = run.state.previewed
+    declined = Outcome("declined", f"Preview {latest} is not approved." if latest else "There is no preview to approve.")
+    return declined if run.state.outcome else _closed(run, declined)
+
+
+def _closed(run: Run, outcome: Outcome) -> Outcome:
+    events, state = run.journal.events(), run.state
+    recorded = state.outcome if _is_last_word(events) else None
+    if recorded and (recorded["status"], recorded["summary"]) == (outcome.status, outcome.summary):
+        return outcome
+    closing.close(run, outcome)
+    closing.write_archive(run)
+    return outcome
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Why a run stopped, whether services are down, and what comes next."""
+
+    reason: str  # with where, state and safe next, a line each
+    services: str = ""  # how they are, and the recovery path where some are down; "" where the run changed nothing
+    next: str = ""  # the command that comes next, or what a person must do where none is left
+    down: bool = False  # whether some services are down, or may be
+
+    @property
+    def text(self) -> str:
+        """All of it, what comes next on the last line."""
+        return "\n".join(filter(None, [self.reason, self.services, self.next]))
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as plain values."""
+        return {"error": self.reason, "services": self.services, "next": self.next}
+
+
+def ending(run: Run, outcome: Outcome | None, error: RunbookError | None) -> Ending | None:
+    """Say why a run stopped and what comes next; None where it ended well. Reads the target.
+
+    What it previews for that is journaled, and sealed.
+    """
+    events, state = run.journal.events(), run.state
+    if outcome and outcome.status in closing.ENDED_WELL:
+        return None
+    reason = redact(str(error or _stopped(events) or (outcome.summary if outcome else "")))
+    if not state.steps:
+        return Ending(reason)
+    if state.is_undone:
+        return Ending(reason, next=run.planned_again())
+    try:
+        offered = recovery.offer(run)
+    except PreconditionError as none_left:
+        return Ending(reason, redact(none_left.what), redact(none_left.safe_next), down=True)
+    except RunbookError as unknown:
+        look = ["runbook", "service-back", str(run.folder.path)]
+        return Ending(reason, redact(f"Which services run is unknown: {unknown.what}"), shlex.join(look), down=True)
+    finally:
+        if len(run.journal.events()) > len(events):
+            closing.write_archive(run)
+    services = redact(display.recovery(offered.way, run.context.plan, state).text)
+    approved = offered.digest if offered.way.moves else state.approved
+    command = ["runbook", "service-back" if offered.way.moves else "run", str(run.folder.path)]
+    next_command = shlex.join([*command, *(["--approve", approved] if approved else [])])
+    return Ending(reason, services, next_command, down=bool(offered.way.moves))
+
+
+def _stopped(events: list[Event]) -> str:
+    """The error that ended the last notebook, "" where none did."""
+    started = max((event.seq for event in events if event.kind == "notebook-started"), default=0)
+    errors = [event.data["error"] for event in events if event.kind == "stopped" and event.seq > started]
+    return str(errors[-1]) if errors else ""

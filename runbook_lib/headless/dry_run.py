@@ -1,0 +1,86 @@
+"""The dry run: everything previewed, nothing written to the target, and that shown."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from runbook_lib.config.plan import ColumnOfRow
+from runbook_lib.context.context import Context
+from runbook_lib.errors import RunbookError
+from runbook_lib.postgres.catalog import catalog, has_column
+from runbook_lib.results import Result
+from runbook_lib.run.run import Run
+from runbook_lib.steps.base import Preview
+from runbook_lib.ui import display
+from runbook_lib.ui.display import Shown
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What a dry run found."""
+
+    digest: str
+    previews: list[Preview]
+    tried: list[Result]
+    foreseen: list[Result]
+    obstacles: list[Result]  # why it cannot be approved; none where it can
+    untouched: dict[str, str]
+    shown: Shown
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as plain values."""
+        looks = {"tried": self.tried, "foreseen": self.foreseen, "obstacles": self.obstacles}
+        return {
+            "digest": self.digest,
+            "previews": [asdict(preview) for preview in self.previews],
+            **{name: [asdict(result) for result in found] for name, found in looks.items()},
+            "untouched": self.untouched,
+        }
+
+
+def dry_run(run: Run) -> DryRun:
+    """Check the prerequisites, preview every step, and compare the target before and after. Read-only.
+
+    Raises:
+        PreconditionError: A prerequisite does not hold.
+        RunbookError: The target is not as it was before.
+    """
+    before = fingerprint(run.context, run.touches_database)
+    prerequisites = run.prerequisites()
+    digest, previews = run.previews()
+    after = fingerprint(run.context, run.touches_database)
+    if changed := [name for name in before if before[name] != after[name]]:
+        raise RunbookError(
+            f"While this only looked, something changed on the target: {', '.join(changed)}.",
+            where=run.context.target.name,
+            state="The runbook's previews do not write; somebody else may be at work.",
+            safe_next="Find out who; then plan again.",
+        )
+    shown = display.side_by_side(
+        display.banner(run.folder, run.context.plan, run.state),
+        display.results(prerequisites, "Prerequisites"),
+        display.previews(digest, previews, run.dry_run_of_ddl(digest), run.foreseen(digest), run.state.waivers),
+        display.table("The same before and after this dry run", ["what", "fingerprint"], [list(p) for p in after.items()]),
+    )
+    return DryRun(digest, previews, run.dry_run_of_ddl(digest), run.foreseen(digest), run.obstacles(digest), after, shown)
+
+
+def fingerprint(context: Context, with_database: bool) -> dict[str, str]:
+    """Short hashes of what a rollback could change: catalog, rows to clear, checkouts, services, backups. Read-only."""
+    found: dict[str, Any] = {}
+    if with_database:
+        with context.adapters.postgres.connect() as connection:
+            found["database catalog"] = catalog(connection)
+            backfill = context.plan.database.backfill
+            needed = [backfill.column, *(v.column for v in backfill.written.values() if isinstance(v, ColumnOfRow))]
+            if all(has_column(connection, context.plan.database, column) for column in needed):
+                found["rows with backfilled entries"] = context.backfill.count(connection)
+        directory = Path(context.target.backups.directory)
+        found["backups"] = sorted((path.name, path.stat().st_size) for path in directory.glob("*"))
+    for repository in context.plan.repositories:
+        checkout = context.checkout(repository)
+        found[f"checkout {repository}"] = [checkout.head(), checkout.changed_files()]
+    found["services running"] = [name for name in context.plan.services if context.adapters.services.is_running(name)]
+    return {name: hashlib.sha256(json.dumps(value).encode()).hexdigest()[:12] for name, value in found.items()}

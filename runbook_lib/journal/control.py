@@ -1,0 +1,207 @@
+"""Pause, resume and abort: what is requested of the step that acts, through a file of the run folder, and how it hears."""
+
+import os
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
+from pathlib import Path
+from typing import Literal, get_args
+
+from runbook_lib.errors import Declined, PreconditionError
+from runbook_lib.journal.folder import RunFolder, private
+from runbook_lib.journal.journal import Journal
+from runbook_lib.journal.state import replay
+
+
+def _silent(kind: str, /, **data: object) -> None:
+    """Journal nothing."""
+
+
+@dataclass(frozen=True)
+class Reporter:
+    """Journals what is reported, each thing as it happens; `of` gives the reporter of one step."""
+
+    append: Callable[..., object] = _silent  # an event: its kind and its facts
+    pending: Callable[[], Collection[str]] = tuple  # the cleanup that is pending now, by the journal
+    step: str = ""
+
+    def of(self, step: str) -> "Reporter":
+        """The reporter of one step."""
+        return replace(self, step=step)
+
+    def progress(self, done: int, total: int, text: str = "", unit: str = "rows") -> None:
+        """Journal how far the step has come; a total of 0 is not known."""
+        self.append("progress", step=self.step, done=done, total=total, text=text, unit=unit)
+
+    def waiting(self, blockers: Sequence[object]) -> None:
+        """Journal who was in the way of a lock."""
+        self.append("waiting", step=self.step, blockers=[str(blocker) for blocker in blockers])
+
+    def open_cleanup(self, debt: str, text: str) -> None:
+        """Journal pending cleanup before there is any: its name within the run, and what is left to do."""
+        self.append("owed", debt=debt, step=self.step, text=text)
+
+    def adopt(self, debt: str, text: str, run: str) -> None:
+        """Take over what another run left to be tidied up by the step, under a name that says whose it was."""
+        text = f"{text} (left by run {run})"
+        self.append("owed", debt=f"{debt} of {run}", step=self.step, text=text, of=run, its=debt)
+
+    def close_cleanup(self, debt: str) -> None:
+        """Journal that cleanup is done."""
+        self.append("paid", debt=debt, step=self.step)
+
+
+Request = Literal["go on", "pause", "abort"]  # of work in parts, before its next one
+BETWEEN_LOOKS = 0.5  # seconds while it is paused
+
+
+def steer(folder: RunFolder, journal: Journal, request: Request, by: str) -> str:
+    """Have the step that acts now pause, go on or abort, before its next part or where it is; returns its title.
+
+    Changes the run folder.
+
+    Raises:
+        PreconditionError: Nothing of the run acts now, or what acts does not work in batches.
+    """
+    acting = [step for step in replay(journal.events()).steps.values() if step.status == "started"]
+    if not acting or not folder.held_by():
+        raise PreconditionError(
+            "No step of this run acts now.",
+            where=str(folder.path),
+            state="Nothing was changed.",
+            safe_next=f"Look at `runbook status {folder.path}`; to go on with the run: `runbook run {folder.path}`.",
+        )
+    step = acting[-1]
+    if not Channel(folder.path, step.name).request(request):
+        raise PreconditionError(
+            f"“{step.title}” acts now, and is not at work in batches.",
+            where=str(folder.path),
+            state="Nothing was changed; the step goes on.",
+            safe_next="Wait for it, or try again once it tells of its first batch.",
+        )
+    journal.append("steered", step=step.name, wanted=request, by=by)
+    return step.title
+
+
+class Channel:
+    """From whoever requests something of one step to the process that does its work in parts, which holds a file."""
+
+    def __init__(self, folder: Path, step: str) -> None:
+        self.path = folder / f".parts-{step}"
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Take requests while the block runs; those of an earlier try count no more. Changes the run folder."""
+        with open(self.path, "a+", encoding="utf-8", opener=private) as file:
+            flock(file, LOCK_EX)
+            self._write("go on")
+            try:
+                yield
+            finally:
+                self._requested.unlink(missing_ok=True)
+
+    def request(self, request: Request) -> bool:
+        """Have the work pause, go on or end before its next part; False where none is under way. Changes the run folder."""
+        try:
+            with open(self.path, encoding="utf-8") as file:
+                flock(file, LOCK_SH | LOCK_NB)
+        except BlockingIOError:
+            self._write(request)
+            return True
+        except FileNotFoundError:
+            pass
+        return False
+
+    def requested(self) -> Request:
+        """What is requested now; what cannot be read means pause. Read-only."""
+        try:
+            text = self._requested.read_text(encoding="utf-8")
+        except OSError:
+            return "pause"
+        return next((each for each in get_args(Request) if each == text), "pause")
+
+    @property
+    def _requested(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.wanted")
+
+    def _write(self, request: Request) -> None:
+        temporary = self._requested.with_name(f"{self._requested.name}.{os.getpid()}")
+        with open(temporary, "w", encoding="utf-8", opener=private) as file:
+            file.write(request)
+        os.replace(temporary, self._requested)
+
+
+class Control:
+    """One step's own end of the channel: it works in parts, and looks between two of them."""
+
+    def __init__(self, folder: Path, step: str, reporter: Callable[[], Reporter]) -> None:
+        self.step = step
+        self._channel, self._reporter = Channel(folder, step), reporter
+        self._listens = self._paused = False
+        self._come, self._unit = (0, 0), "rows"
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Can be paused, resumed and aborted while the block runs. Changes the run folder."""
+        with self._channel.opened():
+            self._listens = True
+            try:
+                yield
+            finally:
+                self._listens = self._paused = False
+
+    def part(self, done: int, total: int, text: str = "", unit: str = "rows") -> None:
+        """Journal how far the step has come, and wait while it is paused: the next part begins when this returns.
+
+        Raises:
+            Declined: It is to end here.
+        """
+        self.progress(done, total, text, unit)
+        self.heed()
+
+    def progress(self, done: int, total: int, text: str = "", unit: str = "rows") -> None:
+        """Journal how far the step has come; a total of 0 is not known."""
+        self._come, self._unit = (done, total), unit
+        self._reporter().progress(done, total, text, unit)
+
+    def heed(self) -> None:
+        """Wait while the step is paused.
+
+        Raises:
+            Declined: It is to end here.
+        """
+        while self.is_paused():
+            time.sleep(BETWEEN_LOOKS)
+
+    def is_paused(self) -> bool:
+        """Whether the step is paused now; journals when that begins.
+
+        Raises:
+            Declined: It is to end here.
+        """
+        was, self._paused = self._paused, self.must_pause()
+        if self._paused and not was:
+            self._reporter().progress(*self._come, text="paused", unit=self._unit)
+        return self._paused
+
+    def must_pause(self) -> bool:
+        """Whether a pause is requested now. Read-only.
+
+        Raises:
+            Declined: The step is to end here.
+        """
+        requested = self.requested()
+        if requested == "abort":
+            raise Declined(
+                "The step was ended, as was asked for.",
+                where=self.step,
+                state="The parts done so far stand; what it was at was rolled back.",
+                safe_next="Run the step again to go on, or undo it.",
+            )
+        return requested == "pause"
+
+    def requested(self) -> Request:
+        """What is requested now; of what takes no requests now, to go on. Read-only."""
+        return self._channel.requested() if self._listens else "go on"

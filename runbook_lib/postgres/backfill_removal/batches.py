@@ -1,0 +1,191 @@
+"""Removes backfilled elements in transactions that each keep undo rows: by key, or over ranges of pages.
+
+Undo rows are written in bundles: many in one row of the server's are compressed, and cost its log a tenth.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+
+from psycopg import errors, sql
+
+from runbook_lib.postgres.backfill import Backfill
+from runbook_lib.postgres.backfill_removal.guard import BUNDLED, Expected, Records, transaction
+from runbook_lib.postgres.backfill_removal.throttle import Lines, PaceOn, Throttle, among, over_pages
+from runbook_lib.postgres.connection import one
+from runbook_lib.postgres.page_ranges import Range, within
+from runbook_lib.postgres.round_trip import Statements
+from runbook_lib.postgres.text_settings import in_parallel
+from runbook_lib.postgres.types import Connection, Open
+
+BUNDLE = 200  # undo rows
+ALL = sql.SQL("TRUE")
+RETURNS_OLD = 180000  # the first version of the server whose RETURNING tells the old values too
+
+_AT_ONCE = """
+WITH changed AS (
+    UPDATE {table} t SET {column} = {kept_of_affected} {touch} WHERE {chosen} AND {wanted}
+    RETURNING t.{key} AS key, old.{column} AS old, new.{column} AS new, {old_touched} AS touched
+)"""
+
+_CHOSEN_FIRST = """
+WITH chosen AS MATERIALIZED (
+    SELECT t.{key} AS key, t.{column} AS old, {kept_of_affected} AS new, {touched} AS touched
+    FROM {table} t WHERE {chosen} AND {wanted} FOR UPDATE OF t
+), changed AS (
+    UPDATE {table} t SET {column} = c.new {touch} FROM chosen c WHERE t.{key} = c.key
+    RETURNING c.key, c.old, c.new, c.touched
+)"""
+
+_KEPT = """, numbered AS (SELECT *, row_number() OVER () / {bundle} AS place FROM changed
+), bundled AS (
+    INSERT INTO {bundles} SELECT {bundled}
+    FROM numbered GROUP BY place RETURNING cardinality(key) AS rows
+)
+SELECT count(*) AS bundles, coalesce(sum(rows), 0)::bigint AS rows FROM bundled"""
+
+
+def clear(connection: Connection, backfill: Backfill, chosen: sql.Composable, among: sql.Composable = ALL) -> int:
+    """Clear the affected rows of `t` among some, in one transaction with their undo rows; returns how many there were.
+
+    Changes the target.
+
+    Args:
+        connection: In autocommit mode.
+        backfill: What to clear.
+        chosen: A condition by which the server finds the rows.
+        among: One that is cheap, and asked of each row before whether it is affected.
+
+    Raises:
+        StepFailed: The transaction would have changed anything else; it was rolled back.
+    """
+    records = Records(backfill)
+    at_once = connection.info.server_version >= RETURNS_OLD
+    query = backfill.filled(
+        sql.SQL((_AT_ONCE if at_once else _CHOSEN_FIRST) + _KEPT),
+        bundles=records.bundles,
+        bundled=BUNDLED,
+        bundle=sql.Literal(BUNDLE),
+        chosen=chosen,
+        wanted=backfill.filled(sql.SQL("CASE WHEN {among} THEN {affected} ELSE FALSE END"), among=among),
+        touch=backfill.touch(),
+        touched=backfill.touched(),
+        old_touched=backfill.touched("old"),
+    )
+    expected: Expected = []
+    with transaction(connection, expected, backfill.written_by_triggers):
+        kept = one(connection, query)
+        if kept["rows"]:
+            records.write(Statements(connection), kept["rows"])
+            expected += [
+                (backfill.table, (0, kept["rows"], 0)),
+                (records.bundles, (kept["bundles"], 0, 0)),
+                (records.writes, (1, 0, 0)),
+            ]
+    return int(kept["rows"])
+
+
+ROWS = 2000  # a transaction
+
+
+def clear_by_key(connection: Connection, backfill: Backfill, pace: Throttle, rows: int = ROWS) -> None:
+    """Clear every affected row, `rows` a transaction. Changes the target.
+
+    Args:
+        connection: In autocommit mode.
+        backfill: What to clear.
+        pace: Stands before each transaction, and is told how many rows the one before cleared.
+        rows: How many rows a transaction may change.
+
+    Raises:
+        StepFailed: A transaction would have changed anything else; it was rolled back.
+    """
+    cleared = 0
+    for keys in _keys(connection, backfill, rows):
+        pace(cleared)
+        chosen = sql.SQL("t.{} = ANY ({})").format(backfill.key, sql.Literal(keys))
+        cleared = pace.granted(connection, partial(clear, connection, backfill, chosen))
+    pace(cleared)
+
+
+def _keys(connection: Connection, backfill: Backfill, rows: int) -> Iterator[list[object]]:
+    after: sql.Composable = sql.SQL("TRUE")
+    while True:
+        query = backfill.filled(
+            sql.SQL("SELECT t.{key} AS key FROM {table} t WHERE {after} AND {affected} ORDER BY t.{key} LIMIT {rows}"),
+            after=after,
+            rows=sql.Literal(rows),
+        )
+        keys = [row["key"] for row in connection.execute(query)]
+        if not keys:
+            return
+        yield keys
+        after = sql.SQL("t.{} > {}").format(backfill.key, sql.Literal(keys[-1]))
+
+
+_ANY_MARKED = sql.SQL("SELECT count(*) > 0 AS it FROM {table} t WHERE t.{column} @> {marker}")  # quicker than all terms
+TOO_LONG = (errors.LockNotAvailable, errors.DeadlockDetected, errors.QueryCanceled)
+
+
+def clear_by_pages(open_: Open, backfill: Backfill, throttle_on: PaceOn, workers: int) -> None:
+    """Clear every affected row, range by range, but those that others move meanwhile. Changes the target.
+
+    Args:
+        open_: Opens a connection to the target.
+        backfill: What to clear.
+        throttle_on: Makes what stands before each batch, on a connection of its own.
+        workers: How many connections work at once; more than one only where nobody else uses the table.
+
+    Raises:
+        Declined: The clearing was ended between two batches.
+        StepFailed: A transaction would have changed anything else; it was rolled back.
+    """
+
+    def work(connection: Connection, pace: Throttle, pages: Range, lines: Lines) -> int:
+        return _patiently(connection, backfill, pages, lines, pace)
+
+    over_pages(open_, backfill, backfill.affected, throttle_on, workers, work)
+
+
+def clear_moved(open_: Open, backfill: Backfill, throttle_on: PaceOn, *, in_a_hurry: bool) -> None:
+    """Clear what others have moved from page to page past the ranges. Changes the target.
+
+    Args:
+        open_: Opens a connection to the target.
+        backfill: What to clear.
+        throttle_on: Makes what stands before each batch, on a connection of its own.
+        in_a_hurry: Whether nobody else uses the table, so that all cores may look.
+
+    Raises:
+        Declined: The clearing was ended between two batches.
+        StepFailed: A transaction would have changed anything else; it was rolled back.
+    """
+    with open_() as connection, in_parallel(connection, in_a_hurry):
+        if in_a_hurry:  # the server's statistics still are those of before, and tell it not to use an index
+            connection.execute("SET LOCAL enable_seqscan = off")
+        perhaps_moved = one(connection, backfill.filled(_ANY_MARKED, marker=backfill.marker))["it"]
+    if perhaps_moved:
+        with open_() as connection, open_() as looking:
+            clear_by_key(connection, backfill, throttle_on(looking))
+
+
+def _patiently(connection: Connection, backfill: Backfill, pages: Range, lines: Lines, pace: Throttle) -> int:
+    """Clear some lines of a range; where that waits too long for others, its halves one after the other.
+
+    What keeps a single page, or the whole table, from being written is waited for.
+    """
+    first, beyond = pages
+    work = partial(clear, connection, backfill, within("t", pages), among(lines))
+    if beyond - first == 1:
+        return pace.granted(connection, work)
+    try:
+        return work()
+    except TOO_LONG:
+        pace.granted(connection, partial(_lock_for_writing, connection, backfill))
+    middle = (first + beyond) // 2
+    return sum(_patiently(connection, backfill, half, lines, pace) for half in ((first, middle), (middle, beyond)))
+
+
+def _lock_for_writing(connection: Connection, backfill: Backfill) -> int:
+    with connection.transaction():
+        connection.execute(sql.SQL("LOCK TABLE {} IN ROW EXCLUSIVE MODE").format(backfill.table))
+    return 0

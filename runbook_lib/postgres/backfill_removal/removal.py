@@ -1,0 +1,188 @@
+"""Clears a backfill by one of three strategies, and takes that back; each can be gone on with after a crash."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from psycopg import sql
+
+from runbook_lib.journal.control import Request
+from runbook_lib.postgres.backfill import Backfill
+from runbook_lib.postgres.backfill_removal import guard
+from runbook_lib.postgres.backfill_removal.batches import clear_by_key, clear_by_pages, clear_moved
+from runbook_lib.postgres.backfill_removal.guard import Named, Records
+from runbook_lib.postgres.backfill_removal.swap import Stage, Swap
+from runbook_lib.postgres.backfill_removal.throttle import Throttle
+from runbook_lib.postgres.backfill_removal.undo import undo_batches, undo_swap
+from runbook_lib.postgres.blockers import Blocker
+from runbook_lib.postgres.indexes import Index, IndexBuilder, Indexes
+from runbook_lib.postgres.lock_budget import EXCHANGING, with_patience, with_short_lock_in_one_message
+from runbook_lib.postgres.proof import Proof
+from runbook_lib.postgres.round_trip import Statements
+from runbook_lib.postgres.types import Connection, Open
+
+WORKERS = 2  # connections that clear at once where nobody else uses the table
+
+
+def _silent(*_: object) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Who is told what while a clearing goes on."""
+
+    cleared: Callable[[int, str], object] = _silent  # rows cleared since the last call, and why it waits
+    waiting: Callable[[Sequence[Blocker]], None] = _silent  # who is in the way of a lock
+    owed: Callable[[str, str], object] = _silent  # a debt about to be made: its name, what is left to do
+    paid: Callable[[str], object] = _silent
+
+
+@dataclass(frozen=True)
+class BackfillRemoval:
+    """One run's clearing of a backfill; `stopped` says that nobody else uses the table meanwhile."""
+
+    open: Open
+    backfill: Backfill
+    strategy: str
+    stopped: bool
+    told: Progress = field(default_factory=Progress)
+    requested: Callable[[], Request] = lambda: "go on"  # asked before each batch
+
+    @property
+    def swap(self) -> Swap:
+        """The swap strategy's own."""
+        return Swap(self.open, self.backfill, self.told.waiting)
+
+    @property
+    def proof(self) -> Proof:
+        """What shows that nothing else changed."""
+        column = self.swap.column
+        return Proof(self.backfill, [column.aside, column.old] if self.strategy == "swap" else [])
+
+    def apply(self, unused: Sequence[str] = ()) -> None:
+        """Clear, or go on with it. Changes the target.
+
+        Args:
+            unused: Names of indexes on the column that nobody uses meanwhile: batches, and a swap where nobody else uses the
+                table, take them away and make them anew.
+
+        Raises:
+            Declined: It was ended between two batches, as was asked for.
+            StepFailed: A transaction would have changed anything else; it was rolled back.
+            PreconditionError: A lock could not be acquired in time.
+        """
+        with self.open() as connection:
+            Records(self.backfill).prepare(connection)
+        match self.strategy:
+            case "swap":
+                self.told.owed("old-column", f"column {self.swap.column.old} is kept for the undo until it is purged")
+                with self._without(unused):
+                    self.swap.apply(self._pace, self._workers, stopped=self.stopped)
+            case "batched":
+                self.told.owed("undo-rows", "undo rows are kept for the undo until they are purged")
+                with self._without(unused):
+                    clear_by_pages(self.open, self.backfill, self._pace, self._workers)
+                clear_moved(self.open, self.backfill, self._pace, in_a_hurry=self.stopped)
+            case _:
+                self.told.owed("undo-rows", "undo rows are kept for the undo until they are purged")
+                with self.open() as connection, self.open() as looking:
+                    clear_by_key(connection, self.backfill, self._pace(looking))
+
+    def undo(self) -> tuple[int, list[Any]]:
+        """Put the old values back where nobody has changed them since. Changes the target.
+
+        Returns how many rows were restored, and the keys of those that someone has changed since.
+
+        Raises:
+            Declined: It was ended between two batches, as was asked for.
+        """
+        with self.open() as connection:
+            stage = self.swap.stage(connection)
+            if stage is Stage.NOTHING:
+                self._rebuild(connection, concurrently=not self.stopped)
+            if stage is Stage.EXCHANGED:
+                lost = self.swap.column.not_on_old(connection)
+                self._remember(
+                    connection, [index for index in Indexes(self.backfill).present(connection) if index.name in lost]
+                )
+        if stage is Stage.NOTHING:
+            return undo_batches(self.open, self.backfill, self._pace)
+        given_back = undo_swap(self.swap)
+        with self.open() as connection:
+            self._rebuild(connection, concurrently=True)  # the application may be at work again
+        return given_back
+
+    def undo_begun(self, connection: Connection) -> bool:
+        """Whether an undo of a swap was begun, and neither finished nor given up. Read-only."""
+        return self.swap.stage(connection) is Stage.EXCHANGED and self.swap.capture.begun(connection)
+
+    def begun(self, connection: Connection) -> bool:
+        """Whether this run has begun to clear and has not taken it back. Read-only."""
+        return Records(self.backfill).exist(connection)
+
+    def rows(self, connection: Connection) -> int:
+        """How many rows this run has cleared. Read-only."""
+        if self.swap.stage(connection) is Stage.EXCHANGED:
+            return self.backfill.over(self.swap.column.old).count(connection)
+        return Records(self.backfill).undo_rows(connection)
+
+    def unexpected(self, connection: Connection) -> Named:
+        """The rows that do not hold the value that was computed for them. Read-only."""
+        if self.swap.stage(connection) is Stage.EXCHANGED:
+            return self.swap.differing(connection, in_a_hurry=self.stopped)
+        return guard.unexpected(connection, self.backfill, stopped=self.stopped)
+
+    def purge(self) -> None:
+        """Give the way back up for good: drop the old column, or the undo rows. Changes the target."""
+
+        def drop_old(statements: Statements) -> bool:
+            self.swap.column.lock(statements)
+            self.swap.column.drop(statements, self.swap.column.old)
+            return True
+
+        def dropped(connection: Connection) -> bool | None:
+            return self.swap.stage(connection) is Stage.NOTHING or None
+
+        with self.open() as connection:
+            exchanged = self.swap.stage(connection) is Stage.EXCHANGED
+        if exchanged:
+            waiting = self.told.waiting
+            with_short_lock_in_one_message(self.open, drop_old, waiting, budget=EXCHANGING, recorded=dropped)
+        with self.open() as connection:
+            connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(self.backfill.own("conflicts")))
+            Records(self.backfill).mark_purged(connection)
+
+    @contextmanager
+    def _without(self, unused: Sequence[str]) -> Iterator[None]:
+        with self.open() as connection:
+            indexes = [index for index in Indexes(self.backfill).present(connection) if index.name in unused]
+            self._remember(connection, indexes)
+            Indexes(self.backfill).drop(self._builder(concurrently=not self.stopped), indexes)
+        yield
+        with self.open() as connection:
+            self._rebuild(connection, concurrently=not self.stopped)
+
+    def _remember(self, connection: Connection, indexes: Sequence[Index]) -> None:
+        for index in indexes:
+            self.told.owed(f"index-{index.name}", f"index {index.name} is to be made anew: {index.definition}")
+        Indexes(self.backfill).remember(connection, indexes)
+
+    def _rebuild(self, connection: Connection, *, concurrently: bool) -> None:
+        for name in Indexes(self.backfill).rebuild(connection, self._builder(concurrently=concurrently)):
+            self.told.paid(f"index-{name}")
+
+    @property
+    def _workers(self) -> int:
+        return WORKERS if self.stopped else 1
+
+    def _builder(self, *, concurrently: bool) -> IndexBuilder:
+        return IndexBuilder(self.open, self.told.waiting, concurrently)
+
+    def _pace(self, looking: Connection) -> Throttle:
+        def granted(connection: Connection, work: Callable[[], int]) -> int:
+            return with_patience(self.open, connection, work, self.told.waiting)
+
+        considerate = not self.stopped
+        return Throttle(looking, self.told.cleared, self.requested, considerate=considerate, granted=granted)

@@ -1,0 +1,239 @@
+"""Clears a column by putting a new one in its place: two short locks, and the old column is the way back.
+
+Stages, each told by the catalog alone: nothing done; a column aside, being filled; exchanged, the old column kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from functools import partial
+
+from psycopg import sql
+
+from runbook_lib.postgres.backfill import Backfill
+from runbook_lib.postgres.backfill_removal.column import Column
+from runbook_lib.postgres.backfill_removal.guard import Expected, Named, Records, block, labelled, named, transaction
+from runbook_lib.postgres.backfill_removal.throttle import Lines, PaceOn, Throttle, among, over_pages
+from runbook_lib.postgres.blockers import Blocker
+from runbook_lib.postgres.change_capture import MOST, ChangeCapture
+from runbook_lib.postgres.connection import one
+from runbook_lib.postgres.lock_budget import EXCHANGING, with_patience, with_short_lock_in_one_message
+from runbook_lib.postgres.page_ranges import Range, within
+from runbook_lib.postgres.round_trip import Statements
+from runbook_lib.postgres.text_settings import in_parallel
+from runbook_lib.postgres.types import Connection, Open
+
+Waiting = Callable[[Sequence[Blocker]], None]
+PAGES = 500  # a transaction
+
+
+class Stage(StrEnum):
+    """How far a swap has come."""
+
+    NOTHING = "nothing"
+    ASIDE = "aside"
+    EXCHANGED = "exchanged"
+
+
+class Swap:
+    """One run's swap of the backfilled column; each method goes on where a crash left it."""
+
+    def __init__(self, open_: Open, backfill: Backfill, waiting: Waiting) -> None:
+        self.open = open_
+        self.backfill = backfill
+        self.waiting = waiting
+        self.column = Column(backfill)
+        self.capture = ChangeCapture(backfill.table, backfill.database.key, backfill.run, "capture")
+        self.records = Records(backfill)
+
+    def stage(self, connection: Connection) -> Stage:
+        """How far this run's swap has come, by the catalog. Read-only."""
+        names = self.column.present(connection)
+        if self.column.old in names:
+            return Stage.EXCHANGED
+        return Stage.ASIDE if self.column.aside in names else Stage.NOTHING
+
+    def apply(self, throttle_on: PaceOn, workers: int, *, stopped: bool) -> None:
+        """Put the cleared column in place of the old one, which stays beside it. Changes the target.
+
+        Args:
+            throttle_on: Makes what stands before each batch, on a connection of its own.
+            workers: How many connections fill the column at once.
+            stopped: Whether nobody else uses the table meanwhile.
+
+        Raises:
+            StepFailed: A transaction would have changed anything else; it was rolled back.
+            PreconditionError: A lock could not be acquired in time, or others write faster than this can follow.
+        """
+        with self.open() as connection:
+            stage = self.stage(connection)
+            capturing = self.capture.begun(connection)
+            if stage is not Stage.EXCHANGED:
+                self.records.prepare(connection)
+                with connection.transaction():
+                    self.capture.prepare(Statements(connection))
+        if stage is Stage.EXCHANGED:
+            if capturing:  # an undo was begun, and is not wanted any more
+                self._with_short_lock(self._end_capture, Stage.EXCHANGED)
+            return
+        if stage is Stage.NOTHING:
+            self._with_short_lock(self._put_aside, Stage.ASIDE)
+        self._fill(throttle_on, workers)
+        with self.open() as connection:
+            if not stopped:
+                with_patience(self.open, connection, partial(self._capture_missed, connection), self.waiting)
+        self.column.index_aside(self.open, self.waiting, concurrently=not stopped)
+        self._catch_up()
+        self._with_short_lock(self.exchange, Stage.EXCHANGED)
+
+    def differing(self, connection: Connection, *, in_a_hurry: bool) -> Named:
+        """The rows that hold another value than their old one gives once it is cleared. Read-only.
+
+        Rows that others have written since the exchange do not count: they hold what was put there.
+        """
+        old = self.backfill.over(self.column.old)
+        query = sql.SQL("""SELECT t.{key} AS key FROM {table} t
+        WHERE NOT (t.{column} IS NOT DISTINCT FROM {fill} AND {plain}) AND t.{column} IS DISTINCT FROM ({value})
+          AND (age(t.xmin) >= (SELECT min(age(xid)) FROM {writes}) OR t.xmin IN (SELECT xid FROM {writes}))""").format(
+            key=self.backfill.key,
+            table=self.backfill.table,
+            writes=self.records.writes,
+            column=self.backfill.column,
+            fill=self.backfill.fill,
+            plain=old.plain,
+            value=old.value,
+        )
+        with in_parallel(connection, in_a_hurry):
+            return named(connection, query)
+
+    def _with_short_lock(self, work: Callable[[Statements], None], then: Stage) -> None:
+        def done(statements: Statements) -> Stage:
+            work(statements)
+            return then
+
+        def waited(blockers: Sequence[Blocker]) -> None:
+            self.waiting(blockers)
+            if then is Stage.EXCHANGED:
+                self._catch_up()
+
+        def recorded(connection: Connection) -> Stage | None:
+            return then if self.stage(connection) is then else None
+
+        with labelled():
+            with_short_lock_in_one_message(self.open, done, waited, budget=EXCHANGING, recorded=recorded)
+
+    def _catch_up(self) -> None:
+        with self.open() as connection:
+            self.capture.catch_up(connection, lambda: bring_up_to_date(connection, self))
+
+    def _put_aside(self, statements: Statements) -> None:
+        self.column.lock(statements)
+        self.column.add_aside(statements)
+        self.capture.begin(statements, self.backfill.columns_read)
+
+    def _end_capture(self, statements: Statements) -> None:
+        self.column.lock(statements)
+        self.capture.end(statements)
+
+    def _fill(self, throttle_on: PaceOn, workers: int) -> None:
+        def filled(connection: Connection, pace: Throttle, pages: Range, lines: Lines) -> int:
+            return pace.granted(connection, partial(self._filled, connection, pages, lines))
+
+        to_fill = sql.SQL("NOT {}").format(self.backfill.plain)
+        over_pages(self.open, self.backfill, to_fill, throttle_on, workers, filled, PAGES)
+
+    def _filled(self, connection: Connection, pages: Range, lines: Lines) -> int:
+        expected: Expected = []
+        with transaction(connection, expected, self.backfill.written_by_triggers):
+            rows = connection.execute(
+                self.backfill.filled(
+                    sql.SQL("""UPDATE {table} t SET {aside} = k.value
+                    FROM (SELECT t.ctid AS place, {value} AS value FROM {table} t
+                          WHERE {within} AND CASE WHEN {among} THEN NOT {plain} ELSE FALSE END OFFSET 0) k
+                    WHERE t.ctid = k.place AND {within} AND t.{aside} IS DISTINCT FROM k.value"""),
+                    aside=sql.Identifier(self.column.aside),
+                    value=self.backfill.value_unless_plain,
+                    within=within("t", pages),
+                    among=among(lines),
+                    plain=self.backfill.plain,
+                )
+            ).rowcount
+            if rows:
+                self.records.write(Statements(connection), rows)
+                expected += [(self.backfill.table, (0, rows, 0)), (self.records.writes, (1, 0, 0))]
+        return rows
+
+    def _capture_missed(self, connection: Connection) -> None:
+        """Capture, in one snapshot, the rows that others moved from page to page past the filling."""
+        expected: Expected = []
+        with transaction(connection, expected):
+            rows = connection.execute(
+                self.backfill.filled(
+                    sql.SQL("""INSERT INTO {captured} SELECT t.{key} FROM {table} t
+                    WHERE NOT {plain} AND t.{aside} IS DISTINCT FROM ({value})"""),
+                    captured=self.capture.keys,
+                    aside=sql.Identifier(self.column.aside),
+                    value=self.backfill.value_unless_plain,
+                    plain=self.backfill.plain,
+                )
+            ).rowcount
+            expected.append((self.capture.keys, (rows, 0, 0)))
+
+    def exchange(self, statements: Statements) -> None:
+        """Put the new column in place, with what was written meanwhile, under the lock of its table. Changes the target."""
+        self.column.lock(statements)
+        bring_up_to_date_wholly(statements, self)
+        self.records.write(statements, 0)  # from now on rows are written by others alone
+        self.capture.end(statements)
+        self.column.exchange(statements)
+
+
+def bring_up_to_date(connection: Connection, swap: Swap) -> int:
+    """Compute anew the value aside of captured rows, in one transaction; returns how many keys were taken.
+
+    Each row counts as it was written at the latest: whoever writes it meanwhile captures it again. Changes the target.
+
+    Raises:
+        StepFailed: The transaction would have changed anything else; it was rolled back.
+    """
+    expected: Expected = []
+    with transaction(connection, expected, swap.backfill.written_by_triggers):
+        it = one(connection, _brought_up_to_date(swap, MOST))
+        expected += [
+            (swap.capture.keys, (0, 0, it["keys"])),
+            (swap.backfill.table, (0, it["rows"], 0)),
+            (swap.records.writes, (min(it["rows"], 1), 0, 0)),
+        ]
+    return int(it["keys"])
+
+
+def bring_up_to_date_wholly(statements: Statements, swap: Swap) -> None:
+    """Compute anew the value aside of all captured rows, in a block of the server's, which `guard.told` tells of.
+
+    In the caller's transaction, under the table's lock. Changes the target.
+    """
+    none, keys, rows = sql.SQL("0"), sql.SQL("it.keys"), sql.SQL("it.rows")
+    expected = [
+        (swap.capture.keys, (none, none, keys)),
+        (swap.backfill.table, (none, rows, none)),
+        (swap.records.writes, (sql.SQL("least(it.rows, 1)"), none, none)),
+    ]
+    statements.write(block(_brought_up_to_date(swap, None), expected, swap.backfill.written_by_triggers))
+
+
+def _brought_up_to_date(swap: Swap, most: int | None) -> sql.Composed:
+    backfill = swap.backfill
+    return backfill.filled(
+        sql.SQL("""WITH taken AS ({taken}), changed AS (
+            UPDATE {table} t SET {aside} = {value} WHERE t.{key} = ANY (ARRAY (SELECT key FROM taken))
+              AND t.{aside} IS DISTINCT FROM ({value}) RETURNING TRUE
+        ), noted AS (
+            INSERT INTO {writes} SELECT pg_current_xact_id()::xid, count(*) FROM changed HAVING count(*) > 0
+        )
+        SELECT (SELECT count(*) FROM taken) AS keys, (SELECT count(*) FROM changed) AS rows"""),
+        taken=swap.capture.taken(most),
+        aside=sql.Identifier(swap.column.aside),
+        value=backfill.value,
+        writes=swap.records.writes,
+    )

@@ -1,0 +1,163 @@
+"""One run's removal of the plan's columns: what is there, and how its short transactions are made."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from runbook_lib.config.plan import Database
+from runbook_lib.errors import PreconditionError
+from runbook_lib.postgres import dependents, lock_budget
+from runbook_lib.postgres.blockers import Blocker
+from runbook_lib.postgres.column_removal import definitions, records
+from runbook_lib.postgres.column_removal.definitions import Definitions
+from runbook_lib.postgres.column_removal.records import History, Record, Stage
+from runbook_lib.postgres.connection import Postgres
+from runbook_lib.postgres.fingerprint import Fingerprint
+from runbook_lib.postgres.lock_budget import DROPPING, LockBudget
+from runbook_lib.postgres.round_trip import Statements
+from runbook_lib.postgres.text_settings import ALL_ROWS, pin
+from runbook_lib.postgres.types import Connection
+
+Work = Callable[[Statements], None]
+Progress = Callable[[int, int, str], None]  # done, in all, of what
+Waiting = Callable[[Sequence[Blocker]], None]
+
+
+@dataclass(frozen=True)
+class State:
+    """Which of the plan's columns are there, how many rows the migration has in its history, and what this run did."""
+
+    there: list[str]
+    history: int
+    record: Record | None
+
+    @property
+    def stage(self) -> Stage | None:
+        """How far this run has come."""
+        return self.record.stage if self.record else None
+
+
+class Removal:
+    """What one run does to the plan's columns on one database."""
+
+    def __init__(self, postgres: Postgres, database: Database, run: str) -> None:
+        self.postgres = postgres
+        self.database = database
+        self.run = run
+        self.history = History(database)
+        self.fingerprint = Fingerprint(database, run)
+
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        """A connection on which every value reads the same wherever the run is.
+
+        Raises:
+            AdapterError: The database cannot be reached, or a statement failed.
+        """
+        with self.postgres.connect() as connection:
+            pin(connection, local=False, **ALL_ROWS)
+            yield connection
+
+    @contextmanager
+    def unhurried(self) -> Iterator[Connection]:
+        """The same, for statements that read whole tables, which may take as long as they need.
+
+        Raises:
+            AdapterError: The database cannot be reached, or a statement failed.
+        """
+        with self.connect() as connection:
+            connection.execute("SET statement_timeout = 0")
+            yield connection
+
+    def state(self, connection: Connection) -> State:
+        """What is there now. Read-only.
+
+        Raises:
+            PreconditionError: The plan's table, or its history of migrations, is not there.
+        """
+        definitions.require_table(connection, self.database)
+        there = definitions.read(connection, self.database).names
+        return State(there, self.history.rows(connection), records.find(connection, self.run))
+
+    def missing(self, connection: Connection, found: Definitions) -> list[str]:
+        """What the plan names and was not found, so that it may be misspelt. Read-only."""
+        lines = definitions.absent(connection, self.database, found)
+        migration = self.database.migration
+        if not self.history.rows(connection):
+            lines.append(f"migration {migration.version} in {migration.history_table}")
+        return lines
+
+    def in_the_way(self, connection: Connection, mode: str, found: Definitions) -> list[str]:
+        """What hangs on the columns, and what of table and history cannot be handled, a line each. Read-only."""
+        hanging = dependents.dependents(connection, self.database, found.names, self.run)
+        hanging += definitions.obstacles(connection, self.database, found, mode)
+        return hanging + self.history.in_the_way(connection)
+
+    def is_gone(self, connection: Connection) -> bool:
+        """Whether nothing at all is there of what the plan names. Read-only."""
+        found = definitions.read(connection, self.database)
+        return not (found.columns or found.indexes or found.constraints or self.history.rows(connection))
+
+    def require_named(self, connection: Connection, found: Definitions) -> None:
+        """Make sure that all that the plan names was found. Read-only.
+
+        Raises:
+            PreconditionError: Something is missing.
+        """
+        if lines := self.missing(connection, found):
+            raise PreconditionError(
+                f"The plan names what is not there: {'; '.join(lines)}.",
+                where=self._where,
+                state="Nothing was removed.",
+                safe_next="Correct the plan, or find out who removed it; then take a new preview.",
+            )
+
+    def removable(self, connection: Connection, mode: str) -> Definitions:
+        """What is to go, once it is sure that all the plan names is there and nothing is in the way. Read-only.
+
+        Raises:
+            PreconditionError: Something is missing, or in the way.
+        """
+        definitions.require_table(connection, self.database)
+        found = definitions.read(connection, self.database)
+        self.require_named(connection, found)
+        if lines := self.in_the_way(connection, mode, found):
+            raise PreconditionError(
+                f"In the way: {'; '.join(lines)}.",
+                where=self._where,
+                state="Nothing was removed, and nothing is ever removed along with the columns.",
+                safe_next="Decide on each of them by hand; then take a new preview.",
+            )
+        return found
+
+    @property
+    def _where(self) -> str:
+        return f"table {self.database.schema_}.{self.database.table}"
+
+    def with_short_lock(
+        self, work: Work, waiting: Waiting, came_about: Callable[[State], bool] | None, budget: LockBudget = DROPPING
+    ) -> None:
+        """Do `work` in one short transaction; a COMMIT whose answer was lost is looked up. Changes what `work` changes.
+
+        Args:
+            work: What to do; it takes its locks first, and looks at nothing that it has written.
+            waiting: Is told who was in the way of a lock.
+            came_about: Whether the state tells that `work` was done; None where no state does.
+            budget: How long the locks may be waited for and held.
+
+        Raises:
+            PreconditionError: The locks could not be acquired.
+            AdapterError: The connection broke, and nothing was committed.
+            UnknownOutcome: The connection broke in the COMMIT, and the server did not come back.
+        """
+
+        def done(statements: Statements) -> bool:
+            work(statements)
+            return True
+
+        def recorded(connection: Connection) -> bool | None:
+            return (came_about is not None and came_about(self.state(connection))) or None
+
+        lock_budget.with_short_lock_in_one_message(
+            self.connect, done, waiting, budget=budget, recorded=recorded if came_about else None
+        )

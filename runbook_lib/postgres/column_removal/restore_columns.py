@@ -1,0 +1,186 @@
+"""Gives the plan's columns back, or destroys for good what was kept of them."""
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from psycopg import sql
+
+from runbook_lib.errors import PreconditionError
+from runbook_lib.postgres import dependents
+from runbook_lib.postgres.blockers import watched
+from runbook_lib.postgres.column_removal import definitions, records
+from runbook_lib.postgres.column_removal.definitions import lock
+from runbook_lib.postgres.column_removal.drop_columns import Dropping, Quarantine
+from runbook_lib.postgres.column_removal.previous_values import Batch, Filling, PreviousValues, conflicts_table
+from runbook_lib.postgres.column_removal.rebuild_constraints import ConstraintRebuild
+from runbook_lib.postgres.column_removal.records import HALF_BACK, Record, Stage
+from runbook_lib.postgres.column_removal.removal import Progress, Removal, State, Waiting, Work
+from runbook_lib.postgres.column_removal.snapshot import Snapshot
+from runbook_lib.postgres.indexes import IndexBuilder
+from runbook_lib.postgres.lock_budget import DROPPING, RENAMING, with_patience
+from runbook_lib.postgres.round_trip import Statements
+from runbook_lib.postgres.types import Connection
+
+
+def restore(removal: Removal, progress: Progress, waiting: Waiting) -> dict[str, Any]:
+    """Put columns, values, constraints, indexes and history back as the record has them; returns what came of the values.
+
+    Changes the target.
+
+    Raises:
+        PreconditionError: Columns of those names are there again, what was kept was purged, or the locks were not acquired.
+        StepFailed: Rows written since do not satisfy a constraint, or an index is not valid once it is built.
+    """
+    with removal.connect() as connection:
+        record = records.find(connection, removal.run)
+    if record is None:
+        return {}
+    if record.stage is Stage.PURGED:
+        raise PreconditionError(
+            "What was removed has been purged since.",
+            where=f"table {removal.database.schema_}.{removal.database.table}",
+            state="Nothing was changed.",
+            safe_next="The values are in the backup alone: restore the columns from it.",
+        )
+    if record.stage is Stage.COPYING:
+        _discard(removal, record, waiting)
+        return {}
+    budget = RENAMING if record.mode == "quarantine" else DROPPING
+    if record.stage is Stage.REMOVED:
+        removal.with_short_lock(lambda statements: _return(removal, statements, record), waiting, _restoring, budget)
+    with removal.unhurried() as connection:
+        if (now := records.find(connection, removal.run)) and now.stage is Stage.FILLING:
+            with_patience(removal.connect, connection, lambda: _fill(removal, connection, now), waiting)
+        left = _values(removal, connection, record, progress, waiting) if record.mode == "drop" else {}
+
+        def locked(work: Work) -> None:
+            removal.with_short_lock(lambda statements: _under_lock(removal, statements, record, work), waiting, None, budget)
+
+        builder = IndexBuilder(removal.connect, waiting, concurrently=True)
+        with watched(removal.connect, connection.info.backend_pid, waiting):
+            ConstraintRebuild(removal.database, removal.run, record.definitions).finish(connection, locked, builder)
+        with connection.transaction():
+            if record.mode == "drop":
+                former = PreviousValues(removal.database, removal.run, record.definitions)
+                left["conflicts"], left["conflicting keys"] = former.set_conflicts_apart(connection)
+            removal.fingerprint.forget(Statements(connection))
+            records.forget(Statements(connection), removal.run)
+    return left
+
+
+def purge(removal: Removal, waiting: Waiting) -> None:
+    """Destroy what was kept: the columns set aside, or the copy of those dropped. Changes the target, for good.
+
+    Raises:
+        PreconditionError: The removal is under way, something hangs on the columns, or the locks could not be acquired.
+    """
+    with removal.connect() as connection:
+        record = records.find(connection, removal.run)
+    if record is None or record.stage is Stage.PURGED:
+        return
+    if record.stage is not Stage.REMOVED:
+        raise PreconditionError(
+            f"The columns are not removed now: this run is {record.stage}.",
+            where=f"table {removal.database.schema_}.{removal.database.table}",
+            state="Nothing was purged.",
+            safe_next="Finish the step, or undo it; then there is either something to purge or nothing.",
+        )
+
+    def work(statements: Statements) -> None:
+        if record.asides:
+            asides = list(record.asides.values())
+            lock(statements, removal.database, record.definitions.parents)
+            if lines := dependents.dependents(statements.connection, removal.database, asides, removal.run):
+                raise PreconditionError(
+                    f"In the way: {'; '.join(lines)}.",
+                    where=f"table {removal.database.schema_}.{removal.database.table}",
+                    state="Nothing was purged.",
+                    safe_next="Decide on each of them by hand; then purge again.",
+                )
+            Dropping(removal.database, record.definitions).drop(statements, asides)
+        Snapshot(removal.database, removal.run, record.definitions).discard(statements)
+        removal.fingerprint.forget(statements)
+        records.keep(statements, removal.run, replace(record, stage=Stage.PURGED))
+
+    removal.with_short_lock(work, waiting, lambda state: state.stage is Stage.PURGED)
+
+
+def purge_conflicts(removal: Removal) -> None:
+    """Destroy the former values that were not put back. Changes the target, for good."""
+    with removal.connect() as connection, connection.transaction():
+        connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(conflicts_table(removal.run)))
+
+
+def _return(removal: Removal, statements: Statements, record: Record) -> None:
+    lock(statements, removal.database, record.definitions.parents)
+    if again := definitions.read(statements.connection, removal.database).names:
+        raise PreconditionError(
+            f"There are columns of these names again: {', '.join(again)}.",
+            where=f"table {removal.database.schema_}.{removal.database.table}",
+            state="Nothing was changed; what was removed is still kept.",
+            safe_next="Find out who made them, perhaps a migration on boot; take them away; then undo again.",
+        )
+    if removal.history.moved_on(statements.connection):
+        migration = removal.database.migration
+        raise PreconditionError(
+            f"{migration.history_table} does not say {migration.previous} any more, to which this run set it.",
+            where=f"table {removal.database.schema_}.{migration.history_table}",
+            state="Nothing was changed; what was removed is still kept.",
+            safe_next="Find out which migration ran since; take it back; then undo again.",
+        )
+    stage = Stage.RESTORING
+    if record.mode == "drop":
+        stage = Stage.FILLING if Filling(removal.database, removal.run, record.definitions).columns else stage
+        Dropping(removal.database, record.definitions).add(statements)
+        ConstraintRebuild(removal.database, removal.run, record.definitions).add(statements, kinds=("f",))
+    else:
+        Quarantine(removal.database, removal.run, record.definitions, record.asides).take_back(statements)
+    removal.history.put_back(statements, record.history)
+    records.keep(statements, removal.run, replace(record, stage=stage))
+
+
+def _fill(removal: Removal, connection: Connection, record: Record) -> None:
+    filling = Filling(removal.database, removal.run, record.definitions)
+    filling.fill(connection)
+    with connection.transaction():
+        filling.fill_rest(connection)
+        records.keep(Statements(connection), removal.run, replace(record, stage=Stage.RESTORING))
+
+
+def _values(
+    removal: Removal, connection: Connection, record: Record, progress: Progress, waiting: Waiting
+) -> dict[str, Any]:
+    former = PreviousValues(removal.database, removal.run, record.definitions)
+    left: dict[str, Any] = former.prepare(connection)
+    total, restored, last = former.snapshot.rows(connection) or 0, 0, None
+    while True:
+        batch = with_patience(removal.connect, connection, partial(_batch, former, connection, last), waiting)
+        if batch.last_key is None:
+            return {"restored": restored, **left}
+        restored, last = restored + batch.restored, batch.last_key
+        progress(restored, total, "rows given their values back")
+
+
+def _batch(former: PreviousValues, connection: Connection, last: str | None) -> Batch:
+    with connection.transaction():
+        return former.restore_batch(connection, last)
+
+
+def _discard(removal: Removal, record: Record, waiting: Waiting) -> None:
+    def work(statements: Statements) -> None:
+        lock(statements, removal.database, [])
+        Snapshot(removal.database, removal.run, record.definitions).discard(statements)
+        removal.fingerprint.forget(statements)
+        records.forget(statements, removal.run)
+
+    removal.with_short_lock(work, waiting, lambda state: state.record is None)
+
+
+def _under_lock(removal: Removal, statements: Statements, record: Record, work: Work) -> None:
+    lock(statements, removal.database, record.definitions.parents)
+    work(statements)
+
+
+def _restoring(state: State) -> bool:
+    return state.stage in HALF_BACK

@@ -1,0 +1,206 @@
+"""Connections that name the run, wait briefly for locks and notice a dead network."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import psycopg
+from psycopg import errors, sql
+from psycopg.conninfo import make_conninfo
+from psycopg.rows import dict_row
+
+from runbook_lib.errors import AdapterError, PreconditionError, RunbookError
+from runbook_lib.postgres.blockers import holders
+from runbook_lib.postgres.text_settings import fitted
+from runbook_lib.postgres.types import Connection, Row
+
+MAINTENANCE = "postgres"  # the database that no rollback renames
+LOCK_TIMEOUT = "2s"
+KEEPALIVES = {"tcp_keepalives_idle": 10, "tcp_keepalives_interval": 5, "tcp_keepalives_count": 3}  # the server's side
+SETTINGS = {
+    "lock_timeout": LOCK_TIMEOUT,
+    "statement_timeout": "10min",
+    "idle_in_transaction_session_timeout": "1min",
+    **KEEPALIVES,
+}
+STRAIGHT = "In the libpq service file, set host and port to those of PostgreSQL itself, not of a connection pooler."
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Which database this is, and as whom we are in it."""
+
+    system: str
+    database: str
+    server_version: int
+    role: str
+
+
+class _Guarded(psycopg.Connection[Row]):
+    """A connection whose transactions ask before they commit what they have written."""
+
+    guard: Callable[[Connection], None] | None = None
+
+    @contextmanager
+    def transaction(self, savepoint_name: str | None = None, force_rollback: bool = False) -> Iterator[psycopg.Transaction]:
+        outermost = self.info.transaction_status is psycopg.pq.TransactionStatus.IDLE
+        with super().transaction(savepoint_name, force_rollback) as begun:
+            yield begun
+            if outermost and self.guard and one(self, "SELECT pg_current_xact_id_if_assigned() IS NOT NULL AS it")["it"]:
+                self.guard(self)
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """A database reached by a libpq service; `run` stands in the server's list of connections.
+
+    `guard` is asked in each transaction on the database itself that has written something, before it commits.
+    """
+
+    service: str
+    run: str
+    guard: Callable[[Connection], None] | None = None
+
+    @cached_property
+    def database(self) -> str:
+        """The name of the database that the service leads to; the server is not asked. Read-only."""
+        connection = psycopg.pq.PGconn.connect_start(make_conninfo(service=self.service).encode())
+        try:
+            return connection.db.decode()
+        finally:
+            connection.finish()
+
+    @property
+    def application_name(self) -> str:
+        """What its sessions are called in the server's list."""
+        return fitted(f"runbook {self.run}")
+
+    @contextmanager
+    def connect(self, database: str | None = None) -> Iterator[Connection]:
+        """A connection in autocommit mode, to another database of the server where one is named; closed afterwards.
+
+        Raises:
+            AdapterError: The database cannot be reached, or a statement failed.
+        """
+        try:
+            connection = _Guarded.connect(
+                make_conninfo(service=self.service, dbname=database),
+                application_name=self.application_name,
+                options=" ".join(f"-c {name}={value}" for name, value in SETTINGS.items()),
+                connect_timeout=5,
+                keepalives_idle=10,
+                keepalives_interval=5,
+                keepalives_count=3,
+                autocommit=True,
+                row_factory=dict_row,
+            )
+        except psycopg.OperationalError as error:
+            pooled = "unsupported startup parameter" in str(error)
+            raise AdapterError(
+                f"The database cannot be reached: {str(error).strip()}",
+                where=f"libpq service {self.service}",
+                state="Nothing was asked of it.",
+                safe_next=STRAIGHT
+                if pooled
+                else "See that the server runs and that the service file names it; then try again.",
+            ) from None
+        connection.guard = self.guard if database in (None, self.database) else None
+        try:
+            with connection:
+                yield connection
+        except psycopg.Error as error:
+            held = self._held(database) if isinstance(error, errors.LockNotAvailable) else ""
+            raise AdapterError(
+                f"A statement failed: {str(error).strip()}{held}",
+                where=f"libpq service {self.service}",
+                state="The transaction it was part of left no trace.",
+                safe_next="Read the cause, then run the step again: it goes on where it stopped.",
+            ) from error
+
+    def _held(self, database: str | None) -> str:
+        """Who may be in the way of a lock that was not granted, as the rest of a sentence. Read-only."""
+        with suppress(RunbookError), self.connect(database) as connection:
+            if found := holders(connection):
+                return f"; locked by {'; '.join(map(str, found))}"
+        return ""
+
+
+def require_direct(connection: Connection) -> None:
+    """See that a session of the server lasts as long as the connection, which a pooler does not grant. Read-only.
+
+    Raises:
+        PreconditionError: It does not: locks and settings of the session would be lost, or be another client's.
+    """
+    asked = "SELECT pg_backend_pid() AS pid, current_setting('lock_timeout') AS lock_timeout"
+    found = [one(connection, asked) for _ in range(2)]
+    told = {"pid": connection.info.backend_pid, "lock_timeout": LOCK_TIMEOUT}
+    if any(row != told for row in found):
+        raise PreconditionError(
+            "Something between here and PostgreSQL hands out its sessions, as a connection pooler does: asked twice, "
+            f"the server's session is {found[0]} and {found[1]}, where the connection itself was told {told}.",
+            where=f"host {connection.info.host}, port {connection.info.port}",
+            state="Nothing was changed.",
+            safe_next=STRAIGHT,
+        )
+
+
+def identity(connection: Connection) -> Identity:
+    """Which database this is. Read-only."""
+    row = one(
+        connection,
+        """SELECT system_identifier::text AS system, current_database() AS database,
+                  current_setting('server_version_num')::int AS server_version, current_user AS role
+           FROM pg_control_system()""",
+    )
+    return Identity(**row)
+
+
+def one(connection: Connection, query: Any, parameters: Any = None) -> Row:
+    """The single row that a query gives.
+
+    Raises:
+        AdapterError: It gave none.
+    """
+    row = connection.execute(query, parameters).fetchone()
+    if row is None:
+        raise AdapterError("A query that must give a row gave none.", state="Nothing was changed by it.")
+    return row
+
+
+def exists(connection: Connection, table: sql.Composable) -> bool:
+    """Whether a table is there. Read-only."""
+    return bool(one(connection, "SELECT to_regclass(%s) IS NOT NULL AS it", [table.as_string(connection)])["it"])
+
+
+def rights_missing(connection: Connection, schema: str, table: str) -> list[str]:
+    """What our role may not do although the rollback needs it. Read-only."""
+    row = one(
+        connection,
+        """SELECT has_table_privilege(to_regclass(%(t)s), 'SELECT, UPDATE') AS "read and update the table",
+                  has_database_privilege(current_database(), 'CREATE') AS "make a schema for undo rows",
+                  pg_has_role('pg_read_all_stats', 'USAGE') AS "see other roles' connections\"""",
+        {"t": f'"{schema}"."{table}"'},
+    )
+    return [right for right, held in row.items() if not held]
+
+
+def unreadable(connection: Connection) -> list[str]:
+    """What a dump of the database would fail on: relations that our role may not read, or not all rows of. Read-only."""
+    rows = connection.execute(
+        """SELECT oid::regclass::text AS name FROM pg_class c
+           WHERE relkind IN ('r', 'p', 'S') AND relpersistence <> 't'
+             AND relnamespace::regnamespace::text NOT LIKE 'pg\\_%' AND relnamespace <> 'information_schema'::regnamespace
+             AND NOT (has_schema_privilege(relnamespace, 'USAGE')
+                 AND CASE relkind WHEN 'S' THEN has_sequence_privilege(oid, 'SELECT')
+                     ELSE has_table_privilege(oid, 'SELECT') AND NOT row_security_active(oid) END)
+             AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype = 'e')
+           ORDER BY 1"""
+    )
+    return [row["name"] for row in rows]
+
+
+def limit_statements(connection: Connection, limit: str) -> None:
+    """End each later statement of the session that takes longer, as "5s". Changes the session alone."""
+    connection.execute("SELECT set_config('statement_timeout', %s, false)", [limit])

@@ -1,0 +1,299 @@
+"""What hangs on columns that are to go or to be exchanged, by name: nothing of it is ever taken along.
+
+A trigger counts as harmless only where its text shows that: it writes no table, calls nothing that might, refuses no row and
+sets no other column. Whatever else fires has to be named in the plan, with the tables that it writes.
+"""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from psycopg import sql
+
+from runbook_lib.config.plan import Database
+from runbook_lib.postgres.change_capture import capture_trigger
+from runbook_lib.postgres.connection import one
+from runbook_lib.postgres.types import Connection
+
+
+def dependents(connection: Connection, database: Database, columns: Sequence[str], run: str) -> list[str]:
+    """Everything that uses one of the columns and that neither the plan names nor `run` made, a line each. Read-only."""
+    parameters = {
+        "table": table_of(database, connection),
+        "columns": list(columns),
+        "indexes": database.indexes,
+        "constraints": database.constraints,
+        "own": capture_trigger(run),
+    }
+    lines = [
+        f"{row['what']} uses {', '.join(row['columns'])}" for row in connection.execute(_DEPENDENTS, parameters).fetchall()
+    ]
+    lines += [f"rights on {row['name']}: {row['acl']}" for row in connection.execute(_RIGHTS, parameters).fetchall()]
+    for row in connection.execute(_TRIGGERS, parameters).fetchall():
+        lines.append(f"trigger {row['name']} calls {row['function']}, whose text names {', '.join(row['columns'])}")
+    return lines
+
+
+def hides_rows(connection: Connection, database: Database) -> bool:
+    """Whether row security keeps rows of the table from our role. Read-only."""
+    name = table_of(database, connection)
+    return bool(one(connection, "SELECT row_security_active(%s::regclass) AS it", [name])["it"])
+
+
+def risks(connection: Connection, database: Database, columns: Sequence[str]) -> list[str]:
+    """What may stop working although the catalog does not tie it to the columns, a line each. Read-only."""
+    parameters = {"table": table_of(database, connection), "columns": list(columns)}
+    functions = connection.execute(_FUNCTIONS, parameters).fetchall()
+    publications = connection.execute(_PUBLICATIONS, parameters).fetchall()
+    return [f"the text of function {row['name']} names {', '.join(row['columns'])}" for row in functions] + [
+        f"publication {row['name']} publishes the table: its subscribers have these columns too" for row in publications
+    ]
+
+
+def update_triggers(connection: Connection, database: Database, run: str) -> list[str]:
+    """The triggers that fire for an updated row of the table, but for those of `run`. Read-only."""
+    rows = connection.execute(
+        """SELECT tgname AS name FROM pg_trigger
+           WHERE tgrelid = %s::regclass AND NOT tgisinternal AND tgenabled <> 'D' AND tgtype & 16 <> 0
+             AND tgname <> %s ORDER BY 1""",
+        [table_of(database, connection), capture_trigger(run)],
+    )
+    return [row["name"] for row in rows]
+
+
+def table_of(database: Database, connection: Connection) -> str:
+    """The plan's table, as text that the server reads. Pure."""
+    return sql.Identifier(database.schema_, database.table).as_string(connection)
+
+
+_NAMES_A_COLUMN = r"""ARRAY (SELECT c FROM unnest(%(columns)s::text[]) c
+    WHERE p.prosrc ~ ('(?<!\w)' || regexp_replace(c, '([^\w])', '\\\1', 'g') || '(?!\w)'))"""
+
+_DEPENDENTS = """
+WITH removed AS (
+    SELECT attnum, attname FROM pg_attribute
+    WHERE attrelid = %(table)s::regclass AND attnum > 0 AND NOT attisdropped AND attname = ANY (%(columns)s)
+)
+SELECT coalesce(CASE v.relkind WHEN 'm' THEN 'materialized ' ELSE '' END || 'view ' || v.oid::regclass,
+                'generated column ' || g.attname, pg_describe_object(d.classid, d.objid, d.objsubid)) AS what,
+       array_agg(DISTINCT r.attname::text) AS columns
+FROM pg_depend d JOIN removed r ON r.attnum = d.refobjsubid
+LEFT JOIN pg_rewrite w ON d.classid = 'pg_rewrite'::regclass AND w.oid = d.objid
+LEFT JOIN pg_class v ON v.oid = w.ev_class AND v.relkind IN ('v', 'm')
+LEFT JOIN pg_attrdef f ON d.classid = 'pg_attrdef'::regclass AND f.oid = d.objid
+LEFT JOIN pg_attribute g ON g.attrelid = f.adrelid AND g.attnum = f.adnum AND g.attgenerated <> ''
+LEFT JOIN pg_constraint k ON d.classid = 'pg_constraint'::regclass AND k.oid = d.objid
+LEFT JOIN pg_index i ON d.classid = 'pg_class'::regclass AND i.indexrelid = d.objid
+LEFT JOIN pg_class x ON x.oid = i.indexrelid
+LEFT JOIN pg_trigger t ON d.classid = 'pg_trigger'::regclass AND t.oid = d.objid
+WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = %(table)s::regclass
+  AND NOT coalesce(f.adrelid = d.refobjid AND f.adnum IN (SELECT attnum FROM removed), FALSE)
+  AND NOT coalesce(k.conrelid = d.refobjid AND (k.conname = ANY (%(constraints)s)
+                   OR k.contype = 'n' AND k.conkey <@ ARRAY (SELECT attnum FROM removed)), FALSE)
+  AND NOT coalesce(i.indrelid = d.refobjid AND x.relname = ANY (%(indexes)s), FALSE)
+  AND t.tgname IS DISTINCT FROM %(own)s
+GROUP BY 1 ORDER BY 1
+"""
+
+_RIGHTS = """
+SELECT attname AS name, attacl::text AS acl FROM pg_attribute
+WHERE attrelid = %(table)s::regclass AND attnum > 0 AND NOT attisdropped AND attname = ANY (%(columns)s)
+  AND attacl IS NOT NULL ORDER BY attnum
+"""
+
+_TRIGGERS = """
+SELECT * FROM (
+    SELECT t.tgname AS name, p.oid::regprocedure::text AS function, {named} AS columns
+    FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+    WHERE t.tgrelid = %(table)s::regclass AND NOT t.tgisinternal AND t.tgname <> %(own)s) f
+WHERE cardinality(columns) > 0 ORDER BY name
+""".replace("{named}", _NAMES_A_COLUMN)
+
+_FUNCTIONS = """
+SELECT * FROM (
+    SELECT p.oid::regprocedure::text AS name, {named} AS columns
+    FROM pg_proc p
+    WHERE p.pronamespace::regnamespace::text NOT IN ('pg_catalog', 'information_schema', 'runbook') AND p.prosqlbody IS NULL
+      AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgfoid = p.oid AND t.tgrelid = %(table)s::regclass)) f
+WHERE cardinality(columns) > 0 ORDER BY name
+""".replace("{named}", _NAMES_A_COLUMN)
+
+_PUBLICATIONS = """
+SELECT DISTINCT p.pubname AS name FROM pg_publication_tables p JOIN pg_class c ON c.relname = p.tablename
+WHERE c.oid = %(table)s::regclass AND p.schemaname = c.relnamespace::regnamespace::text ORDER BY 1
+"""
+
+
+@dataclass(frozen=True)
+class Publication:
+    """A publication of a table; `listed` says whether it names the columns that it publishes."""
+
+    name: str
+    listed: bool
+
+
+def publications(connection: Connection, database: Database) -> list[Publication]:
+    """The publications of the plan's table, as a table, by its schema or with all tables. Read-only."""
+    rows = connection.execute(
+        """SELECT p.pubname AS name, coalesce(r.prattrs IS NOT NULL, FALSE) AS listed
+           FROM pg_publication p LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = %(table)s::regclass
+           WHERE EXISTS (SELECT FROM pg_publication_tables t JOIN pg_class c ON c.relname = t.tablename
+                         JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = t.schemaname
+                         WHERE t.pubname = p.pubname AND c.oid = %(table)s::regclass) ORDER BY 1""",
+        {"table": table_of(database, connection)},
+    )
+    return [Publication(**row) for row in rows]
+
+
+def would_lack_columns(connection: Connection, database: Database) -> list[str]:
+    """Why subscribers would be sent a column that they lack where one is added or renamed, a line each. Read-only."""
+    return [
+        f"publication {each.name} publishes all columns: its subscribers would be sent one that they lack"
+        for each in publications(connection, database)
+        if not each.listed
+    ]
+
+
+READ = "plpgsql"  # the language whose text is read
+HARMLESS = (  # the server's own volatile functions that leave nothing behind
+    *("clock_timestamp", "timeofday", "random", "gen_random_uuid", "set_config", "setseed", "txid_current"),
+    *("pg_current_xact_id", "pg_backend_pid", "pg_trigger_depth", "pg_sleep"),
+)
+
+
+@dataclass(frozen=True)
+class Effects:
+    """What the text of a trigger's function says that it does besides passing the row on."""
+
+    writes: frozenset[str] = frozenset()  # tables, by the names in the text
+    sets: frozenset[str] = frozenset()  # columns of the row
+    other: tuple[str, ...] = ()  # what else is not surely harmless
+
+    def __str__(self) -> str:
+        return "; ".join([*([f"writes {', '.join(sorted(self.writes))}"] if self.writes else []), *self.other])
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """A trigger, or a rule, that fires when a row is written."""
+
+    name: str
+    columns: tuple[str, ...]  # it fires for these alone; for any where there are none
+    effects: Effects
+
+
+def triggers(connection: Connection, table: sql.Identifier, event: Literal["INSERT", "UPDATE"], run: str) -> list[Trigger]:
+    """The enabled triggers and rules that fire for an event, but for those of `run`. Read-only."""
+    parameters = {"table": table.as_string(connection), "event": event, "own": capture_trigger(run)}
+    found = connection.execute(_TRIGGERS_AND_RULES, parameters).fetchall()
+    risky = _risky(connection, {name for row in found for name in _calls(row["source"])})
+    return [
+        Trigger(row["name"], tuple(row["columns"]), effects(row["language"], row["source"], row["before_row"], risky))
+        for row in found
+    ]
+
+
+def objections(
+    fired: Sequence[Trigger], written: Collection[str], may_set: Collection[str] | None, named: Mapping[str, Sequence[str]]
+) -> list[str]:
+    """Why rows whose columns `written` are set must not fire these triggers, a line each. Pure.
+
+    Args:
+        fired: The triggers of the table.
+        written: The columns that the statement sets.
+        may_set: Columns that a trigger may set as well; None for any.
+        named: What the plan says: trigger -> the tables that it may write.
+    """
+    lines = []
+    for each in fired:
+        if each.columns and not set(each.columns) & set(written):
+            continue
+        sets = sorted(each.effects.sets - set(may_set)) if may_set is not None else []
+        if sets:
+            lines.append(f"{each.name} sets {', '.join(sets)} in each row, so that more changes than was meant")
+        elif each.name not in named:
+            if str(each.effects):
+                lines.append(f"{each.name} fires: it {each.effects}. Name it in the plan's database.triggers")
+        elif unnamed := sorted(each.effects.writes - {_unqualified(name) for name in named[each.name]}):
+            lines.append(f"{each.name} writes {', '.join(unnamed)}, which the plan's database.triggers does not list")
+    return lines
+
+
+def effects(language: str, source: str, before_row: bool, risky: Collection[str]) -> Effects:
+    """What the text of a trigger's function does; `risky` are the functions that may write. Pure."""
+    if language != READ:
+        return Effects(other=(f"is written in {language}, which is not read here",))
+    text = _plain(source)
+    other = [f"calls {name}" for name in sorted(_calls(source) & set(risky))]
+    other += [f"does {' '.join(found.upper().split())}" for found in dict.fromkeys(_ACTS.findall(text))]
+    if _RAISES.search(text):
+        other.append("may refuse a row")
+    if before_row and (_NOT_NEW.search(text) or _WHOLE_ROW.search(text)):
+        other.append("may replace or skip a row")
+    writes = {_unqualified(name) for name in _WRITES.findall(text)}
+    sets = {_unquoted(name) for name in _SETS.findall(text)} if before_row else set()
+    return Effects(frozenset(writes), frozenset(sets), tuple(other))
+
+
+def _risky(connection: Connection, names: Collection[str]) -> set[str]:
+    """Which functions of these names are neither the server's own nor free of effects. Read-only."""
+    rows = connection.execute(
+        """SELECT n.name FROM unnest(%s::text[]) n(name) WHERE EXISTS (
+               SELECT FROM pg_proc p WHERE p.proname = n.name AND (p.pronamespace <> 'pg_catalog'::regnamespace
+                      OR p.provolatile = 'v' AND p.proname <> ALL (%s)))""",
+        [list(names), list(HARMLESS)],
+    )
+    return {row["name"] for row in rows}
+
+
+def _calls(source: str) -> set[str]:
+    return {_unqualified(name) for name in _CALL.findall(_plain(source))}
+
+
+def _plain(source: str) -> str:
+    """The text without its comments, and with empty strings."""
+    return _LEFT_OUT.sub(lambda found: " " if found[0][:2] in ("--", "/*") else "''", source)
+
+
+def _unqualified(name: str) -> str:
+    return _unquoted(_LAST.search(name)[0])  # type: ignore[index]
+
+
+def _unquoted(name: str) -> str:
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name.lower()
+
+
+_PART = r'(?:"(?:[^"]|"")+"|[\w$]+)'
+_NAME = rf"(?:{_PART}\.)?{_PART}"
+_LAST = re.compile(rf"{_PART}$")
+_LEFT_OUT = re.compile(r"--[^\n]*|/\*.*?\*/|[eE]?'(?:[^']|'')*'|\$(\w*)\$.*?\$\1\$", re.DOTALL)
+_CALL = re.compile(rf"({_NAME})\s*\(")
+_WRITES = re.compile(
+    r"\b(?:INSERT\s+INTO|DELETE\s+FROM|MERGE\s+INTO|TRUNCATE(?:\s+TABLE)?|(?<!FOR )(?<!KEY )UPDATE)\s+(?:ONLY\s+)?"
+    rf"({_NAME})",
+    re.IGNORECASE,
+)
+_ACTS = re.compile(
+    r"\b(EXECUTE|CALL|NOTIFY|COPY|CREATE|ALTER|DROP|REFRESH|LOCK|GRANT|REVOKE|FOR\s+(?:NO\s+KEY\s+)?UPDATE)\b",
+    re.IGNORECASE,
+)
+_RAISES = re.compile(r"\bASSERT\b|\bRAISE\b(?!\s+(?:NOTICE|INFO|LOG|WARNING|DEBUG)\b)", re.IGNORECASE)
+_NOT_NEW = re.compile(r"\bRETURN\s+(?!NEW\s*;)", re.IGNORECASE)
+_WHOLE_ROW = re.compile(r"\bNEW\s*:=|\bINTO\s+(?:STRICT\s+)?(?:[\w.\s,]*\s)?NEW\b", re.IGNORECASE)
+_SETS = re.compile(rf"(?:^|;|\bBEGIN\b|\bTHEN\b|\bELSE\b|\bLOOP\b)\s*NEW\s*\.\s*({_PART})\s*(?:\[|\.|:?=)", re.IGNORECASE)
+
+# A rule has no text of this kind: what it does is unknown, as of a function in another language.
+_TRIGGERS_AND_RULES = """
+SELECT t.tgname AS name, l.lanname AS language, coalesce(p.prosrc, '') AS source, t.tgtype & 3 = 3 AS before_row,
+       ARRAY (SELECT a.attname::text FROM pg_attribute a
+              WHERE a.attrelid = t.tgrelid AND a.attnum = ANY (t.tgattr::int2[])) AS columns
+FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_language l ON l.oid = p.prolang
+WHERE t.tgrelid = %(table)s::regclass AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')
+  AND t.tgtype & CASE %(event)s WHEN 'INSERT' THEN 4 ELSE 16 END <> 0 AND t.tgname <> %(own)s
+UNION ALL
+SELECT r.rulename, 'a rule', '', FALSE, ARRAY[]::text[] FROM pg_rewrite r
+WHERE r.ev_class = %(table)s::regclass AND r.ev_enabled <> 'D'
+  AND r.ev_type = CASE %(event)s WHEN 'INSERT' THEN '3' ELSE '2' END
+ORDER BY name
+"""

@@ -1,0 +1,264 @@
+"""Backups with PostgreSQL's own tools."""
+
+import glob
+import hashlib
+import os
+import re
+import secrets
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from psycopg.conninfo import make_conninfo
+
+from runbook_lib.errors import AdapterError
+from runbook_lib.system import temporary
+from runbook_lib.system.processes import Hold, Processes
+
+# In a listing the parts of an entry are told apart by spaces, which names may hold; the comments of the SQL are plain.
+OBJECT = re.compile(
+    r"^-- TOC entry \d+ \(class (?P<catalog>\d+) OID (?P<oid>\d+)\)\n(?:-- Dependencies: .*\n)?"
+    r"-- Name: (?P<name>.*); Type: (?P<kind>.*?); Schema: (?P<schema>.*?); Owner: ?(?P<owner>[^;\n]*)",
+    re.MULTILINE,
+)
+_DATA = re.compile(r"^\d+; 0 (?P<oid>\d+) TABLE DATA (?P<schema>\S+) (?P<name>.+) \S*$", re.MULTILINE)
+_NAME = r'("(?:[^"]|"")+"|[\w$]+)'
+_ATTACHED = re.compile(
+    r"^ALTER TABLE ONLY {}\.{} ATTACH PARTITION {}\.{} ".format(
+        *(_NAME.replace("(", f"(?P<{part}>", 1) for part in ("schema", "table", "child_schema", "child"))
+    ),
+    re.MULTILINE,
+)
+_PG_CLASS = "1259"
+PARTIAL = ".partial"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One object of a dump's table of contents; `schema` is "-" where it has none, `owner` "" where it has none."""
+
+    kind: str
+    schema: str
+    name: str
+    owner: str
+
+
+@dataclass(frozen=True)
+class DumpContents:
+    """What a custom-format dump says of itself."""
+
+    made: datetime
+    database: str
+    server: int | None  # major version of the server that was dumped
+    entries: tuple[Entry, ...]  # its objects; rows are no objects
+    tables_with_data: tuple[str, ...]  # the tables whose rows are in the dump, each as schema.name
+    schema: str  # the SQL that makes the objects
+
+    def lacks(self, schema: str, table: str) -> list[str]:
+        """The tables (schema.name) whose rows it lacks: that one, or of a partitioned one its leaves. Pure."""
+        return [name for name in self._leaves(f"{schema}.{table}") if name not in self.tables_with_data]
+
+    def _leaves(self, name: str) -> list[str]:
+        """A table, or what holds the rows of a partitioned one."""
+        attached = [
+            ".".join(_plain(found[part]) for part in ("child_schema", "child"))
+            for found in _ATTACHED.finditer(self.schema)
+            if ".".join(_plain(found[part]) for part in ("schema", "table")) == name
+        ]
+        return [leaf for child in attached for leaf in self._leaves(child)] or [name]
+
+
+@dataclass(frozen=True)
+class DumpTools:
+    """pg_dump and pg_restore, from a directory or from the PATH; `hold` steers those that may take long."""
+
+    processes: Processes
+    directory: str | None
+    service: str
+    hold: Hold | None = None
+
+    def version(self, tool: str) -> int:
+        """The major version of a tool. Read-only."""
+        output = self.processes.run([self._path(tool), "--version"], timeout=20).require().output
+        return int(re.search(r"\(PostgreSQL\) (\d+)", output)[1])  # type: ignore[index]
+
+    def dump(self, path: Path, timeout: float) -> None:
+        """Write the whole database to `path` in the custom format, which exists only when complete. Read-only.
+
+        Each try writes to a file of its own, so no earlier one can still write to `path`.
+
+        Raises:
+            AdapterError: It cannot be written, or `path` exists.
+        """
+        with _made_whole(path) as partial:
+            command = [self._path("pg_dump"), "--format=custom", f"--file={partial}", f"--dbname={self._conninfo()}"]
+            self.processes.run(command, timeout=timeout).require()
+
+    def contents(self, path: Path) -> DumpContents:
+        """What is in a dump, by its table of contents. Read-only."""
+        listing = self.listing(path)
+        created = re.search(r"Archive created at (.+?) ?(UTC)?$", listing, re.MULTILINE)
+        name = re.search(r"dbname: (.+)$", listing, re.MULTILINE)
+        server = re.search(r"Dumped from database version: (\d+)", listing)
+        made = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+        if created and created[2]:
+            made = datetime.fromisoformat(created[1]).replace(tzinfo=UTC)
+        schema = self._schema(path)
+        objects = list(OBJECT.finditer(schema))
+        tables = {found["oid"]: f"{found['schema']}.{found['name']}" for found in objects if found["catalog"] == _PG_CLASS}
+        return DumpContents(
+            made,
+            name[1] if name else "",
+            int(server[1]) if server else None,
+            _entries(objects),
+            tuple(tables.get(data["oid"], f"{data['schema']}.{data['name']}") for data in _DATA.finditer(listing)),
+            schema,
+        )
+
+    def objects(self, timeout: float) -> tuple[Entry, ...]:
+        """The objects of the database as it is, named as a dump of it would name them. Read-only."""
+        return _entries(OBJECT.finditer(self.schema(timeout)))
+
+    def schema(self, timeout: float) -> str:
+        """The SQL that makes the database as it is, as a dump of it would have it. Read-only."""
+        command = [self._path("pg_dump"), "--schema-only", "--verbose", "--no-password", "--lock-wait-timeout=5000"]
+        return self.processes.run([*command, f"--dbname={self._conninfo()}"], timeout=timeout).require().output
+
+    def listing(self, path: Path) -> str:
+        """The table of contents of a dump, as `--use-list` takes it. Read-only."""
+        return self.processes.run([self._path("pg_restore"), "--list", str(path)], timeout=120).require().output
+
+    def restore(self, path: Path, database: str, timeout: float, *options: str) -> None:
+        """Restore a dump into another database of the server, stopping at the first error. Changes that database.
+
+        Raises:
+            AdapterError: Something in it could not be restored.
+        """
+        into = ["--exit-on-error", "--no-password", f"--dbname={self._conninfo(database)}"]
+        command = [self._path("pg_restore"), *into, *options, str(path)]
+        self.processes.run(command, timeout=timeout, hold=self.hold).require()
+
+    def restore_listed(self, path: Path, database: str, timeout: float, *options: str, without: str) -> None:
+        """Restore a dump but for the entries of one kind, stopping at the first error. Changes that database."""
+        lines = [line for line in self.listing(path).splitlines() if not re.match(rf"\d+; \d+ \d+ {without} ", line)]
+        with tempfile.NamedTemporaryFile("w", suffix=".list", dir=temporary.root()) as file:
+            file.write("\n".join(lines))
+            file.flush()
+            self.restore(path, database, timeout, f"--use-list={file.name}", *options)
+
+    def dump_part(self, path: Path, timeout: float, *options: str, database: str | None = None) -> None:
+        """Write what `options` of pg_dump choose of a database to `path`, in the custom format. Read-only."""
+        into = f"--dbname={self._conninfo(database)}"
+        with _made_whole(path, replacing=True) as partial:
+            command = [self._path("pg_dump"), "--format=custom", "--no-password", *options, f"--file={partial}", into]
+            self.processes.run(command, timeout=timeout, hold=self.hold).require()
+
+    def rows_of(self, path: Path, schema: str, table: str, to: Path, timeout: float) -> None:
+        """Write the rows that a dump has of a table to a file, as a COPY command with its data. Read-only."""
+        chosen = [f"--schema={schema}", f"--table={table}", "--data-only", f"--file={to}"]
+        self.processes.run([self._path("pg_restore"), *chosen, str(path)], timeout=timeout, hold=self.hold).require()
+
+    def first_rows(self, path: Path, table: str, rows: int, timeout: float) -> str:
+        """The first rows that a dump has of a table ("schema.name"), as a COPY command with its data. Read-only."""
+        schema, _, name = table.partition(".")
+        whole = [self._path("pg_restore"), f"--schema={schema}", f"--table={name}", "--data-only", "--file=-", str(path)]
+        begins = f'"$@" 2>/dev/null | grep -m 1 -A {rows} "^COPY "'
+        return self.processes.run(["sh", "-c", begins, "sh", *whole], timeout=timeout).require().output
+
+    def read_through(self, path: Path, timeout: float) -> None:
+        """Decode every byte of a dump, to nowhere. Read-only.
+
+        Raises:
+            AdapterError: It cannot be read to its end.
+        """
+        self.processes.run([self._path("pg_restore"), "--file=/dev/null", str(path)], timeout=timeout).require()
+
+    def _schema(self, path: Path) -> str:
+        command = [self._path("pg_restore"), "--schema-only", "--verbose", "--file=-", str(path)]
+        return self.processes.run(command, timeout=120).require().output
+
+    def _conninfo(self, database: str | None = None) -> str:
+        return make_conninfo(service=self.service, dbname=database)
+
+    def _path(self, tool: str) -> str:
+        return str(Path(self.directory) / tool) if self.directory else tool
+
+
+@contextmanager
+def _made_whole(path: Path, *, replacing: bool = False) -> Iterator[Path]:
+    """A new file for one try, which becomes `path` when the block succeeds and is removed when it fails."""
+    for left in path.parent.glob(f"{glob.escape(path.name)}.*{PARTIAL}"):
+        left.unlink()  # of a try that was killed
+    try:
+        partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PARTIAL}")
+        partial.touch(exist_ok=False)
+        try:
+            yield partial
+            if replacing:
+                partial.replace(path)
+            else:
+                _name(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise AdapterError(
+            f"The dump cannot be written: {error.strerror or error}.",
+            where=str(path),
+            state="The database was only read. A dump has that name only where another try completed it.",
+            safe_next="Make room there or correct the rights, then run this step again.",
+        ) from None
+
+
+def _name(partial: Path, path: Path) -> None:
+    try:
+        os.link(partial, path)  # unlike a rename, it fails where `path` exists
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        if path.exists():
+            raise FileExistsError(f"{path.name} exists") from None
+        partial.rename(path)
+
+
+def _plain(name: str) -> str:
+    """A name of SQL without its quotes."""
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name
+
+
+def _entries(objects: Iterable[re.Match[str]]) -> tuple[Entry, ...]:
+    return tuple(Entry(*found.group("kind", "schema", "name", "owner")) for found in objects)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, as hex. Read-only."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+NULL = b"\\N"
+_COPY = re.compile(rb'COPY (?:[^"(]|"(?:[^"]|"")*")*\((?P<columns>.*)\) FROM stdin;\s*$')
+_COPIED_NAME = re.compile(r'"((?:[^"]|"")+)"|([^\s,"]+)')
+
+Fields = list[bytes]  # of one row, each as COPY's text, NULL as `NULL`
+
+
+@contextmanager
+def rows(path: Path) -> Iterator[tuple[list[str], Iterator[Fields]]]:
+    """The names of the columns, and each row's fields in that order; no names where the file holds no data. Read-only."""
+    with open(path, "rb") as file:
+        for line in file:
+            if begun := _COPY.match(line):
+                names = _COPIED_NAME.findall(begun["columns"].decode())
+                yield [quoted.replace('""', '"') or bare for quoted, bare in names], _fields(file)
+                return
+        yield [], iter(())
+
+
+def _fields(lines: Iterator[bytes]) -> Iterator[Fields]:
+    for line in lines:
+        if line == b"\\.\n":
+            return
+        yield line.rstrip(b"\n").split(b"\t")

@@ -1,0 +1,224 @@
+"""Whether the database has what the plan names: columns, types, the key, the migration history. Nothing here writes."""
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+
+import psycopg
+from psycopg import sql
+
+from runbook_lib.config.plan import ColumnOfRow, Database
+from runbook_lib.postgres.connection import exists, one
+from runbook_lib.postgres.types import Connection
+
+SHOWN = 5  # values of a key that is not unique
+NOT_A_TYPE = {"serial": "integer", "bigserial": "bigint", "smallserial": "smallint"}  # what CREATE TABLE makes of them
+
+
+def misfits(connection: Connection, database: Database) -> list[str]:
+    """What older code needs and the plan names that is not there, or is of another type, by the plan's keys. Read-only."""
+    spec = database.backfill
+    of_backfill = {f"written.{name}": value.column for name, value in spec.written.items() if isinstance(value, ColumnOfRow)}
+    named = {
+        "key": database.key,
+        **{f"kept_columns.{name}": name for name in database.kept_columns},
+        "backfill.source": spec.source,
+        **({"backfill.touch": spec.touch} if spec.touch else {}),
+        **{f"backfill.{key}": name for key, name in of_backfill.items() if name not in database.columns},
+    }
+    return _absent(connection, database, named) + _mistyped(connection, database, "kept_columns")
+
+
+def feature_misfits(connection: Connection, database: Database) -> list[str]:
+    """What of the feature's own objects the plan names and is not there, or is of another type. Read-only."""
+    named = {**{f"columns.{name}": name for name in database.columns}, "backfill.column": database.backfill.column}
+    lines = _absent(connection, database, named) + _mistyped(connection, database, "columns")
+    table = _table(connection, database)
+    for key, names, query in (("indexes", database.indexes, _INDEXES), ("constraints", database.constraints, _CONSTRAINTS)):
+        there = [row["name"] for row in connection.execute(query.encode(), [table])]
+        lines += [_line(f"{key}.{n}", f"{n} is not on {database.table}", n, there) for n in names if n not in there]
+    return lines
+
+
+def history_misfits(connection: Connection, database: Database) -> list[str]:
+    """Why the plan's migration history is not there, a line each. Read-only."""
+    migration = database.migration
+    table = sql.Identifier(database.schema_, migration.history_table)
+    if not exists(connection, table):
+        what = f"there is no table {database.schema_}.{migration.history_table}"
+        return [_line("migration.history_table", what, migration.history_table, _tables(connection, database))]
+    names = _columns(connection, table.as_string(connection))
+    named = {"history_column": migration.history_column, **{f"where.{name}": name for name in migration.where}}
+    lines = [
+        _line(f"migration.{key}", f"{migration.history_table} has no column {name}", name, names)
+        for key, name in named.items()
+        if name not in names
+    ]
+    return lines or _no_values(connection, table.as_string(connection), database)
+
+
+def _no_values(connection: Connection, table: str, database: Database) -> list[str]:
+    """Which versions and values the plan names that the history's columns cannot hold, a line each. Read-only."""
+    migration = database.migration
+    values: list[tuple[str, str, object]] = [("version", migration.history_column, migration.version)]
+    values += [("previous", migration.history_column, migration.previous)] if migration.previous is not None else []
+    values += [(f"where.{name}", name, value) for name, value in migration.where.items()]
+    lines = []
+    for key, column, value in values:
+        type_name = one(connection, _TYPE_OF, [table, column])["type"]
+        try:
+            connection.execute(sql.SQL("SELECT {}::{}").format(sql.Literal(value), sql.SQL(type_name)))
+        except psycopg.DataError:
+            held = f"{migration.history_table}.{column} holds {type_name}, which {value!r} is not"
+            lines.append(_line(f"migration.{key}", held, "", []))
+    return lines
+
+
+def no_table(connection: Connection, database: Database) -> str:
+    """Why the plan's table cannot be looked at, "" where it is there. Read-only."""
+    if exists(connection, sql.Identifier(database.schema_, database.table)):
+        return ""
+    what = f"there is no table {database.schema_}.{database.table}"
+    return _line("table", what, database.table, _tables(connection, database))
+
+
+def no_key(connection: Connection, database: Database) -> str:
+    """Why the plan's key does not name exactly one row each, "" where it does. Read-only.
+
+    The catalog decides; only where no unique index covers the column by itself are its values counted.
+    """
+    table, key = _table(connection, database), database.key
+    found = one(connection, _KEY, {"table": table, "key": key})
+    name = f"{database.schema_}.{database.table}"
+    if found["alone"] and found["not_null"]:
+        return ""
+    if found["composite"]:
+        return (
+            f"{key} alone does not name a row of {name}: its key is ({', '.join(found['composite'])}). "
+            "Keys of several columns are not supported here"
+        )
+    counted = one(
+        connection,
+        sql.SQL("""SELECT (SELECT count(*) FROM {table} t WHERE t.{key} IS NULL) AS nulls,
+        (SELECT array_agg(d.v ORDER BY d.v) FROM (SELECT t.{key}::text AS v FROM {table} t WHERE t.{key} IS NOT NULL
+         GROUP BY t.{key} HAVING count(*) > 1 LIMIT {shown}) d) AS twice""").format(
+            table=sql.Identifier(database.schema_, database.table), key=sql.Identifier(key), shown=sql.Literal(SHOWN)
+        ),
+    )
+    problems = [f"{counted['nulls']} rows have no value of it"] if counted["nulls"] else []
+    problems += [f"several rows have the same value, such as {', '.join(counted['twice'])}"] if counted["twice"] else []
+    primary = f"; its primary key is {', '.join(found['primary'])}" if found["primary"] else ""
+    return f"{key} does not name a row of {name}: {'; '.join(problems)}{primary}" if problems else ""
+
+
+def in_words_of_server(connection: Connection, database: Database) -> Database:
+    """The same plan, where each type that the column has is written as the server writes it. Read-only."""
+    types = _types(connection, database)
+
+    def written(columns: Mapping[str, str]) -> dict[str, str]:
+        return {
+            name: types[name][1] if name in types and _agrees(connection, planned, types[name]) else planned
+            for name, planned in columns.items()
+        }
+
+    return database.model_copy(update={"columns": written(database.columns), "kept_columns": written(database.kept_columns)})
+
+
+def mistyped(connection: Connection, database: Database, columns: Mapping[str, str]) -> dict[str, str]:
+    """The actual types of the columns whose type is not the plan's, however that is spelt. Read-only."""
+    types = _types(connection, database)
+    return {
+        name: types[name][1]
+        for name, planned in columns.items()
+        if name in types and not _agrees(connection, planned, types[name])
+    }
+
+
+def _mistyped(connection: Connection, database: Database, key: str) -> list[str]:
+    planned: dict[str, str] = getattr(database, key)
+    return [
+        f"database.{key}.{name}: the column is {actual}, the plan says {planned[name]}"
+        for name, actual in mistyped(connection, database, planned).items()
+    ]
+
+
+def _agrees(connection: Connection, planned: str, actual: tuple[int, str, int]) -> bool:
+    """Whether a type as the plan spells it is a column's; without a length or precision it agrees with any."""
+    planned = NOT_A_TYPE.get(planned.strip().lower(), planned)
+    try:
+        with connection.transaction():
+            known = one(connection, "SELECT to_regtype(%s)::oid AS oid", [planned])["oid"]
+            if known != actual[0]:
+                return False
+            modifier = _modifier(connection, planned)
+    except psycopg.Error:
+        return False
+    return modifier in (-1, actual[2])
+
+
+def _modifier(connection: Connection, planned: str) -> int:
+    """The length or precision in a type that `to_regtype` has parsed, as the server numbers it; -1 for none."""
+    result = connection.execute(f"SELECT NULL::{planned}".encode()).pgresult
+    assert result
+    return result.fmod(0)
+
+
+def _types(connection: Connection, database: Database) -> dict[str, tuple[int, str, int]]:
+    rows = connection.execute(
+        """SELECT attname AS name, atttypid AS oid, format_type(atttypid, atttypmod) AS type, atttypmod AS modifier
+           FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped""",
+        [_table(connection, database)],
+    )
+    return {row["name"]: (row["oid"], row["type"], row["modifier"]) for row in rows}
+
+
+def _absent(connection: Connection, database: Database, named: Mapping[str, str]) -> list[str]:
+    there = _columns(connection, _table(connection, database))
+    return [
+        _line(key, f"{database.table} has no column {name}", name, there) for key, name in named.items() if name not in there
+    ]
+
+
+def _line(key: str, what: str, name: str, there: Iterable[str]) -> str:
+    alike = get_close_matches(name, list(there), n=1)
+    return f"database.{key}: {what}" + (f" (is {alike[0]} meant?)" if alike else "")
+
+
+def _columns(connection: Connection, table: str) -> list[str]:
+    rows = connection.execute(
+        "SELECT attname AS name FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped",
+        [table],
+    )
+    return [row["name"] for row in rows]
+
+
+def _tables(connection: Connection, database: Database) -> list[str]:
+    rows = connection.execute(
+        """SELECT relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+           WHERE nspname = %s AND relkind IN ('r', 'p') ORDER BY 1""",
+        [database.schema_],
+    )
+    return [row["name"] for row in rows]
+
+
+def _table(connection: Connection, database: Database) -> str:
+    return sql.Identifier(database.schema_, database.table).as_string(connection)
+
+
+_INDEXES = "SELECT relname AS name FROM pg_index JOIN pg_class c ON c.oid = indexrelid WHERE indrelid = to_regclass(%s)"
+_CONSTRAINTS = "SELECT conname AS name FROM pg_constraint WHERE conrelid = to_regclass(%s)"
+
+_TYPE_OF = "SELECT format_type(atttypid, atttypmod) AS type FROM pg_attribute WHERE attrelid = %s::regclass AND attname = %s"
+
+_KEY = """
+WITH k AS (SELECT attnum, attnotnull FROM pg_attribute WHERE attrelid = %(table)s::regclass AND attname = %(key)s),
+u AS (SELECT i.*, ARRAY (SELECT a.attname::text FROM unnest(i.indkey::int2[]) WITH ORDINALITY n(number, place)
+                         JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = n.number
+                         WHERE place <= i.indnkeyatts ORDER BY place) AS columns
+      FROM pg_index i WHERE i.indrelid = %(table)s::regclass AND i.indisunique AND i.indisvalid AND i.indpred IS NULL
+        AND i.indexprs IS NULL)
+SELECT coalesce((SELECT attnotnull FROM k), FALSE) AS not_null,
+       EXISTS (SELECT FROM u WHERE columns = ARRAY[%(key)s::text]) AS alone,
+       (SELECT columns FROM u WHERE indisprimary) AS primary,
+       (SELECT columns FROM u WHERE cardinality(columns) > 1 AND %(key)s = ANY (columns)
+        ORDER BY indisprimary DESC, indexrelid LIMIT 1) AS composite
+"""

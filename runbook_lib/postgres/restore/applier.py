@@ -1,0 +1,301 @@
+"""Carries staged rows into the tables of a database, in the order of their references, in parts that each commit whole."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from psycopg import errors, sql
+
+from runbook_lib.postgres.connection import one
+from runbook_lib.postgres.restore.difference_kinds import Kind
+from runbook_lib.postgres.restore.shape import ForeignKey, Name, Order, components, foreign_keys, order, tables
+from runbook_lib.postgres.restore.staged_rows import AND, MergeSql, Progress, StagedRows
+from runbook_lib.postgres.restore.stream import pin
+from runbook_lib.postgres.types import Connection
+
+ROW_ERRORS = (errors.IntegrityError, errors.DataError, errors.InternalError, errors.RaiseException)
+PATIENCE = 200  # rows of a statement that may fail one by one; then the rest is not tried
+
+Statement = Callable[[sql.Composable], sql.Composed]  # of the condition of the rows it is for
+Failed = Callable[[sql.Composable, str], object]  # is told the condition of rows, and why they failed
+
+
+def each(connection: Connection, binding: MergeSql, kind: Kind, statement: Statement, failed: Failed) -> int:
+    """Run a statement for all rows of a kind that wait, leaving out those that it fails for; how many it changed.
+
+    Changes the target.
+    """
+    refused = 0
+
+    def run(low: int | None, high: int | None) -> int:
+        nonlocal refused
+        rows = binding.waiting(kind, low, high)
+        try:
+            with connection.transaction():
+                return connection.execute(statement(rows)).rowcount
+        except ROW_ERRORS as error:
+            reason = str(error).splitlines()[0]
+        span = one(
+            connection,
+            sql.SQL("""SELECT count(*) AS n, min(runbook_row) AS low, max(runbook_row) AS high,
+            percentile_disc(0.5) WITHIN GROUP (ORDER BY runbook_row) AS middle FROM {} c WHERE {}""").format(
+                binding.cargo.lies_in, rows
+            ),
+        )
+        if span["n"] == 1 or refused >= PATIENCE:
+            refused += 1
+            failed(
+                rows,
+                reason if span["n"] == 1 else f"not tried, {PATIENCE} rows of its table having failed, the last: {reason}",
+            )
+            return 0
+        return run(span["low"], span["middle"]) + run(span["middle"] + 1, span["high"])
+
+    return run(None, None)
+
+
+@dataclass(frozen=True)
+class RowMove:
+    """Staged rows of one kind on their way into the tables of a circle; mostly that is one table."""
+
+    connection: Connection
+    progress: Progress
+    kind: Kind
+    keys: Sequence[ForeignKey]  # of the whole database
+    circle: Mapping[Name, MergeSql]
+
+    def carry(self) -> dict[str, int]:
+        """Carry every row that can be, and say of the others why not; how many were carried into each table."""
+        self._exclude()
+        way = order(self.circle, self.keys, [key for key in self.keys if self._emptied(key)])
+        if way is None:
+            return self._fail_all("the tables refer to one another by references that cannot wait")
+        try:
+            with self.connection.transaction():
+                for key in way.deferred:
+                    name = sql.Identifier(key.table[0], key.name)
+                    self.connection.execute(sql.SQL("SET CONSTRAINTS {} DEFERRED").format(name))
+                carried = self._carry(way)
+                self.connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        except errors.IntegrityError as error:
+            return self._fail_all(str(error).splitlines()[0])
+        return {self.circle[name].cargo.table: number for name, number in carried.items()}
+
+    def _carry(self, way: Order) -> dict[Name, int]:
+        if self.kind == Kind.NEW:
+            carried = {name: self._insert(self.circle[name], way) for name in way.tables}
+            for name in way.tables:
+                self._fill(self.circle[name], [key for key in way.emptied if key.table == name])
+            return carried
+        if self.kind == Kind.DELETED:
+            for key in way.emptied:
+                self._let_go(self.circle[key.table], self._emptied(key))
+            return {name: self._delete(self.circle[name]) for name in reversed(way.tables)}
+        return {name: self._update(self.circle[name], self.circle[name].updated(self.kind)) for name in way.tables}
+
+    def _exclude(self) -> None:
+        """Mark the rows that are known not to be carried; a row that refers to such a one may be another."""
+        again = True
+        while again:
+            excluded, circular = 0, False
+            for binding in self.circle.values():
+                for obstacle in binding.obstacles(self.kind, self.keys, self.circle):
+                    rows = AND.join([binding.waiting(self.kind), obstacle.rows])
+                    circular |= obstacle.circular
+                    try:
+                        with self.connection.transaction():
+                            excluded += self._fail(binding, rows, obstacle.reason)
+                    except errors.DataError:
+                        pass  # a staged value does not fit its column: the row is found when it is carried
+            again = bool(excluded) and circular
+
+    def _insert(self, binding: MergeSql, way: Order) -> int:
+        """Insert new rows at once; should that fail, by halves, their references to the table itself left for later."""
+        emptied = {name for key in way.emptied if key.table == binding.table.id for name in self._emptied(key)}
+        try:
+            with self.connection.transaction():
+                return self.connection.execute(binding.insert(binding.waiting(self.kind), emptied)).rowcount
+        except ROW_ERRORS:
+            own = [key for key in self.keys if key.table == key.target == binding.table.id]
+        left = emptied | {name for key in own for name in self._emptied(key)}
+        count = each(
+            self.connection,
+            binding,
+            self.kind,
+            lambda rows: binding.insert(rows, left),
+            lambda rows, reason: self._fail(binding, rows, reason),
+        )
+        self._fill(binding, own)
+        return count
+
+    def _fill(self, binding: MergeSql, keys: Sequence[ForeignKey]) -> None:
+        """Fill in the references that were left empty; one that cannot be is listed, its row being carried."""
+        names = [name for key in keys for name in self._emptied(key)]
+        if names:
+            filled = sql.SQL("num_nonnulls({}) > 0").format(sql.SQL(", ").join(sql.Identifier("c", name) for name in names))
+            each(
+                self.connection,
+                binding,
+                self.kind,
+                lambda rows: binding.update(AND.join([rows, filled]), names),
+                lambda rows, reason: self.progress.list(
+                    self.connection, binding.cargo, AND.join([rows, filled]), f"carried without {', '.join(names)}: {reason}"
+                ),
+            )
+
+    def _update(self, binding: MergeSql, columns: Sequence[str]) -> int:
+        if not columns:
+            return 0
+        return each(
+            self.connection,
+            binding,
+            self.kind,
+            lambda rows: binding.update(rows, columns),
+            lambda rows, reason: self._fail(binding, rows, reason),
+        )
+
+    def _delete(self, binding: MergeSql) -> int:
+        return each(
+            self.connection, binding, self.kind, binding.delete, lambda rows, reason: self._fail(binding, rows, reason)
+        )
+
+    def _let_go(self, binding: MergeSql, names: Sequence[str]) -> None:
+        """Empty references of rows that are to be deleted, so that what they refer to can be deleted too."""
+        self.connection.execute(binding.empty(binding.waiting(self.kind), names))
+
+    def _emptied(self, key: ForeignKey) -> list[str]:
+        """The columns of a reference that can be left empty for a while."""
+        binding = self.circle.get(key.table)
+        if binding is None:
+            return []
+        return [
+            n
+            for n in key.columns
+            if n in binding.inserted and n not in binding.cargo.key and binding.table.column(n).nullable
+        ]
+
+    def _fail(self, binding: MergeSql, rows: sql.Composable, reason: str) -> int:
+        query = sql.SQL("UPDATE {} c SET runbook_reason = {} WHERE {}")
+        return self.connection.execute(query.format(binding.cargo.lies_in, sql.Literal(reason), rows)).rowcount
+
+    def _fail_all(self, reason: str) -> dict[str, int]:
+        for binding in self.circle.values():
+            self._fail(binding, binding.waiting(self.kind), reason)
+        return {}
+
+
+ROUNDS = (1, 2)  # what was in a row's way in the first may be gone in the second
+PHASES = (Kind.DELETED, Kind.NEW, Kind.CHANGED, Kind.FEATURE)
+STARTED, AGAIN, LISTED = "started", "again", "listed"
+
+Between = Callable[[str], None]
+
+_TRIGGERS = """
+SELECT tgrelid::regclass::text AS table, quote_ident(tgname) AS name, tgenabled = 'A' AS always
+FROM pg_trigger
+WHERE NOT tgisinternal AND tgparentid = 0 AND tgenabled IN ('O', 'A')
+  AND tgrelid IN (SELECT to_regclass(%(table)s) UNION SELECT relid FROM pg_partition_tree(to_regclass(%(table)s)))
+ORDER BY 1, 2
+"""
+
+
+class Applier:
+    """The staged rows of some tables on their way into one database; what is done is not done again."""
+
+    def __init__(self, connection: Connection, cargoes: Sequence[StagedRows], progress: Progress) -> None:
+        with connection.transaction():
+            pin(connection)
+            self.tables = tables(connection)
+            self.keys = foreign_keys(connection)
+        self.connection = connection
+        self.progress = progress
+        self.cargoes = {cargo.id: cargo for cargo in cargoes}
+        self.components = components([name for name in self.cargoes if name in self.tables], self.keys)
+
+    def carry(self, kinds: Sequence[Kind], between: Between) -> None:
+        """Carry the rows of some kinds, and list those that cannot be carried. Changes the target."""
+        self._part(STARTED, "", lambda: self._start(kinds), between)
+        for number in ROUNDS:
+            if number > 1:
+                self._part(AGAIN, "", self._try_again, between)
+            for kind in (kind for kind in PHASES if kind in kinds):
+                for component in self.components if kind != Kind.DELETED else self.components[::-1]:
+                    self._component(number, kind, component, between)
+        self._part(LISTED, "", self._list, between)
+
+    def carried(self) -> dict[str, dict[Kind, int]]:
+        """How many rows of each kind were carried into each table so far. Read-only."""
+        found: dict[str, dict[Kind, int]] = {}
+        for number in ROUNDS:
+            for kind in PHASES:
+                for content in self.progress.done(self.connection, f"{number} {kind}").values():
+                    for table, rows in ((table, rows) for table, rows in content.items() if rows):
+                        counts = found.setdefault(table, {})
+                        counts[kind] = counts.get(kind, 0) + rows
+        return found
+
+    def finished_kinds(self) -> tuple[Kind, ...] | None:
+        """The kinds of rows that were carried; None while that is under way. Read-only."""
+        started = self.progress.done(self.connection, STARTED)
+        if started and not self.progress.done(self.connection, LISTED):
+            return None
+        return tuple(map(Kind, started.get("", ())))
+
+    def bindings(self) -> list[MergeSql]:
+        """The staged rows of each table that is there."""
+        return [MergeSql(cargo, self.tables[name]) for name, cargo in self.cargoes.items() if name in self.tables]
+
+    def left_out(self) -> dict[str, tuple[str, ...]]:
+        """What is staged of each table and has no place in it."""
+        found = {
+            b.cargo.table: (*(name for name in b.cargo.columns if name not in b.table.names), *b.cargo.withheld)
+            for b in self.bindings()
+        }
+        return {table: names for table, names in found.items() if names}
+
+    def _component(self, number: int, kind: Kind, component: tuple[Name, ...], between: Between) -> None:
+        circle = {name: MergeSql(self.cargoes[name], self.tables[name], number) for name in component}
+
+        def move() -> dict[str, int]:
+            self.connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+            with self._without_triggers(component):
+                return RowMove(self.connection, self.progress, kind, self.keys, circle).carry()
+
+        if any(self._waits(binding, kind) for binding in circle.values()):
+            self._part(f"{number} {kind}", ", ".join(binding.cargo.table for binding in circle.values()), move, between)
+
+    def _part(self, phase: str, part: str, work: Callable[[], object], between: Between) -> None:
+        self.progress.part(self.connection, phase, part, work, between)
+
+    def _start(self, kinds: Sequence[Kind]) -> list[str]:
+        for name, cargo in self.cargoes.items():
+            if name not in self.tables:
+                query = sql.SQL("UPDATE {} SET runbook_reason = 'the table is not there'").format(cargo.lies_in)
+                self.connection.execute(query)
+        return list(kinds)
+
+    def _try_again(self) -> dict[str, int]:
+        query = sql.SQL("UPDATE {} SET runbook_round = 2, runbook_reason = NULL WHERE runbook_reason IS NOT NULL")
+        return {b.cargo.table: self.connection.execute(query.format(b.cargo.lies_in)).rowcount for b in self.bindings()}
+
+    def _list(self) -> dict[str, int]:
+        failed = sql.SQL("c.runbook_reason IS NOT NULL")
+        return {cargo.table: self.progress.list(self.connection, cargo, failed) for cargo in self.cargoes.values()}
+
+    def _waits(self, binding: MergeSql, kind: Kind) -> bool:
+        query = sql.SQL("SELECT EXISTS (SELECT FROM {} c WHERE {}) AS it")
+        return bool(one(self.connection, query.format(binding.cargo.lies_in, binding.waiting(kind)))["it"])
+
+    @contextmanager
+    def _without_triggers(self, component: Sequence[Name]) -> Iterator[None]:
+        """Hold the tables' own triggers off: what they did when the rows were written is among the rows."""
+        found: list[Mapping[str, object]] = []
+        for name in component:
+            table = sql.Identifier(*name).as_string(self.connection)
+            found += self.connection.execute(_TRIGGERS, {"table": table}).fetchall()
+        for trigger in found:
+            self.connection.execute(f"ALTER TABLE {trigger['table']} DISABLE TRIGGER {trigger['name']}")
+        yield
+        for trigger in found:
+            state = "ENABLE ALWAYS" if trigger["always"] else "ENABLE"
+            self.connection.execute(f"ALTER TABLE {trigger['table']} {state} TRIGGER {trigger['name']}")

@@ -1,0 +1,318 @@
+"""Writes staged rows that were not carried into files, so that a person can decide on them later."""
+
+import gzip
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from psycopg import sql
+
+from runbook_lib.errors import PreconditionError, RunbookError
+from runbook_lib.journal.folder import make_private, private
+from runbook_lib.postgres.connection import Postgres, one
+from runbook_lib.postgres.dump import sha256
+from runbook_lib.postgres.restore.applier import LISTED, Applier, Between
+from runbook_lib.postgres.restore.diff import UNWATCHED, Ledger, Watch
+from runbook_lib.postgres.restore.difference_kinds import EXPORTED, Kind
+from runbook_lib.postgres.restore.shape import Table, tables, written
+from runbook_lib.postgres.restore.staged_rows import MergeSql, Progress, StagedRows, recognised
+from runbook_lib.postgres.restore.stream import pin, pinned
+from runbook_lib.postgres.types import Connection, Open
+
+MANIFEST = "manifest.json"
+COMMAND = "python -m runbook_lib.postgres.restore.export SERVICE FOLDER"
+ROWS = 1000  # written between two looks at what is wanted
+COMMA = sql.SQL(", ")
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was written: the files, the rows of each kind in them, and tables that were written whole, with the reason."""
+
+    folder: Path
+    files: tuple[Path, ...] = ()
+    rows: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    whole: Mapping[str, str] = field(default_factory=dict)
+    command: str = COMMAND
+
+
+def export(live: Open, carriage: Applier, ledger: Ledger, folder: Path, watch: Watch = UNWATCHED) -> Export:
+    """Write the staged rows that were not carried, and whole the live tables whose rows could not be staged.
+
+    Reads the databases; a file is there whole or not at all, and the manifest last.
+    """
+    kinds = carriage.finished_kinds()
+    if kinds is None:
+        raise PreconditionError(
+            "Only some of the staged rows were carried yet, so what is left is not known.",
+            state="Nothing was written.",
+            safe_next="Carry the rest first; that goes on where it stopped.",
+        )
+    make_private(folder)
+    for left in folder.glob("*.partial"):  # by a process that was killed
+        left.unlink()
+    staged = []
+    for binding in carriage.bindings():
+        if entry := _staged(carriage.connection, binding, kinds, folder, watch.heed):
+            staged.append(entry)
+            watch.between(binding.cargo.table)
+    reasons = {name: "it is not in the backup" for name in ledger.tables_only_in_live}
+    reasons |= {table.table: "its rows have no key" for table in ledger.untold}
+    with live() as connection, pinned(connection):
+        whole = []
+        for table in (table for table in tables(connection).values() if written(table.id) in reasons):
+            whole.append(_whole(connection, table, reasons[written(table.id)], folder, watch.heed))
+            watch.between(written(table.id))
+    manifest = folder / MANIFEST
+    content = {"run": carriage.progress.run, "command": COMMAND, "tables": staged, "whole": whole}
+    partial = manifest.with_name(f"{MANIFEST}.partial")
+    with open(partial, "w", encoding="utf-8", opener=private) as file:
+        json.dump(content, file, indent=2)
+    partial.rename(manifest)
+    return Export(
+        folder,
+        (*(folder / entry["file"] for entry in (*staged, *whole)), manifest),
+        {written((entry["cargo"]["schema"], entry["cargo"]["name"])): entry["rows"] for entry in staged},
+        {entry["table"]: entry["why"] for entry in whole},
+    )
+
+
+def _staged(
+    connection: Connection, binding: MergeSql, kinds: tuple[Kind, ...], folder: Path, heed: Callable[[], object]
+) -> dict[str, Any] | None:
+    """Write the rows of one table that were not carried, each with the hash of what it is to replace."""
+    cargo = binding.cargo
+    left = sql.SQL("(c.runbook_reason IS NOT NULL OR c.runbook_kind <> ALL ({}))").format(sql.Literal(list(map(str, kinds))))
+    counts = connection.execute(
+        sql.SQL("SELECT runbook_kind AS kind, count(*) AS n FROM {} c WHERE {} GROUP BY 1 ORDER BY 1").format(
+            cargo.lies_in, left
+        )
+    ).fetchall()
+    if not counts:
+        return None
+    there = sql.SQL("(SELECT {} FROM {} t WHERE {})")
+    user, feature = (
+        there.format(recognised(names), binding.table.rows, binding.same_row()) for names in (cargo.user, cargo.feature)
+    )
+    query = sql.SQL("""COPY (SELECT c.runbook_kind,
+        CASE c.runbook_kind WHEN {new} THEN NULL WHEN {of_feature} THEN {feature} ELSE {user} END, {columns}
+        FROM {store} c WHERE {left} ORDER BY c.runbook_row) TO STDOUT""").format(
+        new=sql.Literal(str(Kind.NEW)),
+        of_feature=sql.Literal(str(Kind.FEATURE)),
+        feature=feature,
+        user=user,
+        columns=COMMA.join(sql.Identifier("c", name) for name in cargo.columns),
+        store=cargo.lies_in,
+        left=left,
+    )
+    with connection.transaction():
+        pin(connection)
+        file = _write(connection, query, folder, cargo.table, heed)
+    return {"cargo": cargo.as_json(), **file, "rows": {row["kind"]: row["n"] for row in counts}}
+
+
+def _whole(connection: Connection, table: Table, why: str, folder: Path, heed: Callable[[], object]) -> dict[str, Any]:
+    rows = one(connection, sql.SQL("SELECT count(*) AS n FROM {} t").format(table.rows))["n"]
+    query = sql.SQL("COPY (SELECT * FROM {} t) TO STDOUT").format(table.rows)
+    file = _write(connection, query, folder, written(table.id), heed)
+    return {"table": written(table.id), **file, "rows": rows, "why": why}
+
+
+def _write(
+    connection: Connection, query: sql.Composed, folder: Path, table: str, heed: Callable[[], object]
+) -> dict[str, str]:
+    digest = hashlib.sha256(table.encode()).hexdigest()[:6]  # names may become the same once they fit a file
+    name = re.sub(r"[^\w.-]", "_", table)
+    path = folder / f"{name}.{digest}.copy.gz"
+    partial = path.with_name(f"{path.name}.partial")
+    with (
+        open(partial, "wb", opener=private) as raw,
+        gzip.open(raw, "wb", compresslevel=1) as file,
+        connection.cursor().copy(query) as rows,
+    ):
+        for number, block in enumerate(rows):
+            if number % ROWS == 0:
+                heed()
+            file.write(block)
+    partial.rename(path)
+    return {"file": path.name, "sha256": sha256(path)}
+
+
+SEQUENCES = "sequences"  # the phase in which they are raised
+EARLIER = "carried by earlier tries"  # the phase in which that is noted
+SAMPLES = 5  # conflicts shown of each table
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """A row that could not be carried, or not in full, and why."""
+
+    table: str
+    kind: str
+    key: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.table} {self.key} ({self.kind}): {self.reason}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was carried, and what was not."""
+
+    carried: Mapping[str, Mapping[Kind, int]] = field(default_factory=dict)  # table -> rows of each kind
+    earlier: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # the same of tries that were cut short
+    conflicts: Mapping[str, int] = field(default_factory=dict)  # table -> rows that could not be carried
+    samples: tuple[Conflict, ...] = ()  # a few of each table; all of them are in the table `conflicts_table`
+    conflicts_table: str = ""
+    columns_left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # table -> what it has no place for
+    sequences: Mapping[str, int] = field(default_factory=dict)  # sequence -> raised to
+    finished: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything, as what JSON knows."""
+        return {
+            "carried": {table: {str(kind): n for kind, n in counts.items()} for table, counts in self.carried.items()},
+            **({EARLIER: {table: dict(counts) for table, counts in self.earlier.items()}} if self.earlier else {}),
+            "conflicts": dict(self.conflicts),
+            "samples": [str(conflict) for conflict in self.samples],
+            "conflicts table": self.conflicts_table,
+            "columns left out": {table: list(names) for table, names in self.columns_left_out.items()},
+            "sequences": dict(self.sequences),
+            "finished": self.finished,
+        }
+
+
+def added(one: Mapping[str, Mapping[str, int]], other: Mapping[str, Mapping[Kind, int]]) -> dict[str, dict[str, int]]:
+    """Rows of each table and kind of two tries together. Pure."""
+    found = {table: dict(counts) for table, counts in one.items()}
+    for table, counts in other.items():
+        kinds = found.setdefault(table, {})
+        for kind, rows in counts.items():
+            kinds[str(kind)] = kinds.get(str(kind), 0) + rows
+    return found
+
+
+def outcome(connection: Connection, progress: Progress, carriage: Applier) -> Outcome:
+    """What was carried so far, and what was not. Read-only."""
+    counts = connection.execute(
+        sql.SQL('SELECT "table", count(*) AS n FROM {} GROUP BY 1 ORDER BY 1').format(progress.conflicts)
+    ).fetchall()
+    samples = connection.execute(
+        sql.SQL("""SELECT "table", kind, key, reason FROM (
+            SELECT *, row_number() OVER (PARTITION BY "table" ORDER BY kind, key, reason) AS place FROM {}) c
+        WHERE place <= {} ORDER BY "table", place""").format(progress.conflicts, sql.Literal(SAMPLES))
+    ).fetchall()
+    return Outcome(
+        carriage.carried(),
+        progress.done(connection, EARLIER).get("", {}),
+        {row["table"]: row["n"] for row in counts},
+        tuple(Conflict(**row) for row in samples),
+        progress.conflicts.as_string(connection),
+        carriage.left_out(),
+        progress.done(connection, SEQUENCES),
+        bool(progress.done(connection, LISTED)),
+    )
+
+
+LOADED, WHOLE = "loaded", "whole"
+BLOCK = 1 << 16
+
+
+def reapply(database: Open, folder: Path, *, deletes: bool = True, between: Between = lambda part: None) -> Outcome:
+    """Carry the rows of an export into a database; what is in the way is listed, never overwritten.
+
+    Goes on where it stopped; a second time it only tells what it did. Changes the target.
+
+    Raises:
+        PreconditionError: The export is not whole.
+    """
+    manifest = read(folder)
+    progress = Progress(f"{manifest['run']}_again")
+    cargoes = [
+        replace(StagedRows.from_json(entry["cargo"]), store=f"cargo_{progress.run}_{number}")
+        for number, entry in enumerate(manifest["tables"])
+    ]
+    with database() as connection:
+        progress.begin(connection)
+        if not progress.done(connection, LISTED):
+            for cargo, entry in zip(cargoes, manifest["tables"], strict=True):
+                load = partial(_load, connection, cargo, folder / entry["file"])
+                progress.part(connection, LOADED, cargo.table, load, between)
+            progress.part(connection, WHOLE, "", lambda: _list_whole(connection, progress, manifest["whole"]), between)
+        carriage = Applier(connection, cargoes, progress)
+        if not progress.done(connection, LISTED):
+            carriage.carry([kind for kind in EXPORTED if deletes or kind != Kind.DELETED], between)
+        found = outcome(connection, progress, carriage)
+        progress.drop(connection, [cargo.lies_in for cargo in cargoes])
+        return found
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """What an export says is in it, each file found as it was written. Read-only.
+
+    Raises:
+        PreconditionError: It is not whole.
+    """
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+        files = [*manifest["tables"], *manifest["whole"]]
+        wrong = [entry["file"] for entry in files if sha256(folder / entry["file"]) != entry["sha256"]]
+    except (OSError, ValueError, KeyError) as error:
+        raise PreconditionError(
+            f"The export cannot be read: {error!r}", where=str(folder), state="Nothing was changed."
+        ) from error
+    if wrong:
+        raise PreconditionError(
+            f"These files are not as they were written: {', '.join(wrong)}.",
+            where=str(folder),
+            state="Nothing was changed.",
+            safe_next="Take the export from where it was kept first.",
+        )
+    return manifest
+
+
+def _load(connection: Connection, cargo: StagedRows, path: Path) -> int:
+    cargo.make(connection)
+    into = sql.SQL("COPY {} (runbook_kind, runbook_was, {}) FROM STDIN").format(
+        cargo.lies_in, sql.SQL(", ").join(map(sql.Identifier, cargo.columns))
+    )
+    cursor = connection.cursor()
+    with gzip.open(path) as file, cursor.copy(into) as rows:
+        while block := file.read(BLOCK):
+            rows.write(block)
+    return cursor.rowcount
+
+
+def _list_whole(connection: Connection, progress: Progress, entries: list[dict[str, Any]]) -> int:
+    for entry in entries:
+        reason = f"its {entry['rows']} rows lie in {entry['file']}, to be put back by hand: {entry['why']}"
+        connection.execute(
+            sql.SQL("INSERT INTO {} VALUES (%s, 'whole table', '', %s)").format(progress.conflicts), [entry["table"], reason]
+        )
+    return len(entries)
+
+
+def main(arguments: list[str]) -> int:
+    """Carry an export into the database of a libpq service, and say what became of it; 0 where nothing is left over."""
+    if len(arguments) != 2:
+        print(f"Usage: {COMMAND}", file=sys.stderr)
+        return 2
+    service, folder = arguments
+    try:
+        found = reapply(Postgres(service, "reapply").connect, Path(folder))
+    except RunbookError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    print(json.dumps(found.as_json(), indent=2))
+    return 3 if found.conflicts else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

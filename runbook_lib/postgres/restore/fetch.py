@@ -1,0 +1,283 @@
+"""One table of a dump, fetched: its rows out of the dump's file, or the whole of it into a database of its own."""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from runbook_lib.config.plan import Database
+from runbook_lib.errors import PreconditionError
+from runbook_lib.postgres import dump as dump_files
+from runbook_lib.postgres.backfill import Backfill
+from runbook_lib.postgres.backfill_removal.guard import Named, named
+from runbook_lib.postgres.catalog import OWN_SCHEMA
+from runbook_lib.postgres.connection import MAINTENANCE, Postgres, one
+from runbook_lib.postgres.dump import DumpTools
+from runbook_lib.postgres.restore.dump_inspector import Dump, plain_names
+from runbook_lib.postgres.restore.shape import Name
+from runbook_lib.postgres.restore.staging_database import TIMEOUT, create_alike, drop, part_name
+from runbook_lib.postgres.types import Connection
+from runbook_lib.system import temporary
+
+ROWS = 10_000  # read between two looks at whether to go on
+FETCHED = sql.Identifier("pg_temp", "fetched")
+
+
+@contextmanager
+def staging_name_of(postgres: Postgres, tools: DumpTools, dump: Dump, table: Name) -> Iterator[str]:
+    """A database with the dump's shape, but for foreign keys, and the rows of one table, by its name; gone afterwards.
+
+    Changes the target by that database alone.
+
+    Raises:
+        PreconditionError: The dump does not hold the table.
+        AdapterError: It could not be restored.
+    """
+    require_rows(dump, table)
+    name = part_name(postgres.database, postgres.run)
+    with postgres.connect(MAINTENANCE) as maintenance:
+        drop(maintenance, name, force=True)
+        create_alike(maintenance, postgres.database, name)
+        try:
+            tools.restore(dump.path, name, TIMEOUT, "--section=pre-data")
+            tools.restore(dump.path, name, TIMEOUT, "--data-only", f"--schema={table[0]}", f"--table={table[1]}")
+            tools.restore_listed(dump.path, name, TIMEOUT, "--section=post-data", without="FK CONSTRAINT")
+            yield name
+        finally:
+            drop(maintenance, name, force=True)
+
+
+def fetched(
+    live: Connection,
+    tools: DumpTools,
+    dump: Dump,
+    table: Name,
+    names: Sequence[str],
+    added: Mapping[str, str],
+    look: Callable[[], object],
+) -> None:
+    """Read some columns of a table out of the dump into the temporary table `FETCHED` of the live database's session.
+
+    Changes nothing that outlasts the session.
+
+    Args:
+        live: A connection to the live database.
+        tools: The client tools.
+        dump: What is read.
+        table: Its schema and name.
+        names: The columns wanted that the live table has.
+        added: Those that it has not, with their types.
+        look: Is called again and again; what it raises ends the reading.
+
+    Raises:
+        PreconditionError: The dump does not hold rows of the table, or not with these columns.
+    """
+    require_rows(dump, table)
+    wanted = [*names, *added]
+    live.execute("SET statement_timeout = 0")
+    like = sql.SQL("CREATE TEMPORARY TABLE fetched AS SELECT {} FROM {} WITH NO DATA")
+    live.execute(like.format(listed(names), sql.Identifier(*table)))
+    for name, type_ in added.items():
+        live.execute(sql.SQL("ALTER TABLE {} ADD COLUMN {} {}").format(FETCHED, sql.Identifier(name), sql.SQL(type_)))
+    with _written(tools, dump, table) as (held, rows), live.cursor() as writing:
+        if missing := [name for name in wanted if name not in held]:
+            raise _no_values(dump, table, ", ".join(missing))
+        places = [held.index(name) for name in wanted]
+        with writing.copy(sql.SQL("COPY {} FROM STDIN").format(FETCHED)) as into:
+            for number, row in enumerate(rows):
+                if number % ROWS == 0:
+                    look()
+                into.write(b"\t".join([row[place] for place in places]) + b"\n")
+    live.execute(sql.SQL("ANALYZE {}").format(FETCHED))
+
+
+def rows_in(tools: DumpTools, dump: Dump, table: Name) -> int:
+    """How many rows the dump has of a table. Read-only.
+
+    Raises:
+        PreconditionError: It does not hold the table.
+    """
+    require_rows(dump, table)
+    with _written(tools, dump, table) as (held, rows):
+        if not held:
+            raise _no_values(dump, table, "any column")
+        return sum(1 for _ in rows)
+
+
+def require_rows(dump: Dump, table: Name) -> None:
+    """See that a dump holds the rows of a table. Read-only.
+
+    Raises:
+        PreconditionError: It does not.
+    """
+    if ".".join(table) not in dump.contents.tables_with_data:
+        raise lacking(f"The backup {dump.path.name} does not hold the table {'.'.join(table)}.", "Choose another backup.")
+
+
+def _no_values(dump: Dump, table: Name, of: str) -> PreconditionError:
+    return lacking(f"The backup {dump.path.name} holds no values of {of} in {'.'.join(table)}.", "Choose another backup.")
+
+
+@contextmanager
+def _written(tools: DumpTools, dump: Dump, table: Name) -> Iterator[tuple[list[str], Iterator[dump_files.Fields]]]:
+    with temporary.directory() as directory:
+        file = directory / "rows"
+        tools.rows_of(dump.path, *table, file, TIMEOUT)
+        with dump_files.rows(file) as found:
+            yield found
+
+
+def listed(names: Sequence[str], of: str = "") -> sql.Composed:
+    """Columns, quoted and separated by commas, each with the alias `of` where there is one."""
+    return sql.SQL(", ").join(sql.Identifier(*([of] if of else []), name) for name in names)
+
+
+def lacking(what: str, safe_next: str) -> PreconditionError:
+    """The error for something that is not there, before anything was changed."""
+    return PreconditionError(what, state="Nothing was changed.", safe_next=safe_next)
+
+
+def gone_since(connection: Connection, backfill: Backfill) -> Named | None:
+    """The rows that were fetched and that the backfill's table does not hold any more. Read-only."""
+    return named(connection, backfill.filled(sql.SQL(_GONE), fetched=FETCHED))
+
+
+_GONE = "SELECT f.{key} AS key FROM {fetched} f WHERE NOT EXISTS (SELECT FROM {table} t WHERE t.{key} = f.{key})"
+
+
+SAMPLE = 1000  # of a dump, from its beginning
+TABLES = 5  # that are tried
+SAMPLE_TIMEOUT = 120.0
+_COPY = re.compile(r"^COPY .+? \((?P<columns>.+)\) FROM stdin;$", re.MULTILINE)
+_ESCAPED = re.compile(r"\\(.)")
+_ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
+
+Sampled = Mapping[str, str | None]  # column -> its value as text
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A table whose rows are told by one column; `leaves` are the tables ("schema.name") that its rows are in."""
+
+    schema: str
+    name: str
+    key: str
+    without: tuple[str, ...]  # columns that the feature changed
+    leaves: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """How many rows were looked at, how many of their keys live has, and in how many of those the values are the same."""
+
+    table: str  # schema.name
+    rows: int
+    found: int
+    same: int  # by the one column that tells rows apart and agrees best; where none does, by all of them
+
+    @property
+    def share(self) -> float:
+        """The share of the rows that live has with the same values, 0 to 1."""
+        return self.same / self.rows if self.rows else 0.0
+
+
+def sampled(tools: DumpTools, dump: Dump, connection: Connection, database: Database) -> Sample:
+    """Look for some rows of a table in a dump, and for the same keys in the live database. Read-only.
+
+    It is the plan's table where both have it and it can be read, else a large one with a primary key of one column.
+    """
+    for table in _candidates(connection, database):
+        leaf = next((leaf for leaf in table.leaves if leaf in dump.contents.tables_with_data), None)
+        if leaf and (rows := rows_of_copy(tools.first_rows(dump.path, leaf, SAMPLE, SAMPLE_TIMEOUT))):
+            with suppress(psycopg.DatabaseError):  # a table that is corrupt tells nothing
+                return _compared(connection, table, rows)
+    return Sample("no table", 0, 0, 0)
+
+
+def rows_of_copy(copied: str) -> list[dict[str, str | None]]:
+    """The rows in the text of a COPY command with its data. Pure."""
+    start = _COPY.search(copied)
+    if start is None:
+        return []
+    names, rows = plain_names(start["columns"]), []
+    for line in copied[start.end() + 1 :].split("\n"):
+        values = line.split("\t")
+        if line == r"\." or len(values) != len(names):
+            break
+        rows.append({name: None if value == r"\N" else _unescaped(value) for name, value in zip(names, values, strict=True)})
+    return rows
+
+
+def _unescaped(value: str) -> str:
+    return _ESCAPED.sub(lambda found: _ESCAPES.get(found[1], found[1]), value)
+
+
+def _compared(connection: Connection, table: _Table, rows: Sequence[Sampled]) -> Sample:
+    types = _types(connection, table)
+    shared = [name for name in rows[0] if name in types and name not in (*table.without, table.key)]
+    telling = [name for name in shared if len({row[name] for row in rows if row[name]}) > len(rows) / 2]
+    columns = telling or shared
+    wanted = {table.key, *columns}
+    records = [{name: _json(row[name], types[name]) for name in wanted} for row in rows]
+    query = sql.SQL("""SELECT {counts} count(t.{key}) AS found
+        FROM json_populate_recordset(NULL::{table}, {rows}) s LEFT JOIN {table} t ON t.{key} = s.{key}""").format(
+        key=sql.Identifier(table.key),
+        table=sql.Identifier(table.schema, table.name),
+        rows=sql.Literal(json.dumps(records)),
+        counts=sql.SQL(" ").join(
+            sql.SQL("count(t.{key}) FILTER (WHERE s.{it}::text IS NOT DISTINCT FROM t.{it}::text) AS {alias},").format(
+                key=sql.Identifier(table.key), it=sql.Identifier(name), alias=sql.Identifier(f"{number}")
+            )
+            for number, name in enumerate(columns)
+        ),
+    )
+    row = one(connection, query)
+    equal = [row[str(number)] for number in range(len(columns))]
+    if types[table.key] == "uuid":  # which no other database has given by chance
+        equal, telling = [row["found"], *(equal if telling else [])], ["the key"]
+    same = (max if telling else min)(equal, default=row["found"])
+    return Sample(f"{table.schema}.{table.name}", len(rows), row["found"], same)
+
+
+def _json(value: str | None, type_name: str) -> Any:
+    return json.loads(value) if value is not None and type_name in ("json", "jsonb") else value
+
+
+def _types(connection: Connection, table: _Table) -> dict[str, str]:
+    found = connection.execute(
+        """SELECT attname AS name, typname AS type FROM pg_attribute JOIN pg_type t ON t.oid = atttypid
+           WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped""",
+        [sql.Identifier(table.schema, table.name).as_string(connection)],
+    )
+    return {row["name"]: row["type"] for row in found}
+
+
+def _candidates(connection: Connection, database: Database) -> list[_Table]:
+    found, of_plan = [], [database.schema_, database.table, database.key]
+    for row in connection.execute(_CANDIDATES, [*of_plan, OWN_SCHEMA, database.migration.history_table, TABLES]):
+        is_plans = (row["schema"], row["name"]) == (database.schema_, database.table)
+        without = [*database.columns, *([database.backfill.touch] if database.backfill.touch else [])] if is_plans else []
+        found.append(_Table(row["schema"], row["name"], row["key"], tuple(without), tuple(row["leaves"])))
+    return found
+
+
+_CANDIDATES = """
+WITH plans AS (SELECT %s::text AS schema, %s::text AS name, %s::text AS key)
+SELECT n.nspname AS schema, c.relname AS name, a.attname AS key,
+       ARRAY(SELECT l.relnamespace::regnamespace::text || '.' || l.relname FROM pg_class l
+             WHERE l.oid = c.oid OR l.oid IN (SELECT relid FROM pg_partition_tree(c.oid) WHERE isleaf)
+             ORDER BY l.oid) AS leaves
+FROM plans, pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
+LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisprimary AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum
+WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence <> 't' AND n.nspname NOT LIKE 'pg\\_%%'
+  AND n.nspname NOT IN ('information_schema', %s)
+  AND ((n.nspname, c.relname, a.attname) = (plans.schema, plans.name, plans.key)
+       OR (n.nspname, c.relname) <> (plans.schema, plans.name) AND i.indrelid IS NOT NULL
+          AND c.reltuples >= 20 AND c.relname <> %s)
+ORDER BY (n.nspname, c.relname) = (plans.schema, plans.name) DESC, c.reltuples DESC, 1, 2 LIMIT %s
+"""

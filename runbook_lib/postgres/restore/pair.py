@@ -1,0 +1,186 @@
+"""A table as it is in two databases, and the terms by which its rows are told apart and compared."""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from runbook_lib.config.plan import Database
+from runbook_lib.postgres.backfill import Backfill
+from runbook_lib.postgres.connection import one
+from runbook_lib.postgres.fingerprint import hashed
+from runbook_lib.postgres.restore.shape import INTEGERS, Name, Table, comparable, shared_key, written
+from runbook_lib.postgres.restore.stream import Source
+from runbook_lib.postgres.types import Connection
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A table that is in both databases; where it is the feature's, `backfill` is what the feature did to it."""
+
+    live: Table
+    backup: Table
+    backfill: Backfill | None = None
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """Its schema.name."""
+        return written(self.live.id)
+
+    @cached_property
+    def key(self) -> tuple[str, ...]:
+        """The columns that tell rows apart in both; none where there are none."""
+        return shared_key(self.live, self.backup)
+
+    @cached_property
+    def shared(self) -> tuple[str, ...]:
+        """The columns that both have, in the live database's order."""
+        return tuple(name for name in self.live.names if name in self.backup.names)
+
+    @cached_property
+    def feature(self) -> tuple[str, ...]:
+        """The shared columns that the feature added."""
+        return self._of(self.backfill.database.columns if self.backfill else ())
+
+    @cached_property
+    def touch(self) -> tuple[str, ...]:
+        """The shared column that says when a row was written last, if the plan names one."""
+        return self._of([self.backfill.database.backfill.touch] if self.backfill else ())
+
+    @cached_property
+    def user(self) -> tuple[str, ...]:
+        """The shared columns that hold what users wrote."""
+        others = {*self.feature, *self.touch, *(self.key if self.numbered else ())}
+        return tuple(name for name in self.shared if name not in others)
+
+    @property
+    def numbered(self) -> bool:
+        """Whether the key is one integer; else its hash stands for it."""
+        return len(self.key) == 1 and all(t.column(self.key[0]).base in INTEGERS for t in (self.live, self.backup))
+
+    @property
+    def place(self) -> sql.Composable:
+        """The term, of a row `t` of either, that it is ordered and found by: the key itself or its hash."""
+        return sql.Identifier("t", self.key[0]) if self.numbered else self._hash(self.key, 2 * self.seed, key=True)
+
+    def cleared(self, name: str) -> sql.Composable:
+        """A column of a row `t` of either, through Option A where the backfill wrote to it."""
+        if self.backfill is None or name != self.backfill.database.backfill.column or not self.clearable:
+            return sql.Identifier("t", name)
+        marker = sql.Literal(Jsonb([self.backfill.database.backfill.marker]))
+        return self.backfill.filled(
+            sql.SQL("CASE WHEN t.{column} @> {marker} THEN {kept} ELSE t.{column} END"), marker=marker
+        )
+
+    def source(self, connection: Connection, table: Table) -> Source:
+        """The hashes of one of the two."""
+        check = None if self.numbered else self._hash(self.key, 2 * self.seed + 1, key=True)
+        user, feature, touch = (self._hash(names) if names else None for names in (self.user, self.feature, self.touch))
+        return Source(
+            connection, table.rows, self.place, self.numbered, (check, user, feature, self._without_backfill, touch)
+        )
+
+    def fingerprint(self, connection: Connection, table: Table) -> tuple[int, int]:
+        """The number of rows of one of the two, and the sum of their hashes. Read-only."""
+        term = self._hash(self.shared) if self.shared else sql.Literal(0)
+        query = sql.SQL("SELECT count(*) AS n, coalesce(sum({}), 0) AS s FROM {} t").format(term, table.rows)
+        row = one(connection, query)
+        return row["n"], int(row["s"])
+
+    def filled(self, connection: Connection, mine: Table, other: Table) -> dict[str, int]:
+        """The columns that one of the two has alone, and how many of its rows hold a value there. Read-only.
+
+        Of what the backfill wrote nothing counts as a value.
+        """
+        alone = [name for name in mine.names if name not in other.names]
+        if not alone:
+            return {}
+        counts = [
+            sql.SQL("count({}) AS {}").format(_value(self.cleared(name), mine.column(name).base), sql.Identifier(name))
+            for name in alone
+        ]
+        return one(connection, sql.SQL("SELECT {} FROM {} t").format(sql.SQL(", ").join(counts), mine.rows))
+
+    @cached_property
+    def clearable(self) -> bool:
+        """Whether Option A can be worked out for the backfilled column wherever it is."""
+        if self.backfill is None:
+            return False
+        spec = self.backfill.database.backfill
+        tables = [table for table in (self.live, self.backup) if spec.column in table.names]
+        return all(
+            table.column(spec.column).base == "jsonb" and set(self.backfill.columns_read) <= set(table.names)
+            for table in tables
+        )
+
+    @property
+    def _without_backfill(self) -> sql.Composed | None:
+        """The hash of the feature's columns as Option A leaves them, an empty list counting as none."""
+        column = self.backfill.database.backfill.column if self.backfill else ""
+        if column not in self.feature or not self.clearable:
+            return None
+        others = [name for name in self.feature if name != column]
+        term = sql.SQL('{}::text COLLATE "C"').format(_value(self.cleared(column), "jsonb"))
+        return hashed([term, *comparable(self.live, self.backup, others)])
+
+    def _hash(self, names: Iterable[str], seed: int = 0, *, key: bool = False) -> sql.Composed:
+        return hashed(comparable(self.live, self.backup, names, key=key), seed)
+
+    def _of(self, names: Collection[str | None]) -> tuple[str, ...]:
+        return tuple(name for name in self.shared if name in names and name not in self.key)
+
+
+@dataclass(frozen=True)
+class Matched:
+    """The tables of two databases: in both, in either alone, and those whose rows are not compared, with the reason."""
+
+    pairs: tuple[Pair, ...]
+    only_live: tuple[Table, ...]
+    only_backup: tuple[Table, ...]
+    skipped: Mapping[str, str]
+
+
+def matched(live: Mapping[Name, Table], backup: Mapping[Name, Table], database: Database) -> Matched:
+    """Which tables of two databases belong together."""
+    backfill = _option_a(database)
+    why = {id: reason for id, table in (*live.items(), *backup.items()) if (reason := _why_skipped(table, database))}
+    skipped = {written(id): reason for id, reason in why.items()}
+    here, there = ({n: t for n, t in each.items() if n not in why} for each in (live, backup))
+    feature = (database.schema_, database.table)
+    return Matched(
+        tuple(
+            Pair(here[name], there[name], backfill if name == feature else None)
+            for name in sorted(here.keys() & there.keys())
+        ),
+        tuple(here[name] for name in sorted(here.keys() - there.keys())),
+        tuple(there[name] for name in sorted(there.keys() - here.keys())),
+        skipped,
+    )
+
+
+def _why_skipped(table: Table, database: Database) -> str:
+    """Why the rows of a table are neither compared nor carried, "" where they are."""
+    if table.extension:
+        return f"belongs to the extension {table.extension}"
+    if table.foreign:
+        return "its rows are elsewhere"
+    if table.id == (database.schema_, database.migration.history_table):
+        return "the history of migrations goes with the schema, so it stays as the backup has it"
+    return ""
+
+
+def _option_a(database: Database) -> Backfill:
+    """The backfill by its terms alone: a row is cleared as it would be where no run has looked at it before."""
+    spec = database.backfill
+    cleared = "[]" if spec.cleared == "dump" else spec.cleared
+    edited = "keep" if spec.edited == "list" else spec.edited
+    alone = spec.model_copy(update={"cleared": cleared, "edited": edited})
+    return Backfill(database.model_copy(update={"backfill": alone}), "")
+
+
+def _value(term: sql.Composable, base: str) -> sql.Composable:
+    """A term, with an empty list told as none."""
+    return sql.SQL("nullif({}, '[]'::jsonb)").format(term) if base == "jsonb" else term

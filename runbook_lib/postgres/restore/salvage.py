@@ -1,0 +1,278 @@
+"""Carries what was written since a backup from the live database into one restored from it."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from psycopg import sql
+
+from runbook_lib.config.plan import Database
+from runbook_lib.errors import PreconditionError, StepFailed
+from runbook_lib.postgres.catalog import issued, raise_sequences
+from runbook_lib.postgres.connection import one
+from runbook_lib.postgres.restore.applier import Applier, Between
+from runbook_lib.postgres.restore.diff import UNWATCHED, Ledger, TableDiff, Watch, compared, ledger, opened, summarized
+from runbook_lib.postgres.restore.difference_kinds import CARRIED, EXPORTED, Hashes, Kind
+from runbook_lib.postgres.restore.export import EARLIER, SEQUENCES, Export, Outcome, added, export, outcome
+from runbook_lib.postgres.restore.pair import Pair, matched
+from runbook_lib.postgres.restore.shape import tables, written
+from runbook_lib.postgres.restore.staged_rows import Progress, StagedRows, staged_as
+from runbook_lib.postgres.restore.stream import pin, pinned
+from runbook_lib.postgres.sessions import cancelled_by
+from runbook_lib.postgres.types import Connection, Open
+
+BY_KEY, BY_HASH = 10_000, 100_000  # rows fetched at once: each time by an index, or through the whole table
+
+COMMA = sql.SQL(", ")
+
+
+def staged_rows_of(pair: Pair, store: str) -> StagedRows:
+    """How the rows of a table that differ are staged: all that the live table holds, but for what is worked out anyway.
+
+    A column that the backfill wrote to is left out where what it wrote cannot be told from the rest.
+    """
+    unclear = [pair.backfill.database.backfill.column] if pair.backfill and not pair.clearable else []
+    withheld = tuple(name for name in pair.live.names if name in unclear)
+    columns = {
+        column.name: staged_as(column, pair.backup.column(column.name) if column.name in pair.backup.names else None)
+        for column in pair.live.columns
+        if not column.generated and column.name not in withheld
+    }
+    return StagedRows(*pair.live.id, store, pair.key, columns, pair.user, pair.touch, pair.feature, withheld)
+
+
+@dataclass
+class Stager:
+    """Fetches rows by their places and stages them, so many at a time; the writer's transaction is the caller's."""
+
+    pair: Pair
+    cargo: StagedRows
+    live: Connection
+    writer: Connection
+    kinds: Collection[Kind]  # that are staged
+    made: bool = False
+    waiting: dict[Kind, list[Hashes]] = field(default_factory=dict)
+
+    def take(self, kind: Kind, places: Hashes) -> None:
+        """Stage rows of a kind, now or with others that come. Changes the restored database."""
+        if kind in self.kinds:
+            self.waiting.setdefault(kind, []).append(places)
+            if sum(map(len, self.waiting[kind])) >= (BY_KEY if self.pair.numbered else BY_HASH):
+                self.flush(kind)
+
+    def flush(self, *kinds: Kind) -> None:
+        """Stage all rows that wait, or those of some kinds. Changes the restored database."""
+        for kind in kinds or self.kinds:
+            places = self.waiting.pop(kind, [])
+            if not places:
+                continue
+            if not self.made:
+                self.cargo.make(self.writer)
+                self.made = True
+            asked = np.concatenate(places).tolist()
+            wanted = sql.SQL("{} = ANY ({})").format(self.pair.place, sql.Literal(asked))
+            staged = (self._name if kind == Kind.DELETED else self._fetch)(kind, wanted)
+            if staged != len(asked):
+                raise StepFailed(
+                    f"Of {len(asked)} rows that differ ({kind}) {staged} could be read again.",
+                    where=f"table {self.pair.name}",
+                    state="Nothing of this table is staged; no table of the restored database was changed.",
+                    safe_next="See whether anybody writes to the restored database; then stage again.",
+                )
+
+    def _fetch(self, kind: Kind, wanted: sql.Composable) -> int:
+        names = list(self.cargo.columns)
+        rows = sql.SQL("COPY (SELECT {}, {} FROM {} t WHERE {}) TO STDOUT").format(
+            sql.Literal(str(kind)), COMMA.join(map(self.pair.cleared, names)), self.pair.live.rows, wanted
+        )
+        into = sql.SQL("COPY {} (runbook_kind, {}) FROM STDIN").format(
+            self.cargo.lies_in, COMMA.join(map(sql.Identifier, names))
+        )
+        return copy(self.live, rows, self.writer, into)
+
+    def _name(self, kind: Kind, wanted: sql.Composable) -> int:
+        return self.writer.execute(
+            sql.SQL("INSERT INTO {} (runbook_kind, {}) SELECT {}, {} FROM {} t WHERE {}").format(
+                self.cargo.lies_in,
+                COMMA.join(map(sql.Identifier, self.cargo.key)),
+                sql.Literal(str(kind)),
+                COMMA.join(sql.Identifier("t", name) for name in self.cargo.key),
+                self.pair.backup.rows,
+                wanted,
+            )
+        ).rowcount
+
+
+def copy(source: Connection, rows: sql.Composed, target: Connection, into: sql.Composed) -> int:
+    """Copy rows from one connection to another as they come; how many there were. Changes the target."""
+    cursor = target.cursor()
+    with source.cursor().copy(rows) as reading, cursor.copy(into) as writing:
+        for block in reading:
+            writing.write(block)
+    return cursor.rowcount
+
+
+STAGED, COMPARED = "staged", "compared"
+
+
+class Salvage:
+    """What one run brings over from the live database into the restored one, where it keeps its own tables."""
+
+    def __init__(self, live: Open, side: Open, database: Database, run: str) -> None:
+        self.live, self.side, self.database = live, side, database
+        self.progress = Progress(run)
+
+    def stage(self, watch: Watch = UNWATCHED, kinds: Collection[Kind] = EXPORTED) -> Ledger:
+        """Compare the databases and lay each row of some kinds beside the restored tables; goes on where it stopped.
+
+        What is written to the live database from here on is in neither, so writes must be kept out until the swap.
+        Reads the live database; changes the restored one, in the runbook's schema alone.
+        """
+        with self.side() as writer:
+            self.progress.begin(writer)
+            if found := self._ledger(writer):
+                return found
+            with (
+                opened(self.live, self.side, watch.look) as (here, there),
+                self.live() as reader,
+                pinned(reader, one(here, "SELECT pg_export_snapshot() AS it")["it"]),
+            ):
+                matches = matched(tables(here), tables(there), self.database)
+                done = self.progress.done(writer, STAGED)
+                for number, pair in enumerate(matches.pairs):
+                    if pair.name not in done:
+                        store = f"cargo_{self.progress.run}_{number}"
+                        self._stage(here, there, reader, writer, pair, store, kinds, watch.heed)
+                        watch.between(pair.name)
+                diffs = [content["diff"] for content in self.progress.done(writer, STAGED).values()]
+                found = ledger(here, there, matches, tuple(map(TableDiff.from_json, diffs)))
+            with writer.transaction():
+                self.progress.note(writer, COMPARED, "", found.as_json())
+            return found
+
+    def carry(
+        self,
+        *,
+        deletes: bool = True,
+        between: Between = lambda part: None,
+        look: Callable[[], object] = lambda: None,
+    ) -> Outcome:
+        """Put the staged rows into the restored tables and raise the sequences; goes on where it stopped.
+
+        `deletes` says whether rows are deleted that were deleted from the live database since the backup; the part under way
+        is rolled back once `look` raises. Changes the restored database.
+
+        Raises:
+            PreconditionError: The rows are not staged.
+        """
+        with self.side() as connection, cancelled_by(connection, look):
+            carriage = self._carriage(connection)
+            carriage.carry([kind for kind in CARRIED if deletes or kind != Kind.DELETED], between)
+        self.raise_sequences()
+        return self._outcome()
+
+    def raise_sequences(self) -> Mapping[str, int]:
+        """Raise each restored sequence that the live one is ahead of; needed whether rows are carried or not.
+
+        Changes the restored database.
+        """
+        with self.live() as here, self.side() as there:
+            values = issued(here)
+            self.progress.begin(there)
+            with there.transaction():
+                moved = raise_sequences(values, there)
+                for name, value in moved.items():
+                    self.progress.note(there, SEQUENCES, written(name), value, again=True)
+        return {written(name): value for name, value in moved.items()}
+
+    def export(self, folder: Path, watch: Watch = UNWATCHED) -> Export:
+        """Write what is staged and was not carried into a folder, for `reapply`; a file is there whole or not at all.
+
+        Reads both databases.
+
+        Raises:
+            PreconditionError: The rows are not staged, or only some of them were carried yet.
+        """
+        with self.side() as connection:
+            carriage = self._carriage(connection)
+            found = self._ledger(connection) or Ledger()
+            return export(self.live, carriage, found, folder, watch)
+
+    def outcome(self) -> Outcome | None:
+        """What was carried so far; None where nothing was staged. Read-only."""
+        with self.side() as connection:
+            if not self.progress.begun(connection) or not self._ledger(connection):
+                return None
+        return self._outcome()
+
+    def anew(self) -> None:
+        """Drop what was staged, so that all is compared again: what was carried since is no difference any more.
+
+        How much that was is kept. Changes the restored database, in the runbook's schema alone.
+        """
+        with self.side() as connection:
+            if not self.progress.begun(connection):
+                return
+            cargoes = self._cargoes(connection)
+            carriage = Applier(connection, cargoes, self.progress)
+            carried = added(self.progress.done(connection, EARLIER).get("", {}), carriage.carried())
+            with connection.transaction():
+                self.progress.drop(connection, [cargo.lies_in for cargo in cargoes], everything=True)
+                self.progress.begin(connection)
+                self.progress.note(connection, EARLIER, "", carried)
+
+    def forget(self) -> None:
+        """Drop this run's own tables, the list of conflicts among them. Changes the restored database."""
+        with self.side() as connection:
+            if self.progress.begun(connection):
+                self.progress.drop(connection, [cargo.lies_in for cargo in self._cargoes(connection)], everything=True)
+
+    def _stage(
+        self,
+        here: Connection,
+        there: Connection,
+        reader: Connection,
+        writer: Connection,
+        pair: Pair,
+        store: str,
+        kinds: Collection[Kind],
+        heed: Callable[[], object],
+    ) -> None:
+        def work(seeded: Pair) -> TableDiff:
+            with writer.transaction():
+                pin(writer)
+                stager = Stager(seeded, staged_rows_of(seeded, store), reader, writer, kinds)
+                found = compared(here, there, seeded, stager.take, heed)
+                stager.flush()
+                if stager.made:
+                    writer.execute(sql.SQL("ANALYZE {}").format(stager.cargo.lies_in))
+                cargo = stager.cargo.as_json() if stager.made else None
+                self.progress.note(writer, STAGED, pair.name, {"diff": found.as_json(), "cargo": cargo})
+            return found
+
+        found = summarized(here, there, pair, work)
+        if found.unknown:
+            with writer.transaction():
+                self.progress.note(writer, STAGED, pair.name, {"diff": found.as_json(), "cargo": None})
+
+    def _carriage(self, connection: Connection) -> Applier:
+        if not self.progress.begun(connection) or not self._ledger(connection):
+            raise PreconditionError(
+                "The rows that differ are not staged, or not all of them.",
+                state="No table of the restored database was changed.",
+                safe_next="Stage them first; that goes on where it stopped.",
+            )
+        return Applier(connection, self._cargoes(connection), self.progress)
+
+    def _cargoes(self, connection: Connection) -> list[StagedRows]:
+        contents = self.progress.done(connection, STAGED).values()
+        return [StagedRows.from_json(content["cargo"]) for content in contents if content["cargo"]]
+
+    def _ledger(self, connection: Connection) -> Ledger | None:
+        content = self.progress.done(connection, COMPARED).get("")
+        return Ledger.from_json(content) if content else None
+
+    def _outcome(self) -> Outcome:
+        with self.side() as connection:
+            return outcome(connection, self.progress, self._carriage(connection))

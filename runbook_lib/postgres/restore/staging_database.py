@@ -1,0 +1,203 @@
+"""The database beside the live one that a dump is restored into: made alike, filled, looked over and marked complete."""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from runbook_lib.postgres.catalog import OWN_SCHEMA
+from runbook_lib.postgres.connection import MAINTENANCE, Postgres, one
+from runbook_lib.postgres.dump import DumpTools
+from runbook_lib.postgres.restore.dump_inspector import Dump
+from runbook_lib.postgres.sessions import cancelled_by
+from runbook_lib.postgres.text_settings import fitted
+from runbook_lib.postgres.types import Connection, Row
+
+TIMEOUT = 6 * 3600.0  # seconds that a restore may take
+PROVIDERS = {"c": "libc", "i": "icu", "b": "builtin"}
+
+
+@dataclass(frozen=True)
+class StagingState:
+    """Which databases of a run there are; each name is "" where there is none."""
+
+    live: str
+    lets_in: bool  # whether the live one lets connections in
+    side: str
+    restored_from: str  # SHA-256 of the dump that the side database is the whole of
+    kept: str  # the old one, once another has taken its name
+
+
+def staging_name(live: str, run: str) -> str:
+    """What the database is called that a run restores into."""
+    return fitted(live, f"_restored_{run}")
+
+
+def kept_name(live: str, run: str, day: date) -> str:
+    """What the old database is called once another has taken its name."""
+    return fitted(live, f"_before_rollback_{day:%Y%m%d}_{run}")
+
+
+def part_name(live: str, run: str) -> str:
+    """What the database is called that part of a dump is restored into, to be taken over from there."""
+    return fitted(live, f"_part_{run}")
+
+
+def _kept_pattern(live: str, run: str) -> str:
+    day = "D" * 8
+    return r"\d{8}".join(re.escape(fitted(live, f"_before_rollback_{day}_{run}")).rsplit(day, 1))
+
+
+def staging_state(maintenance: Connection, live: str, run: str) -> StagingState:
+    """Which databases of a run there are now. Read-only."""
+    side = staging_name(live, run)
+    found: dict[str, Row] = {
+        row["name"]: row
+        for row in maintenance.execute(
+            """SELECT datname AS name, datallowconn AS lets_in, shobj_description(oid, 'pg_database') AS comment
+               FROM pg_database WHERE datname IN (%s, %s) OR datname ~ %s""",
+            [live, side, f"^{_kept_pattern(live, run)}$"],
+        )
+    }
+    mark = re.fullmatch(_mark(run, "([0-9a-f]{64})"), found.get(side, {}).get("comment") or "")
+    return StagingState(
+        live=live if live in found else "",
+        lets_in=bool(found.get(live, {}).get("lets_in")),
+        side=side if side in found else "",
+        restored_from=mark[1] if mark else "",
+        kept=next((name for name in found if name not in (live, side)), ""),
+    )
+
+
+def create_alike(maintenance: Connection, live: str, name: str) -> None:
+    """Make an empty database with owner, encoding, collation and tablespace of the live one. Changes the target."""
+    like = one(
+        maintenance,
+        """SELECT pg_get_userbyid(datdba) AS owner, pg_encoding_to_char(encoding) AS encoding, to_jsonb(d) AS it,
+                  (SELECT nullif(spcname, 'pg_default') FROM pg_tablespace t WHERE t.oid = dattablespace) AS tablespace
+           FROM pg_database d WHERE datname = %s""",
+        [live],
+    )
+    it = like["it"]
+    provider = PROVIDERS[it["datlocprovider"]]
+    locale = it.get("datlocale") or it.get("daticulocale")  # named daticulocale before 17
+    options = {
+        "ENCODING": like["encoding"],
+        "LOCALE_PROVIDER": provider,
+        "LC_COLLATE": it["datcollate"],
+        "LC_CTYPE": it["datctype"],
+        **({f"{provider.upper()}_LOCALE": locale} if locale else {}),
+        **({"ICU_RULES": it["daticurules"]} if it.get("daticurules") else {}),
+    }
+    # Even the one that is taken anyway needs a right of its own to be named.
+    tablespace = sql.SQL("TABLESPACE {}" if like["tablespace"] else "").format(sql.Identifier(like["tablespace"] or "-"))
+    maintenance.execute(
+        sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE template0 {} {}").format(
+            sql.Identifier(name),
+            sql.Identifier(like["owner"]),
+            tablespace,
+            sql.SQL(" ").join(sql.SQL(f"{key} {{}}").format(sql.Literal(value)) for key, value in options.items()),
+        )
+    )
+
+
+def restore_aside(
+    postgres: Postgres,
+    tools: DumpTools,
+    live: str,
+    dump: Path,
+    sha256: str,
+    jobs: int,
+    look: Callable[[], object] = lambda: None,
+) -> None:
+    """Restore a dump into a new side database, gather statistics and mark it complete. Changes the target.
+
+    What an earlier try left half done is dropped first. What `look` raises ends the gathering.
+
+    Raises:
+        AdapterError: Something could not be restored; the side database is left without its mark.
+    """
+    side = staging_name(live, postgres.run)
+    with postgres.connect(MAINTENANCE) as maintenance:
+        drop(maintenance, side, force=True)  # of a try that was killed, pg_restore may still be at work in it
+        create_alike(maintenance, live, side)
+        tools.restore(dump, side, TIMEOUT, f"--jobs={jobs}")
+        with postgres.connect(side) as connection, cancelled_by(connection, look):
+            connection.execute("SET statement_timeout = 0")
+            # Records of earlier runs, as old as the dump; the live database's own are carried over at the swap.
+            connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(OWN_SCHEMA)))
+            connection.execute("ANALYZE")
+        mark(maintenance, side, postgres.run, sha256)
+
+
+def mark(maintenance: Connection, side: str, run: str, sha256: str) -> None:
+    """Note on the side database that it is the whole of a dump. Changes the target."""
+    maintenance.execute(
+        sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(side), sql.Literal(_mark(run, sha256)))
+    )
+
+
+def drop(maintenance: Connection, name: str, *, force: bool = False) -> None:
+    """Drop a database, if it is there; by force with every session in it. Changes the target, irreversibly."""
+    maintenance.execute(
+        sql.SQL("DROP DATABASE IF EXISTS {}{}").format(sql.Identifier(name), sql.SQL(" WITH (FORCE)" if force else ""))
+    )
+
+
+def tables(connection: Connection) -> list[tuple[str, str]]:
+    """Schema and name of every table that holds rows itself, but for the runbook's and those of extensions. Read-only."""
+    return [(row["schema"], row["name"]) for row in connection.execute(_TABLES, [OWN_SCHEMA])]
+
+
+def counts(connection: Connection, names: Iterable[tuple[str, str]]) -> dict[str, int]:
+    """The rows of some tables, counted ("schema.table" -> rows). Read-only."""
+    query = sql.SQL("SELECT count(*) AS n FROM ONLY {}")
+    return {f"{s}.{t}": one(connection, query.format(sql.Identifier(s, t)))["n"] for s, t in names}
+
+
+def written_since(connection: Connection, table: tuple[str, str], column: str, moment: datetime) -> int | None:
+    """The rows that a column says were written after a moment; None where the table cannot be read. Read-only."""
+    query = sql.SQL("SELECT count(*) AS n FROM {} WHERE {} > {}").format(
+        sql.Identifier(*table), sql.Identifier(column), sql.Literal(moment)
+    )
+    try:
+        return int(one(connection, query)["n"])
+    except psycopg.DatabaseError:
+        return None
+
+
+def problems(connection: Connection, dump: Dump) -> list[str]:
+    """What is wrong in a database restored from a dump: tables missing, constraints or indexes not valid. Read-only."""
+    there = {
+        row["it"]
+        for row in connection.execute(
+            "SELECT nspname || '.' || relname AS it FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace"
+        )
+    }
+    wanted = [name for name in dump.contents.tables_with_data if not name.startswith(f"{OWN_SCHEMA}.")]
+    not_valid = connection.execute(
+        """SELECT format('the constraint %%s of %%s', conname, conrelid::regclass) AS it FROM pg_constraint
+           WHERE NOT convalidated AND conname <> ALL (%s) AND pg_get_constraintdef(oid) NOT LIKE '%%NOT ENFORCED%%'
+           UNION ALL SELECT format('the index %%s', indexrelid::regclass) FROM pg_index WHERE NOT indisvalid""",
+        [list(dump.not_valid)],
+    )
+    return [f"the table {name} is missing" for name in wanted if name not in there] + [
+        f"{row['it']} is not valid" for row in not_valid
+    ]
+
+
+_TABLES = """
+SELECT nspname AS schema, relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+WHERE relkind = 'r' AND relpersistence <> 't' AND nspname <> 'information_schema' AND nspname NOT LIKE 'pg\\_%%'
+  AND nspname <> %s
+  AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype = 'e')
+ORDER BY 1, 2
+"""
+
+
+def _mark(run: str, sha256: str) -> str:
+    return f"runbook {run}: restored from {sha256}"

@@ -1,0 +1,264 @@
+"""The sessions on a database: who they are, how to cancel what they do, and how to end them."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import errors, sql
+
+from runbook_lib.errors import AdapterError, PreconditionError
+from runbook_lib.postgres.connection import MAINTENANCE, Postgres, one
+from runbook_lib.postgres.types import Connection
+
+POLL = 0.005  # seconds between looks at whether sessions have ended
+
+
+@dataclass(frozen=True)
+class Session:
+    """A session; its pid and start together name it, since pids are used again."""
+
+    pid: int
+    started: str
+    user: str
+    program: str
+    state: str
+    seconds: float  # since its state last changed
+    query: str
+
+    @property
+    def name(self) -> str:
+        """What names it for an approval."""
+        return f"pid {self.pid} since {self.started} ({self.user}, {self.program or 'no name'})"
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.state or 'state not seen'} for {self.seconds:.0f} s: {self.query[:80] or 'no query'}"
+
+
+def of_others(connection: Connection) -> list[Session]:
+    """List the clients' sessions on this database but for the runbook's own, by their pid. Read-only."""
+    return _listed(
+        connection,
+        """datname = current_database() AND backend_type = 'client backend'
+           AND NOT (usename = current_user AND application_name LIKE 'runbook %')""",
+    )
+
+
+def of_role(connection: Connection, role: str) -> list[Session]:
+    """List the sessions that a role has on this database, by their pid. Read-only."""
+    return _listed(connection, "datname = current_database() AND usename = %s AND pid <> pg_backend_pid()", [role])
+
+
+def of_database(connection: Connection, database: str, but: int = 0) -> list[Session]:
+    """List the sessions on a database of the server, without autovacuum, which gives way by itself. Read-only.
+
+    Args:
+        connection: To any database of the server.
+        database: Its name.
+        but: The pid of a session that is left out.
+    """
+    condition = "datname = %s AND pid NOT IN (%s, pg_backend_pid()) AND backend_type <> 'autovacuum worker'"
+    return _listed(connection, condition, [database, but])
+
+
+def _listed(connection: Connection, condition: str, parameters: Sequence[object] | None = None) -> list[Session]:
+    query = sql.SQL("""SELECT pid, coalesce(backend_start::text, '') AS started, coalesce(usename, backend_type) AS user,
+           coalesce(application_name, '') AS program, coalesce(state, '') AS state, left(query, 200) AS query,
+           coalesce(extract(epoch FROM clock_timestamp() - state_change), 0)::float AS seconds
+        FROM pg_stat_activity WHERE {} ORDER BY pid""").format(sql.SQL(condition))
+    return [Session(**row) for row in connection.execute(query, parameters).fetchall()]
+
+
+def out_of_reach(connection: Connection, users: Iterable[str]) -> list[str]:
+    """Those of the roles whose sessions our role may not end. Read-only."""
+    rows = connection.execute(
+        """SELECT rolname AS name FROM pg_roles
+           WHERE rolname = ANY(%s) AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+             AND (rolsuper OR NOT pg_has_role(oid, 'USAGE') AND NOT pg_has_role('pg_signal_backend', 'USAGE')) ORDER BY 1""",
+        [sorted(set(users))],
+    )
+    return [row["name"] for row in rows]
+
+
+def end(connection: Connection, sessions: Iterable[Session]) -> list[str]:
+    """End sessions that are still the ones named; returns those that were. Changes the server's sessions.
+
+    Raises:
+        PreconditionError: Our role may not end one of them; those before it are ended.
+    """
+    ended: list[str] = []
+    for session in sessions:
+        try:
+            if _ended(connection, session):
+                ended.append(session.name)
+        except errors.InsufficientPrivilege as error:
+            raise PreconditionError(
+                f"{session.name} may not be ended by our role: {str(error).strip()}.",
+                state=f"Ended before it: {', '.join(ended) or 'none'}.",
+                safe_next="Have it ended by its owner or a superuser; then run the step again.",
+            ) from None
+    return ended
+
+
+def end_all(
+    connection: Connection,
+    find: Callable[[], list[Session]],
+    patience: float,
+    *,
+    where: str,
+    state: str,
+    ending: Callable[[Session], object] = lambda _: None,
+) -> list[Session]:
+    """End the sessions that `find` finds, until it finds none; returns all that were there. Changes the server's sessions.
+
+    Args:
+        connection: To any database of the server.
+        find: Lists those that are there.
+        patience: Seconds that they have to end.
+        where: On what they are, for the error.
+        state: What state that is in where some do not end, for the error.
+        ending: Is told of each before it is ended.
+
+    Raises:
+        PreconditionError: Our role may not end some, or they are still there after that time.
+    """
+    found: dict[str, Session] = {}
+    deadline = time.monotonic() + patience
+    while there := find():
+        stuck = []
+        for session in there:
+            if session.name not in found:
+                found[session.name] = session
+                ending(session)
+            try:
+                _ended(connection, session)
+            except errors.InsufficientPrivilege:
+                stuck.append(session)
+        if stuck or time.monotonic() > deadline:
+            raise PreconditionError(
+                f"Sessions could not be ended: {'; '.join(map(str, stuck or there))}.",
+                where=where,
+                state=state,
+                safe_next="Have a superuser end those sessions by their pid; then run the step again.",
+            )
+        time.sleep(POLL)
+    return list(found.values())
+
+
+def _ended(connection: Connection, session: Session) -> bool:
+    """End a session that is still the one named; whether it was."""
+    row = connection.execute(
+        """SELECT pg_terminate_backend(pid) AS it FROM pg_stat_activity
+           WHERE pid = %s AND coalesce(backend_start::text, '') = %s""",
+        [session.pid, session.started],
+    ).fetchone()
+    return bool(row and row["it"])
+
+
+LOOK = 0.2  # seconds between two times that it is asked whether to cancel
+
+
+def cancel(postgres: Postgres) -> int:
+    """Cancel every statement that sessions of this run are at; returns how many.
+
+    The transactions concerned are rolled back by the server.
+
+    Raises:
+        AdapterError: The server cannot be reached.
+    """
+    with postgres.connect(MAINTENANCE) as connection:
+        return len(
+            connection.execute(
+                """SELECT pg_cancel_backend(pid) FROM pg_stat_activity
+                   WHERE application_name = %s AND state = 'active' AND pid <> pg_backend_pid()""",
+                [postgres.application_name],
+            ).fetchall()
+        )
+
+
+@contextmanager
+def cancelled_by(connection: Connection, look: Callable[[], object]) -> Iterator[None]:
+    """Cancel what the connection is at once `look`, called again and again meanwhile, raises; that is raised then.
+
+    Raises:
+        Exception: What `look` raised, where a statement was cancelled for it.
+    """
+    ended = threading.Event()
+    said: list[Exception] = []
+
+    def watch() -> None:
+        while not ended.wait(LOOK):
+            try:
+                look()
+            except Exception as error:
+                said.append(error)
+                with suppress(psycopg.Error):
+                    connection.cancel_safe(timeout=1.0)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    except errors.QueryCanceled:
+        if said:
+            raise said[0] from None
+        raise
+    finally:
+        ended.set()
+        watcher.join()
+
+
+@dataclass(frozen=True)
+class Taken:
+    """How often a statement was run, and the milliseconds that took in all."""
+
+    query: str
+    calls: int
+    milliseconds: float
+
+
+def taken(postgres: Postgres, role: str) -> Mapping[str, Taken] | None:
+    """The statements of a role on this database so far, by their id; None where the extension is not there. Read-only.
+
+    One database of the server having it is enough: this one, or the maintenance database.
+
+    Raises:
+        AdapterError: The server cannot be reached, or does not let us see them.
+    """
+    for database in (None, MAINTENANCE):
+        with postgres.connect(database) as connection:
+            if (schema := _schema(connection)) is not None:
+                return _of(connection, schema, role, postgres.database)
+    return None
+
+
+def during(before: Mapping[str, Taken], after: Mapping[str, Taken]) -> list[Taken]:
+    """What was run between two looks, the slowest on average first. Pure."""
+    empty = Taken("", 0, 0.0)
+    found = [
+        Taken(now.query, now.calls - then.calls, now.milliseconds - then.milliseconds)
+        for id_, now in after.items()
+        if now.calls > (then := before.get(id_, empty)).calls
+    ]
+    return sorted(found, key=lambda each: each.milliseconds / each.calls, reverse=True)
+
+
+def _schema(connection: Connection) -> str | None:
+    row = connection.execute(
+        "SELECT extnamespace::regnamespace::text AS it FROM pg_extension WHERE extname = 'pg_stat_statements'"
+    ).fetchone()
+    return row["it"] if row else None
+
+
+def _of(connection: Connection, schema: str, role: str, database: str) -> dict[str, Taken]:
+    hidden = one(connection, "SELECT pg_has_role('pg_read_all_stats', 'USAGE') AS it")
+    if not hidden["it"]:
+        raise AdapterError("Our role does not see other roles' statements (pg_read_all_stats).", where=database)
+    query = sql.SQL("""SELECT queryid::text AS id, min(query) AS query, sum(calls)::bigint AS calls,
+               sum(total_exec_time)::float AS milliseconds
+        FROM {} s WHERE queryid IS NOT NULL AND userid = to_regrole(quote_ident(%s))
+          AND dbid = (SELECT oid FROM pg_database WHERE datname = %s) GROUP BY queryid""")
+    rows = connection.execute(query.format(sql.Identifier(schema, "pg_stat_statements")), [role, database])
+    return {row["id"]: Taken(" ".join(row["query"].split()), row["calls"], row["milliseconds"]) for row in rows}

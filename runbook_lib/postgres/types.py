@@ -1,0 +1,11 @@
+"""What the toolbox hands around: rows, connections, and what opens a connection."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import psycopg
+
+Row = dict[str, Any]
+Connection = psycopg.Connection[Row]
+Open = Callable[[], AbstractContextManager[Connection]]

@@ -1,0 +1,109 @@
+"""The reference of all keys of plans and targets, as Markdown: python -m runbook_lib.reference > docs/reference.md."""
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Iterator
+from itertools import pairwise
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from runbook_lib.documents import plan_model, target_model
+
+HEAD = """\
+# Reference: every key
+
+Made from the models by `python -m runbook_lib.reference`; [parameters.md](parameters.md) says what the keys are for.
+Kinds of step, check and service manager of other packages are not in here.
+"""
+
+
+def reference() -> str:
+    """The reference: a table for each model, those of plans first. Read-only."""
+    parts = [HEAD]
+    for title, model in (("Plan", plan_model()), ("Target", target_model())):
+        parts += [f"## {title}\n", *(_section(each) for each in _reached(model))]
+    return "\n".join(parts)
+
+
+def _reached(model: type[BaseModel]) -> list[type[BaseModel]]:
+    """A model and those of its fields, each once, in the order in which they are met."""
+    found = {model: None}
+    for each in (m for field in model.model_fields.values() for m in _models(field.annotation)):
+        found.update(dict.fromkeys(_reached(each)))
+    return list(found)
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models(inner)
+
+
+KINDS = ("kind", "manager")  # the key that tells the models of a union apart
+
+
+def _section(model: type[BaseModel]) -> str:
+    kind = next((f"{key}: {_shown(field.annotation)}" for key, field in model.model_fields.items() if key in KINDS), "")
+    described = _described(model)
+    lines = [f"### {kind or model.__name__}\n", f"{inspect.getdoc(model)}\n"]
+    if about := getattr(model, "about", None):
+        undone = "Can be undone." if about.reversible else "Cannot be undone."
+        lines.append(f"{about.does} {about.expect} {about.preserves} {undone}\n")
+    lines += ["| Key | Value | Where left out | Meaning |", "|---|---|---|---|"]
+    for name, field in model.model_fields.items():
+        if name not in KINDS:
+            cells = (f"`{field.alias or name}`", _shown(field.annotation), _default(model, name, field), described[name])
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _default(model: type[BaseModel], name: str, field: FieldInfo) -> str:
+    about = getattr(model, "about", None)
+    if about and name in ("title", "estimate"):
+        return f"`{getattr(about, name)}`"
+    return "required" if field.is_required() else f"`{field.get_default(call_default_factory=True)!r}`"
+
+
+def _described(model: type[BaseModel]) -> dict[str, str]:
+    """What the docstring below each field of a model, or of a class that it is made from, says."""
+    found = {}
+    for each in reversed([c for c in model.__mro__ if issubclass(c, BaseModel) and c.__module__.startswith("runbook_lib.")]):
+        if each.__qualname__ == each.__name__ and each.__module__ != "runbook_lib.documents":
+            (body,) = ast.parse(textwrap.dedent(inspect.getsource(each))).body
+            assert isinstance(body, ast.ClassDef)
+            for field, text in pairwise(body.body):
+                if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
+                    found[ast.unparse(field.target)] = inspect.cleandoc(ast.literal_eval(text.value)).replace("\n", " ")
+    return found
+
+
+def _shown(annotation: Any) -> str:
+    """A type in words."""
+    inner = get_args(annotation)
+    match get_origin(annotation):
+        case None:
+            return NAMES.get(annotation) or str(annotation.__name__)
+        case origin if origin is Annotated:
+            return _shown(inner[0])
+        case origin if origin is Literal:
+            return " or ".join(f"`{value}`" for value in inner)
+        case origin if origin in (Union, UnionType):
+            by_kind = all(not set(KINDS).isdisjoint(getattr(each, "model_fields", ())) for each in inner)
+            return "one of the kinds below" if by_kind else " or ".join(map(_shown, inner))
+        case origin if origin is list:
+            return f"list of {_shown(inner[0])}"
+        case origin if origin is dict:
+            return f"name → {_shown(inner[1])}"
+    return str(annotation)
+
+
+NAMES = {str: "text", int: "whole number", float: "number", bool: "true or false", NoneType: "null"}
+
+
+if __name__ == "__main__":
+    print(reference(), end="")

@@ -1,0 +1,127 @@
+"""What the journal says of a run as a whole: its verdict, its times, its steps and its checks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from runbook_lib.config.plan import Plan, RollbackType
+from runbook_lib.errors import ParametersError
+from runbook_lib.journal import elapsed
+from runbook_lib.journal.event import Event, clock
+from runbook_lib.journal.state import RunState, StepState
+
+_WORDS = {
+    "verified": ("✔", "VERIFIED"),
+    "waived": ("?", "VERIFIED IN PART"),
+    "service-back": ("↺", "SERVICE BACK, NOT FINISHED"),
+    "undone": ("↶", "UNDONE"),
+    "ended": ("■", "ENDED UNFINISHED"),
+    "failed": ("✘", "FAILED"),
+    "unknown": ("?", "UNKNOWN"),
+    "declined": ("⊘", "DECLINED"),
+    "escalated": ("▲", "ESCALATED"),
+}
+_AGAIN = {"approved", "started", "found", "applied", "failed", "undone", "checked", "escalated"}  # these outdate an outcome
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a run stands, in a symbol, a word and a sentence."""
+
+    status: str
+    symbol: str
+    word: str
+    summary: str
+    ended: datetime | None
+
+
+@dataclass(frozen=True)
+class Duration:
+    """How long the rollback took from its first step, and what the plan allows, in seconds."""
+
+    seconds: float | None  # None where the clock was set back in between, and no record says by how much
+    budget: int | None
+
+    def __str__(self) -> str:
+        if self.budget is None or self.seconds is None:
+            return clock(self.seconds)
+        side = "within" if self.seconds <= self.budget else "OVER"
+        return f"{clock(self.seconds)}, {side} the plan's {clock(self.budget)}"
+
+
+def verdict(plan: Plan, state: RunState, events: Sequence[Event]) -> Verdict:
+    """The outcome on record, unless the record contradicts it or the run went on after it. Read-only."""
+    last = max((event.seq for event in events if event.kind == "outcome"), default=0)
+    went_on = any(event.seq > last and event.kind in _AGAIN for event in events)
+    if state.outcome is None or went_on:
+        return Verdict("open", "…", "STILL OPEN", "The journal holds no outcome yet; nothing is said of success.", None)
+    ended = next(event.time for event in events if event.seq == last)
+    status, summary = state.outcome["status"], state.outcome.get("summary", "")
+    doubts = _doubts(plan, state) if status in ("verified", "waived") else []
+    if doubts:
+        summary = f"Recorded as verified, which the journal does not bear out: {'; '.join(doubts)}."
+        return Verdict("unknown", *_WORDS["unknown"], summary, ended)
+    symbol, word = _WORDS.get(status, ("?", status.upper()))
+    return Verdict(status, symbol, word, summary, ended)
+
+
+def _doubts(plan: Plan, state: RunState) -> list[str]:
+    unproven = {name: found for name, found in not_passed(plan, state).items() if name not in state.waivers}
+    walked = [state.step(name) for name in steps_of_type(plan, state) if name not in state.waivers]
+    return [
+        *(f"{title(plan, name)}: {found}" for name, found in unproven.items()),
+        *(f"{step.title}: {step.status}" for step in walked if step.status in ("started", "failed")),
+    ]
+
+
+def not_passed(plan: Plan, state: RunState) -> dict[str, str]:
+    """The final checks that are not PASS, each with its status or "not made". Read-only."""
+    after = state.checks.get("after", {})
+    kind = rollback_type(plan, state)
+    names = dict.fromkeys([*(state.due(kind.checks) if kind else []), *after])
+    found = {name: str(after[name]["status"]) if name in after else "not made" for name in names}
+    return {name: status for name, status in found.items() if status != "PASS"}
+
+
+def rollback_type(plan: Plan, state: RunState) -> RollbackType | None:
+    """The type whose steps are walked, or nothing where a person carries it out. Read-only."""
+    try:
+        return plan.types[plan.carried_out(state.type)]
+    except ParametersError:
+        return None
+
+
+def steps_of_type(plan: Plan, state: RunState) -> list[str]:
+    """The steps that are walked, by type and option; none where a person carries it out. Read-only."""
+    return plan.steps_of(plan.carried_out(state.type), state.option) if rollback_type(plan, state) else []
+
+
+def type_title(plan: Plan, state: RunState) -> str:
+    """The chosen type's title, with what is carried out in its place. Read-only."""
+    chosen, carried_out = plan.types.get(state.type), rollback_type(plan, state)
+    if chosen is None:
+        return state.type or "not chosen"
+    return chosen.title if carried_out in (None, chosen) else f"{chosen.title}, carried out as {carried_out.title}"
+
+
+def duration(plan: Plan, state: RunState, events: Sequence[Event], ended: datetime | None) -> Duration | None:
+    """The time from the first step to the outcome, or to the last event of an open run. Read-only."""
+    began = next((event for event in events if event.kind in ("started", "found")), None)
+    if began is None:
+        return None
+    kind = rollback_type(plan, state)
+    until = next((event for event in reversed(events) if event.kind == "outcome" and event.time == ended), events[-1])
+    taken = elapsed.seconds(elapsed.steady(events), began, until)
+    return Duration(taken, kind.budget if kind else None)
+
+
+def steps(plan: Plan, state: RunState) -> list[StepState]:
+    """The steps on record and those of the type that are still to come, in order. Read-only."""
+    names = dict.fromkeys([*state.steps, *steps_of_type(plan, state)])
+    return [state.steps.get(name, StepState(name, title(plan, name))) for name in names]
+
+
+def title(plan: Plan, name: str) -> str:
+    """What the plan calls a check or a step. Read-only."""
+    known = plan.checks.get(name) or plan.steps.get(name)
+    return known.title if known else name

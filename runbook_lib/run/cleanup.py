@@ -1,0 +1,115 @@
+"""Pays what a run owes: the ways back that it kept, given up for good after a preview of their own."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from runbook_lib.context.adapters import Adapters
+from runbook_lib.errors import Declined, ParametersError
+from runbook_lib.journal.control import Reporter
+from runbook_lib.journal.folder import RunFolder
+from runbook_lib.run import approval, closing
+from runbook_lib.run.lease import leased
+from runbook_lib.run.run import Run
+from runbook_lib.steps import step_named
+from runbook_lib.steps.base import Preview, Step
+
+
+def preview(run: Run, debt: str = "", approved: str = "") -> tuple[str, list[Preview]]:
+    """What cleaning up would do, and the digest that an approval names; one item where it is named. Read-only.
+
+    Raises:
+        ParametersError: The run owes no such debt.
+    """
+    found = [step.purge_preview(own) for step, own in (_step(run, name) for name in _named(run, debt, approved))]
+    return approval.digest({f"{n} {p.step}": approval.bound([p])[p.step] for n, p in enumerate(found)}), found
+
+
+def clean_up(run: Run, digest: str, approved: str, debt: str = "") -> None:
+    """Pay the debts that a preview showed, and seal the folder again. Changes the target, for good.
+
+    An approval covers the rest of what it approved, so the same command resumes a purge that was interrupted.
+
+    Raises:
+        Declined: The digest approved is not the preview's.
+    """
+    names = _named(run, debt, approved)
+    resumed = set(names) <= _approved_before(run, approved) != set()
+    if digest != approved and not resumed:
+        raise Declined(
+            f"The preview is {digest} now, and {approved} was approved.",
+            where=str(run.folder.path),
+            state="Nothing was changed.",
+            safe_next="Read the preview, then approve its digest.",
+        )
+    if not resumed:
+        run.journal.append("purge-approved", digest=approved, debts=list(names), by=run.context.operator)
+    with run.folder.lock(), leased(run):
+        _pay(run, names)
+    closing.write_archive(run)
+
+
+def clean_up_due(run: Run) -> None:
+    """Clean up what a killed process left that keeps others from looking at the target. Changes the target, if needed.
+
+    Raises:
+        PreconditionError: Another process acts in this run, or on its target.
+    """
+    if _due(run):
+        with run.folder.lock(), leased(run):
+            _pay(run, _due(run))
+
+
+def _due(run: Run) -> list[str]:
+    """The debts that are to be paid at once. Read-only."""
+    steps, debts = run.context.plan.steps, run.state.debts.items()
+    return [n for n, d in debts if d["step"] in steps and d.get("its", n) in step_named(run.context, d["step"]).DUE_AT_ONCE]
+
+
+def _pay(run: Run, names: Sequence[str]) -> None:
+    for name in names:
+        step, own = _step(run, name)
+        left = step.purge(own)
+        run.journal.append("purged", debt=name, outcome=dict(left))
+
+
+def _step(run: Run, name: str) -> tuple[Step, str]:
+    """The step that tidies up, and what it calls that itself: what was adopted is named after the run that left it."""
+    debt = run.state.debts[name]
+    if debt["step"] not in run.context.plan.steps:
+        raise ParametersError(
+            f"{debt['step']}, which left {name}, is no step of this run's plan.",
+            where=str(run.folder.path),
+            state="Nothing was changed.",
+            safe_next=f"Take the plan of the run that left it: runbook purge {run.folder.path.with_name(debt['of'])}",
+        )
+    if "of" not in debt:
+        return step_named(run.context, debt["step"]), name
+
+    def report(kind: str, **data: Any) -> object:
+        return run.journal.append(kind, **{**data, **({"debt": name} if data.get("debt") == debt["its"] else {})})
+
+    folder = RunFolder(run.folder.path.with_name(debt["of"]))
+    adapters = Adapters(run.context.target, folder, run.context.operator)
+    context = replace(run.context, folder=folder, adapters=adapters, reporter=Reporter(report, lambda: [debt["its"]]))
+    return step_named(context, debt["step"]), debt["its"]
+
+
+def _approved_before(run: Run, approved: str) -> set[str]:
+    """The debts that the purge approved last covers, paid or not, where its digest is this one. Read-only."""
+    before = run.state.purge
+    return set(before["debts"]) if before and before["digest"] == approved else set()
+
+
+def _named(run: Run, debt: str, approved: str) -> Sequence[str]:
+    debts = list(run.state.debts)
+    if debt and debt not in debts and debt in _approved_before(run, approved):
+        return []
+    if debt and debt not in debts:
+        raise ParametersError(
+            f"This run has no pending cleanup by the name {debt!r}.",
+            where=str(run.folder.path),
+            state="Nothing was changed.",
+            safe_next=f"It owes: {', '.join(debts) or 'nothing'}.",
+        )
+    return [debt] if debt else debts

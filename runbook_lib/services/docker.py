@@ -1,0 +1,291 @@
+"""Services of a docker compose project."""
+
+import json
+import tempfile
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import Field, field_validator
+
+from runbook_lib.config.plan.steps import Name
+from runbook_lib.config.target import Command, ServicesTarget
+from runbook_lib.errors import AdapterError
+from runbook_lib.services import protocol
+from runbook_lib.services.protocol import (
+    no_list,
+    no_log,
+    no_version,
+    not_started,
+    not_stopped,
+    refused,
+    unknown_service,
+    unreachable,
+)
+from runbook_lib.system import temporary
+from runbook_lib.system.processes import Completed, Processes, shown, until
+
+PROJECT, SERVICE = "com.docker.compose.project", "com.docker.compose.service"
+STOPPED = {"created", "exited", "dead"}
+
+
+@dataclass(frozen=True)
+class Container:
+    """What is asked of a container: never its environment, which holds secrets."""
+
+    id: str
+    service: str
+    status: str
+    exit_code: int
+    restarts: int
+    started: str
+    image: str
+    revision: str
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs, or the engine will run it again."""
+        return self.status not in STOPPED
+
+
+def listed(docker: Callable[..., Completed], project: str, revision_label: str) -> list[Container]:
+    """The containers of a project, whoever made them. Read-only.
+
+    Raises:
+        AdapterError: The engine does not answer.
+    """
+    while True:
+        ids = (
+            docker("ps", "--all", "--quiet", "--no-trunc", "--filter", f"label={PROJECT}={project}").require().output.split()
+        )
+        if not ids:
+            return []
+        answer = docker("inspect", "--type", "container", "--format", _format(revision_label), *ids)
+        if answer.exit_code == 0:
+            return [Container(*json.loads(line)) for line in answer.output.splitlines()]
+        if "No such container" not in answer.errors:  # one that went between the two questions
+            answer.require()
+
+
+def _format(revision_label: str) -> str:
+    def label(name: str) -> str:
+        return f"(index .Config.Labels {json.dumps(name)})"
+
+    fields = [".Id", label(SERVICE), ".State.Status", ".State.ExitCode", ".RestartCount", ".State.StartedAt", ".Image"]
+    return "[" + ",".join(f"{{{{json {field}}}}}" for field in [*fields, label(revision_label)]) + "]"
+
+
+JUST_ENDED = ("cannot update a stopped container", ": unknown")  # which the engine, or its runtime, still took for running
+NEWER, OLDER = ["docker", "compose"], ["docker-compose"]
+
+
+class DockerTarget(ServicesTarget):
+    """Services of one docker compose project; each start makes a new container from the image."""
+
+    manager: Literal["docker-compose"]
+    directory: str
+    """The folder of the compose files."""
+    project: Name
+    """The compose project."""
+    files: Annotated[list[str], Field(min_length=1)] = ["docker-compose.yml"]
+    """The compose files."""
+    compose: Command | None = None
+    """Else `docker compose`, or the older `docker-compose`, whichever is there."""
+    host: str | None = None
+    """The engine, where DOCKER_HOST does not name it."""
+    revision_label: str = "org.opencontainers.image.revision"
+    """Of the image: the commit that it was built from."""
+    steady: Annotated[float, Field(ge=0)] = 2.0
+    """Seconds that a service must stay up to count as started."""
+
+    pins_are_told_by_manager = True
+
+    def tells_versions(self) -> bool:
+        """Yes, by an image's label or digest. Pure."""
+        return True
+
+    @field_validator("pinned")
+    @classmethod
+    def _pins_cannot_move(cls, pinned: dict[str, str]) -> dict[str, str]:
+        for name, image in pinned.items():
+            if "sha256:" not in image:
+                raise ValueError(
+                    f"{name} is pinned to {image}, a tag, which may name another image by then; give its digest"
+                )
+        return pinned
+
+
+class DockerServices:
+    """Services of one docker compose project.
+
+    What runs is read from the containers' labels, so that a container left over from an older compose file, or from
+    `run`, is seen as well. Compose itself is asked only to build and to bring up; volumes are never removed.
+    """
+
+    Keys = DockerTarget
+
+    def __init__(self, described: DockerTarget, processes: Processes) -> None:
+        self._described = described
+        self._processes = processes
+        self._directory = Path(described.directory)
+        self._where = f"docker compose project {described.project} in {described.directory}"
+
+    def all_running(self) -> set[str]:
+        """See `Services.all_running`."""
+        try:
+            return {container.service for container in self._containers() if container.alive}
+        except AdapterError as error:
+            raise no_list(self._where, error.what.rstrip(".")) from None
+
+    def is_running(self, name: str) -> bool:
+        """See `Services.is_running`."""
+        return bool(self._alive(name))
+
+    def up(self, names: Collection[str]) -> set[str]:
+        """See `Services.up`."""
+        staying = protocol.staying(lambda: self._each_alive(names), self._described.steady)
+        return {name for name, found in staying.items() if {container.status for container in found} == {"running"}}
+
+    def version(self, name: str) -> str:
+        """See `Services.version`: the pinned image if it is what runs, else the label, else the digest."""
+        images = {container.image: container.revision for container in self._alive(name)}
+        if len(images) != 1:
+            raise no_version(name, self._where, f"{len(images)} images of it run")
+        [(image, revision)] = images.items()
+        pin = self._described.pinned.get(name)
+        if pin:
+            return pin if self._image(pin) == image else image
+        return revision or image
+
+    def stop(self, name: str) -> None:
+        """See `Services.stop`; its restart policy is taken off first, or a restart of the engine would bring it back."""
+        alive = [container.id for container in self._alive(name)]
+        if not alive:
+            return
+        timeout = self._described.timeout
+        self._require(name, self._without_restarts(alive))
+        try:
+            answer = self._docker("stop", *alive)
+        except AdapterError:
+            raise not_stopped(name, self._where, timeout, "docker is still stopping it") from None
+        self._require(name, answer)
+        if not until(lambda: not self._alive(name), timeout, protocol.INTERVAL):
+            raise not_stopped(name, self._where, timeout, self._states(name))
+
+    def start(self, *names: str) -> None:
+        """See `Services.start`: `up` of a new build or of the pinned image in a new container, never a mere restart."""
+        for name, alive in self._each_alive(names).items():
+            if not alive:
+                self._bring_up(name)
+        up = self.up(names)
+        for name in names:
+            if name not in up:
+                raise not_started(name, self._where, self._states(name))
+
+    def _bring_up(self, name: str) -> None:
+        with self._files(name) as files:
+            build = "--no-build" if name in self._described.pinned else "--build"
+            answer = self._compose(files, "up", "--detach", "--no-deps", "--force-recreate", build, name)
+        if answer.exit_code != 0:
+            raise not_started(name, self._where, _last_line(answer))
+
+    def logs(self, name: str, since: datetime | None) -> list[str]:
+        """See `Services.logs`: of the containers that are there now, by the engine's own stamps."""
+        moment = ["--since", since.astimezone(UTC).isoformat().replace("+00:00", "Z")] if since else []
+        lines: list[str] = []
+        for container in self._each_known([name])[name]:
+            answer = self._docker("logs", "--timestamps", *moment, container.id)
+            if answer.exit_code != 0:
+                raise no_log(name, self._where, _last_line(answer))
+            lines += [*answer.output.splitlines(), *answer.errors.splitlines()]
+        return [line.partition(" ")[2] for line in sorted(lines, key=lambda line: line.partition(" ")[0])]
+
+    def _without_restarts(self, ids: list[str]) -> Completed:
+        """What docker said when the restart policy was taken off; where a container had just ended, it is asked again."""
+        answers: list[Completed] = []
+
+        def answered() -> bool:
+            answers.append(self._docker("update", "--restart=no", *ids))
+            return answers[-1].exit_code == 0 or not any(said in answers[-1].errors for said in JUST_ENDED)
+
+        until(answered, self._described.timeout, protocol.INTERVAL)
+        return answers[-1]
+
+    def _alive(self, name: str) -> list[Container]:
+        return self._each_alive([name])[name]
+
+    def _each_alive(self, names: Collection[str]) -> dict[str, list[Container]]:
+        return {name: [one for one in found if one.alive] for name, found in self._each_known(names).items()}
+
+    def _each_known(self, names: Collection[str]) -> dict[str, list[Container]]:
+        """The containers of services that the project knows, be they none."""
+        try:
+            containers = self._containers()
+            found = {name: [one for one in containers if one.service == name] for name in names}
+            unknown = [name for name in names if not found[name] and name not in self._services]
+        except AdapterError as error:
+            raise unreachable(", ".join(names), self._where, error.what.rstrip(".")) from None
+        if unknown:
+            raise unknown_service(unknown[0], self._where)
+        return found
+
+    @cached_property
+    def _services(self) -> list[str]:
+        return self._compose(self._described.files, "config", "--services").require().output.split()
+
+    @cached_property
+    def _composer(self) -> list[str]:
+        if self._described.compose:
+            return self._described.compose
+        there = self._run([*NEWER, "version"]).exit_code == 0
+        return NEWER if there else OLDER
+
+    def _containers(self) -> list[Container]:
+        return listed(self._docker, self._described.project, self._described.revision_label)
+
+    def _image(self, reference: str) -> str:
+        answer = self._docker("image", "inspect", "--format", "{{.Id}}", reference)
+        return answer.output.strip() if answer.exit_code == 0 else ""
+
+    @contextmanager
+    def _files(self, name: str) -> Iterator[list[str]]:
+        """The compose files, and one more for a pinned service that names its image."""
+        files = self._described.files
+        if name not in self._described.pinned:
+            yield files
+            return
+        first = yaml.safe_load((self._directory / files[0]).read_text(encoding="utf-8"))
+        alike = {"version": first["version"]} if "version" in first else {}  # as the older compose wants all its files
+        with tempfile.NamedTemporaryFile("w", suffix=".json", dir=temporary.root()) as pin:
+            json.dump({**alike, "services": {name: {"image": self._described.pinned[name]}}}, pin)
+            pin.flush()
+            yield [*files, pin.name]
+
+    def _compose(self, files: list[str], *words: str) -> Completed:
+        named = [word for file in files for word in ("--file", file)]
+        return self._run([*self._composer, "--project-name", self._described.project, *named, *words])
+
+    def _docker(self, *words: str) -> Completed:
+        return self._run(["docker", *words])
+
+    def _run(self, command: list[str]) -> Completed:
+        env = {"DOCKER_HOST": self._described.host} if self._described.host else {}
+        return self._processes.run(command, cwd=self._directory, timeout=self._described.timeout, env=env)
+
+    def _require(self, name: str, answer: Completed) -> None:
+        if answer.exit_code != 0:
+            raise refused(name, shown(answer.command), _last_line(answer))
+
+    def _states(self, name: str) -> str:
+        found = self._each_known([name])[name]
+        return "; ".join(f"{c.status}, exit code {c.exit_code}, restarted {c.restarts} times" for c in found)
+
+
+def _last_line(answer: Completed) -> str:
+    said = [line.strip() for line in (answer.errors or answer.output).splitlines() if line.strip()]
+    return (said[-1] if said else f"exit code {answer.exit_code}").rstrip(".")

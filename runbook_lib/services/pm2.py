@@ -1,0 +1,227 @@
+"""Services under pm2."""
+
+import json
+import socket
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from runbook_lib.config.target import Command, ServicesTarget
+from runbook_lib.errors import AdapterError
+from runbook_lib.services import protocol
+from runbook_lib.services.protocol import (
+    no_list,
+    no_log,
+    no_version,
+    not_started,
+    not_stopped,
+    refused,
+    unknown_service,
+    unreachable,
+)
+from runbook_lib.system.processes import Completed, Processes, shown, until
+from runbook_lib.system.temporary import has_ended
+
+CONNECT_SECONDS = 5.0
+STOPPED = {"stopped", "errored", "one-launch-status"}
+
+
+@dataclass(frozen=True)
+class _Process:
+    """What is taken of an entry of `pm2 jlist`; the rest holds its whole environment, and is let go of at once."""
+
+    id: int
+    name: str
+    pid: int
+    status: str
+    restarts: int
+    version: str  # the git commit, where pm2 looked it up at the start; else the version in package.json
+    by_clock: bool  # pm2 starts it at set times, a stopped one too
+    logs: tuple[str, ...]
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs, or pm2 will run it again."""
+        return self.status not in STOPPED
+
+
+class Pm2Target(ServicesTarget):
+    """Services under pm2, each the processes of the same name."""
+
+    manager: Literal["pm2"]
+    home: str
+    """Its PM2_HOME."""
+    command: Command = ["pm2"]
+    """How pm2 is run."""
+    steady: Annotated[float, Field(ge=0)] = 2.0
+    """Seconds that a service must stay up to count as started."""
+
+    pins_are_told_by_manager = False
+
+    def tells_versions(self) -> bool:
+        """Yes, by git's revision or the package's version. Pure."""
+        return True
+
+
+class Pm2Services:
+    """Services of the pm2 daemon of one PM2_HOME, each all the processes of the same name.
+
+    Every command names processes by pm2's own numbers: a name could be that of a file, which pm2 would launch, or "all".
+    """
+
+    Keys = Pm2Target
+
+    def __init__(self, described: Pm2Target, processes: Processes) -> None:
+        self._described = described
+        self._home = Path(described.home)
+        self._processes = processes
+
+    def all_running(self) -> set[str]:
+        """See `Services.all_running`."""
+        try:
+            return {process.name for process in self._list() if process.alive}
+        except AdapterError as error:
+            raise no_list(str(self._home), error.what.rstrip(".")) from None
+
+    def is_running(self, name: str) -> bool:
+        """See `Services.is_running`."""
+        return any(process.alive for process in self._of(name))
+
+    def up(self, names: Collection[str]) -> set[str]:
+        """See `Services.up`."""
+        staying = protocol.staying(lambda: self._of_running(names), self._described.steady)
+        return {name for name, found in staying.items() if {process.status for process in found} == {"online"}}
+
+    def version(self, name: str) -> str:
+        """See `Services.version`: the git commit that pm2 found at the start, else the version in package.json."""
+        found = {process.version for process in self._of(name) if process.alive}
+        if len(found) != 1 or not all(found):
+            reason = "it does not run" if not found else f"its processes say {', '.join(sorted(found)) or 'nothing'}"
+            raise no_version(name, str(self._home), reason)
+        return found.pop()
+
+    def stop(self, name: str) -> None:
+        """See `Services.stop`; its processes must be gone from the system too."""
+        found = self._of(name)
+        if any(process.by_clock for process in found):
+            raise _comes_back(name, str(self._home))
+        running = [process for process in found if process.alive]
+        if not running:
+            return
+        timeout = self._described.timeout
+        try:
+            answer = self._pm2("stop", *(str(process.id) for process in running))
+        except AdapterError:
+            raise not_stopped(name, str(self._home), timeout, "pm2 is still stopping it") from None
+        self._require(name, answer, "stop")
+        pids = [process.pid for process in running if process.pid]
+        if not until(lambda: not self.is_running(name) and all(map(has_ended, pids)), timeout, protocol.INTERVAL):
+            raise not_stopped(name, str(self._home), timeout, self._states(name))
+
+    def start(self, *names: str) -> None:
+        """See `Services.start`; the processes keep the environment that pm2 has for them, never the operator's."""
+        for name, found in self._of_each(names).items():
+            if not any(process.alive for process in found):
+                self._require(name, self._pm2("start", *(str(process.id) for process in found)), "start")
+        up = self.up(names)
+        for name in names:
+            if name not in up:
+                raise not_started(name, str(self._home), self._states(name))
+
+    def logs(self, name: str, since: datetime | None) -> list[str]:
+        """See `Services.logs`; each process' errors follow its other lines."""
+        paths = dict.fromkeys(path for process in self._of(name) for path in process.logs if path and path != "/dev/null")
+        if not paths:
+            raise no_log(name, str(self._home), "pm2 keeps none")
+        try:
+            return [line for path in paths for line in protocol.of_files(_rotated(Path(path)), since)]
+        except OSError as error:
+            raise no_log(name, str(error.filename), error.strerror or str(error)) from None
+
+    def _of(self, name: str) -> list[_Process]:
+        return self._of_each([name])[name]
+
+    def _of_each(self, names: Collection[str]) -> dict[str, list[_Process]]:
+        try:
+            processes = self._list()
+        except AdapterError as error:
+            raise unreachable(", ".join(names), str(self._home), error.what.rstrip(".")) from None
+        found = {name: [process for process in processes if process.name == name] for name in names}
+        for name in names:
+            if not found[name]:
+                raise unknown_service(name, str(self._home))
+        return found
+
+    def _of_running(self, names: Collection[str]) -> dict[str, list[_Process]]:
+        """All processes of each, those that ended too, while any is alive."""
+        found = self._of_each(names)
+        return {name: found[name] if any(process.alive for process in found[name]) else [] for name in names}
+
+    def _list(self) -> list[_Process]:
+        self._require_daemon()
+        answer = self._pm2("jlist")
+        # No part of what pm2 printed may go into an error: it holds the environment of every process.
+        if answer.exit_code != 0:
+            raise AdapterError(f"pm2 jlist ended with exit code {answer.exit_code}.")
+        for line in reversed(answer.output.splitlines()):
+            with suppress(ValueError, KeyError, TypeError, AttributeError):
+                return [_read(entry) for entry in json.loads(line)]
+        raise AdapterError("pm2 jlist printed no list of processes.")
+
+    def _require_daemon(self) -> None:
+        """That the daemon runs: asked without one, pm2 would start an empty one, in which nothing runs."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+            client.settimeout(CONNECT_SECONDS)
+            try:
+                client.connect(str(self._home / "rpc.sock"))
+            except OSError as error:
+                raise AdapterError(f"No pm2 daemon listens there: {error.strerror or error}.") from None
+
+    def _pm2(self, *words: str) -> Completed:
+        command = [*self._described.command, *words]
+        env = {"PM2_HOME": str(self._home), "NO_COLOR": "1"}
+        return self._processes.run(command, timeout=self._described.timeout, env=env)
+
+    def _require(self, name: str, answer: Completed, verb: str) -> None:
+        if answer.exit_code != 0:
+            raise refused(name, shown(self._described.command), f"{verb} ended with exit code {answer.exit_code}")
+
+    def _states(self, name: str) -> str:
+        return "; ".join(f"{p.status}, restarted {p.restarts} times" for p in self._of(name))
+
+
+def _read(entry: dict[str, Any]) -> _Process:
+    of_pm2 = entry["pm2_env"]
+    revision = (of_pm2.get("versioning") or {}).get("revision")
+    label = str(of_pm2.get("version") or "").replace("N/A", "")
+    logs = tuple(str(of_pm2.get(key) or "") for key in ("pm_out_log_path", "pm_err_log_path"))
+    return _Process(
+        id=int(entry["pm_id"]),
+        name=str(entry["name"]),
+        pid=int(entry.get("pid") or 0),
+        status=str(of_pm2["status"]),
+        restarts=int(of_pm2.get("restart_time") or 0),
+        version=str(revision or label),
+        by_clock=bool(of_pm2.get("cron_restart")),
+        logs=logs,
+    )
+
+
+def _comes_back(name: str, where: str) -> AdapterError:
+    """The error of a service that would not stay stopped."""
+    return AdapterError(
+        f"pm2 starts {name} at set times (cron_restart), even when it is stopped.",
+        where=where,
+        state="It was not stopped.",
+        safe_next=f"Take them off with `pm2 restart {name} --cron-restart 0`, stop it here, and set them again afterwards.",
+    )
+
+
+def _rotated(path: Path) -> list[Path]:
+    """A log and the files that pm2-logrotate has made of it, oldest first."""
+    return [*sorted(path.parent.glob(f"{path.stem}__*{path.suffix}")), path]

@@ -1,0 +1,321 @@
+"""What a step on the plan's backfill works on, and what may be chosen of it."""
+
+import csv
+import io
+import json
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from time import monotonic
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from runbook_lib.context import builds, old_code
+from runbook_lib.context.context import Context
+from runbook_lib.errors import AdapterError, ParametersError, RunbookError
+from runbook_lib.journal.folder import RunFolder
+from runbook_lib.postgres.backfill import Backfill, Bounds
+from runbook_lib.postgres.blockers import lasting
+from runbook_lib.postgres.catalog import catalog, differences
+from runbook_lib.postgres.clone import Clone, cloned
+from runbook_lib.postgres.connection import Postgres
+from runbook_lib.postgres.dump import DumpTools
+from runbook_lib.postgres.fence import owner_not_ours
+from runbook_lib.postgres.indexes import Indexes, Reading, reading, unscanned
+from runbook_lib.postgres.types import Connection
+from runbook_lib.results import Found, Precondition, Result, Status, When
+from runbook_lib.steps.base import Step
+
+FILE = "edited-rows.csv"
+HEAD = ["key", "edited", "as written by the backfill", "decision"]
+MOST = 100_000  # rows that a person can be asked about at all
+DECISIONS = ("keep", "clear")
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What was decided of the rows with edited entries."""
+
+    clear: tuple[str, ...]
+    keep: int
+    undecided: int
+
+
+def write(folder: RunFolder, rows: Iterable[dict[str, Any]]) -> None:
+    """Write the list to be decided, unless it is there. Changes the run folder only.
+
+    Raises:
+        ParametersError: There are more rows than a person can decide.
+    """
+    if (folder.path / FILE).exists():
+        return
+    text = io.StringIO()
+    table = csv.writer(text)
+    table.writerow(HEAD)
+    for number, row in enumerate(rows):
+        if number >= MOST:
+            raise ParametersError(
+                f"More than {MOST} rows hold edited entries: too many to decide one by one.",
+                state="Nothing was touched.",
+                safe_next="Choose `edited: keep` or `edited: clear` in the plan.",
+            )
+        table.writerow([row["key"], json.dumps(row["edited"], ensure_ascii=False), json.dumps(row["written"]), ""])
+    folder.write_text(FILE, text.getvalue())
+
+
+def read(folder: RunFolder) -> Decisions:
+    """What stands in the file by now. Read-only.
+
+    Raises:
+        ParametersError: A decision is neither keep nor clear, or the file is not as it was written.
+    """
+    with open(folder.path / FILE, encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    wrong = [row for row in rows[1:] if len(row) != len(HEAD) or row[3].strip() not in (*DECISIONS, "")]
+    if rows[:1] != [HEAD] or wrong:
+        raise ParametersError(
+            f"{FILE} cannot be read: " + (f"the row {wrong[0]}" if wrong else "its first line was changed") + " is wrong.",
+            where=str(folder.path / FILE),
+            state="Nothing was touched.",
+            safe_next=f"Write {' or '.join(DECISIONS)} into the last column, and change nothing else.",
+        )
+    told = [(row[0], row[3].strip()) for row in rows[1:]]
+    return Decisions(
+        tuple(key for key, decision in told if decision == "clear"),
+        sum(decision == "keep" for _, decision in told),
+        sum(decision == "" for _, decision in told),
+    )
+
+
+def begin(context: Context, step: str, connection: Connection, indexes: Indexes) -> None:
+    """Keep how often they have been scanned, and journal it; a reading that is as they still are stands. Read-only."""
+    known, now = since(context, step), reading(connection, indexes)
+    if known and known.scans == now.scans:
+        return
+    context.folder.write_json(_file(step), asdict(now))
+    context.reporter.append("index-scans", step=step, at=now.at, scans=now.scans)
+
+
+def since(context: Context, step: str) -> Reading | None:
+    """The reading that the preview left, if any. Read-only."""
+    kept = context.folder.read_json(_file(step))
+    return Reading(**kept) if kept else None
+
+
+def _file(step: str) -> str:
+    return f"evidence/index-scans-{step}.json"
+
+
+FEW = 0.02  # share of rows up to which going by key is quickest
+MANY_KEPT = 0.3  # share of rows that differ from a cleared one, above which filling them costs more than clearing in place
+
+STRATEGIES = {
+    "auto": "the one that suits best",
+    "swap": "a cleared column takes the place of the old one, which is kept; two short locks",
+    "batched": "in place, in short transactions over ranges of pages",
+    "keyed": "in place, by key, for few rows",
+}
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What the choice depends on; numbers of rows are of the whole table."""
+
+    rows: int
+    affected: int
+    kept: int  # rows that will not hold what a cleared row holds, NULLs included
+    touches: bool  # whether each changed row's time of change is to be touched
+    hanging: tuple[str, ...]  # what hangs on the column and would not follow to a new one
+    stopped: bool  # whether nobody else uses the table meanwhile
+    fired: Mapping[str, str] = field(default_factory=dict)  # strategy -> why what it would fire must not be
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A strategy, why, and why each refused one is out of the question."""
+
+    strategy: str
+    because: str
+    refused: Mapping[str, str]
+
+
+def choose(found: Circumstances, wanted: str = "auto") -> Choice:
+    """The strategy for these circumstances; one that the engineer wants is refused only where it cannot be. Pure."""
+    refused = _refused(found)
+    if wanted != "auto":
+        return Choice(wanted, "chosen by the engineer", refused)
+    suits = _suiting(found, refused)
+    left = [name for name in ("swap", "batched", "keyed") if name not in refused]
+    if suits.strategy in left or not left:
+        return suits
+    return replace(suits, strategy=left[0], because=f"{suits.strategy} is out: {refused[suits.strategy]}")
+
+
+def _suiting(found: Circumstances, refused: Mapping[str, str]) -> Choice:
+    share, kept = _share(found.affected, found), _share(found.kept, found)
+    if share <= FEW:
+        return Choice("keyed", f"{share:.1%} of the rows are affected: few", refused)
+    if "swap" in refused:
+        return Choice("batched", f"{share:.0%} of the rows are affected, and swap is out: {refused['swap']}", refused)
+    if not found.stopped:
+        return Choice("batched", f"{share:.0%} of the rows are affected, and the application is live", refused)
+    if kept > MANY_KEPT:
+        return Choice("batched", f"{kept:.0%} of the rows would have to be filled in a new column", refused)
+    return Choice("swap", f"{share:.0%} of the rows are affected, {kept:.1%} keep a value of their own", refused)
+
+
+def _refused(found: Circumstances) -> dict[str, str]:
+    reasons = ["every changed row's time of change is to be touched"] if found.touches else []
+    reasons += found.hanging
+    reasons += [found.fired["swap"]] if "swap" in found.fired else []
+    return {**found.fired, **({"swap": "; ".join(reasons)} if reasons else {})}
+
+
+def _share(rows: int, found: Circumstances) -> float:
+    return rows / found.rows if found.rows else 0.0
+
+
+class BackfillStep(Step):
+    """A step on the rows that the plan's backfill wrote to."""
+
+    CHOICES: Mapping[str, Mapping[str, str]] = {
+        "STRATEGY": STRATEGIES,
+        "EDITED": {
+            "keep": "entries that users edited since the backfill stay",
+            "clear": "entries that users edited since the backfill go too",
+            "list": f"decided row by row, in {FILE}",
+        },
+    }
+
+    def default(self, choice: str) -> str:
+        """What the plan says where the engineer does not choose. Read-only."""
+        return self.context.plan.database.backfill.edited if choice == "EDITED" else super().default(choice)
+
+    @property
+    @abstractmethod
+    def stopped(self) -> bool:
+        """Whether nobody else is to use the table meanwhile."""
+
+    @cached_property
+    def backfill(self) -> Backfill:
+        """What is to be cleared, with what was decided of edited entries."""
+        plain = self.context.backfill
+        if plain.database.backfill.edited != "list":
+            return plain
+        with self.context.adapters.postgres.connect() as connection:
+            write(self.context.folder, self.context.statistics.edited(connection))
+        return plain.bound(Bounds(decided=read(self.context.folder).clear))
+
+    @contextmanager
+    def looking(self) -> Iterator[Connection]:
+        """A connection to look at the table; while others use it, what is looked at does not scan the column's indexes."""
+        with (
+            self.context.adapters.postgres.connect() as connection,
+            nullcontext() if self.stopped else unscanned(connection),
+        ):
+            yield connection
+
+
+def no_feature_service(context: Context) -> Found:
+    """Whether every service is stopped, or runs code in which the feature is taken back. Read-only."""
+    lines, statuses = [], set()
+    for service in context.plan.services:
+        status, text = _looked(context, service)
+        statuses.add(status)
+        lines.append(f"{service} {text}")
+    worst = next(
+        status for status in (Status.FAIL, Status.UNKNOWN, Status.PASS) if status in statuses or status is Status.PASS
+    )
+    return worst, "; ".join(lines)
+
+
+def _looked(context: Context, service: str) -> tuple[Status, str]:
+    if not context.adapters.services.is_running(service):
+        return Status.PASS, "is stopped"
+    try:
+        version = builds.running(context, service)
+    except AdapterError as error:
+        return Status.UNKNOWN, f"runs, in a version that is not known: {error.what}"
+    head = builds.wanted(context, service)
+    if old_code.live_commits(context, context.target.services.built_from[service]):
+        return Status.FAIL, f"runs {version}, and its repository still holds the feature"
+    if not builds.same(version, head):
+        return Status.FAIL, f"runs {version}, not {head[:12]}, in which the feature is taken back"
+    return Status.PASS, f"runs {version}, without the feature"
+
+
+def none_lasting(step: Step, table: sql.Identifier, *, without_application: bool) -> Precondition:
+    """A precondition that nobody holds the table for long; the step itself waits for whoever does so by then.
+
+    Args:
+        step: Whose precondition it is.
+        table: The table that it works on.
+        without_application: Whether the application's sessions do not count, since they end before the step acts.
+    """
+    context = step.context
+
+    def look() -> Found:
+        if context.state.steps:
+            return Status.PASS, "not looked at: the run has begun, and the step waits for whoever does"
+        with context.adapters.postgres.connect() as connection:
+            role = context.target.database.application_role if without_application else None
+            found = lasting(connection, table, role)
+        if not found:
+            return Status.PASS, "nobody does"
+        return Status.FAIL, f"{'; '.join(map(str, found))}. Let them end, or end them; then take a new preview"
+
+    title = "No long or prepared transaction, and no index build, holds the table"
+    return step.need("lasting", title, When.ONLY_BEFOREHAND, look, waivable=True)
+
+
+NAME = "ddl-on-clone"  # by which it is waived
+WITHOUT = f"to go on without, waive {NAME} with a reason"
+
+
+def dry_run_of_ddl(context: Context, what: str, work: Callable[[Clone], object]) -> Result:
+    """Make a clone, do `work` on it, which takes back what it did, and see that all is as before. Changes the server only.
+
+    PASS where it is; FAIL where something went wrong in the clone, as it would in the target; UNKNOWN where there was none.
+    """
+    target, begun = context.target.database, monotonic()
+    there = Postgres(target.clone_service or target.service, context.folder.short)
+    tools = DumpTools(context.adapters.processes, target.tools, there.service)
+    status, said = Status.UNKNOWN, "nothing was tried"
+    try:
+        with cloned(context.adapters.postgres, there, context.adapters.dump_tools, tools, context.adapters.scratch) as clone:
+            status, said = _outcome(clone, work)
+            if not clone.with_owners and status is Status.PASS and (foreign := _not_ours(context)):
+                status, said = Status.FAIL, foreign
+    except AdapterError as error:
+        status, said = Status.UNKNOWN, f"{said}; no clone, or it is left: {error.what}"
+    seconds = round(monotonic() - begun, 2)
+    way_on = f"; {WITHOUT}" if status is Status.UNKNOWN else ""  # where it failed, it would fail in the target too
+    title = "The DDL runs on a schema-only clone, there and back"
+    return Result(NAME, title, status, f"{what}: {said}{way_on}", {"seconds": seconds})
+
+
+def _outcome(clone: Clone, work: Callable[[Clone], object]) -> tuple[Status, str]:
+    with clone.connect() as connection:
+        before = catalog(connection)
+    try:
+        work(clone)
+    except RunbookError as error:
+        lost = isinstance(error.__cause__, psycopg.OperationalError)
+        return (Status.UNKNOWN if lost else Status.FAIL), error.what
+    with clone.connect() as connection:
+        changed = differences(before, catalog(connection))
+    if changed:
+        return Status.FAIL, f"taken back, it leaves the schema changed: {'; '.join(changed)}"
+    owners = "" if clone.with_owners else ", whose objects are all ours"
+    return Status.PASS, f"done and taken back on a clone{owners}, which is as before"
+
+
+def _not_ours(context: Context) -> str:
+    """Why our role may not change the shape of the table, "" where it may. Read-only."""
+    with context.adapters.postgres.connect() as connection:
+        owner = owner_not_ours(connection, context.plan.database)
+    return f"the table belongs to {owner}, for whom our role may not act" if owner else ""

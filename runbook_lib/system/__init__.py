@@ -1,0 +1,1 @@
+"""What the machine offers: commands, temporary files, signals, ports and HTTP."""

@@ -1,0 +1,1 @@
+"""From symptoms to a rollback type, by the plan's decision matrix."""

@@ -1,0 +1,116 @@
+"""The banner on top of a notebook, which follows the run while a cell runs."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+import time
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+
+from IPython.display import display as show
+
+from runbook_lib.errors import RunbookError
+from runbook_lib.journal.event import Event
+from runbook_lib.journal.journal import Journal
+from runbook_lib.journal.state import RunState, replay
+from runbook_lib.run import recovery
+from runbook_lib.run.run import Run
+from runbook_lib.ui import display, estimates
+from runbook_lib.ui.display import Shown
+from runbook_lib.ui.estimates import Past
+from runbook_lib.ui.widgets import Gate, attended
+
+PERIOD = 0.5  # seconds between two looks at the journal, and so between two updates at least
+
+
+class Banner:
+    """A run's banner: shown once, updated while a cell runs, where there is somebody to see it."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.busy = threading.Event()  # a cell runs
+        self._journal = Journal(run.folder.journal_path)  # its own: it reads on a thread of its own
+        self._handle: Any = None
+        self._over = False
+        self._text = ""
+        self._way = (0, "")  # by how many events of the journal, and the line
+
+    def show(self) -> None:
+        """Show it, and follow the run from now on."""
+        shown = self.now()
+        self._text = shown.text
+        if not attended():
+            show(shown)
+            return
+        self._handle = show(shown, display_id=True)
+        Gate().show()
+        context = contextvars.copy_context()
+        name = f"banner-{self.run.folder.id}"
+        threading.Thread(target=context.run, args=(self._follow,), name=name, daemon=True).start()
+
+    def end(self) -> None:
+        """Follow the run no more."""
+        self._over = True
+        self.busy.set()
+
+    def update(self) -> bool:
+        """Show what is new, if anything is; says whether that was so."""
+        shown = self.now()
+        if self._handle is None or shown.text == self._text:
+            return False
+        self._text = shown.text
+        self._handle.update(shown)
+        return True
+
+    def now(self) -> Shown:
+        """The banner as the journal has it now. Read-only."""
+        events = self._journal.events()
+        state = replay(events)
+        lines = estimates.lines(self.run.context.plan, state, events, self._runs, datetime.now(UTC))
+        return display.banner(self.run.folder, self.run.context.plan, state, lines, self._way_back(state, events))
+
+    @cached_property
+    def _runs(self) -> list[Past]:
+        return estimates.read(self.run.folder.path.parent, but=self.run.folder.id)
+
+    def _way_back(self, state: RunState, events: list[Event]) -> str:
+        if not state.steps:
+            return "This run has changed nothing yet."
+        if self._way[0] != len(events):
+            try:
+                line = display.recovery_in_short(recovery.recover(self.run), self.run.context.plan)
+            except RunbookError as error:
+                line = f"RECOVERY PATH UNKNOWN: {error.what}"
+            self._way = (len(events), line)
+        return self._way[1]
+
+    def _follow(self) -> None:
+        while True:
+            self.busy.wait()
+            if self._over:
+                return
+            time.sleep(PERIOD)
+            try:
+                self.update()
+            except (RunbookError, OSError):  # a banner that stands still is no reason to stop a rollback
+                continue
+
+
+_banners: dict[str, Banner] = {}  # run folder -> what is shown of it in this kernel
+
+
+def begin(run: Run) -> Banner:
+    """Show the banner of a run that was just opened here; what was opened before is not followed any more."""
+    for earlier in _banners.values():
+        earlier.end()
+    banner = _banners[run.folder.id] = Banner(run)
+    banner.show()
+    return banner
+
+
+def updated(run: Run) -> None:
+    """Have the banner of a run, where one is shown, say what is new."""
+    if banner := _banners.get(run.folder.id):
+        banner.update()

@@ -1,0 +1,217 @@
+"""How long what is left should take, by earlier runs of the same plan, type and option, scaled by rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from runbook_lib.config.plan import DatabaseStep, Plan
+from runbook_lib.journal.elapsed import seconds, steady, steady_now
+from runbook_lib.journal.event import Event, clock
+from runbook_lib.journal.state import RunState
+
+FEWEST = 5  # runs that an estimate rests on
+NEWEST = 50  # runs that are looked at
+
+
+@dataclass(frozen=True)
+class Past:
+    """A verified run: what each step took in seconds, and the rows that it was about (0: unknown)."""
+
+    key: tuple[str, str, str]  # plan, type, option
+    steps: Mapping[str, float]
+    rows: int = 0
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds that are left by `runs` earlier runs; `errors` are the shares by which this way of estimating has been off."""
+
+    median: float
+    p90: float
+    runs: int
+    errors: Sequence[float] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        off = (
+            f"off by {median(self.errors):.0%} at the median, {max(self.errors):.0%} at worst, where it could be tested"
+            if self.errors
+            else "how far off it may be is not known yet"
+        )
+        return f"expected to remain: {self.median:.0f} s (median), {self.p90:.0f} s (p90), by {self.runs} runs; {off}"
+
+
+def past(events: Iterable[Mapping[str, Any]]) -> Past | None:
+    """What a journal teaches; None where the run was not verified, or its steps were not all done in it. Pure."""
+    plan, type_name, option, verified, rows = "", "", "", False, 0
+    steps: dict[str, float] = {}
+    for event in events:
+        data = event["data"]
+        match event["kind"]:
+            case "opened":
+                plan, type_name, option = data["plan"], data["type"], data["option"]
+            case "chosen" if data["name"] == "TYPE":
+                type_name = data["value"]
+            case "chosen" if data["name"] == "OPTION":
+                option = data["value"]
+            case "escalated":
+                return None
+            case "previewed":
+                rows = rows_of(data["steps"])
+            case "applied":
+                steps[data["step"]] = data["seconds"]
+            case "outcome":
+                verified = data["status"] == "verified"
+    return Past((plan, type_name, option), steps, rows) if verified and steps else None
+
+
+def rows_of(previewed: Mapping[str, Any]) -> int:
+    """How many rows the previews of a run are about. Pure."""
+    return max((step.get("volumes", {}).get("rows", 0) for step in previewed.values()), default=0)
+
+
+def estimate(
+    runs: Sequence[Past], key: tuple[str, str, str], left: Mapping[str, bool], rows: int, spent: float = 0.0
+) -> Estimate | None:
+    """How long the steps `left` (name -> whether its time grows with the rows) should take; None: too few runs. Pure.
+
+    Args:
+        runs: Earlier runs, whatever their plan.
+        key: The plan, type and option of this one.
+        left: The steps that are not done yet.
+        rows: What this run is about; 0 where that is unknown.
+        spent: Seconds that the first of them has taken by now.
+    """
+    known = [run for run in runs if run.key == key and set(left) <= set(run.steps)]
+    if len(known) < FEWEST or not left:
+        return None
+    found = sorted(max(0.0, _foretold(run, left, rows) - spent) for run in known)
+    return Estimate(median(found), _p90(found), len(found), _errors(known, left))
+
+
+def read(outputs: Path, but: str = "") -> list[Past]:
+    """What the newest runs below `outputs` teach, without the one named `but`; an unreadable one teaches nothing.
+
+    Read-only.
+    """
+    found = []
+    for journal in sorted(outputs.glob("*/journal.jsonl"), reverse=True)[:NEWEST]:
+        if journal.parent.name == but:
+            continue
+        try:
+            with open(journal, encoding="utf-8") as file:
+                known = past(json.loads(line) for line in file)
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        found += [known] if known else []
+    return found
+
+
+def _foretold(run: Past, steps: Mapping[str, bool], rows: int) -> float:
+    scale = rows / run.rows if rows and run.rows else 1.0
+    return sum(run.steps[name] * (scale if grows else 1.0) for name, grows in steps.items())
+
+
+def _errors(runs: Sequence[Past], steps: Mapping[str, bool]) -> list[float]:
+    """For each run, by which share the median of the others would have been off; none where those are too few."""
+    if len(runs) <= FEWEST:
+        return []
+    errors = []
+    for number, run in enumerate(runs):
+        others = [other for place, other in enumerate(runs) if place != number]
+        took = sum(run.steps[name] for name in steps)
+        if took:
+            errors.append(abs(median(_foretold(other, steps, run.rows) for other in others) - took) / took)
+    return errors
+
+
+def _p90(values: Sequence[float]) -> float:
+    """The smallest of the sorted values that nine tenths do not exceed."""
+    return values[-(-9 * len(values) // 10) - 1]
+
+
+PEOPLE = {"asked": "answered", "cell-ended": "cell-started"}  # what begins a wait for people -> what ends it
+BEGINS = ("started", "found")  # the first of these starts the clock that the plan's budget is held against
+
+
+def lines(plan: Plan, state: RunState, events: Sequence[Event], runs: Sequence[Past], now: datetime) -> list[str]:
+    """The lines of a banner that say where the run stands and how long it should go on. Pure."""
+    people = clock(waited(events, now))
+    events, now = steady(events), steady_now(events, now)
+    if not state.type:
+        return [f"elapsed {clock(seconds(events, events[0], now))}"]
+    names = plan.steps_of(state.type, state.option)
+    left = [name for name in names if not state.step(name).is_done]
+    acting = next((name for name in names if state.step(name).status == "started"), "")
+    place = names.index(acting or left[0]) + 1 if left else len(names)
+    where = (
+        f"step {place} of {len(names)}: {plan.steps[acting or left[0]].title}" if left else f"all {len(names)} steps done"
+    )
+    return [
+        f"{where} · {_elapsed(plan, state, events, now)}",
+        f"waiting for people, counted apart: {people}",
+        _expected(plan, state, events, runs, left, acting, now),
+    ]
+
+
+def waited(events: Sequence[Event], now: datetime) -> float | None:
+    """The seconds that passed between a question and its answer, or between two cells; overlaps count once. Pure.
+
+    None where the clock was set back meanwhile.
+    """
+    events, now = steady(events), steady_now(events, now)
+    spans, since, ends, over = list[float | None](), None, set[str](), ended(events)
+    for event in events:
+        if since is not None and (event.kind in ends or event is over):
+            spans.append(seconds(events, since, event))
+            since, ends = None, set()
+        if event is over:
+            break
+        if event.kind in PEOPLE:
+            since, ends = since or event, ends | {PEOPLE[event.kind]}
+    else:
+        spans += [seconds(events, since, now)] if since is not None else []
+    return None if None in spans else sum(span for span in spans if span)
+
+
+def began(events: Sequence[Event]) -> Event | None:
+    """The event with which the first step began. Pure."""
+    return next((event for event in events if event.kind in BEGINS), None)
+
+
+def ended(events: Sequence[Event]) -> Event | None:
+    """The first outcome that no step was begun after, None while there is none. Pure."""
+    last = max((event.seq for event in events if event.kind == "started"), default=0)
+    return next((event for event in events if event.kind == "outcome" and event.seq > last), None)
+
+
+def _elapsed(plan: Plan, state: RunState, events: Sequence[Event], now: datetime) -> str:
+    budget = plan.types[state.type].budget
+    until = ended(events) or now
+    first = began(events)
+    if first is None:
+        of = f", budget {clock(budget)} from the first step" if budget else ""
+        return f"elapsed {clock(seconds(events, events[0], until))} since opened{of}"
+    taken = seconds(events, first, until)
+    if budget is None or taken is None:
+        return f"elapsed {clock(taken)} since the first step"
+    side = "within" if taken <= budget else "OVER"
+    return f"elapsed {clock(taken)} since the first step, {side} the budget of {clock(budget)}"
+
+
+def _expected(
+    plan: Plan, state: RunState, events: Sequence[Event], runs: Sequence[Past], left: list[str], acting: str, now: datetime
+) -> str:
+    if not left:
+        return "nothing is left to do"
+    rows = rows_of(state.previews.get(state.approved) or state.previews.get(state.previewed, {}))
+    grows = {name: isinstance(plan.steps[name], DatabaseStep) for name in left}
+    last = next((e for e in reversed(events) if e.kind == "started" and e.data["step"] == acting), None)
+    key = (str(state.opened.get("plan", "")), state.type, state.option)
+    found = estimate(runs, key, grows, rows, (seconds(events, last, now) or 0.0) if last else 0.0)
+    return str(found) if found else "expected to remain: no estimate (fewer than five verified runs like this one)"

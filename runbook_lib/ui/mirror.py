@@ -1,0 +1,240 @@
+"""Keeps a run's journal and files in the target's database too, and reads the journal from there; nothing waits for it.
+
+Nothing is written before an approval, nor while a database is being put in another's place: a session would be in the way.
+What could not be written is caught up with later, also in a database that has taken the other's place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+
+from runbook_lib.config.loading import ROOT
+from runbook_lib.config.plan import Plan
+from runbook_lib.config.plan.steps import DATABASE, RESTORED
+from runbook_lib.config.target import Target
+from runbook_lib.documents import load_target
+from runbook_lib.errors import ParametersError
+from runbook_lib.journal.event import Event
+from runbook_lib.journal.folder import RunFolder, make_private, private
+from runbook_lib.journal.journal import Journal, line_of
+from runbook_lib.journal.state import RunState, replay
+from runbook_lib.postgres import mirror
+from runbook_lib.postgres.connection import Postgres
+from runbook_lib.postgres.types import Connection
+from runbook_lib.run import lifecycle
+from runbook_lib.run.run import Run
+from runbook_lib.system import temporary
+
+PERIOD = 1.0  # seconds between two writings at least
+LARGEST = 8 * 1024**2  # bytes; a larger file stays where it is
+MADE_ANEW = {"journal.jsonl", "manifest.json", "report.html", "rollback-log.md", "postmortem.md", "lab"}
+
+
+class _Follower:
+    """A thread that writes what is new in a run's journal into its target's database."""
+
+    def __init__(self) -> None:
+        self.run: Run
+        self.news = threading.Event()
+
+    def follow(self) -> None:
+        while True:
+            self.news.wait()
+            time.sleep(PERIOD)
+            self.news.clear()
+            send(self.run)
+
+
+_followers: dict[str, _Follower] = {}  # run folder -> what mirrors it in this kernel
+
+
+def begin(run: Run) -> None:
+    """Mirror the journal of a run from now on, on a thread of its own; one that is opened again keeps its thread."""
+    follower = _followers.get(run.folder.id)
+    if follower is None:
+        follower = _followers[run.folder.id] = _Follower()
+        threading.Thread(target=follower.follow, name=f"mirror-{run.folder.id}", daemon=True).start()
+    follower.run = run
+    run.journal.appended = follower.news.set
+
+
+def send(run: Run) -> int:
+    """Write what the target's database does not hold yet; returns how many lines. What goes wrong is left for later.
+
+    Changes the runbook's own table in the target only.
+    """
+    try:
+        journal = Journal(run.folder.journal_path)
+        events = journal.events()
+        if not may_write(run.context.plan, replay(events)):
+            return 0
+        with run.context.adapters.postgres.connect() as connection:
+            last = mirror.last(connection, run.folder.id)
+            if mirror.is_ahead(last, events):
+                return 0
+            new = [(event.seq, line_of(event)) for event in events[last[0] if last else 0 :]]
+            if new:
+                mirror.send(connection, run.folder.id, new)
+            there = mirror.kept(connection, run.folder.id)
+            files = worth_keeping(run.folder.path)
+            changed = [name for name, path in files.items() if _hash(path) != there.get(name)]
+            if changed:
+                mirror.keep(connection, run.folder.id, {name: files[name].read_bytes() for name in changed})
+            return len(new)
+    except Exception:  # whatever it is, the journal itself is what counts
+        return 0
+
+
+def _hash(path: Path) -> str:
+    stat = path.stat()
+    return _hash_of(path, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=1024)
+def _hash_of(path: Path, changed: int, size: int) -> str:
+    """The SHA-256 of a file as it was then: most stay as they are from one sending to the next."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def may_write(plan: Plan, state: RunState) -> bool:
+    """Whether a session in the target's database is in nobody's way, and allowed by an approval. Pure."""
+    acting = [plan.steps.get(name) for name, step in state.steps.items() if step.status == "started"]
+    return bool(state.approved) and not any(spec and {RESTORED, DATABASE} <= spec.touches().changes for spec in acting)
+
+
+def worth_keeping(folder: Path) -> dict[str, Path]:
+    """What of a run's folder another machine cannot make anew: name -> file. Read-only."""
+    found = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        name.as_posix(): path
+        for name, path in found.items()
+        if not any(part.startswith(".") for part in name.parts)
+        and name.parts[0] not in MADE_ANEW
+        and path.suffix != ".ipynb"
+        and path.stat().st_size <= LARGEST
+    }
+
+
+def read(target: Target, run: str = "") -> tuple[str, Sequence[Event]]:
+    """A run, the newest where none is named, and its events as the target's database holds them. Read-only.
+
+    Raises:
+        ParametersError: The target holds no such run.
+        JournalError: A line was changed, taken out or put in.
+        AdapterError: The server cannot be reached.
+    """
+    with Postgres(target.database.service, "status").connect() as connection:
+        name, lines = received(connection, target, run)
+    with temporary.directory() as directory:
+        return name, written(directory, lines).events()
+
+
+def received(connection: Connection, target: Target, run: str) -> tuple[str, list[str]]:
+    """A run, the newest where none is named, and the lines of its journal. Read-only.
+
+    Raises:
+        ParametersError: The target holds no such run.
+    """
+    known = mirror.runs(connection)
+    name = run or next(iter(known), "")
+    lines = mirror.received(connection, name) if name in known else []
+    if not lines:
+        raise ParametersError(
+            f"The target's database holds no run {run!r}." if run else "The target's database holds no run.",
+            where=f"target {target.name}",
+            state="Nothing was touched.",
+            safe_next=f"Name one of: {', '.join(known)}." if known else "Ask whoever has the run folder.",
+        )
+    return name, lines
+
+
+def written(folder: Path, lines: Sequence[str]) -> Journal:
+    """The journal that these lines make in a folder; reading its events tells whether they are as they were written."""
+    journal = Journal(RunFolder(folder).journal_path)
+    with open(journal.path, "w", encoding="utf-8", opener=private) as file:
+        file.writelines(f"{line}\n" for line in lines)
+    return journal
+
+
+def hand_over(run: Run, to: str) -> str:
+    """Note that somebody else carries the run on from here; returns who did so before.
+
+    Raises:
+        ParametersError: Nobody is named, or it is the same person.
+    """
+    before, name = run.state.operator, to.strip()
+    if not name or name == before:
+        raise ParametersError(
+            f"A handover needs the name of somebody else than {before or 'nobody'}: {to!r}.",
+            state="Nothing was changed.",
+            safe_next="Give the name of the engineer who takes over.",
+        )
+    run.journal.append("handed-over", **{"from": before, "to": name})
+    run.context.operator = name
+    send(run)
+    return before
+
+
+def take_up(target_file: Path, run: str, to: str, outputs: Path = ROOT / "outputs") -> Run:
+    """Make the folder of a run, the newest where none is named, anew here, and have `to` carry it on.
+
+    From then on every step of a type that touches the database is refused in the folder that it had elsewhere.
+
+    Changes the runbook's own tables in the target only.
+
+    Raises:
+        ParametersError: The target holds no such run, it is here already, or nobody is named.
+        JournalError: A line of its journal was changed, taken out or put in.
+        AdapterError: The server cannot be reached.
+    """
+    target, to = load_target(target_file), to.strip()
+    if not to:
+        raise ParametersError(
+            "Nobody is named who carries the run on.", state="Nothing was changed.", safe_next="Give the name with --to."
+        )
+    with Postgres(target.database.service, "status").connect() as connection:
+        name, lines = received(connection, target, run)
+        files = mirror.received_files(connection, name)
+    path = outputs / PurePosixPath(name).name
+    if path.exists():
+        raise ParametersError(
+            f"The run {name} is here already.",
+            where=str(path),
+            state="Nothing was changed.",
+            safe_next="Go on with it there.",
+        )
+    made = _made(path, lines, files)
+    opened = lifecycle.open_existing(made, to)
+    gone = sorted({e["file"] for e in opened.state.evidence if not (made / e["file"]).exists()})
+    opened.journal.append("taken-up", by=to, host=socket.gethostname(), files=len(files), missing=gone)
+    if to != opened.state.operator:
+        hand_over(opened, to)
+    send(opened)
+    return opened
+
+
+def _made(path: Path, lines: list[str], files: dict[str, bytes]) -> Path:
+    """Write the folder beside its place first, so that it is there whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    make_private(part / "evidence", part.parent)
+    written(part, lines).events()  # raises where the chain is broken
+    for name, content in files.items():
+        file = part / name
+        if not file.resolve().is_relative_to(part.resolve()):
+            raise ParametersError(
+                f"The target's database holds a file with the name {name!r}, which leads out of the run's folder.",
+                state="Nothing was changed.",
+                safe_next="Find out who put it there, before anything else.",
+            )
+        make_private(file.parent)
+        with open(file, "wb", opener=private) as made:
+            made.write(content)
+    return part.rename(path)

@@ -1,0 +1,59 @@
+"""Follows a run's journal from outside and tells each milestone, as one line."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from rich.console import Console
+
+from runbook_lib.journal.event import read
+
+POLL = 0.1  # seconds
+
+Told = Callable[[str], None]
+
+
+@contextmanager
+def followed(journal: Path, tell: Told) -> Iterator[None]:
+    """Tell every milestone that is added to a journal while the block runs. Read-only."""
+    ended = threading.Event()
+    with open(journal, encoding="utf-8") as file:
+        file.seek(0, 2)
+        follower = threading.Thread(target=_follow, args=(file, tell, ended), daemon=True)
+        follower.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            follower.join()
+
+
+def to_console(console: Console) -> Told:
+    """Tell milestones to a terminal with colour, or elsewhere as plain lines."""
+
+    def tell(line: str) -> None:
+        style = {"PASS": "green", "FAIL": "red", "UNKNOWN": "yellow", "VERIFIED": "bold green"}.get(
+            line.split(":")[0].split()[0]
+        )
+        console.print(line, style=style, highlight=False, markup=False, soft_wrap=True)
+
+    return tell
+
+
+def _follow(file: TextIO, tell: Told, ended: threading.Event) -> None:
+    pending = ""
+    last_look = False
+    while True:
+        pending += file.read()
+        *lines, pending = pending.split("\n")
+        for line in lines:
+            event = json.loads(line)
+            fact = read(event["kind"], event["data"])
+            if fact and (text := fact.milestone()):
+                tell(text)
+        if last_look:
+            return
+        last_look = ended.wait(POLL)

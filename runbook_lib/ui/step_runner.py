@@ -1,0 +1,299 @@
+"""Carries steps out beside the cell that asked for them: their controls stay alive, and what they do is seen."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
+from time import monotonic
+from typing import Any, Generic, TypeVar
+
+from IPython.display import display as show
+
+from runbook_lib.errors import PreconditionError, RunbookError, UnknownOutcome
+from runbook_lib.journal.control import Request
+from runbook_lib.journal.elapsed import seconds, steady, steady_now
+from runbook_lib.journal.event import Event, clock
+from runbook_lib.journal.journal import Journal
+from runbook_lib.postgres.sessions import cancel
+from runbook_lib.run import recovery
+from runbook_lib.run.engine import Done
+from runbook_lib.run.run import Run
+from runbook_lib.ui import display
+from runbook_lib.ui.cells import journaled
+from runbook_lib.ui.display import Shown
+from runbook_lib.ui.widgets import LIVE, asked, attended, confirmation, confirmed_for_good
+
+PERIOD = 0.5  # seconds between two looks at the work, and so between two updates at least
+GRACE = 60.0  # seconds that interrupted work has to let go
+BETWEEN = 2.0  # seconds between two attempts to wake work that waits for the database
+
+R = TypeVar("R")
+
+
+async def in_background(run: Run, title: str, work: Callable[[], R]) -> R:
+    """Have `work` done; where a person sits, beside the cell, with how long it has taken so far.
+
+    Changes the target by what `work` does.
+
+    Raises:
+        RunbookError: What `work` raises.
+        KeyboardInterrupt: The kernel was interrupted, and the work has let go.
+        UnknownOutcome: It was interrupted, and the work has not let go in time.
+    """
+    return await BackgroundTask(run, title, work).done() if attended() else work()
+
+
+class BackgroundTask(Generic[R]):
+    """Work under way on a thread of its own, with what is shown of it."""
+
+    def __init__(self, run: Run, title: str, work: Callable[[], R]) -> None:
+        self.run, self.title, self.work = run, title, work
+        self._begun = monotonic()
+        self._thread = 0
+        self._interrupted = False
+        self._text = ""
+
+    async def done(self) -> R:
+        """What the work returns, once it has ended."""
+        self._begun = monotonic()
+        handle = show(self.shown(), display_id=True)
+        controls = self.controls()
+        shown_controls = show(controls.add_class(LIVE), display_id=True) if controls is not None else None
+        task = asyncio.ensure_future(asyncio.to_thread(self._work))
+        try:
+            while not task.done():
+                await asyncio.wait({task}, timeout=PERIOD)
+                self._redraw(handle)
+        except asyncio.CancelledError:
+            await self._end(task)
+            raise KeyboardInterrupt(f"“{self.title}” was interrupted; run the cell again to go on with it.") from None
+        finally:
+            self.put_away()
+            self._redraw(handle)
+            if shown_controls is not None:
+                controls.remove_class(LIVE)
+                shown_controls.update(display.line("The controls of this step are put away: it has ended."))
+        return task.result()
+
+    def shown(self) -> Shown:
+        """What is shown of the work now."""
+        return display.line(f"{self.title}: {monotonic() - self._begun:.0f} s")
+
+    def controls(self) -> Any:
+        """What steers the work, None for nothing."""
+        return None
+
+    def put_away(self) -> None:
+        """Let go of what the controls still do, as the work has ended."""
+
+    def abort(self) -> None:
+        """Have the work end by itself, where it can."""
+
+    def cancel(self) -> None:
+        """Wake the work where it waits for the database."""
+        cancel(self.run.context.adapters.postgres)
+
+    def _work(self) -> R:
+        self._thread = threading.get_ident()
+        try:
+            if self._interrupted:
+                raise KeyboardInterrupt
+            return self.work()
+        except KeyboardInterrupt as error:  # a future would have it end the kernel's loop
+            raise _Interrupted from error
+        finally:
+            self._thread = 0
+
+    def _redraw(self, handle: Any) -> None:
+        shown = self.shown()
+        if handle is not None and shown.text != self._text:
+            self._text = shown.text
+            handle.update(shown)
+
+    async def _end(self, task: asyncio.Future[R]) -> None:
+        """Have the thread interrupted, and what it waits for too, until it has let go."""
+        deadline = monotonic() + GRACE
+        self._interrupted = True
+        if thread := self._thread:
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(KeyboardInterrupt))
+        for wake in (self.abort, *[self.cancel] * int(GRACE / BETWEEN)):
+            await asyncio.wait({task}, timeout=PERIOD if wake == self.abort else BETWEEN)
+            if task.done() or monotonic() > deadline:
+                break
+            with suppress(RunbookError, OSError):
+                await asyncio.to_thread(wake)
+        if not task.done():
+            raise UnknownOutcome(
+                f"“{self.title}” was interrupted, and has not let go in {GRACE:.0f} s.",
+                where=self.run.context.target.name,
+                state="It goes on in this kernel; nothing else can act in this run until it ends.",
+                safe_next="Wait for it, or restart the kernel and run the cell again: the step is probed first.",
+            )
+        if not task.cancelled():
+            task.exception()  # it stands in the journal
+
+
+class _Interrupted(Exception):
+    """The thread was interrupted."""
+
+
+AGAIN = 0.25  # seconds after which a step that was not at work is asked again
+
+Act = Callable[[Run, str], Done]
+T = TypeVar("T")
+
+
+async def run_step(run: Run, name: str, act: Act) -> Done:
+    """Have `act`, the loop's `apply` or `undo`, done to a step; where a person sits, with progress and controls.
+
+    An interrupt of the kernel ends the step and leaves a state that it can be taken up from. Changes the target.
+
+    Raises:
+        RunbookError: What `act` raises.
+        KeyboardInterrupt: The kernel was interrupted, and the step has let go.
+        UnknownOutcome: It was interrupted, and the step has not let go in time.
+    """
+    title = run.context.plan.steps[name].title if name in run.context.plan.steps else name
+    if not attended():
+        return act(run, name)
+    return await _Acting(run, title, [name], partial(act, run, name)).done()
+
+
+async def walked(run: Run, title: str, names: Sequence[str], work: Callable[[], T]) -> T:
+    """Have `work` carry several steps out, one after another, as `carried_out` does one. Changes the target."""
+    if not attended():
+        return work()
+    return await _Acting(run, title, names, work).done()
+
+
+def panel(title: str, events: list[Event], now: datetime) -> Shown:
+    """How far a step has come by what it told since it was last begun, and who is in its way. Pure."""
+    events, now = steady(events), steady_now(events, now)
+    begun = max((n for n, event in enumerate(events) if event.kind == "started"), default=0)
+    told = events[begun:]
+    since = seconds(events, told[0], now) if told else 0.0
+    lines = [f"{title}: {clock(since) if since is None else f'{since:.0f} s'}"]
+    bar = ""
+    if rows := [event for event in told if event.kind == "progress"]:
+        data = rows[-1].data
+        done, total, spent = data["done"], data["total"], seconds(events, told[0], rows[-1]) or 0.0
+        rate, unit = done / spent if spent > 0 else 0.0, data.get("unit", "rows")
+        left = f"{(total - done) / rate:.0f} s remain" if rate and total > done else "rest unknown"
+        left = left if total > done else "nearly done"
+        lines.append(f"{done:,} of {total:,} {unit}, {rate:,.0f} a second, {left}" if total else f"{done:,} {unit} so far")
+        lines += [data["text"]] if data.get("text") else []
+        bar = f'<progress value="{done}" max="{max(total, done, 1)}" style="width:420px"></progress>'
+    if told and told[-1].kind == "waiting":
+        lines += [f"waiting for a lock; in the way: {blocker}" for blocker in told[-1].data["blockers"]]
+    if wanted := [event.data["wanted"] for event in told if event.kind == "steered"]:
+        lines.append(f"asked for: {wanted[-1]}")
+    shown = display.side_by_side(*(display.line(text) for text in lines))
+    return Shown(shown.html + bar, shown.text)
+
+
+class _Acting(BackgroundTask[T]):
+    """Steps under way on a thread of their own, with what is shown of the one that acts."""
+
+    def __init__(self, run: Run, title: str, names: Sequence[str], work: Callable[[], T]) -> None:
+        super().__init__(run, title, work)
+        self.names = names
+        self._journal = Journal(run.folder.journal_path)
+        self._told = ""  # what became of what was asked for last
+        self._asking: asyncio.Task[None] | None = None
+
+    def shown(self) -> Shown:
+        events = self._journal.events()
+        shown = panel(self._acting_title(events), events, datetime.now(UTC))
+        return display.side_by_side(shown, display.line(self._told)) if self._told else shown
+
+    def controls(self) -> Any:
+        if not self._works_in_batches():
+            return None
+        import ipywidgets as widgets
+
+        buttons = []
+        said: list[tuple[str, Request, str]] = [
+            ("Pause", "pause", "Wait before the next batch"),
+            ("Resume", "go on", "Go on after a pause"),
+            ("Abort", "abort", "End before the next batch; what is done stays, and the cell can be run again"),
+        ]
+        loop = asyncio.get_running_loop()
+        for label, request, tooltip in said:
+            button = widgets.Button(description=f"{label} this step", tooltip=tooltip, layout={"width": "max-content"})
+            button.on_click(lambda _, request=request: loop.call_soon_threadsafe(self._ask, request))
+            buttons.append(button)
+        return widgets.HBox(buttons)
+
+    def put_away(self) -> None:
+        if self._asking:
+            self._asking.cancel()
+
+    def abort(self) -> None:
+        if self._works_in_batches():
+            self.run.steer("abort")
+
+    def cancel(self) -> None:
+        if self.run.touches_database:
+            super().cancel()
+
+    def _acting_title(self, events: list[Event]) -> str:
+        """The title, with that of the step that acts where there are several."""
+        begun = [event.data["title"] for event in events if event.kind == "started" and event.data["step"] in self.names]
+        return f"{self.title}: {begun[-1]}" if len(self.names) > 1 and begun else self.title
+
+    def _works_in_batches(self) -> bool:
+        steps = [self.run.steps[name] for name in self.names if name in self.run.steps]
+        return any(step.WORKS_IN_PARTS for step in steps)
+
+    def _ask(self, request: Request) -> None:
+        self.put_away()
+        self._asking = asyncio.ensure_future(self._steer(request))
+
+    async def _steer(self, request: Request) -> None:
+        """Have the step steered; where it is not at work yet, as soon as it is."""
+        while True:
+            try:
+                await asyncio.to_thread(self.run.steer, request)
+                self._told = ""
+                return
+            except PreconditionError as error:
+                self._told = f"asked for: {request}, which it will be told once it can be. {error.what}"
+                await asyncio.sleep(AGAIN)
+            except RunbookError as error:
+                self._told = str(error)
+                return
+
+
+@journaled
+async def way_back(run: Run) -> Shown:
+    """The nearest way to services that run in an allowed combination, and the digest to approve. Read-only."""
+    offered = await in_background(run, "Looking for the way back", lambda: recovery.offer(run))
+    parts = [display.recovery(offered.way, run.context.plan, run.state)]
+    if offered.previews:
+        parts.append(display.previews(offered.previewed, offered.previews))
+    return display.side_by_side(*parts, display.line(f"Way {offered.digest}"))
+
+
+@journaled
+async def walk_back(run: Run, value: str) -> Shown:
+    """Walk that way once it is approved: headless by its digest, else by typing it, on production the target's name."""
+    offered = await in_background(run, "Looking for the way back", lambda: recovery.offer(run))
+    target = run.context.target
+    if not offered.way.moves:
+        return display.recovery(offered.way, run.context.plan, run.state)
+    answer = target.name if target.is_production and attended() else offered.digest
+    question = f"Walk the way {offered.digest} on {target.name}?"
+    with asked(run, question):
+        await confirmation(question, answer, value)
+    for move in offered.way.moves:
+        if move.action == "apply":
+            await confirmed_for_good(run, move.step, offered.previewed or run.state.approved)
+    names = [move.step for move in offered.way.moves]
+    done, ended = await walked(run, "Service back", names, lambda: recovery.walk(run, offered, offered.digest))
+    results = display.results(run.recorded(recovery.ROUND), "Services")
+    return display.side_by_side(*map(display.done, done), results, display.outcome(ended, run.state))

@@ -1,0 +1,275 @@
+"""Choices and confirmations: a widget that is awaited where a person sits, a validated parameter where none does."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from IPython.core.getipython import get_ipython
+from IPython.display import display as show
+
+from runbook_lib.errors import Declined, ParametersError
+from runbook_lib.run.approval import require_reason
+from runbook_lib.run.run import Run
+from runbook_lib.ui import display
+from runbook_lib.ui.display import Shown, line
+
+WAKE = 0.2  # seconds after which a waiting cell looks whether the kernel was interrupted, or a suggestion has changed
+SUGGESTED = " (suggested)"
+LIVE = "runbook-live"  # by which JupyterLab's settings here know a cell that waits or acts: no key runs it again
+
+elsewhere: list[Callable[[Any], None]] = []  # are told of each question that waits, and of None once none does
+
+
+def attended() -> bool:
+    """Whether a person can answer: RUNBOOK_HEADLESS says no, else a kernel tells by whether it may ask for input."""
+    if os.environ.get("RUNBOOK_HEADLESS"):
+        return False
+    kernel = getattr(get_ipython(), "kernel", None)
+    return bool(getattr(kernel, "_allow_stdin", False))
+
+
+async def choice(
+    name: str, options: Mapping[str, str], value: str, suggested: Callable[[], str] | None = None
+) -> tuple[str, str]:
+    """One of `options` (value -> description): the parameter's where nobody sits, else the one whose button is clicked.
+
+    A person is suggested `value`, or what `suggested` says by now.
+
+    Returns the value and who chose it, "parameter" or "operator".
+
+    Raises:
+        ParametersError: The value is not among the options.
+    """
+    if value and value not in options:
+        raise ParametersError(
+            f"{name} is {value!r}, which cannot be chosen.",
+            state="Nothing was changed.",
+            safe_next=f"Choose one of: {'; '.join(f'{k} ({v})' for k, v in options.items())}.",
+        )
+    if not attended():
+        if not value:
+            raise ParametersError(
+                f"{name} is empty, and nobody is there to choose.",
+                state="Nothing was changed.",
+                safe_next=f"Give it one of: {', '.join(options)}.",
+            )
+        show(line(f"{name} = {value} (parameter)"))
+        return value, "parameter"
+
+    import ipywidgets as widgets
+
+    answer = _Answer()
+
+    def label(key: str) -> str:
+        return f"{key}: {options[key]}{SUGGESTED if key == (suggested() if suggested else value) else ''}"
+
+    buttons = {key: widgets.Button(description=label(key), layout={"width": "max-content"}) for key in options}
+
+    def labelled() -> None:
+        for key, button in buttons.items():
+            button.description = label(key)
+
+    for key, button in buttons.items():
+        button.on_click(lambda _, key=key: answer.give(key))
+    box = widgets.VBox([widgets.Label(f"{name}:"), *buttons.values()])
+    return await answer.to(box, lambda chosen: f"{name} = {chosen} (operator)", labelled), "operator"
+
+
+async def confirmation(question: str, answer: str, value: str) -> str:
+    """Have `answer` given: by the parameter where nobody sits, typed by a person else. Returns who gave it.
+
+    Raises:
+        Declined: The parameter, or what was typed, is not the answer.
+    """
+    if not attended():
+        if value != answer:
+            raise Declined(
+                f"{question} needs the answer {answer!r}, and the parameter holds {value!r}.",
+                state="Nothing was changed.",
+                safe_next="Read the preview above; then run again with that answer.",
+            )
+        show(line(f"{question} {answer} (parameter)"))
+        return "parameter"
+
+    import ipywidgets as widgets
+
+    given = _Answer()
+    typed = widgets.Text(description="Type", placeholder=answer, continuous_update=False)
+    press = widgets.Button(description="Confirm")
+    press.on_click(lambda _: given.give(typed.value.strip()))
+    box = widgets.VBox([widgets.Label(f"{question} Type {answer} to go on."), typed, press])
+    found = await given.to(box, lambda text: f"{question} {text or '(nothing typed)'} (operator)")
+    if found != answer:
+        raise Declined(
+            f"{question} needs {answer!r} typed, and {found!r} was.",
+            state="Nothing was changed.",
+            safe_next="Run the cell again to be asked again.",
+        )
+    return "operator"
+
+
+async def reason(name: str, question: str, value: str) -> str:
+    """A reason of at least three words: the parameter's where nobody sits, typed by a person else.
+
+    Raises:
+        ParametersError: It says too little.
+    """
+    given = value.strip()
+    if attended():
+        import ipywidgets as widgets
+
+        answer = _Answer()
+        typed = widgets.Text(description="Because", value=given, continuous_update=False, layout={"width": "640px"})
+        press = widgets.Button(description="Record")
+        press.on_click(lambda _: answer.give(typed.value.strip()))
+        box = widgets.VBox([widgets.Label(question), typed, press])
+        given = await answer.to(box, lambda text: f"{question} {text or '(nothing typed)'} (operator)")
+    require_reason(given, f"{question} The reason", "Nothing was chosen.", f"Give {name}")
+    if not attended():
+        show(line(f"{question} {given} (parameter)"))
+    return given
+
+
+class _Answer:
+    """An answer that a click gives while a cell awaits it; one click, one answer.
+
+    Until that cell ends, a front end sends every click but only the first new state of a widget, since ipykernel 7.4
+    tells it of no idle state. So a choice is a button of its own, and a wrong text ends the cell instead of being
+    corrected in place.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._future: asyncio.Future[str] = self._loop.create_future()
+
+    def give(self, value: str) -> None:
+        """Answer, from whatever thread the click comes on; the first answer counts."""
+        self._loop.call_soon_threadsafe(self._settle, value)
+
+    async def to(self, box: Any, said: Callable[[str], str], meanwhile: Callable[[], None] = lambda: None) -> str:
+        """Show `box` until the answer is given, doing `meanwhile` now and then; then only one static line is left."""
+        box.add_class(LIVE)
+        _told_elsewhere(box)  # first, since what is shown there moves what stands below it, this box too
+        handle = show(box, display_id=True)
+        try:
+            while not self._future.done():
+                await asyncio.wait({self._future}, timeout=WAKE)
+                meanwhile()
+        finally:
+            box.remove_class(LIVE)
+            _told_elsewhere(None)
+        found = self._future.result()
+        if handle is None:
+            show(line(said(found)))
+        else:
+            handle.update(line(said(found)))
+        return found
+
+    def _settle(self, value: str) -> None:
+        if not self._future.done():
+            self._future.set_result(value)
+
+
+def _told_elsewhere(box: Any) -> None:
+    for tell in elsewhere:
+        tell(box)
+
+
+NOTHING = Shown("", "")
+
+
+class Gate:
+    """The place below a banner where a question that waits can be called up, and answered as in its own cell.
+
+    What offers it is made before there is a question: with its first widget a page asks an older kernel (ipykernel 7.3)
+    for the thread that clicks are read on, and a click before that one is there waits for the cell that waits for it.
+    """
+
+    def __init__(self) -> None:
+        import ipywidgets
+
+        button = ipywidgets.Button(description="Ask me here", layout={"width": "max-content"})
+        button.on_click(lambda _: self._handle.update(self._question))
+        label = ipywidgets.Label("A question waits in the cell marked [*]. Is it gone from there, as after Shift+Enter?")
+        self._offer = ipywidgets.HBox([label, button])
+        self._question: Any = None
+        self._handle: Any = None
+
+    def show(self) -> None:
+        """Take the place; the latest one is told of each question."""
+        self._handle = show(NOTHING, display_id=True)
+        elsewhere[:] = [self.put]
+
+    def put(self, box: Any) -> None:
+        """Offer the question that waits, or nothing once it is answered."""
+        self._question = box
+        if self._handle is not None:
+            self._handle.update(NOTHING if box is None else self._offer)
+
+
+@contextmanager
+def asked(run: Run, question: str) -> Iterator[None]:
+    """Note that a person is asked while the block runs; where nobody sits, nothing is noted."""
+    if not attended():
+        yield
+        return
+    run.journal.append("asked", question=question)
+    try:
+        yield
+    finally:
+        run.journal.append("answered", question=question)
+
+
+def chosen_before(run: Run, name: str, options: Mapping[str, str], again: bool = False) -> str:
+    """What a person chose in this run by that name, shown as such; "" where nobody did, or it is to be chosen again."""
+    if again or not attended():
+        return ""
+    made = [event.data for event in run.journal.events() if event.kind == "chosen" and event.data["name"] == name]
+    if not made or made[-1]["by"] != "operator" or made[-1]["value"] not in options:
+        return ""
+    value = str(made[-1]["value"])
+    show(display.line(f"{name} = {value} (operator, as chosen before; to choose anew, add again=True)"))
+    return value
+
+
+async def confirmed(run: Run, name: str, *, undo: bool = False) -> None:
+    """Have a person confirm a step on production by the target's name, and an irreversible one a second time.
+
+    What is done already needs no confirmation, and where nobody sits, the approval is all there is.
+
+    Raises:
+        Declined: Something else was typed.
+    """
+    if not attended() or name not in run.context.plan.steps or (run.state.step(name).is_done and not undo):
+        return
+    target, title = run.context.target, run.context.plan.steps[name].title
+    verb = "Undo" if undo else "Carry out"
+    if target.is_production:
+        question = f"{verb} “{title}” on {target.name}?"
+        with asked(run, question):
+            await confirmation(question, target.name, "")
+    if not undo:
+        await confirmed_for_good(run, name, run.state.approved)
+
+
+async def confirmed_for_good(run: Run, name: str, digest: str) -> None:
+    """Have a person confirm by its name a step that nothing undoes, as the previews of that digest say.
+
+    Raises:
+        Declined: Something else was typed.
+    """
+    if attended() and is_irreversible(run, name, digest):
+        question = f"“{run.context.plan.steps[name].title}” CANNOT BE UNDONE. Carry it out?"
+        with asked(run, question):
+            await confirmation(question, name, "")
+
+
+def is_irreversible(run: Run, name: str, digest: str) -> bool:
+    """Whether a step is irreversible by the previews of that digest; one that says nothing of it counts as so. Read-only."""
+    previewed = [e.data for e in run.journal.events() if e.kind == "previewed" and e.data["digest"] == digest]
+    shown = [preview for data in previewed[-1:] for preview in data["shown"] if preview["step"] == name]
+    return any(one.get("irreversible", True) for one in shown)

@@ -1,0 +1,131 @@
+"""A restore that is paused or ended on request."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from runbook_lib.errors import StepFailed
+from runbook_lib.journal import control
+from runbook_lib.postgres.restore import staging_database
+from runbook_lib.run import engine
+from runbook_lib.steps import restore_aside as restoring_
+from runbook_lib.steps.base import Effect
+from runbook_lib.system import processes
+from runbook_lib.system.processes import until
+
+from ...support.restoring import ADDED, ASIDE, ROWS, SWAP, Restoring
+
+Told = Callable[[Callable[[str], object]], None]
+
+
+@pytest.fixture
+def told(restoring: Restoring, monkeypatch: pytest.MonkeyPatch) -> Told:
+    """Has something done at each progress that the step tells of, by its text; it is looked for without delay."""
+    monkeypatch.setattr(processes, "LOOK", 0.01)
+    monkeypatch.setattr(restoring_, "EVERY", 0.0)
+    monkeypatch.setattr(control, "BETWEEN_LOOKS", 0.01)
+    context = restoring.run.context
+    report = context.reporter.append
+
+    def tell(act: Callable[[str], object]) -> None:
+        def seen(kind: str, /, **data: Any) -> None:
+            report(kind, **data)
+            if kind == "progress":
+                act(data["text"])
+
+        monkeypatch.setattr(context, "reporter", replace(context.reporter, append=seen))
+
+    return tell
+
+
+def test_a_restore_that_is_ended_leaves_nobody_at_work_and_is_gone_on_with(restoring: Restoring, told: Told) -> None:
+    before = restoring.ask(ROWS)
+    restoring.approve()
+    told(lambda text: text.startswith("restoring") and restoring.run.steer("abort"))
+
+    with pytest.raises(StepFailed, match="The restore was ended, as was asked for"):
+        engine.apply(restoring.run, ASIDE)
+
+    assert restoring.effect(ASIDE) is Effect.HALF_DONE
+    assert until(lambda: at_work(restoring) == 0, 5, 0.01)
+    told(lambda text: None)
+    assert engine.apply(restoring.run, ASIDE).how == "resumed and completed"
+    assert restoring.ask(ROWS, restoring.databases["restored"]) == before
+
+
+def test_a_restore_that_is_paused_stands_still_until_it_is_to_go_on(restoring: Restoring, told: Told) -> None:
+    before = restoring.ask(ROWS)
+    restoring.approve()
+    said: list[str] = []
+
+    def act(text: str) -> None:
+        if text == "paused":
+            restoring.run.steer("go on")
+        elif not said:
+            restoring.run.steer("pause")
+        said.append(text.split()[0])
+
+    told(act)
+
+    engine.apply(restoring.run, ASIDE)
+
+    assert said[:2] == ["restoring", "paused"]
+    assert restoring.ask(ROWS, restoring.databases["restored"]) == before
+
+
+def at_work(restoring: Restoring) -> int:
+    """The sessions in the side database."""
+    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s"
+    with restoring.database.server.connect() as it:
+        return int(it.execute(query, [restoring.databases["restored"]]).fetchall()[0][0])
+
+
+@pytest.mark.parametrize("part", ["compared: public.messages", "carried: 1 deleted public.messages"])
+def test_an_ended_salvage_lets_writers_in_and_carries_what_they_write(restoring: Restoring, told: Told, part: str) -> None:
+    restoring.run.choose("SALVAGE", "carry", "tester")
+    restoring.change("DELETE FROM messages WHERE id = 7", ADDED)
+    restoring.aside()
+    restoring.approve()
+    told(lambda text: text == part and restoring.run.steer("abort"))
+    with pytest.raises(StepFailed, match="ended, as was asked for"):
+        engine.apply(restoring.run, SWAP)
+    assert set(restoring.databases) == {"live", "restored"}
+    restoring.change(ADDED)
+    now = restoring.ask(ROWS)
+    told(lambda text: None)
+
+    done = engine.apply(restoring.run, SWAP)
+
+    assert {r.status for r in done.results} == {"PASS"}
+    assert restoring.ask(ROWS) == now
+
+
+def test_an_export_that_is_ended_is_gone_on_with(restoring: Restoring, told: Told) -> None:
+    restoring.change("DELETE FROM messages WHERE id = 7", ADDED)
+    restoring.aside()
+    restoring.approve()
+    told(lambda text: text.startswith("for the export") and restoring.run.steer("abort"))
+    with pytest.raises(StepFailed, match="ended, as was asked for"):
+        engine.apply(restoring.run, SWAP)
+    assert restoring.effect(SWAP) is Effect.HALF_DONE
+    told(lambda text: None)
+
+    assert {r.status for r in engine.apply(restoring.run, SWAP).results} == {"PASS"}
+
+    assert (restoring.run.folder.path / "salvage" / "manifest.json").exists()
+
+
+def test_counting_ends_between_two_tables_and_nothing_is_restored_again(
+    restoring: Restoring, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restoring.approve()
+    told(lambda text: text.startswith("compared") and restoring.run.steer("abort"))
+    with pytest.raises(StepFailed, match="ended, as was asked for"):
+        engine.apply(restoring.run, ASIDE)
+    assert restoring.run.steps[ASIDE].probe().detail.endswith("the loss is not counted yet")
+
+    told(lambda text: None)
+    monkeypatch.setattr(staging_database, "restore_aside", lambda *_: 1 / 0)
+    assert {r.status for r in engine.apply(restoring.run, ASIDE).results} == {"PASS"}

@@ -1,0 +1,161 @@
+"""Option C there and back on a real server: the backup restored, the names exchanged, and the undo."""
+
+import re
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import LiteralString
+
+import pytest
+
+from runbook_lib.checks.prerequisites import looked
+from runbook_lib.errors import StepFailed
+from runbook_lib.postgres.dump import Entry
+from runbook_lib.rehearsal.database import dump
+from runbook_lib.run import engine
+from runbook_lib.steps.base import Effect
+
+from ...support.restoring import ADDED, ASIDE, ROWS, SWAP, Restoring
+
+
+@pytest.mark.usefixtures("really_restored")
+def test_the_database_is_the_backup_again_and_the_old_one_is_kept_dated(restoring: Restoring) -> None:
+    before = restoring.ask(ROWS)
+    restoring.change("DELETE FROM messages WHERE id = 7", ADDED)
+    old = restoring.ask(ROWS)
+
+    done = restoring.swap()
+
+    kept = restoring.databases["kept"]
+    assert restoring.ask(ROWS) == before
+    assert restoring.ask(ROWS, kept) == old
+    assert re.fullmatch(rf"{restoring.database.name}_before_rollback_{datetime.now(UTC):%Y%m%d}_[0-9a-f]{{12}}", kept)
+    assert done.outcome["old database"] == kept
+    assert {r.status for r in done.results} == {"PASS"}
+    assert set(restoring.run.state.debts) == {"old-database"}
+
+
+def test_undo_swaps_back_and_a_second_swap_is_possible(restoring: Restoring) -> None:
+    before = restoring.ask(ROWS)
+    restoring.change("DELETE FROM messages WHERE id = 7", ADDED)
+    old = restoring.ask(ROWS)
+    restoring.swap()
+
+    engine.undo(restoring.run, SWAP)
+
+    assert restoring.ask(ROWS) == old
+    assert set(restoring.databases) == {"live", "restored"}
+    assert set(restoring.run.state.debts) == {"restored-database"}
+    restoring.approve()
+    engine.apply(restoring.run, SWAP)
+    assert restoring.ask(ROWS) == before
+
+
+@pytest.mark.usefixtures("really_restored")
+def test_undo_of_the_restore_aside_leaves_nothing_behind(restoring: Restoring) -> None:
+    restoring.aside()
+
+    engine.undo(restoring.run, ASIDE)
+
+    assert set(restoring.databases) == {"live"}
+    assert restoring.run.state.debts == {}
+
+
+def test_the_preview_writes_nothing(restoring: Restoring) -> None:
+    catalog: LiteralString = "SELECT count(*), max(oid::bigint) FROM pg_class"
+    before = restoring.ask(catalog), restoring.ask(ROWS)
+
+    restoring.run.previews()
+
+    assert (restoring.ask(catalog), restoring.ask(ROWS)) == before
+    assert set(restoring.databases) == {"live"}
+
+
+def test_the_old_database_is_dropped_for_good_only_by_paying_the_debt(restoring: Restoring) -> None:
+    restoring.swap()
+    kept, step = restoring.databases["kept"], restoring.run.steps[SWAP]
+
+    shown = step.purge_preview("old-database")
+    step.purge("old-database")
+
+    assert kept in shown.would[0]
+    assert "MB" in shown.would[0]
+    assert shown.irreversible
+    assert set(restoring.databases) == {"live"}
+    assert restoring.run.state.debts == {}
+    assert restoring.effect(SWAP) is Effect.DONE
+    with pytest.raises(StepFailed, match="old database is not there any more"):
+        engine.undo(restoring.run, SWAP)
+
+
+# --- whatever a database may hold
+
+
+def test_every_kind_of_object_comes_back_and_is_compared(restoring: Restoring) -> None:
+    restoring.change(
+        'CREATE SCHEMA "Other schema"',
+        "CREATE TYPE mood AS ENUM ('good', 'bad')",
+        "CREATE DOMAIN short AS text CHECK (length(VALUE) < 20)",
+        """CREATE TABLE "Other schema"."Odd ""Table" ("Id" int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, feels mood,
+           said short, twice int GENERATED ALWAYS AS (2) STORED)""",
+        """INSERT INTO "Other schema"."Odd ""Table" (feels, said) VALUES ('good', 'yes'), ('bad', 'no')""",
+        "CREATE TABLE parted (id int, at date, PRIMARY KEY (id, at)) PARTITION BY RANGE (at)",
+        "CREATE TABLE parted_2025 PARTITION OF parted FOR VALUES FROM ('2025-01-01') TO ('2026-01-01')",
+        "INSERT INTO parted SELECT n, '2025-05-05' FROM generate_series(1, 10) n",
+        "CREATE TABLE keyless (what text)",
+        "INSERT INTO keyless VALUES ('a'), ('a')",
+        "ALTER TABLE users ENABLE ROW LEVEL SECURITY",
+        "CREATE POLICY mine ON users USING (name = current_user)",
+        "CREATE PUBLICATION told FOR TABLE messages",
+        "SELECT lo_from_bytea(0, 'large')",
+        "CREATE MATERIALIZED VIEW counted AS SELECT count(*) FROM messages",
+        "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+        "CREATE TRIGGER tr BEFORE INSERT ON messages FOR EACH ROW EXECUTE FUNCTION f()",
+        "ALTER TABLE messages ADD CONSTRAINT odd CHECK (id > 100) NOT VALID",
+        "GRANT SELECT ON messages TO pg_monitor",
+    )
+    restoring.replace_backup(lambda backups: dump(restoring.database, backups))
+    restoring.change(
+        """DELETE FROM "Other schema"."Odd ""Table" WHERE "Id" = 2""",
+        "UPDATE parted SET at = '2025-06-06' WHERE id = 4",
+        "INSERT INTO keyless VALUES ('b')",
+        "INSERT INTO users (name) VALUES ('hidden by the policy')",
+    )
+
+    done = restoring.swap()
+
+    assert {r.status for r in done.results} == {"PASS"}
+    assert done.outcome["lost"] == {
+        'Other schema."Odd ""Table": rows deleted since the backup, which come back': 1,
+        "public.parted: rows written since the backup": 1,
+        "public.parted: rows deleted since the backup, which come back": 1,
+        "public.keyless: rows more or fewer (it has no key to tell which)": 1,
+        "public.users: rows written since the backup": 1,
+    }
+    lost = [line for line in restoring.run.steps[ASIDE].preview().loses if line.startswith("not in the backup")]
+    assert lost == []
+    assert restoring.ask('SELECT * FROM "Other schema"."Odd ""Table" ORDER BY 1') == [
+        (1, "good", "yes", 2),
+        (2, "bad", "no", 2),
+    ]
+    assert restoring.ask("SELECT count(*) FROM parted_2025") == [(10,)]
+    assert restoring.ask("SELECT count(*) FROM pg_publication_tables") == [(1,)]
+    assert restoring.ask("SELECT convert_from(lo_get(oid), 'UTF8') FROM pg_largeobject_metadata") == [("large",)]
+
+
+def test_an_extension_of_the_backup_that_is_not_here_is_named_beforehand(restoring: Restoring) -> None:
+    entries = (*restoring.run.context.dump.contents.entries, Entry("EXTENSION", "-", "postgis_from_afar", ""))
+    contents = replace(restoring.run.context.dump.contents, entries=entries)
+    restoring.with_dump(contents)
+
+    found = looked(restoring.run.context, "restorable-backup")
+
+    assert (found.status, "the extension postgis_from_afar is not here" in found.summary) == ("FAIL", True)
+
+
+def test_a_backup_of_a_newer_server_or_strange_owner_is_named_beforehand(restoring: Restoring) -> None:
+    entries = (*restoring.run.context.dump.contents.entries, Entry("TABLE", "public", "t", "somebody_else"))
+    contents = replace(restoring.run.context.dump.contents, entries=entries, server=99)
+    restoring.with_dump(contents)
+
+    assert "it is from PostgreSQL 99" in looked(restoring.run.context, "restorable-backup").summary
+    assert "the owner somebody_else" in looked(restoring.run.context, "restore-rights").summary

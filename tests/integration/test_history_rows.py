@@ -1,0 +1,176 @@
+"""What a rollback does to the history of migrations, by how the tool keeps it."""
+
+import json
+from typing import Any
+
+import pytest
+
+from runbook_lib.config.plan import Database as DatabasePlan
+from runbook_lib.config.plan import Plan
+from runbook_lib.errors import PreconditionError
+from runbook_lib.postgres.column_removal import Removal, drop_columns, restore_columns
+from runbook_lib.postgres.column_removal.records import History
+from runbook_lib.postgres.connection import Postgres
+from runbook_lib.postgres.restore.difference_kinds import Kind
+from runbook_lib.postgres.restore.salvage import Salvage
+from runbook_lib.postgres.round_trip import Statements
+
+from ..support.bare import Bare, words
+from ..support.two import Two
+
+ALEMBIC = (
+    "CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)",
+    "INSERT INTO alembic_version VALUES ('ab12cd34ef56')",
+)
+GO_MIGRATE = (
+    "CREATE TABLE go_migrations (version bigint PRIMARY KEY, dirty boolean NOT NULL)",
+    "INSERT INTO go_migrations VALUES (39, false)",
+)
+DJANGO = (
+    "CREATE TABLE django_migrations (id bigserial PRIMARY KEY, app text NOT NULL, name text NOT NULL, at timestamptz)",
+    "INSERT INTO django_migrations (app, name) VALUES ('billing', '0002_attachments'), ('messaging', '0001_initial'), "
+    "('messaging', '0002_attachments')",
+)
+OF_ALEMBIC = {"history_table": "alembic_version", "history_column": "version_num", "version": "ab12cd34ef56"}
+OF_GO = {"history_table": "go_migrations", "history_column": "version", "version": "39"}
+OF_DJANGO = {"history_table": "django_migrations", "history_column": "name", "version": "0002_attachments"}
+
+
+def naming(plan: Plan, **keys: Any) -> DatabasePlan:
+    database = plan.database
+    return database.model_copy(update={"migration": database.migration.model_copy(update=keys)})
+
+
+def silent(*_: object) -> None:
+    return
+
+
+@pytest.mark.parametrize(
+    ("statements", "keys", "table", "before", "after"),
+    [
+        (ALEMBIC, {**OF_ALEMBIC, "previous": "9f8e7d6c5b4a"}, "alembic_version", ["ab12cd34ef56"], ["9f8e7d6c5b4a"]),
+        (GO_MIGRATE, {**OF_GO, "previous": "38"}, "go_migrations", ["39 f"], ["38 f"]),
+        (
+            DJANGO,
+            {**OF_DJANGO, "where": {"app": "messaging"}},
+            "django_migrations",
+            ["1 billing 0002_attachments", "2 messaging 0001_initial", "3 messaging 0002_attachments"],
+            ["1 billing 0002_attachments", "2 messaging 0001_initial"],
+        ),
+    ],
+    ids=["alembic", "golang-migrate", "django"],
+)
+@pytest.mark.parametrize("mode", ["quarantine", "drop"])
+def test_only_the_plans_row_goes_or_holds_the_version_before_and_returns(
+    target: Bare,
+    plan: Plan,
+    postgres: Postgres,
+    statements: tuple[str, ...],
+    keys: dict[str, Any],
+    table: str,
+    before: list[str],
+    after: list[str],
+    mode: str,
+) -> None:
+    for statement in statements:
+        target.ask(statement)
+    removal = Removal(postgres, naming(plan, **keys), "r1")
+
+    def rows() -> list[str]:
+        query = f"SELECT replace(trim(translate(h::text, '(),', '   ')), '\"', '') FROM {table} h ORDER BY 1"
+        return [row[0] for row in target.ask(query)]
+
+    assert rows() == before
+    if mode == "drop":
+        drop_columns.copy(removal, {}, silent, silent)
+        drop_columns.drop(removal, silent)
+    else:
+        drop_columns.set_aside(removal, {}, silent)
+    with postgres.connect() as connection:
+        assert (rows(), removal.history.is_taken(connection)) == (after, True)
+
+    restore_columns.restore(removal, silent, silent)
+
+    assert rows() == before
+
+
+@pytest.mark.parametrize(
+    ("statements", "keys", "said"),
+    [
+        (ALEMBIC, OF_ALEMBIC, "alembic_version would be left empty"),
+        (GO_MIGRATE, OF_GO, "name the version before as database.migration.previous"),
+        (DJANGO, OF_DJANGO, "2 rows of django_migrations have name = 0002_attachments"),
+        ((*GO_MIGRATE, "UPDATE go_migrations SET dirty = true"), {**OF_GO, "previous": "38"}, "marks migration 39 as dirty"),
+        (DJANGO, {**OF_DJANGO, "where": {"app": "messaging"}, "previous": "0001_initial"}, "already has a row of 0001"),
+        (DJANGO, {**OF_DJANGO, "where": {"app": "mesaging"}}, "migration 0002_attachments in django_migrations"),
+        (DJANGO, {**OF_DJANGO, "where": {"apps": "messaging"}}, "django_migrations has no column apps"),
+        (GO_MIGRATE, {**OF_GO, "version": "v39"}, "go_migrations.version holds bigint, which 'v39' is not"),
+    ],
+    ids=["one row", "one row of two columns", "two rows", "half done", "a row each and previous", "value", "column", "type"],
+)
+def test_a_history_that_would_be_harmed_stops_before_downtime(
+    target: Bare, statements: tuple[str, ...], keys: dict[str, Any], said: str
+) -> None:
+    for statement in statements:
+        target.ask(statement)
+    target.steps("remove-columns")
+    target.plan["database"]["migration"] |= keys
+
+    planned = target.planned("B")
+
+    assert planned.exit_code == 3
+    assert said in words(planned.text)
+    assert "waive ddl-on-clone" not in planned.text
+
+
+def test_the_preview_shows_which_version_the_one_row_is_set_to(target: Bare) -> None:
+    for statement in ALEMBIC:
+        target.ask(statement)
+    target.steps("remove-columns")
+    target.plan["database"]["migration"] |= {**OF_ALEMBIC, "previous": "9f8e7d6c5b4a"}
+
+    planned = words(target.planned("B").text)
+
+    assert "set alembic_version from ab12cd34ef56 back to 9f8e7d6c5b4a" in planned
+    assert "✔ PASS | The DDL runs on a schema-only clone" in planned
+
+
+def test_the_history_is_never_carried_to_before_the_migration(two: Two) -> None:
+    two.backup.execute("DELETE FROM schema_migrations WHERE version = '039'")
+    two.live.execute("INSERT INTO schema_migrations (version, name) VALUES ('040', 'of somebody else')")
+    two.live.execute("INSERT INTO users (name) VALUES ('Later')")
+    salvage = Salvage(two.here.connect, two.there.connect, two.plan, "test")
+    salvage.stage()
+
+    outcome = salvage.carry()
+
+    assert outcome.carried == {"public.users": {Kind.NEW: 1}}
+    assert two.restored("SELECT version FROM schema_migrations ORDER BY 1") == [("037",), ("038",)]
+
+
+def test_undo_stops_where_another_migration_ran_since(target: Bare, plan: Plan, postgres: Postgres) -> None:
+    for statement in ALEMBIC:
+        target.ask(statement)
+    removal = Removal(postgres, naming(plan, **OF_ALEMBIC, previous="9f8e7d6c5b4a"), "r1")
+    drop_columns.set_aside(removal, {}, silent)
+    target.ask("UPDATE alembic_version SET version_num = 'later'")
+
+    with pytest.raises(PreconditionError, match="does not say 9f8e7d6c5b4a any more"):
+        restore_columns.restore(removal, silent, silent)
+
+    assert target.ask("SELECT version_num FROM alembic_version") == [("later",)]
+    columns = target.ask("SELECT attname FROM pg_attribute WHERE attrelid = 'messages'::regclass")
+    assert ("attachments",) not in columns
+
+
+def test_a_row_put_back_twice_stands_once(target: Bare, plan: Plan, postgres: Postgres) -> None:
+    for statement in ALEMBIC:
+        target.ask(statement)
+    history = History(naming(plan, **OF_ALEMBIC, previous="9f8e7d6c5b4a"))
+    with postgres.connect() as connection:
+        taken = history.take(Statements(connection))
+
+        for _ in range(2):
+            history.put_back(Statements(connection), taken)
+
+        assert [json.loads(row) for row in history.everything(connection)] == [{"version_num": "ab12cd34ef56"}]

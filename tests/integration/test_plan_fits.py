@@ -1,0 +1,113 @@
+"""What a plan names and the database has not is found by `runbook plan`, in the plan's words, before anything is stopped."""
+
+from typing import Any
+
+import pytest
+
+from ..support.bare import SERVICES, Bare, words
+
+FREE = """ALTER TABLE messages DROP CONSTRAINT messages_pkey CASCADE, ALTER id DROP IDENTITY;
+ALTER TABLE messages ALTER id DROP NOT NULL"""
+TWICE = "UPDATE messages SET id = 1 WHERE id < 4"
+
+
+def changed(plan: dict[str, Any], path: str, value: object) -> None:
+    *parents, last = path.split(".")
+    for key in parents:
+        plan = plan[key]
+    plan[last] = value
+
+
+def refused(target: Bare, text: str, option: str = "A") -> None:
+    ended = target.planned(option)
+    assert (ended.exit_code, target.running()) == (3, set(SERVICES)), ended.text
+    assert text in words(ended.text)
+    assert "may not read" not in ended.text
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "text"),
+    [
+        ("table", "mesages", "database.table: there is no table public.mesages (is messages meant?)"),
+        ("schema", "publik", "there is no table publik.schema_migrations"),
+        ("key", "ident", "database.key: messages has no column ident"),
+        ("kept_columns", {"media_ulr": "text"}, "messages has no column media_ulr (is media_url meant?)"),
+        ("kept_columns", {"media_url": "varchar"}, "kept_columns.media_url: the column is text, the plan says varchar"),
+        ("kept_columns", {"media_url": "no such; type"}, "the column is text, the plan says no such; type"),
+        ("columns", {"attachments": "json"}, "database.columns.attachments: the column is jsonb, the plan says json"),
+        ("columns", {"attachment": "jsonb"}, "columns.attachment: messages has no column attachment (is attachments"),
+        ("indexes", ["idx_attachments"], "database.indexes.idx_attachments: idx_attachments is not on messages"),
+        ("constraints", ["fk_messages"], "database.constraints.fk_messages: fk_messages is not on messages"),
+        ("backfill.column", "attachment", "backfill.column: messages has no column attachment"),
+        ("backfill.source", "media_uri", "backfill.source: messages has no column media_uri"),
+        ("backfill.touch", "updated", "backfill.touch: messages has no column updated"),
+        ("backfill.written", {"type": {"column": "mediatype"}}, "backfill.written.type: messages has no column mediatype"),
+        ("migration.history_table", "schema_migration", "public.schema_migration (is schema_migrations meant?)"),
+        ("migration.history_column", "versions", "schema_migrations has no column versions (is version meant?)"),
+    ],
+)
+def test_a_wrong_name_is_found_before_anything_is_stopped(target: Bare, path: str, value: object, text: str) -> None:
+    changed(target.plan["database"], path, value)
+
+    refused(target, text)
+
+
+@pytest.mark.parametrize("option", ["A", "B"])
+def test_types_are_compared_however_they_are_spelt(target: Bare, option: str) -> None:
+    target.ask("ALTER TABLE messages ADD code varchar(255), ADD n int, ADD prices decimal(8, 2)[]")
+    target.plan["database"]["columns"] |= {"replied_to_message_id": "int8"}
+    kept = {"id": "bigserial", "created_at": "timestamptz", "n": "int", "code": "varchar(255)", "prices": "numeric(8,2)[]"}
+    target.plan["database"]["kept_columns"] |= kept
+    target.plan["types"]["full"]["checks"] = ["schema-expected"] if option == "A" else []  # B leaves the migration's file
+    target.steps("stop-services", "back-up", "clear-backfill" if option == "A" else "remove-columns")
+
+    assert target.planned(option).exit_code == 0
+    if option == "A":
+        assert target.carried_out().exit_code == 0
+
+
+def test_a_type_of_another_length_is_refused(target: Bare) -> None:
+    target.ask("ALTER TABLE messages ADD code varchar(255)")
+    target.plan["database"]["kept_columns"] = {"code": "varchar(254)"}
+
+    refused(target, "code: the column is character varying(255), the plan says varchar(254)")
+
+
+@pytest.mark.parametrize("option", ["A", "B"])
+@pytest.mark.parametrize(
+    ("statement", "text"),
+    [
+        (f"{FREE}; ALTER TABLE messages ADD PRIMARY KEY (conversation_id, id)", "its key is (conversation_id, id)"),
+        (f"{FREE}; {TWICE}", "several rows have the same value, such as 1"),
+        (f"{FREE}; CREATE UNIQUE INDEX ON messages (id) WHERE id > 5; {TWICE}", "several rows have the same value"),
+        (
+            f"{FREE}; CREATE UNIQUE INDEX ON messages (id); UPDATE messages SET id = NULL WHERE id < 4",
+            "3 rows have no value of it",
+        ),
+    ],
+    ids=["composite", "twice", "partial index", "null"],
+)
+def test_a_key_that_does_not_name_one_row_is_refused(target: Bare, option: str, statement: str, text: str) -> None:
+    target.ask(statement)
+    target.steps("stop-services", "back-up", "clear-backfill" if option == "A" else "remove-columns")
+    target.plan["database"]["constraints"] = []
+
+    refused(target, text, option)
+
+
+def test_that_a_key_names_one_row_cannot_be_waived(target: Bare) -> None:
+    target.ask(f"{FREE}; {TWICE}")
+    target.plan["database"]["constraints"] = []
+    refused(target, "several rows have the same value")
+
+    ended = target.carried_out("--waive", "key: nobody will undo this anyway")
+
+    assert (ended.exit_code, target.running()) == (2, set(SERVICES)), ended.text
+    assert "'key' to waive" in words(ended.text)
+
+
+def test_a_key_without_an_index_is_proven_by_counting(target: Bare) -> None:
+    target.ask("ALTER TABLE messages DROP CONSTRAINT messages_pkey CASCADE")
+    target.plan["database"]["constraints"] = []
+
+    assert target.planned().exit_code == 0

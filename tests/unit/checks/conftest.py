@@ -1,0 +1,13 @@
+"""A round of checks on samples that need no database."""
+
+import pytest
+
+from runbook_lib.checks.kind import Round
+from runbook_lib.context.context import Context
+
+from ...support.checking import SINCE, Known
+
+
+@pytest.fixture
+def around(context: Context) -> Round:
+    return Known(context, "after", SINCE)

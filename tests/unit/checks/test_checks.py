@@ -1,0 +1,274 @@
+"""Each kind of check of services, logs, speed and databases, made against what is in memory."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from runbook_lib import checks
+from runbook_lib.browser import MemoryBrowser
+from runbook_lib.checks.kind import Round
+from runbook_lib.config.plan import Plan
+from runbook_lib.context.context import Context
+from runbook_lib.errors import AdapterError
+from runbook_lib.postgres.sessions import Taken
+from runbook_lib.results import Result, Status
+from runbook_lib.run import closing
+from runbook_lib.run.run import Run
+from runbook_lib.system.http import Answer, MemoryHttp
+
+from ...support.checking import SINCE, Known, check, given
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "said"),
+    [
+        pytest.param(lambda w: None, "PASS", "runs 5eed", id="all run what is wanted"),
+        pytest.param(lambda w: w.services.stop("worker"), "FAIL", "worker: does not run", id="one is stopped"),
+        pytest.param(lambda w: w.versions.update(backend="0ld" * 10), "FAIL", "wanted 5eed5eed5eed", id="wrong version"),
+        pytest.param(lambda w: w.versions.update(backend="5eed"), "FAIL", "runs 5eed, wanted", id="too short to tell"),
+        pytest.param(lambda w: w.versions.update(backend=""), "UNKNOWN", "version is not known", id="no version told"),
+        pytest.param(lambda w: w.services.lines["worker"].clear(), "UNKNOWN", "worker: runs, but", id="none in the log"),
+        pytest.param(lambda w: setattr(w.services, "reachable", False), "UNKNOWN", "did not answer", id="no manager"),
+    ],
+)
+def test_services(around: Round, world: Any, change: Callable[[Any], None], status: str, said: str) -> None:
+    world.start_all()
+    change(world)
+
+    found = check(around, "services-running")
+
+    assert (found.status, said in found.summary) == (status, True)
+
+
+def test_one_stopped_service_counts_more_than_one_of_unknown_version(around: Round, world: Any) -> None:
+    world.start_all()
+    world.versions["backend"] = ""
+    world.services.stop("worker")
+
+    assert check(around, "services-running").status is Status.FAIL
+
+
+# --- logs
+
+
+@pytest.mark.parametrize(
+    ("lines", "status", "said"),
+    [
+        pytest.param(["2025-11-03T12:00:01Z INFO up"], "PASS", "1 lines of backend", id="no error"),
+        pytest.param(["2025-11-03T12:00:01Z ERROR lost"], "FAIL", "backend: 2025-11-03T12:00:01Z ERROR lost", id="error"),
+        pytest.param(["2025-11-03T12:00:01Z INFO x", "Traceback (most recent call last):"], "FAIL", "1 errors", id="trace"),
+        pytest.param(["2025-11-03T12:00:01Z INFO 0 ERRORS"], "PASS", "no error", id="a longer word"),
+        pytest.param(
+            ["2025-11-03T11:00:00Z ERROR old", "2025-11-03T12:00:01Z INFO up"], "PASS", "no error", id="an older error"
+        ),
+        pytest.param([], "UNKNOWN", "nothing was logged since 2025-11-03T12:00:00+00:00 by backend", id="nothing"),
+        pytest.param(["2025-11-03T11:00:00Z INFO up"], "UNKNOWN", "nothing was logged", id="nothing since then"),
+    ],
+)
+def test_logs(around: Round, world: Any, lines: list[str], status: str, said: str) -> None:
+    world.services.lines.update(worker=["2025-11-03T12:00:02Z INFO up"], backend=lines)
+
+    found = check(around, "no-backend-errors")
+
+    assert (found.status, said in found.summary) == (status, True)
+
+
+def test_the_lines_with_errors_are_kept_all_of_them(around: Round, world: Any) -> None:
+    lines = [f"2025-11-03T12:00:0{n}Z ERROR number {n}" for n in range(1, 4)]
+    world.services.lines.update(worker=["2025-11-03T12:00:02Z INFO up"], backend=lines)
+
+    found = check(around, "no-backend-errors")
+
+    kept = (around.context.folder.path / found.evidence["text"]).read_text()
+    assert kept.splitlines() == [f"backend: {line}" for line in lines]
+
+
+def test_a_service_that_this_run_started_is_judged_from_its_own_start(around: Round, world: Any) -> None:
+    world.services.lines.update(worker=["2025-11-03T12:00:02Z INFO up"], backend=["2025-11-03T12:00:01Z ERROR lost"])
+    world.services.lines["backend"] += ["2025-11-03T12:00:05Z INFO up again"]
+    around.started = {"backend": datetime(2025, 11, 3, 12, 0, 4, tzinfo=UTC)}
+
+    assert check(around, "no-backend-errors").status is Status.PASS
+
+
+def test_logs_that_cannot_be_read_are_unknown(around: Round, world: Any) -> None:
+    world.services.reachable = False
+
+    assert check(around, "no-backend-errors").status is Status.UNKNOWN
+
+
+# --- latency
+
+
+@pytest.mark.parametrize(
+    ("slow", "status"),
+    [
+        pytest.param(0, "PASS", id="all fast"),
+        pytest.param(2, "PASS", id="5 of 100 slow"),
+        pytest.param(3, "FAIL", id="more than 5 of 100 slow"),
+        pytest.param(40, "FAIL", id="all slow"),
+    ],
+)
+def test_latency(around: Round, slow: int, status: str) -> None:
+    seconds = iter([1.0] * slow + [0.01] * (40 - slow))
+    given(around.context, http=MemoryHttp(lambda url, token: Answer.of(200, "{}", next(seconds))))
+
+    assert check(around, "latency-normal").status == status
+
+
+@pytest.mark.parametrize(("slow", "asked"), [(0, 40), (2, 40), (40, 10)])
+def test_no_more_is_asked_of_an_api_once_it_is_too_slow_for_certain(around: Round, slow: int, asked: int) -> None:
+    seconds = iter([1.0] * slow + [0.01] * (40 - slow))
+    given(around.context, http=MemoryHttp(lambda url, token: Answer.of(200, "{}", next(seconds))))
+
+    found = check(around, "latency-normal")
+
+    assert len(found.evidence["milliseconds"]) == asked
+    assert (around.context.folder.path / found.evidence["plot"]).read_bytes().startswith(b"<svg")
+
+
+@pytest.mark.parametrize("code", [401, 500])
+def test_the_speed_of_requests_that_were_not_served_is_unknown(around: Round, code: int) -> None:
+    codes = iter([code] + [200] * 39)
+    given(around.context, http=MemoryHttp(lambda url, token: Answer.of(next(codes), "{}", 0.01)))
+
+    found = check(around, "latency-normal")
+
+    assert (found.status, found.summary) == ("UNKNOWN", f"1 of 40 requests were not served ({code})")
+
+
+# --- the proof that a step made
+
+
+def proven(*statuses: Status) -> dict[str, list[Result]]:
+    return {"clear-backfill": [Result("clear-backfill: proof", "Proof", status, "seen") for status in statuses]}
+
+
+@pytest.mark.parametrize(
+    ("verified", "status"),
+    [
+        pytest.param({}, "UNKNOWN", id="no proof in this run"),
+        pytest.param({"stop-services": proven(Status.PASS)["clear-backfill"]}, "UNKNOWN", id="another step's"),
+        pytest.param(proven(Status.PASS, Status.PASS), "PASS", id="proven"),
+        pytest.param(proven(Status.PASS, Status.UNKNOWN), "UNKNOWN", id="not told"),
+        pytest.param(proven(Status.UNKNOWN, Status.FAIL), "FAIL", id="disproven"),
+    ],
+)
+def test_proof(context: Context, verified: dict[str, list[Result]], status: str) -> None:
+    assert check(Round(context, "after", SINCE, verified), "only-intended-rows").status == status
+
+
+# --- what was visible before
+
+
+def test_without_an_old_api_in_the_target_nothing_is_known_by_it(around: Round, plan: Plan) -> None:
+    by_api = plan.checks["media-as-in-backup"].model_copy(update={"reference": "api", "where": "source"})
+    around.context.plan = plan.model_copy(update={"checks": {"media-as-in-old-api": by_api}})
+
+    found = check(around, "media-as-in-old-api")
+
+    assert (found.status, "the target names no reference_api" in found.summary) == (Status.UNKNOWN, True)
+
+
+# --- statements
+
+
+class Measured(Known):
+    """A round in which statements are measured, and nothing was run before."""
+
+    statements: Any = {}
+
+
+@pytest.mark.parametrize(
+    ("ran", "status", "said"),
+    [
+        pytest.param([("SELECT 1", 10, 20.0)], "PASS", "0 of 1 statements", id="fast"),
+        pytest.param(
+            [("SELECT 1", 10, 20.0), ("SELECT 2", 2, 600.0)], "FAIL", "slowest 300.0 ms, 2 times: SELECT 2", id="one"
+        ),
+        pytest.param([], "UNKNOWN", "ran no statement", id="none was run"),
+    ],
+)
+def test_statements(
+    context: Context, monkeypatch: pytest.MonkeyPatch, ran: list[tuple[str, int, float]], status: str, said: str
+) -> None:
+    after = {query: Taken(query, calls, milliseconds) for query, calls, milliseconds in ran}
+    monkeypatch.setattr("runbook_lib.checks.database.taken", lambda postgres, role: after)
+
+    found = check(Measured(context, "after", SINCE), "no-slow-queries")
+
+    assert (found.status, said in found.summary) == (status, True)
+
+
+def test_statements_that_nobody_measures_are_unknown(context: Context) -> None:
+    around = Measured(context, "after", SINCE)
+    around.statements = None
+
+    found = check(around, "no-slow-queries")
+
+    assert (found.status, "pg_stat_statements is not on this server" in found.summary) == ("UNKNOWN", True)
+
+
+@pytest.mark.parametrize(
+    ("measured", "made"),
+    [
+        pytest.param(None, False, id="nobody measures"),
+        pytest.param({}, True, id="somebody does"),
+        pytest.param(AdapterError("Our role does not see them."), True, id="it cannot be told"),
+    ],
+)
+def test_only_unmeasured_statements_are_left_out_of_the_final_list(
+    run: Run, monkeypatch: pytest.MonkeyPatch, measured: Any, made: bool
+) -> None:
+    def taken(*_: object) -> Any:
+        if isinstance(measured, AdapterError):
+            raise measured
+        return measured
+
+    monkeypatch.setattr("runbook_lib.checks.database.taken", taken)
+    monkeypatch.setattr(run, "observe", lambda round_name, names: names)
+
+    assert ("no-slow-queries" in closing.verify(run), "no-slow-queries" not in run.state.left_out) == (made, made)  # type: ignore[comparison-overlap]
+
+
+# --- whatever the kind
+
+
+class Gone:
+    """A database that cannot be reached."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def connect(self, database: str | None = None) -> None:
+        self.asked += 1
+        raise AdapterError("The database cannot be reached.")
+
+
+def test_what_cannot_be_looked_at_is_never_passed(context: Context, plan: Plan) -> None:
+    def refused(*_: object) -> Any:
+        raise ConnectionRefusedError("refused")
+
+    context.adapters.services.reachable = False  # type: ignore[attr-defined]
+    given(context, http=MemoryHttp(refused), browser=MemoryBrowser(refused), postgres=Gone())
+
+    found = checks.run(plan.checks, Round(context, "after", SINCE))
+
+    assert {result.name: result.status for result in found} == dict.fromkeys(plan.checks, Status.UNKNOWN)
+
+
+def test_a_silent_database_is_waited_for_once_by_all_checks(context: Context, plan: Plan) -> None:
+    database = Gone()
+    given(context, postgres=database)
+
+    found = checks.run([n for n in plan.checks if plan.checks[n].kind.startswith("api")], Round(context, "after", SINCE))
+
+    assert (len(found) > 1, {result.status for result in found}, database.asked) == (True, {Status.UNKNOWN}, 1)
+
+
+def test_a_result_bears_the_name_and_the_title_of_the_plan(around: Round, plan: Plan) -> None:
+    found = check(around, "services-running")
+
+    assert (found.name, found.title) == ("services-running", plan.checks["services-running"].title)

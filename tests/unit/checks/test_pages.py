@@ -1,0 +1,229 @@
+"""The checks of an API and of the pages that show it, made against what is in memory."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from runbook_lib import checks
+from runbook_lib.browser import ConsoleError, Media, MemoryBrowser, Visit
+from runbook_lib.checks.kind import Round
+from runbook_lib.results import Status
+from runbook_lib.system.http import Answer
+
+from ...support.checking import api, check, given
+
+SITE = "http://frontend_url.test"
+PICTURE = Media(f"{SITE}/media/1.png", rendered=True, natural_width=640)
+
+
+def items(*rows: dict[str, Any]) -> Answer:
+    return Answer.of(200, json.dumps({"messages": rows}))
+
+
+SERVED = items({"mediaUrl": "/media/1.png", "attachments": []}, {"mediaUrl": None})
+NO_FIELD = items({"mediaUrl": "/media/1.png"}, {"text": "hello"})
+ALL_NULL = items({"mediaUrl": None}, {"mediaUrl": None})
+ALL_EMPTY = items({"mediaUrl": ""})
+NOT_JSON = Answer.of(200, "<html>")
+UNANSWERED = [
+    pytest.param(Answer.of(401, "{}"), "UNKNOWN", "refused the token", id="401 says nothing of the data"),
+    pytest.param(Answer.of(403, "{}"), "UNKNOWN", "refused the token", id="403 says nothing of the data"),
+    pytest.param(Answer.of(503, "{}"), "UNKNOWN", "could not answer", id="503"),
+    pytest.param(Answer.of(404, "{}"), "FAIL", "does not serve", id="404"),
+    pytest.param(ConnectionRefusedError, "UNKNOWN", "could not be checked", id="no answer"),
+]
+
+
+@pytest.mark.parametrize(
+    ("first", "status", "said"),
+    [
+        pytest.param(SERVED, "PASS", "4 items of 2 samples: 0 without", id="served"),
+        pytest.param(NO_FIELD, "FAIL", "1 without mediaUrl", id="one item without the field"),
+        pytest.param(ALL_NULL, "FAIL", "", id="a sample with media has none"),
+        pytest.param(ALL_EMPTY, "FAIL", "", id="an empty text is no value"),
+        pytest.param(items(), "FAIL", "", id="a sample with rows is served empty"),
+        pytest.param(NOT_JSON, "FAIL", "", id="a sample is not JSON"),
+        *UNANSWERED,
+    ],
+)
+def test_api_present(around: Round, first: Any, status: str, said: str) -> None:
+    api(around.context, first, SERVED)
+
+    found = check(around, "api-media-url")
+
+    assert (found.status, said in found.summary) == (status, True)
+
+
+@pytest.mark.parametrize(
+    ("item", "status"),
+    [
+        ({"media": {"url": "/1.png"}}, "PASS"),
+        ({"media": {}}, "FAIL"),
+        ({"media": None}, "FAIL"),
+        ({"media.url": "/1"}, "FAIL"),
+    ],
+)
+def test_a_field_may_be_a_path(around: Round, item: dict[str, Any], status: str) -> None:
+    nested = around.context.plan.api.model_copy(update={"present": "media.url"})
+    around.context.plan = around.context.plan.model_copy(update={"api": nested})
+    api(around.context, items(item), items({"media": {"url": "/2.png"}}))
+
+    assert check(around, "api-media-url").status == status
+
+
+@pytest.mark.parametrize("everywhere", [ALL_NULL, items(), NOT_JSON], ids=["all null", "empty lists", "no JSON"])
+def test_api_present_fails_where_no_sample_has_a_value(around: Round, everywhere: Answer) -> None:
+    api(around.context, everywhere, everywhere)
+
+    assert check(around, "api-media-url").status is Status.FAIL
+
+
+@pytest.mark.parametrize(
+    ("first", "status", "said"),
+    [
+        pytest.param(items({"text": "hello"}), "PASS", "0 of 3", id="absent"),
+        pytest.param(items({"attachments": []}), "PASS", "0 of 3", id="empty"),
+        pytest.param(items({"attachments": None}), "PASS", "0 of 3", id="null"),
+        pytest.param(items({"attachments": [{"url": "x"}]}), "FAIL", "1 of 3", id="filled"),
+        pytest.param(items(), "UNKNOWN", "", id="a sample with rows is served empty"),
+        pytest.param(NOT_JSON, "UNKNOWN", "", id="a sample is not JSON"),
+        *UNANSWERED,
+    ],
+)
+def test_api_absent(around: Round, first: Any, status: str, said: str) -> None:
+    api(around.context, first, SERVED)
+
+    found = check(around, "api-attachments-gone")
+
+    assert (found.status, said in found.summary) == (status, True)
+
+
+@pytest.mark.parametrize("everywhere", [items(), NOT_JSON], ids=["empty lists", "no JSON"])
+def test_api_absent_is_unknown_where_nothing_was_served(around: Round, everywhere: Answer) -> None:
+    api(around.context, everywhere, everywhere)
+
+    assert check(around, "api-attachments-gone").status is Status.UNKNOWN
+
+
+# --- the page
+
+
+def page(**changed: Any) -> Callable[[str], Visit]:
+    seen = {"ready_state": "true", "text": "hello", "items": 2, "media": [PICTURE], "errors": [], "screenshot": b"png"}
+    return lambda url: Visit(url=url, **(seen | changed))
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "status", "said"),
+    [
+        ("frontend-displays-media", {}, "PASS", "all 1 media are shown"),
+        ("frontend-displays-media", {"media": []}, "FAIL", "1 of 1 media are not shown, such as /media/1.png"),
+        ("frontend-displays-media", {"text": "Content unavailable"}, "FAIL", "“Content unavailable” stands on it 1 times"),
+        ("no-console-errors", {}, "PASS", "no error"),
+        ("no-console-errors", {"errors": [ConsoleError("HTTP 404", f"{SITE}/x.js")]}, "FAIL", f"HTTP 404 ({SITE}/x.js)"),
+        ("thread-loads", {}, "PASS", "2 items shown"),
+        ("thread-loads", {"ready_state": ""}, "PASS", "2 items shown"),
+        ("thread-loads", {"items": 1}, "FAIL", "1 items of 2"),
+        ("thread-loads", {"ready_state": None}, "FAIL", "did not get ready (no sign of it)"),
+        ("thread-loads", {"ready_state": "error"}, "FAIL", "did not get ready (error)"),
+        ("media-renders", {}, "PASS", "1 of 1 rendered"),
+        (
+            "media-renders",
+            {"media": [Media("/broken.png", False, 0), PICTURE]},
+            "FAIL",
+            "1 of 2 do not render, such as /bro",
+        ),
+        ("media-renders", {"media": []}, "FAIL", "no picture or video"),
+    ],
+)
+def test_page(around: Round, name: str, changed: dict[str, Any], status: str, said: str) -> None:
+    given(around.context, browser=MemoryBrowser(page(**changed)))
+
+    found = check(around, name)
+
+    assert (found.status, said in found.summary) == (status, True)
+
+
+BOTH = {"mediaUrl": "/media/1.png", "attachments": [{"url": "/media/1.png"}, {"url": "/media/2.png"}]}
+OTHER = Media(f"{SITE}/media/2.png", rendered=True, natural_width=640)
+
+
+@pytest.mark.parametrize(
+    ("served", "changed", "status", "said"),
+    [
+        pytest.param([BOTH, {}], {"media": [PICTURE]}, "PASS", "2 items and all media", id="what older clients read"),
+        pytest.param([BOTH, {}], {"media": [PICTURE, OTHER]}, "PASS", "all media", id="what the feature's page reads"),
+        pytest.param([BOTH, {}], {"media": [OTHER]}, "FAIL", "1 media that the API serves are not", id="neither whole"),
+        pytest.param([BOTH, {}], {"media": []}, "FAIL", "1 media that the API serves are not shown", id="none is shown"),
+        pytest.param([{"mediaUrl": None}, {}], {"media": []}, "PASS", "", id="none is served: not the page's fault"),
+        pytest.param([BOTH], {"media": [PICTURE]}, "FAIL", "2 items of 1", id="another number of items"),
+        pytest.param([BOTH, {}], {"ready_state": "error"}, "FAIL", "did not get ready (error)", id="not ready"),
+    ],
+)
+def test_page_against_what_is_served(
+    around: Round, served: list[dict[str, Any]], changed: dict[str, Any], status: str, said: str
+) -> None:
+    api(around.context, items(*served), SERVED)
+    given(around.context, browser=MemoryBrowser(page(**changed)))
+
+    found = check(around, "frontend-shows-served")
+
+    assert (found.status, said in found.summary) == (status, True)
+
+
+@pytest.mark.parametrize("code", [401, 503])
+def test_a_page_is_not_blamed_for_an_api_that_does_not_answer(around: Round, code: int) -> None:
+    api(around.context, Answer.of(code, "{}"), SERVED)
+    given(around.context, browser=MemoryBrowser(page()))
+
+    assert check(around, "frontend-shows-served").status is Status.UNKNOWN
+
+
+PAGE_CHECKS = ["frontend-displays-media", "no-console-errors", "thread-loads", "media-renders"]
+
+
+@pytest.mark.parametrize("name", PAGE_CHECKS)
+def test_a_page_that_cannot_be_looked_at_is_unknown(around: Round, name: str) -> None:
+    def refused(url: str) -> Visit:
+        raise ConnectionRefusedError("refused")
+
+    given(around.context, browser=MemoryBrowser(refused))
+
+    assert check(around, name).status is Status.UNKNOWN
+
+
+def test_a_round_opens_each_page_once_and_keeps_its_screenshot(around: Round) -> None:
+    opened: list[str] = []
+    given(around.context, browser=MemoryBrowser(lambda url: (opened.append(url), page()(url))[1]))
+
+    found = checks.run(PAGE_CHECKS, around)
+
+    assert opened == [f"{SITE}/conversations/7", f"{SITE}/"]
+    assert [(around.context.folder.path / f).read_bytes() for f in found[0].evidence["screenshots"]] == [b"png"]
+    assert found[1].evidence["screenshots"] == ["evidence/page-7-after.png", "evidence/page-root-after.png"]
+
+
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [
+        ("no-console-errors", {"errors": [ConsoleError("HTTP 404", f"{SITE}/x.js")]}),
+        ("thread-loads", {"ready_state": "error"}),
+        ("media-renders", {"media": [Media("/broken.png", False, 0)]}),
+    ],
+)
+def test_another_page_of_the_plan_counts_too(around: Round, name: str, changed: dict[str, Any]) -> None:
+    opened = MemoryBrowser(lambda url: page()(url) if "conversations" in url else page(**changed)(url))
+    given(around.context, browser=opened)
+
+    found = check(around, name)
+
+    assert (found.status, f"{SITE}/: " in found.summary) == ("FAIL", True)
+
+
+def test_another_page_needs_no_pictures_and_no_items(around: Round) -> None:
+    opened = MemoryBrowser(lambda url: page()(url) if "conversations" in url else page(media=[], items=0)(url))
+    given(around.context, browser=opened)
+
+    assert {check(around, name).status for name in PAGE_CHECKS} == {Status.PASS}
