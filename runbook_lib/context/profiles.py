@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from runbook_lib.errors import JournalError
-from runbook_lib.journal.journal import Journal
+from runbook_lib.journal import Journal
 from runbook_lib.journal.state import replay
 
 PREFIX = "runbook-profile-"

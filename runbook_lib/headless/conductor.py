@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from runbook_lib.config.loading import ROOT
 from runbook_lib.errors import ParametersError, PreconditionError, RunbookError, cause
+from runbook_lib.journal import Journal
 from runbook_lib.journal.event import Event
-from runbook_lib.journal.journal import Journal
 from runbook_lib.redaction import redact
 from runbook_lib.run import cleanup, closing, recovery
 from runbook_lib.run.closing import Outcome

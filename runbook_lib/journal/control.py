@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from runbook_lib.errors import Declined, PreconditionError
+from runbook_lib.journal import Journal
 from runbook_lib.journal.folder import RunFolder, private
-from runbook_lib.journal.journal import Journal
 from runbook_lib.journal.state import replay
 
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 
 from psycopg import sql
 
+from runbook_lib.journal import line_of
 from runbook_lib.journal.event import Event
-from runbook_lib.journal.journal import line_of
 from runbook_lib.postgres.catalog import OWN_SCHEMA, make_own_schema
 from runbook_lib.postgres.connection import exists
 from runbook_lib.postgres.types import Connection

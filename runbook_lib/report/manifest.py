@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from runbook_lib.errors import JournalError, ParametersError
+from runbook_lib.journal import GENESIS, VERSION, Journal
 from runbook_lib.journal.event import Event
 from runbook_lib.journal.folder import DIRECTORY_MODE, FILE_MODE, RunFolder
-from runbook_lib.journal.journal import GENESIS, VERSION, Journal
 
 MANIFEST, JOURNAL = "manifest.json", "journal.jsonl"
 REQUIRED = (JOURNAL, "report.html", "rollback-log.md")  # of every sealed run, whatever its manifest says

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from runbook_lib.config.plan.steps import ACCESS
 from runbook_lib.errors import AdapterError, JournalError, PreconditionError
+from runbook_lib.journal import Journal
 from runbook_lib.journal.event import Event
-from runbook_lib.journal.journal import Journal
 from runbook_lib.journal.state import replay
 from runbook_lib.postgres import mirror
 from runbook_lib.postgres.lease import Holder

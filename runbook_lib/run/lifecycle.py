@@ -13,9 +13,8 @@ from runbook_lib.context.adapters import Adapters
 from runbook_lib.context.context import Context
 from runbook_lib.documents import load_plan, load_target
 from runbook_lib.errors import ParametersError, PreconditionError
-from runbook_lib.journal import elapsed
+from runbook_lib.journal import VERSION, Journal, elapsed
 from runbook_lib.journal.folder import RunFolder
-from runbook_lib.journal.journal import VERSION, Journal
 from runbook_lib.journal.state import RunState, replay
 from runbook_lib.redaction import register_environment
 from runbook_lib.run.run import Run

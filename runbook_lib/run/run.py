@@ -15,11 +15,10 @@ from runbook_lib.config.plan import ServicesStep
 from runbook_lib.context import comparison
 from runbook_lib.context.context import Context
 from runbook_lib.errors import AdapterError, Declined, ParametersError, PreconditionError, RunbookError, UnknownOutcome
-from runbook_lib.journal import elapsed
+from runbook_lib.journal import Journal, elapsed
 from runbook_lib.journal.control import Reporter, Request, steer
 from runbook_lib.journal.event import Event
 from runbook_lib.journal.folder import RunFolder
-from runbook_lib.journal.journal import Journal
 from runbook_lib.journal.state import RunState, replay
 from runbook_lib.results import Result, Status, not_passed, verdict
 from runbook_lib.run import approval

@@ -12,8 +12,8 @@ from typing import Any
 from IPython.display import display as show
 
 from runbook_lib.errors import RunbookError
+from runbook_lib.journal import Journal
 from runbook_lib.journal.event import Event
-from runbook_lib.journal.journal import Journal
 from runbook_lib.journal.state import RunState, replay
 from runbook_lib.run import recovery
 from runbook_lib.run.run import Run

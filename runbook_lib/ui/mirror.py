@@ -21,9 +21,9 @@ from runbook_lib.config.plan.steps import DATABASE, RESTORED
 from runbook_lib.config.target import Target
 from runbook_lib.documents import load_target
 from runbook_lib.errors import ParametersError
+from runbook_lib.journal import Journal, line_of
 from runbook_lib.journal.event import Event
 from runbook_lib.journal.folder import RunFolder, make_private, private
-from runbook_lib.journal.journal import Journal, line_of
 from runbook_lib.journal.state import RunState, replay
 from runbook_lib.postgres import mirror
 from runbook_lib.postgres.connection import Postgres

@@ -15,10 +15,10 @@ from typing import Any, Generic, TypeVar
 from IPython.display import display as show
 
 from runbook_lib.errors import PreconditionError, RunbookError, UnknownOutcome
+from runbook_lib.journal import Journal
 from runbook_lib.journal.control import Request
 from runbook_lib.journal.elapsed import seconds, steady, steady_now
 from runbook_lib.journal.event import Event, clock
-from runbook_lib.journal.journal import Journal
 from runbook_lib.postgres.sessions import cancel
 from runbook_lib.run import recovery
 from runbook_lib.run.engine import Done

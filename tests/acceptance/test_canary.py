@@ -17,8 +17,8 @@ import pytest
 
 from runbook_lib import report
 from runbook_lib.documents import load_plan
+from runbook_lib.journal import Journal
 from runbook_lib.journal.folder import RunFolder
-from runbook_lib.journal.journal import Journal
 from runbook_lib.journal.state import replay
 from runbook_lib.redaction import HIDDEN, register_environment
 

@@ -11,7 +11,7 @@ import pytest
 
 from runbook_lib.errors import UnknownOutcome
 from runbook_lib.headless import dry_run
-from runbook_lib.journal.journal import Journal
+from runbook_lib.journal import Journal
 from runbook_lib.journal.state import replay
 from runbook_lib.postgres.catalog import catalog
 from runbook_lib.rehearsal.stack import Stack

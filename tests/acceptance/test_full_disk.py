@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from runbook_lib.journal.journal import Journal
+from runbook_lib.journal import Journal
 
 from ..support.command_line import planned
 from ..support.stacks import up

@@ -8,8 +8,8 @@ from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 
 from runbook_lib.documents import load_plan
+from runbook_lib.journal import Journal
 from runbook_lib.journal.event import Event
-from runbook_lib.journal.journal import Journal
 from runbook_lib.postgres.connection import Postgres
 from runbook_lib.rehearsal.database import create_database
 from runbook_lib.rehearsal.postgres import binaries, embedded_server

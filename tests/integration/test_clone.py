@@ -13,8 +13,8 @@ from runbook_lib.context.adapters import Adapters
 from runbook_lib.context.context import Context
 from runbook_lib.documents import load_target
 from runbook_lib.errors import PreconditionError, UnknownOutcome
+from runbook_lib.journal import Journal
 from runbook_lib.journal.folder import RunFolder
-from runbook_lib.journal.journal import Journal
 from runbook_lib.journal.state import RunState
 from runbook_lib.postgres.catalog import catalog
 from runbook_lib.postgres.clone import COMMENT, clone_name, cloned

@@ -14,8 +14,8 @@ from runbook_lib.context.adapters import Adapters
 from runbook_lib.context.context import Context
 from runbook_lib.documents import load_target
 from runbook_lib.errors import Declined, PreconditionError
+from runbook_lib.journal import Journal
 from runbook_lib.journal.folder import RunFolder
-from runbook_lib.journal.journal import Journal
 from runbook_lib.journal.state import replay
 from runbook_lib.postgres import fence
 from runbook_lib.postgres.connection import Connection, Postgres

@@ -10,8 +10,8 @@ from runbook_lib.config.target import Target
 from runbook_lib.context.adapters import Adapters
 from runbook_lib.context.context import Context
 from runbook_lib.errors import JournalError, ParametersError
+from runbook_lib.journal import Journal, line_of
 from runbook_lib.journal.folder import RunFolder
-from runbook_lib.journal.journal import Journal, line_of
 from runbook_lib.journal.state import replay
 from runbook_lib.postgres import mirror
 from runbook_lib.postgres.connection import Connection, Postgres

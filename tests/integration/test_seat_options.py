@@ -6,8 +6,8 @@ from types import SimpleNamespace
 from runbook_lib.config.plan import Plan
 from runbook_lib.context.adapters import Adapters
 from runbook_lib.context.context import Context
+from runbook_lib.journal import Journal
 from runbook_lib.journal.folder import RunFolder
-from runbook_lib.journal.journal import Journal
 from runbook_lib.journal.state import replay
 from runbook_lib.postgres.connection import Connection, Postgres, one
 from runbook_lib.run.run import Run

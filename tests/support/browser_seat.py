@@ -12,7 +12,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Error, Locator, Page, expect
 
-from runbook_lib.journal.journal import Journal
+from runbook_lib.journal import Journal
 from runbook_lib.journal.state import RunState, replay
 
 from .places import ROOT

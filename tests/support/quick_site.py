@@ -15,7 +15,7 @@ import yaml
 from click.testing import CliRunner
 
 from runbook_lib import cli
-from runbook_lib.journal.journal import Journal
+from runbook_lib.journal import Journal
 from runbook_lib.journal.state import RunState, replay
 from runbook_lib.rehearsal.repositories import create_backend, create_frontend
 from runbook_lib.rehearsal.scenarios import FAULTS

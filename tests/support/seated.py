@@ -11,8 +11,8 @@ from runbook_lib.context.adapters import Adapters
 from runbook_lib.context.context import Context
 from runbook_lib.documents import load_plan, load_target
 from runbook_lib.errors import AdapterError, Declined
+from runbook_lib.journal import Journal
 from runbook_lib.journal.folder import RunFolder
-from runbook_lib.journal.journal import Journal
 from runbook_lib.journal.state import replay
 from runbook_lib.results import Precondition, Result, Status
 from runbook_lib.run import run as run_module

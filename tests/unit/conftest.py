@@ -14,8 +14,8 @@ from runbook_lib.config.target import Target
 from runbook_lib.context.adapters import Adapters
 from runbook_lib.context.context import Context
 from runbook_lib.documents import load_plan, load_target
+from runbook_lib.journal import Journal
 from runbook_lib.journal.folder import RunFolder
-from runbook_lib.journal.journal import Journal
 from runbook_lib.journal.state import RunState
 from runbook_lib.run.run import Run
 from runbook_lib.services import MemoryServices

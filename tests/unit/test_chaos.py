@@ -7,8 +7,8 @@ import pytest
 
 from runbook_lib.config.plan import Plan
 from runbook_lib.documents import load_plan
+from runbook_lib.journal import GENESIS
 from runbook_lib.journal.event import Event
-from runbook_lib.journal.journal import GENESIS
 from runbook_lib.rehearsal.chaos.campaign import Ended, judge, summary
 from runbook_lib.rehearsal.chaos.picture import Picture
 from runbook_lib.rehearsal.chaos.points import TRIALS, VICTIMS, Case, Kill, Point, cases, points, reached

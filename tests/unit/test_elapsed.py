@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runbook_lib.journal import elapsed
+from runbook_lib.journal import Journal, elapsed
 from runbook_lib.journal.event import Event, clock
-from runbook_lib.journal.journal import Journal
 from runbook_lib.report.facts import Duration
 
 BEGAN = datetime(2026, 1, 1, 12, tzinfo=UTC)

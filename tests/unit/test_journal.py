@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from runbook_lib.errors import JournalError
+from runbook_lib.journal import GENESIS, Journal
 from runbook_lib.journal.event import Event, Fact, HandedOver, Noted
-from runbook_lib.journal.journal import GENESIS, Journal
 from runbook_lib.redaction import HIDDEN, register
 
 
@@ -160,7 +160,7 @@ def test_nothing_of_an_event_stays_that_the_disk_takes_only_in_part(journal: Jou
 import resource
 from pathlib import Path
 from runbook_lib.errors import JournalError
-from runbook_lib.journal.journal import Journal
+from runbook_lib.journal import Journal
 most = {len(before) + 50}  # the next line is longer
 resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
 try:

@@ -8,8 +8,8 @@ from typing import Any
 import nbformat
 import pytest
 
+from runbook_lib.journal import Journal
 from runbook_lib.journal.folder import RunFolder
-from runbook_lib.journal.journal import Journal
 from runbook_lib.lab import copies, server
 from runbook_lib.redaction import register
 from runbook_lib.system import temporary

@@ -6,8 +6,8 @@ import json
 import pytest
 
 from runbook_lib import report as archive
+from runbook_lib.journal import Journal
 from runbook_lib.journal.folder import RunFolder
-from runbook_lib.journal.journal import Journal
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from runbook_lib.journal import Journal
 from runbook_lib.journal.event import read
-from runbook_lib.journal.journal import Journal
 from runbook_lib.ui.progress import followed, to_console
 
 CHECKED = {"name": "api", "title": "The API answers", "status": "PASS", "round": "after", "summary": "4 items"}

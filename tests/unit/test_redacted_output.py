@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from runbook_lib import journal as journals
 from runbook_lib.cli import commands
-from runbook_lib.journal import journal as journals
+from runbook_lib.journal import Journal
 from runbook_lib.journal.folder import RunFolder
-from runbook_lib.journal.journal import Journal
 from runbook_lib.redaction.output import RedactedStream
 
 from ..support import planted

@@ -14,8 +14,8 @@ from click.testing import CliRunner
 
 from runbook_lib import report
 from runbook_lib.cli import commands
+from runbook_lib.journal import Journal
 from runbook_lib.journal.folder import RunFolder
-from runbook_lib.journal.journal import Journal
 from runbook_lib.report.manifest import VERSION
 
 OLD_NOTE = "This manifest is not signed."

@@ -15,8 +15,8 @@ from time import monotonic, sleep
 
 from runbook_lib.config.plan import Plan
 from runbook_lib.headless import kernel
+from runbook_lib.journal import Journal
 from runbook_lib.journal.event import Event
-from runbook_lib.journal.journal import Journal
 from runbook_lib.rehearsal.chaos.picture import Picture, differences, lost, picture
 from runbook_lib.rehearsal.chaos.points import (
     TRIALS,

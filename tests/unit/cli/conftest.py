@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from runbook_lib import cli
+from runbook_lib.journal import Journal
 from runbook_lib.journal.folder import RunFolder
-from runbook_lib.journal.journal import Journal
 
 from ...support.commands import Command, Said
 from ...support.places import PLAN, TARGET

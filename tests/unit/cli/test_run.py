@@ -9,8 +9,8 @@ import pytest
 
 from runbook_lib.errors import UnknownOutcome
 from runbook_lib.headless import conductor
+from runbook_lib.journal import Journal
 from runbook_lib.journal.folder import RunFolder
-from runbook_lib.journal.journal import Journal
 from runbook_lib.run.closing import Outcome
 
 from ...support.commands import Command, raising

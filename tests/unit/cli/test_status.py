@@ -8,8 +8,8 @@ import pytest
 
 from runbook_lib import report as archive
 from runbook_lib.documents import load_plan
+from runbook_lib.journal import Journal
 from runbook_lib.journal.folder import RunFolder
-from runbook_lib.journal.journal import Journal
 from runbook_lib.results import Result, Status
 from runbook_lib.run.run import Run
 
