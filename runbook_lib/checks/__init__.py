@@ -6,7 +6,7 @@ from functools import cache
 
 from runbook_lib.checks.kind import Check, Round
 from runbook_lib.config.kinds import collected
-from runbook_lib.context.context import Context
+from runbook_lib.context import Context
 from runbook_lib.errors import AdapterError
 from runbook_lib.results import Result, Status
 

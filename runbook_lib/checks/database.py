@@ -8,9 +8,8 @@ from runbook_lib.checks.kind import Round, check
 from runbook_lib.checks.restorable import restores
 from runbook_lib.config.plan import CheckSpec, DatabaseStep
 from runbook_lib.config.plan.steps import Name
-from runbook_lib.context import builds, old_code
+from runbook_lib.context import Context, builds, old_code
 from runbook_lib.context.comparison import is_there
-from runbook_lib.context.context import Context
 from runbook_lib.errors import AdapterError
 from runbook_lib.postgres.sessions import during, of_others, taken
 from runbook_lib.results import Result, Status, verdict

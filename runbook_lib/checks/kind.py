@@ -11,8 +11,7 @@ from urllib.parse import urljoin
 
 from runbook_lib.browser import Destination, Look, Visit
 from runbook_lib.config.plan import CheckSpec
-from runbook_lib.context import profiles
-from runbook_lib.context.context import Context
+from runbook_lib.context import Context, profiles
 from runbook_lib.errors import AdapterError
 from runbook_lib.postgres.backfill_statistics import items, samples
 from runbook_lib.postgres.sessions import Taken, taken

@@ -8,8 +8,7 @@ from runbook_lib.browser import Visit
 from runbook_lib.checks import api
 from runbook_lib.checks.kind import BEFORE, Round, check
 from runbook_lib.config.plan import CheckSpec
-from runbook_lib.context import profiles
-from runbook_lib.context.context import Context
+from runbook_lib.context import Context, profiles
 from runbook_lib.results import Result, Status
 
 READY = ("", "true")

@@ -9,8 +9,7 @@ from pathlib import Path
 from runbook_lib.checks.restorable import RESTORABLE, restores
 from runbook_lib.checks.schema import will_agree
 from runbook_lib.config.plan import RepositoryStep, ServicesStep
-from runbook_lib.context import old_code
-from runbook_lib.context.context import Context
+from runbook_lib.context import Context, old_code
 from runbook_lib.errors import AdapterError
 from runbook_lib.postgres import plan_fit
 from runbook_lib.postgres.catalog import database_size, has_column

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from runbook_lib.config.plan import RestoringStep
-from runbook_lib.context.context import Context
+from runbook_lib.context import Context
 from runbook_lib.postgres.catalog import database_size
 from runbook_lib.postgres.connection import identity
 from runbook_lib.postgres.restore import dump_inspector

@@ -10,9 +10,8 @@ from typing import Literal
 from runbook_lib.checks.kind import Round, check
 from runbook_lib.checks.restorable import restores
 from runbook_lib.config.plan import CheckSpec, RevertingStep
-from runbook_lib.context import old_code
+from runbook_lib.context import Context, old_code
 from runbook_lib.context.comparison import CATALOG_BEFORE, CATALOG_RESTORED
-from runbook_lib.context.context import Context
 from runbook_lib.context.old_code import files_of
 from runbook_lib.errors import AdapterError
 from runbook_lib.git import Checkout

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from runbook_lib.config.plan import BuildingStep
 from runbook_lib.config.target import VersionByManager, VersionByUrl
-from runbook_lib.context.context import Context
+from runbook_lib.context import Context
 from runbook_lib.errors import AdapterError, PreconditionError
 from runbook_lib.git import Checkout
 from runbook_lib.redaction import Lines

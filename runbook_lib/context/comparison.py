@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from runbook_lib.context.context import Context
+from runbook_lib.context import Context
 from runbook_lib.postgres.catalog import catalog, has_column
 from runbook_lib.postgres.types import Connection
 

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from tempfile import mkdtemp
 
 from runbook_lib.config.plan import Migration, Plan, Repository, RepositoryStep, RevertingStep
-from runbook_lib.context.context import Context
+from runbook_lib.context import Context
 from runbook_lib.errors import PreconditionError, RunbookError, UnknownOutcome
 from runbook_lib.git import Checkout, Commit
 from runbook_lib.git.command import differences

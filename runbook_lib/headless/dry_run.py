@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from runbook_lib.config.plan import ColumnOfRow
-from runbook_lib.context.context import Context
+from runbook_lib.context import Context
 from runbook_lib.errors import RunbookError
 from runbook_lib.postgres.catalog import catalog, has_column
 from runbook_lib.results import Result

@@ -8,9 +8,8 @@ from pathlib import Path
 from runbook_lib.config.loading import ROOT, located
 from runbook_lib.config.plan import Plan
 from runbook_lib.config.target import pair
-from runbook_lib.context import profiles
+from runbook_lib.context import Context, profiles
 from runbook_lib.context.adapters import Adapters
-from runbook_lib.context.context import Context
 from runbook_lib.documents import load_plan, load_target
 from runbook_lib.errors import ParametersError, PreconditionError
 from runbook_lib.journal import VERSION, Journal, elapsed

@@ -9,7 +9,7 @@ from typing import Literal
 
 from runbook_lib.config.compatibility import BEFORE, BOTH, FEATURE, Rules, StepEffect
 from runbook_lib.config.plan import StepSpec
-from runbook_lib.context.context import Context
+from runbook_lib.context import Context
 from runbook_lib.errors import RunbookError
 from runbook_lib.journal.state import RunState
 

@@ -12,8 +12,7 @@ from runbook_lib import checks
 from runbook_lib.checks.kind import BEFORE, Round
 from runbook_lib.checks.prerequisites import NEVER_WAIVED, PREREQUISITES, prerequisites
 from runbook_lib.config.plan import ServicesStep
-from runbook_lib.context import comparison
-from runbook_lib.context.context import Context
+from runbook_lib.context import Context, comparison
 from runbook_lib.errors import AdapterError, Declined, ParametersError, PreconditionError, RunbookError, UnknownOutcome
 from runbook_lib.journal import Journal, elapsed
 from runbook_lib.journal.control import Reporter, Request, steer

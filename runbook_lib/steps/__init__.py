@@ -7,7 +7,7 @@ from types import ModuleType
 
 from runbook_lib.config.kinds import classes_of, collected
 from runbook_lib.config.plan.steps import StepSpec
-from runbook_lib.context.context import Context
+from runbook_lib.context import Context
 from runbook_lib.steps.base import Step
 
 

@@ -14,8 +14,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from runbook_lib.context import builds, old_code
-from runbook_lib.context.context import Context
+from runbook_lib.context import Context, builds, old_code
 from runbook_lib.errors import AdapterError, ParametersError, RunbookError
 from runbook_lib.journal.folder import RunFolder
 from runbook_lib.postgres.backfill import Backfill, Bounds

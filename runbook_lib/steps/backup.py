@@ -14,7 +14,7 @@ from typing import Any, Literal
 from runbook_lib.config.compatibility import Rules, State
 from runbook_lib.config.plan.steps import About, DatabaseStep, Touches
 from runbook_lib.config.target import FreshBackup, Snapshot
-from runbook_lib.context.context import Context
+from runbook_lib.context import Context
 from runbook_lib.errors import AdapterError, PreconditionError
 from runbook_lib.postgres.blockers import waiting_dump, watched
 from runbook_lib.postgres.catalog import database_size

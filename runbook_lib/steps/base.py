@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any, ClassVar
 
 from runbook_lib.config.plan.steps import StepSpec
-from runbook_lib.context.context import Context
+from runbook_lib.context import Context
 from runbook_lib.errors import ParametersError, RunbookError
 from runbook_lib.journal.control import Control, Reporter
 from runbook_lib.results import Found, Precondition, Result, Status, When, not_passed

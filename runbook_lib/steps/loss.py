@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from runbook_lib.checks.restorable import restores
-from runbook_lib.context.context import Context
+from runbook_lib.context import Context
 from runbook_lib.errors import PreconditionError
 from runbook_lib.journal.control import Control
 from runbook_lib.postgres.connection import MAINTENANCE

@@ -7,8 +7,7 @@ from typing import Literal
 
 from runbook_lib.config.compatibility import Rules, State
 from runbook_lib.config.plan.steps import About, RepositoryStep, RevertingStep, Touches
-from runbook_lib.context import old_code
-from runbook_lib.context.context import Context
+from runbook_lib.context import Context, old_code
 from runbook_lib.errors import AdapterError, PreconditionError
 from runbook_lib.git import Checkout, PushRefused, Remote
 from runbook_lib.results import Found, Precondition, Result, Status, When

@@ -3,7 +3,7 @@
 import hashlib
 import json
 
-from runbook_lib.context.context import Context
+from runbook_lib.context import Context
 from runbook_lib.postgres import dependents
 from runbook_lib.postgres.catalog import catalog
 from runbook_lib.postgres.column_removal import HALF_BACK, Record, Removal, Stage, definitions, snapshot

@@ -8,7 +8,7 @@ from typing import Literal
 from runbook_lib.checks.schema import AS_IN_BACKUP, left_over
 from runbook_lib.config import compatibility
 from runbook_lib.config.plan.steps import DATABASE, About, DatabaseStep, Touches
-from runbook_lib.context.context import Context
+from runbook_lib.context import Context
 from runbook_lib.postgres.catalog import Catalog, catalog, filled, has_column
 from runbook_lib.postgres.clone import Clone
 from runbook_lib.postgres.column_removal import (

@@ -6,8 +6,7 @@ from typing import ClassVar, Literal
 
 from runbook_lib.config.compatibility import STOPPED, Rules, State
 from runbook_lib.config.plan.steps import ACCESS, About, RevertingStep, ServicesStep, StepSpec, Touches
-from runbook_lib.context import builds
-from runbook_lib.context.context import Context
+from runbook_lib.context import Context, builds
 from runbook_lib.context.old_code import prepare
 from runbook_lib.errors import AdapterError, StepFailed
 from runbook_lib.postgres.sessions import Session, of_role

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from runbook_lib import cli
 from runbook_lib.checks.prerequisites import prerequisites
-from runbook_lib.context.context import Context
+from runbook_lib.context import Context
 from runbook_lib.errors import Declined, ParametersError, PreconditionError, StepFailed, UnknownOutcome
 from runbook_lib.headless import conductor
 from runbook_lib.postgres import fence

@@ -13,8 +13,8 @@ import psycopg
 import pytest
 
 from runbook_lib.config.plan import Plan
+from runbook_lib.context import Context
 from runbook_lib.context.adapters import Adapters
-from runbook_lib.context.context import Context
 from runbook_lib.documents import load_target
 from runbook_lib.journal.control import Reporter
 from runbook_lib.journal.folder import RunFolder

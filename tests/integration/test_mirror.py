@@ -7,8 +7,8 @@ import pytest
 
 from runbook_lib.config.plan import Plan
 from runbook_lib.config.target import Target
+from runbook_lib.context import Context
 from runbook_lib.context.adapters import Adapters
-from runbook_lib.context.context import Context
 from runbook_lib.errors import JournalError, ParametersError
 from runbook_lib.journal import Journal, line_of
 from runbook_lib.journal.folder import RunFolder

@@ -14,9 +14,8 @@ from runbook_lib import checks
 from runbook_lib.checks.api import ReferenceKeys
 from runbook_lib.checks.kind import Round
 from runbook_lib.config.target import ReferenceApi, SecretReference
-from runbook_lib.context import builds, old_code
+from runbook_lib.context import Context, builds, old_code
 from runbook_lib.context.adapters import Adapters
-from runbook_lib.context.context import Context
 from runbook_lib.rehearsal.stack import backend_healthy, stack
 from runbook_lib.rehearsal.supervisor import application_programs
 from runbook_lib.rehearsal.workspace import PLAN, TARGET, settled_in, until

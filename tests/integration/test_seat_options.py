@@ -4,8 +4,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from runbook_lib.config.plan import Plan
+from runbook_lib.context import Context
 from runbook_lib.context.adapters import Adapters
-from runbook_lib.context.context import Context
 from runbook_lib.journal import Journal
 from runbook_lib.journal.folder import RunFolder
 from runbook_lib.journal.state import replay

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.context.context import Context
+from runbook_lib.context import Context
 from runbook_lib.errors import Declined, PreconditionError, StepFailed
 from runbook_lib.postgres.backfill_removal import throttle
 from runbook_lib.postgres.connection import Connection, Postgres

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from runbook_lib.context.context import Context
+from runbook_lib.context import Context
 from runbook_lib.journal.control import Reporter
 from runbook_lib.journal.state import StepState
 from runbook_lib.steps import step_named

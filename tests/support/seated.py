@@ -7,8 +7,8 @@ from typing import Any
 
 from psycopg import sql
 
+from runbook_lib.context import Context
 from runbook_lib.context.adapters import Adapters
-from runbook_lib.context.context import Context
 from runbook_lib.documents import load_plan, load_target
 from runbook_lib.errors import AdapterError, Declined
 from runbook_lib.journal import Journal

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from runbook_lib.context.context import Context
+from runbook_lib.context import Context
 
 
 def test_before_a_type_is_chosen_there_are_no_steps(context: Context) -> None:

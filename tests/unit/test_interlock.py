@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.context import old_code
-from runbook_lib.context.context import Context
+from runbook_lib.context import Context, old_code
 from runbook_lib.results import Status
 from runbook_lib.steps.backfill_step import no_feature_service
 

@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import pytest
 
-from runbook_lib.context.context import Context
+from runbook_lib.context import Context
 from runbook_lib.errors import AdapterError, ParametersError, PreconditionError, RunbookError, UnknownOutcome
 from runbook_lib.results import Found, Precondition, Status, When
 from runbook_lib.run import run as run_module

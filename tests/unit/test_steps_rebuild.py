@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from runbook_lib.config.plan import Plan
-from runbook_lib.context.context import Context
+from runbook_lib.context import Context
 from runbook_lib.errors import PreconditionError
 from runbook_lib.journal.state import StepState
 from runbook_lib.steps.base import Effect

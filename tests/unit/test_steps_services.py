@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from runbook_lib.config.target import VersionByManager
-from runbook_lib.context.context import Context
+from runbook_lib.context import Context
 from runbook_lib.errors import AdapterError, StepFailed
 from runbook_lib.journal.state import StepState
 from runbook_lib.results import Status, not_passed

@@ -11,8 +11,8 @@ import pytest
 
 from runbook_lib.config.plan import Plan, Repository
 from runbook_lib.config.target import Target
+from runbook_lib.context import Context
 from runbook_lib.context.adapters import Adapters
-from runbook_lib.context.context import Context
 from runbook_lib.documents import load_target
 from runbook_lib.journal.folder import RunFolder
 from runbook_lib.journal.state import RunState

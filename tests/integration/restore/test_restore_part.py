@@ -10,7 +10,7 @@ from typing import Any, LiteralString
 import psycopg
 import pytest
 
-from runbook_lib.context.context import Context
+from runbook_lib.context import Context
 from runbook_lib.errors import PreconditionError, StepFailed
 from runbook_lib.journal.control import Reporter
 from runbook_lib.postgres.connection import Postgres

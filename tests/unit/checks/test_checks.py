@@ -10,7 +10,7 @@ from runbook_lib import checks
 from runbook_lib.browser import MemoryBrowser
 from runbook_lib.checks.kind import Round
 from runbook_lib.config.plan import Plan
-from runbook_lib.context.context import Context
+from runbook_lib.context import Context
 from runbook_lib.errors import AdapterError
 from runbook_lib.postgres.sessions import Taken
 from runbook_lib.results import Result, Status

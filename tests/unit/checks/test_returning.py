@@ -10,8 +10,7 @@ from runbook_lib import checks
 from runbook_lib.browser import MemoryBrowser, Visit
 from runbook_lib.checks.kind import Round
 from runbook_lib.checks.page import PageReturningKeys
-from runbook_lib.context import profiles
-from runbook_lib.context.context import Context
+from runbook_lib.context import Context, profiles
 from runbook_lib.journal import Journal
 from runbook_lib.results import Result, Status
 
