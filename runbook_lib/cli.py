@@ -22,9 +22,8 @@ from runbook_lib.journal.folder import RunFolder
 from runbook_lib.journal.state import RunState, replay
 from runbook_lib.redaction import redact, redact_values
 from runbook_lib.redaction.output import in_clear, redact_output
-from runbook_lib.run import approval, cleanup, closing, lease, lifecycle, recovery, undo
+from runbook_lib.run import Run, approval, cleanup, closing, lease, lifecycle, recovery, undo
 from runbook_lib.run.approval import named_reason
-from runbook_lib.run.run import Run
 from runbook_lib.system.signals import settle
 from runbook_lib.ui import display, mirror
 from runbook_lib.ui.progress import Told, to_console

@@ -9,10 +9,9 @@ from IPython.display import display as show
 from runbook_lib import report
 from runbook_lib.errors import ParametersError, RunbookError
 from runbook_lib.results import not_passed
-from runbook_lib.run import cleanup, closing, engine, lease, lifecycle
+from runbook_lib.run import Run, cleanup, closing, engine, lease, lifecycle
 from runbook_lib.run import undo as undoing_run
 from runbook_lib.run.approval import named_reason
-from runbook_lib.run.run import Run
 from runbook_lib.ui import banner, cells, display, failure_menu, messages, mirror, review, step_runner
 from runbook_lib.ui import widgets as confirming
 from runbook_lib.ui.cells import journaled

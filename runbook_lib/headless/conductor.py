@@ -13,10 +13,9 @@ from runbook_lib.errors import ParametersError, PreconditionError, RunbookError,
 from runbook_lib.journal import Journal
 from runbook_lib.journal.event import Event
 from runbook_lib.redaction import redact
-from runbook_lib.run import cleanup, closing, recovery
+from runbook_lib.run import Run, cleanup, closing, recovery
 from runbook_lib.run.closing import Outcome
 from runbook_lib.run.lifecycle import open_existing
-from runbook_lib.run.run import Run
 from runbook_lib.ui import display
 from runbook_lib.ui.progress import Told, followed
 

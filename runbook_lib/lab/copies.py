@@ -12,7 +12,7 @@ from runbook_lib.headless.conductor import NOTEBOOKS
 from runbook_lib.headless.papermill_io import clean
 from runbook_lib.journal.folder import make_private
 from runbook_lib.redaction import redact, register_environment
-from runbook_lib.run.run import Run
+from runbook_lib.run import Run
 
 DIRECTORY = "lab"
 FIRST = "01-triage"

@@ -19,8 +19,7 @@ from runbook_lib.errors import PreconditionError
 from runbook_lib.lab.copies import prepare, write_cards
 from runbook_lib.rehearsal.rehearse import scenario_named
 from runbook_lib.rehearsal.workspace import MARK, OUTPUTS, PLAN, TARGET, settled_in
-from runbook_lib.run import closing, lifecycle
-from runbook_lib.run.run import Run
+from runbook_lib.run import Run, closing, lifecycle
 from runbook_lib.system import temporary
 from runbook_lib.system.signals import ending_signals_raise, undisturbed, with_default_signals
 

@@ -11,8 +11,7 @@ from runbook_lib.documents import load_plan
 from runbook_lib.rehearsal.scenarios import SCENARIOS
 from runbook_lib.rehearsal.stack import stack
 from runbook_lib.rehearsal.workspace import PLAN, TARGET, settled_in
-from runbook_lib.run import engine, lifecycle
-from runbook_lib.run.run import Run
+from runbook_lib.run import Run, engine, lifecycle
 from runbook_lib.triage import decision_matrix
 from runbook_lib.ui.display import Shown, table
 from runbook_lib.ui.progress import Told

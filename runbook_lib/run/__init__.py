@@ -1,1 +1,404 @@
-"""A run and what is done with it: lifecycle, engine, approval, lease, recovery, undo and cleanup."""
+"""One run of a rollback: its folder, its journal, its observations and its approval.
+
+What is done with it has modules of its own: lifecycle, engine, lease, recovery, undo and cleanup.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from datetime import datetime, timedelta
+from itertools import accumulate
+
+from runbook_lib import checks
+from runbook_lib.checks.kind import BEFORE, Round
+from runbook_lib.checks.prerequisites import NEVER_WAIVED, PREREQUISITES, prerequisites
+from runbook_lib.config.plan import ServicesStep
+from runbook_lib.context import Context, comparison
+from runbook_lib.errors import AdapterError, Declined, ParametersError, PreconditionError, RunbookError, UnknownOutcome
+from runbook_lib.journal import Journal, elapsed
+from runbook_lib.journal.control import Reporter, Request, steer
+from runbook_lib.journal.event import Event
+from runbook_lib.journal.folder import RunFolder
+from runbook_lib.journal.state import RunState, replay
+from runbook_lib.results import Result, Status, not_passed, verdict
+from runbook_lib.run import approval
+from runbook_lib.run.approval import require_reason
+from runbook_lib.steps import backfill_step, steps_of
+from runbook_lib.steps.base import Effect, Preview, Step
+
+LOG_SECONDS = 3600
+TAKEN_OVER = "taken-over"  # the name of the look for what a run taken over has left
+
+
+class Run:
+    """A run that has been opened; everything it learns or does is journaled."""
+
+    def __init__(self, folder: RunFolder, context: Context) -> None:
+        self.folder = folder
+        self.context = context
+        self.journal = Journal(folder.journal_path)
+        context.reporter = Reporter(self.journal.append, lambda: self.state.debts)
+        context.now = lambda: elapsed.present(self.journal.events())
+        self._begun: dict[str, Round] = {}
+        self._known: tuple[Event | None, RunState | None] = None, None  # the last event that was read, the state after it
+        self.refresh()
+
+    @property
+    def state(self) -> RunState:
+        """What the journal says now. Read-only."""
+        events, (last, known) = self.journal.events(), self._known
+        goes_on = last and events[last.seq - 1 : last.seq] == [last]
+        state = replay(events[last.seq :] if last and goes_on else events, known if goes_on else None)
+        self._known = events[-1], state
+        return state
+
+    @property
+    def steps(self) -> dict[str, Step]:
+        """The steps of the run's rollback type, in order."""
+        return steps_of(self.context)
+
+    @property
+    def touches_database(self) -> bool:
+        """Whether any step of the type changes or reads the database."""
+        return self.context.touches_database
+
+    def refresh(self) -> RunState:
+        """Take what other processes have journaled into this one's context."""
+        self.context.state = state = self.state
+        return state
+
+    def steer(self, request: Request) -> str:
+        """Have the step that acts now pause, go on or abort; returns its title. Changes the run folder.
+
+        Raises:
+            PreconditionError: Nothing of the run acts now, or what acts does not work in batches.
+        """
+        return steer(self.folder, self.journal, request, self.context.operator)
+
+    def choose(self, name: str, value: str, by: str) -> None:
+        """Record a choice and go by it."""
+        if self.state.choices.get(name) != value:
+            self.journal.append("chosen", name=name, value=value, by=by)
+        self._settle_option(by)
+
+    def override(self, advised: str, chosen: str, reason: str) -> None:
+        """Record that another type is chosen than triage recommends, and why."""
+        self.journal.append("overridden", recommended=advised, chosen=chosen, reason=reason, by=self.context.operator)
+
+    def details(self) -> dict[str, tuple[Mapping[str, str], str]]:
+        """What else may be chosen of the steps to come: name -> the values with their descriptions, and the present one."""
+        return {n: (values, step.chosen(n)) for step in self.steps.values() for n, values in step.choices().items()}
+
+    def asks_for(self, name: str) -> bool:
+        """Whether an engineer is asked for a choice beforehand; else it is one for later, should a step fail. Read-only."""
+        return not any(name in step.LATER for step in self.steps.values())
+
+    def waive(self, name: str, reason: str) -> None:
+        """Record that a check or a step may fail, and why.
+
+        Raises:
+            ParametersError: There is no such prerequisite, check or step, or the reason says nothing.
+        """
+        known = self.waivable()
+        if name not in known:
+            raise ParametersError(
+                f"There is no check or step {name!r} to waive.",
+                state="Nothing was waived.",
+                safe_next=f"Name one of: {', '.join(known)}.",
+            )
+        require_reason(reason, f"The reason for waiving {name}", "Nothing was waived.")
+        if self.state.waivers.get(name, {}).get("reason") != reason:
+            self.journal.append("waived", name=name, reason=reason, by=self.context.operator)
+
+    def waivable(self) -> list[str]:
+        """The names of all that may be waived. Pure."""
+        plan, needs = self.context.plan, [need for step in self.steps.values() for need in step.needs()]
+        of_steps = [need.name for need in needs if need.waivable]
+        before = [name for name in PREREQUISITES if name not in NEVER_WAIVED]
+        return list(dict.fromkeys([*before, backfill_step.NAME, TAKEN_OVER, *plan.checks, *plan.steps, *of_steps]))
+
+    def prerequisites(self) -> list[Result]:
+        """Look at all that must hold before any downtime; journaled. Read-only.
+
+        Raises:
+            PreconditionError: Something does not hold, or could not be looked at.
+        """
+        return self.require(self.record("prerequisites", prerequisites(self.context, self.touches_database)))
+
+    def observe(self, round_name: str, names: Sequence[str]) -> list[Result]:
+        """Make some of the plan's checks and journal them. Read-only."""
+        around = self._begun.pop(round_name, None) or self._round(round_name)
+        results = self.record(round_name, checks.run(names, around))
+        for result in results:
+            for key, kind in (("plot", "image"), ("text", "text")):
+                if file := result.evidence.get(key):
+                    self.journal.append("evidence", title=f"{result.title}, {round_name}", file=file, kind=kind)
+        for name in [*around.__dict__.get("visits", {}), *around.__dict__.get("other_visits", {})]:
+            self.journal.append(
+                "evidence", title=f"Page of {name}, {round_name}", file=around.screenshot(name), kind="image"
+            )
+        return results
+
+    def look_before(self) -> None:
+        """Look at the users' page as it is before the first change, once a run; what is broken stops nothing. Read-only."""
+        if names := self._looks_before():
+            self.observe(BEFORE, names)
+
+    def begin_look_before(self) -> None:
+        """Begin to open that page, where it is still to be looked at; the look then waits for it. Read-only."""
+        if names := self._looks_before():
+            self._begun[BEFORE] = self._round(BEFORE)
+            checks.begin(names, self._begun[BEFORE])
+
+    def previews(self) -> tuple[str, list[Preview]]:
+        """Preview every step, keep what the data look like now, and journal the digest that an approval names. Read-only."""
+        if self.touches_database:
+            try:
+                comparison.keep_before(self.context)
+            except AdapterError as error:  # a corrupt table, mostly, which is no reason not to restore it
+                self.journal.append("noted", text=f"What the data look like before could not be kept: {error.what}")
+        steps, known = self.steps, self.state
+        begun = {name for name in steps if known.step(name).status not in ("pending", "undone")}
+        looked = {name: step.previewed(begun=name in begun) for name, step in steps.items()}
+        found = [preview for preview, _ in looked.values()]
+        binding = approval.bound(found)
+        digest = approval.digest(binding)
+        self.journal.append("previewed", digest=digest, steps=binding, shown=[asdict(p) for p in found])
+        self.record(f"foreseen:{digest}", (look for _, looks in looked.values() for look in looks))
+        before = self.dry_run_of_ddl(digest)
+        if not before or not_passed(before):
+            trials = {n: steps[n].dry_run_of_ddl(preview) for n, (preview, looks) in looked.items() if not not_passed(looks)}
+            named = [
+                replace(r, evidence={**r.evidence, "step": n, "waivable": True}) for n, r in trials.items() if r is not None
+            ]
+            self.record(f"clone:{digest}", named)
+        return digest, found
+
+    def dry_run_of_ddl(self, digest: str) -> list[Result]:
+        """What came of trying the DDL of the previews of that digest on a schema-only clone, by the journal. Read-only."""
+        return self.recorded(f"clone:{digest}")
+
+    def foreseen(self, digest: str) -> list[Result]:
+        """What was found of all preconditions that the previews of that digest could look at, by the journal. Read-only."""
+        return self.recorded(f"foreseen:{digest}")
+
+    def obstacles(self, digest: str, steps: Collection[str] | None = None) -> list[Result]:
+        """Why the previews of that digest, or those of some of its steps, cannot be approved. Read-only."""
+        looks = [*self.foreseen(digest), *self.dry_run_of_ddl(digest)]
+        return self.unwaived(r for r in looks if steps is None or r.evidence.get("step") in steps)
+
+    def require_approvable(self, digest: str, steps: Collection[str] | None = None) -> None:
+        """See that nothing is known by now that would stop a step later.
+
+        Raises:
+            PreconditionError: A precondition fails, or the DDL failed on a schema-only clone.
+            UnknownOutcome: None fails, but one could not be looked at.
+        """
+        if bad := self.obstacles(digest, steps):
+            raise approval.refusal(digest, bad, str(self.folder.path))
+
+    def approve(self, digest: str, by: str, steps: Collection[str] | None = None) -> None:
+        """Record the approval of the previews that `digest` names; where `steps` are named, for the sake of those alone.
+
+        Raises:
+            Declined: No preview of this run has that digest, or what is there now has drifted from it.
+            PreconditionError: A precondition fails, or the DDL failed on a schema-only clone.
+            UnknownOutcome: A precondition could not be looked at, or the DDL could not be tried.
+        """
+        state = self.state
+        if digest not in state.previews:
+            raise Declined(
+                f"No preview of this run has the digest {digest!r}.",
+                where=str(self.folder.path),
+                state="Nothing was changed.",
+                safe_next="Read the preview, then approve the digest that stands under it.",
+            )
+        for known in dict.fromkeys([digest, state.previewed]):  # the latest one has looked last
+            self.require_approvable(known, steps)
+        for title, lines in self.drifted(digest).items():
+            raise Declined(
+                f"Since it was previewed, {title} has drifted: {'; '.join(lines)}.",
+                where=str(self.folder.path),
+                state="Nothing was changed.",
+                safe_next="Take a new preview, read it, and approve that.",
+            )
+        if state.approved != digest:
+            self.journal.append("approved", digest=digest, by=by)
+        self.refresh()
+
+    def drifted(self, digest: str) -> dict[str, list[str]]:
+        """The steps still to be begun that are not any more as a preview showed them: title -> what differs. Read-only."""
+        state, tolerance = self.state, self.context.plan.database.drift_tolerance
+        found = {}
+        for name, approved in state.previews.get(digest, {}).items():
+            step, status = self.steps.get(name), state.step(name).status
+            tried = status in ("started", "failed") and step is not None and step.probe().effect is Effect.NOT_DONE
+            if (
+                step
+                and (status in ("pending", "undone") or tried)
+                and (lines := approval.drift(approved, step.preview(), tolerance))
+            ):
+                found[step.title] = lines
+        return found
+
+    def is_still_approved(self) -> bool:
+        """Whether the approval covers what is to come: no step acted since it was given, or nothing drifted. Read-only."""
+        approved = self.state.approved
+        kinds = [event.kind for event in self.journal.events()]
+        since = kinds[len(kinds) - kinds[::-1].index("approved") :] if approved else []
+        return bool(approved) and not ({"applied", "failed"} & {*since} and self.drifted(approved))
+
+    def escalation(self) -> str:
+        """The type that the checks just made call for instead, or "" where this one was enough."""
+        spec = self.context.plan.types[self.context.type]
+        after = self.state.checks.get("after", {})
+        failed = [name for name in spec.escalates_on if after.get(name, {}).get("status") == Status.FAIL]
+        return spec.escalates_to if failed and spec.escalates_to and self._has_more_to_do(spec.escalates_to) else ""
+
+    def escalate(self) -> str:
+        """Go on as the next type of the plan's ladder, in this same run, keeping what is done; returns its name."""
+        to, spec = self.escalation(), self.context.plan.types[self.context.type]
+        after = self.state.checks["after"]
+        because = "; ".join(f"{n}: {after[n]['summary']}" for n in spec.escalates_on if after[n]["status"] == Status.FAIL)
+        return self.go_on_as(to, because)
+
+    def go_on_as(self, to: str, because: str) -> str:
+        """Go on as another type in this same run, keeping what is done; returns its name."""
+        self.journal.append("escalated", **{"from": self.context.type, "to": to, "because": because})
+        self._settle_option("escalation")
+        return to
+
+    def record(self, round_name: str, results: Iterable[Result]) -> list[Result]:
+        """Journal what checks found, and hand it back."""
+        kept = list(results)
+        for result in kept:
+            self.journal.append("checked", round=round_name, **asdict(result))
+        return kept
+
+    def recorded(self, round_name: str) -> list[Result]:
+        """What the checks of a round found, by the journal. Read-only."""
+        found = self.state.checks.get(round_name, {}).values()
+        return [Result(r["name"], r["title"], Status(r["status"]), r["summary"], r["evidence"]) for r in found]
+
+    def unwaived(self, results: Iterable[Result]) -> list[Result]:
+        """The results that are neither PASS nor waived; a waiver of a step covers its waivable preconditions. Read-only."""
+        waived = self.state.waivers
+        return [
+            r
+            for r in not_passed(results)
+            if r.name not in waived and not (r.evidence.get("waivable") and r.evidence["step"] in waived)
+        ]
+
+    def require(self, results: list[Result]) -> list[Result]:
+        """Hand the results back if each is PASS or waived by name.
+
+        Raises:
+            PreconditionError: One failed.
+            UnknownOutcome: None failed, but one could not be told.
+        """
+        if bad := self.unwaived(results):
+            kind = PreconditionError if verdict(bad) is Status.FAIL else UnknownOutcome
+            raise kind(
+                "Not positively verified: " + "; ".join(f"{r.title} ({r.status}): {r.summary}" for r in bad),
+                where=str(self.folder.path),
+                state="Nothing more was begun. What was done is in the journal.",
+                safe_next="Do what each line says; then repeat the command, or run the cell again: nothing is done twice."
+                + (f" Or go on without, for a reason: --waive '{bad[0].name}: REASON'." if self._may_waive(bad) else ""),
+            )
+        return results
+
+    def _may_waive(self, results: Sequence[Result]) -> bool:
+        """Whether to advise a waiver: what could not be told may be waived, what failed is no matter of advice. Pure."""
+        names = self.waivable()
+        return verdict(results) is Status.UNKNOWN and all(result.name in names for result in results)
+
+    def require_open(self) -> None:
+        """See that nobody has ended the run for good, or undone all of it. Read-only.
+
+        Raises:
+            PreconditionError: Somebody has.
+        """
+        if ended := self.state.ended:
+            raise PreconditionError(
+                f"This run was ended by {ended['by'] or 'nobody named'}: {ended['reason']}",
+                where=str(self.folder.path),
+                state="Nothing was changed.",
+                safe_next="Begin a new run with `runbook plan`; it finds what is done already. `runbook undo` undoes what "
+                "this one did.",
+            )
+
+        if self.state.is_undone:
+            raise PreconditionError(
+                "This run was undone as a whole. What it previewed and approved holds no more.",
+                where=str(self.folder.path),
+                state="Nothing was changed.",
+                safe_next=f"Plan a new run: {self.planned_again()}",
+            )
+
+    def planned_again(self) -> str:
+        """The command that plans a run with the same plan, target and choices. Read-only."""
+        opened, state = self.state.opened, self.state
+        chosen = ", ".join(f"{name}={value}" for name, value in state.choices.items() if name in self.details())
+        options = {
+            "plan": opened["plan_file"],
+            "target": opened["target_file"],
+            "type": state.type,
+            "option": state.option if self.context.plan.types[state.type].options else "",
+            "choose": chosen,
+            **{name: str(opened[name]) for name in ("operator", "reason", "incident")},
+        }
+        return shlex.join(["runbook", "plan", *(word for n, v in options.items() if v for word in (f"--{n}", v))])
+
+    def close_adapters(self) -> None:
+        """Let go of what this process holds open."""
+        self.context.adapters.close()
+
+    def _has_more_to_do(self, type_name: str) -> bool:
+        """Whether a type has a step that is not done in this run, with the option that would then count. Read-only."""
+        plan, state = self.context.plan, self.state
+        options = list(plan.types[type_name].options)
+        option = state.option if not options or state.option in options else options[0]
+        return not all(state.step(name).is_done for name in plan.steps_of(type_name, option))
+
+    def _settle_option(self, by: str) -> None:
+        """Where the type has no such option as was chosen, go by its first."""
+        state = self.refresh()
+        options = list(self.context.plan.types[state.type].options) if state.type else []
+        if options and state.option not in options:
+            self.journal.append("chosen", name="OPTION", value=options[0], by=by)
+            self.refresh()
+
+    def _looks_before(self) -> list[str]:
+        state, plan = self.state, self.context.plan
+        if not state.type or state.steps or BEFORE in state.checks:
+            return []
+        return [name for name in plan.types[state.type].checks if plan.checks[name].kind.startswith("page")]
+
+    def _round(self, name: str) -> Round:
+        return Round(self.context, name, self._logs_since(), self._verified_steps(), self._started())
+
+    def _logs_since(self) -> datetime:
+        return min(event.time for event in self.journal.events()) - timedelta(seconds=LOG_SECONDS)
+
+    def _started(self) -> dict[str, datetime]:
+        """Service -> when a step of this run last began to start it; earlier where the clock was set back since."""
+        specs, events = self.context.plan.steps, self.journal.events()
+        earliest = list(accumulate((event.time for event in reversed(events)), min))[::-1]
+        begun = [(at, specs.get(e.data["step"])) for at, e in zip(earliest, events, strict=True) if e.kind == "started"]
+        return {
+            service: at
+            for at, spec in begun
+            if isinstance(spec, ServicesStep) and spec.about.starts
+            for service in spec.services
+        }
+
+    def _verified_steps(self) -> dict[str, list[Result]]:
+        rounds = [name for name in self.state.checks if name.startswith("step:")]
+        return {name.removeprefix("step:"): self.recorded(name) for name in rounds}
+
+
+def explain(error: BaseException) -> str:
+    """An error as the journal keeps it."""
+    return str(error) if isinstance(error, RunbookError) else f"{type(error).__name__}: {error}"

@@ -8,9 +8,8 @@ from runbook_lib.context.adapters import Adapters
 from runbook_lib.errors import Declined, ParametersError
 from runbook_lib.journal.control import Reporter
 from runbook_lib.journal.folder import RunFolder
-from runbook_lib.run import approval, closing
+from runbook_lib.run import Run, approval, closing
 from runbook_lib.run.lease import leased
-from runbook_lib.run.run import Run
 from runbook_lib.steps import step_named
 from runbook_lib.steps.base import Preview, Step
 

@@ -7,9 +7,9 @@ from runbook_lib.config.plan import Plan
 from runbook_lib.context import profiles
 from runbook_lib.journal.state import RunState
 from runbook_lib.results import Result, Status
+from runbook_lib.run import Run
 from runbook_lib.run.approval import require_reason
 from runbook_lib.run.lease import give_back, let_go
-from runbook_lib.run.run import Run
 
 EXIT_CODES = {"verified": 0, "declined": 1, "failed": 3, "waived": 4, "service-back": 4, "unknown": 4, "escalated": 4} | {
     "undone": 0,

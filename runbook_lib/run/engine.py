@@ -11,10 +11,9 @@ from typing import Literal
 from runbook_lib.errors import AdapterError, Declined, PreconditionError, RunbookError, StepFailed, UnknownOutcome
 from runbook_lib.journal.state import RunState
 from runbook_lib.results import Result, not_passed
-from runbook_lib.run import approval, recovery_path
+from runbook_lib.run import Run, approval, explain, recovery_path
 from runbook_lib.run.lease import leased
 from runbook_lib.run.recovery_path import to_be_undone_first
-from runbook_lib.run.run import Run, explain
 from runbook_lib.steps import step_named
 from runbook_lib.steps.base import Effect, Facts, Step
 

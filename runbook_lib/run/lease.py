@@ -17,8 +17,8 @@ from runbook_lib.journal.state import replay
 from runbook_lib.postgres import mirror
 from runbook_lib.postgres.lease import Holder
 from runbook_lib.results import Result, Status
+from runbook_lib.run import TAKEN_OVER, Run
 from runbook_lib.run.approval import require_reason
-from runbook_lib.run.run import TAKEN_OVER, Run
 from runbook_lib.steps import step_named
 from runbook_lib.system import temporary
 

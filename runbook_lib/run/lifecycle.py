@@ -16,7 +16,7 @@ from runbook_lib.journal import VERSION, Journal, elapsed
 from runbook_lib.journal.folder import RunFolder
 from runbook_lib.journal.state import RunState, replay
 from runbook_lib.redaction import register_environment
-from runbook_lib.run.run import Run
+from runbook_lib.run import Run
 from runbook_lib.system import temporary
 
 

@@ -5,11 +5,10 @@ from dataclasses import dataclass, replace
 
 from runbook_lib.config.compatibility import StepEffect
 from runbook_lib.errors import Declined, PreconditionError, RunbookError
-from runbook_lib.run import approval, cleanup, closing, engine, recovery_path
+from runbook_lib.run import Run, approval, cleanup, closing, engine, recovery_path
 from runbook_lib.run.closing import Outcome
 from runbook_lib.run.engine import Done
 from runbook_lib.run.recovery_path import RecoveryPath
-from runbook_lib.run.run import Run
 from runbook_lib.steps.base import Effect, Preview
 
 ROUND = "service-back"

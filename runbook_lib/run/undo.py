@@ -5,11 +5,10 @@ from dataclasses import dataclass
 
 from runbook_lib.errors import Declined, ParametersError, PreconditionError, RunbookError
 from runbook_lib.results import Status, not_passed, verdict
-from runbook_lib.run import approval, cleanup, closing, engine, recovery_path
+from runbook_lib.run import Run, approval, cleanup, closing, engine, recovery_path
 from runbook_lib.run.closing import Outcome
 from runbook_lib.run.engine import Done
 from runbook_lib.run.recovery_path import to_be_undone_first
-from runbook_lib.run.run import Run
 from runbook_lib.steps import step_named
 from runbook_lib.steps.base import Preview
 

@@ -10,7 +10,7 @@ from runbook_lib.config.plan import MatrixRow, Monitor, Plan, Trouble
 from runbook_lib.errors import ParametersError
 from runbook_lib.report import charts
 from runbook_lib.results import Result, Status, verdict
-from runbook_lib.run.run import Run
+from runbook_lib.run import Run
 
 SEVERITIES = ("medium", "high", "critical")
 

@@ -15,8 +15,7 @@ from runbook_lib.errors import RunbookError
 from runbook_lib.journal import Journal
 from runbook_lib.journal.event import Event
 from runbook_lib.journal.state import RunState, replay
-from runbook_lib.run import recovery
-from runbook_lib.run.run import Run
+from runbook_lib.run import Run, recovery
 from runbook_lib.ui import display, estimates
 from runbook_lib.ui.display import Shown
 from runbook_lib.ui.estimates import Past

@@ -13,8 +13,7 @@ from IPython.core.getipython import get_ipython
 from IPython.display import display as show
 
 from runbook_lib.errors import Declined, RunbookError
-from runbook_lib.run import recovery
-from runbook_lib.run.run import Run
+from runbook_lib.run import Run, recovery
 from runbook_lib.ui import banner, display
 from runbook_lib.ui.banner import Banner
 from runbook_lib.ui.widgets import attended

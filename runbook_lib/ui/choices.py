@@ -5,8 +5,7 @@ from __future__ import annotations
 from IPython.display import display as show
 
 from runbook_lib.errors import ParametersError, RunbookError
-from runbook_lib.run import approval
-from runbook_lib.run.run import Run
+from runbook_lib.run import Run, approval
 from runbook_lib.steps import step_named
 from runbook_lib.steps.base import Step
 from runbook_lib.ui import display, widgets

@@ -7,9 +7,8 @@ import asyncio
 from IPython.display import display as show
 
 from runbook_lib.errors import Declined, PreconditionError, RunbookError, StepFailed, UnknownOutcome
-from runbook_lib.run import engine
+from runbook_lib.run import Run, engine
 from runbook_lib.run.engine import Done
-from runbook_lib.run.run import Run
 from runbook_lib.ui import display, step_runner
 from runbook_lib.ui.display import Shown
 from runbook_lib.ui.widgets import asked, attended, choice

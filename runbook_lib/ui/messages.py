@@ -10,7 +10,7 @@ from runbook_lib.journal.elapsed import seconds, steady
 from runbook_lib.journal.event import Event, clock
 from runbook_lib.journal.state import RunState
 from runbook_lib.report.facts import type_title, verdict
-from runbook_lib.run.run import Run
+from runbook_lib.run import Run
 from runbook_lib.ui import display
 from runbook_lib.ui.display import Shown
 from runbook_lib.ui.estimates import began, waited

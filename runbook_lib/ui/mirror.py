@@ -28,8 +28,7 @@ from runbook_lib.journal.state import RunState, replay
 from runbook_lib.postgres import mirror
 from runbook_lib.postgres.connection import Postgres
 from runbook_lib.postgres.types import Connection
-from runbook_lib.run import lifecycle
-from runbook_lib.run.run import Run
+from runbook_lib.run import Run, lifecycle
 from runbook_lib.system import temporary
 
 PERIOD = 1.0  # seconds between two writings at least

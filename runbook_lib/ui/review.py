@@ -9,7 +9,7 @@ from runbook_lib.context import comparison
 from runbook_lib.journal.elapsed import seconds, steady
 from runbook_lib.journal.event import Event, clock
 from runbook_lib.report import charts
-from runbook_lib.run.run import Run
+from runbook_lib.run import Run
 from runbook_lib.ui import display
 from runbook_lib.ui.display import Shown
 

@@ -20,9 +20,8 @@ from runbook_lib.journal.control import Request
 from runbook_lib.journal.elapsed import seconds, steady, steady_now
 from runbook_lib.journal.event import Event, clock
 from runbook_lib.postgres.sessions import cancel
-from runbook_lib.run import recovery
+from runbook_lib.run import Run, recovery
 from runbook_lib.run.engine import Done
-from runbook_lib.run.run import Run
 from runbook_lib.ui import display
 from runbook_lib.ui.cells import journaled
 from runbook_lib.ui.display import Shown

@@ -10,8 +10,7 @@ from IPython.display import display as show
 from runbook_lib.config.plan import Plan
 from runbook_lib.errors import Declined, ParametersError
 from runbook_lib.results import Result
-from runbook_lib.run import approval
-from runbook_lib.run.run import Run
+from runbook_lib.run import Run, approval
 from runbook_lib.triage import decision_matrix
 from runbook_lib.triage.decision_matrix import Recommendation, RowFound, Word
 from runbook_lib.ui import display, failure_menu, widgets

@@ -12,8 +12,8 @@ from IPython.core.getipython import get_ipython
 from IPython.display import display as show
 
 from runbook_lib.errors import Declined, ParametersError
+from runbook_lib.run import Run
 from runbook_lib.run.approval import require_reason
-from runbook_lib.run.run import Run
 from runbook_lib.ui import display
 from runbook_lib.ui.display import Shown, line
 

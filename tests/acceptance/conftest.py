@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from runbook_lib.rehearsal.stack import Stack
-from runbook_lib.run.run import Run
+from runbook_lib.run import Run
 
 from ..support.stacks import beginning, up
 

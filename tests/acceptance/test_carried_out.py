@@ -14,8 +14,7 @@ from runbook_lib import report as archive
 from runbook_lib.context import profiles
 from runbook_lib.headless import conductor
 from runbook_lib.journal.event import Event
-from runbook_lib.run import closing
-from runbook_lib.run.run import Run
+from runbook_lib.run import Run, closing
 
 from ..support.kernels import Cell, kernel
 from ..support.places import ROOT

@@ -16,8 +16,7 @@ from runbook_lib.journal.state import replay
 from runbook_lib.postgres.catalog import catalog
 from runbook_lib.rehearsal.stack import Stack
 from runbook_lib.results import Status
-from runbook_lib.run import lifecycle
-from runbook_lib.run.run import Run
+from runbook_lib.run import Run, lifecycle
 
 from ..support.places import PLAN, TARGET
 from ..support.stacks import RUNBOOK, asked, up

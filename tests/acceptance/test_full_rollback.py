@@ -15,8 +15,7 @@ from runbook_lib.errors import PreconditionError, StepFailed
 from runbook_lib.rehearsal.postgres import debian_programs, embedded_server
 from runbook_lib.rehearsal.stack import Stack
 from runbook_lib.rehearsal.workspace import until
-from runbook_lib.run import closing, engine
-from runbook_lib.run.run import Run
+from runbook_lib.run import Run, closing, engine
 
 from ..support.stacks import RUNBOOK, as_previewed, asked, up
 

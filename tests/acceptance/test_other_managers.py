@@ -17,8 +17,7 @@ from runbook_lib.context.old_code import live_commits
 from runbook_lib.documents import load_target
 from runbook_lib.rehearsal.stack import Stack
 from runbook_lib.rehearsal.supervisor import application_programs
-from runbook_lib.run import closing, engine, lifecycle
-from runbook_lib.run.run import Run
+from runbook_lib.run import Run, closing, engine, lifecycle
 from runbook_lib.services import connect
 from runbook_lib.system.processes import LocalProcesses
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from runbook_lib.headless import conductor
 from runbook_lib.rehearsal.stack import Stack
-from runbook_lib.run.run import Run
+from runbook_lib.run import Run
 
 from ..support.stacks import as_previewed, ignore, up
 

@@ -10,8 +10,7 @@ from runbook_lib.context import comparison
 from runbook_lib.errors import PreconditionError
 from runbook_lib.headless import conductor
 from runbook_lib.rehearsal.stack import Stack
-from runbook_lib.run import cleanup, closing, engine, lifecycle
-from runbook_lib.run.run import Run
+from runbook_lib.run import Run, cleanup, closing, engine, lifecycle
 from runbook_lib.steps.remove_columns import COPY
 
 from ..support.places import PLAN, TARGET

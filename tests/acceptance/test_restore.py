@@ -9,8 +9,7 @@ import pytest
 from runbook_lib.errors import Declined
 from runbook_lib.headless import conductor
 from runbook_lib.rehearsal.stack import Stack
-from runbook_lib.run import closing, engine, lifecycle
-from runbook_lib.run.run import Run
+from runbook_lib.run import Run, closing, engine, lifecycle
 
 from ..support.places import PLAN, TARGET
 from ..support.stacks import as_previewed, up

@@ -13,8 +13,7 @@ from runbook_lib.context.old_code import live_commits
 from runbook_lib.errors import PreconditionError
 from runbook_lib.headless import conductor
 from runbook_lib.rehearsal.stack import Stack
-from runbook_lib.run import closing, engine
-from runbook_lib.run.run import Run
+from runbook_lib.run import Run, closing, engine
 
 FORWARD = ["build-backend", "start-backend", "revert-frontend", "build-frontend", "start-frontend"]
 

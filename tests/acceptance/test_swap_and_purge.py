@@ -12,8 +12,7 @@ from runbook_lib.cli import commands
 from runbook_lib.errors import Declined, ParametersError
 from runbook_lib.headless import conductor
 from runbook_lib.rehearsal.stack import Stack
-from runbook_lib.run import cleanup, lifecycle
-from runbook_lib.run.run import Run
+from runbook_lib.run import Run, cleanup, lifecycle
 
 from ..support.places import PLAN, TARGET
 

@@ -7,8 +7,7 @@ import pytest
 
 from runbook_lib.errors import ParametersError, PreconditionError
 from runbook_lib.rehearsal.stack import Stack
-from runbook_lib.run import closing, engine
-from runbook_lib.run.run import Run
+from runbook_lib.run import Run, closing, engine
 from runbook_lib.ui import mirror
 
 from ..support.places import TARGET

@@ -13,8 +13,7 @@ from runbook_lib.cli import commands
 from runbook_lib.errors import PreconditionError
 from runbook_lib.headless import conductor
 from runbook_lib.rehearsal.stack import Stack
-from runbook_lib.run import engine
-from runbook_lib.run.run import Run
+from runbook_lib.run import Run, engine
 
 from ..support.stacks import as_previewed, asked
 

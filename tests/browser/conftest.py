@@ -8,8 +8,7 @@ from playwright.sync_api import Browser, sync_playwright
 from runbook_lib.browser.chromium import launch_options
 from runbook_lib.rehearsal.stack import stack
 from runbook_lib.rehearsal.workspace import OUTPUTS, PLAN, TARGET, settled_in
-from runbook_lib.run import lifecycle
-from runbook_lib.run.run import Run
+from runbook_lib.run import Run, lifecycle
 
 from ..support.browser_seat import Served, served
 

@@ -9,7 +9,7 @@ from psycopg import sql
 
 from runbook_lib.journal.control import Channel
 from runbook_lib.postgres.connection import Connection
-from runbook_lib.run.run import Run
+from runbook_lib.run import Run
 
 from ..support.browser_seat import STEP, Seat, Served, seated
 

@@ -16,8 +16,7 @@ from runbook_lib.rehearsal.chaos.picture import Picture, differences, lost, pict
 from runbook_lib.rehearsal.chaos.points import TRIALS, write_plan
 from runbook_lib.rehearsal.stack import Stack, stack
 from runbook_lib.rehearsal.workspace import MARK, TARGET, marked, settled_in, until
-from runbook_lib.run import lifecycle
-from runbook_lib.run.run import Run
+from runbook_lib.run import Run, lifecycle
 
 BEGAN = datetime.now(UTC)
 

@@ -23,7 +23,7 @@ from runbook_lib.postgres.dump import DumpTools
 from runbook_lib.rehearsal.database import Database
 from runbook_lib.rehearsal.postgres import Server, embedded_server
 from runbook_lib.results import Result, Status
-from runbook_lib.run.run import Run
+from runbook_lib.run import Run
 from runbook_lib.steps import backfill_step
 from runbook_lib.steps.clear_backfill import ClearBackfill
 from runbook_lib.steps.remove_columns import RemoveColumns

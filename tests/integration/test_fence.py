@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from runbook_lib import run as run_module
 from runbook_lib.config.plan import Plan
 from runbook_lib.context import Context
 from runbook_lib.context.adapters import Adapters
@@ -23,10 +24,8 @@ from runbook_lib.postgres.fence import Rights
 from runbook_lib.postgres.sessions import Session, of_role
 from runbook_lib.rehearsal.database import Database, create_empty_database
 from runbook_lib.results import Status, not_passed
-from runbook_lib.run import engine
-from runbook_lib.run import run as run_module
+from runbook_lib.run import Run, engine
 from runbook_lib.run.approval import bound
-from runbook_lib.run.run import Run
 from runbook_lib.steps.base import Effect, Step
 from runbook_lib.steps.fence import KeepOut, LetIn
 

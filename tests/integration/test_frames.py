@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from runbook_lib import notebook
+from runbook_lib import run as run_module
 from runbook_lib.postgres.connection import Connection, Postgres
 from runbook_lib.rehearsal.database import Database
-from runbook_lib.run import run as run_module
+from runbook_lib.run import Run
 from runbook_lib.run.lifecycle import open_new
-from runbook_lib.run.run import Run
 from runbook_lib.steps.clear_backfill import ClearBackfill
 from runbook_lib.ui import step_runner, widgets
 

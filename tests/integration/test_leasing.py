@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from runbook_lib import cli
+from runbook_lib import run as run_module
 from runbook_lib.checks.prerequisites import prerequisites
 from runbook_lib.context import Context
 from runbook_lib.errors import Declined, ParametersError, PreconditionError, StepFailed, UnknownOutcome
@@ -17,11 +18,9 @@ from runbook_lib.postgres.connection import Connection, Postgres
 from runbook_lib.postgres.lease import Lease, holder
 from runbook_lib.rehearsal.database import Database
 from runbook_lib.results import Precondition
-from runbook_lib.run import cleanup, closing, engine, lease
-from runbook_lib.run import run as run_module
+from runbook_lib.run import Run, cleanup, closing, engine, lease
 from runbook_lib.run.closing import Outcome
 from runbook_lib.run.lifecycle import open_new
-from runbook_lib.run.run import Run
 from runbook_lib.steps import step_named
 from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step
 from runbook_lib.steps.remove_columns import RemoveColumns

@@ -15,7 +15,7 @@ from runbook_lib.journal.folder import RunFolder
 from runbook_lib.journal.state import replay
 from runbook_lib.postgres import mirror
 from runbook_lib.postgres.connection import Connection, Postgres
-from runbook_lib.run.run import Run
+from runbook_lib.run import Run
 from runbook_lib.ui import mirror as mirroring
 
 TARGET = SimpleNamespace(name="test", is_production=False, database=SimpleNamespace(service="test"))

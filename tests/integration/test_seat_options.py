@@ -10,7 +10,7 @@ from runbook_lib.journal import Journal
 from runbook_lib.journal.folder import RunFolder
 from runbook_lib.journal.state import replay
 from runbook_lib.postgres.connection import Connection, Postgres, one
-from runbook_lib.run.run import Run
+from runbook_lib.run import Run
 from runbook_lib.ui import choices
 
 

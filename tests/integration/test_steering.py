@@ -10,16 +10,15 @@ from typing import Any
 
 import pytest
 
+from runbook_lib import run as run_module
 from runbook_lib.context import Context
 from runbook_lib.errors import Declined, PreconditionError, StepFailed
 from runbook_lib.postgres.backfill_removal import throttle
 from runbook_lib.postgres.connection import Connection, Postgres
 from runbook_lib.postgres.sessions import cancelled_by
 from runbook_lib.rehearsal.database import Database
-from runbook_lib.run import cleanup, engine
-from runbook_lib.run import run as run_module
+from runbook_lib.run import Run, cleanup, engine
 from runbook_lib.run.lifecycle import open_new
-from runbook_lib.run.run import Run
 from runbook_lib.steps.base import Effect, Step
 from runbook_lib.steps.clear_backfill import ClearBackfill
 

@@ -17,8 +17,7 @@ import yaml
 from runbook_lib import cli
 from runbook_lib.rehearsal.database import Database, dump
 from runbook_lib.rehearsal.postgres import binaries
-from runbook_lib.run import lifecycle
-from runbook_lib.run.run import Run
+from runbook_lib.run import Run, lifecycle
 
 from .places import PLAN
 

@@ -13,8 +13,7 @@ import psutil
 import yaml
 
 from runbook_lib.rehearsal.stack import Stack
-from runbook_lib.run import lifecycle
-from runbook_lib.run.run import Run
+from runbook_lib.run import Run, lifecycle
 from runbook_lib.system.signals import with_default_signals
 
 from .places import PLAN, TARGET

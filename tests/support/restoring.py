@@ -14,8 +14,7 @@ from runbook_lib.postgres.connection import Postgres
 from runbook_lib.postgres.dump import DumpContents
 from runbook_lib.postgres.restore import staging_database
 from runbook_lib.rehearsal.database import Database
-from runbook_lib.run import engine
-from runbook_lib.run.run import Run
+from runbook_lib.run import Run, engine
 from runbook_lib.steps.base import Effect
 
 ROWS: LiteralString = "SELECT to_jsonb(m) FROM messages m ORDER BY id"

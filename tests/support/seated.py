@@ -7,6 +7,7 @@ from typing import Any
 
 from psycopg import sql
 
+from runbook_lib import run as run_module
 from runbook_lib.context import Context
 from runbook_lib.context.adapters import Adapters
 from runbook_lib.documents import load_plan, load_target
@@ -15,8 +16,7 @@ from runbook_lib.journal import Journal
 from runbook_lib.journal.folder import RunFolder
 from runbook_lib.journal.state import replay
 from runbook_lib.results import Precondition, Result, Status
-from runbook_lib.run import run as run_module
-from runbook_lib.run.run import Run
+from runbook_lib.run import Run
 from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step
 from runbook_lib.ui import banner, cells
 

@@ -10,8 +10,7 @@ from typing import Any, LiteralString
 import psycopg
 
 from runbook_lib.rehearsal.stack import Stack, stack
-from runbook_lib.run import lifecycle
-from runbook_lib.run.run import Run
+from runbook_lib.run import Run, lifecycle
 
 from .places import PLAN, TARGET
 

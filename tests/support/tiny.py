@@ -5,7 +5,7 @@ from typing import Any
 
 from runbook_lib.errors import AdapterError
 from runbook_lib.results import Found, Precondition, Result, Status, When
-from runbook_lib.run.run import Run
+from runbook_lib.run import Run
 from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step
 
 FIRST, SECOND = "revert-frontend", "build-frontend"

@@ -17,7 +17,7 @@ from runbook_lib.documents import load_plan, load_target
 from runbook_lib.journal import Journal
 from runbook_lib.journal.folder import RunFolder
 from runbook_lib.journal.state import RunState
-from runbook_lib.run.run import Run
+from runbook_lib.run import Run
 from runbook_lib.services import MemoryServices
 from runbook_lib.system.http import Answer, MemoryHttp
 from runbook_lib.system.processes import ScriptedProcesses

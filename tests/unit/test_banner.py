@@ -1,6 +1,6 @@
 """The banner: which run this is, where it acts, and how the services are brought back."""
 
-from runbook_lib.run.run import Run
+from runbook_lib.run import Run
 from runbook_lib.ui import banner as live
 from runbook_lib.ui import display
 

@@ -9,7 +9,7 @@ import pytest
 from runbook_lib.config.plan import MatrixRow, Monitor, Plan
 from runbook_lib.errors import ParametersError
 from runbook_lib.results import Result, Status
-from runbook_lib.run.run import Run
+from runbook_lib.run import Run
 from runbook_lib.triage import decision_matrix
 from runbook_lib.triage.decision_matrix import Watch
 

@@ -8,7 +8,7 @@ import pytest
 
 from runbook_lib import notebook
 from runbook_lib.errors import Declined, ParametersError, RunbookError, StepFailed
-from runbook_lib.run.run import Run
+from runbook_lib.run import Run
 from runbook_lib.ui import cells
 
 

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from runbook_lib.errors import RunbookError
-from runbook_lib.run import closing, engine
-from runbook_lib.run.run import Run
+from runbook_lib.run import Run, closing, engine
 from runbook_lib.services import connect
 from runbook_lib.services.pm2 import Pm2Target
 from runbook_lib.system.processes import ScriptedProcesses

@@ -5,11 +5,11 @@ from dataclasses import asdict
 
 import pytest
 
+from runbook_lib import run as run_module
 from runbook_lib.context import Context
 from runbook_lib.errors import AdapterError, ParametersError, PreconditionError, RunbookError, UnknownOutcome
 from runbook_lib.results import Found, Precondition, Status, When
-from runbook_lib.run import run as run_module
-from runbook_lib.run.run import Run
+from runbook_lib.run import Run
 from runbook_lib.steps import kinds, step_named
 from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step
 from runbook_lib.ui import display

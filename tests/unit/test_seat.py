@@ -13,8 +13,8 @@ import pytest
 from runbook_lib.browser.chromium import Worker
 from runbook_lib.errors import Declined, StepFailed
 from runbook_lib.journal.event import Event
+from runbook_lib.run import Run
 from runbook_lib.run.engine import Done
-from runbook_lib.run.run import Run
 from runbook_lib.ui import banner as live
 from runbook_lib.ui import failure_menu, mirror, step_runner, triage_cells, widgets
 from runbook_lib.ui import widgets as confirming

@@ -7,7 +7,7 @@ import pytest
 
 from runbook_lib.context import comparison
 from runbook_lib.errors import AdapterError, ParametersError
-from runbook_lib.run.run import Run
+from runbook_lib.run import Run
 from runbook_lib.steps.clear_backfill import ClearBackfill
 from runbook_lib.steps.remove_columns import RemoveColumns
 from runbook_lib.ui import choices, display, messages, review

@@ -9,8 +9,7 @@ from pydantic import ValidationError
 from runbook_lib.config.target import Freeze
 from runbook_lib.errors import StepFailed, UnknownOutcome
 from runbook_lib.results import Status, not_passed
-from runbook_lib.run import cleanup, engine
-from runbook_lib.run.run import Run
+from runbook_lib.run import Run, cleanup, engine
 from runbook_lib.steps.freeze import FreezeKeys, ReleaseKeys
 from runbook_lib.system.processes import LocalProcesses
 

@@ -6,8 +6,7 @@ import pytest
 
 from runbook_lib.config.target import CachePurge
 from runbook_lib.errors import StepFailed
-from runbook_lib.run import engine
-from runbook_lib.run.run import Run
+from runbook_lib.run import Run, engine
 from runbook_lib.steps.purge_cache import PurgeCacheKeys
 from runbook_lib.system.processes import LocalProcesses
 

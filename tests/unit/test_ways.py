@@ -9,9 +9,9 @@ from runbook_lib.config.compatibility import BEFORE, Rules, StepEffect
 from runbook_lib.config.plan import Plan
 from runbook_lib.config.target import Target
 from runbook_lib.documents import load_plan
+from runbook_lib.run import Run
 from runbook_lib.run.recovery import recover
 from runbook_lib.run.recovery_path import RecoveryPath, backward, effects_of, forward, refused, shortest
-from runbook_lib.run.run import Run
 
 from ..support.places import ROOT
 

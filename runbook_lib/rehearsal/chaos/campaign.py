@@ -33,8 +33,7 @@ from runbook_lib.rehearsal.chaos.points import (
 )
 from runbook_lib.rehearsal.stack import Stack, stack
 from runbook_lib.rehearsal.workspace import MARK, TARGET, StackError, kill_marked, marked, settled_in, until
-from runbook_lib.run import lifecycle, undo
-from runbook_lib.run.run import Run
+from runbook_lib.run import Run, lifecycle, undo
 from runbook_lib.system.signals import end_with_parent, ending_signals_raise
 from runbook_lib.ui.progress import Told
 

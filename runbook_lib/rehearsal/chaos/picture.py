@@ -22,7 +22,7 @@ from runbook_lib.postgres.dump import sha256
 from runbook_lib.rehearsal.postgres import binaries, clean_environment
 from runbook_lib.rehearsal.stack import Stack, answers
 from runbook_lib.rehearsal.workspace import marked, until
-from runbook_lib.run.run import Run
+from runbook_lib.run import Run
 
 Picture = Mapping[str, Counter[str]]  # section -> its lines
 ROWS = "rows of"  # how the sections begin that hold data

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from runbook_lib import run as run_module
 from runbook_lib.errors import AdapterError, PreconditionError
 from runbook_lib.journal import Journal
 from runbook_lib.results import Status, When
 from runbook_lib.run import engine
-from runbook_lib.run import run as run_module
 from runbook_lib.steps import step_named
 from runbook_lib.steps.base import Effect
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from runbook_lib import run as run_module
 from runbook_lib.checks.prerequisites import looked
 from runbook_lib.config.plan import Repository
 from runbook_lib.context import old_code
 from runbook_lib.errors import PreconditionError, UnknownOutcome
 from runbook_lib.journal import Journal
 from runbook_lib.results import Status
-from runbook_lib.run import run as run_module
 from runbook_lib.steps import step_named
 from runbook_lib.steps.base import Effect
 

@@ -17,7 +17,7 @@ from runbook_lib.journal.state import replay
 from runbook_lib.postgres.connection import Postgres
 from runbook_lib.rehearsal.database import Database, dump
 from runbook_lib.rehearsal.postgres import binaries
-from runbook_lib.run.run import Run
+from runbook_lib.run import Run
 
 from ...support.places import TARGET
 from ...support.restoring import ASIDE, SWAP, Restoring

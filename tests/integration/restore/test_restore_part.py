@@ -10,6 +10,7 @@ from typing import Any, LiteralString
 import psycopg
 import pytest
 
+from runbook_lib import run as run_module
 from runbook_lib.context import Context
 from runbook_lib.errors import PreconditionError, StepFailed
 from runbook_lib.journal.control import Reporter
@@ -17,10 +18,8 @@ from runbook_lib.postgres.connection import Postgres
 from runbook_lib.postgres.restore import fetch, part_kinds
 from runbook_lib.rehearsal.database import Database
 from runbook_lib.rehearsal.postgres import binaries
-from runbook_lib.run import engine
-from runbook_lib.run import run as run_module
+from runbook_lib.run import Run, engine
 from runbook_lib.run.lifecycle import open_new
-from runbook_lib.run.run import Run
 from runbook_lib.steps.base import Effect, Step
 from runbook_lib.steps.restore_part import RestorePart
 from runbook_lib.system import processes

@@ -14,8 +14,7 @@ from runbook_lib.context import Context
 from runbook_lib.errors import AdapterError
 from runbook_lib.postgres.sessions import Taken
 from runbook_lib.results import Result, Status
-from runbook_lib.run import closing
-from runbook_lib.run.run import Run
+from runbook_lib.run import Run, closing
 from runbook_lib.system.http import Answer, MemoryHttp
 
 from ...support.checking import SINCE, Known, check, given

@@ -11,7 +11,7 @@ from runbook_lib.documents import load_plan
 from runbook_lib.journal import Journal
 from runbook_lib.journal.folder import RunFolder
 from runbook_lib.results import Result, Status
-from runbook_lib.run.run import Run
+from runbook_lib.run import Run
 
 from ...support.commands import Command
 from ...support.places import PLAN

@@ -2,8 +2,8 @@
 
 import pytest
 
-from runbook_lib.run import run as run_module
-from runbook_lib.run.run import Run
+from runbook_lib import run as run_module
+from runbook_lib.run import Run
 
 from ...support.tiny import FIRST, SECOND, Tiny
 

@@ -2,12 +2,11 @@
 
 import pytest
 
+from runbook_lib import run as run_module
 from runbook_lib.errors import Declined, PreconditionError, RunbookError, StepFailed, UnknownOutcome
 from runbook_lib.results import Status
-from runbook_lib.run import engine
-from runbook_lib.run import run as run_module
+from runbook_lib.run import Run, engine
 from runbook_lib.run.approval import bound
-from runbook_lib.run.run import Run
 from runbook_lib.steps.base import Effect
 
 from ...support.tiny import BROKEN, FIRST, Tiny, raising, result, told
