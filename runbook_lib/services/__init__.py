@@ -1,14 +1,296 @@
-"""Stopping, starting and watching services, whatever manages them; each kind of manager is one module of this room."""
+"""What every service manager can do, and services that exist in memory only; each kind of manager is a module here."""
 
+import re
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from datetime import datetime
 from functools import cache
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 from runbook_lib.config.kinds import classes_of, collected
 from runbook_lib.config.target import ServicesTarget
-from runbook_lib.services.protocol import MemoryServices, Services
+from runbook_lib.errors import AdapterError
 from runbook_lib.system.processes import Processes
 
-__all__ = ["MemoryServices", "Services", "connect", "kinds"]
+
+def unknown_service(name: str, where: str) -> AdapterError:
+    """The manager knows no such service."""
+    return AdapterError(
+        f"The service manager knows no service {name}.",
+        where=where,
+        state="Nothing was changed.",
+        safe_next="Mend the name in the plan or in the manager's configuration.",
+    )
+
+
+def unreachable(name: str, where: str, reason: str) -> AdapterError:
+    """The manager did not answer."""
+    return AdapterError(
+        f"The service manager did not answer about {name}: {reason}.",
+        where=where,
+        state=f"Whether {name} runs is unknown.",
+        safe_next="Make sure that the manager runs and that you may use it; do not take the service for stopped.",
+    )
+
+
+def refused(name: str, where: str, reason: str) -> AdapterError:
+    """The manager answered, but would not do what was asked."""
+    return AdapterError(
+        f"The service manager refused what was asked about {name}: {reason}.",
+        where=where,
+        state="Nothing more was asked of it.",
+        safe_next="Mend what it names, then try again.",
+    )
+
+
+def not_stopped(name: str, where: str, timeout: float, state: str) -> AdapterError:
+    """The service did not stop in time."""
+    return AdapterError(
+        f"{name} did not stop within {timeout:g} s.",
+        where=where,
+        state=f"The manager says: {state}. It may still be writing.",
+        safe_next="Change no data under it; stop it by hand, or stop it here once more.",
+    )
+
+
+def not_started(name: str, where: str, reason: str) -> AdapterError:
+    """The service did not start."""
+    return AdapterError(
+        f"{name} did not start.",
+        where=where,
+        state=f"The manager says: {reason}.",
+        safe_next="Read its log, mend the cause, and start it again.",
+    )
+
+
+def no_log(name: str, where: str, reason: str) -> AdapterError:
+    """The log cannot be read."""
+    return AdapterError(
+        f"The log of {name} cannot be read: {reason}.",
+        where=where,
+        state="Nothing was changed; whether it holds errors is unknown.",
+        safe_next="Make sure that the service logs to a file that you may read.",
+    )
+
+
+def no_version(name: str, where: str, reason: str) -> AdapterError:
+    """The manager does not tell what runs."""
+    return AdapterError(
+        f"The service manager does not tell which version of {name} runs: {reason}.",
+        where=where,
+        state="Nothing was changed; what the service runs is unknown.",
+        safe_next="Start the service; or say under versions in the target how it tells its version itself.",
+    )
+
+
+def no_list(where: str, reason: str) -> AdapterError:
+    """The manager did not say what it runs."""
+    return AdapterError(
+        f"The service manager did not answer what it runs: {reason}.",
+        where=where,
+        state="Whether anything runs is unknown.",
+        safe_next="Make sure that the manager runs and that you may use it; do not take its services for stopped.",
+    )
+
+
+MTIME_LAG = 1.0  # seconds by which a file's time may lag behind what was written to it
+_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?")
+
+
+def lines_since(lines: Iterable[str], moment: datetime | None) -> list[str]:
+    """The lines stamped at `moment` or later, with the unstamped lines that follow each. Read-only.
+
+    A stamp without an offset is local time. Lines before the first stamp are kept: their time is unknown.
+    """
+    if moment is None:
+        return list(lines)
+    # Stamps have milliseconds: a line of the same one may be later.
+    earliest = moment.astimezone().replace(microsecond=moment.microsecond // 1000 * 1000)
+    kept, keep = [], True
+    for line in lines:
+        stamp = _stamp(line)
+        if stamp is not None:
+            keep = stamp >= earliest
+        if keep:
+            kept.append(line)
+    return kept
+
+
+def of_files(files: Iterable[Path], moment: datetime | None) -> list[str]:
+    """The lines of those log files, given oldest first, that were written to at `moment` or later. Read-only.
+
+    Raises:
+        OSError: One cannot be read.
+    """
+    earliest = moment.timestamp() - MTIME_LAG if moment else 0.0
+    recent = [file for file in files if file.stat().st_mtime >= earliest]
+    return lines_since((line for file in recent for line in file.read_text(errors="replace").splitlines()), moment)
+
+
+def _stamp(line: str) -> datetime | None:
+    match = _TIMESTAMP.match(line)
+    if match is None:
+        return None
+    try:
+        return datetime.fromisoformat(match[0]).astimezone()
+    except ValueError:
+        return None
+
+
+class Services(Protocol):
+    """Services by name, under one manager."""
+
+    def all_running(self) -> set[str]:
+        """The names of all services that the manager runs, whoever started them. Read-only.
+
+        Raises:
+            AdapterError: The manager does not answer.
+        """
+
+    def is_running(self, name: str) -> bool:
+        """Whether anything of the service runs, or will be run again by the manager unasked. Read-only.
+
+        Raises:
+            AdapterError: It cannot be told: the manager does not answer, or knows no such service.
+        """
+
+    def up(self, names: Collection[str]) -> set[str]:
+        """Those services of which all runs and goes on running: one that ends and is restarted is not up. Read-only.
+
+        All are watched at once, so that many take no longer than one.
+
+        Raises:
+            AdapterError: It cannot be told: the manager does not answer, or knows no such service.
+        """
+
+    def version(self, name: str) -> str:
+        """What the manager says that the service runs: an image, a commit, or the label of a release. Read-only.
+
+        Raises:
+            AdapterError: It does not run, or in several versions at once, or the manager does not tell.
+        """
+
+    def stop(self, name: str) -> None:
+        """Stop the service, and return once the manager says so; one that is stopped is left alone. Changes the target.
+
+        Raises:
+            AdapterError: The service is unknown, or the manager did not say within the timeout that it is stopped.
+        """
+
+    def start(self, *names: str) -> None:
+        """Start services in this order, and return once the manager says so of all; one that runs is left alone.
+
+        None is waited for before the next is started; then all are watched at once. Where one ran before, what runs
+        afterwards is what is there to be run now, not what ran then. A service that ends later than the manager or the
+        target counts it as started may pass: probe its health. Changes the target.
+
+        Raises:
+            AdapterError: A service is unknown, ended right after it was started, or the manager did not say within the
+                timeout that it runs; those after it may have been started.
+        """
+
+    def logs(self, name: str, since: datetime | None) -> list[str]:
+        """The lines that the service logged, oldest first; with `since`, those from then on. Read-only.
+
+        Raises:
+            AdapterError: The log cannot be read.
+        """
+
+
+WHERE = "memory"
+
+
+class MemoryServices:
+    """Services whose start is a function from the name to the lines logged; it raises OSError when one does not start.
+
+    `running`, `lines` and `releases` (what each would run if it were started) may be looked at and changed; with `reachable`
+    off, the manager does not answer; what is `immortal` does not stop.
+    """
+
+    def __init__(self, names: Iterable[str], launch: Callable[[str], Iterable[str]] = lambda name: ()) -> None:
+        self.lines: dict[str, list[str]] = {name: [] for name in names}
+        self.running: set[str] = set()
+        self.releases: dict[str, str] = {}
+        self.immortal: set[str] = set()
+        self.reachable = True
+        self._started_from: dict[str, str] = {}
+        self.launch = launch
+
+    def all_running(self) -> set[str]:
+        """See `Services.all_running`."""
+        if not self.reachable:
+            raise no_list(WHERE, "it is switched off")
+        return set(self.running)
+
+    def up(self, names: Collection[str]) -> set[str]:
+        """See `Services.up`."""
+        return {name for name in names if self.is_running(name)}
+
+    def version(self, name: str) -> str:
+        """See `Services.version`."""
+        self._ask(name)
+        if name not in self.running or not self._started_from.get(name):
+            raise no_version(name, WHERE, "none is on record")
+        return self._started_from[name]
+
+    def is_running(self, name: str) -> bool:
+        """See `Services.is_running`."""
+        self._ask(name)
+        return name in self.running
+
+    def stop(self, name: str) -> None:
+        """See `Services.stop`."""
+        self._ask(name)
+        if name in self.immortal & self.running:
+            raise not_stopped(name, WHERE, 0, "it goes on")
+        self.running.discard(name)
+
+    def start(self, *names: str) -> None:
+        """See `Services.start`."""
+        for name in names:
+            self._start(name)
+
+    def _start(self, name: str) -> None:
+        self._ask(name)
+        if name in self.running:
+            return
+        try:
+            self.lines[name].extend(self.launch(name))
+        except OSError as error:
+            raise not_started(name, WHERE, str(error)) from None
+        self.running.add(name)
+        self._started_from[name] = self.releases.get(name, "")
+
+    def logs(self, name: str, since: datetime | None) -> list[str]:
+        """See `Services.logs`."""
+        self._ask(name)
+        return lines_since(self.lines[name], since)
+
+    def _ask(self, name: str) -> None:
+        if not self.reachable:
+            raise unreachable(name, WHERE, "it is switched off")
+        if name not in self.lines:
+            raise unknown_service(name, WHERE)
+
+
+T = TypeVar("T")
+
+INTERVAL = 0.1  # seconds between two looks
+
+
+def staying(look: Callable[[], Mapping[str, T]], seconds: float) -> dict[str, T]:
+    """What `look` tells of each service's processes, for those of which it stays the same for so long. Read-only.
+
+    Where it tells of nothing, there is nothing to wait for.
+    """
+    told = {name: processes for name, processes in look().items() if processes}
+    end = time.monotonic() + seconds
+    while told and time.monotonic() < end:
+        time.sleep(min(INTERVAL, max(0.0, end - time.monotonic())))
+        now = look()
+        told = {name: processes for name, processes in told.items() if now[name] == processes}
+    return told
 
 
 @cache

@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from runbook_lib import services
 from runbook_lib.config.loading import Model
 from runbook_lib.config.target import Command, ServicesTarget
 from runbook_lib.errors import AdapterError
-from runbook_lib.services import protocol
-from runbook_lib.services.protocol import no_list, no_version, not_started, not_stopped, unreachable
+from runbook_lib.services import no_list, no_version, not_started, not_stopped, unreachable
 from runbook_lib.system.processes import Completed, Processes, shown, until
 
 INTERVAL = 0.1  # seconds between two questions
@@ -109,7 +109,7 @@ class CommandServices:
     def logs(self, name: str, since: datetime | None) -> list[str]:
         """See `Services.logs`; what the command prints on its error stream follows what it prints on its output."""
         answer = self._run(self._commands.logs, name, since or datetime.fromtimestamp(0, UTC))
-        return [line for text in (answer.output, answer.errors) for line in protocol.lines_since(text.splitlines(), since)]
+        return [line for text in (answer.output, answer.errors) for line in services.lines_since(text.splitlines(), since)]
 
     def _becomes(self, name: str, *, running: bool) -> bool:
         return until(lambda: self.is_running(name) == running, self._timeout, INTERVAL)

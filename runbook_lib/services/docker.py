@@ -13,20 +13,11 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import Field, field_validator
 
+from runbook_lib import services
 from runbook_lib.config.plan.steps import Name
 from runbook_lib.config.target import Command, ServicesTarget
 from runbook_lib.errors import AdapterError
-from runbook_lib.services import protocol
-from runbook_lib.services.protocol import (
-    no_list,
-    no_log,
-    no_version,
-    not_started,
-    not_stopped,
-    refused,
-    unknown_service,
-    unreachable,
-)
+from runbook_lib.services import no_list, no_log, no_version, not_started, not_stopped, refused, unknown_service, unreachable
 from runbook_lib.system import temporary
 from runbook_lib.system.processes import Completed, Processes, shown, until
 
@@ -148,7 +139,7 @@ class DockerServices:
 
     def up(self, names: Collection[str]) -> set[str]:
         """See `Services.up`."""
-        staying = protocol.staying(lambda: self._each_alive(names), self._described.steady)
+        staying = services.staying(lambda: self._each_alive(names), self._described.steady)
         return {name for name, found in staying.items() if {container.status for container in found} == {"running"}}
 
     def version(self, name: str) -> str:
@@ -174,7 +165,7 @@ class DockerServices:
         except AdapterError:
             raise not_stopped(name, self._where, timeout, "docker is still stopping it") from None
         self._require(name, answer)
-        if not until(lambda: not self._alive(name), timeout, protocol.INTERVAL):
+        if not until(lambda: not self._alive(name), timeout, services.INTERVAL):
             raise not_stopped(name, self._where, timeout, self._states(name))
 
     def start(self, *names: str) -> None:
@@ -213,7 +204,7 @@ class DockerServices:
             answers.append(self._docker("update", "--restart=no", *ids))
             return answers[-1].exit_code == 0 or not any(said in answers[-1].errors for said in JUST_ENDED)
 
-        until(answered, self._described.timeout, protocol.INTERVAL)
+        until(answered, self._described.timeout, services.INTERVAL)
         return answers[-1]
 
     def _alive(self, name: str) -> list[Container]:

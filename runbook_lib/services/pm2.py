@@ -11,19 +11,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from runbook_lib import services
 from runbook_lib.config.target import Command, ServicesTarget
 from runbook_lib.errors import AdapterError
-from runbook_lib.services import protocol
-from runbook_lib.services.protocol import (
-    no_list,
-    no_log,
-    no_version,
-    not_started,
-    not_stopped,
-    refused,
-    unknown_service,
-    unreachable,
-)
+from runbook_lib.services import no_list, no_log, no_version, not_started, not_stopped, refused, unknown_service, unreachable
 from runbook_lib.system.processes import Completed, Processes, shown, until
 from runbook_lib.system.temporary import has_ended
 
@@ -94,7 +85,7 @@ class Pm2Services:
 
     def up(self, names: Collection[str]) -> set[str]:
         """See `Services.up`."""
-        staying = protocol.staying(lambda: self._of_running(names), self._described.steady)
+        staying = services.staying(lambda: self._of_running(names), self._described.steady)
         return {name for name, found in staying.items() if {process.status for process in found} == {"online"}}
 
     def version(self, name: str) -> str:
@@ -120,7 +111,7 @@ class Pm2Services:
             raise not_stopped(name, str(self._home), timeout, "pm2 is still stopping it") from None
         self._require(name, answer, "stop")
         pids = [process.pid for process in running if process.pid]
-        if not until(lambda: not self.is_running(name) and all(map(has_ended, pids)), timeout, protocol.INTERVAL):
+        if not until(lambda: not self.is_running(name) and all(map(has_ended, pids)), timeout, services.INTERVAL):
             raise not_stopped(name, str(self._home), timeout, self._states(name))
 
     def start(self, *names: str) -> None:
@@ -139,7 +130,7 @@ class Pm2Services:
         if not paths:
             raise no_log(name, str(self._home), "pm2 keeps none")
         try:
-            return [line for path in paths for line in protocol.of_files(_rotated(Path(path)), since)]
+            return [line for path in paths for line in services.of_files(_rotated(Path(path)), since)]
         except OSError as error:
             raise no_log(name, str(error.filename), error.strerror or str(error)) from None
 

@@ -8,19 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 from xmlrpc.client import Error, Fault, ServerProxy, Transport
 
+from runbook_lib import services
 from runbook_lib.config.target import ServicesTarget
 from runbook_lib.errors import AdapterError
-from runbook_lib.services import protocol
-from runbook_lib.services.protocol import (
-    no_list,
-    no_log,
-    no_version,
-    not_started,
-    not_stopped,
-    refused,
-    unknown_service,
-    unreachable,
-)
+from runbook_lib.services import no_list, no_log, no_version, not_started, not_stopped, refused, unknown_service, unreachable
 from runbook_lib.system.processes import Processes, until
 
 CALL_SECONDS = 10.0
@@ -130,7 +121,7 @@ class SupervisorServices:
             return []
         paths = [Path(info[key]) for key in ("stdout_logfile", "stderr_logfile") if info[key]]
         try:
-            return [line for path in paths for line in protocol.of_files(_rotated(path), since)]
+            return [line for path in paths for line in services.of_files(_rotated(path), since)]
         except OSError as error:
             raise no_log(name, str(error.filename), error.strerror or str(error)) from None
 

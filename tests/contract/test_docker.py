@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from runbook_lib.errors import AdapterError
-from runbook_lib.services import connect
+from runbook_lib.services import connect, staying
 from runbook_lib.services.docker import DockerTarget
-from runbook_lib.services.protocol import staying
 from runbook_lib.system.processes import ScriptedProcesses
 
 from ..support.docker import Docker, compose_plugin, revision

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from runbook_lib.services import protocol
+from runbook_lib import services
 
 MOMENT = datetime(2026, 11, 22, 20, 7, 53, 123_900, tzinfo=UTC)
 
@@ -34,15 +34,15 @@ def two_hours_east(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 )
 @pytest.mark.usefixtures("two_hours_east")
 def test_a_line_is_kept_from_the_moment_on_or_when_its_time_is_unknown(line: str, kept: bool) -> None:
-    assert protocol.lines_since([line], MOMENT) == ([line] if kept else [])
+    assert services.lines_since([line], MOMENT) == ([line] if kept else [])
 
 
 def test_lines_without_a_stamp_belong_to_the_one_before() -> None:
     old, new = (MOMENT + timedelta(seconds=offset) for offset in (-1, 1))
     lines = [f"{old.isoformat()} ERROR old", "  trace of old", f"{new.isoformat()} ERROR new", "  trace of new"]
-    assert protocol.lines_since(lines, MOMENT) == lines[2:]
+    assert services.lines_since(lines, MOMENT) == lines[2:]
 
 
 def test_without_a_moment_every_line_is_kept() -> None:
     lines = ["2000-01-01T00:00:00Z long ago", "no stamp"]
-    assert protocol.lines_since(lines, None) == lines
+    assert services.lines_since(lines, None) == lines

@@ -13,9 +13,8 @@ from functools import cache, partial
 import pytest
 
 from runbook_lib.errors import AdapterError
-from runbook_lib.services import MemoryServices, Services, connect
+from runbook_lib.services import MemoryServices, Services, connect, staying
 from runbook_lib.services.commands import Commands, CommandsTarget
-from runbook_lib.services.protocol import staying
 from runbook_lib.services.supervisor import call
 from runbook_lib.system.processes import LocalProcesses
 

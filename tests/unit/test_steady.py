@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from runbook_lib.services import protocol
+from runbook_lib import services
 
 
 class Clock:
@@ -23,14 +23,14 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(protocol, "time", clock)
+    monkeypatch.setattr(services, "time", clock)
     return clock
 
 
 def test_many_services_are_watched_in_the_time_of_one(clock: Clock) -> None:
     told = {"backend": [1], "worker": [2], "frontend": [3]}
 
-    assert protocol.staying(lambda: told, 2) == told
+    assert services.staying(lambda: told, 2) == told
     assert clock.now == pytest.approx(2)
 
 
@@ -40,8 +40,8 @@ def test_a_service_that_changes_for_a_moment_is_unsteady_others_are_not(clock: C
     def look() -> dict[str, list[int]]:
         return next(looks, {"backend": [1], "worker": [2]})
 
-    assert protocol.staying(look, 2) == {"backend": [1]}
+    assert services.staying(look, 2) == {"backend": [1]}
 
 
 def test_a_service_of_which_nothing_is_told_is_not_waited_for(clock: Clock) -> None:
-    assert (protocol.staying(lambda: {"backend": []}, 2), clock.now) == ({}, 0)
+    assert (services.staying(lambda: {"backend": []}, 2), clock.now) == ({}, 0)
