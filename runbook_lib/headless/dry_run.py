@@ -12,7 +12,7 @@ from runbook_lib.errors import RunbookError
 from runbook_lib.postgres.catalog import catalog, has_column
 from runbook_lib.results import Result
 from runbook_lib.run import Run
-from runbook_lib.steps.base import Preview
+from runbook_lib.steps import Preview
 from runbook_lib.ui import display
 from runbook_lib.ui.display import Shown
 

@@ -25,8 +25,7 @@ from runbook_lib.journal.state import RunState, replay
 from runbook_lib.results import Result, Status, not_passed, verdict
 from runbook_lib.run import approval
 from runbook_lib.run.approval import require_reason
-from runbook_lib.steps import backfill_step, steps_of
-from runbook_lib.steps.base import Effect, Preview, Step
+from runbook_lib.steps import Effect, Preview, Step, backfill_step, steps_of
 
 LOG_SECONDS = 3600
 TAKEN_OVER = "taken-over"  # the name of the look for what a run taken over has left

@@ -8,7 +8,7 @@ from typing import Any
 from runbook_lib.errors import ParametersError, PreconditionError, RunbookError, UnknownOutcome
 from runbook_lib.redaction import redact_values
 from runbook_lib.results import Result, Status, verdict
-from runbook_lib.steps.base import Preview
+from runbook_lib.steps import Preview
 
 Approved = Mapping[str, Mapping[str, Any]]  # step -> "facts", "volumes" and "keys"
 

@@ -10,8 +10,7 @@ from runbook_lib.journal.control import Reporter
 from runbook_lib.journal.folder import RunFolder
 from runbook_lib.run import Run, approval, closing
 from runbook_lib.run.lease import leased
-from runbook_lib.steps import step_named
-from runbook_lib.steps.base import Preview, Step
+from runbook_lib.steps import Preview, Step, step_named
 
 
 def preview(run: Run, debt: str = "", approved: str = "") -> tuple[str, list[Preview]]:

@@ -14,8 +14,7 @@ from runbook_lib.results import Result, not_passed
 from runbook_lib.run import Run, approval, explain, recovery_path
 from runbook_lib.run.lease import leased
 from runbook_lib.run.recovery_path import to_be_undone_first
-from runbook_lib.steps import step_named
-from runbook_lib.steps.base import Effect, Facts, Step
+from runbook_lib.steps import Effect, Facts, Step, step_named
 
 
 @dataclass(frozen=True)

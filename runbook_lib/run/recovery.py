@@ -9,7 +9,7 @@ from runbook_lib.run import Run, approval, cleanup, closing, engine, recovery_pa
 from runbook_lib.run.closing import Outcome
 from runbook_lib.run.engine import Done
 from runbook_lib.run.recovery_path import RecoveryPath
-from runbook_lib.steps.base import Effect, Preview
+from runbook_lib.steps import Effect, Preview
 
 ROUND = "service-back"
 

@@ -9,8 +9,7 @@ from runbook_lib.run import Run, approval, cleanup, closing, engine, recovery_pa
 from runbook_lib.run.closing import Outcome
 from runbook_lib.run.engine import Done
 from runbook_lib.run.recovery_path import to_be_undone_first
-from runbook_lib.steps import step_named
-from runbook_lib.steps.base import Preview
+from runbook_lib.steps import Preview, step_named
 
 ROUND = "undone"
 

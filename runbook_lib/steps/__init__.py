@@ -1,14 +1,274 @@
-"""The kinds of step a plan is made of: each is one module of this room, or one that another package's entry point names."""
+"""What every step can do: be previewed, probed, applied, verified and undone.
+
+Each kind of step is one module of this room, or one that another package's entry point names.
+"""
 
 import inspect
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from functools import cache
 from types import ModuleType
+from typing import Any, ClassVar
 
 from runbook_lib.config.kinds import classes_of, collected
 from runbook_lib.config.plan.steps import StepSpec
 from runbook_lib.context import Context
-from runbook_lib.steps.base import Step
+from runbook_lib.errors import ParametersError, RunbookError
+from runbook_lib.journal.control import Control, Reporter
+from runbook_lib.results import Found, Precondition, Result, Status, When, not_passed
+from runbook_lib.system.processes import not_found
+
+Facts = Mapping[str, Any]
+PATIENCE = "5s"  # for each count of `in_brief`
+AT_THE_PREVIEW = (When.BEFOREHAND, When.ONLY_BEFOREHAND)
+
+
+class Effect(StrEnum):
+    """Whether a step's effect is there in the live system."""
+
+    DONE = "done"
+    NOT_DONE = "not done"
+    HALF_DONE = "half done"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What was found of a step's effect, and a sentence on it."""
+
+    effect: Effect
+    detail: str
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a step would do, computed without doing it.
+
+    `facts` must be the same when the step is applied; `volumes` may differ within the plan's tolerance; of the rows behind
+    `keys`, none but those are acted on.
+    """
+
+    step: str
+    title: str
+    would: list[str]
+    loses: list[str] = field(default_factory=list)
+    locks: str = "none"
+    undone_by: str = ""
+    estimate: int = 0  # seconds
+    facts: Facts = field(default_factory=dict)
+    volumes: Mapping[str, int] = field(default_factory=dict)
+    keys: str = ""  # the SHA-256 of the list of rows that it is about
+    table: list[list[str]] = field(default_factory=list)  # what is to be read with it, the first row its head
+    irreversible: bool = False  # whether nothing undoes it, or not all of it: then it is confirmed a second time
+
+
+def commands_here(commands: Iterable[Sequence[str]]) -> Found:
+    """Whether the programs of a target's commands can be run from here. Read-only."""
+    if missing := not_found(commands):
+        return (
+            Status.FAIL,
+            f"cannot be run from here: {', '.join(missing)}. Correct the target, or install it.",
+        )
+    return Status.PASS, "they are"
+
+
+class Step(ABC):
+    """One step of a rollback on one target.
+
+    A step that leaves something to be tidied up later reports it as a debt when it makes it, with `owe`; `purge` pays it.
+    """
+
+    WORKS_IN_PARTS = False  # whether it can be paused, resumed and aborted between two of them
+
+    BEGINS_OUTAGE = False  # whether users wait from here on
+    UNDONE_LAST = False  # whether undoing it brings up what the undo of all others has made
+    CHOICES: Mapping[str, Mapping[str, str]] = {}  # those that are the same for every run
+    LATER: Mapping[str, Mapping[str, str]] = {}  # the same, of what nobody is asked beforehand
+    DUE_AT_ONCE: Collection[str] = ()  # debts that keep everybody from looking at the target until they are paid
+
+    Keys: ClassVar[type[StepSpec]]  # what a plan says of such a step, and what the kind says of itself
+
+    def __init__(self, name: str, context: Context) -> None:
+        self.name = name
+        self.context = context
+        self.control = Control(context.folder.path, name, lambda: self.reporter)
+        self.spec: StepSpec = context.plan.steps[name]
+
+    @property
+    def reporter(self) -> Reporter:
+        """What journals how the step gets on, and what cleanup it leaves."""
+        return self.context.reporter.of(self.name)
+
+    @property
+    def approved(self) -> Facts:
+        """The facts that were approved, none where nothing of this step was."""
+        return self.context.state.approved_facts(self.name)
+
+    @property
+    def approved_rows(self) -> int:
+        """How many rows were approved, 0 where nothing of this step was."""
+        return int(self.context.state.agreed.get(self.name, {}).get("volumes", {}).get("rows", 0))
+
+    @property
+    def left(self) -> Facts:
+        """What the step has left, by the journal."""
+        return self.context.state.step(self.name).outcome
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the journal has the step finished."""
+        return self.context.state.step(self.name).is_done
+
+    @property
+    def goes_first(self) -> bool:
+        """Whether the step is done before the one that begins the outage, wherever the plan has it."""
+        return False
+
+    @property
+    def title(self) -> str:
+        """What the step is called in the plan."""
+        return self.spec.title
+
+    def default(self, choice: str) -> str:
+        """What the plan says where the engineer does not choose. Read-only."""
+        return str(getattr(self.spec, choice.lower()))
+
+    def choices(self) -> Mapping[str, Mapping[str, str]]:
+        """All that may be chosen of the step: name -> value -> description. Read-only."""
+        return {**self.CHOICES, **self.LATER}
+
+    def chosen(self, choice: str) -> str:
+        """What the engineer chose, else what the plan says. Read-only.
+
+        Raises:
+            ParametersError: It cannot be chosen.
+        """
+        value = self.context.state.choices.get(choice, self.default(choice))
+        if value not in self.choices()[choice]:
+            raise ParametersError(
+                f"{choice} is {value!r}, which cannot be chosen.",
+                state="Nothing was touched.",
+                safe_next=f"Choose one of: {', '.join(self.choices()[choice])}.",
+            )
+        return value
+
+    def in_brief(self) -> tuple[str, str] | None:
+        """What it would change in the data, and lose, in numbers that come quickly; None for nothing. Read-only."""
+        return None  # most steps leave the data alone
+
+    @abstractmethod
+    def preview(self) -> Preview:
+        """What the step would change and lose. Read-only."""
+
+    def dry_run_of_ddl(self, preview: Preview) -> Result | None:
+        """What came of trying what was previewed on a schema-only clone; None where there is no DDL to be tried.
+
+        Changes nothing in the target's database.
+        """
+        return None
+
+    def await_target(self) -> None:
+        """Wait while somebody keeps the step from reading what it works on, and journal who. Read-only.
+
+        Raises:
+            PreconditionError: Somebody does for too long.
+        """
+        return  # most steps read nothing that others lock
+
+    @abstractmethod
+    def probe(self) -> Probe:
+        """Whether the effect is there already. Read-only."""
+
+    @abstractmethod
+    def needs(self) -> list[Precondition]:
+        """What must hold before the step acts, and when each can be looked at (see `results.py`). Pure."""
+
+    def need(
+        self, suffix: str, title: str, when: When, look: Callable[[], Found], *, waivable: bool = False
+    ) -> Precondition:
+        """A precondition named after this step; without a suffix it is waived with the step itself."""
+        return Precondition(f"{self.name}: {suffix}" if suffix else self.name, title, when, look, waivable or not suffix)
+
+    def preconditions(self, *when: When) -> list[Result]:
+        """Look at what must hold just before the step acts, or at what can be looked at then. Read-only."""
+        return [
+            replace(need.result(), evidence={"step": self.name, "waivable": need.waivable})
+            for need in self.needs()
+            if need.when in (when or (When.BEFOREHAND, When.AT_THE_STEP))
+        ]
+
+    def previewed(self, *, begun: bool) -> tuple[Preview, list[Result]]:
+        """The preview, and what was found of all that can be looked at before the step. Read-only.
+
+        A preview that cannot be made is one of these. A step that this run has begun needs nothing once its effect is there;
+        before, what a probe finds may be what only a step before it changes, as what is frozen.
+        """
+        made: list[Preview] = []
+
+        def shown() -> Found:
+            made.append(self.preview())
+            return Status.PASS, "it is shown"
+
+        first = self.need("preview", "The step can be previewed", When.BEFOREHAND, shown).result()
+        looks = [replace(first, evidence={"step": self.name}), *(self.preconditions(*AT_THE_PREVIEW) if made else [])]
+        if begun and not_passed(looks) and (there := self._is_there()):
+            looks = [replace(look, status=Status.PASS, summary=f"not needed: {there}") for look in looks]
+        preview = Preview(self.name, self.title, would=[f"stop: {first.summary}"], estimate=self.spec.estimate)
+        return (made or [preview])[0], looks
+
+    def _is_there(self) -> str:
+        """What shows that the effect is there already, "" where it is not, or cannot be told. Read-only."""
+        try:
+            probe = self.probe()
+        except RunbookError:
+            return ""
+        return probe.detail if probe.effect is Effect.DONE else ""
+
+    def approval_gap(self, approved: Mapping[str, Any]) -> str:
+        """Why what was approved ("facts" and "volumes") is not enough to act on, "" where it is. Read-only."""
+        return ""
+
+    @abstractmethod
+    def apply(self) -> Facts:
+        """Do it, or go on where it stopped; returns what it left. Changes the target."""
+
+    def adopt_existing(self) -> None:
+        """Take over what is owed for an effect that was there already, or journal it as paid. Reads the target."""
+        return  # most steps owe nothing for what somebody else did
+
+    @abstractmethod
+    def verify(self) -> list[Result]:
+        """Whether what the step was for has come about. Read-only."""
+
+    @abstractmethod
+    def undo(self) -> Facts:
+        """Put back what was there before; returns what that left. Changes the target."""
+
+    def cannot_undo(self) -> str:
+        """Why this run's step cannot be undone now, "" where it can. Read-only."""
+        return ""
+
+    def undo_leaves(self) -> str:
+        """What an undo of this step leaves as somebody else made it since, "" for nothing. Read-only."""
+        return ""
+
+    def purge_preview(self, debt: str) -> Preview:
+        """What cleaning up one item of this step would do. Read-only."""
+        raise NotImplementedError(f"{type(self).__name__} leaves no debts")
+
+    def purge(self, debt: str) -> Facts:
+        """Pay a debt of this step, for good; returns what that left. Changes the target."""
+        raise NotImplementedError(f"{type(self).__name__} leaves no debts")
+
+    def adopt(self, debt: str, text: str, run: str) -> None:
+        """Take over what another run left to be tidied up by this step. Changes the journal only."""
+        self.reporter.adopt(debt, text, run)
+
+    def result(self, suffix: str, title: str, status: Any, summary: str, **evidence: Any) -> Result:
+        """A result named after this step."""
+        return Result(f"{self.name}: {suffix}", title, status, summary, evidence)
 
 
 @cache

@@ -27,7 +27,7 @@ from runbook_lib.postgres.fence import owner_not_ours
 from runbook_lib.postgres.indexes import Indexes, Reading, reading, unscanned
 from runbook_lib.postgres.types import Connection
 from runbook_lib.results import Found, Precondition, Result, Status, When
-from runbook_lib.steps.base import Step
+from runbook_lib.steps import Step
 
 FILE = "edited-rows.csv"
 HEAD = ["key", "edited", "as written by the backfill", "decision"]

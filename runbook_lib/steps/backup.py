@@ -22,7 +22,7 @@ from runbook_lib.postgres.connection import unreadable
 from runbook_lib.postgres.dump import sha256
 from runbook_lib.postgres.restore.dump_inspector import newest
 from runbook_lib.results import Found, Precondition, Result, Status, When
-from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step, commands_here
+from runbook_lib.steps import Effect, Facts, Preview, Probe, Step, commands_here
 from runbook_lib.system.processes import shown
 
 NEWEST = 50  # runs that are looked at

@@ -11,7 +11,7 @@ from runbook_lib.config.plan.steps import About, BuildingStep, Inside, Repositor
 from runbook_lib.context import builds, old_code
 from runbook_lib.errors import AdapterError
 from runbook_lib.results import Found, Precondition, Result, Status, When
-from runbook_lib.steps.base import Effect, Facts, Preview, Probe
+from runbook_lib.steps import Effect, Facts, Preview, Probe
 from runbook_lib.steps.code import StepOnRepository
 
 

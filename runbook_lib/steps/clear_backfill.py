@@ -24,10 +24,9 @@ from runbook_lib.postgres.restore.dump_inspector import look
 from runbook_lib.postgres.restore.fetch import fetched, gone_since
 from runbook_lib.postgres.types import Connection
 from runbook_lib.results import Found, Precondition, Result, Status, When
-from runbook_lib.steps import backfill_step, clear_preview
+from runbook_lib.steps import PATIENCE, Effect, Facts, Preview, Probe, backfill_step, clear_preview
 from runbook_lib.steps.backfill_step import BackfillStep, none_lasting
 from runbook_lib.steps.backup import path_of_backup
-from runbook_lib.steps.base import PATIENCE, Effect, Facts, Preview, Probe
 from runbook_lib.steps.services import disconnected
 
 

@@ -26,9 +26,8 @@ from runbook_lib.postgres.dependents import (
 from runbook_lib.postgres.indexes import WATCH, Indexes
 from runbook_lib.postgres.types import Connection, Row
 from runbook_lib.results import Found, Status
-from runbook_lib.steps import backfill_step
+from runbook_lib.steps import Preview, backfill_step
 from runbook_lib.steps.backfill_step import BackfillStep
-from runbook_lib.steps.base import Preview
 
 LOCKS = {
     "swap": "ACCESS EXCLUSIVE twice, for a moment each; row locks between them",

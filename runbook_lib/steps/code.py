@@ -14,7 +14,7 @@ from runbook_lib.git import Checkout
 from runbook_lib.history.decision import Action
 from runbook_lib.history.matching import How
 from runbook_lib.results import Found, Precondition, Result, Status, When
-from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step
+from runbook_lib.steps import Effect, Facts, Preview, Probe, Step
 
 MODES = {
     "revert": "commit the reverse of each of the feature's commits; later work stays",

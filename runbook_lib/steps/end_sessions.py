@@ -6,7 +6,7 @@ from runbook_lib.config.compatibility import Rules, State
 from runbook_lib.config.plan.steps import About, StepSpec, Touches
 from runbook_lib.postgres.sessions import Session, end, of_others, out_of_reach
 from runbook_lib.results import Found, Precondition, Result, Status, When
-from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step
+from runbook_lib.steps import Effect, Facts, Preview, Probe, Step
 from runbook_lib.system.processes import until
 
 POLL = 0.05  # seconds

@@ -8,7 +8,7 @@ from runbook_lib.config.plan.steps import ACCESS, DATABASE, About, DatabaseStep,
 from runbook_lib.postgres import fence
 from runbook_lib.postgres.sessions import Session, of_role, out_of_reach
 from runbook_lib.results import Found, Precondition, Result, Status, When
-from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step
+from runbook_lib.steps import Effect, Facts, Preview, Probe, Step
 
 DEBT = "fence"
 

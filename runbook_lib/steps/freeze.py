@@ -11,7 +11,7 @@ from runbook_lib.config.plan.steps import HELD, About, StepSpec, Touches
 from runbook_lib.config.target import Freeze
 from runbook_lib.errors import AdapterError
 from runbook_lib.results import Precondition, Result, Status, When
-from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step, commands_here
+from runbook_lib.steps import Effect, Facts, Preview, Probe, Step, commands_here
 from runbook_lib.system.processes import Processes, shown, until
 
 INTERVAL = 0.2  # seconds between two questions

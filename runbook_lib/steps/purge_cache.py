@@ -5,7 +5,7 @@ from typing import Literal
 from runbook_lib.config.compatibility import Rules, State
 from runbook_lib.config.plan.steps import About, StepSpec, Touches
 from runbook_lib.results import Precondition, Result, Status, When
-from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step, commands_here
+from runbook_lib.steps import Effect, Facts, Preview, Probe, Step, commands_here
 from runbook_lib.system.processes import shown
 
 NOTHING = "the target names no cache to purge"

@@ -11,7 +11,7 @@ from runbook_lib.context import Context, old_code
 from runbook_lib.errors import AdapterError, PreconditionError
 from runbook_lib.git import Checkout, PushRefused, Remote
 from runbook_lib.results import Found, Precondition, Result, Status, When
-from runbook_lib.steps.base import Effect, Facts, Preview, Probe
+from runbook_lib.steps import Effect, Facts, Preview, Probe
 from runbook_lib.steps.code import StepOnRepository
 
 STOP = "stop: "

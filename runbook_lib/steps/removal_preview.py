@@ -15,7 +15,7 @@ from runbook_lib.postgres.connection import identity
 from runbook_lib.postgres.dependents import would_lack_columns
 from runbook_lib.postgres.text_settings import identifier
 from runbook_lib.postgres.types import Connection
-from runbook_lib.steps.base import Preview
+from runbook_lib.steps import Preview
 
 KEPT_UNTIL = {"quarantine": "set aside until it is purged", "drop": "kept in a copy until it is purged"}
 

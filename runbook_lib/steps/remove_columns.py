@@ -29,9 +29,8 @@ from runbook_lib.postgres.round_trip import Statements
 from runbook_lib.postgres.text_settings import identifier
 from runbook_lib.redaction import redact
 from runbook_lib.results import Found, Precondition, Result, Status, When
-from runbook_lib.steps import backfill_step, removal_preview
+from runbook_lib.steps import PATIENCE, Effect, Facts, Preview, Probe, Step, backfill_step, removal_preview
 from runbook_lib.steps.backfill_step import no_feature_service, none_lasting
-from runbook_lib.steps.base import PATIENCE, Effect, Facts, Preview, Probe, Step
 from runbook_lib.steps.services import disconnected
 from runbook_lib.system.processes import shown
 

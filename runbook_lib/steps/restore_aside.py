@@ -25,7 +25,7 @@ from runbook_lib.postgres.restore.cutover import attributes, copy_settings
 from runbook_lib.postgres.sessions import cancelled_by
 from runbook_lib.postgres.types import Connection
 from runbook_lib.results import Precondition, Result, Status
-from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step
+from runbook_lib.steps import Effect, Facts, Preview, Probe, Step
 from runbook_lib.steps.loss import (
     LEDGER,
     approved_checksum,

@@ -18,7 +18,7 @@ from runbook_lib.postgres.restore.part import Count, Part, Source
 from runbook_lib.postgres.restore.part_kinds import ColumnPart, RowsPart, TablePart
 from runbook_lib.postgres.restore.shape import tables
 from runbook_lib.results import Found, Precondition, Result, Status, When
-from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step
+from runbook_lib.steps import Effect, Facts, Preview, Probe, Step
 from runbook_lib.steps.loss import approved_checksum, checksum
 
 Kind = Literal["column", "rows", "table"]

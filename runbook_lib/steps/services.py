@@ -11,7 +11,7 @@ from runbook_lib.context.old_code import prepare
 from runbook_lib.errors import AdapterError, StepFailed
 from runbook_lib.postgres.sessions import Session, of_role
 from runbook_lib.results import Found, Precondition, Result, Status, When
-from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step
+from runbook_lib.steps import Effect, Facts, Preview, Probe, Step
 from runbook_lib.system.processes import until
 
 POLL = 0.05  # seconds

@@ -23,7 +23,7 @@ from runbook_lib.postgres.restore.staging_database import StagingState
 from runbook_lib.postgres.sessions import Session, of_database
 from runbook_lib.postgres.types import Connection
 from runbook_lib.results import Found, Precondition, Result, Status, When
-from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step
+from runbook_lib.steps import Effect, Facts, Preview, Probe, Step
 from runbook_lib.steps.loss import (
     LEDGER,
     applied,

@@ -6,8 +6,7 @@ from IPython.display import display as show
 
 from runbook_lib.errors import ParametersError, RunbookError
 from runbook_lib.run import Run, approval
-from runbook_lib.steps import step_named
-from runbook_lib.steps.base import Step
+from runbook_lib.steps import Step, step_named
 from runbook_lib.ui import display, widgets
 from runbook_lib.ui import triage_cells as symptoms_of
 from runbook_lib.ui.cells import journaled

@@ -13,7 +13,7 @@ from runbook_lib.config.plan import Plan
 from runbook_lib.journal.folder import RunFolder
 from runbook_lib.journal.state import RunState
 from runbook_lib.results import Result, not_passed
-from runbook_lib.steps.base import Preview
+from runbook_lib.steps import Preview
 from runbook_lib.triage.decision_matrix import Diagnosis, Recommendation, Verdict
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from runbook_lib.rehearsal.database import Database, create_empty_database
 from runbook_lib.results import Status, not_passed
 from runbook_lib.run import Run, engine
 from runbook_lib.run.approval import bound
-from runbook_lib.steps.base import Effect, Step
+from runbook_lib.steps import Effect, Step
 from runbook_lib.steps.fence import KeepOut, LetIn
 
 from ..support.places import TARGET

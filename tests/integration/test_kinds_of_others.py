@@ -40,7 +40,7 @@ from typing import Literal
 from runbook_lib.config.compatibility import Rules, State
 from runbook_lib.config.plan.steps import About, StepSpec, Touches
 from runbook_lib.results import Precondition, Result, Status, When
-from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step
+from runbook_lib.steps import Effect, Facts, Preview, Probe, Step
 
 
 class NoteKeys(StepSpec):

@@ -21,8 +21,7 @@ from runbook_lib.results import Precondition
 from runbook_lib.run import Run, cleanup, closing, engine, lease
 from runbook_lib.run.closing import Outcome
 from runbook_lib.run.lifecycle import open_new
-from runbook_lib.steps import step_named
-from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step
+from runbook_lib.steps import Effect, Facts, Preview, Probe, Step, step_named
 from runbook_lib.steps.remove_columns import RemoveColumns
 from runbook_lib.ui import mirror
 

@@ -19,7 +19,7 @@ from runbook_lib.postgres.sessions import cancelled_by
 from runbook_lib.rehearsal.database import Database
 from runbook_lib.run import Run, cleanup, engine
 from runbook_lib.run.lifecycle import open_new
-from runbook_lib.steps.base import Effect, Step
+from runbook_lib.steps import Effect, Step
 from runbook_lib.steps.clear_backfill import ClearBackfill
 
 from ..support.places import PLAN, TARGET

@@ -10,8 +10,7 @@ from typing import Any
 from runbook_lib.context import Context
 from runbook_lib.journal.control import Reporter
 from runbook_lib.journal.state import StepState
-from runbook_lib.steps import step_named
-from runbook_lib.steps.base import Step
+from runbook_lib.steps import Step, step_named
 
 REVERT, BUILD, PUSH = "revert-frontend", "build-frontend", "push-frontend"
 

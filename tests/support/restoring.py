@@ -15,7 +15,7 @@ from runbook_lib.postgres.dump import DumpContents
 from runbook_lib.postgres.restore import staging_database
 from runbook_lib.rehearsal.database import Database
 from runbook_lib.run import Run, engine
-from runbook_lib.steps.base import Effect
+from runbook_lib.steps import Effect
 
 ROWS: LiteralString = "SELECT to_jsonb(m) FROM messages m ORDER BY id"
 ADDED: LiteralString = "INSERT INTO messages (conversation_id, sender_id, content) VALUES (1, 1, 'written since')"

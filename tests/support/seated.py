@@ -17,7 +17,7 @@ from runbook_lib.journal.folder import RunFolder
 from runbook_lib.journal.state import replay
 from runbook_lib.results import Precondition, Result, Status
 from runbook_lib.run import Run
-from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step
+from runbook_lib.steps import Effect, Facts, Preview, Probe, Step
 from runbook_lib.ui import banner, cells
 
 from .free_lease import FreeLease

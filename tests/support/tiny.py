@@ -6,7 +6,7 @@ from typing import Any
 from runbook_lib.errors import AdapterError
 from runbook_lib.results import Found, Precondition, Result, Status, When
 from runbook_lib.run import Run
-from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step
+from runbook_lib.steps import Effect, Facts, Preview, Probe, Step
 
 FIRST, SECOND = "revert-frontend", "build-frontend"
 BROKEN = AdapterError("The tool broke.", where="the tool", state="Half of it is there.", safe_next="Mend it.")

@@ -3,7 +3,7 @@
 import pytest
 
 from runbook_lib.run.approval import bound, digest, drift
-from runbook_lib.steps.base import Preview
+from runbook_lib.steps import Preview
 
 
 def preview(facts: dict[str, str] | None = None, rows: int = 1000) -> Preview:

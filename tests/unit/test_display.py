@@ -13,7 +13,7 @@ from runbook_lib.results import Result, Status
 from runbook_lib.run import Run
 from runbook_lib.run.closing import Outcome
 from runbook_lib.run.engine import Done
-from runbook_lib.steps.base import Preview
+from runbook_lib.steps import Preview
 from runbook_lib.triage.decision_matrix import Sample, Verdict, Watch, diagnose, recommend
 from runbook_lib.ui import display
 from runbook_lib.ui.display import Shown

@@ -10,8 +10,7 @@ from runbook_lib.context import Context
 from runbook_lib.errors import AdapterError, ParametersError, PreconditionError, RunbookError, UnknownOutcome
 from runbook_lib.results import Found, Precondition, Status, When
 from runbook_lib.run import Run
-from runbook_lib.steps import kinds, step_named
-from runbook_lib.steps.base import Effect, Facts, Preview, Probe, Step
+from runbook_lib.steps import Effect, Facts, Preview, Probe, Step, kinds, step_named
 from runbook_lib.ui import display
 
 B, S, ONLY_B = When.BEFOREHAND, When.AT_THE_STEP, When.ONLY_BEFOREHAND

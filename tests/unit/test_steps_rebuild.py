@@ -10,7 +10,7 @@ from runbook_lib.config.plan import Plan
 from runbook_lib.context import Context
 from runbook_lib.errors import PreconditionError
 from runbook_lib.journal.state import StepState
-from runbook_lib.steps.base import Effect
+from runbook_lib.steps import Effect
 from runbook_lib.steps.build import Rebuild, RebuildKeys
 from runbook_lib.system.processes import ScriptedProcesses
 

@@ -12,8 +12,8 @@ from runbook_lib.errors import AdapterError, StepFailed
 from runbook_lib.journal.state import StepState
 from runbook_lib.results import Status, not_passed
 from runbook_lib.services import MemoryServices
+from runbook_lib.steps import Effect, Step
 from runbook_lib.steps import services as services_module
-from runbook_lib.steps.base import Effect, Step
 from runbook_lib.steps.services import Restart, Start, Stop
 
 OLD = "0ddba11" * 5

@@ -9,8 +9,7 @@ from runbook_lib.errors import AdapterError, PreconditionError
 from runbook_lib.journal import Journal
 from runbook_lib.results import Status, When
 from runbook_lib.run import engine
-from runbook_lib.steps import step_named
-from runbook_lib.steps.base import Effect
+from runbook_lib.steps import Effect, step_named
 
 from ...support.code_steps import PUSH, REVERT, Run, git
 

@@ -4,7 +4,7 @@ import pytest
 
 from runbook_lib.errors import PreconditionError
 from runbook_lib.results import Status
-from runbook_lib.steps.base import Effect
+from runbook_lib.steps import Effect
 
 from ...support.code_steps import REVERT, Run
 

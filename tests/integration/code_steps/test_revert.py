@@ -15,8 +15,7 @@ from runbook_lib.context import old_code
 from runbook_lib.errors import PreconditionError, UnknownOutcome
 from runbook_lib.journal import Journal
 from runbook_lib.results import Status
-from runbook_lib.steps import step_named
-from runbook_lib.steps.base import Effect
+from runbook_lib.steps import Effect, step_named
 
 from ...support.code_steps import REVERT, Run
 

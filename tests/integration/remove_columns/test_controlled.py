@@ -11,7 +11,7 @@ from runbook_lib.journal.control import Channel
 from runbook_lib.postgres.column_removal import drop_columns
 from runbook_lib.postgres.connection import Postgres
 from runbook_lib.results import not_passed
-from runbook_lib.steps.base import Effect
+from runbook_lib.steps import Effect
 from runbook_lib.steps.remove_columns import RemoveColumns
 
 from ...support.removing import (

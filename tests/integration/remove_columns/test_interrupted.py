@@ -17,7 +17,7 @@ from runbook_lib.postgres.column_removal.drop_columns import Dropping, Quarantin
 from runbook_lib.postgres.connection import Connection, Postgres
 from runbook_lib.rehearsal.database import Database
 from runbook_lib.results import not_passed
-from runbook_lib.steps.base import Effect
+from runbook_lib.steps import Effect
 from runbook_lib.steps.remove_columns import SET_ASIDE, RemoveColumns
 
 from ...support.reader import reading

@@ -10,7 +10,7 @@ from runbook_lib.postgres.catalog import differences
 from runbook_lib.postgres.connection import Postgres
 from runbook_lib.rehearsal.database import Database
 from runbook_lib.results import Status, not_passed
-from runbook_lib.steps.base import Effect
+from runbook_lib.steps import Effect
 from runbook_lib.steps.remove_columns import RemoveColumns
 
 from ...support.removing import MODES, Application, Journal, ask, has_own_schema, in_mode, naming, shape

@@ -5,7 +5,7 @@ import pytest
 from runbook_lib.errors import PreconditionError
 from runbook_lib.postgres.connection import Postgres
 from runbook_lib.results import not_passed
-from runbook_lib.steps.base import Effect
+from runbook_lib.steps import Effect
 from runbook_lib.steps.remove_columns import COPY, SET_ASIDE, RemoveColumns
 
 from ...support.removing import Application, Journal, Killed, ask, in_mode, shape

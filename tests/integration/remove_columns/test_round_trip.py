@@ -10,7 +10,7 @@ from runbook_lib.postgres.catalog import differences
 from runbook_lib.postgres.column_removal import previous_values
 from runbook_lib.postgres.connection import Postgres
 from runbook_lib.results import not_passed
-from runbook_lib.steps.base import Effect
+from runbook_lib.steps import Effect
 from runbook_lib.steps.remove_columns import CONFLICTS, COPY, SET_ASIDE, RemoveColumns
 
 from ...support.removing import MODES, Application, Journal, Killed, ask, in_mode, naming, rows, shape, stop_at_progress

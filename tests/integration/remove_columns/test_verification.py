@@ -6,7 +6,7 @@ import pytest
 
 from runbook_lib.errors import PreconditionError
 from runbook_lib.results import Status, not_passed
-from runbook_lib.steps.base import Effect
+from runbook_lib.steps import Effect
 from runbook_lib.steps.remove_columns import RemoveColumns
 
 from ...support.removing import MODES, Application, in_mode, naming, summaries

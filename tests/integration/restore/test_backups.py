@@ -14,7 +14,7 @@ from runbook_lib.checks.kind import Round
 from runbook_lib.errors import PreconditionError, StepFailed
 from runbook_lib.rehearsal.database import dump
 from runbook_lib.run import engine
-from runbook_lib.steps.base import Effect
+from runbook_lib.steps import Effect
 
 from ...support.restoring import ASIDE, ROWS, Restoring
 

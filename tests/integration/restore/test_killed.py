@@ -12,8 +12,7 @@ from runbook_lib.errors import StepFailed
 from runbook_lib.postgres import catalog
 from runbook_lib.postgres.restore import cutover, staging_database
 from runbook_lib.run import engine
-from runbook_lib.steps import restore_aside, swap_database
-from runbook_lib.steps.base import Effect
+from runbook_lib.steps import Effect, restore_aside, swap_database
 
 from ...support.restoring import ADDED, ASIDE, MINE, ROWS, SWAP, Restoring
 

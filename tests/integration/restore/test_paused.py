@@ -10,8 +10,8 @@ from runbook_lib.errors import StepFailed
 from runbook_lib.journal import control
 from runbook_lib.postgres.restore import staging_database
 from runbook_lib.run import engine
+from runbook_lib.steps import Effect
 from runbook_lib.steps import restore_aside as restoring_
-from runbook_lib.steps.base import Effect
 from runbook_lib.system import processes
 from runbook_lib.system.processes import until
 

@@ -20,7 +20,7 @@ from runbook_lib.rehearsal.database import Database
 from runbook_lib.rehearsal.postgres import binaries
 from runbook_lib.run import Run, engine
 from runbook_lib.run.lifecycle import open_new
-from runbook_lib.steps.base import Effect, Step
+from runbook_lib.steps import Effect, Step
 from runbook_lib.steps.restore_part import RestorePart
 from runbook_lib.system import processes
 

@@ -12,7 +12,7 @@ from runbook_lib.errors import StepFailed
 from runbook_lib.postgres.dump import Entry
 from runbook_lib.rehearsal.database import dump
 from runbook_lib.run import engine
-from runbook_lib.steps.base import Effect
+from runbook_lib.steps import Effect
 
 from ...support.restoring import ADDED, ASIDE, ROWS, SWAP, Restoring
 

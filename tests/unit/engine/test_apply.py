@@ -10,7 +10,7 @@ from runbook_lib.errors import Declined, PreconditionError, StepFailed
 from runbook_lib.journal.folder import RunFolder
 from runbook_lib.results import Status
 from runbook_lib.run import Run, engine
-from runbook_lib.steps.base import Effect
+from runbook_lib.steps import Effect
 
 from ...support.tiny import BROKEN, FIRST, SECOND, Tiny, raising, result, told
 

@@ -7,7 +7,7 @@ from runbook_lib.errors import Declined, PreconditionError, RunbookError, StepFa
 from runbook_lib.results import Status
 from runbook_lib.run import Run, engine
 from runbook_lib.run.approval import bound
-from runbook_lib.steps.base import Effect
+from runbook_lib.steps import Effect
 
 from ...support.tiny import BROKEN, FIRST, Tiny, raising, result, told
 

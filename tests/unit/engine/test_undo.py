@@ -5,7 +5,7 @@ import pytest
 from runbook_lib.errors import Declined, StepFailed
 from runbook_lib.results import Status
 from runbook_lib.run import Run, engine
-from runbook_lib.steps.base import Effect
+from runbook_lib.steps import Effect
 
 from ...support.tiny import BROKEN, FIRST, SECOND, Tiny, raising, told
 
