@@ -1,14 +1,213 @@
-"""The kinds of check a plan names; each looks at the real thing and says PASS, FAIL or UNKNOWN."""
+"""What a check is: it looks at the real thing and says PASS, FAIL or UNKNOWN.
 
-from collections.abc import Iterable
+Each kind of check is declared in a module of this room, or in one that another package's entry point names.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import cache
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache, cached_property
+from typing import Any
+from urllib.parse import urljoin
 
-from runbook_lib.checks.kind import Check, Round
+from runbook_lib.browser import Destination, Look, Visit
 from runbook_lib.config.kinds import collected
-from runbook_lib.context import Context
+from runbook_lib.config.plan import CheckSpec
+from runbook_lib.context import Context, profiles
 from runbook_lib.errors import AdapterError
+from runbook_lib.postgres.backfill_statistics import items, samples
+from runbook_lib.postgres.sessions import Taken, taken
+from runbook_lib.redaction import redact
 from runbook_lib.results import Result, Status
+from runbook_lib.system.http import Answer
+
+BEFORE = "before"  # the round in which a user visits the page for the first time, to return in later ones
+AGAIN = "again"  # the visit of that user
+
+
+@dataclass
+class Round:
+    """A round of checks, named ("before", "after" and so on); a service's log counts from its start here, else `since`."""
+
+    context: Context
+    name: str
+    since: datetime
+    verified: Mapping[str, Sequence[Result]] = field(default_factory=dict)  # step -> what its own verification found
+    started: Mapping[str, datetime] = field(default_factory=dict)  # service -> when this run last started it
+
+    def result(self, check: str, status: Status, summary: str, **evidence: Any) -> Result:
+        """A result of one of the plan's checks."""
+        return Result(check, self.context.plan.checks[check].title, status, summary, evidence)
+
+    @property
+    def samples(self) -> list[str]:
+        """Some values of the plan's sample column, spread over those in which media are expected. Read-only.
+
+        Raises:
+            AdapterError: The database cannot be reached, or no row serves; it is not asked again in this round.
+        """
+        if isinstance(self._sampled, AdapterError):
+            raise self._sampled
+        return self._sampled
+
+    @cached_property
+    def _sampled(self) -> list[str] | AdapterError:
+        spec = self.context.plan.api.sample
+        try:
+            with self.context.adapters.postgres.connect() as connection:
+                values = samples(connection, self.context.backfill.table, spec)
+        except AdapterError as error:
+            return error
+        return values or AdapterError(
+            f"No row with {spec.having} is there to look at.", where=self.context.plan.database.table
+        )
+
+    @cached_property
+    def expected(self) -> dict[str, tuple[int, list[str]]]:
+        """How many items each sample whose page is opened holds by the database, and the media that they name. Read-only."""
+        plan, shown = self.context.plan, self.samples[: self.context.plan.page.samples]
+        source = plan.database.backfill.source
+        with self.context.adapters.postgres.connect() as connection:
+            found = items(connection, self.context.backfill.table, plan.api.sample, source, shown)
+        return {sample: found.get(sample, (0, [])) for sample in shown}
+
+    @cached_property
+    def answers(self) -> dict[str, Answer]:
+        """The API's answer for each sample. Read-only."""
+        return {sample: self.ask(sample) for sample in self.samples}
+
+    def ask(self, sample: str, base: str = "", token: str = "") -> Answer:
+        """Ask the API for one sample, or another API at `base` that has the same paths. Read-only."""
+        api = self.context.plan.api
+        url = (base.rstrip("/") or self.context.target.endpoint(api.service)) + api.path.format(sample=sample)
+        return self.context.adapters.http.get(url, token=token or self.context.adapters.token)
+
+    @cached_property
+    def statements(self) -> Mapping[str, Taken] | None:
+        """What the application's statements had taken when this was first asked; None where nobody measures. Read-only."""
+        return taken(self.context.adapters.postgres, self.context.target.database.application_role)
+
+    def keep_chart(self, check: str, svg: str) -> str:
+        """Keep a chart of a check's in the evidence; returns its file in the run folder."""
+        file = f"evidence/{check}-{self.name}.svg"
+        self.context.folder.write_text(file, svg)
+        return file
+
+    def keep_text(self, check: str, text: str) -> str:
+        """Keep lines that a check found in the evidence; returns their file in the run folder."""
+        file = f"evidence/{check}-{self.name}.txt"
+        self.context.folder.write_text(file, text)
+        return file
+
+    def begin_visits(self, *, returning: bool = False) -> None:
+        """Begin to open the pages, all at once; with `returning`, one of them also as a user who was there before.
+
+        Nothing is begun a second time.
+        """
+        if "_looking" in self.__dict__:
+            return
+        pool = ThreadPoolExecutor(1)
+        self._looking = pool.submit(self._look, returning)
+        pool.shutdown(wait=False)
+
+    @cached_property
+    def visits(self) -> dict[str, Visit]:
+        """The page of the first samples, opened in a real browser, each with a screenshot in the evidence. Read-only.
+
+        Raises:
+            AdapterError: The browser does not start, or the page's server does not answer.
+        """
+        return {sample: self._seen(sample) for sample in self.samples[: self.context.plan.page.samples]}
+
+    @cached_property
+    def other_visits(self) -> dict[str, Visit]:
+        """The plan's other pages, each by its path, as `visits`. Read-only.
+
+        Raises:
+            AdapterError: The browser does not start, or the page's server does not answer.
+        """
+        return {path: self._seen(path) for path in self.context.plan.page.also}
+
+    @property
+    def visit_again(self) -> Visit | None:
+        """The page of the first sample as a user sees it who was there before; None where nobody was. Read-only.
+
+        Raises:
+            AdapterError: The browser does not start, or the page's server does not answer.
+        """
+        return self._seen(AGAIN) if AGAIN in self._looked else None
+
+    @property
+    def _looked(self) -> dict[str, Visit | AdapterError]:
+        if "_looking" not in self.__dict__:
+            self.begin_visits()
+        return self._looking.result()
+
+    def _seen(self, name: str) -> Visit:
+        seen = self._looked[name]
+        if isinstance(seen, AdapterError):
+            raise seen
+        return seen
+
+    def _look(self, returning: bool) -> dict[str, Visit | AdapterError]:
+        page, first = self.context.plan.page, self.samples[0]
+        folder, is_first = self.context.folder.path, returning and self.name == BEFORE
+        profile = profiles.made(folder) if is_first else profiles.of(folder) if returning else None
+        paths = {s: page.path.format(sample=s) for s in self.samples[: page.samples]} | {path: path for path in page.also}
+        wanted = {name: Destination(self._url(path), is_first and name == first) for name, path in paths.items()}
+        if profile and not is_first:
+            wanted[AGAIN] = Destination(self._url(paths[first]), returning=True, pictured=False)
+        look = Look(ready=page.ready, items=page.items, media=page.media)
+        found = dict(zip(wanted, self.context.adapters.browser.visit([*wanted.values()], look, profile), strict=True))
+        for name in paths:
+            if isinstance(visit := found[name], Visit):
+                self.context.folder.write_image(self.screenshot(name), visit.screenshot)
+        return found | ({AGAIN: found[first]} if is_first else {})
+
+    def _url(self, path: str) -> str:
+        return urljoin(self.context.target.endpoint(self.context.plan.page.service), path)
+
+    def screenshot(self, name: str) -> str:
+        """The file of a page's screenshot in the run folder, by its sample or path."""
+        return f"evidence/page-{re.sub(r'[^A-Za-z0-9]+', '-', redact(name)).strip('-') or 'root'}-{self.name}.png"
+
+
+LookFunction = Callable[[Round, str], Result]
+
+
+@dataclass(frozen=True)
+class Check:
+    """A kind of check: the model of its keys, how it looks, and when it need not or cannot look."""
+
+    keys: type[CheckSpec]
+    look: LookFunction
+    does_not_apply: Callable[[Context, str], str]  # why it has nothing to look at here, "" where it has
+    is_final: Callable[[Context, str], bool]  # whether it cannot look again, as what it looks with is gone
+
+    def __call__(self, around: Round, name: str) -> Result:
+        """Look at the real thing. Read-only."""
+        return self.look(around, name)
+
+
+def check(
+    keys: type[CheckSpec],
+    *,
+    does_not_apply: Callable[[Context, str], str] = lambda context, name: "",
+    is_final: Callable[[Context, str], bool] = lambda context, name: False,
+) -> Callable[[LookFunction], Check]:
+    """Make a function the check of the kind whose keys it names.
+
+    Example:
+        >>> class DiskKeys(CheckSpec):
+        ...     kind: Literal["disk"]
+        ...     area = "Services"
+        >>> @check(DiskKeys)
+        ... def has_room(around: Round, name: str) -> Result: ...
+    """
+    return lambda look: Check(keys, look, does_not_apply, is_final)
 
 
 @cache

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from runbook_lib.checks.kind import Round, check
+from runbook_lib.checks import Round, check
 from runbook_lib.config.plan import CheckSpec, ColumnOfRow
 from runbook_lib.context import old_code
 from runbook_lib.errors import PreconditionError

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from runbook_lib.checks.kind import Round, check
+from runbook_lib.checks import Round, check
 from runbook_lib.checks.restorable import restores
 from runbook_lib.config.plan import CheckSpec, DatabaseStep
 from runbook_lib.config.plan.steps import Name

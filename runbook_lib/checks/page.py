@@ -5,8 +5,7 @@ from typing import Literal
 from urllib.parse import urljoin
 
 from runbook_lib.browser import Visit
-from runbook_lib.checks import api
-from runbook_lib.checks.kind import BEFORE, Round, check
+from runbook_lib.checks import BEFORE, Round, api, check
 from runbook_lib.config.plan import CheckSpec
 from runbook_lib.context import Context, profiles
 from runbook_lib.results import Result, Status

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
-from runbook_lib.checks.kind import Round, check
+from runbook_lib.checks import Round, check
 from runbook_lib.checks.restorable import restores
 from runbook_lib.config.plan import CheckSpec, RevertingStep
 from runbook_lib.context import Context, old_code

@@ -3,7 +3,7 @@
 import re
 from typing import Literal
 
-from runbook_lib.checks.kind import Round, check
+from runbook_lib.checks import Round, check
 from runbook_lib.config.plan import CheckSpec
 from runbook_lib.config.plan.steps import Name
 from runbook_lib.context import builds

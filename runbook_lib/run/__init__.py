@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from itertools import accumulate
 
 from runbook_lib import checks
-from runbook_lib.checks.kind import BEFORE, Round
+from runbook_lib.checks import BEFORE, Round
 from runbook_lib.checks.prerequisites import NEVER_WAIVED, PREREQUISITES, prerequisites
 from runbook_lib.config.plan import ServicesStep
 from runbook_lib.context import Context, comparison

@@ -106,7 +106,7 @@ class Note(Step):
 NOTED = '''
 from typing import Literal
 
-from runbook_lib.checks.kind import check
+from runbook_lib.checks import check
 from runbook_lib.config.plan import CheckSpec
 from runbook_lib.results import Status
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from runbook_lib import checks
+from runbook_lib.checks import Round
 from runbook_lib.checks.api import ReferenceKeys
-from runbook_lib.checks.kind import Round
 from runbook_lib.config.target import ReferenceApi, SecretReference
 from runbook_lib.context import Context, builds, old_code
 from runbook_lib.context.adapters import Adapters

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from runbook_lib import checks
-from runbook_lib.checks.kind import Round
+from runbook_lib.checks import Round
 from runbook_lib.context import Context
 from runbook_lib.results import Result
 from runbook_lib.system.http import Answer, MemoryHttp

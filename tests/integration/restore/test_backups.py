@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 import psycopg
 import pytest
 
+from runbook_lib.checks import Round, schema
 from runbook_lib.checks import database as data_checks
-from runbook_lib.checks import schema
-from runbook_lib.checks.kind import Round
 from runbook_lib.errors import PreconditionError, StepFailed
 from runbook_lib.rehearsal.database import dump
 from runbook_lib.run import engine

@@ -2,7 +2,7 @@
 
 import pytest
 
-from runbook_lib.checks.kind import Round
+from runbook_lib.checks import Round
 from runbook_lib.context import Context
 
 from ...support.checking import SINCE, Known

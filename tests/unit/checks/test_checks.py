@@ -8,7 +8,7 @@ import pytest
 
 from runbook_lib import checks
 from runbook_lib.browser import MemoryBrowser
-from runbook_lib.checks.kind import Round
+from runbook_lib.checks import Round
 from runbook_lib.config.plan import Plan
 from runbook_lib.context import Context
 from runbook_lib.errors import AdapterError

@@ -8,7 +8,7 @@ import pytest
 
 from runbook_lib import checks
 from runbook_lib.browser import ConsoleError, Media, MemoryBrowser, Visit
-from runbook_lib.checks.kind import Round
+from runbook_lib.checks import Round
 from runbook_lib.results import Status
 from runbook_lib.system.http import Answer
 

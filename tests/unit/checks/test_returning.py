@@ -8,7 +8,7 @@ import pytest
 
 from runbook_lib import checks
 from runbook_lib.browser import MemoryBrowser, Visit
-from runbook_lib.checks.kind import Round
+from runbook_lib.checks import Round
 from runbook_lib.checks.page import PageReturningKeys
 from runbook_lib.context import Context, profiles
 from runbook_lib.journal import Journal
