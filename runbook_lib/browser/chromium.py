@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from runbook_lib.browser.protocol import Destination, Look, Visit, unseen
+from runbook_lib.browser import Destination, Look, Visit, unseen
 from runbook_lib.errors import AdapterError
 
 LOOK = 0.2  # seconds after which a wait looks whether it was interrupted

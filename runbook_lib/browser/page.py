@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from playwright.async_api import Error, TimeoutError
 
-from runbook_lib.browser.protocol import ConsoleError, Destination, Look, Media, Visit
+from runbook_lib.browser import ConsoleError, Destination, Look, Media, Visit
 
 if TYPE_CHECKING:
     from playwright.async_api import ConsoleMessage, Page, Request, Response

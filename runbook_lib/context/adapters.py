@@ -8,7 +8,8 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack
 
-from runbook_lib.browser import Browser, ChromiumBrowser, of_this_process
+from runbook_lib.browser import Browser
+from runbook_lib.browser.chromium import ChromiumBrowser, of_this_process
 from runbook_lib.config.loading import secret
 from runbook_lib.config.target import Target
 from runbook_lib.errors import PreconditionError

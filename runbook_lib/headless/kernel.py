@@ -6,7 +6,7 @@ import os
 import sys
 from typing import Any
 
-from runbook_lib.browser import of_this_process
+from runbook_lib.browser.chromium import of_this_process
 from runbook_lib.system.signals import settle
 
 GARBAGE = 50_000  # objects before a look for garbage; modules make many as they load, and leave none

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib.browser import Browser, ChromiumBrowser, ConsoleError, Destination, Look, Media, MemoryBrowser, Visit
+from runbook_lib.browser import Browser, ConsoleError, Destination, Look, Media, MemoryBrowser, Visit
+from runbook_lib.browser.chromium import ChromiumBrowser
 from runbook_lib.errors import AdapterError
 
 from ..support.waiting import lives, until
@@ -197,7 +198,8 @@ def test_a_browser_that_cannot_start_leaves_it_unknown_what_a_user_sees(site: Si
 
 VISITOR = """
 import os, signal, sys
-from runbook_lib.browser import ChromiumBrowser, Destination, Look
+from runbook_lib.browser import Destination, Look
+from runbook_lib.browser.chromium import ChromiumBrowser
 browser = ChromiumBrowser()
 def look(ready):
     (seen,) = browser.visit([Destination(sys.argv[1])], Look(ready=ready, items="li", media="img"))
