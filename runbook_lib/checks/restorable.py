@@ -6,12 +6,12 @@ from pathlib import Path
 
 from runbook_lib.config.plan import RestoringStep
 from runbook_lib.context import Context
+from runbook_lib.postgres import Connection
 from runbook_lib.postgres.catalog import database_size
 from runbook_lib.postgres.connection import identity
 from runbook_lib.postgres.restore import dump_inspector
 from runbook_lib.postgres.restore.fetch import sampled
 from runbook_lib.postgres.restore.staging_database import counts, tables
-from runbook_lib.postgres.types import Connection
 from runbook_lib.results import Found, Status
 
 LOSE = " (to go back without it, choose MISSING_TABLES=lose)"

@@ -6,8 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from runbook_lib.context import Context
+from runbook_lib.postgres import Connection
 from runbook_lib.postgres.catalog import catalog, has_column
-from runbook_lib.postgres.types import Connection
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,9 +10,9 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from runbook_lib.config.plan import ColumnOfRow, Database
+from runbook_lib.postgres import Connection
 from runbook_lib.postgres.catalog import OWN_SCHEMA
 from runbook_lib.postgres.connection import one
-from runbook_lib.postgres.types import Connection
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,9 @@ from psycopg import sql
 
 from runbook_lib.config.plan import Sample
 from runbook_lib.errors import PreconditionError
-from runbook_lib.postgres import dump
+from runbook_lib.postgres import Connection, Row, dump
 from runbook_lib.postgres.backfill import Backfill
 from runbook_lib.postgres.connection import one
-from runbook_lib.postgres.types import Connection, Row
 
 KINDS = ("null", "not a list", "empty", "backfilled", "backfilled and own", "edited since", "own")
 

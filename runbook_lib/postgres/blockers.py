@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from runbook_lib.postgres.types import Connection, Open
+from runbook_lib.postgres import Connection, Open
 
 FIRST_SAMPLE, SAMPLE = 0.02, 0.05  # seconds before the first look at who is in the way, and between two
 NAMED_AFTER = 1.0  # seconds for which somebody is in the way of a wait without a limit before that is reported

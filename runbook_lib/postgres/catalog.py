@@ -7,8 +7,8 @@ from psycopg import errors, sql
 
 from runbook_lib.config.plan import Database
 from runbook_lib.errors import PreconditionError
+from runbook_lib.postgres import Connection, Row
 from runbook_lib.postgres.connection import one
-from runbook_lib.postgres.types import Connection, Row
 
 Catalog = dict[str, str]  # "kind schema.table name" -> definition
 

@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from psycopg import sql
 
 from runbook_lib.errors import PreconditionError
+from runbook_lib.postgres import Connection
 from runbook_lib.postgres.catalog import OWN_SCHEMA, identify_rows
 from runbook_lib.postgres.connection import one
 from runbook_lib.postgres.lock_budget import AGAIN
 from runbook_lib.postgres.round_trip import Statements
-from runbook_lib.postgres.types import Connection
 
 FEW = 50  # captured keys that may be left for the moment in which the table is locked
 MOST = 5000  # that one transaction takes

@@ -13,6 +13,7 @@ from pathlib import Path
 from psycopg import sql
 
 from runbook_lib.errors import AdapterError
+from runbook_lib.postgres import Connection
 from runbook_lib.postgres.catalog import OWN_SCHEMA
 from runbook_lib.postgres.connection import MAINTENANCE, Postgres, identity
 from runbook_lib.postgres.dump import OBJECT, DumpTools
@@ -21,7 +22,6 @@ from runbook_lib.postgres.restore.dump_inspector import Dump, items_by_table
 from runbook_lib.postgres.restore.staging_database import create_alike, drop
 from runbook_lib.postgres.schema_objects import OWNER, RIGHTS, Item, Objects, schema_objects
 from runbook_lib.postgres.text_settings import fitted
-from runbook_lib.postgres.types import Connection
 
 TIMEOUT = 60.0  # seconds for each of dumping and restoring the schema
 PATIENCE = "10s"  # for which another run's clone is waited for

@@ -12,9 +12,9 @@ from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 
 from runbook_lib.errors import AdapterError, PreconditionError, RunbookError
+from runbook_lib.postgres import Connection, Row
 from runbook_lib.postgres.blockers import holders
 from runbook_lib.postgres.text_settings import fitted
-from runbook_lib.postgres.types import Connection, Row
 
 MAINTENANCE = "postgres"  # the database that no rollback renames
 LOCK_TIMEOUT = "2s"

@@ -12,9 +12,9 @@ from typing import Literal
 from psycopg import sql
 
 from runbook_lib.config.plan import Database
+from runbook_lib.postgres import Connection
 from runbook_lib.postgres.change_capture import capture_trigger
 from runbook_lib.postgres.connection import one
-from runbook_lib.postgres.types import Connection
 
 
 def dependents(connection: Connection, database: Database, columns: Sequence[str], run: str) -> list[str]:

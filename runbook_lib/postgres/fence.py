@@ -13,10 +13,10 @@ from psycopg.types.json import Jsonb
 
 from runbook_lib.config.plan import Database
 from runbook_lib.errors import PreconditionError
+from runbook_lib.postgres import Connection
 from runbook_lib.postgres.catalog import OWN_SCHEMA, make_own_schema
 from runbook_lib.postgres.connection import exists, one
 from runbook_lib.postgres.sessions import Session, end_all, of_role
-from runbook_lib.postgres.types import Connection
 
 Grant = tuple[str, bool]  # who may connect, "" for everybody, and whether they may grant it on
 

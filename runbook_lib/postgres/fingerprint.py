@@ -10,11 +10,11 @@ from collections.abc import Collection, Sequence, Set
 from psycopg import sql
 
 from runbook_lib.config.plan import Database
+from runbook_lib.postgres import Connection
 from runbook_lib.postgres.catalog import OWN_SCHEMA, identify_rows, make_own_schema
 from runbook_lib.postgres.connection import exists, one
 from runbook_lib.postgres.round_trip import Statements
 from runbook_lib.postgres.text_settings import identifier
-from runbook_lib.postgres.types import Connection
 
 _NULL = 0x5851F42D4C957F2D  # what is put in beside the hash where there is no value
 _WHOLE_NUMBER = ("hashint8extended({c}::bigint, {seed}) # {c}::bigint", "0")

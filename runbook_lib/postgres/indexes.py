@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from runbook_lib.errors import StepFailed
+from runbook_lib.postgres import Connection, Open
 from runbook_lib.postgres.backfill import Backfill
 from runbook_lib.postgres.blockers import Blocker, watched
 from runbook_lib.postgres.connection import exists, one
 from runbook_lib.postgres.lock_budget import with_short_lock
-from runbook_lib.postgres.types import Connection, Open
 
 Waiting = Callable[[Sequence[Blocker]], None]
 

@@ -21,11 +21,10 @@ from psycopg import errors, sql
 
 from runbook_lib.errors import AdapterError, PreconditionError
 from runbook_lib.journal.event import Event
-from runbook_lib.postgres import mirror
+from runbook_lib.postgres import Connection, mirror
 from runbook_lib.postgres.catalog import OWN_SCHEMA, make_own_schema
 from runbook_lib.postgres.connection import MAINTENANCE, Postgres, exists, identity, one, require_direct
 from runbook_lib.postgres.lock_budget import with_short_lock
-from runbook_lib.postgres.types import Connection
 
 LEFT_BEHIND = "left behind or waiting"  # how a run is described that has a target and does not act now
 

@@ -21,10 +21,10 @@ import psycopg
 from psycopg import errors, sql
 
 from runbook_lib.errors import PreconditionError
+from runbook_lib.postgres import Connection, Open, Row
 from runbook_lib.postgres.blockers import Blocker, watched
 from runbook_lib.postgres.connection import exists, one
 from runbook_lib.postgres.round_trip import OUTDATED, Statements, found_out, gone_through, session_of
-from runbook_lib.postgres.types import Connection, Open, Row
 
 TOO_LONG = (errors.QueryCanceled, errors.TransactionTimeout, errors.IdleInTransactionSessionTimeout)
 CANCELLED_AGAIN = 0.02  # seconds after which a cancellation that met no statement is sent again

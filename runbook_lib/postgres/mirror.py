@@ -10,9 +10,9 @@ from psycopg import sql
 
 from runbook_lib.journal import line_of
 from runbook_lib.journal.event import Event
+from runbook_lib.postgres import Connection
 from runbook_lib.postgres.catalog import OWN_SCHEMA, make_own_schema
 from runbook_lib.postgres.connection import exists
-from runbook_lib.postgres.types import Connection
 
 TABLE = sql.Identifier(OWN_SCHEMA, "journal")
 Line = tuple[int, str]  # its number, and the line as it stands in the journal

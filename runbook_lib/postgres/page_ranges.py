@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from psycopg import sql
 
+from runbook_lib.postgres import Connection
 from runbook_lib.postgres.connection import one
-from runbook_lib.postgres.types import Connection
 
 Range = tuple[int, int]  # pages: the first, and the one behind the last
 

@@ -7,8 +7,8 @@ import psycopg
 from psycopg import sql
 
 from runbook_lib.config.plan import ColumnOfRow, Database
+from runbook_lib.postgres import Connection
 from runbook_lib.postgres.connection import exists, one
-from runbook_lib.postgres.types import Connection
 
 SHOWN = 5  # values of a key that is not unique
 NOT_A_TYPE = {"serial": "integer", "bigserial": "bigint", "smallserial": "smallint"}  # what CREATE TABLE makes of them

@@ -12,13 +12,13 @@ from typing import Any
 
 from psycopg import sql
 
+from runbook_lib.postgres import Connection
 from runbook_lib.postgres.backfill import Backfill
 from runbook_lib.postgres.backfill_removal.guard import Named, Records, named
 from runbook_lib.postgres.catalog import identify_rows
 from runbook_lib.postgres.connection import exists, one
 from runbook_lib.postgres.fingerprint import row_hash
 from runbook_lib.postgres.text_settings import in_parallel, pin
-from runbook_lib.postgres.types import Connection
 
 _LEFT = """CREATE FUNCTION {left}(list jsonb, written jsonb, decided boolean) RETURNS jsonb
 LANGUAGE sql STABLE PARALLEL SAFE AS {body}"""

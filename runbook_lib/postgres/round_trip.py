@@ -14,8 +14,8 @@ import psycopg
 from psycopg import sql
 
 from runbook_lib.errors import AdapterError, UnknownOutcome
+from runbook_lib.postgres import Connection, Open, Row
 from runbook_lib.postgres.connection import one
-from runbook_lib.postgres.types import Connection, Open, Row
 from runbook_lib.system.processes import until
 
 OUTDATED = "RB001"  # the server's code for something that was looked at and is not so any more

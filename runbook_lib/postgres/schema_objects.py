@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
+from runbook_lib.postgres import Connection
 from runbook_lib.postgres.catalog import OWN_SCHEMA
-from runbook_lib.postgres.types import Connection
 
 RIGHTS, OWNER = "rights on ", "owner of "  # how the entries begin that say who may do what
 

@@ -10,8 +10,8 @@ import psycopg
 from psycopg import errors, sql
 
 from runbook_lib.errors import AdapterError, PreconditionError
+from runbook_lib.postgres import Connection
 from runbook_lib.postgres.connection import MAINTENANCE, Postgres, one
-from runbook_lib.postgres.types import Connection
 
 POLL = 0.005  # seconds between looks at whether sessions have ended
 

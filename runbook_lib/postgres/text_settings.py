@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from psycopg import sql
 
 from runbook_lib.config.plan import Database
-from runbook_lib.postgres.types import Connection
+from runbook_lib.postgres import Connection
 
 SAME_TEXT: Mapping[str, str] = {
     "timezone": "UTC",

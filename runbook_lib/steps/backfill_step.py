@@ -17,6 +17,7 @@ from psycopg import sql
 from runbook_lib.context import Context, builds, old_code
 from runbook_lib.errors import AdapterError, ParametersError, RunbookError
 from runbook_lib.journal.folder import RunFolder
+from runbook_lib.postgres import Connection
 from runbook_lib.postgres.backfill import Backfill, Bounds
 from runbook_lib.postgres.blockers import lasting
 from runbook_lib.postgres.catalog import catalog, differences
@@ -25,7 +26,6 @@ from runbook_lib.postgres.connection import Postgres
 from runbook_lib.postgres.dump import DumpTools
 from runbook_lib.postgres.fence import owner_not_ours
 from runbook_lib.postgres.indexes import Indexes, Reading, reading, unscanned
-from runbook_lib.postgres.types import Connection
 from runbook_lib.results import Found, Precondition, Result, Status, When
 from runbook_lib.steps import Step
 

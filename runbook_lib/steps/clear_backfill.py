@@ -9,6 +9,7 @@ from runbook_lib.checks.restorable import SAME
 from runbook_lib.config.compatibility import BEFORE, Rules, State
 from runbook_lib.config.plan.steps import DATABASE, About, DatabaseStep, Touches
 from runbook_lib.errors import PreconditionError, RunbookError
+from runbook_lib.postgres import Connection
 from runbook_lib.postgres.backfill import Backfill, Bounds
 from runbook_lib.postgres.backfill_removal import bounds
 from runbook_lib.postgres.backfill_removal.guard import Records
@@ -22,7 +23,6 @@ from runbook_lib.postgres.lock_budget import await_readable
 from runbook_lib.postgres.proof import Proof
 from runbook_lib.postgres.restore.dump_inspector import look
 from runbook_lib.postgres.restore.fetch import fetched, gone_since
-from runbook_lib.postgres.types import Connection
 from runbook_lib.results import Found, Precondition, Result, Status, When
 from runbook_lib.steps import PATIENCE, Effect, Facts, Preview, Probe, backfill_step, clear_preview
 from runbook_lib.steps.backfill_step import BackfillStep, none_lasting

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from runbook_lib.config.plan import Database
 from runbook_lib.errors import PreconditionError
-from runbook_lib.postgres import plan_fit
+from runbook_lib.postgres import Connection, Row, plan_fit
 from runbook_lib.postgres.backfill import Backfill
 from runbook_lib.postgres.backfill_removal import bounds
 from runbook_lib.postgres.backfill_removal.column import swap_blockers
@@ -24,7 +24,6 @@ from runbook_lib.postgres.dependents import (
     would_lack_columns,
 )
 from runbook_lib.postgres.indexes import WATCH, Indexes
-from runbook_lib.postgres.types import Connection, Row
 from runbook_lib.results import Found, Status
 from runbook_lib.steps import Preview, backfill_step
 from runbook_lib.steps.backfill_step import BackfillStep

@@ -4,7 +4,7 @@ import hashlib
 import json
 
 from runbook_lib.context import Context
-from runbook_lib.postgres import dependents
+from runbook_lib.postgres import Connection, dependents
 from runbook_lib.postgres.catalog import catalog
 from runbook_lib.postgres.column_removal import HALF_BACK, Record, Removal, Stage, definitions, snapshot
 from runbook_lib.postgres.column_removal import definitions as locking
@@ -14,7 +14,6 @@ from runbook_lib.postgres.column_removal.snapshot import Snapshot, place
 from runbook_lib.postgres.connection import identity
 from runbook_lib.postgres.dependents import would_lack_columns
 from runbook_lib.postgres.text_settings import identifier
-from runbook_lib.postgres.types import Connection
 from runbook_lib.steps import Preview
 
 KEPT_UNTIL = {"quarantine": "set aside until it is purged", "drop": "kept in a copy until it is purged"}

@@ -16,6 +16,7 @@ from runbook_lib.config.plan.steps import RESTORED, About, RestoringStep, Touche
 from runbook_lib.context.comparison import CATALOG_RESTORED
 from runbook_lib.errors import AdapterError, Declined, RunbookError
 from runbook_lib.journal.control import Control
+from runbook_lib.postgres import Connection
 from runbook_lib.postgres.catalog import OWN_SCHEMA, catalog, database_size
 from runbook_lib.postgres.column_removal.records import History
 from runbook_lib.postgres.connection import MAINTENANCE, identity
@@ -23,7 +24,6 @@ from runbook_lib.postgres.dump import Entry
 from runbook_lib.postgres.restore import staging_database
 from runbook_lib.postgres.restore.cutover import attributes, copy_settings
 from runbook_lib.postgres.sessions import cancelled_by
-from runbook_lib.postgres.types import Connection
 from runbook_lib.results import Precondition, Result, Status
 from runbook_lib.steps import Effect, Facts, Preview, Probe, Step
 from runbook_lib.steps.loss import (

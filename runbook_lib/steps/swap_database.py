@@ -10,7 +10,7 @@ from typing import Any, Literal
 from runbook_lib.config.compatibility import BEFORE, Rules, State
 from runbook_lib.config.plan.steps import DATABASE, RESTORED, About, DatabaseStep, Touches
 from runbook_lib.errors import PreconditionError
-from runbook_lib.postgres import catalog
+from runbook_lib.postgres import Connection, catalog
 from runbook_lib.postgres.catalog import database_size
 from runbook_lib.postgres.connection import MAINTENANCE, identity
 from runbook_lib.postgres.fence import outranks
@@ -21,7 +21,6 @@ from runbook_lib.postgres.restore.export import Outcome
 from runbook_lib.postgres.restore.shape import written
 from runbook_lib.postgres.restore.staging_database import StagingState
 from runbook_lib.postgres.sessions import Session, of_database
-from runbook_lib.postgres.types import Connection
 from runbook_lib.results import Found, Precondition, Result, Status, When
 from runbook_lib.steps import Effect, Facts, Preview, Probe, Step
 from runbook_lib.steps.loss import (

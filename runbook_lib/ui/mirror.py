@@ -25,9 +25,8 @@ from runbook_lib.journal import Journal, line_of
 from runbook_lib.journal.event import Event
 from runbook_lib.journal.folder import RunFolder, make_private, private
 from runbook_lib.journal.state import RunState, replay
-from runbook_lib.postgres import mirror
+from runbook_lib.postgres import Connection, mirror
 from runbook_lib.postgres.connection import Postgres
-from runbook_lib.postgres.types import Connection
 from runbook_lib.run import Run, lifecycle
 from runbook_lib.system import temporary
 

@@ -8,6 +8,7 @@ from functools import partial
 
 from psycopg import errors, sql
 
+from runbook_lib.postgres import Connection, Open
 from runbook_lib.postgres.backfill import Backfill
 from runbook_lib.postgres.backfill_removal.guard import BUNDLED, Expected, Records, transaction
 from runbook_lib.postgres.backfill_removal.throttle import Lines, PaceOn, Throttle, among, over_pages
@@ -15,7 +16,6 @@ from runbook_lib.postgres.connection import one
 from runbook_lib.postgres.page_ranges import Range, within
 from runbook_lib.postgres.round_trip import Statements
 from runbook_lib.postgres.text_settings import in_parallel
-from runbook_lib.postgres.types import Connection, Open
 
 BUNDLE = 200  # undo rows
 ALL = sql.SQL("TRUE")

@@ -8,10 +8,9 @@ from pathlib import Path
 from psycopg import sql
 
 from runbook_lib.errors import PreconditionError
-from runbook_lib.postgres import dump
+from runbook_lib.postgres import Connection, dump
 from runbook_lib.postgres.backfill import Backfill
 from runbook_lib.postgres.connection import one
-from runbook_lib.postgres.types import Connection
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from typing import Any
 from psycopg import sql
 
 from runbook_lib.errors import PreconditionError
+from runbook_lib.postgres import Connection, Open
 from runbook_lib.postgres.backfill import Backfill
 from runbook_lib.postgres.connection import one
 from runbook_lib.postgres.indexes import IndexBuilder, Waiting
 from runbook_lib.postgres.round_trip import Statements
 from runbook_lib.postgres.text_settings import fitted
-from runbook_lib.postgres.types import Connection, Open
 
 
 @dataclass(frozen=True)

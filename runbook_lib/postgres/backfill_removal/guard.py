@@ -9,12 +9,12 @@ import psycopg
 from psycopg import sql
 
 from runbook_lib.errors import AdapterError, StepFailed
+from runbook_lib.postgres import Connection
 from runbook_lib.postgres.backfill import Backfill
 from runbook_lib.postgres.catalog import identify_rows, make_own_schema
 from runbook_lib.postgres.connection import exists, one
 from runbook_lib.postgres.round_trip import Statements
 from runbook_lib.postgres.text_settings import in_parallel
-from runbook_lib.postgres.types import Connection
 
 Counts = tuple[int, int, int]  # rows inserted, updated, deleted
 Written = dict[str, Counts]  # by table

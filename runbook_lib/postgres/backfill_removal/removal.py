@@ -8,6 +8,7 @@ from typing import Any
 from psycopg import sql
 
 from runbook_lib.journal.control import Request
+from runbook_lib.postgres import Connection, Open
 from runbook_lib.postgres.backfill import Backfill
 from runbook_lib.postgres.backfill_removal import guard
 from runbook_lib.postgres.backfill_removal.batches import clear_by_key, clear_by_pages, clear_moved
@@ -20,7 +21,6 @@ from runbook_lib.postgres.indexes import Index, IndexBuilder, Indexes
 from runbook_lib.postgres.lock_budget import EXCHANGING, with_patience, with_short_lock_in_one_message
 from runbook_lib.postgres.proof import Proof
 from runbook_lib.postgres.round_trip import Statements
-from runbook_lib.postgres.types import Connection, Open
 
 WORKERS = 2  # connections that clear at once where nobody else uses the table
 

@@ -11,6 +11,7 @@ from functools import partial
 
 from psycopg import sql
 
+from runbook_lib.postgres import Connection, Open
 from runbook_lib.postgres.backfill import Backfill
 from runbook_lib.postgres.backfill_removal.column import Column
 from runbook_lib.postgres.backfill_removal.guard import Expected, Named, Records, block, labelled, named, transaction
@@ -22,7 +23,6 @@ from runbook_lib.postgres.lock_budget import EXCHANGING, with_patience, with_sho
 from runbook_lib.postgres.page_ranges import Range, within
 from runbook_lib.postgres.round_trip import Statements
 from runbook_lib.postgres.text_settings import in_parallel
-from runbook_lib.postgres.types import Connection, Open
 
 Waiting = Callable[[Sequence[Blocker]], None]
 PAGES = 500  # a transaction

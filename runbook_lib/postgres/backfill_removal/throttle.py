@@ -17,10 +17,10 @@ from psycopg import sql
 
 from runbook_lib.errors import Declined
 from runbook_lib.journal.control import Request
+from runbook_lib.postgres import Connection, Open
 from runbook_lib.postgres.backfill import Backfill
 from runbook_lib.postgres.connection import one
 from runbook_lib.postgres.page_ranges import PageQueue, Range, run_workers, within
-from runbook_lib.postgres.types import Connection, Open
 
 TARGET = 0.25  # seconds that a batch should take
 GROWTH = 1.2  # how much larger than the one before a batch may be

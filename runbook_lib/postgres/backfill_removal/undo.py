@@ -6,6 +6,7 @@ from typing import Any
 
 from psycopg import sql
 
+from runbook_lib.postgres import Connection, Open
 from runbook_lib.postgres.backfill import Backfill
 from runbook_lib.postgres.backfill_removal.guard import BUNDLED, UNBUNDLED, Records
 from runbook_lib.postgres.backfill_removal.swap import Stage, Swap
@@ -17,7 +18,6 @@ from runbook_lib.postgres.connection import one
 from runbook_lib.postgres.lock_budget import EXCHANGING, LockBudget, with_short_lock_in_one_message
 from runbook_lib.postgres.page_ranges import PageQueue, Range, within
 from runbook_lib.postgres.round_trip import Statements
-from runbook_lib.postgres.types import Connection, Open
 
 PAGES = 1  # of bundles, a transaction
 

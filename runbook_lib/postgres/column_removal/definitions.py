@@ -9,12 +9,12 @@ from psycopg import sql
 
 from runbook_lib.config.plan import Database
 from runbook_lib.errors import PreconditionError
+from runbook_lib.postgres import Connection, Row
 from runbook_lib.postgres.connection import exists
 from runbook_lib.postgres.lock_budget import DROPPING, RENAMING
 from runbook_lib.postgres.plan_fit import mistyped
 from runbook_lib.postgres.round_trip import Statements
 from runbook_lib.postgres.text_settings import fitted, identifier
-from runbook_lib.postgres.types import Connection, Row
 
 Table = tuple[str, str]  # schema and name
 

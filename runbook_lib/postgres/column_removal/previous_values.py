@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from runbook_lib.config.plan import Database
+from runbook_lib.postgres import Connection
 from runbook_lib.postgres.catalog import OWN_SCHEMA, identify_rows
 from runbook_lib.postgres.column_removal.definitions import Column, Constraint, Definitions, is_constant
 from runbook_lib.postgres.column_removal.snapshot import Snapshot, as_added, place
@@ -16,7 +17,6 @@ from runbook_lib.postgres.connection import exists, one
 from runbook_lib.postgres.page_ranges import PageQueue, within
 from runbook_lib.postgres.round_trip import Statements
 from runbook_lib.postgres.text_settings import identifier
-from runbook_lib.postgres.types import Connection
 
 SET_NULL = "n"  # the catalog's letter for ON DELETE SET NULL
 BATCH = 5000  # rows a transaction

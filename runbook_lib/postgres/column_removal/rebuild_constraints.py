@@ -10,11 +10,11 @@ from psycopg import sql
 
 from runbook_lib.config.plan import Database
 from runbook_lib.errors import StepFailed
+from runbook_lib.postgres import Connection
 from runbook_lib.postgres.column_removal.definitions import Constraint, Definitions
 from runbook_lib.postgres.indexes import IndexBuilder
 from runbook_lib.postgres.round_trip import Statements
 from runbook_lib.postgres.text_settings import identifier
-from runbook_lib.postgres.types import Connection
 
 UNPROVEN = ("c", "f", "n")  # kinds that may be added NOT VALID
 

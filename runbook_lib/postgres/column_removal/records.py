@@ -8,11 +8,11 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from runbook_lib.config.plan import Database
+from runbook_lib.postgres import Connection
 from runbook_lib.postgres.catalog import OWN_SCHEMA, Catalog, differences, make_own_schema
 from runbook_lib.postgres.column_removal.definitions import Definitions
 from runbook_lib.postgres.connection import exists, one
 from runbook_lib.postgres.round_trip import Statements
-from runbook_lib.postgres.types import Connection
 
 TABLE = sql.Identifier(OWN_SCHEMA, "removals")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from runbook_lib.config.plan import Database
 from runbook_lib.errors import PreconditionError
-from runbook_lib.postgres import dependents, lock_budget
+from runbook_lib.postgres import Connection, dependents, lock_budget
 from runbook_lib.postgres.blockers import Blocker
 from runbook_lib.postgres.column_removal import definitions, records
 from runbook_lib.postgres.column_removal.definitions import Definitions
@@ -16,7 +16,6 @@ from runbook_lib.postgres.fingerprint import Fingerprint
 from runbook_lib.postgres.lock_budget import DROPPING, LockBudget
 from runbook_lib.postgres.round_trip import Statements
 from runbook_lib.postgres.text_settings import ALL_ROWS, pin
-from runbook_lib.postgres.types import Connection
 
 Work = Callable[[Statements], None]
 Progress = Callable[[int, int, str], None]  # done, in all, of what

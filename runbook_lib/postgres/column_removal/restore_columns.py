@@ -7,7 +7,7 @@ from typing import Any
 from psycopg import sql
 
 from runbook_lib.errors import PreconditionError
-from runbook_lib.postgres import dependents
+from runbook_lib.postgres import Connection, dependents
 from runbook_lib.postgres.blockers import watched
 from runbook_lib.postgres.column_removal import definitions, records
 from runbook_lib.postgres.column_removal.definitions import lock
@@ -20,7 +20,6 @@ from runbook_lib.postgres.column_removal.snapshot import Snapshot
 from runbook_lib.postgres.indexes import IndexBuilder
 from runbook_lib.postgres.lock_budget import DROPPING, RENAMING, with_patience
 from runbook_lib.postgres.round_trip import Statements
-from runbook_lib.postgres.types import Connection
 
 
 def restore(removal: Removal, progress: Progress, waiting: Waiting) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from psycopg import sql
 
 from runbook_lib.config.plan import Database
+from runbook_lib.postgres import Connection
 from runbook_lib.postgres.catalog import OWN_SCHEMA, identify_rows
 from runbook_lib.postgres.change_capture import MOST, ChangeCapture
 from runbook_lib.postgres.column_removal.definitions import Column, Definitions, is_constant
@@ -18,7 +19,6 @@ from runbook_lib.postgres.fingerprint import hashable, sums
 from runbook_lib.postgres.page_ranges import Range, within
 from runbook_lib.postgres.round_trip import Statements
 from runbook_lib.postgres.text_settings import identifier
-from runbook_lib.postgres.types import Connection
 
 
 class Snapshot:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from psycopg import errors, sql
 
+from runbook_lib.postgres import Connection
 from runbook_lib.postgres.connection import one
 from runbook_lib.postgres.restore.difference_kinds import Kind
 from runbook_lib.postgres.restore.shape import ForeignKey, Name, Order, components, foreign_keys, order, tables
 from runbook_lib.postgres.restore.staged_rows import AND, MergeSql, Progress, StagedRows
 from runbook_lib.postgres.restore.stream import pin
-from runbook_lib.postgres.types import Connection
 
 ROW_ERRORS = (errors.IntegrityError, errors.DataError, errors.InternalError, errors.RaiseException)
 PATIENCE = 200  # rows of a statement that may fail one by one; then the rest is not tried

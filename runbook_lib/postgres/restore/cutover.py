@@ -14,6 +14,7 @@ from pathlib import Path
 from psycopg import errors, sql
 
 from runbook_lib.errors import PreconditionError
+from runbook_lib.postgres import Connection
 from runbook_lib.postgres.blockers import Blocker, watched
 from runbook_lib.postgres.catalog import OWN_SCHEMA, make_own_schema
 from runbook_lib.postgres.connection import MAINTENANCE, Postgres, one
@@ -21,7 +22,6 @@ from runbook_lib.postgres.dump import DumpTools
 from runbook_lib.postgres.lock_budget import LADDER
 from runbook_lib.postgres.restore.staging_database import tables
 from runbook_lib.postgres.sessions import Session, end_all, of_database
-from runbook_lib.postgres.types import Connection
 
 GRACE = 5.0  # seconds that sessions have to end
 RECORDS_TIMEOUT = 600.0  # seconds

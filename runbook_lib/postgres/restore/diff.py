@@ -12,13 +12,13 @@ from psycopg import errors, sql
 
 from runbook_lib.config.plan import Database
 from runbook_lib.errors import PreconditionError
+from runbook_lib.postgres import Connection, Open
 from runbook_lib.postgres.connection import one
 from runbook_lib.postgres.restore.difference_kinds import Collision, Hashes, Kind, defined_otherwise, merged
 from runbook_lib.postgres.restore.pair import Matched, Pair, matched
 from runbook_lib.postgres.restore.shape import Table, tables, written
 from runbook_lib.postgres.restore.stream import ahead, chunks, pinned
 from runbook_lib.postgres.sessions import cancelled_by
-from runbook_lib.postgres.types import Connection, Open
 
 SAMPLES = 5  # keys shown of each kind
 

@@ -7,8 +7,8 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from runbook_lib.postgres import Connection
 from runbook_lib.postgres.catalog import OWN_SCHEMA
-from runbook_lib.postgres.types import Connection
 
 Hashes = NDArray[np.int64]
 

@@ -7,10 +7,10 @@ from datetime import datetime
 from pathlib import Path
 
 from runbook_lib.config.plan import Database
+from runbook_lib.postgres import Connection
 from runbook_lib.postgres.connection import MAINTENANCE, one
 from runbook_lib.postgres.dump import DumpContents, DumpTools
 from runbook_lib.postgres.restore.shape import Name
-from runbook_lib.postgres.types import Connection
 
 _NAME = r"(?:\"(?:[^\"]|\"\")+\"|[\w$]+)"
 _TABLE = re.compile(rf"^CREATE (?:UNLOGGED )?TABLE (?P<name>{_NAME}(?:\.{_NAME})?) \(\n", re.MULTILINE)

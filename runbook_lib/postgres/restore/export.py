@@ -15,6 +15,7 @@ from psycopg import sql
 
 from runbook_lib.errors import PreconditionError, RunbookError
 from runbook_lib.journal.folder import make_private, private
+from runbook_lib.postgres import Connection, Open
 from runbook_lib.postgres.connection import Postgres, one
 from runbook_lib.postgres.dump import sha256
 from runbook_lib.postgres.restore.applier import LISTED, Applier, Between
@@ -23,7 +24,6 @@ from runbook_lib.postgres.restore.difference_kinds import EXPORTED, Kind
 from runbook_lib.postgres.restore.shape import Table, tables, written
 from runbook_lib.postgres.restore.staged_rows import MergeSql, Progress, StagedRows, recognised
 from runbook_lib.postgres.restore.stream import pin, pinned
-from runbook_lib.postgres.types import Connection, Open
 
 MANIFEST = "manifest.json"
 COMMAND = "python -m runbook_lib.postgres.restore.export SERVICE FOLDER"

@@ -12,6 +12,7 @@ from psycopg import sql
 
 from runbook_lib.config.plan import Database
 from runbook_lib.errors import PreconditionError
+from runbook_lib.postgres import Connection
 from runbook_lib.postgres import dump as dump_files
 from runbook_lib.postgres.backfill import Backfill
 from runbook_lib.postgres.backfill_removal.guard import Named, named
@@ -21,7 +22,6 @@ from runbook_lib.postgres.dump import DumpTools
 from runbook_lib.postgres.restore.dump_inspector import Dump, plain_names
 from runbook_lib.postgres.restore.shape import Name
 from runbook_lib.postgres.restore.staging_database import TIMEOUT, create_alike, drop, part_name
-from runbook_lib.postgres.types import Connection
 from runbook_lib.system import temporary
 
 ROWS = 10_000  # read between two looks at whether to go on

@@ -8,12 +8,12 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from runbook_lib.config.plan import Database
+from runbook_lib.postgres import Connection
 from runbook_lib.postgres.backfill import Backfill
 from runbook_lib.postgres.connection import one
 from runbook_lib.postgres.fingerprint import hashed
 from runbook_lib.postgres.restore.shape import INTEGERS, Name, Table, comparable, shared_key, written
 from runbook_lib.postgres.restore.stream import Source
-from runbook_lib.postgres.types import Connection
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 from psycopg import sql
 
+from runbook_lib.postgres import Connection, Open
 from runbook_lib.postgres.blockers import Blocker
 from runbook_lib.postgres.catalog import OWN_SCHEMA, identify_rows, make_own_schema
 from runbook_lib.postgres.connection import Postgres, exists, one
@@ -21,7 +22,6 @@ from runbook_lib.postgres.restore.fetch import FETCHED, fetched, lacking, listed
 from runbook_lib.postgres.restore.shape import Name, Table, tables
 from runbook_lib.postgres.sessions import cancelled_by
 from runbook_lib.postgres.text_settings import fitted
-from runbook_lib.postgres.types import Connection, Open
 
 FINISHED = "finished"
 WHOLE = "Restore the whole database."

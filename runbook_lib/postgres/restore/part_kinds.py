@@ -8,6 +8,7 @@ from typing import Any, Literal
 from psycopg import sql
 
 from runbook_lib.errors import PreconditionError
+from runbook_lib.postgres import Connection
 from runbook_lib.postgres.backfill_removal.guard import Expected, transaction
 from runbook_lib.postgres.catalog import make_own_schema
 from runbook_lib.postgres.connection import one
@@ -17,7 +18,6 @@ from runbook_lib.postgres.restore.fetch import lacking, listed, rows_in, staging
 from runbook_lib.postgres.restore.part import FINISHED, Count, Keys, Part, Source, compared, keys_of, make_undo
 from runbook_lib.postgres.restore.shape import Name, Table, tables
 from runbook_lib.postgres.restore.staging_database import TIMEOUT
-from runbook_lib.postgres.types import Connection
 
 
 class RowsPart(Part):

@@ -9,6 +9,7 @@ from psycopg import sql
 
 from runbook_lib.config.plan import Database
 from runbook_lib.errors import PreconditionError, StepFailed
+from runbook_lib.postgres import Connection, Open
 from runbook_lib.postgres.catalog import issued, raise_sequences
 from runbook_lib.postgres.connection import one
 from runbook_lib.postgres.restore.applier import Applier, Between
@@ -20,7 +21,6 @@ from runbook_lib.postgres.restore.shape import tables, written
 from runbook_lib.postgres.restore.staged_rows import Progress, StagedRows, staged_as
 from runbook_lib.postgres.restore.stream import pin, pinned
 from runbook_lib.postgres.sessions import cancelled_by
-from runbook_lib.postgres.types import Connection, Open
 
 BY_KEY, BY_HASH = 10_000, 100_000  # rows fetched at once: each time by an index, or through the whole table
 

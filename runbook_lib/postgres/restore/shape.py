@@ -7,9 +7,9 @@ from itertools import groupby
 
 from psycopg import sql
 
+from runbook_lib.postgres import Connection
 from runbook_lib.postgres.catalog import OWN_SCHEMA
 from runbook_lib.postgres.fingerprint import EXACT, hashable
-from runbook_lib.postgres.types import Connection
 
 Name = tuple[str, str]  # schema and table
 

@@ -8,12 +8,12 @@ from typing import Any, Self
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from runbook_lib.postgres import Connection
 from runbook_lib.postgres.catalog import OWN_SCHEMA, identify_rows, make_own_schema
 from runbook_lib.postgres.connection import exists
 from runbook_lib.postgres.restore.difference_kinds import Kind
 from runbook_lib.postgres.restore.shape import Column, ForeignKey, Name, Table, written
 from runbook_lib.postgres.restore.stream import pin
-from runbook_lib.postgres.types import Connection
 
 # Of a staged row: its number, its kind, the round in which it is tried, why it was not carried, and the hash of what it
 # is to replace, where that may have been written since.

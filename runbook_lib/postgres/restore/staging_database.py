@@ -9,13 +9,13 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
+from runbook_lib.postgres import Connection, Row
 from runbook_lib.postgres.catalog import OWN_SCHEMA
 from runbook_lib.postgres.connection import MAINTENANCE, Postgres, one
 from runbook_lib.postgres.dump import DumpTools
 from runbook_lib.postgres.restore.dump_inspector import Dump
 from runbook_lib.postgres.sessions import cancelled_by
 from runbook_lib.postgres.text_settings import fitted
-from runbook_lib.postgres.types import Connection, Row
 
 TIMEOUT = 6 * 3600.0  # seconds that a restore may take
 PROVIDERS = {"c": "libc", "i": "icu", "b": "builtin"}

@@ -14,11 +14,10 @@ from psycopg.abc import Buffer
 from psycopg.adapt import Loader
 from psycopg.pq import Format
 
-from runbook_lib.postgres import text_settings
+from runbook_lib.postgres import Connection, Row, text_settings
 from runbook_lib.postgres.connection import one
 from runbook_lib.postgres.restore.difference_kinds import Chunk, Hashes
 from runbook_lib.postgres.text_settings import ALL_ROWS
-from runbook_lib.postgres.types import Connection, Row
 
 PAGE = 20_000  # rows a chunk
 AHEAD = 2  # chunks read before they are asked for
