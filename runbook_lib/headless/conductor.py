@@ -40,9 +40,9 @@ def execute(folder: Path, notebook: str, parameters: Mapping[str, str], tell: To
         raise ParametersError(
             f"There is no notebook {source}.", state="Nothing was touched.", safe_next="Mend the plan's types."
         )
-    from runbook_lib.headless import kernel_start
+    from runbook_lib.headless.kernel import started
 
-    with kernel_start.started() as kernel:  # first, so that it loads while this process does
+    with started() as kernel:  # first, so that it loads while this process does
         run = open_existing(folder)
         output = run.folder.next_name(notebook, ".ipynb")
         with followed(run.folder.journal_path, tell):

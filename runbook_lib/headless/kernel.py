@@ -1,15 +1,47 @@
-"""The kernel of a run without a person: `python -m runbook_lib.headless.kernel -f CONNECTION_FILE`."""
+"""The kernel of a run without a person, and its start: `python -m runbook_lib.headless.kernel -f CONNECTION_FILE`."""
+
+from __future__ import annotations
 
 import atexit
 import gc
 import os
 import sys
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from runbook_lib.browser.chromium import of_this_process
-from runbook_lib.system.signals import settle
+from runbook_lib.system import temporary
+from runbook_lib.system.signals import end_with_parent, settle
+
+if TYPE_CHECKING:
+    from jupyter_client.manager import AsyncKernelManager
 
 GARBAGE = 50_000  # objects before a look for garbage; modules make many as they load, and leave none
+EXIT_GRACE = 10  # seconds that a kernel has to exit once it is asked to; half-way it is sent SIGTERM
+OPTIONS = ["-f", "{connection_file}", "--HistoryManager.hist_file=:memory:"]
+
+
+@contextmanager
+def started() -> Iterator[AsyncKernelManager]:
+    """A kernel of our own, through sockets that only this user reaches; what is left of it at the end is killed."""
+    from jupyter_client.manager import AsyncKernelManager  # here, since the kernel itself needs no manager
+    from jupyter_core.utils import run_sync
+
+    with temporary.directory() as own:
+        manager = AsyncKernelManager(
+            kernel_name="python3", transport="ipc", ip=f"{own}/kernel", connection_file=f"{own}/connection.json"
+        )
+        manager.shutdown_wait_time = EXIT_GRACE
+        assert manager.kernel_spec
+        manager.kernel_spec.argv = [sys.executable, "-P", "-m", __name__, *OPTIONS]
+        run_sync(manager.start_kernel)(preexec_fn=end_with_parent)
+        try:
+            yield manager
+        finally:
+            if run_sync(manager.is_alive)():
+                run_sync(manager.shutdown_kernel)(now=True)
+            run_sync(manager.cleanup_resources)()
 
 
 def main() -> None:

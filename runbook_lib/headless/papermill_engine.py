@@ -15,7 +15,7 @@ from papermill.engines import NBClientEngine, NotebookExecutionManager
 from papermill.log import logger
 
 from runbook_lib.errors import RunbookError, cause
-from runbook_lib.headless import kernel_start
+from runbook_lib.headless.kernel import started
 from runbook_lib.system.signals import ending_signals_raise, ending_signals_tell
 
 CELL_GRACE = 60  # seconds that an interrupted cell has for its `finally`
@@ -186,7 +186,7 @@ class RunbookEngine(NBClientEngine):  # type: ignore[misc]  # papermill has no t
     ) -> Any:
         """Run the cells in a fresh kernel, which may be started already; a tag that allows a cell to raise is not heeded."""
         settings = {**kwargs, "timeout": execution_timeout, "startup_timeout": start_timeout, "force_raise_errors": True}
-        with kernel_start.started() if kernel is None else nullcontext(kernel) as manager:
+        with started() if kernel is None else nullcontext(kernel) as manager:
             return _Client(nb_man, km=manager, kernel_name=kernel_name, log=logger, **settings).execute(cleanup_kc=True)
 
 
