@@ -20,8 +20,7 @@ from runbook_lib.history import commits
 from runbook_lib.journal.control import Request
 from runbook_lib.journal.folder import RunFolder
 from runbook_lib.journal.state import RunState, replay
-from runbook_lib.redaction import redact, redact_values
-from runbook_lib.redaction.output import in_clear, redact_output
+from runbook_lib.redaction import in_clear, redact, redact_output, redact_values
 from runbook_lib.run import Run, approval, cleanup, closing, lease, lifecycle, recovery, undo
 from runbook_lib.run.approval import named_reason
 from runbook_lib.system.signals import settle

@@ -1,14 +1,18 @@
 """Takes secrets out of text: the values known to be secret, and whatever looks like one, in every form they travel in.
 
-`known.py` has the values that the environment names; `credentials.py` finds what URLs, HTTP and key files hold;
-`assignments.py` finds values whose name says that they are secret (`names.py`), `shapes.py` tokens that show what they are.
+`known.py` has the values that the environment names; `assignments.py` finds values whose name says that they are secret, and
+those in SQL; `tokens.py` finds tokens that show what they are, and what URLs, HTTP and key files hold.
 All look at every reading of a text that `views.py` gives: without escapes and colours, and of base64 and hex.
 """
 
 import re
+import sys
+import traceback
+from collections.abc import Iterable
 from functools import lru_cache
 from itertools import chain
-from typing import Any
+from types import TracebackType
+from typing import Any, TextIO
 
 from runbook_lib.redaction import assignments, sql, tokens, views
 from runbook_lib.redaction.assignments import hidden_items, hidden_places
@@ -19,9 +23,12 @@ __all__ = [
     "HIDDEN",
     "SHORTEST",
     "Lines",
+    "RedactedStream",
     "hidden_items",
     "hidden_places",
+    "in_clear",
     "redact",
+    "redact_output",
     "redact_values",
     "register",
     "register_environment",
@@ -94,3 +101,41 @@ def _found(text: str, known: frozenset[str], depth: int) -> list[Span]:
         for view in views.of(text):
             spans += [views.within_string(text, view.origin(span)) for span in _found(view.text, known, depth - 1)]
     return spans
+
+
+class RedactedStream:
+    """A text stream that writes what it is given without secrets; all else is the stream's own."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.in_clear = stream
+
+    def write(self, text: str) -> int:
+        """Write `text`, redacted."""
+        self.in_clear.write(redact(text))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write lines, redacted as one text."""
+        self.write("".join(lines))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.in_clear, name)
+
+
+def redact_output() -> None:
+    """Have whatever this process prints from now on redacted."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if not isinstance(stream, RedactedStream):
+            setattr(sys, name, RedactedStream(stream))
+    sys.excepthook = _told
+
+
+def in_clear(stream: Any) -> TextIO:
+    """A stream as it is, for what the user needs as it is: the link with JupyterLab's token."""
+    return stream.in_clear if isinstance(stream, RedactedStream) else stream
+
+
+def _told(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A traceback as one text: its parts could cut a secret in two."""
+    sys.stderr.write("".join(traceback.format_exception(kind, error, trace)))

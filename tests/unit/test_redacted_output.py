@@ -14,7 +14,7 @@ from runbook_lib import journal as journals
 from runbook_lib.cli import commands
 from runbook_lib.journal import Journal
 from runbook_lib.journal.folder import RunFolder
-from runbook_lib.redaction.output import RedactedStream
+from runbook_lib.redaction import RedactedStream
 
 from ..support import planted
 
