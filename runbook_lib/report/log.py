@@ -4,8 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import get_args
 
-from runbook_lib.config.plan import Plan, RepositoryStep
-from runbook_lib.config.plan.checks import Area
+from runbook_lib.config.plan import Area, Plan, RepositoryStep
 from runbook_lib.journal.event import Event
 from runbook_lib.journal.folder import RunFolder
 from runbook_lib.journal.state import RunState

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, ClassVar, Literal, Self, get_origin
 
 from pydantic import model_validator
 
 from runbook_lib.config.compatibility import alone, contradiction
 from runbook_lib.config.loading import Model
-from runbook_lib.config.plan.checks import CheckSpec
 from runbook_lib.config.plan.feature import (
     Api,
     Backfill,
@@ -39,6 +38,7 @@ from runbook_lib.errors import ParametersError
 
 __all__ = [
     "Api",
+    "Area",
     "Backfill",
     "BuildingStep",
     "CheckSpec",
@@ -61,6 +61,26 @@ __all__ = [
     "StepSpec",
     "Trouble",
 ]
+
+Area = Literal["Services", "Database", "API", "Frontend"]  # of the rollback log
+
+
+class CheckSpec(Model):
+    """What a plan says of any check; each kind adds its keys and its facts in its own module of `checks`."""
+
+    kind: str
+    title: str
+    """What people call it."""
+
+    area: ClassVar[Area]  # under which the rollback log reports it
+    opens: ClassVar[Literal["", "page", "page and returning page"]] = ""  # what is opened while other checks are made
+    last: ClassVar[bool] = False  # whether it looks at what the other checks of its round have caused
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuse a kind that leaves out what it has to say of itself."""
+        if get_origin(cls.model_fields["kind"].annotation) is Literal and not hasattr(cls, "area"):
+            raise TypeError(f"{cls.__name__} does not declare its area")
 
 
 class Plan(Model):
