@@ -21,7 +21,7 @@ from runbook_lib.journal.control import Request
 from runbook_lib.journal.folder import RunFolder
 from runbook_lib.journal.state import RunState, replay
 from runbook_lib.redaction import in_clear, redact, redact_output, redact_values
-from runbook_lib.run import Run, approval, cleanup, closing, lease, lifecycle, recovery, undo
+from runbook_lib.run import Run, approval, cleanup, lease, lifecycle, recovery, undo
 from runbook_lib.run.approval import named_reason
 from runbook_lib.system.signals import settle
 from runbook_lib.ui import display, mirror
@@ -268,7 +268,7 @@ def service_back_command(run: Path, approve: str, as_json: bool) -> None:
         offered = recovery.offer(opened)
         done, ended = recovery.walk(opened, offered, approve) if approve and offered.way.moves else ([], None)
         if ended:
-            closing.write_archive(opened)
+            lifecycle.write_archive(opened)
     except RunbookError as error:
         _end(opened, error.exit_code, as_json, conductor.ending(opened, None, error))
     finally:
@@ -300,7 +300,7 @@ def undo_command(run: Path, step: str, approve: str, as_json: bool) -> None:
         approved = approve if as_json or approve else _asked(opened, display.undo(offered), offered.digest, offered.refused)
         done, ended = undo.walk(opened, offered, approved) if approved else ([], None)
         if approved:
-            closing.write_archive(opened)
+            lifecycle.write_archive(opened)
             mirror.send(opened)
     finally:
         opened.close_adapters()
@@ -326,11 +326,11 @@ def end(run: Path, reason: str, as_json: bool) -> None:
     """End a run that nobody will finish, and give its lease back; what it did stays until it is undone."""
     opened = _opened(run)
     try:
-        ended = closing.end(opened, reason)
+        ended = lifecycle.end(opened, reason)
         mirror.send(opened)
     finally:
         opened.close_adapters()
-    closing.write_archive(opened)
+    lifecycle.write_archive(opened)
     click.echo(json.dumps(_as_json(opened.folder, opened.state), default=vars) if as_json else redact(ended.summary))
 
 
@@ -368,11 +368,11 @@ def check(run: Path, waive: str, reason: str, as_json: bool) -> None:
     if waive or reason:
         opened.waive(waive, reason)
     try:
-        found = closing.verify(opened)
-        outcome = closing.close(opened)
+        found = lifecycle.verify(opened)
+        outcome = lifecycle.close(opened)
     finally:
         opened.close_adapters()
-    closing.write_archive(opened)
+    lifecycle.write_archive(opened)
     if not as_json:
         click.echo(redact(display.results(found, "Verification", opened.state.waivers).text))
         click.echo(redact(display.outcome(outcome, opened.state).text))
@@ -421,8 +421,8 @@ def verify(run: Path, as_json: bool) -> None:
 def _opened(folder: Path) -> Run:
     """Open a run for one command, after which an intact seal is renewed where the command has journaled anything."""
     opened = lifecycle.open_existing(folder)
-    if closing.is_sealed(opened):
-        click.get_current_context().call_on_close(lambda: closing.seal_again(opened))
+    if lifecycle.is_sealed(opened):
+        click.get_current_context().call_on_close(lambda: lifecycle.seal_again(opened))
     return opened
 
 

@@ -9,7 +9,7 @@ from IPython.display import display as show
 from runbook_lib import report
 from runbook_lib.errors import ParametersError, RunbookError
 from runbook_lib.results import not_passed
-from runbook_lib.run import Run, cleanup, closing, engine, lease, lifecycle
+from runbook_lib.run import Run, cleanup, engine, lease, lifecycle
 from runbook_lib.run import undo as undoing_run
 from runbook_lib.run.approval import named_reason
 from runbook_lib.ui import banner, cells, display, failure_menu, messages, mirror, review, step_runner
@@ -164,7 +164,7 @@ async def undo_run(run: Run, value: str, step: str = "") -> Shown:
 @journaled
 async def end_run(run: Run, reason: str) -> Shown:
     """End a run that nobody will finish, for a reason that stays on record, and give its lease back."""
-    return display.outcome(closing.end(run, reason), run.state)
+    return display.outcome(lifecycle.end(run, reason), run.state)
 
 
 @journaled
@@ -184,7 +184,7 @@ async def handover(run: Run, to: str) -> Shown:
 @journaled
 async def verify(run: Run) -> Shown:
     """The whole checklist; anything but PASS stops here, unless the plan's ladder goes on from it. Read-only."""
-    found = await in_background(run, "Verification", lambda: closing.verify(run))
+    found = await in_background(run, "Verification", lambda: lifecycle.verify(run))
     results = display.results(found, "Verification", run.state.waivers)
     shown = display.side_by_side(results, display.before_and_after(run.folder, run.state))
     if not_passed(found) and not run.escalation():
@@ -251,13 +251,13 @@ def status(run: Run) -> Shown:
 @journaled
 async def close(run: Run) -> Shown:
     """Record the outcome, and write log, report and manifest."""
-    ended = closing.close(run)
+    ended = lifecycle.close(run)
     if attended():  # elsewhere the conductor writes it, once the notebook is saved
-        closing.write_archive(run)
+        lifecycle.write_archive(run)
     shown = display.outcome(ended, run.state)
     mirror.send(run)
     run.close_adapters()
-    if ended.status not in closing.ENDED_WELL:
+    if ended.status not in lifecycle.ENDED_WELL:
         show(shown)
         raise RunbookError(
             f"The rollback is not verified: {ended.summary}",

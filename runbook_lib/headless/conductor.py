@@ -13,9 +13,8 @@ from runbook_lib.errors import ParametersError, PreconditionError, RunbookError,
 from runbook_lib.journal import Journal
 from runbook_lib.journal.event import Event
 from runbook_lib.redaction import redact
-from runbook_lib.run import Run, cleanup, closing, recovery
-from runbook_lib.run.closing import Outcome
-from runbook_lib.run.lifecycle import open_existing
+from runbook_lib.run import Run, cleanup, lifecycle, recovery
+from runbook_lib.run.lifecycle import Outcome, open_existing
 from runbook_lib.ui import display
 from runbook_lib.ui.progress import Told, followed
 
@@ -51,7 +50,7 @@ def execute(folder: Path, notebook: str, parameters: Mapping[str, str], tell: To
             problem = _papermill(source, saved, {**parameters, "RUN": str(folder)}, kernel)
             status = "failed" if problem else "completed"
             run.journal.append("notebook-ended", notebook=notebook, output=output, status=status)
-    closing.write_archive(run)
+    lifecycle.write_archive(run)
     return _ended_badly(run, problem) if problem else None
 
 
@@ -139,8 +138,8 @@ def _closed(run: Run, outcome: Outcome) -> Outcome:
     recorded = state.outcome if _is_last_word(events) else None
     if recorded and (recorded["status"], recorded["summary"]) == (outcome.status, outcome.summary):
         return outcome
-    closing.close(run, outcome)
-    closing.write_archive(run)
+    lifecycle.close(run, outcome)
+    lifecycle.write_archive(run)
     return outcome
 
 
@@ -169,7 +168,7 @@ def ending(run: Run, outcome: Outcome | None, error: RunbookError | None) -> End
     What it previews for that is journaled, and sealed.
     """
     events, state = run.journal.events(), run.state
-    if outcome and outcome.status in closing.ENDED_WELL:
+    if outcome and outcome.status in lifecycle.ENDED_WELL:
         return None
     reason = redact(str(error or _stopped(events) or (outcome.summary if outcome else "")))
     if not state.steps:
@@ -185,7 +184,7 @@ def ending(run: Run, outcome: Outcome | None, error: RunbookError | None) -> End
         return Ending(reason, redact(f"Which services run is unknown: {unknown.what}"), shlex.join(look), down=True)
     finally:
         if len(run.journal.events()) > len(events):
-            closing.write_archive(run)
+            lifecycle.write_archive(run)
     services = redact(display.recovery(offered.way, run.context.plan, state).text)
     approved = offered.digest if offered.way.moves else state.approved
     command = ["runbook", "service-back" if offered.way.moves else "run", str(run.folder.path)]

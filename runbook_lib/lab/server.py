@@ -19,7 +19,7 @@ from runbook_lib.errors import PreconditionError
 from runbook_lib.lab.copies import prepare, write_cards
 from runbook_lib.rehearsal.rehearse import scenario_named
 from runbook_lib.rehearsal.workspace import MARK, OUTPUTS, PLAN, TARGET, settled_in
-from runbook_lib.run import Run, closing, lifecycle
+from runbook_lib.run import Run, lifecycle
 from runbook_lib.system import temporary
 from runbook_lib.system.signals import ending_signals_raise, undisturbed, with_default_signals
 
@@ -192,4 +192,4 @@ def show(link: str) -> None:
 def _seal(run: Run) -> None:
     """Write the archive of a run that was sealed once more: JupyterLab has saved the notebooks since."""
     if any(event.kind == "outcome" for event in run.journal.events()):
-        closing.write_archive(run)
+        lifecycle.write_archive(run)

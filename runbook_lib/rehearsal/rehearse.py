@@ -11,7 +11,7 @@ from runbook_lib.rehearsal.scenarios import SCENARIOS, Scenario
 from runbook_lib.rehearsal.stack import stack
 from runbook_lib.rehearsal.workspace import OUTPUTS, PLAN, TARGET, settled_in
 from runbook_lib.run import Run, lifecycle
-from runbook_lib.run.closing import Outcome
+from runbook_lib.run.lifecycle import Outcome
 from runbook_lib.ui.progress import Told
 
 MONITOR = "EVERY=1, LASTS=20, FAILURES=2"  # seconds, for the hour that the plan says

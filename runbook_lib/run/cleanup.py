@@ -8,7 +8,7 @@ from runbook_lib.context.adapters import Adapters
 from runbook_lib.errors import Declined, ParametersError
 from runbook_lib.journal.control import Reporter
 from runbook_lib.journal.folder import RunFolder
-from runbook_lib.run import Run, approval, closing
+from runbook_lib.run import Run, approval, lifecycle
 from runbook_lib.run.lease import leased
 from runbook_lib.steps import Preview, Step, step_named
 
@@ -44,7 +44,7 @@ def clean_up(run: Run, digest: str, approved: str, debt: str = "") -> None:
         run.journal.append("purge-approved", digest=approved, debts=list(names), by=run.context.operator)
     with run.folder.lock(), leased(run):
         _pay(run, names)
-    closing.write_archive(run)
+    lifecycle.write_archive(run)
 
 
 def clean_up_due(run: Run) -> None:

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 
 from runbook_lib.config.compatibility import StepEffect
 from runbook_lib.errors import Declined, PreconditionError, RunbookError
-from runbook_lib.run import Run, approval, cleanup, closing, engine, recovery_path
-from runbook_lib.run.closing import Outcome
+from runbook_lib.run import Run, approval, cleanup, engine, lifecycle, recovery_path
 from runbook_lib.run.engine import Done
+from runbook_lib.run.lifecycle import Outcome
 from runbook_lib.run.recovery_path import RecoveryPath
 from runbook_lib.steps import Effect, Preview
 
@@ -91,7 +91,7 @@ def walk(run: Run, offered: Offer, approved: str) -> tuple[list[Done], Outcome]:
     services = [name for name, check in run.context.plan.checks.items() if check.kind == "services"]
     run.require(run.observe(ROUND, services))
     run.journal.append("served", services=run.context.plan.services)
-    return done, closing.close(run)
+    return done, lifecycle.close(run)
 
 
 def _none_left(run: Run, way: RecoveryPath) -> PreconditionError:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from runbook_lib.errors import Declined, ParametersError, PreconditionError, RunbookError
 from runbook_lib.results import Status, not_passed, verdict
-from runbook_lib.run import Run, approval, cleanup, closing, engine, recovery_path
-from runbook_lib.run.closing import Outcome
+from runbook_lib.run import Run, approval, cleanup, engine, lifecycle, recovery_path
 from runbook_lib.run.engine import Done
+from runbook_lib.run.lifecycle import Outcome
 from runbook_lib.run.recovery_path import to_be_undone_first
 from runbook_lib.steps import Preview, step_named
 
@@ -96,7 +96,7 @@ def walk(run: Run, offered: Offer, approved: str) -> tuple[list[Done], Outcome |
     done = [engine.undo(run, name) for name in offered.steps]
     if not offered.whole:
         return done, None
-    return done, closing.close(run, _outcome(run))
+    return done, lifecycle.close(run, _outcome(run))
 
 
 def _is_begun(run: Run, approved: str) -> bool:

@@ -19,8 +19,8 @@ from runbook_lib.triage.decision_matrix import Diagnosis, Recommendation, Verdic
 if TYPE_CHECKING:
     import pandas as pd
 
-    from runbook_lib.run.closing import Outcome
     from runbook_lib.run.engine import Done
+    from runbook_lib.run.lifecycle import Outcome
     from runbook_lib.run.recovery_path import RecoveryPath
     from runbook_lib.run.undo import Offer
     from runbook_lib.triage.decision_matrix import Watch

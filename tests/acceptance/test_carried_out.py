@@ -14,7 +14,7 @@ from runbook_lib import report as archive
 from runbook_lib.context import profiles
 from runbook_lib.headless import conductor
 from runbook_lib.journal.event import Event
-from runbook_lib.run import Run, closing
+from runbook_lib.run import Run, lifecycle
 
 from ..support.kernels import Cell, kernel
 from ..support.places import ROOT
@@ -29,7 +29,7 @@ class CarriedOut:
     """A run that nobody attended, and what was looked at before and after it."""
 
     run: Run
-    outcome: closing.Outcome
+    outcome: lifecycle.Outcome
     events: list[Event]  # those of the rollback itself
     before: Any
     after: Any

@@ -7,7 +7,7 @@ import pytest
 
 from runbook_lib.postgres.lease import holder
 from runbook_lib.rehearsal.stack import Stack
-from runbook_lib.run import closing, engine, lifecycle
+from runbook_lib.run import engine, lifecycle
 
 from ..support.places import PLAN, TARGET
 
@@ -36,9 +36,9 @@ def test_the_application_is_kept_out_while_the_database_changes(broken: Stack, t
     for name in steps[steps.index(LET_IN) :]:
         engine.apply(run, name)
 
-    assert {r.status for r in closing.verify(run)} == {"PASS"}
+    assert {r.status for r in lifecycle.verify(run)} == {"PASS"}
     assert FENCED not in run.state.debts
-    assert closing.close(run).status == "verified"
+    assert lifecycle.close(run).status == "verified"
     with run.context.adapters.postgres.connect() as connection:
         found = holder(connection)
     assert found

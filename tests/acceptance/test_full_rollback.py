@@ -15,7 +15,7 @@ from runbook_lib.errors import PreconditionError, StepFailed
 from runbook_lib.rehearsal.postgres import debian_programs, embedded_server
 from runbook_lib.rehearsal.stack import Stack
 from runbook_lib.rehearsal.workspace import until
-from runbook_lib.run import Run, closing, engine
+from runbook_lib.run import Run, engine, lifecycle
 
 from ..support.stacks import RUNBOOK, as_previewed, asked, up
 
@@ -166,7 +166,7 @@ def test_an_older_server_can_take_the_embedded_ones_place(
             for name in run.steps:
                 engine.apply(run, name)
 
-            assert {r.status for r in closing.verify(run)} == {"PASS"}
+            assert {r.status for r in lifecycle.verify(run)} == {"PASS"}
             run.close_adapters()
         with server.connect() as superuser:
             left = superuser.execute("SELECT datname FROM pg_database WHERE datname LIKE 'social%'").fetchall()

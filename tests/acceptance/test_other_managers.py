@@ -17,7 +17,7 @@ from runbook_lib.context.old_code import live_commits
 from runbook_lib.documents import load_target
 from runbook_lib.rehearsal.stack import Stack
 from runbook_lib.rehearsal.supervisor import application_programs
-from runbook_lib.run import Run, closing, engine, lifecycle
+from runbook_lib.run import Run, engine, lifecycle
 from runbook_lib.services import connect
 from runbook_lib.system.processes import LocalProcesses
 
@@ -66,8 +66,8 @@ def rolled_back(target: Path, outputs: Path) -> Run:
         run.approve(run.previews()[0], "tester")
         for name in run.steps:
             engine.apply(run, name)
-        assert {r.name: r.summary for r in closing.verify(run) if r.status != "PASS"} == {}
-        assert closing.close(run).status == "verified"
+        assert {r.name: r.summary for r in lifecycle.verify(run) if r.status != "PASS"} == {}
+        assert lifecycle.close(run).status == "verified"
         assert {step.status for step in run.state.steps.values()} == {"done"}
         assert [live_commits(run.context, name) for name in run.context.plan.repositories] == [[], []]
     finally:

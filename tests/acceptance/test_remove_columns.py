@@ -10,7 +10,7 @@ from runbook_lib.context import comparison
 from runbook_lib.errors import PreconditionError
 from runbook_lib.headless import conductor
 from runbook_lib.rehearsal.stack import Stack
-from runbook_lib.run import Run, cleanup, closing, engine, lifecycle
+from runbook_lib.run import Run, cleanup, engine, lifecycle
 from runbook_lib.steps.remove_columns import COPY
 
 from ..support.places import PLAN, TARGET
@@ -41,7 +41,7 @@ def test_the_old_version_runs_on_the_old_schema_and_all_can_be_undone(broken: St
     order = list(run.steps)
     assert order.index("revert-backend") < order.index("build-backend") < order.index("remove-columns")
     assert order.index("remove-columns") < order.index("start-backend")
-    assert {r.name: r.summary for r in closing.verify(run) if r.status != "PASS"} == {}
+    assert {r.name: r.summary for r in lifecycle.verify(run) if r.status != "PASS"} == {}
     assert list((broken.root / "backend" / "migrations").glob("039*")) == []
     assert len(run.state.debts) == 1
     assert (comparison.tables(run.context)["Sample rows"]["attachments after"] == "the column is gone").all()

@@ -9,7 +9,7 @@ import pytest
 from runbook_lib.errors import Declined
 from runbook_lib.headless import conductor
 from runbook_lib.rehearsal.stack import Stack
-from runbook_lib.run import Run, closing, engine, lifecycle
+from runbook_lib.run import Run, engine, lifecycle
 
 from ..support.places import PLAN, TARGET
 from ..support.stacks import as_previewed, up
@@ -67,7 +67,7 @@ def test_every_step_of_option_c_can_be_undone(sound: Stack, tmp_path: Path) -> N
         if not run.is_still_approved():
             run.approve(run.previews()[0], "tester")
         engine.apply(run, name)
-    assert {r.status for r in closing.verify(run)} == {"PASS"}
+    assert {r.status for r in lifecycle.verify(run)} == {"PASS"}
     assert asked() != before
 
     with pytest.raises(Declined, match="later steps stand") as declined:

@@ -13,7 +13,7 @@ from runbook_lib.context.old_code import live_commits
 from runbook_lib.errors import PreconditionError
 from runbook_lib.headless import conductor
 from runbook_lib.rehearsal.stack import Stack
-from runbook_lib.run import Run, closing, engine
+from runbook_lib.run import Run, engine, lifecycle
 
 FORWARD = ["build-backend", "start-backend", "revert-frontend", "build-frontend", "start-frontend"]
 
@@ -71,8 +71,8 @@ def test_before_the_middle_it_leads_back_and_after_it_forward_to_verified(broken
         engine.apply(run, name)
     for name in ("purge-cache", "release"):
         engine.apply(run, name)
-    assert {r.name: r.summary for r in closing.verify(run) if r.status != "PASS"} == {}
-    assert closing.close(run).status == "verified"
+    assert {r.name: r.summary for r in lifecycle.verify(run) if r.status != "PASS"} == {}
+    assert lifecycle.close(run).status == "verified"
     for repository in run.context.plan.repositories:
         assert remote_tip(broken, repository) == run.context.checkout(repository).head() != feature[repository]
         assert live_commits(run.context, repository) == []

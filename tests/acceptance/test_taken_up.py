@@ -7,7 +7,7 @@ import pytest
 
 from runbook_lib.errors import ParametersError, PreconditionError
 from runbook_lib.rehearsal.stack import Stack
-from runbook_lib.run import Run, closing, engine
+from runbook_lib.run import Run, engine, lifecycle
 from runbook_lib.ui import mirror
 
 from ..support.places import TARGET
@@ -38,7 +38,7 @@ def test_another_machine_completes_a_run_and_the_first_no_longer_can(
 
     for name in second.steps:
         engine.apply(second, name)
-    found = {result.name: result.status for result in closing.verify(second)}
+    found = {result.name: result.status for result in lifecycle.verify(second)}
     assert [second.state.step(name).status for name in BEGUN] == ["done"] * len(BEGUN)  # none was done twice
     assert {name for name, status in found.items() if status != "PASS"} == {"returning-users"}  # that cache is elsewhere
     second.close_adapters()

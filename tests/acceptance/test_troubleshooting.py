@@ -9,7 +9,7 @@ import pytest
 from runbook_lib.errors import PreconditionError
 from runbook_lib.headless import conductor
 from runbook_lib.rehearsal.stack import Stack
-from runbook_lib.run import Run, closing, engine
+from runbook_lib.run import Run, engine, lifecycle
 
 from ..support.stacks import as_previewed, ignore, up
 
@@ -36,8 +36,8 @@ def test_a_frontend_built_from_a_stale_cache_is_found_and_built_anew(broken_fron
     rollback.approve(rollback.previews()[0], "tester")
     for name in rollback.steps:
         engine.apply(rollback, name)
-    closing.verify(rollback)
-    assert closing.close(rollback).status == "verified"  # which gives the target back
+    lifecycle.verify(rollback)
+    assert lifecycle.close(rollback).status == "verified"  # which gives the target back
     version = (built / "version.json").read_text()
     shutil.rmtree(built)
     shutil.copytree(broken_frontend.root / "feature", built)

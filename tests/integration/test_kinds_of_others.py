@@ -173,7 +173,7 @@ def using(site: Site, installed: Path, **check: Any) -> Site:
 ROLLBACK = """
 import sys
 from pathlib import Path
-from runbook_lib.run import closing, engine, lifecycle
+from runbook_lib.run import engine, lifecycle
 
 plan, target, outputs = map(Path, sys.argv[1:])
 run = lifecycle.open_new(plan, target, "frontend", operator="Ann", reason="a note is missing", outputs=outputs)
@@ -182,8 +182,8 @@ print(previews[0].title, previews[0].would)
 run.approve(digest, "Ann")
 for step in ("leave-note", "restart-frontend"):
     engine.apply(run, step)
-closing.verify(run)
-closing.write_archive(run)
+lifecycle.verify(run)
+lifecycle.write_archive(run)
 print((run.folder.path / "rollback-log.md").read_text())
 engine.undo(run, "restart-frontend")
 engine.undo(run, "leave-note")

@@ -18,9 +18,8 @@ from runbook_lib.postgres.connection import Connection, Postgres
 from runbook_lib.postgres.lease import Lease, holder
 from runbook_lib.rehearsal.database import Database
 from runbook_lib.results import Precondition
-from runbook_lib.run import Run, cleanup, closing, engine, lease
-from runbook_lib.run.closing import Outcome
-from runbook_lib.run.lifecycle import open_new
+from runbook_lib.run import Run, cleanup, engine, lease, lifecycle
+from runbook_lib.run.lifecycle import Outcome, open_new
 from runbook_lib.steps import Effect, Facts, Preview, Probe, Step, step_named
 from runbook_lib.steps.remove_columns import RemoveColumns
 from runbook_lib.ui import mirror
@@ -142,14 +141,14 @@ def test_a_closed_run_lets_go_where_nothing_is_left_to_finish(
     ann = begin("Ann")
     engine.apply(ann, NAME)
 
-    closing.close(ann, Outcome(outcome, "by this test"))
+    lifecycle.close(ann, Outcome(outcome, "by this test"))
 
     assert owner(connection) == kept
     assert ("released" in [event.kind for event in ann.journal.events()]) is (kept == "")
 
 
 def test_a_declined_run_leaves_no_trace_in_the_target(begin: Begin, connection: Connection) -> None:
-    closing.close(begin("Ann"), Outcome("declined", "by this test"))
+    lifecycle.close(begin("Ann"), Outcome("declined", "by this test"))
 
     assert holder(connection) is None
 
@@ -157,7 +156,7 @@ def test_a_declined_run_leaves_no_trace_in_the_target(begin: Begin, connection: 
 def test_a_verified_run_that_acts_again_is_unfinished_again(begin: Begin, connection: Connection) -> None:
     ann = begin("Ann")
     engine.apply(ann, NAME)
-    closing.close(ann, Outcome("verified", "by this test"))
+    lifecycle.close(ann, Outcome("verified", "by this test"))
     engine.undo(ann, NAME)
     assert owner(connection) == ""
 

@@ -13,7 +13,7 @@ from runbook_lib.documents import load_plan
 from runbook_lib.journal.event import Event
 from runbook_lib.journal.folder import RunFolder
 from runbook_lib.journal.state import replay
-from runbook_lib.run.closing import judge
+from runbook_lib.run.lifecycle import judge
 
 from ..support.places import PLAN
 

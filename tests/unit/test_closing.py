@@ -7,7 +7,7 @@ import pytest
 from runbook_lib.config.plan import Plan
 from runbook_lib.journal.event import Event
 from runbook_lib.journal.state import replay
-from runbook_lib.run.closing import Outcome, judge
+from runbook_lib.run.lifecycle import Outcome, judge
 
 Happened = tuple[str, dict[str, Any]]
 OPENED: Happened = ("opened", {"type": "full", "option": "A"})

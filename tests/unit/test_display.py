@@ -11,8 +11,8 @@ import pytest
 from runbook_lib.config.plan import MatrixRow, Monitor
 from runbook_lib.results import Result, Status
 from runbook_lib.run import Run
-from runbook_lib.run.closing import Outcome
 from runbook_lib.run.engine import Done
+from runbook_lib.run.lifecycle import Outcome
 from runbook_lib.steps import Preview
 from runbook_lib.triage.decision_matrix import Sample, Verdict, Watch, diagnose, recommend
 from runbook_lib.ui import display

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runbook_lib.errors import RunbookError
-from runbook_lib.run import Run, closing, engine
+from runbook_lib.run import Run, engine, lifecycle
 from runbook_lib.services import connect
 from runbook_lib.services.pm2 import Pm2Target
 from runbook_lib.system.processes import ScriptedProcesses
@@ -59,8 +59,8 @@ def test_no_secret_of_pm2_reaches_the_journal_the_report_or_an_error(run: Run, d
         said += repr(engine.apply(run, "stop-services"))
     except RunbookError as error:
         said += str(error)
-    closing.close(run)
-    closing.write_archive(run)
+    lifecycle.close(run)
+    lifecycle.write_archive(run)
 
     kept = {path.name: path.read_bytes() for path in run.folder.path.rglob("*") if path.is_file()}
     assert ("refused" in said) is refuses

@@ -14,7 +14,7 @@ from runbook_lib.context import Context
 from runbook_lib.errors import AdapterError
 from runbook_lib.postgres.sessions import Taken
 from runbook_lib.results import Result, Status
-from runbook_lib.run import Run, closing
+from runbook_lib.run import Run, lifecycle
 from runbook_lib.system.http import Answer, MemoryHttp
 
 from ...support.checking import SINCE, Known, check, given
@@ -229,7 +229,7 @@ def test_only_unmeasured_statements_are_left_out_of_the_final_list(
     monkeypatch.setattr("runbook_lib.checks.database.taken", taken)
     monkeypatch.setattr(run, "observe", lambda round_name, names: names)
 
-    assert ("no-slow-queries" in closing.verify(run), "no-slow-queries" not in run.state.left_out) == (made, made)  # type: ignore[comparison-overlap]
+    assert ("no-slow-queries" in lifecycle.verify(run), "no-slow-queries" not in run.state.left_out) == (made, made)  # type: ignore[comparison-overlap]
 
 
 # --- whatever the kind

@@ -11,7 +11,7 @@ from runbook_lib.errors import UnknownOutcome
 from runbook_lib.headless import conductor
 from runbook_lib.journal import Journal
 from runbook_lib.journal.folder import RunFolder
-from runbook_lib.run.closing import Outcome
+from runbook_lib.run.lifecycle import Outcome
 
 from ...support.commands import Command, raising
 from ...support.places import PLAN, TARGET
