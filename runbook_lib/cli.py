@@ -450,16 +450,16 @@ def _choose(run: Run, chosen: str) -> None:
 
 
 def _matrix(rows: int, as_json: bool) -> int:
-    from runbook_lib.rehearsal import matrix
+    from runbook_lib.rehearsal import rehearse
     from runbook_lib.rehearsal.workspace import PLAN
 
     plan = load_plan(PLAN)
-    lines = matrix.matrix(rows, _teller(as_json))
-    wrong = matrix.problems(plan, lines)
+    lines = rehearse.matrix(rows, _teller(as_json))
+    wrong = rehearse.problems(plan, lines)
     if as_json:
         click.echo(json.dumps({"lines": [vars(line) for line in lines], "problems": wrong}, default=dict))
     else:
-        click.echo("\n".join([matrix.shown(plan, lines).text, *wrong]))
+        click.echo("\n".join([rehearse.shown(plan, lines).text, *wrong]))
     return 3 if wrong else 0
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from runbook_lib.config.plan import Plan
-from runbook_lib.rehearsal.matrix import Line, problems
+from runbook_lib.rehearsal.rehearse import Line, problems
 
 
 @pytest.fixture
