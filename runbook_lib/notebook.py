@@ -15,10 +15,19 @@ from runbook_lib.run.approval import named_reason
 from runbook_lib.ui import banner, cells, display, failure_menu, messages, mirror, review, step_runner
 from runbook_lib.ui import widgets as confirming
 from runbook_lib.ui.cells import journaled
-from runbook_lib.ui.choices import choose, choose_details
 from runbook_lib.ui.display import Shown
 from runbook_lib.ui.step_runner import in_background, walk_back, way_back
-from runbook_lib.ui.triage_cells import choose_trouble, diagnose, fix, investigate, monitor, recommended, symptoms
+from runbook_lib.ui.triage_cells import (
+    choose,
+    choose_details,
+    choose_trouble,
+    diagnose,
+    fix,
+    investigate,
+    monitor,
+    recommended,
+    symptoms,
+)
 from runbook_lib.ui.widgets import asked, attended, confirmation
 
 __all__ = [

@@ -11,7 +11,7 @@ from runbook_lib.journal.folder import RunFolder
 from runbook_lib.journal.state import replay
 from runbook_lib.postgres.connection import Connection, Postgres, one
 from runbook_lib.run import Run
-from runbook_lib.ui import choices
+from runbook_lib.ui import triage_cells
 
 
 def test_each_option_is_told_in_numbers(plan: Plan, postgres: Postgres, connection: Connection, tmp_path: Path) -> None:
@@ -24,7 +24,7 @@ def test_each_option_is_told_in_numbers(plan: Plan, postgres: Postgres, connecti
     affected = context.backfill.count(connection)
     filled = one(connection, "SELECT count(attachments) AS n FROM messages")["n"]
 
-    text = choices.in_numbers(Run(folder, context)).text
+    text = triage_cells.in_numbers(Run(folder, context)).text
 
     assert affected > 0
     assert f"{affected} rows of messages lose the backfilled entries" in text

@@ -10,7 +10,7 @@ from runbook_lib.errors import AdapterError, ParametersError
 from runbook_lib.run import Run
 from runbook_lib.steps.clear_backfill import ClearBackfill
 from runbook_lib.steps.remove_columns import RemoveColumns
-from runbook_lib.ui import choices, display, messages, review
+from runbook_lib.ui import display, messages, review, triage_cells
 
 
 def test_a_changed_cell_is_marked_by_a_sign_and_by_its_ground() -> None:
@@ -89,7 +89,7 @@ def test_what_cannot_be_counted_is_said_not_guessed(run: Run, monkeypatch: pytes
     monkeypatch.setattr(ClearBackfill, "in_brief", broken)
     monkeypatch.setattr(RemoveColumns, "in_brief", broken)
 
-    text = choices.in_numbers(run).text
+    text = triage_cells.in_numbers(run).text
 
     assert "not counted: The database cannot be reached." in text
     assert [option for option in ("A | ", "B | ", "C | ") if option not in text] == []

@@ -12,7 +12,7 @@ from runbook_lib.results import Result, Status
 from runbook_lib.run import Run
 from runbook_lib.triage import decision_matrix
 from runbook_lib.triage.decision_matrix import Word
-from runbook_lib.ui import choices, display, step_runner, triage_cells, widgets
+from runbook_lib.ui import display, step_runner, triage_cells, widgets
 
 GONE, CORRUPT = "All media missing", "Data corruption"
 
@@ -59,9 +59,9 @@ def probed(run: Run, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> Run:
 def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
     """A person sits there."""
     made = Screen()
-    for module in (step_runner, triage_cells, triage_cells, widgets, widgets):
+    for module in (step_runner, triage_cells, widgets):
         monkeypatch.setattr(module, "show", made.show)
-    for module in (step_runner, triage_cells, widgets, widgets, widgets, choices):
+    for module in (step_runner, triage_cells, widgets):
         monkeypatch.setattr(module, "attended", lambda: True)
     return made
 
@@ -123,12 +123,12 @@ def test_once_the_type_is_chosen_static_text_is_left(
     async def choice(name: str, options: Any, value: str, suggested: Any) -> tuple[str, str]:
         return suggested(), "operator"
 
-    monkeypatch.setattr(choices, "choice", choice)
+    monkeypatch.setattr(triage_cells, "choice", choice)
     asyncio.run(triage_cells.symptoms(probed))
     screen.boxes[GONE].value = False
     screen.boxes[CORRUPT].value = True
 
-    assert asyncio.run(choices.choose(probed, "TYPE", "")) == "restore"
+    assert asyncio.run(triage_cells.choose(probed, "TYPE", "")) == "restore"
 
     assert [what for what in screen.shown if hasattr(what, "children")] == []
     (left,) = [text for text in screen.texts if text.startswith("Symptoms, by the probes")]
