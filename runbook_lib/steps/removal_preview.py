@@ -6,11 +6,10 @@ import json
 from runbook_lib.context import Context
 from runbook_lib.postgres import Connection, dependents
 from runbook_lib.postgres.catalog import catalog
-from runbook_lib.postgres.column_removal import HALF_BACK, Record, Removal, Stage, definitions, snapshot
+from runbook_lib.postgres.column_removal import HALF_BACK, Record, Removal, Stage, definitions, previous_values
 from runbook_lib.postgres.column_removal import definitions as locking
 from runbook_lib.postgres.column_removal.definitions import Definitions
-from runbook_lib.postgres.column_removal.previous_values import conflicting, conflicts_table
-from runbook_lib.postgres.column_removal.snapshot import Snapshot, place
+from runbook_lib.postgres.column_removal.previous_values import Snapshot, conflicting, conflicts_table, place
 from runbook_lib.postgres.connection import identity
 from runbook_lib.postgres.dependents import would_lack_columns
 from runbook_lib.postgres.text_settings import identifier
@@ -33,7 +32,7 @@ def of_removal(context: Context, removal: Removal, step: str, mode: str) -> Prev
         if not gone and state.stage not in HALF_BACK:
             removal.require_named(connection, found)
         hidden = dependents.hides_rows(connection, database)  # what cannot be counted is not said to be nothing
-        lost = {} if hidden else snapshot.counts(connection, identifier(database), found.columns)
+        lost = {} if hidden else previous_values.counts(connection, identifier(database), found.columns)
         would = ["nothing: the columns are not there any more"] if gone else _would(removal, connection, found, mode)
         undone_by = _undone_by(removal, connection, mode)
     with context.adapters.postgres.connect() as connection:
@@ -68,14 +67,14 @@ def of_purge(context: Context, removal: Removal, step: str, record: Record | Non
         copy = Snapshot(database, removal.run, record.definitions).copy
         with removal.unhurried() as connection:
             if asides:
-                lost = snapshot.counts(connection, identifier(database), columns, asides)
+                lost = previous_values.counts(connection, identifier(database), columns, asides)
                 would = [f"drop {', '.join(asides.values())} of {database.table}, and the plan's constraints and indexes"]
                 hanging = dependents.dependents(connection, database, list(asides.values()), removal.run)
                 would += [f"STOPPED by: {line}" for line in hanging]
                 locks = locking.described(database, record.definitions.parents, "purge")
             else:
                 places = {column.name: place(number) for number, column in enumerate(columns)}
-                lost = snapshot.counts(connection, copy, columns, places)
+                lost = previous_values.counts(connection, copy, columns, places)
                 would = [f"drop the table {copy.as_string()}, the copy of the dropped columns"]
     volumes = {f"values of {name}": number for name, number in lost.items()}
     return _irreversible(context, step, would, volumes, locks)

@@ -22,7 +22,7 @@ from runbook_lib.postgres.column_removal import (
     records,
     restore_columns,
 )
-from runbook_lib.postgres.column_removal.snapshot import Snapshot
+from runbook_lib.postgres.column_removal.previous_values import Snapshot
 from runbook_lib.postgres.connection import limit_statements
 from runbook_lib.postgres.lock_budget import await_readable
 from runbook_lib.postgres.round_trip import Statements

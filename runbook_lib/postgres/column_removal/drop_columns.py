@@ -11,10 +11,10 @@ from runbook_lib.postgres.blockers import Blocker
 from runbook_lib.postgres.catalog import Catalog
 from runbook_lib.postgres.column_removal import definitions, records
 from runbook_lib.postgres.column_removal.definitions import Column, Definitions, is_constant, lock
+from runbook_lib.postgres.column_removal.previous_values import Snapshot
 from runbook_lib.postgres.column_removal.rebuild_constraints import ConstraintRebuild
 from runbook_lib.postgres.column_removal.records import Record, Stage
 from runbook_lib.postgres.column_removal.removal import Progress, Removal, State, Waiting
-from runbook_lib.postgres.column_removal.snapshot import Snapshot
 from runbook_lib.postgres.lock_budget import RENAMING
 from runbook_lib.postgres.page_ranges import PageQueue
 from runbook_lib.postgres.round_trip import Statements

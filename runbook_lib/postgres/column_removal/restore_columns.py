@@ -12,11 +12,10 @@ from runbook_lib.postgres.blockers import watched
 from runbook_lib.postgres.column_removal import definitions, records
 from runbook_lib.postgres.column_removal.definitions import lock
 from runbook_lib.postgres.column_removal.drop_columns import Dropping, Quarantine
-from runbook_lib.postgres.column_removal.previous_values import Batch, Filling, PreviousValues, conflicts_table
+from runbook_lib.postgres.column_removal.previous_values import Batch, Filling, PreviousValues, Snapshot, conflicts_table
 from runbook_lib.postgres.column_removal.rebuild_constraints import ConstraintRebuild
 from runbook_lib.postgres.column_removal.records import HALF_BACK, Record, Stage
 from runbook_lib.postgres.column_removal.removal import Progress, Removal, State, Waiting, Work
-from runbook_lib.postgres.column_removal.snapshot import Snapshot
 from runbook_lib.postgres.indexes import IndexBuilder
 from runbook_lib.postgres.lock_budget import DROPPING, RENAMING, with_patience
 from runbook_lib.postgres.round_trip import Statements
