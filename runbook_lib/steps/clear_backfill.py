@@ -10,8 +10,7 @@ from runbook_lib.config.compatibility import BEFORE, Rules, State
 from runbook_lib.config.plan.steps import DATABASE, About, DatabaseStep, Touches
 from runbook_lib.errors import PreconditionError, RunbookError
 from runbook_lib.postgres import Connection
-from runbook_lib.postgres.backfill import Backfill, Bounds
-from runbook_lib.postgres.backfill_removal import bounds
+from runbook_lib.postgres.backfill import Backfill, Bounds, KeySet, load_approved, load_prior_nulls, prepare_prior_nulls
 from runbook_lib.postgres.backfill_removal.guard import Records
 from runbook_lib.postgres.backfill_removal.removal import BackfillRemoval, Progress
 from runbook_lib.postgres.catalog import has_column
@@ -97,17 +96,17 @@ def unused_indexes(step: BackfillStep, connection: Connection, clearing: Backfil
     return unused(connection, indexes, clearing.told.cleared, backfill_step.since(step.context, step.name))
 
 
-def load_prior_nulls(step: BackfillStep, connection: Connection) -> None:
+def read_prior_nulls(step: BackfillStep, connection: Connection) -> None:
     """Note which rows held NULL before the backfill, where the plan has them hold it again. Changes the runbook's tables."""
     if step.backfill.database.backfill.cleared != "dump":
         return
     rows = step.context.adapters.scratch / "table-before"
     database = step.backfill.database
     step.context.adapters.dump_tools.rows_of(step.context.dump.path, database.schema_, database.table, rows, TIMEOUT)
-    bounds.load_prior_nulls(connection, step.backfill, rows)
+    load_prior_nulls(connection, step.backfill, rows)
 
 
-def bounded(step: BackfillStep, connection: Connection, previewed: bounds.Keys | None) -> tuple[Backfill, int]:
+def bounded(step: BackfillStep, connection: Connection, previewed: KeySet | None) -> tuple[Backfill, int]:
     """What may be cleared: everything affected where that is just what was approved, else the approved rows alone.
 
     Changes the runbook's own tables.
@@ -126,7 +125,7 @@ def bounded(step: BackfillStep, connection: Connection, previewed: bounds.Keys |
             state="Nothing was changed by this attempt.",
             safe_next="Take a new preview and approve it.",
         )
-    left_out = bounds.load_approved(connection, step.backfill, file)
+    left_out = load_approved(connection, step.backfill, file)
     return step.backfill.bound(Bounds(step.backfill.bounds.decided, approved_only=True)), left_out
 
 
@@ -207,7 +206,7 @@ class ClearBackfill(BackfillStep):
         def there_and_back(clone: Clone) -> None:
             with clone.connect() as connection:
                 Records(self.backfill).prepare(connection)
-                bounds.prepare(connection, self.backfill)
+                prepare_prior_nulls(connection, self.backfill)
                 indexes = [index.name for index in Indexes(self.backfill).present(connection)]
             clearing = BackfillRemoval(clone.connect, self.backfill, strategy, self.stopped)
             clearing.apply(indexes)
@@ -258,7 +257,7 @@ class ClearBackfill(BackfillStep):
         with self.control.listening():
             with self.looking() as connection:
                 Records(self.backfill).prepare(connection)
-                load_prior_nulls(self, connection)
+                read_prior_nulls(self, connection)
                 bound, left_out = bounded(self, connection, self._previewed)
                 clearing = self._removal(bound)
                 if self.stopped:
@@ -351,7 +350,7 @@ class ClearBackfill(BackfillStep):
         undecided = backfill_step.read(self.context.folder).undecided
         return Status.FAIL if undecided else Status.PASS, f"{undecided} rows of {backfill_step.FILE} have no decision"
 
-    _previewed: bounds.Keys | None = None
+    _previewed: KeySet | None = None
     _choice: backfill_step.Choice | None = None
 
     def _possible(self) -> Found:

@@ -7,8 +7,7 @@ from pathlib import Path
 from runbook_lib.config.plan import Database
 from runbook_lib.errors import PreconditionError
 from runbook_lib.postgres import Connection, Row, plan_fit
-from runbook_lib.postgres.backfill import Backfill
-from runbook_lib.postgres.backfill_removal import bounds
+from runbook_lib.postgres.backfill import Backfill, KeySet, approved_keys
 from runbook_lib.postgres.backfill_removal.column import swap_blockers
 from runbook_lib.postgres.backfill_removal.guard import Records
 from runbook_lib.postgres.backfill_statistics import BackfillStatistics
@@ -40,7 +39,7 @@ UNDONE_BY = {
 }
 
 
-def preview(step: BackfillStep, backfill: Backfill) -> tuple[Preview, bounds.Keys, backfill_step.Choice]:
+def preview(step: BackfillStep, backfill: Backfill) -> tuple[Preview, KeySet, backfill_step.Choice]:
     """The step's preview, the keys of the rows that it is about, kept in the run folder, and the strategy. Read-only.
 
     Raises:
@@ -54,7 +53,7 @@ def preview(step: BackfillStep, backfill: Backfill) -> tuple[Preview, bounds.Key
             _require_named(connection, backfill.database)
         here = identity(connection)
         kinds, invisible = statistics.kinds_and_invisible(connection)
-        keys = bounds.approved_keys(connection, backfill, passing)
+        keys = approved_keys(connection, backfill, passing)
         shape = catalog(connection)
         published = [each.name for each in publications(connection, backfill.database)]
         firing = update_triggers(connection, backfill.database, backfill.run)

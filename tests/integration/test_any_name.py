@@ -14,8 +14,7 @@ from psycopg import sql
 from runbook_lib.config.plan import Database as DatabasePlan
 from runbook_lib.config.plan import Plan
 from runbook_lib.postgres import plan_fit
-from runbook_lib.postgres.backfill import Backfill
-from runbook_lib.postgres.backfill_removal import bounds
+from runbook_lib.postgres.backfill import Backfill, approved_keys
 from runbook_lib.postgres.backfill_removal.guard import Records
 from runbook_lib.postgres.backfill_removal.removal import BackfillRemoval
 from runbook_lib.postgres.backfill_statistics import BackfillStatistics
@@ -124,7 +123,7 @@ def test_a_clearing_its_proof_and_its_undo_work_with_any_names(
         kinds = {row["kind"]: row["rows"] for row in statistics.kinds(connection)}
         samples, _ = statistics.samples(connection), statistics.invisible(connection)
         edited, malformed = list(statistics.edited(connection)), statistics.malformed(connection)
-        keys = bounds.approved_keys(connection, backfill, tmp_path / "keys")
+        keys = approved_keys(connection, backfill, tmp_path / "keys")
         Records(backfill).prepare(connection)
         work.proof.record(connection)
     assert (kinds["backfilled"], kinds["backfilled and own"], kinds["own"], kinds["edited since"]) == (6, 6, 6, 6)

@@ -9,8 +9,7 @@ import psycopg
 import pytest
 
 from runbook_lib.config.plan import Database as DatabasePlan
-from runbook_lib.postgres.backfill import Backfill, Bounds
-from runbook_lib.postgres.backfill_removal import bounds
+from runbook_lib.postgres.backfill import Backfill, Bounds, approved_keys, load_approved, load_prior_nulls
 from runbook_lib.postgres.backfill_removal.guard import Records
 from runbook_lib.postgres.backfill_statistics import BackfillStatistics
 from runbook_lib.postgres.connection import Connection, Postgres
@@ -139,7 +138,7 @@ def test_only_approved_rows_are_cleared(
     tmp_path: Path,
 ) -> None:
     Records(backfill).prepare(connection)
-    agreed = bounds.approved_keys(connection, backfill, tmp_path / "keys")
+    agreed = approved_keys(connection, backfill, tmp_path / "keys")
     came_later = insert(application, [LEGACY])
     gone_meanwhile = application.execute(
         "UPDATE messages SET attachments = '[]' WHERE id = (SELECT min(id) FROM messages WHERE attachments @> %s)"
@@ -147,7 +146,7 @@ def test_only_approved_rows_are_cleared(
         [json.dumps([LEGACY | {"url": "/media/000003.svg"}])],
     ).rowcount
 
-    left_out = bounds.load_approved(connection, backfill, tmp_path / "keys")
+    left_out = load_approved(connection, backfill, tmp_path / "keys")
     bound = backfill.bound(Bounds(approved_only=True))
     work = clearing(postgres, bound, strategy)
     work.proof.record(connection)
@@ -162,9 +161,9 @@ def test_only_approved_rows_are_cleared(
 def test_the_list_of_approved_rows_is_the_same_for_the_same_rows(
     connection: Connection, application: psycopg.Connection, backfill: Backfill, tmp_path: Path
 ) -> None:
-    once, again = (bounds.approved_keys(connection, backfill, tmp_path / name) for name in "ab")
+    once, again = (approved_keys(connection, backfill, tmp_path / name) for name in "ab")
     insert(application, [LEGACY])
-    another = bounds.approved_keys(connection, backfill, tmp_path / "c")
+    another = approved_keys(connection, backfill, tmp_path / "c")
 
     assert once == again
     assert another.sha256 != once.sha256
@@ -207,7 +206,7 @@ def test_a_row_that_was_null_in_the_backup_is_null_again(
     )
     Records(backfill).prepare(connection)
 
-    assert bounds.load_prior_nulls(connection, backfill, data) == 1
+    assert load_prior_nulls(connection, backfill, data) == 1
     proof = proved(postgres, connection, backfill, strategy)
 
     assert proof.differences(connection) == []
