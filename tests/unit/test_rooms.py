@@ -10,6 +10,7 @@ from ..support.places import ROOT
 
 PACKAGE = ROOT / "runbook_lib"
 SQL = re.compile(r"\s*(SELECT|INSERT INTO|UPDATE|DELETE FROM|ALTER|CREATE|DROP|SET|LOCK) ")
+MOST_MODULES = 200  # the packages' own counted, those of the sample application not
 TOP = {"cli", "notebook", "documents", "reference", "errors", "results"}  # modules that stand in no room
 
 Graph = Mapping[str, set[str]]
@@ -70,6 +71,10 @@ def test_no_room_imports_upward_and_no_module_needs_itself() -> None:
     print(f"{len(modules())} modules, {len(rooms())} rooms, {len(found)} floors, 0 cycles, 0 imports upward")
     for number, names in enumerate(found):
         print(f"{number:3} {', '.join(sorted(names))}")
+
+
+def test_a_module_is_one_concept_so_there_are_not_many() -> None:
+    assert len(paths()) <= MOST_MODULES
 
 
 def test_outside_the_rooms_stand_few_modules() -> None:

@@ -59,7 +59,7 @@ class About:
     expect: str  # what is seen when all goes well
     if_not: str  # what to do when it does not
     preserves: str  # what it leaves alone, or keeps for the undo
-    reversible: bool
+    reversible: bool  # for the reference; where not, its undo changes nothing and its preview says why
     log_line: str  # its line in the rollback log, "" for none; may name {repository}
     starts: bool  # whether it starts the services that it names
     starts_on_undo: bool  # whether its undo does
