@@ -29,7 +29,7 @@ AGAIN = "again"  # the visit of that user
 
 
 @dataclass
-class Round:
+class CheckContext:
     """A round of checks, named ("before", "after" and so on); a service's log counts from its start here, else `since`."""
 
     context: Context
@@ -175,7 +175,7 @@ class Round:
         return f"evidence/page-{re.sub(r'[^A-Za-z0-9]+', '-', redact(name)).strip('-') or 'root'}-{self.name}.png"
 
 
-LookFunction = Callable[[Round, str], Result]
+LookFunction = Callable[[CheckContext, str], Result]
 
 
 @dataclass(frozen=True)
@@ -187,9 +187,9 @@ class Check:
     does_not_apply: Callable[[Context, str], str]  # why it has nothing to look at here, "" where it has
     is_final: Callable[[Context, str], bool]  # whether it cannot look again, as what it looks with is gone
 
-    def __call__(self, around: Round, name: str) -> Result:
+    def __call__(self, checked: CheckContext, name: str) -> Result:
         """Look at the real thing. Read-only."""
-        return self.look(around, name)
+        return self.look(checked, name)
 
 
 def check(
@@ -205,7 +205,7 @@ def check(
         ...     kind: Literal["disk"]
         ...     area = "Services"
         >>> @check(DiskKeys)
-        ... def has_room(around: Round, name: str) -> Result: ...
+        ... def has_room(checked: CheckContext, name: str) -> Result: ...
     """
     return lambda look: Check(keys, look, does_not_apply, is_final)
 
@@ -239,32 +239,32 @@ def is_final(context: Context, name: str) -> bool:
     return kind(context.plan.checks[name].kind).is_final(context, name)
 
 
-def begin(checks: Iterable[str], around: Round) -> None:
+def begin(checks: Iterable[str], checked: CheckContext) -> None:
     """Begin to open the pages that some checks look at, once a round. Read-only."""
-    opened = {around.context.plan.checks[name].opens for name in checks} - {""}
+    opened = {checked.context.plan.checks[name].opens for name in checks} - {""}
     if opened:
-        around.begin_visits(returning="page and returning page" in opened)
+        checked.begin_visits(returning="page and returning page" in opened)
 
 
-def run(checks: Iterable[str], around: Round) -> list[Result]:
+def run(checks: Iterable[str], checked: CheckContext) -> list[Result]:
     """Make the named checks of a plan in one round of observations; what cannot be checked is UNKNOWN. Read-only.
 
     The page is opened while the other checks are made; what was asked of the server meanwhile is looked at last.
     """
     names = list(checks)
-    specs = {name: around.context.plan.checks[name] for name in names}
+    specs = {name: checked.context.plan.checks[name] for name in names}
     if any(spec.last for spec in specs.values()):
         with suppress(AdapterError):  # told when the check itself is made
-            _ = around.statements
-    begin(names, around)
+            _ = checked.statements
+    begin(names, checked)
     order = sorted(names, key=lambda name: (specs[name].last, bool(specs[name].opens)))
-    made = {name: _made(name, around) for name in order}
+    made = {name: _made(name, checked) for name in order}
     return [made[name] for name in names]
 
 
-def _made(name: str, around: Round) -> Result:
-    spec = around.context.plan.checks[name]
+def _made(name: str, checked: CheckContext) -> Result:
+    spec = checked.context.plan.checks[name]
     try:
-        return kind(spec.kind)(around, name)
+        return kind(spec.kind)(checked, name)
     except AdapterError as error:
         return Result(name, spec.title, Status.UNKNOWN, f"could not be checked: {error.what}")

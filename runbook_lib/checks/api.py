@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from runbook_lib.checks import Round, check
+from runbook_lib.checks import CheckContext, check
 from runbook_lib.config.plan import CheckSpec, ColumnOfRow
 from runbook_lib.context import old_code
 from runbook_lib.errors import PreconditionError
@@ -29,12 +29,12 @@ class ApiPresentKeys(CheckSpec):
 
 
 @check(ApiPresentKeys)
-def present(around: Round, name: str) -> Result:
+def present(checked: CheckContext, name: str) -> Result:
     """Whether every item of every sample has the field, filled at least once. Read-only."""
-    field = around.context.plan.api.present
-    if (early := unusable(around, name)) is not None:
+    field = checked.context.plan.api.present
+    if (early := unusable(checked, name)) is not None:
         return early
-    served = {sample: items(answer) for sample, answer in around.answers.items()}
+    served = {sample: items(answer) for sample, answer in checked.answers.items()}
     every = [item for rows in served.values() for item in rows]
     without = sum(at(item, field) is ABSENT for item in every)
     filled = sum(bool(at(item, field)) for item in every)
@@ -42,7 +42,7 @@ def present(around: Round, name: str) -> Result:
     summary = f"{len(every)} items of {len(served)} samples: {without} without {field}, {filled} with a value in it"
     if blank:
         summary += f"; none at all in {', '.join(blank)}"
-    return around.result(name, Status.FAIL if without or blank else Status.PASS, summary, samples=list(served))
+    return checked.result(name, Status.FAIL if without or blank else Status.PASS, summary, samples=list(served))
 
 
 class ApiAbsentKeys(CheckSpec):
@@ -54,40 +54,40 @@ class ApiAbsentKeys(CheckSpec):
 
 
 @check(ApiAbsentKeys)
-def absent_or_empty(around: Round, name: str) -> Result:
+def absent_or_empty(checked: CheckContext, name: str) -> Result:
     """Whether no item of any sample has anything in the feature's field. Read-only."""
-    field = around.context.plan.api.absent_or_empty
-    if (early := unusable(around, name)) is not None:
+    field = checked.context.plan.api.absent_or_empty
+    if (early := unusable(checked, name)) is not None:
         return early
-    served = {sample: items(answer) for sample, answer in around.answers.items()}
+    served = {sample: items(answer) for sample, answer in checked.answers.items()}
     every = [item for rows in served.values() for item in rows]
     filled = sum(bool(at(item, field)) for item in every)
     unserved = [sample for sample, rows in served.items() if not rows]
     summary = f"{filled} of {len(every)} items hold something in {field}"
-    return around.result(
+    return checked.result(
         name,
         Status.FAIL if filled else Status.UNKNOWN if unserved else Status.PASS,
         summary + (f"; no item was served of {', '.join(unserved)}" if unserved else ""),
-        samples=list(around.answers),
+        samples=list(checked.answers),
     )
 
 
-def unusable(around: Round, name: str, answers: Mapping[str, Answer] | None = None) -> Result | None:
+def unusable(checked: CheckContext, name: str, answers: Mapping[str, Answer] | None = None) -> Result | None:
     """What is to be said of the API where its answers, else the round's, tell nothing of the data, else None. Read-only."""
-    statuses = {sample: answer.status for sample, answer in (around.answers if answers is None else answers).items()}
+    statuses = {sample: answer.status for sample, answer in (checked.answers if answers is None else answers).items()}
     listed = ", ".join(f"{sample}: {status}" for sample, status in statuses.items())
     if any(status in REFUSED for status in statuses.values()):
-        return around.result(name, Status.UNKNOWN, f"the API refused the token, which says nothing of the data ({listed})")
+        return checked.result(name, Status.UNKNOWN, f"the API refused the token, which says nothing of the data ({listed})")
     if any(status >= 500 or status == TOO_MANY for status in statuses.values()):
-        return around.result(name, Status.UNKNOWN, f"the API could not answer ({listed})")
+        return checked.result(name, Status.UNKNOWN, f"the API could not answer ({listed})")
     if any(status != 200 for status in statuses.values()):
-        return around.result(name, Status.FAIL, f"the API does not serve what the database holds ({listed})")
+        return checked.result(name, Status.FAIL, f"the API does not serve what the database holds ({listed})")
     return None
 
 
-def media_by_field(around: Round, rows: list[dict[str, Any]]) -> dict[str, list[str]]:
+def media_by_field(checked: CheckContext, rows: list[dict[str, Any]]) -> dict[str, list[str]]:
     """The media that the items name, in the field of older clients and in the feature's. Read-only."""
-    plan = around.context.plan
+    plan = checked.context.plan
     written = plan.database.backfill.written.items()
     keys = [
         name for name, value in written if isinstance(value, ColumnOfRow) and value.column == plan.database.backfill.source
@@ -145,27 +145,28 @@ class LatencyKeys(CheckSpec):
 
 
 @check(LatencyKeys)
-def within_limit(around: Round, name: str) -> Result:
+def within_limit(checked: CheckContext, name: str) -> Result:
     """Whether the 95th percentile over the plan's number of requests keeps the plan's limit; plotted. Read-only.
 
     No more requests are made once so many were slow that it cannot be kept.
     """
-    spec = around.context.plan.checks[name]
+    spec = checked.context.plan.checks[name]
     assert isinstance(spec, LatencyKeys)
-    samples, slow = around.samples, 0
+    samples, slow = checked.samples, 0
     answers: list[Answer] = []
     while len(answers) < spec.requests and (len(answers) < FEWEST or slow <= spec.requests * SHARE):
-        answers.append(around.ask(samples[len(answers) % len(samples)]))
+        answers.append(checked.ask(samples[len(answers) % len(samples)]))
         slow += answers[-1].seconds * 1000 > spec.p95_ms
     if failed := [answer.status for answer in answers if answer.status != 200]:
-        return around.result(name, Status.UNKNOWN, f"{len(failed)} of {len(answers)} requests were not served ({failed[0]})")
+        summary = f"{len(failed)} of {len(answers)} requests were not served ({failed[0]})"
+        return checked.result(name, Status.UNKNOWN, summary)
     milliseconds = [answer.seconds * 1000 for answer in answers]
     cuts = quantiles(milliseconds, n=20, method="inclusive")
     p50, p95 = round(cuts[9], 1), round(cuts[18], 1)
     early = "" if len(answers) == spec.requests else f", which ended the planned {spec.requests} early"
     values = [(float(number), value) for number, value in enumerate(milliseconds, 1)]
-    plot = around.keep_chart(name, charts.line(values, spec.p95_ms, across="request", up="milliseconds"))
-    return around.result(
+    plot = checked.keep_chart(name, charts.line(values, spec.p95_ms, across="request", up="milliseconds"))
+    return checked.result(
         name,
         Status.PASS if cuts[18] <= spec.p95_ms else Status.FAIL,
         f"p50 {p50:.0f} ms, p95 {p95:.0f} ms over {len(answers)} requests{early}; p95 may be {spec.p95_ms:.0f} ms",
@@ -194,78 +195,78 @@ class ReferenceKeys(CheckSpec):
 
 
 @check(ReferenceKeys)
-def nothing_missing(around: Round, name: str) -> Result:
+def nothing_missing(checked: CheckContext, name: str) -> Result:
     """Whether all that had media by the check's reference, and is still there, has them where they are looked for.
 
     Read-only.
     """
-    spec = around.context.plan.checks[name]
+    spec = checked.context.plan.checks[name]
     assert isinstance(spec, ReferenceKeys)
-    column = _shown(around) if spec.where == "shown" else around.context.plan.database.backfill.source
-    return _by_api(around, name, column) if spec.reference == "api" else _by_backup(around, name, column)
+    column = _shown(checked) if spec.where == "shown" else checked.context.plan.database.backfill.source
+    return _by_api(checked, name, column) if spec.reference == "api" else _by_backup(checked, name, column)
 
 
-def _by_backup(around: Round, name: str, column: str) -> Result:
-    context, database = around.context, around.context.plan.database
+def _by_backup(checked: CheckContext, name: str, column: str) -> Result:
+    context, database = checked.context, checked.context.plan.database
     try:
         dump = context.dump
     except PreconditionError as error:
-        return around.result(name, Status.UNKNOWN, f"there is no reference: {error.what}")
+        return checked.result(name, Status.UNKNOWN, f"there is no reference: {error.what}")
     data = context.adapters.scratch / "reference.copy"
     context.adapters.dump_tools.rows_of(dump.path, database.schema_, database.table, data, TIMEOUT)
     with context.adapters.postgres.connect() as connection:
         if not has_column(connection, database, column):
-            return around.result(name, Status.FAIL, f"the column {column}, which shows the media, is not there")
+            return checked.result(name, Status.FAIL, f"the column {column}, which shows the media, is not there")
         try:
             found = missed(connection, context.backfill, data, column)
         except PreconditionError as error:
-            return around.result(name, Status.UNKNOWN, f"there is no reference: {error.what}")
+            return checked.result(name, Status.UNKNOWN, f"there is no reference: {error.what}")
         finally:
             data.unlink(missing_ok=True)
     facts = f"by {dump.path.name}, {found.rows} rows had media and are still there"
     facts += f" ({found.gone} more are gone)" if found.gone else ""
     if found.missing:
         summary = f"{found.missing} rows show none now in {column}, such as {', '.join(found.keys)}; {facts}"
-        return around.result(name, Status.FAIL, summary, missing=found.missing, keys=found.keys, column=column)
+        return checked.result(name, Status.FAIL, summary, missing=found.missing, keys=found.keys, column=column)
     if not found.rows:
-        return around.result(name, Status.UNKNOWN, f"{facts}: there is nothing to compare")
-    return around.result(name, Status.PASS, f"{facts}, each has them in {column}", column=column)
+        return checked.result(name, Status.UNKNOWN, f"{facts}: there is nothing to compare")
+    return checked.result(name, Status.PASS, f"{facts}, each has them in {column}", column=column)
 
 
-def _by_api(around: Round, name: str, column: str) -> Result:
+def _by_api(checked: CheckContext, name: str, column: str) -> Result:
     """Held against what the API from before serves of the samples, item by item."""
-    plan = around.context.plan
-    reference = around.context.target.reference_api
+    plan = checked.context.plan
+    reference = checked.context.target.reference_api
     if reference is None:
-        return around.result(name, Status.UNKNOWN, "there is no reference: the target names no reference_api")
+        return checked.result(name, Status.UNKNOWN, "there is no reference: the target names no reference_api")
     before = {
-        sample: around.ask(sample, reference.url, around.context.adapters.reference_token) for sample in around.samples
+        sample: checked.ask(sample, reference.url, checked.context.adapters.reference_token) for sample in checked.samples
     }
     if refused := ", ".join(f"{sample}: {answer.status}" for sample, answer in before.items() if answer.status != 200):
-        return around.result(name, Status.UNKNOWN, f"there is no reference: {reference.url} does not serve it ({refused})")
-    now = {sample: around.ask(sample) for sample in before}  # asked after it: what is posted in between is in both
-    if (early := unusable(around, name, now)) is not None:
+        return checked.result(name, Status.UNKNOWN, f"there is no reference: {reference.url} does not serve it ({refused})")
+    now = {sample: checked.ask(sample) for sample in before}  # asked after it: what is posted in between is in both
+    if (early := unusable(checked, name, now)) is not None:
         return early
     field = plan.api.absent_or_empty if column == plan.database.backfill.column else plan.api.present
-    had = [at(item, plan.api.key) for answer in before.values() for item in _with(around, answer, plan.api.present)]
-    have = [at(item, plan.api.key) for answer in now.values() for item in _with(around, answer, field)]
+    had = [at(item, plan.api.key) for answer in before.values() for item in _with(checked, answer, plan.api.present)]
+    have = [at(item, plan.api.key) for answer in now.values() for item in _with(checked, answer, field)]
     missing = [str(key) for key in had if key not in have]
     facts = f"by {reference.url}, {len(had)} items of {len(before)} samples have media"
     if not had or ABSENT in had:
         reason = "nothing to compare" if not had else f"an item of it without {plan.api.key}"
-        return around.result(name, Status.UNKNOWN, f"{facts}: there is {reason}")
+        return checked.result(name, Status.UNKNOWN, f"{facts}: there is {reason}")
     if missing:
         summary = f"{len(missing)} items show none now in {field}, such as {', '.join(missing[:EXAMPLES])}; {facts}"
-        return around.result(name, Status.FAIL, summary, missing=len(missing), keys=missing[:EXAMPLES], field=field)
-    return around.result(name, Status.PASS, f"{facts}, each has them in {field}", field=field)
+        return checked.result(name, Status.FAIL, summary, missing=len(missing), keys=missing[:EXAMPLES], field=field)
+    return checked.result(name, Status.PASS, f"{facts}, each has them in {field}", field=field)
 
 
-def _with(around: Round, answer: Answer, field: str) -> list[dict[str, Any]]:
-    return [item for item in items(answer) if media_by_field(around, [item])[field]]
+def _with(checked: CheckContext, answer: Answer, field: str) -> list[dict[str, Any]]:
+    return [item for item in items(answer) if media_by_field(checked, [item])[field]]
 
 
-def _shown(around: Round) -> str:
+def _shown(checked: CheckContext) -> str:
     """The column that the deployed page reads: the feature's, while any of its commits is in effect there."""
-    context, backfill = around.context, around.context.plan.database.backfill
+    context, backfill = checked.context, checked.context.plan.database.backfill
     repository = context.target.services.built_from[context.plan.page.service]
     return backfill.column if old_code.live_commits(context, repository) else backfill.source

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from runbook_lib.checks import Round, check
+from runbook_lib.checks import CheckContext, check
 from runbook_lib.checks.restorable import restores
 from runbook_lib.config.plan import CheckSpec, DatabaseStep
 from runbook_lib.config.plan.steps import Name
@@ -24,18 +24,18 @@ class IntegrityKeys(CheckSpec):
 
 
 @check(IntegrityKeys)
-def intact(around: Round, name: str) -> Result:
+def intact(checked: CheckContext, name: str) -> Result:
     """Whether the backfilled column holds lists of objects, each backfilled one with its source. Read-only."""
-    context = around.context
+    context = checked.context
     with context.adapters.postgres.connect() as connection:
         removes = any(spec.about.on_table == "schema" for spec in context.specs.values())
         gone_by_plan = removes or (restores(context) is not None and not context.schema_stays)
         if gone_by_plan and not is_there(context, connection):
-            return around.result(name, Status.PASS, "the column is not there, as this rollback leaves it")
+            return checked.result(name, Status.PASS, "the column is not there, as this rollback leaves it")
         bad = {what: rows for what, rows in context.statistics.malformed(connection).items() if rows}
     if bad:
-        return around.result(name, Status.FAIL, "; ".join(f"{rows} rows: {what}" for what, rows in bad.items()))
-    return around.result(name, Status.PASS, "every value is a list of objects, every backfilled one has its source")
+        return checked.result(name, Status.FAIL, "; ".join(f"{rows} rows: {what}" for what, rows in bad.items()))
+    return checked.result(name, Status.PASS, "every value is a list of objects, every backfilled one has its source")
 
 
 class ProofKeys(CheckSpec):
@@ -47,15 +47,15 @@ class ProofKeys(CheckSpec):
 
 
 @check(ProofKeys)
-def only_intended(around: Round, name: str) -> Result:
+def only_intended(checked: CheckContext, name: str) -> Result:
     """What the change of the data was shown to have left alone, while nothing else could write. Read-only."""
     changes = [
-        step for step, spec in around.context.specs.items() if isinstance(spec, DatabaseStep) and spec.touches().changes
+        step for step, spec in checked.context.specs.items() if isinstance(spec, DatabaseStep) and spec.touches().changes
     ]
-    results = [result for step in changes for result in around.verified.get(step, [])]
+    results = [result for step in changes for result in checked.verified.get(step, [])]
     if not results:
-        return around.result(name, Status.UNKNOWN, "no proof was made in this run")
-    return around.result(name, verdict(results), "; ".join(result.summary for result in results))
+        return checked.result(name, Status.UNKNOWN, "no proof was made in this run")
+    return checked.result(name, verdict(results), "; ".join(result.summary for result in results))
 
 
 SHOWN = 5
@@ -91,21 +91,21 @@ class SlowQueriesKeys(CheckSpec):
 
 
 @check(SlowQueriesKeys, does_not_apply=does_not_apply)
-def none_slow(around: Round, name: str) -> Result:
+def none_slow(checked: CheckContext, name: str) -> Result:
     """Whether every statement that the application ran during this round kept the plan's mean time. Read-only."""
-    spec = around.context.plan.checks[name]
+    spec = checked.context.plan.checks[name]
     assert isinstance(spec, SlowQueriesKeys)
-    before = around.statements
+    before = checked.statements
     if before is None:
-        return around.result(name, Status.UNKNOWN, UNMEASURED)
-    after = taken(around.context.adapters.postgres, around.context.target.database.application_role)
+        return checked.result(name, Status.UNKNOWN, UNMEASURED)
+    after = taken(checked.context.adapters.postgres, checked.context.target.database.application_role)
     found = during(before, after or {})
     if not found:
-        return around.result(name, Status.UNKNOWN, "the application ran no statement during this round")
+        return checked.result(name, Status.UNKNOWN, "the application ran no statement during this round")
     told = [f"{each.milliseconds / each.calls:.1f} ms, {each.calls} times: {each.query[:160]}" for each in found[:SHOWN]]
     slow = [each for each in found if each.milliseconds / each.calls > spec.mean_ms]
     summary = f"{len(slow)} of {len(found)} statements took more than {spec.mean_ms:g} ms on average; slowest {told[0]}"
-    return around.result(name, Status.FAIL if slow else Status.PASS, summary, statements=told)
+    return checked.result(name, Status.FAIL if slow else Status.PASS, summary, statements=told)
 
 
 class FreshKeys(CheckSpec):
@@ -119,9 +119,9 @@ class FreshKeys(CheckSpec):
 
 
 @check(FreshKeys)
-def fresh(around: Round, name: str) -> Result:
+def fresh(checked: CheckContext, name: str) -> Result:
     """Whether a service runs a build of what is checked out, and that is without the feature. Read-only."""
-    context, spec = around.context, around.context.plan.checks[name]
+    context, spec = checked.context, checked.context.plan.checks[name]
     assert isinstance(spec, FreshKeys)
     repository = context.target.services.built_from[spec.service]
     checkout = context.checkout(repository)
@@ -133,14 +133,14 @@ def fresh(around: Round, name: str) -> Result:
         running = builds.running(context, spec.service)
     except AdapterError as error:
         if not problems:
-            return around.result(name, Status.UNKNOWN, f"which version runs is not known: {error.what}")
+            return checked.result(name, Status.UNKNOWN, f"which version runs is not known: {error.what}")
         running = "unknown"
     else:
         if not builds.same(running, head):
             problems.append(f"{running} runs, and {head[:12]} is checked out")
     if problems:
-        return around.result(name, Status.FAIL, "; ".join(problems), problems=problems)
-    return around.result(name, Status.PASS, f"{running} runs, built from what is checked out, without the feature")
+        return checked.result(name, Status.FAIL, "; ".join(problems), problems=problems)
+    return checked.result(name, Status.PASS, f"{running} runs, built from what is checked out, without the feature")
 
 
 class SessionsKeys(CheckSpec):
@@ -152,9 +152,9 @@ class SessionsKeys(CheckSpec):
 
 
 @check(SessionsKeys)
-def nobody_connected(around: Round, name: str) -> Result:
+def nobody_connected(checked: CheckContext, name: str) -> Result:
     """Whether nobody but the running services is connected to the database. Read-only."""
-    context = around.context
+    context = checked.context
     with context.adapters.postgres.connect() as connection:
         found = of_others(connection)
     running = [service for service in context.plan.services if context.adapters.services.is_running(service)]
@@ -162,6 +162,6 @@ def nobody_connected(around: Round, name: str) -> Result:
     strange = [session for session in found if not (running and session.user == role)]
     if strange:
         listed = [str(session) for session in strange]
-        return around.result(name, Status.FAIL, f"{len(strange)} sessions: {'; '.join(listed[:5])}", sessions=listed)
+        return checked.result(name, Status.FAIL, f"{len(strange)} sessions: {'; '.join(listed[:5])}", sessions=listed)
     of_services = f"; {len(found)} are of {', '.join(running)}, which run" if found else ""
-    return around.result(name, Status.PASS, f"no session is in the way{of_services}")
+    return checked.result(name, Status.PASS, f"no session is in the way{of_services}")

@@ -5,7 +5,7 @@ from typing import Literal
 from urllib.parse import urljoin
 
 from runbook_lib.browser import Visit
-from runbook_lib.checks import BEFORE, Round, api, check
+from runbook_lib.checks import BEFORE, CheckContext, api, check
 from runbook_lib.config.plan import CheckSpec
 from runbook_lib.context import Context, profiles
 from runbook_lib.results import Result, Status
@@ -23,20 +23,20 @@ class PageMediaKeys(CheckSpec):
 
 
 @check(PageMediaKeys)
-def shows_media(around: Round, name: str) -> Result:
+def shows_media(checked: CheckContext, name: str) -> Result:
     """Whether the page shows each picture that the database names, and never the forbidden text. Read-only."""
 
     def problems(sample: str, visit: Visit) -> list[str]:
         shown = {medium.url for medium in visit.media}
-        _, media = around.expected[sample]
+        _, media = checked.expected[sample]
         absent = [url for url in media if urljoin(visit.url, url) not in shown]
         found = [f"{len(absent)} of {len(media)} media are not shown, such as {absent[0]}"] if absent else []
-        forbidden = around.context.plan.page.forbidden_text
+        forbidden = checked.context.plan.page.forbidden_text
         if count := visit.text.count(forbidden):
             found.append(f"“{forbidden}” stands on it {count} times")
         return found
 
-    return _judged(around, name, problems, lambda s, v: f"all {len(around.expected[s][1])} media are shown")
+    return _judged(checked, name, problems, lambda s, v: f"all {len(checked.expected[s][1])} media are shown")
 
 
 class PageServedKeys(CheckSpec):
@@ -49,28 +49,28 @@ class PageServedKeys(CheckSpec):
 
 
 @check(PageServedKeys)
-def shows_served(around: Round, name: str) -> Result:
+def shows_served(checked: CheckContext, name: str) -> Result:
     """Whether the page shows what the API serves it: each item, and each medium of one of the fields. Read-only.
 
     What the API lacks is not the page's fault: without any medium served, the forbidden text may stand for each item.
     """
-    if (early := api.unusable(around, name)) is not None:
+    if (early := api.unusable(checked, name)) is not None:
         return early
 
     def problems(sample: str, visit: Visit) -> list[str]:
-        rows = api.items(around.answers[sample])
+        rows = api.items(checked.answers[sample])
         found = [] if visit.ready_state in READY else [f"it did not get ready ({visit.ready_state or 'no sign of it'})"]
         if visit.items != len(rows):
             found.append(f"it shows {visit.items} items of {len(rows)}")
         shown = {medium.url for medium in visit.media}
-        fields = [served for served in api.media_by_field(around, rows).values() if served]
+        fields = [served for served in api.media_by_field(checked, rows).values() if served]
         absent = [[url for url in served if urljoin(visit.url, url) not in shown] for served in fields]
         if absent and all(absent):
             least = min(absent, key=len)
             found.append(f"{len(least)} media that the API serves are not shown, such as {least[0]}")
         return found
 
-    return _judged(around, name, problems, lambda _, visit: f"{visit.items} items and all media that the API serves")
+    return _judged(checked, name, problems, lambda _, visit: f"{visit.items} items and all media that the API serves")
 
 
 class PageConsoleKeys(CheckSpec):
@@ -83,14 +83,14 @@ class PageConsoleKeys(CheckSpec):
 
 
 @check(PageConsoleKeys)
-def no_errors(around: Round, name: str) -> Result:
+def no_errors(checked: CheckContext, name: str) -> Result:
     """Whether the browser's console and network stayed free of errors, on the plan's other pages too. Read-only."""
     return _judged(
-        around,
+        checked,
         name,
         lambda _, visit: [f"{error.text} ({error.url})" for error in visit.errors],
         lambda _, visit: "no error",
-        around.other_visits,
+        checked.other_visits,
     )
 
 
@@ -104,7 +104,7 @@ class PageThreadKeys(CheckSpec):
 
 
 @check(PageThreadKeys)
-def loads(around: Round, name: str) -> Result:
+def loads(checked: CheckContext, name: str) -> Result:
     """Whether the page got ready and shows as many items as the database holds; the plan's other pages get ready too.
 
     Read-only.
@@ -112,12 +112,12 @@ def loads(around: Round, name: str) -> Result:
 
     def problems(sample: str, visit: Visit) -> list[str]:
         found = [] if visit.ready_state in READY else [f"it did not get ready ({visit.ready_state or 'no sign of it'})"]
-        if sample not in around.visits:
+        if sample not in checked.visits:
             return found
-        items, _ = around.expected[sample]
+        items, _ = checked.expected[sample]
         return found + ([f"it shows {visit.items} items of {items}"] if visit.items != items else [])
 
-    return _judged(around, name, problems, lambda _, visit: f"{visit.items} items shown", around.other_visits)
+    return _judged(checked, name, problems, lambda _, visit: f"{visit.items} items shown", checked.other_visits)
 
 
 class PageRenderKeys(CheckSpec):
@@ -130,34 +130,34 @@ class PageRenderKeys(CheckSpec):
 
 
 @check(PageRenderKeys)
-def renders(around: Round, name: str) -> Result:
+def renders(checked: CheckContext, name: str) -> Result:
     """Whether every picture and video was loaded and drawn, on the plan's other pages too. Read-only."""
 
     def problems(name: str, visit: Visit) -> list[str]:
         broken = [medium.url for medium in visit.media if not medium.rendered]
-        if not visit.media and name in around.visits:
+        if not visit.media and name in checked.visits:
             return ["no picture or video is on it"]
         return [f"{len(broken)} of {len(visit.media)} do not render, such as {broken[0]}"] if broken else []
 
-    return _judged(around, name, problems, lambda _, v: f"{len(v.media)} of {len(v.media)} rendered", around.other_visits)
+    return _judged(checked, name, problems, lambda _, v: f"{len(v.media)} of {len(v.media)} rendered", checked.other_visits)
 
 
 def _judged(
-    around: Round,
+    checked: CheckContext,
     name: str,
     problems: Callable[[str, Visit], list[str]],
     good: Callable[[str, Visit], str],
     others: Mapping[str, Visit] | None = None,
 ) -> Result:
-    visits = {**around.visits, **(others or {})}
+    visits = {**checked.visits, **(others or {})}
     found = {visit.url: problems(sample, visit) for sample, visit in visits.items()}
     bad = [f"{url}: {'; '.join(lines)}" for url, lines in found.items() if lines]
     fine = [f"{visit.url}: {good(sample, visit)}" for sample, visit in visits.items()]
-    return around.result(
+    return checked.result(
         name,
         Status.FAIL if bad else Status.PASS,
         "; ".join(bad or fine),
-        screenshots=[around.screenshot(sample) for sample in visits],
+        screenshots=[checked.screenshot(sample) for sample in visits],
     )
 
 
@@ -177,26 +177,26 @@ class PageReturningKeys(CheckSpec):
 
 
 @check(PageReturningKeys, is_final=is_final)
-def runs_the_new_bundle(around: Round, name: str) -> Result:
+def runs_the_new_bundle(checked: CheckContext, name: str) -> Result:
     """Whether a browser with a cache from before the rollback is given what a new visitor is given. Read-only.
 
     In the round before the first change, the browser's profile is made: the visit that fills its cache.
     """
-    visit = around.visit_again
+    visit = checked.visit_again
     if visit is None:
-        return around.result(
+        return checked.result(
             name, Status.UNKNOWN, "no browser visited the page before the rollback, so none has a cache of it"
         )
     returning = visit.assets
-    if around.name == BEFORE:
-        return around.result(name, Status.PASS, f"a browser was given {len(returning)} scripts and style sheets to keep")
-    new = next(iter(around.visits.values())).assets
+    if checked.name == BEFORE:
+        return checked.result(name, Status.PASS, f"a browser was given {len(returning)} scripts and style sheets to keep")
+    new = next(iter(checked.visits.values())).assets
     wrong = [url for url in {**new, **returning} if new.get(url) != returning.get(url)]
     if not new:
-        return around.result(name, Status.UNKNOWN, "the page loads no script or style sheet to tell its bundle by")
+        return checked.result(name, Status.UNKNOWN, "the page loads no script or style sheet to tell its bundle by")
     if wrong:
         stale = "a browser with a cache from before is not given what a new visitor is given: "
-        return around.result(name, Status.FAIL, stale + ", ".join(sorted(wrong)), new=dict(new), returning=dict(returning))
-    return around.result(
+        return checked.result(name, Status.FAIL, stale + ", ".join(sorted(wrong)), new=dict(new), returning=dict(returning))
+    return checked.result(
         name, Status.PASS, f"a browser with a cache from before is given the same {len(new)} as a new visitor"
     )

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
-from runbook_lib.checks import Round, check
+from runbook_lib.checks import CheckContext, check
 from runbook_lib.checks.restorable import restores
 from runbook_lib.config.plan import CheckSpec, RevertingStep
 from runbook_lib.context import Context, old_code
@@ -158,9 +158,9 @@ class SchemaKeys(CheckSpec):
 
 
 @check(SchemaKeys)
-def as_expected(around: Round, name: str) -> Result:
+def as_expected(checked: CheckContext, name: str) -> Result:
     """Whether columns, indexes and constraints are as the option leaves them, all else is as before. Read-only."""
-    context = around.context
+    context = checked.context
     with context.adapters.postgres.connect() as connection:
         present = catalog(connection)
         planned = plan_fit.in_words_of_server(connection, context.plan.database)
@@ -188,9 +188,9 @@ def as_expected(around: Round, name: str) -> Result:
     if compared[0] is Status.FAIL and not waived:
         problems.append(compared[1])
     if problems:
-        return around.result(name, Status.FAIL, "; ".join(problems), problems=problems)
+        return checked.result(name, Status.FAIL, "; ".join(problems), problems=problems)
     if compared[0] is Status.UNKNOWN and not waived:
-        return around.result(name, *compared)
+        return checked.result(name, *compared)
     parts = [
         _of_columns(context, removes, record),
         *(f"PENDING CLEANUP: {name} is kept" for name in kept),
@@ -201,7 +201,7 @@ def as_expected(around: Round, name: str) -> Result:
     like = "as in the backup" if restored else "as before the rollback"
     parts.append("not compared with a snapshot" if changed is None else f"{rest} is {like}")
     parts.append(f"waived: {compared[1]}" if waived and compared[0] is not Status.PASS else compared[1])
-    return around.result(name, agrees, ", ".join(filter(None, parts)), problems=problems)
+    return checked.result(name, agrees, ", ".join(filter(None, parts)), problems=problems)
 
 
 def _of_columns(context: Context, removes: bool, record: Record | None) -> str:

@@ -3,7 +3,7 @@
 import re
 from typing import Literal
 
-from runbook_lib.checks import Round, check
+from runbook_lib.checks import CheckContext, check
 from runbook_lib.config.plan import CheckSpec
 from runbook_lib.config.plan.steps import Name
 from runbook_lib.context import builds
@@ -20,22 +20,22 @@ class ServicesKeys(CheckSpec):
 
 
 @check(ServicesKeys)
-def running_in_wanted_version(around: Round, name: str) -> Result:
+def running_in_wanted_version(checked: CheckContext, name: str) -> Result:
     """Whether every service of the plan runs what its repository holds. Read-only."""
-    up = around.context.adapters.services.up(around.context.plan.services)
-    found = {service: _state(around, service, service in up) for service in around.context.plan.services}
+    up = checked.context.adapters.services.up(checked.context.plan.services)
+    found = {service: _state(checked, service, service in up) for service in checked.context.plan.services}
     statuses = {status for status, _ in found.values()}
     worst = Status.FAIL if Status.FAIL in statuses else Status.UNKNOWN if Status.UNKNOWN in statuses else Status.PASS
-    return around.result(name, worst, "; ".join(f"{service}: {text}" for service, (_, text) in found.items()))
+    return checked.result(name, worst, "; ".join(f"{service}: {text}" for service, (_, text) in found.items()))
 
 
-def _state(around: Round, service: str, is_up: bool) -> tuple[Status, str]:
+def _state(checked: CheckContext, service: str, is_up: bool) -> tuple[Status, str]:
     if not is_up:
-        restarted = around.context.adapters.services.is_running(service)
+        restarted = checked.context.adapters.services.is_running(service)
         return Status.FAIL, "is being restarted again and again, or only part of it runs" if restarted else "does not run"
-    wanted = builds.wanted(around.context, service)
+    wanted = builds.wanted(checked.context, service)
     try:
-        version = builds.running(around.context, service)
+        version = builds.running(checked.context, service)
     except AdapterError as error:
         return Status.UNKNOWN, f"runs, but its version is not known: {error.what}"
     if builds.same(version, wanted):
@@ -61,19 +61,19 @@ class LogsKeys(CheckSpec):
 
 
 @check(LogsKeys)
-def no_errors(around: Round, name: str) -> Result:
+def no_errors(checked: CheckContext, name: str) -> Result:
     """Whether the logs since the round's start hold something, but no error. Read-only."""
-    spec = around.context.plan.checks[name]
+    spec = checked.context.plan.checks[name]
     assert isinstance(spec, LogsKeys)
-    since = {service: around.started.get(service, around.since) for service in spec.services}
-    lines = {service: around.context.adapters.services.logs(service, since[service]) for service in spec.services}
+    since = {service: checked.started.get(service, checked.since) for service in spec.services}
+    lines = {service: checked.context.adapters.services.logs(service, since[service]) for service in spec.services}
     errors = [f"{service}: {line}" for service, found in lines.items() for line in found if _ERROR.search(line)]
     read = ", ".join(f"{len(found)} lines of {service}" for service, found in lines.items())
     first = min(since.values()).isoformat(timespec="seconds")
     if errors:
-        kept = around.keep_text(name, "\n".join(errors[:KEPT]))
+        kept = checked.keep_text(name, "\n".join(errors[:KEPT]))
         summary = f"{len(errors)} errors since {first}: {errors[0]}"
-        return around.result(name, Status.FAIL, summary, errors=errors[:20], text=kept)
+        return checked.result(name, Status.FAIL, summary, errors=errors[:20], text=kept)
     if silent := [service for service, found in lines.items() if not found]:
-        return around.result(name, Status.UNKNOWN, f"nothing was logged since {first} by {', '.join(silent)}")
-    return around.result(name, Status.PASS, f"no error in {read} since {first}")
+        return checked.result(name, Status.UNKNOWN, f"nothing was logged since {first} by {', '.join(silent)}")
+    return checked.result(name, Status.PASS, f"no error in {read} since {first}")

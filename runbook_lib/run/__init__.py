@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from itertools import accumulate
 
 from runbook_lib import checks
-from runbook_lib.checks import BEFORE, Round
+from runbook_lib.checks import BEFORE, CheckContext
 from runbook_lib.checks.prerequisites import NEVER_WAIVED, PREREQUISITES, prerequisites
 from runbook_lib.config.plan import ServicesStep
 from runbook_lib.context import Context, comparison
@@ -40,7 +40,7 @@ class Run:
         self.journal = Journal(folder.journal_path)
         context.reporter = Reporter(self.journal.append, lambda: self.state.debts)
         context.now = lambda: elapsed.present(self.journal.events())
-        self._begun: dict[str, Round] = {}
+        self._begun: dict[str, CheckContext] = {}
         self._known: tuple[Event | None, RunState | None] = None, None  # the last event that was read, the state after it
         self.refresh()
 
@@ -128,15 +128,15 @@ class Run:
 
     def observe(self, round_name: str, names: Sequence[str]) -> list[Result]:
         """Make some of the plan's checks and journal them. Read-only."""
-        around = self._begun.pop(round_name, None) or self._round(round_name)
-        results = self.record(round_name, checks.run(names, around))
+        checked = self._begun.pop(round_name, None) or self._check_context(round_name)
+        results = self.record(round_name, checks.run(names, checked))
         for result in results:
             for key, kind in (("plot", "image"), ("text", "text")):
                 if file := result.evidence.get(key):
                     self.journal.append("evidence", title=f"{result.title}, {round_name}", file=file, kind=kind)
-        for name in [*around.__dict__.get("visits", {}), *around.__dict__.get("other_visits", {})]:
+        for name in [*checked.__dict__.get("visits", {}), *checked.__dict__.get("other_visits", {})]:
             self.journal.append(
-                "evidence", title=f"Page of {name}, {round_name}", file=around.screenshot(name), kind="image"
+                "evidence", title=f"Page of {name}, {round_name}", file=checked.screenshot(name), kind="image"
             )
         return results
 
@@ -148,7 +148,7 @@ class Run:
     def begin_look_before(self) -> None:
         """Begin to open that page, where it is still to be looked at; the look then waits for it. Read-only."""
         if names := self._looks_before():
-            self._begun[BEFORE] = self._round(BEFORE)
+            self._begun[BEFORE] = self._check_context(BEFORE)
             checks.begin(names, self._begun[BEFORE])
 
     def previews(self) -> tuple[str, list[Preview]]:
@@ -375,8 +375,8 @@ class Run:
             return []
         return [name for name in plan.types[state.type].checks if plan.checks[name].kind.startswith("page")]
 
-    def _round(self, name: str) -> Round:
-        return Round(self.context, name, self._logs_since(), self._verified_steps(), self._started())
+    def _check_context(self, name: str) -> CheckContext:
+        return CheckContext(self.context, name, self._logs_since(), self._verified_steps(), self._started())
 
     def _logs_since(self) -> datetime:
         return min(event.time for event in self.journal.events()) - timedelta(seconds=LOG_SECONDS)

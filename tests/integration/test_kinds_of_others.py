@@ -121,10 +121,10 @@ class NotedKeys(CheckSpec):
 
 
 @check(NotedKeys)
-def noted(around, name):
-    file = next(spec.file for spec in around.context.specs.values() if spec.kind == "note")
+def noted(checked, name):
+    file = next(spec.file for spec in checked.context.specs.values() if spec.kind == "note")
     found = open(file).read()
-    return around.result(name, Status.PASS if found == around.context.plan.checks[name].text else Status.FAIL, found)
+    return checked.result(name, Status.PASS if found == checked.context.plan.checks[name].text else Status.FAIL, found)
 '''
 FILES = '''
 from typing import Literal

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from runbook_lib import checks
-from runbook_lib.checks import Round
+from runbook_lib.checks import CheckContext
 from runbook_lib.checks.api import ReferenceKeys
 from runbook_lib.config.target import ReferenceApi, SecretReference
 from runbook_lib.context import Context, builds, old_code
@@ -34,7 +34,7 @@ class Kept:
         reference = ReferenceApi(url=url or self.url, token=SecretReference(env=token) if token else None)
         self.context.target = self.context.target.model_copy(update={"reference_api": reference})
         self.context.adapters = Adapters(self.context.target, self.context.folder)
-        (found,) = checks.run([where], Round(self.context, "before", datetime.now(UTC)))
+        (found,) = checks.run([where], CheckContext(self.context, "before", datetime.now(UTC)))
         return found
 
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from runbook_lib import checks
-from runbook_lib.checks import Round
+from runbook_lib.checks import CheckContext
 from runbook_lib.context import Context
 from runbook_lib.results import Result
 from runbook_lib.system.http import Answer, MemoryHttp
@@ -12,7 +12,7 @@ from runbook_lib.system.http import Answer, MemoryHttp
 SINCE = datetime(2025, 11, 3, 12, 0, tzinfo=UTC)
 
 
-class Known(Round):
+class Known(CheckContext):
     """A round in which each sample holds two items, one of them with a picture."""
 
     samples = ["7", "8"]  # type: ignore[assignment]
@@ -26,8 +26,8 @@ def given(context: Context, **twins: Any) -> None:
     context.adapters = context.adapters.but(**twins)
 
 
-def check(around: Round, name: str) -> Result:
-    (found,) = checks.run([name], around)
+def check(checked: CheckContext, name: str) -> Result:
+    (found,) = checks.run([name], checked)
     return found
 
 

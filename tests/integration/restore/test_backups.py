@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import psycopg
 import pytest
 
-from runbook_lib.checks import Round, schema
+from runbook_lib.checks import CheckContext, schema
 from runbook_lib.checks import database as data_checks
 from runbook_lib.errors import PreconditionError, StepFailed
 from runbook_lib.rehearsal.database import dump
@@ -47,7 +47,7 @@ def without_feature(restoring: Restoring) -> Callable[[Path], Path]:
 
 def schema_check(restoring: Restoring, files: list[str], monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(restoring.run.context, "checkout", lambda repository: Files(files))
-    return schema.as_expected(Round(restoring.run.context, "after", datetime.now(UTC)), "schema-expected")
+    return schema.as_expected(CheckContext(restoring.run.context, "after", datetime.now(UTC)), "schema-expected")
 
 
 @pytest.mark.usefixtures("really_restored")
@@ -73,7 +73,10 @@ def test_a_backup_from_before_the_migration_takes_the_columns_away(
     assert restoring.ask("SELECT count(*) FROM messages") == [(600,)]
     columns = restoring.ask("SELECT attname FROM pg_attribute WHERE attrelid = 'messages'::regclass AND attname ~ '^a|^r'")
     assert columns == []
-    assert data_checks.intact(Round(restoring.run.context, "after", datetime.now(UTC)), "backfill-intact").status == "PASS"
+    assert (
+        data_checks.intact(CheckContext(restoring.run.context, "after", datetime.now(UTC)), "backfill-intact").status
+        == "PASS"
+    )
 
 
 @pytest.mark.usefixtures("really_restored")

@@ -2,12 +2,12 @@
 
 import pytest
 
-from runbook_lib.checks import Round
+from runbook_lib.checks import CheckContext
 from runbook_lib.context import Context
 
 from ...support.checking import SINCE, Known
 
 
 @pytest.fixture
-def around(context: Context) -> Round:
+def checked(context: Context) -> CheckContext:
     return Known(context, "after", SINCE)

@@ -8,7 +8,7 @@ import pytest
 
 from runbook_lib import checks
 from runbook_lib.browser import MemoryBrowser
-from runbook_lib.checks import Round
+from runbook_lib.checks import CheckContext
 from runbook_lib.config.plan import Plan
 from runbook_lib.context import Context
 from runbook_lib.errors import AdapterError
@@ -32,21 +32,21 @@ from ...support.checking import SINCE, Known, check, given
         pytest.param(lambda w: setattr(w.services, "reachable", False), "UNKNOWN", "did not answer", id="no manager"),
     ],
 )
-def test_services(around: Round, world: Any, change: Callable[[Any], None], status: str, said: str) -> None:
+def test_services(checked: CheckContext, world: Any, change: Callable[[Any], None], status: str, said: str) -> None:
     world.start_all()
     change(world)
 
-    found = check(around, "services-running")
+    found = check(checked, "services-running")
 
     assert (found.status, said in found.summary) == (status, True)
 
 
-def test_one_stopped_service_counts_more_than_one_of_unknown_version(around: Round, world: Any) -> None:
+def test_one_stopped_service_counts_more_than_one_of_unknown_version(checked: CheckContext, world: Any) -> None:
     world.start_all()
     world.versions["backend"] = ""
     world.services.stop("worker")
 
-    assert check(around, "services-running").status is Status.FAIL
+    assert check(checked, "services-running").status is Status.FAIL
 
 
 # --- logs
@@ -66,36 +66,36 @@ def test_one_stopped_service_counts_more_than_one_of_unknown_version(around: Rou
         pytest.param(["2025-11-03T11:00:00Z INFO up"], "UNKNOWN", "nothing was logged", id="nothing since then"),
     ],
 )
-def test_logs(around: Round, world: Any, lines: list[str], status: str, said: str) -> None:
+def test_logs(checked: CheckContext, world: Any, lines: list[str], status: str, said: str) -> None:
     world.services.lines.update(worker=["2025-11-03T12:00:02Z INFO up"], backend=lines)
 
-    found = check(around, "no-backend-errors")
+    found = check(checked, "no-backend-errors")
 
     assert (found.status, said in found.summary) == (status, True)
 
 
-def test_the_lines_with_errors_are_kept_all_of_them(around: Round, world: Any) -> None:
+def test_the_lines_with_errors_are_kept_all_of_them(checked: CheckContext, world: Any) -> None:
     lines = [f"2025-11-03T12:00:0{n}Z ERROR number {n}" for n in range(1, 4)]
     world.services.lines.update(worker=["2025-11-03T12:00:02Z INFO up"], backend=lines)
 
-    found = check(around, "no-backend-errors")
+    found = check(checked, "no-backend-errors")
 
-    kept = (around.context.folder.path / found.evidence["text"]).read_text()
+    kept = (checked.context.folder.path / found.evidence["text"]).read_text()
     assert kept.splitlines() == [f"backend: {line}" for line in lines]
 
 
-def test_a_service_that_this_run_started_is_judged_from_its_own_start(around: Round, world: Any) -> None:
+def test_a_service_that_this_run_started_is_judged_from_its_own_start(checked: CheckContext, world: Any) -> None:
     world.services.lines.update(worker=["2025-11-03T12:00:02Z INFO up"], backend=["2025-11-03T12:00:01Z ERROR lost"])
     world.services.lines["backend"] += ["2025-11-03T12:00:05Z INFO up again"]
-    around.started = {"backend": datetime(2025, 11, 3, 12, 0, 4, tzinfo=UTC)}
+    checked.started = {"backend": datetime(2025, 11, 3, 12, 0, 4, tzinfo=UTC)}
 
-    assert check(around, "no-backend-errors").status is Status.PASS
+    assert check(checked, "no-backend-errors").status is Status.PASS
 
 
-def test_logs_that_cannot_be_read_are_unknown(around: Round, world: Any) -> None:
+def test_logs_that_cannot_be_read_are_unknown(checked: CheckContext, world: Any) -> None:
     world.services.reachable = False
 
-    assert check(around, "no-backend-errors").status is Status.UNKNOWN
+    assert check(checked, "no-backend-errors").status is Status.UNKNOWN
 
 
 # --- latency
@@ -110,30 +110,30 @@ def test_logs_that_cannot_be_read_are_unknown(around: Round, world: Any) -> None
         pytest.param(40, "FAIL", id="all slow"),
     ],
 )
-def test_latency(around: Round, slow: int, status: str) -> None:
+def test_latency(checked: CheckContext, slow: int, status: str) -> None:
     seconds = iter([1.0] * slow + [0.01] * (40 - slow))
-    given(around.context, http=MemoryHttp(lambda url, token: Answer.of(200, "{}", next(seconds))))
+    given(checked.context, http=MemoryHttp(lambda url, token: Answer.of(200, "{}", next(seconds))))
 
-    assert check(around, "latency-normal").status == status
+    assert check(checked, "latency-normal").status == status
 
 
 @pytest.mark.parametrize(("slow", "asked"), [(0, 40), (2, 40), (40, 10)])
-def test_no_more_is_asked_of_an_api_once_it_is_too_slow_for_certain(around: Round, slow: int, asked: int) -> None:
+def test_no_more_is_asked_of_an_api_once_it_is_too_slow_for_certain(checked: CheckContext, slow: int, asked: int) -> None:
     seconds = iter([1.0] * slow + [0.01] * (40 - slow))
-    given(around.context, http=MemoryHttp(lambda url, token: Answer.of(200, "{}", next(seconds))))
+    given(checked.context, http=MemoryHttp(lambda url, token: Answer.of(200, "{}", next(seconds))))
 
-    found = check(around, "latency-normal")
+    found = check(checked, "latency-normal")
 
     assert len(found.evidence["milliseconds"]) == asked
-    assert (around.context.folder.path / found.evidence["plot"]).read_bytes().startswith(b"<svg")
+    assert (checked.context.folder.path / found.evidence["plot"]).read_bytes().startswith(b"<svg")
 
 
 @pytest.mark.parametrize("code", [401, 500])
-def test_the_speed_of_requests_that_were_not_served_is_unknown(around: Round, code: int) -> None:
+def test_the_speed_of_requests_that_were_not_served_is_unknown(checked: CheckContext, code: int) -> None:
     codes = iter([code] + [200] * 39)
-    given(around.context, http=MemoryHttp(lambda url, token: Answer.of(next(codes), "{}", 0.01)))
+    given(checked.context, http=MemoryHttp(lambda url, token: Answer.of(next(codes), "{}", 0.01)))
 
-    found = check(around, "latency-normal")
+    found = check(checked, "latency-normal")
 
     assert (found.status, found.summary) == ("UNKNOWN", f"1 of 40 requests were not served ({code})")
 
@@ -156,17 +156,17 @@ def proven(*statuses: Status) -> dict[str, list[Result]]:
     ],
 )
 def test_proof(context: Context, verified: dict[str, list[Result]], status: str) -> None:
-    assert check(Round(context, "after", SINCE, verified), "only-intended-rows").status == status
+    assert check(CheckContext(context, "after", SINCE, verified), "only-intended-rows").status == status
 
 
 # --- what was visible before
 
 
-def test_without_an_old_api_in_the_target_nothing_is_known_by_it(around: Round, plan: Plan) -> None:
+def test_without_an_old_api_in_the_target_nothing_is_known_by_it(checked: CheckContext, plan: Plan) -> None:
     by_api = plan.checks["media-as-in-backup"].model_copy(update={"reference": "api", "where": "source"})
-    around.context.plan = plan.model_copy(update={"checks": {"media-as-in-old-api": by_api}})
+    checked.context.plan = plan.model_copy(update={"checks": {"media-as-in-old-api": by_api}})
 
-    found = check(around, "media-as-in-old-api")
+    found = check(checked, "media-as-in-old-api")
 
     assert (found.status, "the target names no reference_api" in found.summary) == (Status.UNKNOWN, True)
 
@@ -202,10 +202,10 @@ def test_statements(
 
 
 def test_statements_that_nobody_measures_are_unknown(context: Context) -> None:
-    around = Measured(context, "after", SINCE)
-    around.statements = None
+    checked = Measured(context, "after", SINCE)
+    checked.statements = None
 
-    found = check(around, "no-slow-queries")
+    found = check(checked, "no-slow-queries")
 
     assert (found.status, "pg_stat_statements is not on this server" in found.summary) == ("UNKNOWN", True)
 
@@ -253,7 +253,7 @@ def test_what_cannot_be_looked_at_is_never_passed(context: Context, plan: Plan) 
     context.adapters.services.reachable = False  # type: ignore[attr-defined]
     given(context, http=MemoryHttp(refused), browser=MemoryBrowser(refused), postgres=Gone())
 
-    found = checks.run(plan.checks, Round(context, "after", SINCE))
+    found = checks.run(plan.checks, CheckContext(context, "after", SINCE))
 
     assert {result.name: result.status for result in found} == dict.fromkeys(plan.checks, Status.UNKNOWN)
 
@@ -262,12 +262,14 @@ def test_a_silent_database_is_waited_for_once_by_all_checks(context: Context, pl
     database = Gone()
     given(context, postgres=database)
 
-    found = checks.run([n for n in plan.checks if plan.checks[n].kind.startswith("api")], Round(context, "after", SINCE))
+    found = checks.run(
+        [n for n in plan.checks if plan.checks[n].kind.startswith("api")], CheckContext(context, "after", SINCE)
+    )
 
     assert (len(found) > 1, {result.status for result in found}, database.asked) == (True, {Status.UNKNOWN}, 1)
 
 
-def test_a_result_bears_the_name_and_the_title_of_the_plan(around: Round, plan: Plan) -> None:
-    found = check(around, "services-running")
+def test_a_result_bears_the_name_and_the_title_of_the_plan(checked: CheckContext, plan: Plan) -> None:
+    found = check(checked, "services-running")
 
     assert (found.name, found.title) == ("services-running", plan.checks["services-running"].title)

@@ -8,7 +8,7 @@ import pytest
 
 from runbook_lib import checks
 from runbook_lib.browser import ConsoleError, Media, MemoryBrowser, Visit
-from runbook_lib.checks import Round
+from runbook_lib.checks import CheckContext
 from runbook_lib.results import Status
 from runbook_lib.system.http import Answer
 
@@ -48,10 +48,10 @@ UNANSWERED = [
         *UNANSWERED,
     ],
 )
-def test_api_present(around: Round, first: Any, status: str, said: str) -> None:
-    api(around.context, first, SERVED)
+def test_api_present(checked: CheckContext, first: Any, status: str, said: str) -> None:
+    api(checked.context, first, SERVED)
 
-    found = check(around, "api-media-url")
+    found = check(checked, "api-media-url")
 
     assert (found.status, said in found.summary) == (status, True)
 
@@ -65,19 +65,19 @@ def test_api_present(around: Round, first: Any, status: str, said: str) -> None:
         ({"media.url": "/1"}, "FAIL"),
     ],
 )
-def test_a_field_may_be_a_path(around: Round, item: dict[str, Any], status: str) -> None:
-    nested = around.context.plan.api.model_copy(update={"present": "media.url"})
-    around.context.plan = around.context.plan.model_copy(update={"api": nested})
-    api(around.context, items(item), items({"media": {"url": "/2.png"}}))
+def test_a_field_may_be_a_path(checked: CheckContext, item: dict[str, Any], status: str) -> None:
+    nested = checked.context.plan.api.model_copy(update={"present": "media.url"})
+    checked.context.plan = checked.context.plan.model_copy(update={"api": nested})
+    api(checked.context, items(item), items({"media": {"url": "/2.png"}}))
 
-    assert check(around, "api-media-url").status == status
+    assert check(checked, "api-media-url").status == status
 
 
 @pytest.mark.parametrize("everywhere", [ALL_NULL, items(), NOT_JSON], ids=["all null", "empty lists", "no JSON"])
-def test_api_present_fails_where_no_sample_has_a_value(around: Round, everywhere: Answer) -> None:
-    api(around.context, everywhere, everywhere)
+def test_api_present_fails_where_no_sample_has_a_value(checked: CheckContext, everywhere: Answer) -> None:
+    api(checked.context, everywhere, everywhere)
 
-    assert check(around, "api-media-url").status is Status.FAIL
+    assert check(checked, "api-media-url").status is Status.FAIL
 
 
 @pytest.mark.parametrize(
@@ -92,19 +92,19 @@ def test_api_present_fails_where_no_sample_has_a_value(around: Round, everywhere
         *UNANSWERED,
     ],
 )
-def test_api_absent(around: Round, first: Any, status: str, said: str) -> None:
-    api(around.context, first, SERVED)
+def test_api_absent(checked: CheckContext, first: Any, status: str, said: str) -> None:
+    api(checked.context, first, SERVED)
 
-    found = check(around, "api-attachments-gone")
+    found = check(checked, "api-attachments-gone")
 
     assert (found.status, said in found.summary) == (status, True)
 
 
 @pytest.mark.parametrize("everywhere", [items(), NOT_JSON], ids=["empty lists", "no JSON"])
-def test_api_absent_is_unknown_where_nothing_was_served(around: Round, everywhere: Answer) -> None:
-    api(around.context, everywhere, everywhere)
+def test_api_absent_is_unknown_where_nothing_was_served(checked: CheckContext, everywhere: Answer) -> None:
+    api(checked.context, everywhere, everywhere)
 
-    assert check(around, "api-attachments-gone").status is Status.UNKNOWN
+    assert check(checked, "api-attachments-gone").status is Status.UNKNOWN
 
 
 # --- the page
@@ -138,10 +138,10 @@ def page(**changed: Any) -> Callable[[str], Visit]:
         ("media-renders", {"media": []}, "FAIL", "no picture or video"),
     ],
 )
-def test_page(around: Round, name: str, changed: dict[str, Any], status: str, said: str) -> None:
-    given(around.context, browser=MemoryBrowser(page(**changed)))
+def test_page(checked: CheckContext, name: str, changed: dict[str, Any], status: str, said: str) -> None:
+    given(checked.context, browser=MemoryBrowser(page(**changed)))
 
-    found = check(around, name)
+    found = check(checked, name)
 
     assert (found.status, said in found.summary) == (status, True)
 
@@ -163,45 +163,45 @@ OTHER = Media(f"{SITE}/media/2.png", rendered=True, natural_width=640)
     ],
 )
 def test_page_against_what_is_served(
-    around: Round, served: list[dict[str, Any]], changed: dict[str, Any], status: str, said: str
+    checked: CheckContext, served: list[dict[str, Any]], changed: dict[str, Any], status: str, said: str
 ) -> None:
-    api(around.context, items(*served), SERVED)
-    given(around.context, browser=MemoryBrowser(page(**changed)))
+    api(checked.context, items(*served), SERVED)
+    given(checked.context, browser=MemoryBrowser(page(**changed)))
 
-    found = check(around, "frontend-shows-served")
+    found = check(checked, "frontend-shows-served")
 
     assert (found.status, said in found.summary) == (status, True)
 
 
 @pytest.mark.parametrize("code", [401, 503])
-def test_a_page_is_not_blamed_for_an_api_that_does_not_answer(around: Round, code: int) -> None:
-    api(around.context, Answer.of(code, "{}"), SERVED)
-    given(around.context, browser=MemoryBrowser(page()))
+def test_a_page_is_not_blamed_for_an_api_that_does_not_answer(checked: CheckContext, code: int) -> None:
+    api(checked.context, Answer.of(code, "{}"), SERVED)
+    given(checked.context, browser=MemoryBrowser(page()))
 
-    assert check(around, "frontend-shows-served").status is Status.UNKNOWN
+    assert check(checked, "frontend-shows-served").status is Status.UNKNOWN
 
 
 PAGE_CHECKS = ["frontend-displays-media", "no-console-errors", "thread-loads", "media-renders"]
 
 
 @pytest.mark.parametrize("name", PAGE_CHECKS)
-def test_a_page_that_cannot_be_looked_at_is_unknown(around: Round, name: str) -> None:
+def test_a_page_that_cannot_be_looked_at_is_unknown(checked: CheckContext, name: str) -> None:
     def refused(url: str) -> Visit:
         raise ConnectionRefusedError("refused")
 
-    given(around.context, browser=MemoryBrowser(refused))
+    given(checked.context, browser=MemoryBrowser(refused))
 
-    assert check(around, name).status is Status.UNKNOWN
+    assert check(checked, name).status is Status.UNKNOWN
 
 
-def test_a_round_opens_each_page_once_and_keeps_its_screenshot(around: Round) -> None:
+def test_a_round_opens_each_page_once_and_keeps_its_screenshot(checked: CheckContext) -> None:
     opened: list[str] = []
-    given(around.context, browser=MemoryBrowser(lambda url: (opened.append(url), page()(url))[1]))
+    given(checked.context, browser=MemoryBrowser(lambda url: (opened.append(url), page()(url))[1]))
 
-    found = checks.run(PAGE_CHECKS, around)
+    found = checks.run(PAGE_CHECKS, checked)
 
     assert opened == [f"{SITE}/conversations/7", f"{SITE}/"]
-    assert [(around.context.folder.path / f).read_bytes() for f in found[0].evidence["screenshots"]] == [b"png"]
+    assert [(checked.context.folder.path / f).read_bytes() for f in found[0].evidence["screenshots"]] == [b"png"]
     assert found[1].evidence["screenshots"] == ["evidence/page-7-after.png", "evidence/page-root-after.png"]
 
 
@@ -213,17 +213,17 @@ def test_a_round_opens_each_page_once_and_keeps_its_screenshot(around: Round) ->
         ("media-renders", {"media": [Media("/broken.png", False, 0)]}),
     ],
 )
-def test_another_page_of_the_plan_counts_too(around: Round, name: str, changed: dict[str, Any]) -> None:
+def test_another_page_of_the_plan_counts_too(checked: CheckContext, name: str, changed: dict[str, Any]) -> None:
     opened = MemoryBrowser(lambda url: page()(url) if "conversations" in url else page(**changed)(url))
-    given(around.context, browser=opened)
+    given(checked.context, browser=opened)
 
-    found = check(around, name)
+    found = check(checked, name)
 
     assert (found.status, f"{SITE}/: " in found.summary) == ("FAIL", True)
 
 
-def test_another_page_needs_no_pictures_and_no_items(around: Round) -> None:
+def test_another_page_needs_no_pictures_and_no_items(checked: CheckContext) -> None:
     opened = MemoryBrowser(lambda url: page()(url) if "conversations" in url else page(media=[], items=0)(url))
-    given(around.context, browser=opened)
+    given(checked.context, browser=opened)
 
-    assert {check(around, name).status for name in PAGE_CHECKS} == {Status.PASS}
+    assert {check(checked, name).status for name in PAGE_CHECKS} == {Status.PASS}

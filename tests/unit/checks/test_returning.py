@@ -8,7 +8,7 @@ import pytest
 
 from runbook_lib import checks
 from runbook_lib.browser import MemoryBrowser, Visit
-from runbook_lib.checks import Round
+from runbook_lib.checks import CheckContext
 from runbook_lib.checks.page import PageReturningKeys
 from runbook_lib.context import Context, profiles
 from runbook_lib.journal import Journal
@@ -20,7 +20,7 @@ NAME = "returning-users"
 OLD, NEW = {"/app.1.js": "0ld"}, {"/app.2.js": "new"}
 
 
-class Sampled(Round):
+class Sampled(CheckContext):
     """A round whose samples need no database."""
 
     samples = ["7", "8"]  # type: ignore[assignment]
