@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NoReturn
 
-from runbook_lib.errors import AdapterError, PreconditionError, UnknownOutcome
+from runbook_lib.errors import AdapterError, PreconditionError, RunbookError, UnknownOutcome
 
 
 class Status(StrEnum):
@@ -70,11 +70,16 @@ class Precondition:
     look: Callable[[], Found]
     waivable: bool = False  # whether an engineer may go on without it, for a reason that stays on record
 
-    def result(self) -> Result:
-        """Look at it; what cannot be looked at is UNKNOWN. Read-only."""
-        try:
-            return Result(self.name, self.title, *self.look())
-        except PreconditionError as error:
-            return Result(self.name, self.title, Status.FAIL, f"{error.what} {error.safe_next}".strip())
-        except (AdapterError, UnknownOutcome) as error:
-            return Result(self.name, self.title, Status.UNKNOWN, f"could not be looked at: {error.what}")
+    def result(self, found: Found) -> Result:
+        """What looking at it found, as a result. Pure."""
+        return Result(self.name, self.title, *found)
+
+
+LOOK_FAILED = AdapterError, PreconditionError, UnknownOutcome  # what a look raises where it has no answer
+
+
+def why(error: RunbookError) -> Found:
+    """What an error that ended a look says: FAIL where something does not hold, else UNKNOWN. Pure."""
+    if isinstance(error, PreconditionError):
+        return Status.FAIL, f"{error.what} {error.safe_next}".strip()
+    return Status.UNKNOWN, f"could not be looked at: {error.what}"

@@ -16,7 +16,7 @@ from runbook_lib.postgres.catalog import database_size, has_column
 from runbook_lib.postgres.connection import identity, rights_missing
 from runbook_lib.postgres.lease import LEFT_BEHIND
 from runbook_lib.postgres.restore.dump_inspector import newest
-from runbook_lib.results import Found, Precondition, Result, Status, When
+from runbook_lib.results import LOOK_FAILED, Found, Precondition, Result, Status, When, why
 
 DISK_FACTOR = 1.2  # a dump may be as large as the database; a fifth is kept free
 FUTURE = 0.25  # hours by which a backup may be newer than the clock here, which another machine made
@@ -30,7 +30,12 @@ def prerequisites(context: Context, touches_database: bool) -> list[Result]:
 
 def looked(context: Context, name: str) -> Result:
     """Make one of the checks; what cannot be looked at is UNKNOWN. Read-only."""
-    return prerequisite(context, name).result()
+    need = prerequisite(context, name)
+    try:
+        found = need.look()
+    except LOOK_FAILED as error:
+        found = why(error)
+    return need.result(found)
 
 
 def prerequisite(context: Context, name: str) -> Precondition:

@@ -17,7 +17,7 @@ from runbook_lib.config.plan.steps import StepSpec
 from runbook_lib.context import Context
 from runbook_lib.errors import ParametersError, RunbookError
 from runbook_lib.journal.control import Control, Reporter
-from runbook_lib.results import Found, Precondition, Result, Status, When, not_passed
+from runbook_lib.results import LOOK_FAILED, Found, Precondition, Result, Status, When, not_passed, why
 from runbook_lib.system.processes import not_found
 
 Facts = Mapping[str, Any]
@@ -72,6 +72,15 @@ def commands_here(commands: Iterable[Sequence[str]]) -> Found:
             f"cannot be run from here: {', '.join(missing)}. Correct the target, or install it.",
         )
     return Status.PASS, "they are"
+
+
+def looked_at(need: Precondition) -> Result:
+    """Look at what must hold; what cannot be looked at is UNKNOWN. Read-only."""
+    try:
+        found = need.look()
+    except LOOK_FAILED as error:
+        found = why(error)
+    return need.result(found)
 
 
 class Step(ABC):
@@ -194,7 +203,7 @@ class Step(ABC):
     def preconditions(self, *when: When) -> list[Result]:
         """Look at what must hold just before the step acts, or at what can be looked at then. Read-only."""
         return [
-            replace(need.result(), evidence={"step": self.name, "waivable": need.waivable})
+            replace(looked_at(need), evidence={"step": self.name, "waivable": need.waivable})
             for need in self.needs()
             if need.when in (when or (When.BEFOREHAND, When.AT_THE_STEP))
         ]
@@ -211,7 +220,7 @@ class Step(ABC):
             made.append(self.preview())
             return Status.PASS, "it is shown"
 
-        first = self.need("preview", "The step can be previewed", When.BEFOREHAND, shown).result()
+        first = looked_at(self.need("preview", "The step can be previewed", When.BEFOREHAND, shown))
         looks = [replace(first, evidence={"step": self.name}), *(self.preconditions(*AT_THE_PREVIEW) if made else [])]
         if begun and not_passed(looks) and (there := self._is_there()):
             looks = [replace(look, status=Status.PASS, summary=f"not needed: {there}") for look in looks]

@@ -11,7 +11,7 @@ from runbook_lib.context.old_code import prepare
 from runbook_lib.errors import AdapterError, StepFailed
 from runbook_lib.postgres.sessions import Session, of_role
 from runbook_lib.results import Found, Precondition, Result, Status, When
-from runbook_lib.steps import Effect, Facts, Preview, Probe, Step
+from runbook_lib.steps import Effect, Facts, Preview, Probe, Step, looked_at
 from runbook_lib.system.processes import until
 
 POLL = 0.05  # seconds
@@ -158,7 +158,7 @@ class Stop(_ServicesStep):
         return [
             self.result("stopped", "Services stopped", *_none(self._running(), "none runs", "still running")),
             *self._ports(),
-            disconnected(self).result(),
+            looked_at(disconnected(self)),
         ]
 
     def _forgotten(self) -> list[str]:
