@@ -16,7 +16,7 @@ from runbook_lib.errors import PreconditionError
 from runbook_lib.journal.folder import RunFolder
 from runbook_lib.postgres.connection import Postgres
 from runbook_lib.postgres.dump import DumpTools
-from runbook_lib.postgres.lease import Lease
+from runbook_lib.postgres.lease import Lease, guard
 from runbook_lib.postgres.restore.dump_inspector import Dump, look, newest
 from runbook_lib.redaction import register
 from runbook_lib.services import Services, connect
@@ -92,7 +92,7 @@ class Adapters:
         """The target's database."""
 
         def made() -> Postgres:
-            return Postgres(self.target.database.service, self.folder.short, lambda connection: self.lease.check(connection))
+            return Postgres(self.target.database.service, self.folder.short, guard(lambda: self.lease))
 
         return self._once("postgres", made)
 

@@ -256,6 +256,11 @@ class Lease:
         )
 
 
+def guard(lease: Callable[[], Lease]) -> Callable[[Connection], None]:
+    """What each transaction asks before it commits: the check of a lease that is made later, on the same database."""
+    return lambda connection: lease().check(connection)
+
+
 def holder(connection: Connection, lock: str = "") -> Holder | None:
     """Whose turn it is by the row of a database; None where no run has ever held it. Read-only."""
     if not exists(connection, TABLE):
