@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -10,10 +10,16 @@ import psycopg
 from psycopg import errors, sql
 
 from runbook_lib.errors import AdapterError, PreconditionError
-from runbook_lib.postgres import Connection
+from runbook_lib.postgres import Connection, Row
 from runbook_lib.postgres.connection import MAINTENANCE, Postgres, one
 
 POLL = 0.005  # seconds between looks at whether sessions have ended
+_LISTED = sql.SQL(
+    """SELECT pid, coalesce(backend_start::text, '') AS started, coalesce(usename, backend_type) AS user,
+           coalesce(application_name, '') AS program, coalesce(state, '') AS state, left(query, 200) AS query,
+           coalesce(extract(epoch FROM clock_timestamp() - state_change), 0)::float AS seconds
+       FROM pg_stat_activity WHERE {} ORDER BY pid"""
+)
 
 
 @dataclass(frozen=True)
@@ -39,16 +45,15 @@ class Session:
 
 def of_others(connection: Connection) -> list[Session]:
     """List the clients' sessions on this database but for the runbook's own, by their pid. Read-only."""
-    return _listed(
-        connection,
-        """datname = current_database() AND backend_type = 'client backend'
-           AND NOT (usename = current_user AND application_name LIKE 'runbook %')""",
-    )
+    others = """datname = current_database() AND backend_type = 'client backend'
+        AND NOT (usename = current_user AND application_name LIKE 'runbook %')"""
+    return _sessions(connection.execute(_LISTED.format(sql.SQL(others))).fetchall())
 
 
 def of_role(connection: Connection, role: str) -> list[Session]:
     """List the sessions that a role has on this database, by their pid. Read-only."""
-    return _listed(connection, "datname = current_database() AND usename = %s AND pid <> pg_backend_pid()", [role])
+    own = "datname = current_database() AND usename = %s AND pid <> pg_backend_pid()"
+    return _sessions(connection.execute(_LISTED.format(sql.SQL(own)), [role]).fetchall())
 
 
 def of_database(connection: Connection, database: str, but: int = 0) -> list[Session]:
@@ -60,15 +65,11 @@ def of_database(connection: Connection, database: str, but: int = 0) -> list[Ses
         but: The pid of a session that is left out.
     """
     condition = "datname = %s AND pid NOT IN (%s, pg_backend_pid()) AND backend_type <> 'autovacuum worker'"
-    return _listed(connection, condition, [database, but])
+    return _sessions(connection.execute(_LISTED.format(sql.SQL(condition)), [database, but]).fetchall())
 
 
-def _listed(connection: Connection, condition: str, parameters: Sequence[object] | None = None) -> list[Session]:
-    query = sql.SQL("""SELECT pid, coalesce(backend_start::text, '') AS started, coalesce(usename, backend_type) AS user,
-           coalesce(application_name, '') AS program, coalesce(state, '') AS state, left(query, 200) AS query,
-           coalesce(extract(epoch FROM clock_timestamp() - state_change), 0)::float AS seconds
-        FROM pg_stat_activity WHERE {} ORDER BY pid""").format(sql.SQL(condition))
-    return [Session(**row) for row in connection.execute(query, parameters).fetchall()]
+def _sessions(rows: Iterable[Row]) -> list[Session]:
+    return [Session(**row) for row in rows]
 
 
 def out_of_reach(connection: Connection, users: Iterable[str]) -> list[str]:

@@ -150,7 +150,9 @@ class Stop(_ServicesStep):
     def apply(self) -> Facts:
         """Stop them in the plan's order. Changes the target."""
         left = self._stop()
-        until(lambda: not _sessions(self.context), self.context.target.services.timeout, POLL)
+        role, timeout = self.context.target.database.application_role, self.context.target.services.timeout
+        with self.context.adapters.postgres.connect() as connection:
+            until(lambda: not of_role(connection, role), timeout, POLL)
         return left
 
     def verify(self) -> list[Result]:
