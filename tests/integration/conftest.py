@@ -13,7 +13,7 @@ from runbook_lib.config.plan import Database as DatabasePlan
 from runbook_lib.config.plan import Plan
 from runbook_lib.documents import load_plan
 from runbook_lib.postgres.connection import Connection, Postgres
-from runbook_lib.rehearsal.database import Database, create_database
+from runbook_lib.rehearsal.database import Database, create_database, dump
 from runbook_lib.rehearsal.postgres import Server, binaries, debian_programs, embedded_server
 
 from ..support.bare import Bare, bare
@@ -61,6 +61,12 @@ def version(request: pytest.FixtureRequest) -> int:
 @pytest.fixture(scope="session")
 def template(version: int, templates: Callable[[int], Database]) -> Database:
     return templates(version)
+
+
+@pytest.fixture(scope="session")
+def backup(template: Database, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dump of the sample database as every test finds it, with the feature's columns."""
+    return dump(template, tmp_path_factory.mktemp("backups"))
 
 
 @pytest.fixture

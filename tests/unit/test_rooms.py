@@ -2,57 +2,14 @@
 
 import ast
 import re
-from collections.abc import Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
-from pathlib import Path
 
 from ..support.places import ROOT
+from ..support.rooms import PACKAGE, Graph, floors, modules, paths, rooms
 
-PACKAGE = ROOT / "runbook_lib"
 SQL = re.compile(r"\s*(SELECT|INSERT INTO|UPDATE|DELETE FROM|ALTER|CREATE|DROP|SET|LOCK) ")
 MOST_MODULES = 200  # the packages' own counted, those of the sample application not
 TOP = {"cli", "notebook", "documents", "reference", "errors", "results"}  # modules that stand in no room
-
-Graph = Mapping[str, set[str]]
-
-
-def paths() -> dict[str, Path]:
-    """Each module by its full name; the sample application is no part of the library."""
-    found = [path for path in PACKAGE.rglob("*.py") if PACKAGE / "rehearsal" / "application" not in path.parents]
-    return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in found}
-
-
-def imports(path: Path, known: Mapping[str, Path]) -> Iterator[str]:
-    """What a module imports of the package: when it is loaded, later, or for type checkers alone."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("runbook_lib"):
-            for name in node.names:
-                module = f"{node.module}.{name.name}"
-                yield module if module in known else str(node.module)
-
-
-def modules() -> Graph:
-    known = paths()
-    return {name: set(imports(path, known)) - {name} for name, path in known.items() if name != PACKAGE.name}
-
-
-def room(module: str) -> str:
-    return module.split(".")[1] if "." in module else module
-
-
-def rooms() -> Graph:
-    found: dict[str, set[str]] = {}
-    for name, needed in modules().items():
-        found.setdefault(room(name), set()).update({room(other) for other in needed} - {room(name)})
-    return found
-
-
-def floors(graph: Graph) -> list[set[str]]:
-    """The rooms from the ground up: each stands on the floor above the highest that it imports from."""
-    height: dict[str, int] = {}
-    for name in TopologicalSorter(graph).static_order():
-        height[name] = 1 + max((height[other] for other in graph.get(name, ())), default=-1)
-    return [{name for name, at in height.items() if at == floor} for floor in range(max(height.values()) + 1)]
 
 
 def cycles(graph: Graph) -> list[str]:

@@ -15,18 +15,12 @@ from runbook_lib.journal import Journal
 from runbook_lib.journal.folder import RunFolder
 from runbook_lib.journal.state import replay
 from runbook_lib.postgres.connection import Postgres
-from runbook_lib.rehearsal.database import Database, dump
+from runbook_lib.rehearsal.database import Database
 from runbook_lib.rehearsal.postgres import binaries
 from runbook_lib.run import Run
 
 from ...support.places import TARGET
 from ...support.restoring import ASIDE, SWAP, Restoring
-
-
-@pytest.fixture(scope="session")
-def backup(template: Database, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A dump of the sample database as every test finds it, with the feature's columns."""
-    return dump(template, tmp_path_factory.mktemp("backups"))
 
 
 @pytest.fixture(scope="session")
