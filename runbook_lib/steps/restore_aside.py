@@ -45,8 +45,8 @@ MEGABYTE = 1_000_000
 class RestoreProgress:
     """One restore under way: asked again and again by what waits for it."""
 
-    def __init__(self, control: Control, maintenance: Connection, live: str, side: str, what: str) -> None:
-        self.control, self.maintenance, self.side, self.what = control, maintenance, side, what
+    def __init__(self, control: Control, maintenance: Connection, live: str, staging: str, what: str) -> None:
+        self.control, self.maintenance, self.staging, self.what = control, maintenance, staging, what
         self._total = self._size(live)
         self._told = float("-inf")
 
@@ -59,7 +59,7 @@ class RestoreProgress:
         if not self._is_paused() and time.monotonic() - self._told >= EVERY:
             self._told = time.monotonic()
             text = f"restoring {self.what}; the live database is as large as the total"
-            self.control.progress(self._size(self.side), self._total, text, "MB")
+            self.control.progress(self._size(self.staging), self._total, text, "MB")
         if paused := self._is_paused():
             self._told = float("-inf")
         return paused
@@ -71,7 +71,7 @@ class RestoreProgress:
             raise Declined(
                 "The restore was ended, as was asked for.",
                 where=error.where,
-                state=f"The live database was only read; {self.side} is not whole.",
+                state=f"The live database was only read; {self.staging} is not whole.",
                 safe_next="Run the step again, which makes the side database anew; or undo it, which drops it.",
             ) from None
 
@@ -187,13 +187,13 @@ class RestoreAside(Step):
         found = staging_state_of(self.context)
         if found.kept:
             return Probe(Effect.DONE, f"the restored database has the name {found.live} already")
-        if not found.side:
+        if not found.staging:
             return Probe(Effect.NOT_DONE, "no side database is there")
         if found.restored_from != checksum(self.context, self.context.dump.path):
-            return Probe(Effect.HALF_DONE, f"{found.side} is not the whole of the backup; it is made anew")
+            return Probe(Effect.HALF_DONE, f"{found.staging} is not the whole of the backup; it is made anew")
         if ledger(self.context) is None:
-            return Probe(Effect.HALF_DONE, f"{found.side} is restored; the loss is not counted yet")
-        return Probe(Effect.DONE, f"{found.side} is restored and the loss is counted")
+            return Probe(Effect.HALF_DONE, f"{found.staging} is restored; the loss is not counted yet")
+        return Probe(Effect.DONE, f"{found.staging} is restored and the loss is counted")
 
     def needs(self) -> list[Precondition]:
         """That the backup is whole, and that server and role allow what is to be done. Pure."""
@@ -224,7 +224,7 @@ class RestoreAside(Step):
 
     def verify(self) -> list[Result]:
         """That the side database holds all that the backup names, and that the loss is known. Read-only."""
-        name = staging_state_of(self.context).side
+        name = staging_state_of(self.context).staging
         if not name:
             return [self.result("restored", "The backup is restored aside", Status.PASS, "it is in the live one's place")]
         with self.context.adapters.postgres.connect(name) as connection:
@@ -254,12 +254,12 @@ class RestoreAside(Step):
     def purge_preview(self, debt: str) -> Preview:
         """Which database would be dropped. Read-only."""
         found = staging_state_of(self.context)
-        would = f"drop the database {found.side}" if found.side else "nothing: there is no side database"
+        would = f"drop the database {found.staging}" if found.staging else "nothing: there is no side database"
         return Preview(self.name, self.title, would=[would], undone_by="restoring the backup again")
 
     def purge(self, debt: str) -> Facts:
         """Drop the side database, if it is there. Changes the target."""
-        name = staging_state_of(self.context).side
+        name = staging_state_of(self.context).staging
         if name:
             with self.context.adapters.postgres.connect(MAINTENANCE) as maintenance:
                 staging_database.drop(maintenance, name, force=True)

@@ -136,7 +136,7 @@ class Exchange(Step):
 
     def settle(self, found: staging_database.StagingState) -> None:
         """Journal as paid what is owed no more, as the databases stand."""
-        for debt, is_paid in ((CLOSED, found.lets_in), (STAGED, not found.side), (OLD, not found.kept)):
+        for debt, is_paid in ((CLOSED, found.lets_in), (STAGED, not found.staging), (OLD, not found.kept)):
             if is_paid and debt in self.reporter.pending():
                 self.reporter.close_cleanup(debt)
 
@@ -170,7 +170,7 @@ class CheckedExchange(Exchange):
 
         def whole(found: StagingState) -> Found:
             if found.restored_from == checksum(self.context, self.context.dump.path):
-                return Status.PASS, f"{found.side} is the whole of the backup"
+                return Status.PASS, f"{found.staging} is the whole of the backup"
             return Status.FAIL, "no side database is the whole of the backup"
 
         def known(_: StagingState) -> Found:
@@ -345,7 +345,7 @@ class SwapDatabase(CheckedExchange):
             )
         if found.kept:
             return Probe(Effect.DONE, f"{found.live} is the restored database; the old one is {found.kept}")
-        if self.is_done and not found.side:
+        if self.is_done and not found.staging:
             return Probe(Effect.DONE, "the names are exchanged, by the journal; the old database is dropped since")
         if not found.live:
             return Probe(Effect.UNKNOWN, f"there is no database {self.context.adapters.postgres.database}")
@@ -374,7 +374,7 @@ class SwapDatabase(CheckedExchange):
         """Exchange the names back; the restored database is kept aside. Changes the target."""
         found = self.opened()
         new, _ = self.names
-        if found.side:
+        if found.staging:
             self.settle(found)
             return {"restored database": new}
         if why := self.cannot_undo():
@@ -396,7 +396,7 @@ class SwapDatabase(CheckedExchange):
     def cannot_undo(self) -> str:
         """That neither database of the swap is kept, "" where one is. Read-only."""
         found = staging_state_of(self.context)
-        return "" if found.side or found.kept else "the old database is not there any more"
+        return "" if found.staging or found.kept else "the old database is not there any more"
 
     def _swap(self, live: str) -> dict[str, Any]:
         new, old = self.names

@@ -20,7 +20,7 @@ Statement = Callable[[sql.Composable], sql.Composed]  # of the condition of the 
 Failed = Callable[[sql.Composable, str], object]  # is told the condition of rows, and why they failed
 
 
-def each(connection: Connection, binding: MergeSql, kind: Kind, statement: Statement, failed: Failed) -> int:
+def each(connection: Connection, merge: MergeSql, kind: Kind, statement: Statement, failed: Failed) -> int:
     """Run a statement for all rows of a kind that wait, leaving out those that it fails for; how many it changed.
 
     Changes the target.
@@ -29,7 +29,7 @@ def each(connection: Connection, binding: MergeSql, kind: Kind, statement: State
 
     def run(low: int | None, high: int | None) -> int:
         nonlocal refused
-        rows = binding.waiting(kind, low, high)
+        rows = merge.waiting(kind, low, high)
         try:
             with connection.transaction():
                 return connection.execute(statement(rows)).rowcount
@@ -39,7 +39,7 @@ def each(connection: Connection, binding: MergeSql, kind: Kind, statement: State
             connection,
             sql.SQL("""SELECT count(*) AS n, min(runbook_row) AS low, max(runbook_row) AS high,
             percentile_disc(0.5) WITHIN GROUP (ORDER BY runbook_row) AS middle FROM {} c WHERE {}""").format(
-                binding.cargo.lies_in, rows
+                merge.staged.lies_in, rows
             ),
         )
         if span["n"] == 1 or refused >= PATIENCE:
@@ -79,7 +79,7 @@ class RowMove:
                 self.connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
         except errors.IntegrityError as error:
             return self._fail_all(str(error).splitlines()[0])
-        return {self.circle[name].cargo.table: number for name, number in carried.items()}
+        return {self.circle[name].staged.table: number for name, number in carried.items()}
 
     def _carry(self, way: Order) -> dict[Name, int]:
         if self.kind == Kind.NEW:
@@ -98,89 +98,85 @@ class RowMove:
         again = True
         while again:
             excluded, circular = 0, False
-            for binding in self.circle.values():
-                for obstacle in binding.obstacles(self.kind, self.keys, self.circle):
-                    rows = AND.join([binding.waiting(self.kind), obstacle.rows])
+            for merge in self.circle.values():
+                for obstacle in merge.obstacles(self.kind, self.keys, self.circle):
+                    rows = AND.join([merge.waiting(self.kind), obstacle.rows])
                     circular |= obstacle.circular
                     try:
                         with self.connection.transaction():
-                            excluded += self._fail(binding, rows, obstacle.reason)
+                            excluded += self._fail(merge, rows, obstacle.reason)
                     except errors.DataError:
                         pass  # a staged value does not fit its column: the row is found when it is carried
             again = bool(excluded) and circular
 
-    def _insert(self, binding: MergeSql, way: Order) -> int:
+    def _insert(self, merge: MergeSql, way: Order) -> int:
         """Insert new rows at once; should that fail, by halves, their references to the table itself left for later."""
-        emptied = {name for key in way.emptied if key.table == binding.table.id for name in self._emptied(key)}
+        emptied = {name for key in way.emptied if key.table == merge.table.id for name in self._emptied(key)}
         try:
             with self.connection.transaction():
-                return self.connection.execute(binding.insert(binding.waiting(self.kind), emptied)).rowcount
+                return self.connection.execute(merge.insert(merge.waiting(self.kind), emptied)).rowcount
         except ROW_ERRORS:
-            own = [key for key in self.keys if key.table == key.target == binding.table.id]
+            own = [key for key in self.keys if key.table == key.target == merge.table.id]
         left = emptied | {name for key in own for name in self._emptied(key)}
         count = each(
             self.connection,
-            binding,
+            merge,
             self.kind,
-            lambda rows: binding.insert(rows, left),
-            lambda rows, reason: self._fail(binding, rows, reason),
+            lambda rows: merge.insert(rows, left),
+            lambda rows, reason: self._fail(merge, rows, reason),
         )
-        self._fill(binding, own)
+        self._fill(merge, own)
         return count
 
-    def _fill(self, binding: MergeSql, keys: Sequence[ForeignKey]) -> None:
+    def _fill(self, merge: MergeSql, keys: Sequence[ForeignKey]) -> None:
         """Fill in the references that were left empty; one that cannot be is listed, its row being carried."""
         names = [name for key in keys for name in self._emptied(key)]
         if names:
             filled = sql.SQL("num_nonnulls({}) > 0").format(sql.SQL(", ").join(sql.Identifier("c", name) for name in names))
             each(
                 self.connection,
-                binding,
+                merge,
                 self.kind,
-                lambda rows: binding.update(AND.join([rows, filled]), names),
+                lambda rows: merge.update(AND.join([rows, filled]), names),
                 lambda rows, reason: self.progress.list(
-                    self.connection, binding.cargo, AND.join([rows, filled]), f"carried without {', '.join(names)}: {reason}"
+                    self.connection, merge.staged, AND.join([rows, filled]), f"carried without {', '.join(names)}: {reason}"
                 ),
             )
 
-    def _update(self, binding: MergeSql, columns: Sequence[str]) -> int:
+    def _update(self, merge: MergeSql, columns: Sequence[str]) -> int:
         if not columns:
             return 0
         return each(
             self.connection,
-            binding,
+            merge,
             self.kind,
-            lambda rows: binding.update(rows, columns),
-            lambda rows, reason: self._fail(binding, rows, reason),
+            lambda rows: merge.update(rows, columns),
+            lambda rows, reason: self._fail(merge, rows, reason),
         )
 
-    def _delete(self, binding: MergeSql) -> int:
-        return each(
-            self.connection, binding, self.kind, binding.delete, lambda rows, reason: self._fail(binding, rows, reason)
-        )
+    def _delete(self, merge: MergeSql) -> int:
+        return each(self.connection, merge, self.kind, merge.delete, lambda rows, reason: self._fail(merge, rows, reason))
 
-    def _let_go(self, binding: MergeSql, names: Sequence[str]) -> None:
+    def _let_go(self, merge: MergeSql, names: Sequence[str]) -> None:
         """Empty references of rows that are to be deleted, so that what they refer to can be deleted too."""
-        self.connection.execute(binding.empty(binding.waiting(self.kind), names))
+        self.connection.execute(merge.empty(merge.waiting(self.kind), names))
 
     def _emptied(self, key: ForeignKey) -> list[str]:
         """The columns of a reference that can be left empty for a while."""
-        binding = self.circle.get(key.table)
-        if binding is None:
+        merge = self.circle.get(key.table)
+        if merge is None:
             return []
         return [
-            n
-            for n in key.columns
-            if n in binding.inserted and n not in binding.cargo.key and binding.table.column(n).nullable
+            n for n in key.columns if n in merge.inserted and n not in merge.staged.key and merge.table.column(n).nullable
         ]
 
-    def _fail(self, binding: MergeSql, rows: sql.Composable, reason: str) -> int:
+    def _fail(self, merge: MergeSql, rows: sql.Composable, reason: str) -> int:
         query = sql.SQL("UPDATE {} c SET runbook_reason = {} WHERE {}")
-        return self.connection.execute(query.format(binding.cargo.lies_in, sql.Literal(reason), rows)).rowcount
+        return self.connection.execute(query.format(merge.staged.lies_in, sql.Literal(reason), rows)).rowcount
 
     def _fail_all(self, reason: str) -> dict[str, int]:
-        for binding in self.circle.values():
-            self._fail(binding, binding.waiting(self.kind), reason)
+        for merge in self.circle.values():
+            self._fail(merge, merge.waiting(self.kind), reason)
         return {}
 
 
@@ -202,15 +198,15 @@ ORDER BY 1, 2
 class Applier:
     """The staged rows of some tables on their way into one database; what is done is not done again."""
 
-    def __init__(self, connection: Connection, cargoes: Sequence[StagedRows], progress: Progress) -> None:
+    def __init__(self, connection: Connection, staged_tables: Sequence[StagedRows], progress: Progress) -> None:
         with connection.transaction():
             pin(connection)
             self.tables = tables(connection)
             self.keys = foreign_keys(connection)
         self.connection = connection
         self.progress = progress
-        self.cargoes = {cargo.id: cargo for cargo in cargoes}
-        self.components = components([name for name in self.cargoes if name in self.tables], self.keys)
+        self.staged_tables = {staged.id: staged for staged in staged_tables}
+        self.components = components([name for name in self.staged_tables if name in self.tables], self.keys)
 
     def carry(self, kinds: Sequence[Kind], between: Between) -> None:
         """Carry the rows of some kinds, and list those that cannot be carried. Changes the target."""
@@ -241,50 +237,50 @@ class Applier:
             return None
         return tuple(map(Kind, started.get("", ())))
 
-    def bindings(self) -> list[MergeSql]:
+    def merges(self) -> list[MergeSql]:
         """The staged rows of each table that is there."""
-        return [MergeSql(cargo, self.tables[name]) for name, cargo in self.cargoes.items() if name in self.tables]
+        return [MergeSql(staged, self.tables[name]) for name, staged in self.staged_tables.items() if name in self.tables]
 
     def left_out(self) -> dict[str, tuple[str, ...]]:
         """What is staged of each table and has no place in it."""
         found = {
-            b.cargo.table: (*(name for name in b.cargo.columns if name not in b.table.names), *b.cargo.withheld)
-            for b in self.bindings()
+            b.staged.table: (*(name for name in b.staged.columns if name not in b.table.names), *b.staged.withheld)
+            for b in self.merges()
         }
         return {table: names for table, names in found.items() if names}
 
     def _component(self, number: int, kind: Kind, component: tuple[Name, ...], between: Between) -> None:
-        circle = {name: MergeSql(self.cargoes[name], self.tables[name], number) for name in component}
+        circle = {name: MergeSql(self.staged_tables[name], self.tables[name], number) for name in component}
 
         def move() -> dict[str, int]:
             self.connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
             with self._without_triggers(component):
                 return RowMove(self.connection, self.progress, kind, self.keys, circle).carry()
 
-        if any(self._waits(binding, kind) for binding in circle.values()):
-            self._part(f"{number} {kind}", ", ".join(binding.cargo.table for binding in circle.values()), move, between)
+        if any(self._waits(merge, kind) for merge in circle.values()):
+            self._part(f"{number} {kind}", ", ".join(merge.staged.table for merge in circle.values()), move, between)
 
     def _part(self, phase: str, part: str, work: Callable[[], object], between: Between) -> None:
         self.progress.part(self.connection, phase, part, work, between)
 
     def _start(self, kinds: Sequence[Kind]) -> list[str]:
-        for name, cargo in self.cargoes.items():
+        for name, staged in self.staged_tables.items():
             if name not in self.tables:
-                query = sql.SQL("UPDATE {} SET runbook_reason = 'the table is not there'").format(cargo.lies_in)
+                query = sql.SQL("UPDATE {} SET runbook_reason = 'the table is not there'").format(staged.lies_in)
                 self.connection.execute(query)
         return list(kinds)
 
     def _try_again(self) -> dict[str, int]:
         query = sql.SQL("UPDATE {} SET runbook_round = 2, runbook_reason = NULL WHERE runbook_reason IS NOT NULL")
-        return {b.cargo.table: self.connection.execute(query.format(b.cargo.lies_in)).rowcount for b in self.bindings()}
+        return {b.staged.table: self.connection.execute(query.format(b.staged.lies_in)).rowcount for b in self.merges()}
 
     def _list(self) -> dict[str, int]:
         failed = sql.SQL("c.runbook_reason IS NOT NULL")
-        return {cargo.table: self.progress.list(self.connection, cargo, failed) for cargo in self.cargoes.values()}
+        return {staged.table: self.progress.list(self.connection, staged, failed) for staged in self.staged_tables.values()}
 
-    def _waits(self, binding: MergeSql, kind: Kind) -> bool:
+    def _waits(self, merge: MergeSql, kind: Kind) -> bool:
         query = sql.SQL("SELECT EXISTS (SELECT FROM {} c WHERE {}) AS it")
-        return bool(one(self.connection, query.format(binding.cargo.lies_in, binding.waiting(kind)))["it"])
+        return bool(one(self.connection, query.format(merge.staged.lies_in, merge.waiting(kind)))["it"])
 
     @contextmanager
     def _without_triggers(self, component: Sequence[Name]) -> Iterator[None]:

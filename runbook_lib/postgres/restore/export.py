@@ -42,12 +42,12 @@ class Export:
     command: str = COMMAND
 
 
-def export(live: Open, carriage: Applier, ledger: Ledger, folder: Path, watch: Watch = UNWATCHED) -> Export:
+def export(live: Open, applier: Applier, ledger: Ledger, folder: Path, watch: Watch = UNWATCHED) -> Export:
     """Write the staged rows that were not carried, and whole the live tables whose rows could not be staged.
 
     Reads the databases; a file is there whole or not at all, and the manifest last.
     """
-    kinds = carriage.finished_kinds()
+    kinds = applier.finished_kinds()
     if kinds is None:
         raise PreconditionError(
             "Only some of the staged rows were carried yet, so what is left is not known.",
@@ -58,10 +58,10 @@ def export(live: Open, carriage: Applier, ledger: Ledger, folder: Path, watch: W
     for left in folder.glob("*.partial"):  # by a process that was killed
         left.unlink()
     staged = []
-    for binding in carriage.bindings():
-        if entry := _staged(carriage.connection, binding, kinds, folder, watch.heed):
+    for merge in applier.merges():
+        if entry := _staged(applier.connection, merge, kinds, folder, watch.heed):
             staged.append(entry)
-            watch.between(binding.cargo.table)
+            watch.between(merge.staged.table)
     reasons = {name: "it is not in the backup" for name in ledger.tables_only_in_live}
     reasons |= {table.table: "its rows have no key" for table in ledger.untold}
     with live() as connection, pinned(connection):
@@ -70,7 +70,7 @@ def export(live: Open, carriage: Applier, ledger: Ledger, folder: Path, watch: W
             whole.append(_whole(connection, table, reasons[written(table.id)], folder, watch.heed))
             watch.between(written(table.id))
     manifest = folder / MANIFEST
-    content = {"run": carriage.progress.run, "command": COMMAND, "tables": staged, "whole": whole}
+    content = {"run": applier.progress.run, "command": COMMAND, "tables": staged, "whole": whole}
     partial = manifest.with_name(f"{MANIFEST}.partial")
     with open(partial, "w", encoding="utf-8", opener=private) as file:
         json.dump(content, file, indent=2)
@@ -84,21 +84,21 @@ def export(live: Open, carriage: Applier, ledger: Ledger, folder: Path, watch: W
 
 
 def _staged(
-    connection: Connection, binding: MergeSql, kinds: tuple[Kind, ...], folder: Path, heed: Callable[[], object]
+    connection: Connection, merge: MergeSql, kinds: tuple[Kind, ...], folder: Path, heed: Callable[[], object]
 ) -> dict[str, Any] | None:
     """Write the rows of one table that were not carried, each with the hash of what it is to replace."""
-    cargo = binding.cargo
+    staged = merge.staged
     left = sql.SQL("(c.runbook_reason IS NOT NULL OR c.runbook_kind <> ALL ({}))").format(sql.Literal(list(map(str, kinds))))
     counts = connection.execute(
         sql.SQL("SELECT runbook_kind AS kind, count(*) AS n FROM {} c WHERE {} GROUP BY 1 ORDER BY 1").format(
-            cargo.lies_in, left
+            staged.lies_in, left
         )
     ).fetchall()
     if not counts:
         return None
     there = sql.SQL("(SELECT {} FROM {} t WHERE {})")
     user, feature = (
-        there.format(recognised(names), binding.table.rows, binding.same_row()) for names in (cargo.user, cargo.feature)
+        there.format(recognised(names), merge.table.rows, merge.same_row()) for names in (staged.user, staged.feature)
     )
     query = sql.SQL("""COPY (SELECT c.runbook_kind,
         CASE c.runbook_kind WHEN {new} THEN NULL WHEN {of_feature} THEN {feature} ELSE {user} END, {columns}
@@ -107,14 +107,14 @@ def _staged(
         of_feature=sql.Literal(str(Kind.FEATURE)),
         feature=feature,
         user=user,
-        columns=COMMA.join(sql.Identifier("c", name) for name in cargo.columns),
-        store=cargo.lies_in,
+        columns=COMMA.join(sql.Identifier("c", name) for name in staged.columns),
+        store=staged.lies_in,
         left=left,
     )
     with connection.transaction():
         pin(connection)
-        file = _write(connection, query, folder, cargo.table, heed)
-    return {"cargo": cargo.as_json(), **file, "rows": {row["kind"]: row["n"] for row in counts}}
+        file = _write(connection, query, folder, staged.table, heed)
+    return {"cargo": staged.as_json(), **file, "rows": {row["kind"]: row["n"] for row in counts}}
 
 
 def _whole(connection: Connection, table: Table, why: str, folder: Path, heed: Callable[[], object]) -> dict[str, Any]:
@@ -199,7 +199,7 @@ def added(one: Mapping[str, Mapping[str, int]], other: Mapping[str, Mapping[Kind
     return found
 
 
-def outcome(connection: Connection, progress: Progress, carriage: Applier) -> Outcome:
+def outcome(connection: Connection, progress: Progress, applier: Applier) -> Outcome:
     """What was carried so far, and what was not. Read-only."""
     counts = connection.execute(
         sql.SQL('SELECT "table", count(*) AS n FROM {} GROUP BY 1 ORDER BY 1').format(progress.conflicts)
@@ -210,12 +210,12 @@ def outcome(connection: Connection, progress: Progress, carriage: Applier) -> Ou
         WHERE place <= {} ORDER BY "table", place""").format(progress.conflicts, sql.Literal(SAMPLES))
     ).fetchall()
     return Outcome(
-        carriage.carried(),
+        applier.carried(),
         progress.done(connection, EARLIER).get("", {}),
         {row["table"]: row["n"] for row in counts},
         tuple(Conflict(**row) for row in samples),
         progress.conflicts.as_string(connection),
-        carriage.left_out(),
+        applier.left_out(),
         progress.done(connection, SEQUENCES),
         bool(progress.done(connection, LISTED)),
     )
@@ -235,22 +235,22 @@ def reapply(database: Open, folder: Path, *, deletes: bool = True, between: Betw
     """
     manifest = read(folder)
     progress = Progress(f"{manifest['run']}_again")
-    cargoes = [
+    staged_tables = [
         replace(StagedRows.from_json(entry["cargo"]), store=f"cargo_{progress.run}_{number}")
         for number, entry in enumerate(manifest["tables"])
     ]
     with database() as connection:
         progress.begin(connection)
         if not progress.done(connection, LISTED):
-            for cargo, entry in zip(cargoes, manifest["tables"], strict=True):
-                load = partial(_load, connection, cargo, folder / entry["file"])
-                progress.part(connection, LOADED, cargo.table, load, between)
+            for staged, entry in zip(staged_tables, manifest["tables"], strict=True):
+                load = partial(_load, connection, staged, folder / entry["file"])
+                progress.part(connection, LOADED, staged.table, load, between)
             progress.part(connection, WHOLE, "", lambda: _list_whole(connection, progress, manifest["whole"]), between)
-        carriage = Applier(connection, cargoes, progress)
+        applier = Applier(connection, staged_tables, progress)
         if not progress.done(connection, LISTED):
-            carriage.carry([kind for kind in EXPORTED if deletes or kind != Kind.DELETED], between)
-        found = outcome(connection, progress, carriage)
-        progress.drop(connection, [cargo.lies_in for cargo in cargoes])
+            applier.carry([kind for kind in EXPORTED if deletes or kind != Kind.DELETED], between)
+        found = outcome(connection, progress, applier)
+        progress.drop(connection, [staged.lies_in for staged in staged_tables])
         return found
 
 
@@ -278,10 +278,10 @@ def read(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _load(connection: Connection, cargo: StagedRows, path: Path) -> int:
-    cargo.make(connection)
+def _load(connection: Connection, staged: StagedRows, path: Path) -> int:
+    staged.make(connection)
     into = sql.SQL("COPY {} (runbook_kind, runbook_was, {}) FROM STDIN").format(
-        cargo.lies_in, sql.SQL(", ").join(map(sql.Identifier, cargo.columns))
+        staged.lies_in, sql.SQL(", ").join(map(sql.Identifier, staged.columns))
     )
     cursor = connection.cursor()
     with gzip.open(path) as file, cursor.copy(into) as rows:

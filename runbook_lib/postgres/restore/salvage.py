@@ -47,7 +47,7 @@ class Stager:
     """Fetches rows by their places and stages them, so many at a time; the writer's transaction is the caller's."""
 
     pair: Pair
-    cargo: StagedRows
+    staged: StagedRows
     live: Connection
     writer: Connection
     kinds: Collection[Kind]  # that are staged
@@ -68,7 +68,7 @@ class Stager:
             if not places:
                 continue
             if not self.made:
-                self.cargo.make(self.writer)
+                self.staged.make(self.writer)
                 self.made = True
             asked = np.concatenate(places).tolist()
             wanted = sql.SQL("{} = ANY ({})").format(self.pair.place, sql.Literal(asked))
@@ -82,22 +82,22 @@ class Stager:
                 )
 
     def _fetch(self, kind: Kind, wanted: sql.Composable) -> int:
-        names = list(self.cargo.columns)
+        names = list(self.staged.columns)
         rows = sql.SQL("COPY (SELECT {}, {} FROM {} t WHERE {}) TO STDOUT").format(
             sql.Literal(str(kind)), COMMA.join(map(self.pair.cleared, names)), self.pair.live.rows, wanted
         )
         into = sql.SQL("COPY {} (runbook_kind, {}) FROM STDIN").format(
-            self.cargo.lies_in, COMMA.join(map(sql.Identifier, names))
+            self.staged.lies_in, COMMA.join(map(sql.Identifier, names))
         )
         return copy(self.live, rows, self.writer, into)
 
     def _name(self, kind: Kind, wanted: sql.Composable) -> int:
         return self.writer.execute(
             sql.SQL("INSERT INTO {} (runbook_kind, {}) SELECT {}, {} FROM {} t WHERE {}").format(
-                self.cargo.lies_in,
-                COMMA.join(map(sql.Identifier, self.cargo.key)),
+                self.staged.lies_in,
+                COMMA.join(map(sql.Identifier, self.staged.key)),
                 sql.Literal(str(kind)),
-                COMMA.join(sql.Identifier("t", name) for name in self.cargo.key),
+                COMMA.join(sql.Identifier("t", name) for name in self.staged.key),
                 self.pair.backup.rows,
                 wanted,
             )
@@ -119,8 +119,8 @@ STAGED, COMPARED = "staged", "compared"
 class Salvage:
     """What one run brings over from the live database into the restored one, where it keeps its own tables."""
 
-    def __init__(self, live: Open, side: Open, database: Database, run: str) -> None:
-        self.live, self.side, self.database = live, side, database
+    def __init__(self, live: Open, staging: Open, database: Database, run: str) -> None:
+        self.live, self.staging, self.database = live, staging, database
         self.progress = Progress(run)
 
     def stage(self, watch: Watch = UNWATCHED, kinds: Collection[Kind] = EXPORTED) -> Ledger:
@@ -129,12 +129,12 @@ class Salvage:
         What is written to the live database from here on is in neither, so writes must be kept out until the swap.
         Reads the live database; changes the restored one, in the runbook's schema alone.
         """
-        with self.side() as writer:
+        with self.staging() as writer:
             self.progress.begin(writer)
             if found := self._ledger(writer):
                 return found
             with (
-                opened(self.live, self.side, watch.look) as (here, there),
+                opened(self.live, self.staging, watch.look) as (here, there),
                 self.live() as reader,
                 pinned(reader, one(here, "SELECT pg_export_snapshot() AS it")["it"]),
             ):
@@ -166,9 +166,9 @@ class Salvage:
         Raises:
             PreconditionError: The rows are not staged.
         """
-        with self.side() as connection, cancelled_by(connection, look):
-            carriage = self._carriage(connection)
-            carriage.carry([kind for kind in CARRIED if deletes or kind != Kind.DELETED], between)
+        with self.staging() as connection, cancelled_by(connection, look):
+            applier = self._applier(connection)
+            applier.carry([kind for kind in CARRIED if deletes or kind != Kind.DELETED], between)
         self.raise_sequences()
         return self._outcome()
 
@@ -177,7 +177,7 @@ class Salvage:
 
         Changes the restored database.
         """
-        with self.live() as here, self.side() as there:
+        with self.live() as here, self.staging() as there:
             values = issued(here)
             self.progress.begin(there)
             with there.transaction():
@@ -194,14 +194,14 @@ class Salvage:
         Raises:
             PreconditionError: The rows are not staged, or only some of them were carried yet.
         """
-        with self.side() as connection:
-            carriage = self._carriage(connection)
+        with self.staging() as connection:
+            applier = self._applier(connection)
             found = self._ledger(connection) or Ledger()
-            return export(self.live, carriage, found, folder, watch)
+            return export(self.live, applier, found, folder, watch)
 
     def outcome(self) -> Outcome | None:
         """What was carried so far; None where nothing was staged. Read-only."""
-        with self.side() as connection:
+        with self.staging() as connection:
             if not self.progress.begun(connection) or not self._ledger(connection):
                 return None
         return self._outcome()
@@ -211,22 +211,23 @@ class Salvage:
 
         How much that was is kept. Changes the restored database, in the runbook's schema alone.
         """
-        with self.side() as connection:
+        with self.staging() as connection:
             if not self.progress.begun(connection):
                 return
-            cargoes = self._cargoes(connection)
-            carriage = Applier(connection, cargoes, self.progress)
-            carried = added(self.progress.done(connection, EARLIER).get("", {}), carriage.carried())
+            staged_tables = self._staged_tables(connection)
+            applier = Applier(connection, staged_tables, self.progress)
+            carried = added(self.progress.done(connection, EARLIER).get("", {}), applier.carried())
             with connection.transaction():
-                self.progress.drop(connection, [cargo.lies_in for cargo in cargoes], everything=True)
+                self.progress.drop(connection, [staged.lies_in for staged in staged_tables], everything=True)
                 self.progress.begin(connection)
                 self.progress.note(connection, EARLIER, "", carried)
 
     def forget(self) -> None:
         """Drop this run's own tables, the list of conflicts among them. Changes the restored database."""
-        with self.side() as connection:
+        with self.staging() as connection:
             if self.progress.begun(connection):
-                self.progress.drop(connection, [cargo.lies_in for cargo in self._cargoes(connection)], everything=True)
+                stores = [staged.lies_in for staged in self._staged_tables(connection)]
+                self.progress.drop(connection, stores, everything=True)
 
     def _stage(
         self,
@@ -246,9 +247,9 @@ class Salvage:
                 found = compared(here, there, seeded, stager.take, heed)
                 stager.flush()
                 if stager.made:
-                    writer.execute(sql.SQL("ANALYZE {}").format(stager.cargo.lies_in))
-                cargo = stager.cargo.as_json() if stager.made else None
-                self.progress.note(writer, STAGED, pair.name, {"diff": found.as_json(), "cargo": cargo})
+                    writer.execute(sql.SQL("ANALYZE {}").format(stager.staged.lies_in))
+                staged = stager.staged.as_json() if stager.made else None
+                self.progress.note(writer, STAGED, pair.name, {"diff": found.as_json(), "cargo": staged})
             return found
 
         found = summarized(here, there, pair, work)
@@ -256,16 +257,16 @@ class Salvage:
             with writer.transaction():
                 self.progress.note(writer, STAGED, pair.name, {"diff": found.as_json(), "cargo": None})
 
-    def _carriage(self, connection: Connection) -> Applier:
+    def _applier(self, connection: Connection) -> Applier:
         if not self.progress.begun(connection) or not self._ledger(connection):
             raise PreconditionError(
                 "The rows that differ are not staged, or not all of them.",
                 state="No table of the restored database was changed.",
                 safe_next="Stage them first; that goes on where it stopped.",
             )
-        return Applier(connection, self._cargoes(connection), self.progress)
+        return Applier(connection, self._staged_tables(connection), self.progress)
 
-    def _cargoes(self, connection: Connection) -> list[StagedRows]:
+    def _staged_tables(self, connection: Connection) -> list[StagedRows]:
         contents = self.progress.done(connection, STAGED).values()
         return [StagedRows.from_json(content["cargo"]) for content in contents if content["cargo"]]
 
@@ -274,5 +275,5 @@ class Salvage:
         return Ledger.from_json(content) if content else None
 
     def _outcome(self) -> Outcome:
-        with self.side() as connection:
-            return outcome(connection, self.progress, self._carriage(connection))
+        with self.staging() as connection:
+            return outcome(connection, self.progress, self._applier(connection))

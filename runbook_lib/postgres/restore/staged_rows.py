@@ -73,7 +73,7 @@ class StagedRows:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
-        """The cargo that `as_json` was made of."""
+        """The staged rows that `as_json` was made of."""
         values: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in content.items()}
         return cls(**values)
 
@@ -128,15 +128,15 @@ class Progress:
             connection.execute(sql.SQL("DELETE FROM {} WHERE phase = %s AND part = %s").format(self.table), [phase, part])
         connection.execute(sql.SQL("INSERT INTO {} VALUES (%s, %s, %s)").format(self.table), [phase, part, Jsonb(content)])
 
-    def list(self, connection: Connection, cargo: StagedRows, rows: sql.Composable, reason: str | None = None) -> int:
+    def list(self, connection: Connection, staged: StagedRows, rows: sql.Composable, reason: str | None = None) -> int:
         """List staged rows that could not be carried, or not in full, and the reason. Changes the target."""
         return connection.execute(
             sql.SQL("INSERT INTO {} SELECT {}, c.runbook_kind, {}, {} FROM {} c WHERE {} ORDER BY c.runbook_row").format(
                 self.conflicts,
-                sql.Literal(cargo.table),
-                cargo.key_text,
+                sql.Literal(staged.table),
+                staged.key_text,
                 sql.Literal(reason) if reason else sql.Identifier("c", "runbook_reason"),
-                cargo.lies_in,
+                staged.lies_in,
                 rows,
             )
         ).rowcount
@@ -175,19 +175,21 @@ class Obstacle:
 class MergeSql:
     """Staged rows and the table, as it is now, that they go to; `round` says which of them are tried."""
 
-    cargo: StagedRows
+    staged: StagedRows
     table: Table
     round: int = 1
 
     @property
     def inserted(self) -> tuple[str, ...]:
         """The columns that a new row is given."""
-        return tuple(c.name for c in self.table.columns if c.name in self.cargo.columns and not c.generated)
+        return tuple(c.name for c in self.table.columns if c.name in self.staged.columns and not c.generated)
 
     def updated(self, kind: Kind) -> tuple[str, ...]:
         """The columns that are changed in a row that is there."""
-        wanted = self.cargo.feature if kind == Kind.FEATURE else (*self.cargo.user, *self.cargo.touch)
-        return tuple(c for c in self.inserted if c in wanted and c not in self.cargo.key and not self.table.column(c).always)
+        wanted = self.staged.feature if kind == Kind.FEATURE else (*self.staged.user, *self.staged.touch)
+        return tuple(
+            c for c in self.inserted if c in wanted and c not in self.staged.key and not self.table.column(c).always
+        )
 
     def waiting(self, kind: Kind, low: int | None = None, high: int | None = None, alias: str = "c") -> sql.Composed:
         """The condition of the staged rows that are to be carried, some or all."""
@@ -210,7 +212,7 @@ class MergeSql:
             sql.Identifier(*self.table.id),
             COMMA.join(map(sql.Identifier, columns)),
             COMMA.join(map(self.value, columns)),
-            self.cargo.lies_in,
+            self.staged.lies_in,
             rows,
         )
 
@@ -219,7 +221,7 @@ class MergeSql:
         return sql.SQL("UPDATE {} t SET {} FROM {} c WHERE {} AND {}").format(
             self.table.rows,
             COMMA.join(sql.SQL("{} = {}").format(sql.Identifier(name), self.value(name)) for name in columns),
-            self.cargo.lies_in,
+            self.staged.lies_in,
             self.same_row(),
             rows,
         )
@@ -227,32 +229,32 @@ class MergeSql:
     def delete(self, rows: sql.Composable) -> sql.Composed:
         """Delete rows that are staged as deleted."""
         return sql.SQL("DELETE FROM {} t USING {} c WHERE {} AND {}").format(
-            self.table.rows, self.cargo.lies_in, self.same_row(), rows
+            self.table.rows, self.staged.lies_in, self.same_row(), rows
         )
 
     def empty(self, rows: sql.Composable, columns: Sequence[str]) -> sql.Composed:
         """Empty some columns of rows that are there."""
         nothing = COMMA.join(sql.SQL("{} = NULL").format(sql.Identifier(name)) for name in columns)
         return sql.SQL("UPDATE {} t SET {} FROM {} c WHERE {} AND {}").format(
-            self.table.rows, nothing, self.cargo.lies_in, self.same_row(), rows
+            self.table.rows, nothing, self.staged.lies_in, self.same_row(), rows
         )
 
     def value(self, name: str, alias: str = "c") -> sql.Composable:
         """A staged value in the type of the column that it goes to."""
-        column, staged = self.table.column(name), sql.Identifier(alias, name)
-        if self.cargo.columns[name] == column.cast:
-            return staged
-        return sql.SQL("{}::text::{}").format(staged, sql.SQL(column.cast))
+        column, value = self.table.column(name), sql.Identifier(alias, name)
+        if self.staged.columns[name] == column.cast:
+            return value
+        return sql.SQL("{}::text::{}").format(value, sql.SQL(column.cast))
 
-    def same_row(self, staged: str = "c", there: str = "t") -> sql.Composed:
+    def same_row(self, row: str = "c", there: str = "t") -> sql.Composed:
         """The condition that a staged row and one that is there have the same key."""
         return AND.join(
-            sql.SQL("{} = {}").format(sql.Identifier(there, name), self.value(name, staged)) for name in self.cargo.key
+            sql.SQL("{} = {}").format(sql.Identifier(there, name), self.value(name, row)) for name in self.staged.key
         )
 
     def obstacles(self, kind: Kind, keys: Iterable[ForeignKey], circle: Mapping[Name, "MergeSql"]) -> list[Obstacle]:
         """Everything that is known to keep rows of a kind out; `circle` is what is carried together with them."""
-        if missing := [name for name in self.cargo.key if name not in self.table.names]:
+        if missing := [name for name in self.staged.key if name not in self.table.names]:
             return [Obstacle(f"the table has no {', '.join(missing)}", sql.SQL("TRUE"))]
         if kind == Kind.NEW:
             return [*self._required(), *self._taken(), *self._unreferred(self.inserted, keys, circle)]
@@ -286,7 +288,7 @@ class MergeSql:
         return [Obstacle("the row is not there", sql.SQL("NOT {}").format(there))]
 
     def _rewritten(self, kind: Kind) -> list[Obstacle]:
-        known = self.cargo.feature if kind == Kind.FEATURE else self.cargo.user
+        known = self.staged.feature if kind == Kind.FEATURE else self.staged.user
         if lost := [name for name in known if name not in self.table.names]:
             return [
                 Obstacle(
@@ -320,7 +322,7 @@ class MergeSql:
             if (other := circle.get(key.target)) and set(key.target_columns) <= set(other.inserted):
                 targets.append(
                     sql.SQL("SELECT FROM {} d WHERE {} AND {}").format(
-                        other.cargo.lies_in,
+                        other.staged.lies_in,
                         other.waiting(Kind.NEW, alias="d"),
                         AND.join(sql.SQL("{} = {}").format(other.value(t, "d"), self.value(h)) for t, h in pairs),
                     )
@@ -348,7 +350,7 @@ class MergeSql:
             stays: sql.Composable = sql.SQL("TRUE")
             if other := circle.get(key.table):
                 stays = sql.SQL("NOT EXISTS (SELECT FROM {} d WHERE {} AND {})").format(
-                    other.cargo.lies_in, other.waiting(Kind.DELETED, alias="d"), other.same_row("d", "r")
+                    other.staged.lies_in, other.waiting(Kind.DELETED, alias="d"), other.same_row("d", "r")
                 )
             found.append(
                 Obstacle(

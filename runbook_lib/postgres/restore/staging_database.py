@@ -27,7 +27,7 @@ class StagingState:
 
     live: str
     lets_in: bool  # whether the live one lets connections in
-    side: str
+    staging: str
     restored_from: str  # SHA-256 of the dump that the side database is the whole of
     kept: str  # the old one, once another has taken its name
 
@@ -54,22 +54,22 @@ def _kept_pattern(live: str, run: str) -> str:
 
 def staging_state(maintenance: Connection, live: str, run: str) -> StagingState:
     """Which databases of a run there are now. Read-only."""
-    side = staging_name(live, run)
+    staging = staging_name(live, run)
     found: dict[str, Row] = {
         row["name"]: row
         for row in maintenance.execute(
             """SELECT datname AS name, datallowconn AS lets_in, shobj_description(oid, 'pg_database') AS comment
                FROM pg_database WHERE datname IN (%s, %s) OR datname ~ %s""",
-            [live, side, f"^{_kept_pattern(live, run)}$"],
+            [live, staging, f"^{_kept_pattern(live, run)}$"],
         )
     }
-    mark = re.fullmatch(_mark(run, "([0-9a-f]{64})"), found.get(side, {}).get("comment") or "")
+    mark = re.fullmatch(_mark(run, "([0-9a-f]{64})"), found.get(staging, {}).get("comment") or "")
     return StagingState(
         live=live if live in found else "",
         lets_in=bool(found.get(live, {}).get("lets_in")),
-        side=side if side in found else "",
+        staging=staging if staging in found else "",
         restored_from=mark[1] if mark else "",
-        kept=next((name for name in found if name not in (live, side)), ""),
+        kept=next((name for name in found if name not in (live, staging)), ""),
     )
 
 
@@ -121,23 +121,23 @@ def restore_aside(
     Raises:
         AdapterError: Something could not be restored; the side database is left without its mark.
     """
-    side = staging_name(live, postgres.run)
+    staging = staging_name(live, postgres.run)
     with postgres.connect(MAINTENANCE) as maintenance:
-        drop(maintenance, side, force=True)  # of a try that was killed, pg_restore may still be at work in it
-        create_alike(maintenance, live, side)
-        tools.restore(dump, side, TIMEOUT, f"--jobs={jobs}")
-        with postgres.connect(side) as connection, cancelled_by(connection, look):
+        drop(maintenance, staging, force=True)  # of a try that was killed, pg_restore may still be at work in it
+        create_alike(maintenance, live, staging)
+        tools.restore(dump, staging, TIMEOUT, f"--jobs={jobs}")
+        with postgres.connect(staging) as connection, cancelled_by(connection, look):
             connection.execute("SET statement_timeout = 0")
             # Records of earlier runs, as old as the dump; the live database's own are carried over at the swap.
             connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(OWN_SCHEMA)))
             connection.execute("ANALYZE")
-        mark(maintenance, side, postgres.run, sha256)
+        mark(maintenance, staging, postgres.run, sha256)
 
 
-def mark(maintenance: Connection, side: str, run: str, sha256: str) -> None:
+def mark(maintenance: Connection, staging: str, run: str, sha256: str) -> None:
     """Note on the side database that it is the whole of a dump. Changes the target."""
     maintenance.execute(
-        sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(side), sql.Literal(_mark(run, sha256)))
+        sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(staging), sql.Literal(_mark(run, sha256)))
     )
 
 
