@@ -43,7 +43,7 @@ class Backfill:
         self.column = sql.Identifier(spec.column)
         self.undo = self.own("undo")
         self.approved = self.own("approved")
-        self.former = self.own("former")
+        self.prior_nulls = self.own("former")
         terms: dict[str, sql.Composable] = {"column": self.column, "key": self.key}
         self.written = written = sql.SQL("jsonb_build_object({})").format(sql.SQL(", ").join(self._written()))
         terms["elements"] = self.elements = sql.SQL(
@@ -204,7 +204,7 @@ class Backfill:
                 return sql.SQL("NULL::jsonb")
         return sql.SQL(
             "CASE WHEN EXISTS (SELECT FROM {} f WHERE f.key = t.{}) THEN NULL::jsonb ELSE '[]'::jsonb END"
-        ).format(self.former, self.key)
+        ).format(self.prior_nulls, self.key)
 
 
 def _place_of_key(item: tuple[str, object]) -> tuple[int, bytes]:
@@ -278,13 +278,13 @@ def load_prior_nulls(connection: Connection, backfill: Backfill, rows: Path) -> 
     """
     found = 0
     with connection.transaction():
-        connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(backfill.former))
+        connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(backfill.prior_nulls))
         prepare_prior_nulls(connection, backfill)
-        with connection.cursor() as cursor, cursor.copy(sql.SQL("COPY {} FROM STDIN").format(backfill.former)) as copy:
+        with connection.cursor() as cursor, cursor.copy(sql.SQL("COPY {} FROM STDIN").format(backfill.prior_nulls)) as copy:
             for key in _null_keys(rows, backfill.database.key, backfill.database.backfill.column):
                 copy.write(key + b"\n")
                 found += 1
-        connection.execute(sql.SQL("ALTER TABLE {} ADD PRIMARY KEY (key)").format(backfill.former))
+        connection.execute(sql.SQL("ALTER TABLE {} ADD PRIMARY KEY (key)").format(backfill.prior_nulls))
     return found
 
 
@@ -292,7 +292,8 @@ def prepare_prior_nulls(connection: Connection, backfill: Backfill) -> None:
     """Make the empty table of such keys. Changes the runbook's own tables."""
     connection.execute(
         backfill.filled(
-            sql.SQL("CREATE TABLE {former} AS SELECT t.{key} AS key FROM {table} t WITH NO DATA"), former=backfill.former
+            sql.SQL("CREATE TABLE {prior_nulls} AS SELECT t.{key} AS key FROM {table} t WITH NO DATA"),
+            prior_nulls=backfill.prior_nulls,
         )
     )
 

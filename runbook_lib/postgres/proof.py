@@ -24,7 +24,7 @@ _LEFT = """CREATE FUNCTION {left}(list jsonb, written jsonb, decided boolean) RE
 LANGUAGE sql STABLE PARALLEL SAFE AS {body}"""
 _BODY = """SELECT jsonb_agg(e.value ORDER BY e.place) FROM jsonb_array_elements(list) WITH ORDINALITY e(value, place)
 WHERE NOT ({gone})"""
-_TO_BE = """CASE WHEN {plain} THEN {fill}::text
+_EXPECTED = """CASE WHEN {plain} THEN {fill}::text
 WHEN t.{column} @> {marker} {and_approved} THEN coalesce({left}(t.{column}, {written}, {decided}), {empty})::text
 ELSE t.{column}::text END"""
 
@@ -43,7 +43,7 @@ def expected_value(connection: Connection, backfill: Backfill) -> Iterator[sql.C
     body = sql.SQL(_BODY).format(gone=gone).as_string(connection)
     connection.execute(sql.SQL(_LEFT).format(left=left, body=sql.Literal(body)))
     yield backfill.filled(
-        sql.SQL(_TO_BE),
+        sql.SQL(_EXPECTED),
         plain=backfill.plain,
         fill=backfill.fill,
         marker=backfill.marker,

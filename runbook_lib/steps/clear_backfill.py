@@ -47,7 +47,7 @@ def gone(step: BackfillStep) -> str:
     return f"in this run's backup and not in the table: {rows}" if rows else ""
 
 
-def cleared_as_approved(step: BackfillStep, clearing: BackfillRemoval, connection: Connection) -> Result:
+def cleared_as_approved(step: BackfillStep, removal: BackfillRemoval, connection: Connection) -> Result:
     """That nothing approved is left. Read-only."""
     left = step.backfill.count(connection)
     spared = step.left.get("not approved, so left alone", 0)
@@ -59,12 +59,12 @@ def cleared_as_approved(step: BackfillStep, clearing: BackfillRemoval, connectio
     )
 
 
-def nothing_else(step: BackfillStep, clearing: BackfillRemoval, connection: Connection) -> Result:
+def nothing_else(step: BackfillStep, removal: BackfillRemoval, connection: Connection) -> Result:
     """That the approved rows hold what was computed and nothing else changed, by the proof that could be made. Read-only."""
     title = "Each cleared row holds what was computed for it; no other row and no other column of the table changed"
-    if not clearing.begun(connection):
+    if not removal.begun(connection):
         return step.result("proof", title, Status.PASS, "this run wrote nothing to the table")
-    proof = clearing.proof
+    proof = removal.proof
     if step.stopped:
         found = proof.differences(connection)
         if found is None:
@@ -78,7 +78,7 @@ def nothing_else(step: BackfillStep, clearing: BackfillRemoval, connection: Conn
         text = "live: no row outside the change carries a transaction of this run, whose counts each matched"
         if not proof.in_place:
             text = "live: each transaction of this run wrote just the rows counted, in the column aside alone"
-    if (found or not step.stopped) and (wrong := clearing.unexpected(connection)):
+    if (found or not step.stopped) and (wrong := removal.unexpected(connection)):
         found.append(f"{wrong.count} rows hold another value than was computed for them: {wrong}")
     return step.result("proof", title, Status.FAIL if found else Status.PASS, "; ".join(found) or text, differences=found)
 
@@ -86,14 +86,14 @@ def nothing_else(step: BackfillStep, clearing: BackfillRemoval, connection: Conn
 TIMEOUT = 3600.0  # seconds for reading the backup
 
 
-def unused_indexes(step: BackfillStep, connection: Connection, clearing: BackfillRemoval) -> list[str]:
+def unused_indexes(step: BackfillStep, connection: Connection, removal: BackfillRemoval) -> list[str]:
     """The indexes that batches may take away meanwhile: all where nobody else uses the table. Read-only."""
-    indexes = Indexes(clearing.backfill)
+    indexes = Indexes(removal.backfill)
     if step.stopped:
         return [index.name for index in indexes.present(connection)]
-    if clearing.strategy != "batched":
+    if removal.strategy != "batched":
         return []
-    return unused(connection, indexes, clearing.told.cleared, backfill_step.since(step.context, step.name))
+    return unused(connection, indexes, removal.told.cleared, backfill_step.since(step.context, step.name))
 
 
 def read_prior_nulls(step: BackfillStep, connection: Connection) -> None:
@@ -208,9 +208,9 @@ class ClearBackfill(BackfillStep):
                 Records(self.backfill).prepare(connection)
                 prepare_prior_nulls(connection, self.backfill)
                 indexes = [index.name for index in Indexes(self.backfill).present(connection)]
-            clearing = BackfillRemoval(clone.connect, self.backfill, strategy, self.stopped)
-            clearing.apply(indexes)
-            clearing.undo()
+            removal = BackfillRemoval(clone.connect, self.backfill, strategy, self.stopped)
+            removal.apply(indexes)
+            removal.undo()
 
         return backfill_step.dry_run_of_ddl(self.context, f"{strategy} and undo", there_and_back)
 
@@ -221,14 +221,14 @@ class ClearBackfill(BackfillStep):
     def probe(self) -> Probe:
         """Whether anything is left to clear, and whether this run began. Read-only."""
         self._choice = None  # what a preview saw before it counts no more
-        clearing = self._removal(self.backfill)
+        removal = self._removal(self.backfill)
         with self.looking() as connection:
             if hides_rows(connection, self.context.plan.database):
                 return Probe(Effect.UNKNOWN, "row security hides rows of the table from our role")
-            left, begun = self.backfill.count(connection), clearing.begun(connection)
+            left, begun = self.backfill.count(connection), removal.begun(connection)
             unfinished = Indexes(self.backfill).missing(connection)
-            saved = clearing.rows(connection) if begun else 0
-            undo_begun = clearing.undo_begun(connection)
+            saved = removal.rows(connection) if begun else 0
+            undo_begun = removal.undo_begun(connection)
         if undo_begun:
             return Probe(Effect.HALF_DONE, f"{saved} rows are cleared, and an undo was begun")
         if unfinished:
@@ -259,15 +259,15 @@ class ClearBackfill(BackfillStep):
                 Records(self.backfill).prepare(connection)
                 read_prior_nulls(self, connection)
                 bound, left_out = bounded(self, connection, self._previewed)
-                clearing = self._removal(bound)
+                removal = self._removal(bound)
                 if self.stopped:
-                    clearing.proof.record(connection)
-                unused = unused_indexes(self, connection, clearing)
-            clearing.apply(unused)
+                    removal.proof.record(connection)
+                unused = unused_indexes(self, connection, removal)
+            removal.apply(unused)
         with self.context.adapters.postgres.connect() as connection:
             return {
-                "rows": clearing.rows(connection),
-                "strategy": clearing.strategy,
+                "rows": removal.rows(connection),
+                "strategy": removal.strategy,
                 "proof": "stopped" if self.stopped else "live",
                 "not approved, so left alone": left_out,
             }
@@ -275,10 +275,10 @@ class ClearBackfill(BackfillStep):
     def verify(self) -> list[Result]:
         """That nothing approved is left, and that no more changed than was computed. Read-only."""
         with self.context.adapters.postgres.connect() as connection:
-            clearing = self._removal(self.backfill)
+            removal = self._removal(self.backfill)
             return [
-                cleared_as_approved(self, clearing, connection),
-                nothing_else(self, clearing, connection),
+                cleared_as_approved(self, removal, connection),
+                nothing_else(self, removal, connection),
             ]
 
     def undo(self) -> Facts:

@@ -44,20 +44,20 @@ async def applied(run: Run, name: str) -> Done:
 
 def choices_after(run: Run, name: str, offers: str = "") -> dict[str, str]:
     """What can be chosen after a failure, a choice that it offers (NAME=value) first: name -> description. Read-only."""
-    up = next_rung(run)
+    up = next_level(run)
     choice_of, _, value = offers.partition("=")
     ways = {offers: f"go on so: {run.details()[choice_of][0][value]}"} if offers else {}
     ways |= {"retry": "try again; the step is probed first, and what is done is not done twice"}
     if run.state.step(name).begun_here:
         ways["undo"] = "put back what this step changed"
     if up:
-        ways["escalate"] = f"go up the plan's ladder, to {_rung(run, up)}"
+        ways["escalate"] = f"go up the plan's ladder, to {_level(run, up)}"
     ways["troubleshoot"] = f"look for a known trouble, with the notebook {TROUBLESHOOTING}"
     ways["stop"] = "leave all as it is, and end this cell with the error"
     return ways
 
 
-def next_rung(run: Run) -> str:
+def next_level(run: Run) -> str:
     """What follows the run's type on the plan's ladder, "" at its end. Read-only."""
     ladder = run.context.plan.escalation
     place = ladder.index(run.context.type) + 1 if run.context.type in ladder else len(ladder) - 1
@@ -77,8 +77,8 @@ def labelled(run: Run, name: str, error: RunbookError) -> Shown:
 
 
 def escalate(run: Run, name: str, error: RunbookError) -> Shown:
-    """Hand the run to the next rung of the plan's ladder, keeping what is done; journaled."""
-    up, because = next_rung(run), f"{run.context.plan.steps[name].title}: {error.what}"
+    """Hand the run to the next level of the plan's ladder, keeping what is done; journaled."""
+    up, because = next_level(run), f"{run.context.plan.steps[name].title}: {error.what}"
     if up not in run.context.plan.types:
         run.journal.append("noted", text=f"Handed up to {up}: {because}")
         return display.line(f"Call {up} now. {_contacts(run)}")
@@ -115,7 +115,7 @@ async def _next(run: Run, name: str, error: RunbookError) -> step_runner.Act:
                 raise error
 
 
-def _rung(run: Run, up: str) -> str:
+def _level(run: Run, up: str) -> str:
     return run.context.plan.types[up].title if up in run.context.plan.types else f"{up} ({_contacts(run)})"
 
 

@@ -205,13 +205,13 @@ def swap_blockers(connection: Connection, backfill: Backfill) -> list[str]:
     """What the backfilled column has that one put in its place would not take over, a line each. Read-only."""
     spec = backfill.database.backfill
     rows = connection.execute(
-        _UNLIKE.encode(),
+        _SWAP_BLOCKERS.encode(),
         {"table": backfill.table.as_string(connection), "column": spec.column, "nulls": spec.cleared == "null"},
     )
     return [row["why"] for row in rows]
 
 
-_UNLIKE = """
+_SWAP_BLOCKERS = """
 SELECT 'its type is ' || format_type(atttypid, atttypmod) AS why FROM pg_attribute a
 WHERE {mine} AND atttypid <> 'jsonb'::regtype
 UNION ALL SELECT 'its storage, compression, options or statistics are set' FROM pg_attribute a

@@ -258,7 +258,7 @@ class Records:
     def drop(self, connection: Connection) -> None:
         """Drop them. Changes the target."""
         connection.execute(sql.SQL("DROP VIEW IF EXISTS {}").format(self.undo))
-        for table in (self.bundles, self.writes, self.control, self.backfill.approved, self.backfill.former):
+        for table in (self.bundles, self.writes, self.control, self.backfill.approved, self.backfill.prior_nulls):
             connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(table))
 
 

@@ -259,7 +259,7 @@ UNION ALL SELECT %(key)s || ' is not a key of ' || name || ' by itself' FROM t W
 """
 
 
-BREVITY = {"quarantine": RENAMING, "drop": DROPPING, "purge": DROPPING}
+LOCK_BUDGETS = {"quarantine": RENAMING, "drop": DROPPING, "purge": DROPPING}
 
 
 def parents(database: Database, of_keys: Sequence[Table]) -> list[Table]:
@@ -293,7 +293,7 @@ def described(database: Database, of_keys: Sequence[Table], mode: str) -> str:
         "drop": f"SHARE ROW EXCLUSIVE on {table} for a moment (capture trigger); ACCESS SHARE while it is copied; "
         f"then ACCESS EXCLUSIVE on {names}",
     }
-    budget = BREVITY[mode]
+    budget = LOCK_BUDGETS[mode]
     whole = f" and take {budget.limit} ms in all" if budget.limit else ""
     tries = f"tries wait at most {max(budget.waits)} ms for them{whole}"
     return f"{before[mode]}, ROW EXCLUSIVE on {history}, in one short transaction whose {tries}"

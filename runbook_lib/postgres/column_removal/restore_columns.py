@@ -60,8 +60,8 @@ def restore(removal: Removal, progress: Progress, waiting: Waiting) -> dict[str,
             ConstraintRebuild(removal.database, removal.run, record.definitions).finish(connection, locked, builder)
         with connection.transaction():
             if record.mode == "drop":
-                former = PreviousValues(removal.database, removal.run, record.definitions)
-                left["conflicts"], left["conflicting keys"] = former.set_conflicts_apart(connection)
+                previous = PreviousValues(removal.database, removal.run, record.definitions)
+                left["conflicts"], left["conflicting keys"] = previous.set_conflicts_apart(connection)
             removal.fingerprint.forget(Statements(connection))
             records.forget(Statements(connection), removal.run)
     return left
@@ -149,20 +149,20 @@ def _fill(removal: Removal, connection: Connection, record: Record) -> None:
 def _values(
     removal: Removal, connection: Connection, record: Record, progress: Progress, waiting: Waiting
 ) -> dict[str, Any]:
-    former = PreviousValues(removal.database, removal.run, record.definitions)
-    left: dict[str, Any] = former.prepare(connection)
-    total, restored, last = former.snapshot.rows(connection) or 0, 0, None
+    previous = PreviousValues(removal.database, removal.run, record.definitions)
+    left: dict[str, Any] = previous.prepare(connection)
+    total, restored, last = previous.snapshot.rows(connection) or 0, 0, None
     while True:
-        batch = with_patience(removal.connect, connection, partial(_batch, former, connection, last), waiting)
+        batch = with_patience(removal.connect, connection, partial(_batch, previous, connection, last), waiting)
         if batch.last_key is None:
             return {"restored": restored, **left}
         restored, last = restored + batch.restored, batch.last_key
         progress(restored, total, "rows given their values back")
 
 
-def _batch(former: PreviousValues, connection: Connection, last: str | None) -> Batch:
+def _batch(previous: PreviousValues, connection: Connection, last: str | None) -> Batch:
     with connection.transaction():
-        return former.restore_batch(connection, last)
+        return previous.restore_batch(connection, last)
 
 
 def _discard(removal: Removal, record: Record, waiting: Waiting) -> None:
