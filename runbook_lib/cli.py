@@ -25,7 +25,7 @@ from runbook_lib.run import Run, approval, cleanup, lease, lifecycle, recovery, 
 from runbook_lib.run.approval import named_reason
 from runbook_lib.system.signals import settle
 from runbook_lib.ui import display, mirror
-from runbook_lib.ui.progress import Told, to_console
+from runbook_lib.ui.progress import Report, to_console
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else.")
 run_argument = click.argument("run", type=click.Path(path_type=Path))
@@ -474,7 +474,7 @@ def _steer(run: Path, request: Request, said: str, as_json: bool) -> None:
     )
 
 
-def _teller(as_json: bool) -> Told:
+def _teller(as_json: bool) -> Report:
     return (lambda _: None) if as_json else to_console(Console())
 
 

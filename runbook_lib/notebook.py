@@ -187,7 +187,7 @@ async def take_over(run: Run, reason: str) -> Shown:
 async def handover(run: Run, to: str) -> Shown:
     """Hand the run over to another engineer, at a change of shift; both names stay on record."""
     before = mirror.hand_over(run, to)
-    return display.line(f"HANDED OVER by {before or 'nobody named'} to {run.context.operator}: {run.folder.told}")
+    return display.line(f"HANDED OVER by {before or 'nobody named'} to {run.context.operator}: {run.folder.label}")
 
 
 @journaled
@@ -210,7 +210,7 @@ async def escalate(run: Run) -> Shown:
     to = run.escalate()
     because = run.state.escalations[-1]["because"]
     notebook = run.context.plan.types[to].notebook
-    return display.line(f"This rollback is not enough ({because}). Go on with {notebook}, RUN = {run.folder.told}")
+    return display.line(f"This rollback is not enough ({because}). Go on with {notebook}, RUN = {run.folder.label}")
 
 
 @journaled

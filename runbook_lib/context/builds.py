@@ -19,7 +19,7 @@ KEPT = 200  # lines of what the commands said last
 TAIL = 10  # of those, how many go into an error
 EVERY = 1.0  # seconds between two lines that are told
 
-Tell = Callable[[str], object]
+Report = Callable[[str], object]
 
 
 def build(
@@ -27,7 +27,7 @@ def build(
     repository: str,
     path: Path,
     evidence: str = "",
-    tell: Tell | None = None,
+    report: Report | None = None,
     more_caches: Sequence[str] = (),
 ) -> list[str]:
     """Remove the plan's caches and more, install and build the code at `path`; returns the caches that were there.
@@ -48,16 +48,16 @@ def build(
         nonlocal told_at
         line = clean(line)
         said.append(line)
-        if tell and line.strip() and time.monotonic() - told_at > EVERY:
+        if report and line.strip() and time.monotonic() - told_at > EVERY:
             told_at = time.monotonic()
-            tell(line)
+            report(line)
 
     try:
         for cache in dict.fromkeys([*caches(context, repository), *more_caches]):
             removed += [cache] if clear(Checkout(path, context.adapters.processes), cache) else []
         for command in [target.install, target.build] if target.install else [target.build]:
             said.append(f"$ {shown(command)}")
-            done = context.adapters.processes.run(command, cwd=path, timeout=target.timeout, tell=told)
+            done = context.adapters.processes.run(command, cwd=path, timeout=target.timeout, report=told)
             said.append(f"[exit code {done.exit_code} after {done.seconds:.1f} s]")
             done.require()
     except AdapterError as error:

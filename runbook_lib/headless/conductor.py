@@ -16,7 +16,7 @@ from runbook_lib.redaction import redact
 from runbook_lib.run import Run, cleanup, lifecycle, recovery
 from runbook_lib.run.lifecycle import Outcome, open_existing
 from runbook_lib.ui import display
-from runbook_lib.ui.progress import Told, followed
+from runbook_lib.ui.progress import Report, followed
 
 if TYPE_CHECKING:
     from jupyter_client.manager import AsyncKernelManager
@@ -26,7 +26,7 @@ NOTEBOOKS = ROOT / "notebooks"
 Approve = Callable[[Run], str]  # a run whose previews are wanted -> the digest approved, "" for none
 
 
-def execute(folder: Path, notebook: str, parameters: Mapping[str, str], tell: Told) -> Outcome | None:
+def execute(folder: Path, notebook: str, parameters: Mapping[str, str], report: Report) -> Outcome | None:
     """Execute one notebook into the run folder with papermill; returns the outcome where it did not end well.
 
     Changes the target by what the notebook's cells do.
@@ -44,7 +44,7 @@ def execute(folder: Path, notebook: str, parameters: Mapping[str, str], tell: To
     with started() as kernel:  # first, so that it loads while this process does
         run = open_existing(folder)
         output = run.folder.next_name(notebook, ".ipynb")
-        with followed(run.folder.journal_path, tell):
+        with followed(run.folder.journal_path, report):
             run.journal.append("notebook-started", notebook=notebook, output=output)
             saved = f"runbook://{folder.resolve() / output}"
             problem = _papermill(source, saved, {**parameters, "RUN": str(folder)}, kernel)
@@ -54,7 +54,7 @@ def execute(folder: Path, notebook: str, parameters: Mapping[str, str], tell: To
     return _ended_badly(run, problem) if problem else None
 
 
-def carry_out(folder: Path, approve: Approve, parameters: Mapping[str, str], tell: Told) -> Outcome:
+def carry_out(folder: Path, approve: Approve, parameters: Mapping[str, str], report: Report) -> Outcome:
     """Walk the notebooks of the run's type, and of those it escalates to, until there is an outcome.
 
     Changes the target by what the approved steps do.
@@ -65,7 +65,7 @@ def carry_out(folder: Path, approve: Approve, parameters: Mapping[str, str], tel
         run.require_open()
         type_name = run.context.type
         try:
-            with followed(run.folder.journal_path, tell):
+            with followed(run.folder.journal_path, report):
                 cleanup.clean_up_due(run)
                 digest = approve(run)
         finally:
@@ -76,7 +76,7 @@ def carry_out(folder: Path, approve: Approve, parameters: Mapping[str, str], tel
         assert notebook is not None
         try:
             chosen = {"OPTION": run.context.option} if options else {}
-            problem = execute(folder, notebook, {"APPROVE": digest, **chosen, **parameters}, tell)
+            problem = execute(folder, notebook, {"APPROVE": digest, **chosen, **parameters}, report)
         except KeyboardInterrupt:
             _closed(run, Outcome("unknown", "Interrupted; the same command goes on from here."))
             raise

@@ -63,7 +63,7 @@ class RunFolder:
         return hashlib.sha256(self.id.encode()).hexdigest()[:12]
 
     @property
-    def told(self) -> str:
+    def label(self) -> str:
         """The path as people are told it, and as RUN takes it: from the project where it is in there."""
         path = self.path.resolve()
         return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(self.path)

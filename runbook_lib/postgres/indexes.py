@@ -184,7 +184,7 @@ def unscanned(connection: Connection) -> Iterator[None]:
 
 
 def unused(
-    connection: Connection, indexes: Indexes, told: Callable[[int, str], object], since: Reading | None = None
+    connection: Connection, indexes: Indexes, report: Callable[[int, str], object], since: Reading | None = None
 ) -> list[str]:
     """The names of the plan's indexes whose count of scans stays as it is while it is watched; ours do not scan meanwhile.
 
@@ -193,7 +193,7 @@ def unused(
     Args:
         connection: In autocommit mode, so that each look is a new one.
         indexes: The indexes on the column.
-        told: Is told that and why it waits.
+        report: Is called with that and why it waits.
         since: An earlier reading, from which on it counts as watched; without it, it is watched from now on.
     """
     broken = [index.name for index in indexes.present(connection) if not index.valid]
@@ -202,7 +202,7 @@ def unused(
     left = max(0.0, WATCH - (now.at - first.at))
     flat, deadline = {name for name in now.scans if _flat(name, first, now.scans)}, time.monotonic() + left
     if flat and left:
-        told(0, f"watching for {left:.0f} s whether anybody uses {', '.join(sorted(flat))}")
+        report(0, f"watching for {left:.0f} s whether anybody uses {', '.join(sorted(flat))}")
     while flat and time.monotonic() < deadline:
         time.sleep(min(POLL, WATCH))
         found = scans(connection, indexes, list(now.scans))

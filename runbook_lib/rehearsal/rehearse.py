@@ -22,7 +22,7 @@ from runbook_lib.run import Run, engine, lifecycle
 from runbook_lib.run.lifecycle import Outcome
 from runbook_lib.triage import decision_matrix
 from runbook_lib.ui.display import Shown, table
-from runbook_lib.ui.progress import Told
+from runbook_lib.ui.progress import Report
 
 MONITOR = "EVERY=1, LASTS=20, FAILURES=2"  # seconds, for the hour that the plan says
 
@@ -39,14 +39,14 @@ class Rehearsed:
     seconds: float
 
 
-def rehearse(scenario: str, rows: int, tell: Told) -> list[Rehearsed]:
+def rehearse(scenario: str, rows: int, report: Report) -> list[Rehearsed]:
     """Rehearse one scenario, or all; each on a stack of its own, which is gone afterwards.
 
     Raises:
         ParametersError: There is no such scenario.
     """
     chosen = SCENARIOS if scenario == "all" else {scenario: scenario_named(scenario, "all")}
-    return [_one(name, one, rows, tell) for name, one in chosen.items()]
+    return [_one(name, one, rows, report) for name, one in chosen.items()]
 
 
 def scenario_named(name: str, *besides: str) -> Scenario:
@@ -64,35 +64,35 @@ def scenario_named(name: str, *besides: str) -> Scenario:
     return SCENARIOS[name]
 
 
-def _one(name: str, scenario: Scenario, rows: int, tell: Told) -> Rehearsed:
+def _one(name: str, scenario: Scenario, rows: int, report: Report) -> Rehearsed:
     begun = monotonic()
-    tell(f"Scenario {name}: {scenario.about}")
-    tell(f"bringing up PostgreSQL, backend, frontend and worker with {rows} rows …")
+    report(f"Scenario {name}: {scenario.about}")
+    report(f"bringing up PostgreSQL, backend, frontend and worker with {rows} rows …")
     with stack(rows=rows, fault=scenario.fault) as up, settled_in(up.environment):
-        tell(f"  up in {monotonic() - begun:.1f} s: {up.environment['REHEARSAL_FRONTEND_URL']}")
+        report(f"  up in {monotonic() - begun:.1f} s: {up.environment['REHEARSAL_FRONTEND_URL']}")
         about = {"operator": "rehearsal", "reason": scenario.about, "incident": f"rehearsal-{name}"}
         run = lifecycle.open_new(PLAN, TARGET, "", option=scenario.option, outputs=OUTPUTS, **about)
-        outcome = _walk(run, scenario, tell)
+        outcome = _walk(run, scenario, report)
     seconds = round(monotonic() - begun, 1)
     ended_as, option = run.state.type, run.state.option
     as_expected = ended_as == scenario.ends_as and option == scenario.option
     code = outcome.exit_code if as_expected else max(outcome.exit_code, 3)
     if code == 0:
         with_option = f" with option {option}" if run.context.plan.types[ended_as].options else ""
-        tell(f"Scenario {name}: {ended_as} rollback{with_option} VERIFIED in {seconds} s, all torn down")
+        report(f"Scenario {name}: {ended_as} rollback{with_option} VERIFIED in {seconds} s, all torn down")
     else:
         expected = f"ended as {ended_as or 'nothing'}, option {option} (expected {scenario.ends_as}, {scenario.option})"
-        tell(f"Scenario {name}: {expected}, {outcome.status}: {outcome.summary}")
-    tell(f"Report: {os.path.relpath(run.folder.path / 'report.html')}")
+        report(f"Scenario {name}: {expected}, {outcome.status}: {outcome.summary}")
+    report(f"Report: {os.path.relpath(run.folder.path / 'report.html')}")
     return Rehearsed(name, str(run.folder.path), ended_as, outcome.status, code, seconds)
 
 
-def _walk(run: Run, scenario: Scenario, tell: Told) -> Outcome:
+def _walk(run: Run, scenario: Scenario, report: Report) -> Outcome:
     folder: Path = run.folder.path
-    problem = conductor.execute(folder, "01-triage", _chosen(scenario), tell)
+    problem = conductor.execute(folder, "01-triage", _chosen(scenario), report)
     if problem:
         return problem
-    return conductor.carry_out(folder, _approved_as_previewed, {}, tell)
+    return conductor.carry_out(folder, _approved_as_previewed, {}, report)
 
 
 def _chosen(scenario: Scenario) -> dict[str, str]:
@@ -119,14 +119,14 @@ class Line:
     seconds: float
 
 
-def matrix(rows: int, tell: Told) -> list[Line]:
+def matrix(rows: int, report: Report) -> list[Line]:
     """Inject each fault of the decision matrix, one at a time, and see that triage, checks and rollback agree on it.
 
     The steps are walked without notebooks, and the run folders are gone afterwards.
     """
     plan = load_plan(PLAN)
     faults = {scenario.symptom: scenario.fault for scenario in SCENARIOS.values() if scenario.symptom}
-    return [_line(plan, row.symptom, faults[row.symptom], rows, tell) for row in plan.decision_matrix]
+    return [_line(plan, row.symptom, faults[row.symptom], rows, report) for row in plan.decision_matrix]
 
 
 def problems(plan: Plan, lines: list[Line]) -> list[str]:
@@ -163,7 +163,7 @@ def shown(plan: Plan, lines: list[Line]) -> Shown:
     return table("Each check before → after the rollback", head, rows)
 
 
-def _line(plan: Plan, symptom: str, fault: str, rows: int, tell: Told) -> Line:
+def _line(plan: Plan, symptom: str, fault: str, rows: int, report: Report) -> Line:
     begun = monotonic()
     own = [row.own for row in plan.decision_matrix]
     with tempfile.TemporaryDirectory() as outputs, stack(rows, fault) as up, settled_in(up.environment):
@@ -180,7 +180,7 @@ def _line(plan: Plan, symptom: str, fault: str, rows: int, tell: Told) -> Line:
         finally:
             run.close_adapters()
     line = Line(fault, symptom, named, run.context.type, before, after, round(monotonic() - begun, 1))
-    tell(f"{fault}: triage named {named or 'nothing'}; rolled back as {line.type or 'nothing'} in {line.seconds} s")
+    report(f"{fault}: triage named {named or 'nothing'}; rolled back as {line.type or 'nothing'} in {line.seconds} s")
     return line
 
 

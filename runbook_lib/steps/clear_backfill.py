@@ -93,7 +93,7 @@ def unused_indexes(step: BackfillStep, connection: Connection, removal: Backfill
         return [index.name for index in indexes.present(connection)]
     if removal.strategy != "batched":
         return []
-    return unused(connection, indexes, removal.told.cleared, backfill_step.since(step.context, step.name))
+    return unused(connection, indexes, removal.progress.cleared, backfill_step.since(step.context, step.name))
 
 
 def read_prior_nulls(step: BackfillStep, connection: Connection) -> None:
@@ -362,10 +362,10 @@ class ClearBackfill(BackfillStep):
 
     def _removal(self, backfill: Backfill) -> BackfillRemoval:
         agreed = self.approved.get("strategy")
-        connect, told = self.context.adapters.postgres.connect, self._told()
-        return BackfillRemoval(connect, backfill, agreed or "keyed", self.stopped, told, self.control.requested)
+        connect, progress = self.context.adapters.postgres.connect, self._progress()
+        return BackfillRemoval(connect, backfill, agreed or "keyed", self.stopped, progress, self.control.requested)
 
-    def _told(self) -> Progress:
+    def _progress(self) -> Progress:
         total = self.approved_rows
         done, lock = 0, threading.Lock()
 

@@ -91,7 +91,7 @@ def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
 
 TAIL = 10  # lines of what a command said that go into an error
 
-Tell = Callable[[str], None]  # is given each line that a command says
+Report = Callable[[str], None]  # is given each line that a command says
 
 
 @dataclass(frozen=True)
@@ -130,15 +130,15 @@ class Processes(Protocol):
         timeout: float,
         env: Mapping[str, str] | None = None,
         input: str | None = None,
-        tell: Tell | None = None,
+        report: Report | None = None,
         hold: Hold | None = None,
         encoding: str = "utf-8",
     ) -> Completed:
         """Run `command`, with `env` added to the environment, for at most `timeout` seconds. Changes what it changes.
 
-        `tell` is given each line of output and errors while the command runs, and `hold` is asked again and again meanwhile;
-        the time for which a command stands still does not count. With `encoding="latin-1"` every byte of input and
-        output is one character.
+        `report` is given each line of output and errors while the command runs, and `hold` is asked again and again
+        meanwhile; the time for which a command stands still does not count. With `encoding="latin-1"` every byte of
+        input and output is one character.
 
         Raises:
             AdapterError: The program is missing, or did not end in time and was ended.
@@ -160,7 +160,7 @@ class LocalProcesses:
         timeout: float,
         env: Mapping[str, str] | None = None,
         input: str | None = None,
-        tell: Tell | None = None,
+        report: Report | None = None,
         hold: Hold | None = None,
         encoding: str = "utf-8",
     ) -> Completed:
@@ -181,7 +181,7 @@ class LocalProcesses:
                 )
             except OSError as error:
                 raise _not_started(command, error) from None
-            follower = _Follower([output, errors], tell)
+            follower = _Follower([output, errors], report)
             try:
                 code = exit_code(process, timeout, follower.look, hold)
             except subprocess.TimeoutExpired:
@@ -213,7 +213,7 @@ class ScriptedProcesses:
         timeout: float,
         env: Mapping[str, str] | None = None,
         input: str | None = None,
-        tell: Tell | None = None,
+        report: Report | None = None,
         hold: Hold | None = None,
         encoding: str = "utf-8",
     ) -> Completed:
@@ -227,8 +227,8 @@ class ScriptedProcesses:
         except OSError as error:
             raise _not_started(command, error) from None
         done = answer if isinstance(answer, Completed) else Completed(tuple(command), *answer, seconds=0.0)
-        for line in (done.output + done.errors).splitlines() if tell else ():
-            tell(line)  # type: ignore[misc]
+        for line in (done.output + done.errors).splitlines() if report else ():
+            report(line)  # type: ignore[misc]
         return done
 
 
@@ -264,13 +264,13 @@ def _text(file: IO[bytes], encoding: str = "utf-8") -> str:
 class _Follower:
     """Tells the lines that a command adds to files while it runs."""
 
-    def __init__(self, files: Sequence[IO[bytes]], tell: Tell | None) -> None:
-        self.tell = tell
+    def __init__(self, files: Sequence[IO[bytes]], report: Report | None) -> None:
+        self.report = report
         self._told = {file.fileno(): 0 for file in files}
 
     def look(self, *, to_the_end: bool = False) -> None:
         """Tell what was added since the last look, whole lines only until the end."""
-        if self.tell is None:
+        if self.report is None:
             return
         for descriptor, begin in self._told.items():
             # The command shares the file's position, so it is read at one of our own.
@@ -278,7 +278,7 @@ class _Follower:
             whole = added if to_the_end else added[: added.rfind(b"\n") + 1]
             self._told[descriptor] = begin + len(whole)
             for line in whole.decode(errors="replace").splitlines():
-                self.tell(line)
+                self.report(line)
 
 
 def _tail(text: str) -> str:

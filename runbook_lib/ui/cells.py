@@ -122,4 +122,4 @@ def _offer_way_back(run: Run) -> None:
     if way.moves or way.blocked:
         show(display.recovery(way, run.context.plan, run.state))
     if way.moves:
-        show(display.line(f"To take it: 08-service-back, or runbook service-back {run.folder.told}"))
+        show(display.line(f"To take it: 08-service-back, or runbook service-back {run.folder.label}"))

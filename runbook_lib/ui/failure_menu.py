@@ -84,7 +84,7 @@ def escalate(run: Run, name: str, error: RunbookError) -> Shown:
         return display.line(f"Call {up} now. {_contacts(run)}")
     run.go_on_as(up, because)
     notebook = run.context.plan.types[up].notebook
-    return display.line(f"This run goes on as {up}. Open {notebook}, RUN = {run.folder.told}. {_contacts(run)}")
+    return display.line(f"This run goes on as {up}. Open {notebook}, RUN = {run.folder.label}. {_contacts(run)}")
 
 
 async def _next(run: Run, name: str, error: RunbookError) -> step_runner.Act:
@@ -107,7 +107,7 @@ async def _next(run: Run, name: str, error: RunbookError) -> step_runner.Act:
             case "undo":
                 return engine.undo
             case "troubleshoot":
-                show(display.line(f"Open {TROUBLESHOOTING} with RUN = {run.folder.told}; then choose here."))
+                show(display.line(f"Open {TROUBLESHOOTING} with RUN = {run.folder.label}; then choose here."))
             case "escalate":
                 show(escalate(run, name, error))
                 raise error

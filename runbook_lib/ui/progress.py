@@ -1,4 +1,4 @@
-"""Follows a run's journal from outside and tells each milestone, as one line."""
+"""Follows a run's journal from outside and reports each milestone, as one line."""
 
 import json
 import threading
@@ -13,16 +13,16 @@ from runbook_lib.journal.event import read
 
 POLL = 0.1  # seconds
 
-Told = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 @contextmanager
-def followed(journal: Path, tell: Told) -> Iterator[None]:
-    """Tell every milestone that is added to a journal while the block runs. Read-only."""
+def followed(journal: Path, report: Report) -> Iterator[None]:
+    """Report every milestone that is added to a journal while the block runs. Read-only."""
     ended = threading.Event()
     with open(journal, encoding="utf-8") as file:
         file.seek(0, 2)
-        follower = threading.Thread(target=_follow, args=(file, tell, ended), daemon=True)
+        follower = threading.Thread(target=_follow, args=(file, report, ended), daemon=True)
         follower.start()
         try:
             yield
@@ -31,19 +31,19 @@ def followed(journal: Path, tell: Told) -> Iterator[None]:
             follower.join()
 
 
-def to_console(console: Console) -> Told:
-    """Tell milestones to a terminal with colour, or elsewhere as plain lines."""
+def to_console(console: Console) -> Report:
+    """Report milestones to a terminal with colour, or elsewhere as plain lines."""
 
-    def tell(line: str) -> None:
+    def report(line: str) -> None:
         style = {"PASS": "green", "FAIL": "red", "UNKNOWN": "yellow", "VERIFIED": "bold green"}.get(
             line.split(":")[0].split()[0]
         )
         console.print(line, style=style, highlight=False, markup=False, soft_wrap=True)
 
-    return tell
+    return report
 
 
-def _follow(file: TextIO, tell: Told, ended: threading.Event) -> None:
+def _follow(file: TextIO, report: Report, ended: threading.Event) -> None:
     pending = ""
     last_look = False
     while True:
@@ -53,7 +53,7 @@ def _follow(file: TextIO, tell: Told, ended: threading.Event) -> None:
             event = json.loads(line)
             fact = read(event["kind"], event["data"])
             if fact and (text := fact.milestone()):
-                tell(text)
+                report(text)
         if last_look:
             return
         last_look = ended.wait(POLL)

@@ -49,7 +49,7 @@ async def choose_trouble(run: Run, value: str = "") -> Shown:
             f"{kind.title} is carried out by the notebook {kind.notebook}.",
             where=str(run.folder.path),
             state="Nothing was changed.",
-            safe_next=f"Open {kind.notebook}, and give it RUN = {run.folder.told}.",
+            safe_next=f"Open {kind.notebook}, and give it RUN = {run.folder.label}.",
         )
     return display.line(f"To be carried out: {kind.title}")
 

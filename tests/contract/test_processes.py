@@ -139,7 +139,7 @@ except KeyboardInterrupt:
 def test_each_line_is_told_whichever_way_it_was_said(any_processes: Processes) -> None:
     told: list[str] = []
 
-    any_processes.run(SAYS_BOTH, timeout=10, tell=told.append)
+    any_processes.run(SAYS_BOTH, timeout=10, report=told.append)
 
     assert sorted(told) == ["err", "out"]
 
@@ -153,7 +153,7 @@ def test_lines_are_reported_while_the_command_runs_the_last_one_unended(tmp_path
         go_on.touch()
 
     command = ["sh", "-c", f"echo first; until test -e '{go_on}'; do :; done; printf last"]
-    done = LocalProcesses().run(command, timeout=10, tell=tell)
+    done = LocalProcesses().run(command, timeout=10, report=tell)
 
     assert (told, done.output) == (["first", "last"], "first\nlast")
 
@@ -167,7 +167,7 @@ def test_a_line_is_told_once_it_is_whole(tmp_path: Path) -> None:
         go_on.touch()
 
     command = ["sh", "-c", f"printf half; echo other >&2; until test -e '{go_on}'; do :; done; echo ' and whole'"]
-    LocalProcesses().run(command, timeout=10, tell=tell)
+    LocalProcesses().run(command, timeout=10, report=tell)
 
     assert told == ["other", "half and whole"]
 
@@ -176,7 +176,7 @@ def test_what_a_command_said_before_it_was_ended_is_told(tmp_path: Path) -> None
     told: list[str] = []
 
     with pytest.raises(AdapterError, match="did not end within"):
-        LocalProcesses().run(["sh", "-c", "echo begun; exec sleep 1000"], timeout=0.5, tell=told.append)
+        LocalProcesses().run(["sh", "-c", "echo begun; exec sleep 1000"], timeout=0.5, report=told.append)
 
     assert told == ["begun"]
 

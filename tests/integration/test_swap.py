@@ -97,7 +97,7 @@ def test_undo_of_a_half_made_swap_keeps_its_lock_limit_at_ten_ms_latency(
 ) -> None:
     shape = catalog(connection)
     work = BackfillRemoval(
-        relayed(FarBothWays)[0].connect, backfill, "swap", stopped=False, told=Progress(cleared=interrupted)
+        relayed(FarBothWays)[0].connect, backfill, "swap", stopped=False, progress=Progress(cleared=interrupted)
     )
     with pytest.raises(KeyboardInterrupt):
         work.apply()
@@ -296,10 +296,10 @@ def test_the_index_is_away_while_the_column_is_filled_and_comes_back(
     away: list[list[str]] = []
     told = Progress(
         cleared=lambda *_: away.append(on(connection, "attachments")),
-        owed=lambda name, _: debts.append(f"owed {name}"),
-        paid=lambda name: debts.append(f"paid {name}"),
+        open_cleanup=lambda name, _: debts.append(f"owed {name}"),
+        close_cleanup=lambda name: debts.append(f"paid {name}"),
     )
-    work = BackfillRemoval(postgres.connect, backfill, "swap", stopped=True, told=told)
+    work = BackfillRemoval(postgres.connect, backfill, "swap", stopped=True, progress=told)
 
     work.apply([INDEX])
     assert away[0] == []
@@ -358,7 +358,9 @@ def test_a_swap_that_was_killed_while_it_filled_restores_the_index_by_undo(
 ) -> None:
     before, shape = held(application), catalog(connection)
     with pytest.raises(KeyboardInterrupt):
-        BackfillRemoval(postgres.connect, backfill, "swap", stopped=True, told=Progress(cleared=interrupted)).apply([INDEX])
+        BackfillRemoval(postgres.connect, backfill, "swap", stopped=True, progress=Progress(cleared=interrupted)).apply(
+            [INDEX]
+        )
     assert on(connection, "attachments") == []
 
     work = BackfillRemoval(postgres.connect, backfill, "swap", stopped=True)

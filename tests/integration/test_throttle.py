@@ -30,7 +30,7 @@ def backfill(plan: Plan) -> Backfill:
 
 
 def live(postgres: Postgres, backfill: Backfill, strategy: str, told: Callable[[int, str], object]) -> BackfillRemoval:
-    return BackfillRemoval(postgres.connect, backfill, strategy, stopped=False, told=Progress(cleared=told))
+    return BackfillRemoval(postgres.connect, backfill, strategy, stopped=False, progress=Progress(cleared=told))
 
 
 @contextmanager

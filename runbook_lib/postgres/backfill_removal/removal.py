@@ -26,17 +26,17 @@ WORKERS = 2  # connections that clear at once where nobody else uses the table
 
 
 def _silent(*_: object) -> None:
-    """Tell nobody."""
+    """Report nothing."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Who is told what while a clearing goes on."""
+    """What the removal reports as it goes on."""
 
     cleared: Callable[[int, str], object] = _silent  # rows cleared since the last call, and why it waits
     waiting: Callable[[Sequence[Blocker]], None] = _silent  # who is in the way of a lock
-    owed: Callable[[str, str], object] = _silent  # a debt about to be made: its name, what is left to do
-    paid: Callable[[str], object] = _silent
+    open_cleanup: Callable[[str, str], object] = _silent  # cleanup about to be pending: its name, what is left to do
+    close_cleanup: Callable[[str], object] = _silent
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,13 @@ class BackfillRemoval:
     backfill: Backfill
     strategy: str
     stopped: bool
-    told: Progress = field(default_factory=Progress)
+    progress: Progress = field(default_factory=Progress)
     requested: Callable[[], Request] = lambda: "go on"  # asked before each batch
 
     @property
     def swap(self) -> Swap:
         """The swap strategy's own."""
-        return Swap(self.open, self.backfill, self.told.waiting)
+        return Swap(self.open, self.backfill, self.progress.waiting)
 
     @property
     def proof(self) -> Proof:
@@ -77,16 +77,18 @@ class BackfillRemoval:
             Records(self.backfill).prepare(connection)
         match self.strategy:
             case "swap":
-                self.told.owed("old-column", f"column {self.swap.column.old} is kept for the undo until it is purged")
+                self.progress.open_cleanup(
+                    "old-column", f"column {self.swap.column.old} is kept for the undo until it is purged"
+                )
                 with self._without(unused):
                     self.swap.apply(self._pace, self._workers, stopped=self.stopped)
             case "batched":
-                self.told.owed("undo-rows", "undo rows are kept for the undo until they are purged")
+                self.progress.open_cleanup("undo-rows", "undo rows are kept for the undo until they are purged")
                 with self._without(unused):
                     clear_by_pages(self.open, self.backfill, self._pace, self._workers)
                 clear_moved(self.open, self.backfill, self._pace, in_a_hurry=self.stopped)
             case _:
-                self.told.owed("undo-rows", "undo rows are kept for the undo until they are purged")
+                self.progress.open_cleanup("undo-rows", "undo rows are kept for the undo until they are purged")
                 with self.open() as connection, self.open() as looking:
                     clear_by_key(connection, self.backfill, self._pace(looking))
 
@@ -148,7 +150,7 @@ class BackfillRemoval:
         with self.open() as connection:
             exchanged = self.swap.stage(connection) is Stage.EXCHANGED
         if exchanged:
-            waiting = self.told.waiting
+            waiting = self.progress.waiting
             with_short_lock_in_one_message(self.open, drop_old, waiting, budget=EXCHANGING, recorded=dropped)
         with self.open() as connection:
             connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(self.backfill.own("conflicts")))
@@ -166,23 +168,23 @@ class BackfillRemoval:
 
     def _remember(self, connection: Connection, indexes: Sequence[Index]) -> None:
         for index in indexes:
-            self.told.owed(f"index-{index.name}", f"index {index.name} is to be made anew: {index.definition}")
+            self.progress.open_cleanup(f"index-{index.name}", f"index {index.name} is to be made anew: {index.definition}")
         Indexes(self.backfill).remember(connection, indexes)
 
     def _rebuild(self, connection: Connection, *, concurrently: bool) -> None:
         for name in Indexes(self.backfill).rebuild(connection, self._builder(concurrently=concurrently)):
-            self.told.paid(f"index-{name}")
+            self.progress.close_cleanup(f"index-{name}")
 
     @property
     def _workers(self) -> int:
         return WORKERS if self.stopped else 1
 
     def _builder(self, *, concurrently: bool) -> IndexBuilder:
-        return IndexBuilder(self.open, self.told.waiting, concurrently)
+        return IndexBuilder(self.open, self.progress.waiting, concurrently)
 
     def _pace(self, looking: Connection) -> Throttle:
         def granted(connection: Connection, work: Callable[[], int]) -> int:
-            return with_patience(self.open, connection, work, self.told.waiting)
+            return with_patience(self.open, connection, work, self.progress.waiting)
 
         considerate = not self.stopped
-        return Throttle(looking, self.told.cleared, self.requested, considerate=considerate, granted=granted)
+        return Throttle(looking, self.progress.cleared, self.requested, considerate=considerate, granted=granted)

@@ -110,14 +110,14 @@ class Throttle:
     def __init__(
         self,
         connection: Connection,
-        told: Callable[[int, str], object],
+        report: Callable[[int, str], object],
         requested: Callable[[], Request],
         *,
         considerate: bool,
         granted: Granted = _at_once,
     ) -> None:
         self.connection = connection
-        self.told = told
+        self.report = report
         self.requested = requested
         self.considerate = considerate
         self.granted = granted
@@ -131,11 +131,11 @@ class Throttle:
         Raises:
             Declined: The clearing is to end here.
         """
-        self.told(cleared, "")
+        self.report(cleared, "")
         said = ""
         while not self.ended.is_set() and (why := self._waits()):
             if why != said:
-                self.told(0, said := why)
+                self.report(0, said := why)
             self.ended.wait(PAUSE)
 
     def _waits(self) -> str:

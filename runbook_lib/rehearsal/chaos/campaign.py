@@ -35,7 +35,7 @@ from runbook_lib.rehearsal.stack import Stack, stack
 from runbook_lib.rehearsal.workspace import MARK, TARGET, StackError, kill_marked, marked, settled_in, until
 from runbook_lib.run import Run, lifecycle, undo
 from runbook_lib.system.signals import end_with_parent, ending_signals_raise
-from runbook_lib.ui.progress import Told
+from runbook_lib.ui.progress import Report
 
 
 class Victims:
@@ -270,7 +270,7 @@ def judge(case: Case, wanted: Picture, ended: Ended) -> Judged:
     return Judged(case, ended, differences(wanted, ended.picture), lost(wanted, ended.picture))
 
 
-def chaos(names: Sequence[str], seed: int, first: int, count: int | None, workers: int, report: Told) -> list[Judged]:
+def chaos(names: Sequence[str], seed: int, first: int, count: int | None, workers: int, report: Report) -> list[Judged]:
     """Run each trial once without a kill, then the cases from number `first` on, several at a time.
 
     Raises:

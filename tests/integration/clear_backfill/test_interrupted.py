@@ -37,7 +37,7 @@ def test_clearing_goes_on_where_it_stopped(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        replace(work, told=Progress(cleared=stop_after_some)).apply(["idx_messages_attachments"])
+        replace(work, progress=Progress(cleared=stop_after_some)).apply(["idx_messages_attachments"])
 
     work.apply(["idx_messages_attachments"])
 
@@ -68,7 +68,7 @@ def test_a_clearing_waits_or_ends_between_batches_as_asked(
     told = Progress(cleared=lambda _, why: said.append(why))
 
     with pytest.raises(Declined, match="ended between two batches"):
-        replace(work, told=told, requested=lambda: "abort" if "paused" in said else request_).apply()
+        replace(work, progress=told, requested=lambda: "abort" if "paused" in said else request_).apply()
 
     assert ("paused" in said) is (request_ == "pause")
     assert work.rows(connection) == 0

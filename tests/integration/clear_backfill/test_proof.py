@@ -87,7 +87,7 @@ def test_the_proof_holds_over_a_clearing_that_was_killed_and_gone_on_with(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        replace(work, told=Progress(cleared=stop_after_some)).apply()
+        replace(work, progress=Progress(cleared=stop_after_some)).apply()
     work.proof.record(connection)
     work.apply()
 
