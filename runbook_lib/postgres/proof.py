@@ -60,16 +60,16 @@ _KEY_HASH = sql.SQL('hashtextextended({}.{}::text COLLATE "C", 0)')
 class Proof:
     """The fingerprints of one run over the table that its backfill rollback changes.
 
-    `aside` names the columns that a swap puts beside the plan's; without them the change is one in place.
+    `shadow` names the columns that a swap adds next to the plan's; without them the change is one in place.
     """
 
-    def __init__(self, backfill: Backfill, aside: Sequence[str] = ()) -> None:
+    def __init__(self, backfill: Backfill, shadow: Sequence[str] = ()) -> None:
         self.backfill = backfill
         self.table = backfill.own("proof")
         self.records = Records(backfill)
-        self.in_place = not aside
+        self.in_place = not shadow
         spec = backfill.database.backfill
-        self.written = {spec.column, spec.touch, *aside}
+        self.written = {spec.column, spec.touch, *shadow}
         self.touches = spec.touch is not None
 
     def record(self, connection: Connection) -> None:

@@ -77,7 +77,7 @@ def nothing_else(step: BackfillStep, removal: BackfillRemoval, connection: Conne
         found = proof.strays(connection)
         text = "live: no row outside the change carries a transaction of this run, whose counts each matched"
         if not proof.in_place:
-            text = "live: each transaction of this run wrote just the rows counted, in the column aside alone"
+            text = "live: each transaction of this run wrote just the rows counted, in the shadow column alone"
     if (found or not step.stopped) and (wrong := removal.unexpected(connection)):
         found.append(f"{wrong.count} rows hold another value than was computed for them: {wrong}")
     return step.result("proof", title, Status.FAIL if found else Status.PASS, "; ".join(found) or text, differences=found)

@@ -32,7 +32,7 @@ def killed_and_run_again(target: Bare) -> list[object]:
     ("strategy", "at"),
     [
         ("swap", f"{CLEARING}.swap:Swap._fill"),
-        ("swap", f"{CLEARING}.column:Column.index_aside"),
+        ("swap", f"{CLEARING}.column:Column.index_shadow"),
         ("swap", f"{CLEARING}.swap:Swap._catch_up"),
         ("batched", f"{CLEARING}.batches:_patiently"),
         ("keyed", f"{CLEARING}.batches:clear"),
@@ -52,7 +52,7 @@ def test_a_killed_undo_is_no_obstacle_to_the_run(target: Bare) -> None:
     assert target.carried_out().exit_code == 0
     before = target.ask(ALL)
     target.before["clear-backfill"] = "from runbook_lib.run import engine as loop; loop.undo(run, 'clear-backfill')"
-    target.dying(f"{CLEARING}.column:Column.exchange_back")
+    target.dying(f"{CLEARING}.column:Column.cut_back")
     assert target.carried_out().exit_code == 4
     assert target.ask(OWN)
     target.before.clear()

@@ -332,20 +332,20 @@ def test_an_exchange_that_takes_too_long_lets_go_and_is_made_the_next_time(
         work.apply()
 
     assert one(connection, "SELECT last_value > 1 AS it FROM tries")["it"]
-    assert work.swap.stage(connection) is Stage.EXCHANGED
+    assert work.swap.stage(connection) is Stage.CUT_OVER
     assert not work.unexpected(connection)
     assert max(waits) < 1.0  # of 3 s
 
 
 def cut_at_the_exchange(relay: Relay, monkeypatch: pytest.MonkeyPatch, **cut: bytes) -> None:
-    exchange = Swap.exchange
+    cut_over = Swap.cut_over
 
     def cutting(swap: Swap, connection: Connection) -> None:
         for name, said in cut.items():
             setattr(relay, name, said)
-        exchange(swap, connection)
+        cut_over(swap, connection)
 
-    monkeypatch.setattr(Swap, "exchange", cutting)
+    monkeypatch.setattr(Swap, "cut_over", cutting)
 
 
 def test_an_exchange_whose_commit_is_not_answered_is_found_done(
@@ -357,7 +357,7 @@ def test_an_exchange_whose_commit_is_not_answered_is_found_done(
 
     work.apply()
 
-    assert work.swap.stage(connection) is Stage.EXCHANGED
+    assert work.swap.stage(connection) is Stage.CUT_OVER
     assert backfill.count(connection) == 0
 
 
@@ -369,10 +369,10 @@ def test_a_cut_over_whose_commit_never_arrives_is_found_and_resumed(
         cut_at_the_exchange(relay, patched, cut_before=COMMIT)
         clearing(through, backfill).apply()
 
-    assert clearing(postgres, backfill).swap.stage(connection) is Stage.ASIDE
+    assert clearing(postgres, backfill).swap.stage(connection) is Stage.SHADOW
     work = clearing(postgres, backfill)
     work.apply()
-    assert work.swap.stage(connection) is Stage.EXCHANGED
+    assert work.swap.stage(connection) is Stage.CUT_OVER
 
 
 def test_an_undo_of_a_swap_whose_commit_is_not_answered_is_found_done(
@@ -380,13 +380,13 @@ def test_an_undo_of_a_swap_whose_commit_is_not_answered_is_found_done(
 ) -> None:
     clearing(postgres, backfill).apply()
     through, relay = relayed()
-    exchange_back = Column.exchange_back
+    cut_back = Column.cut_back
 
     def cutting(column: Column, connection: Connection) -> None:
         relay.cut_after = COMMIT
-        exchange_back(column, connection)
+        cut_back(column, connection)
 
-    monkeypatch.setattr(Column, "exchange_back", cutting)
+    monkeypatch.setattr(Column, "cut_back", cutting)
 
     restored, conflicts = clearing(through, backfill).undo()
 

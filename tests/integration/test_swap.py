@@ -83,7 +83,7 @@ def test_a_swap_and_its_undo_keep_their_lock_limits_at_ten_ms_latency(
 
     with lease.held(acted=False), reading(database) as waits:
         work.apply()
-        assert work.swap.stage(connection) is Stage.EXCHANGED
+        assert work.swap.stage(connection) is Stage.CUT_OVER
         written = insert(application, [OWN])
         work.undo()
 
@@ -101,7 +101,7 @@ def test_undo_of_a_half_made_swap_keeps_its_lock_limit_at_ten_ms_latency(
     )
     with pytest.raises(KeyboardInterrupt):
         work.apply()
-    assert work.swap.stage(connection) is Stage.ASIDE
+    assert work.swap.stage(connection) is Stage.SHADOW
 
     work.undo()
 
@@ -113,13 +113,13 @@ def test_undo_of_a_half_made_swap_keeps_its_lock_limit_at_ten_ms_latency(
 
 def before_the_lock(monkeypatch: pytest.MonkeyPatch, done: Callable[[], object]) -> None:
     """Have something done once the exchange is begun and its lock is not taken yet."""
-    exchange = Swap.exchange
+    cut_over = Swap.cut_over
 
     def after_it(swap: Swap, connection: Connection) -> None:
         done()
-        exchange(swap, connection)
+        cut_over(swap, connection)
 
-    monkeypatch.setattr(Swap, "exchange", after_it)
+    monkeypatch.setattr(Swap, "cut_over", after_it)
 
 
 def test_a_row_that_is_written_just_before_the_lock_catches_up_under_it(
@@ -164,7 +164,7 @@ def test_a_trigger_that_writes_elsewhere_stops_the_cut_over(
         work.apply()
 
     assert application.execute("SELECT count(*) FROM audit").fetchone() == (0,)
-    assert work.swap.stage(connection) is Stage.ASIDE
+    assert work.swap.stage(connection) is Stage.SHADOW
     assert held(application)[key] == [OWN, LEGACY]
 
 
@@ -177,15 +177,15 @@ def test_what_is_written_just_before_the_last_lock_of_an_undo_is_kept(
     key = insert(application, [LEGACY])
     work = BackfillRemoval(postgres.connect, backfill, "swap", stopped=False)
     work.apply()
-    exchange_back, written = Column.exchange_back, list[int]()
+    cut_back, written = Column.cut_back, list[int]()
 
     def after_it(column: Column, connection: Connection) -> None:
         if not written:
             set_attachments(application, key, [OWN])
             written.append(insert(application, [OWN, OWN]))
-        exchange_back(column, connection)
+        cut_back(column, connection)
 
-    monkeypatch.setattr(Column, "exchange_back", after_it)
+    monkeypatch.setattr(Column, "cut_back", after_it)
     _, conflicts = work.undo()
 
     assert held(application)[key] == [OWN]
@@ -204,9 +204,9 @@ def test_an_undo_that_was_killed_before_its_last_lock_misses_no_write(
     work = BackfillRemoval(postgres.connect, backfill, "swap", stopped=False)
     work.apply()
 
-    with killed(monkeypatch, Column, "exchange_back"):
+    with killed(monkeypatch, Column, "cut_back"):
         work.undo()
-    assert work.swap.stage(connection) is Stage.EXCHANGED
+    assert work.swap.stage(connection) is Stage.CUT_OVER
     key = insert(application, [OWN])
     work.undo()
 
@@ -320,7 +320,7 @@ def test_a_swap_that_was_killed_before_its_index_makes_it_later(
     work = BackfillRemoval(postgres.connect, backfill, "swap", stopped=True)
     with killed(monkeypatch, Indexes, "rebuild"):
         work.apply([INDEX])
-    assert work.swap.stage(connection) is Stage.EXCHANGED
+    assert work.swap.stage(connection) is Stage.CUT_OVER
     assert on(connection, "attachments") == []
 
     again = BackfillRemoval(postgres.connect, backfill, "swap", stopped=True)
@@ -364,7 +364,7 @@ def test_a_swap_that_was_killed_while_it_filled_restores_the_index_by_undo(
     assert on(connection, "attachments") == []
 
     work = BackfillRemoval(postgres.connect, backfill, "swap", stopped=True)
-    assert work.swap.stage(connection) is Stage.ASIDE
+    assert work.swap.stage(connection) is Stage.SHADOW
     work.undo()
 
     assert held(application) == before

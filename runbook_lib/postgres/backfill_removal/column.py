@@ -1,4 +1,4 @@
-"""The columns of a swap: the one in use, the one aside that will take its place, and the old one that is kept."""
+"""The columns of a swap: the one in use, the shadow column that will take its place, and the old one that is kept."""
 
 import re
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ from runbook_lib.postgres.text_settings import fitted
 
 @dataclass(frozen=True)
 class Named:
-    """An index on the column in use, and what it is called on the column aside and once it is the old one's."""
+    """An index on the column in use, and what it is called on the shadow column and once it is the old one's."""
 
     name: str
     definition: str
-    aside: str
+    shadow: str
     old: str
 
 
@@ -31,7 +31,7 @@ class Column:
     def __init__(self, backfill: Backfill) -> None:
         self.backfill = backfill
         self.name = backfill.database.backfill.column
-        self.aside = self._named(self.name, "new")
+        self.shadow = self._named(self.name, "new")
         self.old = self._named(self.name, "old")
 
     def lock(self, statements: Statements) -> None:
@@ -46,41 +46,41 @@ class Column:
         )
         return {row["attname"] for row in rows}
 
-    def add_aside(self, statements: Statements) -> None:
-        """Add the column aside, each row holding what a cleared one holds, in the catalog alone. Changes the target."""
+    def add_shadow(self, statements: Statements) -> None:
+        """Add the shadow column, each row holding what a cleared one holds, in the catalog alone. Changes the target."""
         not_null = sql.SQL("NOT NULL " if self._attribute(statements.connection, self.name)["attnotnull"] else "")
-        aside = sql.Identifier(self.aside)
-        self._alter(statements, "ADD COLUMN {} jsonb {}DEFAULT {}", aside, not_null, self.backfill.fill)
+        shadow = sql.Identifier(self.shadow)
+        self._alter(statements, "ADD COLUMN {} jsonb {}DEFAULT {}", shadow, not_null, self.backfill.fill)
 
-    def index_aside(self, open_: Open, waiting: Waiting, *, concurrently: bool) -> None:
-        """Make on the column aside the indexes that the column has. Changes the target."""
+    def index_shadow(self, open_: Open, waiting: Waiting, *, concurrently: bool) -> None:
+        """Make on the shadow column the indexes that the column has. Changes the target."""
         builder = IndexBuilder(open_, waiting, concurrently=concurrently)
         with open_() as connection:
             for index in self.indexes(connection, self.name):
-                builder.build(self._qualified(index.aside), self._on_aside(index, connection))
+                builder.build(self._qualified(index.shadow), self._on_shadow(index, connection))
                 self._require_twin(connection, index)
 
-    def exchange(self, statements: Statements) -> None:
-        """Put the column aside in place of the column, with default, NOT NULL, comment and indexes.
+    def cut_over(self, statements: Statements) -> None:
+        """Put the shadow column in place of the column, with default, NOT NULL, comment and indexes.
 
         An old column that is NOT NULL stays so, with a default, since nobody gives it a value any more. Changes the target.
         """
-        attribute, before = (self._attribute(statements.connection, each) for each in (self.name, self.aside))
+        attribute, before = (self._attribute(statements.connection, each) for each in (self.name, self.shadow))
         indexes = self.indexes(statements.connection, self.name)
-        name, aside, old = (sql.Identifier(n) for n in (self.name, self.aside, self.old))
+        name, shadow, old = (sql.Identifier(n) for n in (self.name, self.shadow, self.old))
         self._rename(statements, name, old)
-        self._rename(statements, aside, name)
+        self._rename(statements, shadow, name)
         self._take_after(statements, before, attribute)
         if attribute["attnotnull"]:
             self._alter(statements, "ALTER {} SET DEFAULT '[]'::jsonb", old)
         for index in indexes:
             self._rename_index(statements, index.name, index.old)
-            self._rename_index(statements, index.aside, index.name)
+            self._rename_index(statements, index.shadow, index.name)
         if attribute["rule"] and before["rule"]:
             self._rename_constraint(statements, attribute["rule"], self._named(attribute["rule"], "old"))
             self._rename_constraint(statements, before["rule"], attribute["rule"])
 
-    def exchange_back(self, statements: Statements) -> None:
+    def cut_back(self, statements: Statements) -> None:
         """Put the old column in its place again, as the other is defined, and drop that with indexes `not_on_old`.
 
         Changes the target.
@@ -120,7 +120,7 @@ class Column:
         return in_place["attnotnull"] and not old["attnotnull"]
 
     def drop(self, statements: Statements, name: str) -> None:
-        """Drop the column aside or the old one, with its own indexes and nothing else. Changes the target."""
+        """Drop the shadow column or the old one, with its own indexes and nothing else. Changes the target."""
         self._alter(statements, "DROP COLUMN {}", sql.Identifier(name))
 
     def indexes(self, connection: Connection, column: str) -> list[Named]:
@@ -164,21 +164,21 @@ class Column:
                 sql.SQL("COMMENT ON COLUMN {}.{} IS {}").format(self.backfill.table, name, sql.Literal(attribute["comment"]))
             )
 
-    def _on_aside(self, index: Named, connection: Connection) -> str:
+    def _on_shadow(self, index: Named, connection: Connection) -> str:
         head, using, columns = index.definition.partition(" USING ")
         plain = sql.Identifier(self.name).as_string(connection)
         names = rf"(?<![\w\"])({re.escape(plain)}|{re.escape(self.name)})(?![\w\"])"
-        columns = re.sub(names, lambda _: sql.Identifier(self.aside).as_string(connection), columns)
+        columns = re.sub(names, lambda _: sql.Identifier(self.shadow).as_string(connection), columns)
         table = head.partition(" ON ")[2]
-        name = sql.Identifier(index.aside).as_string(connection)
+        name = sql.Identifier(index.shadow).as_string(connection)
         return f"CREATE INDEX {name} ON {table}{using}{columns}"
 
     def _require_twin(self, connection: Connection, index: Named) -> None:
-        if index.aside not in {made.name for made in self.indexes(connection, self.aside)}:
+        if index.shadow not in {made.name for made in self.indexes(connection, self.shadow)}:
             raise PreconditionError(
-                f"The index {index.name} could not be made anew on the column aside.",
+                f"The index {index.name} could not be made anew on the shadow column.",
                 where=index.definition,
-                state="The column in use is as it was; a column aside and a trigger of this run's are there.",
+                state="The column in use is as it was; a shadow column and a trigger of this run's are there.",
                 safe_next="Undo the step, and choose another strategy.",
             )
 

@@ -59,7 +59,7 @@ class BackfillRemoval:
     def proof(self) -> Proof:
         """What shows that nothing else changed."""
         column = self.swap.column
-        return Proof(self.backfill, [column.aside, column.old] if self.strategy == "swap" else [])
+        return Proof(self.backfill, [column.shadow, column.old] if self.strategy == "swap" else [])
 
     def apply(self, unused: Sequence[str] = ()) -> None:
         """Clear, or go on with it. Changes the target.
@@ -104,7 +104,7 @@ class BackfillRemoval:
             stage = self.swap.stage(connection)
             if stage is Stage.NOTHING:
                 self._rebuild(connection, concurrently=not self.stopped)
-            if stage is Stage.EXCHANGED:
+            if stage is Stage.CUT_OVER:
                 lost = self.swap.column.not_on_old(connection)
                 self._remember(
                     connection, [index for index in Indexes(self.backfill).present(connection) if index.name in lost]
@@ -118,7 +118,7 @@ class BackfillRemoval:
 
     def undo_begun(self, connection: Connection) -> bool:
         """Whether an undo of a swap was begun, and neither finished nor given up. Read-only."""
-        return self.swap.stage(connection) is Stage.EXCHANGED and self.swap.capture.begun(connection)
+        return self.swap.stage(connection) is Stage.CUT_OVER and self.swap.capture.begun(connection)
 
     def begun(self, connection: Connection) -> bool:
         """Whether this run has begun to clear and has not taken it back. Read-only."""
@@ -126,13 +126,13 @@ class BackfillRemoval:
 
     def rows(self, connection: Connection) -> int:
         """How many rows this run has cleared. Read-only."""
-        if self.swap.stage(connection) is Stage.EXCHANGED:
+        if self.swap.stage(connection) is Stage.CUT_OVER:
             return self.backfill.over(self.swap.column.old).count(connection)
         return Records(self.backfill).undo_rows(connection)
 
     def unexpected(self, connection: Connection) -> Named:
         """The rows that do not hold the value that was computed for them. Read-only."""
-        if self.swap.stage(connection) is Stage.EXCHANGED:
+        if self.swap.stage(connection) is Stage.CUT_OVER:
             return self.swap.differing(connection, in_a_hurry=self.stopped)
         return guard.unexpected(connection, self.backfill, stopped=self.stopped)
 
@@ -148,8 +148,8 @@ class BackfillRemoval:
             return self.swap.stage(connection) is Stage.NOTHING or None
 
         with self.open() as connection:
-            exchanged = self.swap.stage(connection) is Stage.EXCHANGED
-        if exchanged:
+            is_cut_over = self.swap.stage(connection) is Stage.CUT_OVER
+        if is_cut_over:
             waiting = self.progress.waiting
             with_short_lock_in_one_message(self.open, drop_old, waiting, budget=EXCHANGING, recorded=dropped)
         with self.open() as connection:

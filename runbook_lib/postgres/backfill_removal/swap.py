@@ -1,6 +1,6 @@
 """Clears a column by putting a new one in its place: two short locks, and the old column is the way back.
 
-Stages, each told by the catalog alone: nothing done; a column aside, being filled; exchanged, the old column kept.
+Stages, each known by the catalog alone: nothing done; a shadow column, being filled; cut over, the old column kept.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Stage(StrEnum):
     """How far a swap has come."""
 
     NOTHING = "nothing"
-    ASIDE = "aside"
-    EXCHANGED = "exchanged"
+    SHADOW = "shadow"
+    CUT_OVER = "cut over"
 
 
 class Swap:
@@ -51,8 +51,8 @@ class Swap:
         """How far this run's swap has come, by the catalog. Read-only."""
         names = self.column.present(connection)
         if self.column.old in names:
-            return Stage.EXCHANGED
-        return Stage.ASIDE if self.column.aside in names else Stage.NOTHING
+            return Stage.CUT_OVER
+        return Stage.SHADOW if self.column.shadow in names else Stage.NOTHING
 
     def apply(self, throttle_on: PaceOn, workers: int, *, stopped: bool) -> None:
         """Put the cleared column in place of the old one, which stays beside it. Changes the target.
@@ -69,28 +69,28 @@ class Swap:
         with self.open() as connection:
             stage = self.stage(connection)
             capturing = self.capture.begun(connection)
-            if stage is not Stage.EXCHANGED:
+            if stage is not Stage.CUT_OVER:
                 self.records.prepare(connection)
                 with connection.transaction():
                     self.capture.prepare(Statements(connection))
-        if stage is Stage.EXCHANGED:
+        if stage is Stage.CUT_OVER:
             if capturing:  # an undo was begun, and is not wanted any more
-                self._with_short_lock(self._end_capture, Stage.EXCHANGED)
+                self._with_short_lock(self._end_capture, Stage.CUT_OVER)
             return
         if stage is Stage.NOTHING:
-            self._with_short_lock(self._put_aside, Stage.ASIDE)
+            self._with_short_lock(self._add_shadow, Stage.SHADOW)
         self._fill(throttle_on, workers)
         with self.open() as connection:
             if not stopped:
                 with_patience(self.open, connection, partial(self._capture_missed, connection), self.waiting)
-        self.column.index_aside(self.open, self.waiting, concurrently=not stopped)
+        self.column.index_shadow(self.open, self.waiting, concurrently=not stopped)
         self._catch_up()
-        self._with_short_lock(self.exchange, Stage.EXCHANGED)
+        self._with_short_lock(self.cut_over, Stage.CUT_OVER)
 
     def differing(self, connection: Connection, *, in_a_hurry: bool) -> Named:
         """The rows that hold another value than their old one gives once it is cleared. Read-only.
 
-        Rows that others have written since the exchange do not count: they hold what was put there.
+        Rows that others have written since the cut-over do not count: they hold what was put there.
         """
         old = self.backfill.over(self.column.old)
         query = sql.SQL("""SELECT t.{key} AS key FROM {table} t
@@ -114,7 +114,7 @@ class Swap:
 
         def waited(blockers: Sequence[Blocker]) -> None:
             self.waiting(blockers)
-            if then is Stage.EXCHANGED:
+            if then is Stage.CUT_OVER:
                 self._catch_up()
 
         def recorded(connection: Connection) -> Stage | None:
@@ -127,9 +127,9 @@ class Swap:
         with self.open() as connection:
             self.capture.catch_up(connection, lambda: bring_up_to_date(connection, self))
 
-    def _put_aside(self, statements: Statements) -> None:
+    def _add_shadow(self, statements: Statements) -> None:
         self.column.lock(statements)
-        self.column.add_aside(statements)
+        self.column.add_shadow(statements)
         self.capture.begin(statements, self.backfill.columns_read)
 
     def _end_capture(self, statements: Statements) -> None:
@@ -148,11 +148,11 @@ class Swap:
         with transaction(connection, expected, self.backfill.written_by_triggers):
             rows = connection.execute(
                 self.backfill.filled(
-                    sql.SQL("""UPDATE {table} t SET {aside} = k.value
+                    sql.SQL("""UPDATE {table} t SET {shadow} = k.value
                     FROM (SELECT t.ctid AS place, {value} AS value FROM {table} t
                           WHERE {within} AND CASE WHEN {among} THEN NOT {plain} ELSE FALSE END OFFSET 0) k
-                    WHERE t.ctid = k.place AND {within} AND t.{aside} IS DISTINCT FROM k.value"""),
-                    aside=sql.Identifier(self.column.aside),
+                    WHERE t.ctid = k.place AND {within} AND t.{shadow} IS DISTINCT FROM k.value"""),
+                    shadow=sql.Identifier(self.column.shadow),
                     value=self.backfill.value_unless_plain,
                     within=within("t", pages),
                     among=among(lines),
@@ -171,26 +171,26 @@ class Swap:
             rows = connection.execute(
                 self.backfill.filled(
                     sql.SQL("""INSERT INTO {captured} SELECT t.{key} FROM {table} t
-                    WHERE NOT {plain} AND t.{aside} IS DISTINCT FROM ({value})"""),
+                    WHERE NOT {plain} AND t.{shadow} IS DISTINCT FROM ({value})"""),
                     captured=self.capture.keys,
-                    aside=sql.Identifier(self.column.aside),
+                    shadow=sql.Identifier(self.column.shadow),
                     value=self.backfill.value_unless_plain,
                     plain=self.backfill.plain,
                 )
             ).rowcount
             expected.append((self.capture.keys, (rows, 0, 0)))
 
-    def exchange(self, statements: Statements) -> None:
+    def cut_over(self, statements: Statements) -> None:
         """Put the new column in place, with what was written meanwhile, under the lock of its table. Changes the target."""
         self.column.lock(statements)
         bring_up_to_date_wholly(statements, self)
         self.records.write(statements, 0)  # from now on rows are written by others alone
         self.capture.end(statements)
-        self.column.exchange(statements)
+        self.column.cut_over(statements)
 
 
 def bring_up_to_date(connection: Connection, swap: Swap) -> int:
-    """Compute anew the value aside of captured rows, in one transaction; returns how many keys were taken.
+    """Compute anew the shadow value of captured rows, in one transaction; returns how many keys were taken.
 
     Each row counts as it was written at the latest: whoever writes it meanwhile captures it again. Changes the target.
 
@@ -209,7 +209,7 @@ def bring_up_to_date(connection: Connection, swap: Swap) -> int:
 
 
 def bring_up_to_date_wholly(statements: Statements, swap: Swap) -> None:
-    """Compute anew the value aside of all captured rows, in a block of the server's, which `guard.told` tells of.
+    """Compute anew the shadow value of all captured rows, in a block of the server's, which `guard.told` tells of.
 
     In the caller's transaction, under the table's lock. Changes the target.
     """
@@ -226,14 +226,14 @@ def _brought_up_to_date(swap: Swap, most: int | None) -> sql.Composed:
     backfill = swap.backfill
     return backfill.filled(
         sql.SQL("""WITH taken AS ({taken}), changed AS (
-            UPDATE {table} t SET {aside} = {value} WHERE t.{key} = ANY (ARRAY (SELECT key FROM taken))
-              AND t.{aside} IS DISTINCT FROM ({value}) RETURNING TRUE
+            UPDATE {table} t SET {shadow} = {value} WHERE t.{key} = ANY (ARRAY (SELECT key FROM taken))
+              AND t.{shadow} IS DISTINCT FROM ({value}) RETURNING TRUE
         ), noted AS (
             INSERT INTO {writes} SELECT pg_current_xact_id()::xid, count(*) FROM changed HAVING count(*) > 0
         )
         SELECT (SELECT count(*) FROM taken) AS keys, (SELECT count(*) FROM changed) AS rows"""),
         taken=swap.capture.taken(most),
-        aside=sql.Identifier(swap.column.aside),
+        shadow=sql.Identifier(swap.column.shadow),
         value=backfill.value,
         writes=swap.records.writes,
     )

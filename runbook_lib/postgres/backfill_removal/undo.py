@@ -91,24 +91,24 @@ def undo_swap(swap: Swap) -> tuple[int, list[Any]]:
     """
     with swap.open() as connection:
         stage = swap.stage(connection)
-        restored = swap.backfill.over(swap.column.old).count(connection) if stage is Stage.EXCHANGED else 0
-    if stage is Stage.ASIDE:
-        _with_short_lock(swap, lambda statements: _drop_aside(swap, statements), _taken_back)
+        restored = swap.backfill.over(swap.column.old).count(connection) if stage is Stage.CUT_OVER else 0
+    if stage is Stage.SHADOW:
+        _with_short_lock(swap, lambda statements: _drop_shadow(swap, statements), _taken_back)
     written: list[Any] = []
-    if stage is Stage.EXCHANGED:
-        written = _merged_and_exchanged(swap)
+    if stage is Stage.CUT_OVER:
+        written = _merged_and_cut_back(swap)
     with swap.open() as connection:
         swap.records.drop(connection)
     return restored - len(written), written
 
 
-def _drop_aside(swap: Swap, statements: Statements) -> None:
+def _drop_shadow(swap: Swap, statements: Statements) -> None:
     swap.column.lock(statements)
     swap.capture.end(statements)
-    swap.column.drop(statements, swap.column.aside)
+    swap.column.drop(statements, swap.column.shadow)
 
 
-def _merged_and_exchanged(swap: Swap) -> list[Any]:
+def _merged_and_cut_back(swap: Swap) -> list[Any]:
     conflicts = swap.backfill.own("conflicts")
     captured = sql.SQL("t.{} = ANY (ARRAY (SELECT key FROM taken))").format(swap.backfill.key)
     with swap.open() as connection:
@@ -130,7 +130,7 @@ def _merged_and_exchanged(swap: Swap) -> list[Any]:
         swap.column.lock(statements)
         statements.write(_merged(swap, conflicts, captured, None))
         swap.capture.end(statements)
-        swap.column.exchange_back(statements)
+        swap.column.cut_back(statements)
 
     def merge_some() -> None:
         some = _merged(swap, conflicts, captured, MOST)
