@@ -336,11 +336,11 @@ def end(run: Path, reason: str, as_json: bool) -> None:
 
 @commands.command()
 @run_argument
-@click.option("--debt", default="", help="Which one; else every open debt.")
+@click.option("--debt", default="", help="Which one; else all that is pending.")
 @click.option("--approve", default="", help="The digest of the preview, as this command prints it.")
 @json_option
 def purge(run: Path, debt: str, approve: str, as_json: bool) -> None:
-    """Pay the open debts of a run for good: first a preview, then, with its digest, the deed."""
+    """Permanently delete the undo data that a run kept. Preview first, then `--approve DIGEST`."""
     opened = _opened(run)
     try:
         digest, previews = cleanup.preview(opened, debt, approve)
@@ -544,6 +544,6 @@ def _as_json(folder: RunFolder, state: RunState) -> dict[str, Any]:
         "steps": state.steps,
         "checks": state.checks.get("after", {}),
         "waivers": state.waivers,
-        "debts": state.debts,
+        "debts": state.pending,
         "outcome": state.outcome,
     }

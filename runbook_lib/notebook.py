@@ -247,9 +247,9 @@ def rollback_log(run: Run) -> Shown:
 
 
 def follow_ups(run: Run) -> Shown:
-    """What is still owed, and what the plan wants done once the rollback is over. Read-only."""
-    owed = [f"clean up, by `runbook purge`: {debt['text']}" for debt in run.state.debts.values()]
-    return display.table("What follows", ["to do"], [[f"☐ {text}"] for text in [*owed, *run.context.plan.follow_ups]])
+    """The pending cleanup, and what the plan wants done once the rollback is over. Read-only."""
+    pending = [f"clean up, by `runbook purge`: {item['text']}" for item in run.state.pending.values()]
+    return display.table("What follows", ["to do"], [[f"☐ {text}"] for text in [*pending, *run.context.plan.follow_ups]])
 
 
 def status(run: Run) -> Shown:

@@ -39,18 +39,18 @@ class Reporter:
         """Journal who was in the way of a lock."""
         self.append("waiting", step=self.step, blockers=[str(blocker) for blocker in blockers])
 
-    def open_cleanup(self, debt: str, text: str) -> None:
+    def open_cleanup(self, item: str, text: str) -> None:
         """Journal pending cleanup before there is any: its name within the run, and what is left to do."""
-        self.append("owed", debt=debt, step=self.step, text=text)
+        self.append("owed", debt=item, step=self.step, text=text)
 
-    def adopt(self, debt: str, text: str, run: str) -> None:
+    def adopt(self, item: str, text: str, run: str) -> None:
         """Take over what another run left to be tidied up by the step, under a name that says whose it was."""
         text = f"{text} (left by run {run})"
-        self.append("owed", debt=f"{debt} of {run}", step=self.step, text=text, of=run, its=debt)
+        self.append("owed", debt=f"{item} of {run}", step=self.step, text=text, of=run, its=item)
 
-    def close_cleanup(self, debt: str) -> None:
+    def close_cleanup(self, item: str) -> None:
         """Journal that cleanup is done."""
-        self.append("paid", debt=debt, step=self.step)
+        self.append("paid", debt=item, step=self.step)
 
 
 Request = Literal["go on", "pause", "abort"]  # of work in parts, before its next one

@@ -517,7 +517,7 @@ class IndexScans(Fact, kind="index-scans", timeline="{step}: {scans}"):
 
 
 @dataclass(frozen=True)
-class Owed(Fact, kind="owed", timeline="{debt}: {text}"):
+class CleanupOpened(Fact, kind="owed", timeline="{debt}: {text}"):
     """Cleanup is pending; `of` and `its` name the run that left it, and what that run calls it."""
 
     debt: str
@@ -528,7 +528,7 @@ class Owed(Fact, kind="owed", timeline="{debt}: {text}"):
 
 
 @dataclass(frozen=True)
-class Paid(Fact, kind="paid", timeline="{debt}"):
+class CleanupClosed(Fact, kind="paid", timeline="{debt}"):
     """That cleanup is done."""
 
     debt: str

@@ -58,12 +58,12 @@ class RunState:
     evidence: tuple[Mapping[str, str], ...] = ()
     escalations: tuple[Mapping[str, str], ...] = ()
     notes: tuple[str, ...] = ()
-    debts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # name -> step and text, while it is open
+    pending: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # name -> step and text, while it is open
     served: bool = False  # whether a way back was walked to services that run, and no step begun since
     undo: str = ""  # the digest of an approved undo that has not ended
     undo_is_whole: bool = False  # whether the undo approved last is of the whole run
     undo_ended: str = ""  # the digest of the undo that ended last, and no step done since
-    purge: Mapping[str, Any] = field(default_factory=dict)  # the digest approved last for a purge, and the debts it covers
+    purge: Mapping[str, Any] = field(default_factory=dict)  # the digest approved last for a purge, and the cleanup it covers
     is_undone: bool = False  # whether the whole run was undone, and no step begun since
     failing: Mapping[tuple[str, str], str] = field(default_factory=dict)  # action, step -> why it failed or was refused last
     ended: Mapping[str, str] = field(default_factory=dict)  # who ended the run for good, and why
@@ -184,10 +184,10 @@ def _after(state: RunState, event: Event) -> RunState:
             return replace(state, escalations=(*state.escalations, data), type=to, begun_since=())
         case events.Served():
             return replace(state, served=True)
-        case events.Owed(debt):
-            return replace(state, debts={**state.debts, debt: data})
-        case events.Paid(debt):
-            return replace(state, debts=_without(state.debts, debt))
+        case events.CleanupOpened(item):
+            return replace(state, pending={**state.pending, item: data})
+        case events.CleanupClosed(item):
+            return replace(state, pending=_without(state.pending, item))
         case events.Noted(text):
             return replace(state, notes=(*state.notes, text))
         case events.UndoApproved(digest, whole=whole):

@@ -38,7 +38,7 @@ class Run:
         self.folder = folder
         self.context = context
         self.journal = Journal(folder.journal_path)
-        context.reporter = Reporter(self.journal.append, lambda: self.state.debts)
+        context.reporter = Reporter(self.journal.append, lambda: self.state.pending)
         context.now = lambda: elapsed.present(self.journal.events())
         self._begun: dict[str, CheckContext] = {}
         self._known: tuple[Event | None, RunState | None] = None, None  # the last event that was read, the state after it

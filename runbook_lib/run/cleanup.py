@@ -13,25 +13,25 @@ from runbook_lib.run.lease import leased
 from runbook_lib.steps import Preview, Step, step_named
 
 
-def preview(run: Run, debt: str = "", approved: str = "") -> tuple[str, list[Preview]]:
+def preview(run: Run, item: str = "", approved: str = "") -> tuple[str, list[Preview]]:
     """What cleaning up would do, and the digest that an approval names; one item where it is named. Read-only.
 
     Raises:
-        ParametersError: The run owes no such debt.
+        ParametersError: The run has no such pending cleanup.
     """
-    found = [step.purge_preview(own) for step, own in (_step(run, name) for name in _named(run, debt, approved))]
+    found = [step.purge_preview(own) for step, own in (_step(run, name) for name in _named(run, item, approved))]
     return approval.digest({f"{n} {p.step}": approval.bound([p])[p.step] for n, p in enumerate(found)}), found
 
 
-def clean_up(run: Run, digest: str, approved: str, debt: str = "") -> None:
-    """Pay the debts that a preview showed, and seal the folder again. Changes the target, for good.
+def clean_up(run: Run, digest: str, approved: str, item: str = "") -> None:
+    """Do the cleanup that a preview showed, and seal the folder again. Changes the target, for good.
 
     An approval covers the rest of what it approved, so the same command resumes a purge that was interrupted.
 
     Raises:
         Declined: The digest approved is not the preview's.
     """
-    names = _named(run, debt, approved)
+    names = _named(run, item, approved)
     resumed = set(names) <= _approved_before(run, approved) != set()
     if digest != approved and not resumed:
         raise Declined(
@@ -59,9 +59,11 @@ def clean_up_due(run: Run) -> None:
 
 
 def _due(run: Run) -> list[str]:
-    """The debts that are to be paid at once. Read-only."""
-    steps, debts = run.context.plan.steps, run.state.debts.items()
-    return [n for n, d in debts if d["step"] in steps and d.get("its", n) in step_named(run.context, d["step"]).DUE_AT_ONCE]
+    """The pending cleanup that is due at once. Read-only."""
+    steps, pending = run.context.plan.steps, run.state.pending.items()
+    return [
+        n for n, d in pending if d["step"] in steps and d.get("its", n) in step_named(run.context, d["step"]).DUE_AT_ONCE
+    ]
 
 
 def _pay(run: Run, names: Sequence[str]) -> None:
@@ -73,41 +75,41 @@ def _pay(run: Run, names: Sequence[str]) -> None:
 
 def _step(run: Run, name: str) -> tuple[Step, str]:
     """The step that tidies up, and what it calls that itself: what was adopted is named after the run that left it."""
-    debt = run.state.debts[name]
-    if debt["step"] not in run.context.plan.steps:
+    item = run.state.pending[name]
+    if item["step"] not in run.context.plan.steps:
         raise ParametersError(
-            f"{debt['step']}, which left {name}, is no step of this run's plan.",
+            f"{item['step']}, which left {name}, is no step of this run's plan.",
             where=str(run.folder.path),
             state="Nothing was changed.",
-            safe_next=f"Take the plan of the run that left it: runbook purge {run.folder.path.with_name(debt['of'])}",
+            safe_next=f"Take the plan of the run that left it: runbook purge {run.folder.path.with_name(item['of'])}",
         )
-    if "of" not in debt:
-        return step_named(run.context, debt["step"]), name
+    if "of" not in item:
+        return step_named(run.context, item["step"]), name
 
     def report(kind: str, **data: Any) -> object:
-        return run.journal.append(kind, **{**data, **({"debt": name} if data.get("debt") == debt["its"] else {})})
+        return run.journal.append(kind, **{**data, **({"debt": name} if data.get("debt") == item["its"] else {})})
 
-    folder = RunFolder(run.folder.path.with_name(debt["of"]))
+    folder = RunFolder(run.folder.path.with_name(item["of"]))
     adapters = Adapters(run.context.target, folder, run.context.operator)
-    context = replace(run.context, folder=folder, adapters=adapters, reporter=Reporter(report, lambda: [debt["its"]]))
-    return step_named(context, debt["step"]), debt["its"]
+    context = replace(run.context, folder=folder, adapters=adapters, reporter=Reporter(report, lambda: [item["its"]]))
+    return step_named(context, item["step"]), item["its"]
 
 
 def _approved_before(run: Run, approved: str) -> set[str]:
-    """The debts that the purge approved last covers, paid or not, where its digest is this one. Read-only."""
+    """The cleanup that the purge approved last covers, done or not, where its digest is this one. Read-only."""
     before = run.state.purge
     return set(before["debts"]) if before and before["digest"] == approved else set()
 
 
-def _named(run: Run, debt: str, approved: str) -> Sequence[str]:
-    debts = list(run.state.debts)
-    if debt and debt not in debts and debt in _approved_before(run, approved):
+def _named(run: Run, item: str, approved: str) -> Sequence[str]:
+    pending = list(run.state.pending)
+    if item and item not in pending and item in _approved_before(run, approved):
         return []
-    if debt and debt not in debts:
+    if item and item not in pending:
         raise ParametersError(
-            f"This run has no pending cleanup by the name {debt!r}.",
+            f"This run has no pending cleanup by the name {item!r}.",
             where=str(run.folder.path),
             state="Nothing was changed.",
-            safe_next=f"It owes: {', '.join(debts) or 'nothing'}.",
+            safe_next=f"Pending cleanup: {', '.join(pending) or 'nothing'}.",
         )
-    return [debt] if debt else debts
+    return [item] if item else pending

@@ -39,12 +39,12 @@ def adopt(run: Run) -> None:
 def _adopt(run: Run, name: str, folder: Path) -> None:
     steps = run.context.plan.steps
     events = max(_in_folder(folder), _in_database(run, name), key=len)
-    pending = replay(events).debts if events else {}
-    for debt, data in pending.items():
+    pending = replay(events).pending if events else {}
+    for item, data in pending.items():
         if data["step"] in steps:
-            step_named(run.context, data["step"]).adopt(debt, data["text"], name)
+            step_named(run.context, data["step"]).adopt(item, data["text"], name)
         else:
-            adopted = {"debt": f"{debt} of {name}", "step": data["step"], "of": name, "its": debt}
+            adopted = {"debt": f"{item} of {name}", "step": data["step"], "of": name, "its": item}
             run.journal.append("owed", **adopted, text=f"{data['text']} (left by run {name}, of another plan)")
     for step in [step for step, spec in steps.items() if ACCESS in spec.touches().changes]:
         with suppress(AdapterError):  # where the database does not answer, the other run's journal counts

@@ -250,7 +250,7 @@ def _left_by(state: RunState) -> str:
     done = [name for name, step in state.steps.items() if step.begun_here]
     by = f"ended by {state.ended['by'] or 'nobody named'}: {state.ended['reason']}"
     left = f"it leaves {len(done)} steps as they are: {', '.join(done)}" if done else "it leaves no step on the target"
-    pending = f"; pending cleanup: {', '.join(state.debts)}" if state.debts else ""
+    pending = f"; pending cleanup: {', '.join(state.pending)}" if state.pending else ""
     return f"{by.rstrip('.')}; {left}{pending}"
 
 

@@ -86,7 +86,7 @@ def looked_at(need: Precondition) -> Result:
 class Step(ABC):
     """One step of a rollback on one target.
 
-    A step that leaves something to be tidied up later reports it as a debt when it makes it, with `owe`; `purge` pays it.
+    A step that leaves something to be cleaned up later reports it before, with `reporter.open_cleanup`; `purge` does it.
     """
 
     WORKS_IN_PARTS = False  # whether it can be paused, resumed and aborted between two of them
@@ -95,7 +95,7 @@ class Step(ABC):
     UNDONE_LAST = False  # whether undoing it brings up what the undo of all others has made
     CHOICES: Mapping[str, Mapping[str, str]] = {}  # those that are the same for every run
     LATER: Mapping[str, Mapping[str, str]] = {}  # the same, of what nobody is asked beforehand
-    DUE_AT_ONCE: Collection[str] = ()  # debts that keep everybody from looking at the target until they are paid
+    DUE_AT_ONCE: Collection[str] = ()  # cleanup until which nobody can look at the target
 
     Keys: ClassVar[type[StepSpec]]  # what a plan says of such a step, and what the kind says of itself
 
@@ -244,8 +244,8 @@ class Step(ABC):
         """Do it, or go on where it stopped; returns what it left. Changes the target."""
 
     def adopt_existing(self) -> None:
-        """Take over what is owed for an effect that was there already, or journal it as paid. Reads the target."""
-        return  # most steps owe nothing for what somebody else did
+        """Take over the cleanup of an effect that was there already, or journal it as done. Reads the target."""
+        return  # most steps leave no cleanup for what somebody else did
 
     @abstractmethod
     def verify(self) -> list[Result]:
@@ -263,17 +263,17 @@ class Step(ABC):
         """What an undo of this step leaves as somebody else made it since, "" for nothing. Read-only."""
         return ""
 
-    def purge_preview(self, debt: str) -> Preview:
+    def purge_preview(self, item: str) -> Preview:
         """What cleaning up one item of this step would do. Read-only."""
-        raise NotImplementedError(f"{type(self).__name__} leaves no debts")
+        raise NotImplementedError(f"{type(self).__name__} leaves no cleanup")
 
-    def purge(self, debt: str) -> Facts:
-        """Pay a debt of this step, for good; returns what that left. Changes the target."""
-        raise NotImplementedError(f"{type(self).__name__} leaves no debts")
+    def purge(self, item: str) -> Facts:
+        """Clean up one item of this step, for good; returns what that left. Changes the target."""
+        raise NotImplementedError(f"{type(self).__name__} leaves no cleanup")
 
-    def adopt(self, debt: str, text: str, run: str) -> None:
+    def adopt(self, item: str, text: str, run: str) -> None:
         """Take over what another run left to be tidied up by this step. Changes the journal only."""
-        self.reporter.adopt(debt, text, run)
+        self.reporter.adopt(item, text, run)
 
     def result(self, suffix: str, title: str, status: Any, summary: str, **evidence: Any) -> Result:
         """A result named after this step."""

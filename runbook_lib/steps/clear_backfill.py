@@ -129,7 +129,7 @@ def bounded(step: BackfillStep, connection: Connection, previewed: KeySet | None
     return step.backfill.bound(Bounds(step.backfill.bounds.decided, approved_only=True)), left_out
 
 
-UNDO_ROWS = "undo-rows"  # a debt
+UNDO_ROWS = "undo-rows"  # an item of cleanup
 MOST_CONFLICTS = 100  # keys that are told one by one
 
 
@@ -303,8 +303,8 @@ class ClearBackfill(BackfillStep):
             self.reporter.open_cleanup(
                 UNDO_ROWS, f"what is known of {len(conflicts)} rows that someone changed since is kept until it is purged"
             )
-        for debt in ("old-column", *([] if conflicts else [UNDO_ROWS])):
-            self.reporter.close_cleanup(debt)
+        for item in ("old-column", *([] if conflicts else [UNDO_ROWS])):
+            self.reporter.close_cleanup(item)
         return {"restored": restored, "conflicts": len(conflicts), "keys of conflicts": conflicts[:MOST_CONFLICTS]}
 
     def undo_leaves(self) -> str:
@@ -319,29 +319,29 @@ class ClearBackfill(BackfillStep):
             purged = Records(self.context.backfill).purged(connection)
         return "the old values were purged" if purged else ""
 
-    def purge_preview(self, debt: str) -> Preview:
+    def purge_preview(self, item: str) -> Preview:
         """What giving up the way back destroys. Read-only."""
         with self.context.adapters.postgres.connect() as connection:
             rows = self._removal(self.backfill).rows(connection)
         return Preview(
             self.name,
             f"Give up the way back of “{self.title}”",
-            would=[f"drop what is kept of the old values of {rows} rows ({debt})"],
+            would=[f"drop what is kept of the old values of {rows} rows ({item})"],
             loses=[f"the old values of {rows} rows: afterwards nothing can be put back from the database itself"],
-            locks="ACCESS EXCLUSIVE for a moment" if debt == "old-column" else "none on the table",
+            locks="ACCESS EXCLUSIVE for a moment" if item == "old-column" else "none on the table",
             undone_by="nothing",
             irreversible=True,
-            facts={"debt": debt},
+            facts={"debt": item},
             volumes={"rows": rows},
         )
 
-    def purge(self, debt: str) -> Facts:
+    def purge(self, item: str) -> Facts:
         """Drop the old column or the undo rows, for good. Changes the target."""
         self._removal(self.backfill).purge()
         with self.context.adapters.postgres.connect() as connection:
             self._proof.forget(connection)
-        self.reporter.close_cleanup(debt)
-        return {"purged": debt}
+        self.reporter.close_cleanup(item)
+        return {"purged": item}
 
     def _decided(self) -> Found:
         edited = self.backfill.database.backfill.edited

@@ -91,7 +91,7 @@ class Revert(StepOnRepository):
         return old_code.UNDECIDED if choice.startswith(old_code.QUESTION) else super().default(choice)
 
     @property
-    def debt(self) -> str:
+    def cleanup(self) -> str:
         """What a reset leaves."""
         return f"former-head-{self.repository}"
 
@@ -179,7 +179,7 @@ class Revert(StepOnRepository):
         checkout.bring(old.path, old.commit)
         if old.mode == "reset":
             self.reporter.open_cleanup(
-                self.debt, f"{self.ref} keeps {old.head[:12]}, where {self.repository} was before its reset"
+                self.cleanup, f"{self.ref} keeps {old.head[:12]}, where {self.repository} was before its reset"
             )
             checkout.keep_ref(self.ref, old.head)
             checkout.back_to(old.commit)
@@ -241,7 +241,7 @@ class Revert(StepOnRepository):
             return ""
         return f"{self.repository} is not at the commit this run left it at; moving it back could lose later work"
 
-    def purge_preview(self, debt: str) -> Preview:
+    def purge_preview(self, item: str) -> Preview:
         """That the former head would be given up. Read-only."""
         return Preview(
             self.name,
@@ -251,15 +251,15 @@ class Revert(StepOnRepository):
             irreversible=True,
         )
 
-    def purge(self, debt: str) -> Facts:
+    def purge(self, item: str) -> Facts:
         """Give the former head up. Changes the target."""
         self._forget()
         return {"deleted": self.ref}
 
     def _forget(self) -> None:
-        if self.debt in self.reporter.pending():
+        if self.cleanup in self.reporter.pending():
             self.context.checkout(self.repository).drop_ref(self.ref)
-            self.reporter.close_cleanup(self.debt)
+            self.reporter.close_cleanup(self.cleanup)
 
 
 def _way(mode: str) -> str:

@@ -10,7 +10,7 @@ from runbook_lib.postgres.sessions import Session, of_role, out_of_reach
 from runbook_lib.results import Found, Precondition, Result, Status, When
 from runbook_lib.steps import Effect, Facts, Preview, Probe, Step
 
-DEBT = "fence"
+CLEANUP = "fence"
 
 
 class _OfRole(Step):
@@ -27,7 +27,7 @@ class _OfRole(Step):
 
         with self.context.adapters.postgres.connect() as connection:
             fence.way_to_keep_out(connection, self.role)
-            self.reporter.open_cleanup(DEBT, f"the role {self.role} cannot connect; let it in again")
+            self.reporter.open_cleanup(CLEANUP, f"the role {self.role} cannot connect; let it in again")
             raised = fence.raise_fence(connection, self.role, self.context.folder.id)
             fence.end_sessions(connection, self.role, tell)
         return {"role": self.role, "kept out by": raised.way, "connections ended": ended}
@@ -35,27 +35,27 @@ class _OfRole(Step):
     def _let_in(self) -> Facts:
         with self.context.adapters.postgres.connect() as connection:
             lowered = fence.lower_fence(connection, self.role)
-        self.reporter.close_cleanup(DEBT)
+        self.reporter.close_cleanup(CLEANUP)
         return {"role": self.role, "given back": lowered.way if lowered else "nothing: no fence was up"}
 
-    def adopt(self, debt: str, text: str, run: str) -> None:
+    def adopt(self, item: str, text: str, run: str) -> None:
         """Take over a fence as this run's own: a database has one at most."""
-        self.reporter.open_cleanup(debt, text)
+        self.reporter.open_cleanup(item, text)
 
     def adopt_existing(self) -> None:
-        """Take over the debt of a fence of ours, whichever run raised it; paid where none is up. Reads the target."""
+        """Take over the cleanup of a fence of ours, whichever run raised it; done where none is up. Reads the target."""
         with self.context.adapters.postgres.connect() as connection:
             up = fence.standing(connection, self.role)
-        if up and DEBT not in self.reporter.pending():
-            self.reporter.open_cleanup(DEBT, f"the role {self.role} cannot connect, since run {up.run}; let it in again")
-        if not up and DEBT in self.reporter.pending():
-            self.reporter.close_cleanup(DEBT)
+        if up and CLEANUP not in self.reporter.pending():
+            self.reporter.open_cleanup(CLEANUP, f"the role {self.role} cannot connect, since run {up.run}; let it in again")
+        if not up and CLEANUP in self.reporter.pending():
+            self.reporter.close_cleanup(CLEANUP)
 
-    def purge_preview(self, debt: str) -> Preview:
+    def purge_preview(self, item: str) -> Preview:
         """That the role would be let in. Read-only."""
         return Preview(self.name, self.title, would=[f"let {self.role} connect again, as before the fence"])
 
-    def purge(self, debt: str) -> Facts:
+    def purge(self, item: str) -> Facts:
         """Let the role in again. Changes the target."""
         return self._let_in()
 

@@ -28,7 +28,7 @@ class Hold:
 
     @property
     def label(self) -> str:
-        """What it is called in a preview or a debt."""
+        """What it is called in a preview, and as cleanup."""
         return f"{self.name} on {self.host}" if self.host else self.name
 
     def command(self, words: Sequence[str]) -> list[str]:
@@ -86,7 +86,7 @@ def holds(freezes: Mapping[str, Freeze]) -> list[Hold]:
     return [Hold(name, freeze, host) for name, freeze in freezes.items() for host in freeze.hosts or [""]]
 
 
-DEBT = "frozen: "
+CLEANUP = "frozen: "
 NOTHING = "the target names nothing to freeze"
 
 
@@ -95,40 +95,40 @@ class _Holding(Step):
     def holds(self) -> list[Hold]:
         return holds(self.context.target.freezes)
 
-    def _owed(self) -> list[Hold]:
+    def _pending(self) -> list[Hold]:
         """What this run has frozen and not released; what was found frozen belongs to somebody else."""
-        return [hold for hold in self.holds if DEBT + hold.label in self.reporter.pending()]
+        return [hold for hold in self.holds if CLEANUP + hold.label in self.reporter.pending()]
 
     def _frozen(self, among: list[Hold]) -> list[str]:
         return [hold.label for hold in among if hold.is_frozen(self.context.adapters.processes)]
 
     def _freeze(self, hold: Hold) -> None:
-        self.reporter.open_cleanup(DEBT + hold.label, f"{hold.label} is frozen: release it")
+        self.reporter.open_cleanup(CLEANUP + hold.label, f"{hold.label} is frozen: release it")
         hold.freeze(self.context.adapters.processes)
 
     def _release(self, hold: Hold) -> None:
         if hold.is_frozen(self.context.adapters.processes):
             hold.release(self.context.adapters.processes)
-        self.reporter.close_cleanup(DEBT + hold.label)
+        self.reporter.close_cleanup(CLEANUP + hold.label)
 
-    def adopt(self, debt: str, text: str, run: str) -> None:
+    def adopt(self, item: str, text: str, run: str) -> None:
         """Take over a freeze as this run's own, where the target still names it."""
-        if debt in [DEBT + hold.label for hold in self.holds]:
-            self.reporter.open_cleanup(debt, text)
+        if item in [CLEANUP + hold.label for hold in self.holds]:
+            self.reporter.open_cleanup(item, text)
         else:
-            super().adopt(debt, text, run)
+            super().adopt(item, text, run)
 
     def _freeze_all(self) -> Facts:
         for hold in self.holds:
             if not hold.is_frozen(self.context.adapters.processes):
                 self._freeze(hold)
-        return {"frozen": [hold.label for hold in self._owed()]}
+        return {"frozen": [hold.label for hold in self._pending()]}
 
     def _release_all(self) -> Facts:
-        owed = self._owed()
-        for hold in owed:
+        pending = self._pending()
+        for hold in pending:
             self._release(hold)
-        return {"released": [hold.label for hold in owed]}
+        return {"released": [hold.label for hold in pending]}
 
     def _commands_are_here(self, commands: list[list[str]]) -> Precondition:
         return self.need("commands", "The target's commands are here", When.BEFOREHAND, lambda: commands_here(commands))
@@ -206,7 +206,7 @@ class FreezeAll(_Holding):
         return Probe(Effect.HALF_DONE if frozen else Effect.NOT_DONE, f"{len(frozen)} of {wanted} are frozen")
 
     def apply(self) -> Facts:
-        """Freeze what is not frozen, each owed before it is frozen. Changes the target."""
+        """Freeze what is not frozen, each reported as pending cleanup before it is frozen. Changes the target."""
         return self._freeze_all()
 
     def verify(self) -> list[Result]:
@@ -217,17 +217,17 @@ class FreezeAll(_Holding):
         """Release what this run froze. Changes the target."""
         return self._release_all()
 
-    def purge_preview(self, debt: str) -> Preview:
+    def purge_preview(self, item: str) -> Preview:
         """What cleaning up would do: release. Read-only."""
-        would = [f"release {debt.removeprefix(DEBT)}"]
-        return Preview(self.name, self.title, would=would, facts={"debt": debt})
+        would = [f"release {item.removeprefix(CLEANUP)}"]
+        return Preview(self.name, self.title, would=would, facts={"debt": item})
 
-    def purge(self, debt: str) -> Facts:
+    def purge(self, item: str) -> Facts:
         """Release it. Changes the target."""
-        for hold in self._owed():
-            if DEBT + hold.label == debt:
+        for hold in self._pending():
+            if CLEANUP + hold.label == item:
                 self._release(hold)
-        return {"released": debt.removeprefix(DEBT)}
+        return {"released": item.removeprefix(CLEANUP)}
 
 
 class ReleaseKeys(StepSpec):
@@ -281,10 +281,10 @@ class ReleaseAll(_Holding):
 
     def probe(self) -> Probe:
         """Whether this run still holds anything. Read-only."""
-        owed = [hold.label for hold in self._owed()]
-        if not owed:
+        pending = [hold.label for hold in self._pending()]
+        if not pending:
             return Probe(Effect.DONE, "this run holds nothing")
-        return Probe(Effect.NOT_DONE, f"this run holds {', '.join(owed)}")
+        return Probe(Effect.NOT_DONE, f"this run holds {', '.join(pending)}")
 
     def apply(self) -> Facts:
         """Release it. Changes the target."""
@@ -298,7 +298,7 @@ class ReleaseAll(_Holding):
         """Freeze again what this step released. Changes the target."""
         for hold in self._released():
             self._freeze(hold)
-        return {"frozen": [hold.label for hold in self._owed()]}
+        return {"frozen": [hold.label for hold in self._pending()]}
 
     def _released(self) -> list[Hold]:
         released = self.left.get("released", [])

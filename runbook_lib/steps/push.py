@@ -84,16 +84,16 @@ class PullRequestStep(StepOnRepository):
     LATER = {"PUSH": PUSH}
 
     @property
-    def debt(self) -> str:
+    def cleanup(self) -> str:
         """What a branch for a pull request leaves."""
         return f"pull-request-{self.repository}"
 
     def adopt_existing(self) -> None:
         """See the pull request as merged where the branch that is followed is without the feature. Reads the target."""
-        if self.debt in self.reporter.pending() and self._is_merged():
-            self.reporter.close_cleanup(self.debt)
+        if self.cleanup in self.reporter.pending() and self._is_merged():
+            self.reporter.close_cleanup(self.cleanup)
 
-    def purge_preview(self, debt: str) -> Preview:
+    def purge_preview(self, item: str) -> Preview:
         """That the branch would be deleted, once it is merged. Read-only."""
         remote = self._checkout.remote()
         own, merged = RollbackBranch(self.context, remote), self._is_merged()
@@ -104,7 +104,7 @@ class PullRequestStep(StepOnRepository):
         )
         return Preview(self.name, f"{self.title}: the pull request", would=[would], facts={"merged": merged})
 
-    def purge(self, debt: str) -> Facts:
+    def purge(self, item: str) -> Facts:
         """Delete the branch, once it is merged. Changes the remote.
 
         Raises:
@@ -119,7 +119,7 @@ class PullRequestStep(StepOnRepository):
                 safe_next=f"Merge it into {own.into}; or undo the step, which deletes the branch.",
             )
         own.delete(self.left.get("commit", ""))
-        self.reporter.close_cleanup(debt)
+        self.reporter.close_cleanup(item)
         return {"deleted": str(own)}
 
     @property
@@ -266,7 +266,7 @@ class Push(PullRequestStep):
         remote, head = self._checkout.remote(), self._checkout.head()
         own = RollbackBranch(self.context, remote)
         if self._for_pull_request:
-            self.reporter.open_cleanup(self.debt, f"open a pull request from {own} into {remote}: {own.until_merged}")
+            self.reporter.open_cleanup(self.cleanup, f"open a pull request from {own} into {remote}: {own.until_merged}")
             return own.push(head)
         tip = remote.tip()
         try:
@@ -313,7 +313,7 @@ class Push(PullRequestStep):
         remote = self._checkout.remote()
         if "branch" in left:
             RollbackBranch(self.context, remote).delete(left["commit"])
-            self.reporter.close_cleanup(self.debt)
+            self.reporter.close_cleanup(self.cleanup)
             return {"deleted": left["branch"]}
         tip, clone = self._looked(remote)
         if not clone.holds(left["was"], tip):

@@ -111,7 +111,7 @@ class RemovalChecks:
 
 
 SET_ASIDE, COPY, CONFLICTS = "columns-set-aside", "copy-of-dropped-columns", "values-not-put-back"
-DEBTS = {"quarantine": SET_ASIDE, "drop": COPY}
+CLEANUPS = {"quarantine": SET_ASIDE, "drop": COPY}
 
 
 class RemoveColumnsKeys(DatabaseStep):
@@ -297,9 +297,9 @@ class RemoveColumns(Step):
             self.reporter.open_cleanup(
                 CONFLICTS, f"the former values of {conflicts} rows were not put back, and are kept apart"
             )
-        for debt in self.reporter.pending():
-            if debt in DEBTS.values():
-                self.reporter.close_cleanup(debt)
+        for item in self.reporter.pending():
+            if item in CLEANUPS.values():
+                self.reporter.close_cleanup(item)
         return left
 
     def cannot_undo(self) -> str:
@@ -308,20 +308,20 @@ class RemoveColumns(Step):
             record = records.find(connection, self.removal.run)
         return "what was removed was purged" if record and record.stage is Stage.PURGED else ""
 
-    def purge_preview(self, debt: str) -> Preview:
+    def purge_preview(self, item: str) -> Preview:
         """What purging would destroy for good, counted by column. Read-only."""
-        if debt == CONFLICTS:
+        if item == CONFLICTS:
             return removal_preview.of_purge_of_conflicts(self.context, self.removal, self.name)
-        return removal_preview.of_purge(self.context, self.removal, self.name, self._owed(debt))
+        return removal_preview.of_purge(self.context, self.removal, self.name, self._pending(item))
 
-    def purge(self, debt: str) -> Facts:
+    def purge(self, item: str) -> Facts:
         """Drop what is kept of the columns. Changes the target, for good."""
-        lost = self.purge_preview(debt).volumes
-        if debt == CONFLICTS:
+        lost = self.purge_preview(item).volumes
+        if item == CONFLICTS:
             restore_columns.purge_conflicts(self.removal)
-        elif self._owed(debt):
+        elif self._pending(item):
             restore_columns.purge(self.removal, self.reporter.waiting)
-        self.reporter.close_cleanup(debt)
+        self.reporter.close_cleanup(item)
         return {"destroyed": dict(lost)}
 
     def _nothing_hangs(self) -> Found:
@@ -334,10 +334,10 @@ class RemoveColumns(Step):
             lines = self.removal.missing(connection, found) + self.removal.in_the_way(connection, self.mode, found)
         return (Status.FAIL, "; ".join(lines)) if lines else (Status.PASS, "nothing does")
 
-    def _owed(self, debt: str) -> Record | None:
-        """The record of the removal that left a debt, if it is this run's present one. Read-only."""
+    def _pending(self, item: str) -> Record | None:
+        """The record of the removal that left such cleanup, if it is this run's present one. Read-only."""
         record = self._state().record
-        return record if record and DEBTS[record.mode] == debt else None
+        return record if record and CLEANUPS[record.mode] == item else None
 
     def _state(self) -> State:
         with self.removal.connect() as connection:

@@ -81,7 +81,7 @@ class RestoreProgress:
         return 0
 
 
-DEBT = "restored-database"
+CLEANUP = "restored-database"
 
 
 class RestoreAsideKeys(RestoringStep):
@@ -210,7 +210,9 @@ class RestoreAside(Step):
         checked = approved_checksum(self.context, self.name)
         with self.control.listening():
             if staging_state_of(self.context).restored_from != checked:
-                self.reporter.open_cleanup(DEBT, f"The database {name} was restored beside {live}; drop it, or swap it in.")
+                self.reporter.open_cleanup(
+                    CLEANUP, f"The database {name} was restored beside {live}; drop it, or swap it in."
+                )
                 self._restore(live, name, checked)
             with postgres.connect(MAINTENANCE) as maintenance:
                 copy_settings(maintenance, attributes(maintenance, live), name, comment=False)
@@ -249,21 +251,21 @@ class RestoreAside(Step):
 
     def undo(self) -> Facts:
         """Drop the side database. Changes the target."""
-        return self.purge(DEBT)
+        return self.purge(CLEANUP)
 
-    def purge_preview(self, debt: str) -> Preview:
+    def purge_preview(self, item: str) -> Preview:
         """Which database would be dropped. Read-only."""
         found = staging_state_of(self.context)
         would = f"drop the database {found.staging}" if found.staging else "nothing: there is no side database"
         return Preview(self.name, self.title, would=[would], undone_by="restoring the backup again")
 
-    def purge(self, debt: str) -> Facts:
+    def purge(self, item: str) -> Facts:
         """Drop the side database, if it is there. Changes the target."""
         name = staging_state_of(self.context).staging
         if name:
             with self.context.adapters.postgres.connect(MAINTENANCE) as maintenance:
                 staging_database.drop(maintenance, name, force=True)
-        self.reporter.close_cleanup(DEBT)
+        self.reporter.close_cleanup(CLEANUP)
         return {"dropped": name}
 
     def _restore(self, live: str, name: str, checked: str) -> None:

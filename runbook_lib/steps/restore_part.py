@@ -73,7 +73,7 @@ class RestorePart(Step):
     }
 
     @property
-    def debt(self) -> str:
+    def cleanup(self) -> str:
         """What the way back is called while it is kept."""
         return f"{self.name}-undo"
 
@@ -159,7 +159,7 @@ class RestorePart(Step):
         """Write what is missing, or go on with it. Changes the target."""
         approved_checksum(self.context, self.name)
         self.reporter.open_cleanup(
-            self.debt, f"what {self.wanted.table} held before is kept for the undo until it is purged"
+            self.cleanup, f"what {self.wanted.table} held before is kept for the undo until it is purged"
         )
         with self.control.listening():
             if isinstance(self.piece, RowsPart):
@@ -206,10 +206,10 @@ class RestorePart(Step):
         restored, conflicts = self.piece.give_back()
         if conflicts:
             self.reporter.open_cleanup(
-                self.debt, f"undo rows of {conflicts} rows that someone changed since are kept until they are purged"
+                self.cleanup, f"undo rows of {conflicts} rows that someone changed since are kept until they are purged"
             )
         else:
-            self.reporter.close_cleanup(self.debt)
+            self.reporter.close_cleanup(self.cleanup)
         return {"put back": restored, "conflicts": conflicts}
 
     def undo_leaves(self) -> str:
@@ -222,26 +222,26 @@ class RestorePart(Step):
             kept = self.piece.begun(connection)
         return "its undo rows were purged" if self.is_done and not kept else ""
 
-    def purge_preview(self, debt: str) -> Preview:
+    def purge_preview(self, item: str) -> Preview:
         """What giving up the way back destroys. Read-only."""
         with self.context.adapters.postgres.connect() as connection:
             rows = self.piece.undo_rows(connection)
         return Preview(
             self.name,
             f"Give up the way back of “{self.title}”",
-            would=[f"drop what is kept of {rows} rows as they were ({debt})"],
+            would=[f"drop what is kept of {rows} rows as they were ({item})"],
             loses=["what those rows held before: afterwards nothing can be put back from the database itself"],
             undone_by="nothing",
             irreversible=True,
-            facts={"debt": debt},
+            facts={"debt": item},
             volumes={"rows": rows},
         )
 
-    def purge(self, debt: str) -> Facts:
+    def purge(self, item: str) -> Facts:
         """Drop the undo rows, for good. Changes the target."""
         self.piece.purge()
-        self.reporter.close_cleanup(debt)
-        return {"purged": debt}
+        self.reporter.close_cleanup(item)
+        return {"purged": item}
 
     @property
     def wanted(self) -> RestorePartKeys:

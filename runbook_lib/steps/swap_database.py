@@ -42,10 +42,10 @@ from runbook_lib.steps.loss import (
     unknown,
     watching,
 )
-from runbook_lib.steps.restore_aside import DEBT as STAGED
+from runbook_lib.steps.restore_aside import CLEANUP as STAGED
 
 ISSUED = "evidence/sequences-issued.json"  # what each sequence had issued when the names were exchanged
-OLD, CLOSED = "old-database", "refused-connections"  # debts
+OLD, CLOSED = "old-database", "refused-connections"  # items of cleanup
 
 
 class Exchange(Step):
@@ -100,11 +100,11 @@ class Exchange(Step):
             self.reporter.close_cleanup(CLOSED)
         return found
 
-    def purge_preview(self, debt: str) -> Preview:
+    def purge_preview(self, item: str) -> Preview:
         """Which database would be dropped for good, its size and date. Read-only."""
         kept = staging_state_of(self.context).kept
-        if debt == CLOSED or not kept:
-            would = "let connections in" if debt == CLOSED else "nothing: no old database is there"
+        if item == CLOSED or not kept:
+            would = "let connections in" if item == CLOSED else "nothing: no old database is there"
             return Preview(self.name, self.title, would=[would])
         with self.context.adapters.postgres.connect(MAINTENANCE) as maintenance:
             size = database_size(maintenance, kept)
@@ -118,14 +118,14 @@ class Exchange(Step):
             facts={"database": kept},
         )
 
-    def purge(self, debt: str) -> Facts:
+    def purge(self, item: str) -> Facts:
         """Drop the old database for good, or let connections in again. Changes the target, irreversibly.
 
         Raises:
             AdapterError: Somebody is connected to it.
         """
         found = staging_state_of(self.context)
-        if debt == CLOSED:
+        if item == CLOSED:
             self.opened()
             return {"lets in": found.live}
         if found.kept:
@@ -135,10 +135,10 @@ class Exchange(Step):
         return {"dropped": found.kept}
 
     def settle(self, found: staging_database.StagingState) -> None:
-        """Journal as paid what is owed no more, as the databases stand."""
-        for debt, is_paid in ((CLOSED, found.lets_in), (STAGED, not found.staging), (OLD, not found.kept)):
-            if is_paid and debt in self.reporter.pending():
-                self.reporter.close_cleanup(debt)
+        """Journal as done the cleanup that is pending no more, as the databases are."""
+        for item, is_closed in ((CLOSED, found.lets_in), (STAGED, not found.staging), (OLD, not found.kept)):
+            if is_closed and item in self.reporter.pending():
+                self.reporter.close_cleanup(item)
 
     def _tell(self, ended: list[Session]) -> None:
         if ended:

@@ -68,7 +68,7 @@ def banner(folder: RunFolder, plan: Plan, state: RunState, clock: Sequence[str] 
         f"Run {folder.id} · {progress(plan, state)}",
         *clock,
         *([way_back] if way_back else []),
-        *_owed(state),
+        *_pending(state),
         *(f"HANDED OVER by {h['from'] or 'nobody named'} to {h['to']}" for h in state.handovers),
         *(f"TAKEN OVER by {t['by'] or 'nobody named'} from {t['before']}: {t['reason']}" for t in state.takeovers),
         *(f"WAIVED by {w['by'] or 'nobody named'}: {name}: {w['reason']}" for name, w in state.waivers.items()),
@@ -255,7 +255,7 @@ def outcome(ended: Outcome, state: RunState) -> Shown:
     """How the run ended."""
     colour = {"verified": COLOURS["PASS"], "failed": COLOURS["FAIL"]}.get(ended.status, COLOURS["UNKNOWN"])
     line = f"{ended.status.upper()}: {ended.summary}"
-    first = [*(f"Waived: {name}: {waiver['reason']}" for name, waiver in state.waivers.items()), *_owed(state)]
+    first = [*(f"Waived: {name}: {waiver['reason']}" for name, waiver in state.waivers.items()), *_pending(state)]
     html = "<br>".join(map(escape, [*first, line]))
     return Shown(f'<p style="font-size:1.2em;font-weight:bold;color:{colour}">{html}</p>', "\n".join([*first, line]))
 
@@ -339,8 +339,8 @@ def _has_before(name: str, names: Sequence[str]) -> bool:
     return "after" in name and name.replace("after", "before") in names
 
 
-def _owed(state: RunState) -> list[str]:
-    return [f"PENDING CLEANUP: {name}: {debt['text']}" for name, debt in state.debts.items()]
+def _pending(state: RunState) -> list[str]:
+    return [f"PENDING CLEANUP: {name}: {item['text']}" for name, item in state.pending.items()]
 
 
 def _fact(value: Any) -> str:

@@ -44,7 +44,7 @@ def postmortem(plan: Plan, state: RunState, events: Sequence[Event]) -> str:
     took = clock(seconds(steady(events), first, until)) if first else "no step was begun"
     incident = state.opened.get("incident") or "none named"
     lines = [f"- {e.at[:19].replace('T', ' ')} {e.kind}: {e.text}" for e in events if e.kind not in QUIET]
-    debts = [f"- [ ] pending cleanup: {debt['text']}" for debt in state.debts.values()]
+    pending = [f"- [ ] pending cleanup: {item['text']}" for item in state.pending.values()]
     return "\n".join(
         [
             f"# Postmortem (draft): {plan.title}",
@@ -71,7 +71,7 @@ def postmortem(plan: Plan, state: RunState, events: Sequence[Event]) -> str:
             "",
             "## To do",
             "",
-            *debts,
+            *pending,
             *(f"- [ ] {text}" for text in plan.follow_ups),
             "",
         ]
@@ -93,13 +93,13 @@ def _start(plan: Plan, state: RunState) -> str:
 
 def _end(plan: Plan, state: RunState, events: Sequence[Event]) -> str:
     ended = verdict(plan, state, events)
-    debts = [f"Pending cleanup: {debt['text']}." for debt in state.debts.values()]
+    pending = [f"Pending cleanup: {item['text']}." for item in state.pending.values()]
     return "\n".join(
         [
             f"ROLLBACK {ended.word}: {plan.title} ({plan.feature}) on {state.opened['target']}",
             f"Incident: {state.opened.get('incident') or 'none named'}. {ended.summary}",
             f"Type: {type_title(plan, state)}. By: {state.operator}.",
-            *debts,
+            *pending,
             f"What follows: {' '.join(plan.follow_ups)}",
         ]
     )

@@ -29,15 +29,15 @@ def test_the_application_is_kept_out_while_the_database_changes(broken: Stack, t
     for name in steps[: steps.index(LET_IN)]:
         engine.apply(run, name)
         if name == FENCE:
-            assert FENCED in run.state.debts
-        if FENCED in run.state.debts:
+            assert FENCED in run.state.pending
+        if FENCED in run.state.pending:
             with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
                 psycopg.connect(application)
     for name in steps[steps.index(LET_IN) :]:
         engine.apply(run, name)
 
     assert {r.status for r in lifecycle.verify(run)} == {"PASS"}
-    assert FENCED not in run.state.debts
+    assert FENCED not in run.state.pending
     assert lifecycle.close(run).status == "verified"
     with run.context.adapters.postgres.connect() as connection:
         found = holder(connection)

@@ -43,14 +43,14 @@ def test_the_old_version_runs_on_the_old_schema_and_all_can_be_undone(broken: St
     assert order.index("remove-columns") < order.index("start-backend")
     assert {r.name: r.summary for r in lifecycle.verify(run) if r.status != "PASS"} == {}
     assert list((broken.root / "backend" / "migrations").glob("039*")) == []
-    assert len(run.state.debts) == 1
+    assert len(run.state.pending) == 1
     assert (comparison.tables(run.context)["Sample rows"]["attachments after"] == "the column is gone").all()
 
     for name in reversed(run.steps):
         engine.undo(run, name)
 
     assert rows(broken) == before
-    assert run.state.debts == {}
+    assert run.state.pending == {}
     assert [r.status for r in run.observe("undone", ["services-running"])] == ["PASS"]
     run.close_adapters()
 
@@ -74,9 +74,9 @@ def test_the_notebook_ends_verified_and_its_own_digest_purges_what_is_kept(broke
 
     outcome = conductor.carry_out(run.folder.path, as_previewed, parameters, lambda text: None)
 
-    assert (outcome.status, set(run.state.debts)) == ("verified", {COPY}), run.folder.journal_path.read_text()[-6000:]
+    assert (outcome.status, set(run.state.pending)) == ("verified", {COPY}), run.folder.journal_path.read_text()[-6000:]
     digest, previews = cleanup.preview(run)
     assert previews[0].irreversible
     cleanup.clean_up(run, digest, digest)
-    assert run.state.debts == {}
+    assert run.state.pending == {}
     run.close_adapters()

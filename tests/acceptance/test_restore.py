@@ -50,7 +50,7 @@ def test_corrupt_data_lead_from_triage_to_a_verified_restore(corrupt: Stack, tmp
         approvals[0] < events.index(("started", "restore-aside")) < approvals[1] < events.index(("started", "stop-services"))
     )
     assert "- [x] Database rolled back" in (run.folder.path / "rollback-log.md").read_text()
-    assert set(state.debts) == {"old-database"}
+    assert set(state.pending) == {"old-database"}
 
 
 def test_every_step_of_option_c_can_be_undone(sound: Stack, tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_every_step_of_option_c_can_be_undone(sound: Stack, tmp_path: Path) -> N
         engine.undo(run, name)
 
     assert asked() == before
-    assert run.state.debts == {}
+    assert run.state.pending == {}
     run.close_adapters()
 
 

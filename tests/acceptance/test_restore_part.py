@@ -56,4 +56,4 @@ def test_plan_and_run_bring_a_lost_column_back_and_change_nothing_else(ask: Ask)
     run = lifecycle.open_existing(Path(planned["run"]))
     digest, _ = cleanup.preview(run)
     cleanup.clean_up(run, digest, digest)
-    assert run.state.debts == {}
+    assert run.state.pending == {}

@@ -42,7 +42,7 @@ def test_a_swap_is_chosen_verified_and_purged(broken: Stack, untouching: Path, t
     assert outcome.status == "verified", outcome
     assert run.state.steps["clear-backfill"].outcome["strategy"] == "swap"
     assert any("indexes on the column are dropped meanwhile" in line for line in would)
-    assert set(run.state.debts) == {"old-column"}
+    assert set(run.state.pending) == {"old-column"}
     conductor.execute(run.folder.path, "05-close-out", {}, lambda text: None)
     closed = nbformat.read(run.folder.path / "05-close-out.ipynb", as_version=4)
     assert ["PENDING CLEANUP: old-column" in str(cell.outputs) for cell in closed.cells if cell.cell_type == "code"][-1]
@@ -64,7 +64,7 @@ def test_a_swap_is_chosen_verified_and_purged(broken: Stack, untouching: Path, t
         again = ["purge", str(run.folder.path), *which, "--approve", shown["digest"]]
         assert CliRunner().invoke(commands, again).output == "This run has no pending cleanup.\n"
     assert old[0] not in _columns(broken)
-    assert run.state.debts == {}
+    assert run.state.pending == {}
     assert "Pending cleanup" not in (run.folder.path / "report.html").read_text()
     with pytest.raises(ParametersError, match="no pending cleanup"):
         cleanup.preview(lifecycle.open_existing(run.folder.path), "old-column")

@@ -273,13 +273,13 @@ def test_the_steps_keep_the_application_out_and_let_it_in(
     assert out.outcome["kept out by"] == "REVOKE CONNECT"
     assert f"pid {pid} " in out.outcome["connections ended"][0]
     assert [e.data["sessions"] for e in run.journal.events() if e.kind == "sessions-ended"]
-    assert list(run.state.debts) == ["fence"]
+    assert list(run.state.pending) == ["fence"]
     assert not enters(database)
     assert run.steps[KEEP].probe().effect is Effect.DONE
 
     engine.apply(run, LET)
 
-    assert run.state.debts == {}
+    assert run.state.pending == {}
     assert rights_there(superuser) == before
     assert enters(database)
 
@@ -290,11 +290,11 @@ def test_the_undo_of_each_step_is_the_other(run: Run, database: Database) -> Non
 
     engine.undo(run, LET)
     assert not enters(database)
-    assert list(run.state.debts) == ["fence"]
+    assert list(run.state.pending) == ["fence"]
 
     engine.undo(run, KEEP)
     assert enters(database)
-    assert run.state.debts == {}
+    assert run.state.pending == {}
 
 
 def test_the_fence_stays_up_where_a_later_step_let_the_role_in_again(run: Run) -> None:
@@ -309,10 +309,10 @@ def test_a_fence_left_by_another_run_is_pending_until_the_role_is_let_in(run: Ru
     fence.raise_fence(connection, app, "the run before")
 
     assert engine.apply(run, KEEP).how.startswith("already done")
-    assert "since run the run before" in run.state.debts["fence"]["text"]
+    assert "since run the run before" in run.state.pending["fence"]["text"]
 
     engine.apply(run, LET)
-    assert run.state.debts == {}
+    assert run.state.pending == {}
 
 
 def test_a_fence_that_somebody_lowered_by_hand_is_owed_no_more(run: Run, connection: Connection, app: str) -> None:
@@ -321,7 +321,7 @@ def test_a_fence_that_somebody_lowered_by_hand_is_owed_no_more(run: Run, connect
 
     assert engine.apply(run, LET).how.startswith("already done")
 
-    assert run.state.debts == {}
+    assert run.state.pending == {}
 
 
 def test_a_fence_whose_connections_still_live_is_half_done_and_resumed(
@@ -353,7 +353,7 @@ def test_who_cannot_be_kept_out_stops_the_step_unless_waived(run: Run, database:
 
     run.waive(KEEP, "the services are stopped and cannot start")
     assert engine.apply(run, KEEP).how.startswith("failed, and waived: the services are stopped")
-    assert run.state.debts == {}
+    assert run.state.pending == {}
     assert run.steps[LET].probe().effect is Effect.DONE
 
 
@@ -364,7 +364,7 @@ def test_a_debt_of_a_fence_can_be_paid_by_itself(run: Run, database: Database) -
     run.steps[KEEP].purge("fence")
 
     assert enters(database)
-    assert run.state.debts == {}
+    assert run.state.pending == {}
 
 
 def test_a_role_that_can_connect_again_is_not_kept_out(run: Run, superuser: Superuser) -> None:

@@ -187,9 +187,9 @@ def test_a_takeover_takes_over_the_fence_that_was_left_up(begin: Begin, connecti
 
     lease.take_over(bo, WHY)
 
-    assert ann.folder.id in bo.state.debts["fence"]["text"]
-    step_named(bo.context, bo.state.debts["fence"]["step"]).purge("fence")
-    assert bo.state.debts == {}
+    assert ann.folder.id in bo.state.pending["fence"]["text"]
+    step_named(bo.context, bo.state.pending["fence"]["step"]).purge("fence")
+    assert bo.state.pending == {}
 
 
 def test_a_takeover_needs_a_reason_that_says_something(begin: Begin, connection: Connection) -> None:
@@ -269,8 +269,8 @@ def test_a_takeover_adopts_the_pending_cleanup_of_the_run_taken_over(begin: Begi
     lease.take_over(bo, WHY)
 
     other = f"columns-set-aside of {ann.folder.id}"
-    assert set(bo.state.debts) == {"frozen: deploys", other}
-    assert bo.state.debts[other]["of"] == ann.folder.id
+    assert set(bo.state.pending) == {"frozen: deploys", other}
+    assert bo.state.pending[other]["of"] == ann.folder.id
     assert [event.kind for event in bo.journal.events()].count("adopted") == 1
 
 
@@ -291,7 +291,7 @@ def test_what_was_adopted_is_purged_as_the_run_that_left_it_would(begin: Begin, 
     cleanup.clean_up(bo, digest, digest, name)
 
     assert seen == [(ann.folder.id, "columns-set-aside")]
-    assert set(bo.state.debts) == {"frozen: deploys"}
+    assert set(bo.state.pending) == {"frozen: deploys"}
 
 
 def test_a_run_taken_over_without_its_journal_is_unknown_until_waived(begin: Begin) -> None:

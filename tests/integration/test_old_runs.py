@@ -45,7 +45,7 @@ def undone(run: Bare) -> None:
 def cleaned_up(run: Bare) -> None:
     offered = runbook("purge", run.run)
     done = runbook("purge", run.run, "--approve", re.findall(r"--approve (\w+)", offered.text)[-1])
-    assert (done.exit_code, run.opened().state.debts) == (0, {}), done.text
+    assert (done.exit_code, run.opened().state.pending) == (0, {}), done.text
 
 
 @pytest.mark.parametrize("name", ["cleared", "quarantined", "restored"])

@@ -44,13 +44,13 @@ def test_the_same_approval_makes_a_pull_request_for_a_protected_branch(site: Sit
     assert (pushed, ann.state.outcome and ann.state.outcome["status"]) == (0, "verified"), done
     assert site.remote("rev-parse", branch.removeprefix("origin/")) == site.git("rev-parse", "HEAD")
     assert (site.remote("rev-parse", "main"), site.frozen) == (was, False)
-    assert "a deployment from origin/main returns the feature" in ann.state.debts["pull-request-frontend"]["text"]
+    assert "a deployment from origin/main returns the feature" in ann.state.pending["pull-request-frontend"]["text"]
     assert (early[0], "is not merged" in early[1]) == (3, True), early
 
     site.remote("update-ref", "refs/heads/main", branch.removeprefix("origin/"))  # somebody merges the pull request
     code, said = site.command("purge", str(ann.folder), "--approve", purge_digest(site, ann.folder))
 
-    assert (code, ann.state.debts, site.remote("branch", "--list", "rollback/*")) == (0, {}, ""), said
+    assert (code, ann.state.pending, site.remote("branch", "--list", "rollback/*")) == (0, {}, ""), said
 
 
 def purge_digest(site: Site, folder: Path) -> str:

@@ -135,7 +135,7 @@ def test_what_another_process_ended_can_be_undone(run: Run) -> None:
 
     engine.undo(run, NAME)
 
-    assert (left(run), run.state.debts) == (whole, {})
+    assert (left(run), run.state.pending) == (whole, {})
 
 
 def test_a_statement_under_way_is_cancelled_once_it_is_to_end(connection: Connection) -> None:
@@ -182,12 +182,12 @@ def test_what_an_undo_keeps_of_conflicts_is_owed_until_it_is_purged(begin: Calla
     done = engine.undo(run, NAME)
 
     assert done.outcome["conflicts"] == 1
-    assert list(run.state.debts) == ["undo-rows"]
-    assert "1 rows that someone changed" in run.state.debts["undo-rows"]["text"]
+    assert list(run.state.pending) == ["undo-rows"]
+    assert "1 rows that someone changed" in run.state.pending["undo-rows"]["text"]
     assert kept(run) == {"batched": {"bundles", "writes", "proof"}, "swap": {"conflicts", "proof"}}[strategy]
     digest, _ = cleanup.preview(run)
     cleanup.clean_up(run, digest, digest)
-    assert (run.state.debts, kept(run)) == ({}, {"control"})  # which says that it was purged
+    assert (run.state.pending, kept(run)) == ({}, {"control"})  # which says that it was purged
 
 
 @pytest.mark.parametrize("strategy", ["batched", "swap"])
@@ -197,7 +197,7 @@ def test_an_undo_without_conflicts_keeps_nothing(begin: Callable[[str], Run], st
 
     engine.undo(run, NAME)
 
-    assert (run.state.debts, kept(run)) == ({}, set())
+    assert (run.state.pending, kept(run)) == ({}, set())
 
 
 def kept(run: Run) -> set[str]:

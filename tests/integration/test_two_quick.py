@@ -80,4 +80,4 @@ def test_a_killed_quick_rollback_is_taken_over_with_its_freezes(acting: tuple[Si
     assert (refused, "left behind or waiting: Ann on " in said, "that process has ended" in said) == (3, True, True), said
     assert (first, code, bo.state.outcome and bo.state.outcome["status"]) == (1, 0, "verified"), shown + done
     assert bo.state.takeovers[0]["run"] == ann.folder.name
-    assert (site.frozen, bo.state.debts) == (False, {})
+    assert (site.frozen, bo.state.pending) == (False, {})

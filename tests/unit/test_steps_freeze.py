@@ -75,11 +75,11 @@ def test_all_is_frozen_on_every_host_and_released_again(frozen_run: Run, held: P
     approved(frozen_run)
 
     engine.apply(frozen_run, FREEZE)
-    meanwhile, debts = frozen(held), len(frozen_run.state.debts)
+    meanwhile, debts = frozen(held), len(frozen_run.state.pending)
     engine.apply(frozen_run, RELEASE)
 
     assert (meanwhile, debts) == (["deploys", "host-a", "host-b"], 3)
-    assert (frozen(held), frozen_run.state.debts) == ([], {})
+    assert (frozen(held), frozen_run.state.pending) == ([], {})
 
 
 def test_what_somebody_else_froze_stays_frozen(frozen_run: Run, held: Path) -> None:
@@ -140,7 +140,7 @@ def test_undo_of_a_freeze_releases_what_it_froze(frozen_run: Run, held: Path) ->
 
     engine.undo(frozen_run, FREEZE)
 
-    assert (frozen(held), frozen_run.state.debts) == (["deploys"], {})
+    assert (frozen(held), frozen_run.state.pending) == (["deploys"], {})
 
 
 def test_undo_of_a_release_freezes_again(frozen_run: Run, held: Path) -> None:
@@ -150,7 +150,7 @@ def test_undo_of_a_release_freezes_again(frozen_run: Run, held: Path) -> None:
 
     engine.undo(frozen_run, RELEASE)
 
-    assert (frozen(held), len(frozen_run.state.debts)) == (["deploys", "host-a", "host-b"], 3)
+    assert (frozen(held), len(frozen_run.state.pending)) == (["deploys", "host-a", "host-b"], 3)
 
 
 def test_a_release_by_hand_pays_the_debt_all_the_same(frozen_run: Run, held: Path) -> None:
@@ -160,7 +160,7 @@ def test_a_release_by_hand_pays_the_debt_all_the_same(frozen_run: Run, held: Pat
 
     engine.apply(frozen_run, RELEASE)
 
-    assert (frozen(held), frozen_run.state.debts) == ([], {})
+    assert (frozen(held), frozen_run.state.pending) == ([], {})
 
 
 def test_what_a_run_left_frozen_can_be_released_as_a_debt(frozen_run: Run, held: Path) -> None:
@@ -171,7 +171,7 @@ def test_what_a_run_left_frozen_can_be_released_as_a_debt(frozen_run: Run, held:
     cleanup.clean_up(frozen_run, digest, digest, "frozen: deploys")
 
     assert [preview.would for preview in previews] == [["release deploys"]]
-    assert (frozen(held), len(frozen_run.state.debts)) == (["host-a", "host-b"], 2)
+    assert (frozen(held), len(frozen_run.state.pending)) == (["host-a", "host-b"], 2)
 
 
 def test_a_target_without_anything_to_freeze_goes_through(frozen_run: Run) -> None:

@@ -195,7 +195,7 @@ def _run(run: Run) -> Iterator[str]:
     yield f"outcome {(state.outcome or {}).get('status')}"
     yield from (f"step {step.name}: {'done' if step.is_done else step.status}" for step in state.steps.values())
     yield from (f"check {name}: {result['status']}" for name, result in state.checks.get("after", {}).items())
-    yield from (f"pending {name}" for name in state.debts)
+    yield from (f"pending {name}" for name in state.pending)
     yield from (f"waived {name}" for name in state.waivers)
     yield from (f"sealed: {problem}" for problem in report.verify(run.folder.path))
     for step in state.steps.values():

@@ -78,7 +78,7 @@ def test_a_writer_that_does_not_end_is_shown_and_nothing_is_changed(
 
         writer.rollback()
     assert set(restoring.databases) == {"live", "restored"}
-    assert set(restoring.run.state.debts) == {"restored-database"}
+    assert set(restoring.run.state.pending) == {"restored-database"}
 
 
 def test_a_superusers_session_stops_the_swap_beforehand(restoring: Restoring) -> None:
@@ -107,7 +107,7 @@ def test_a_session_that_cannot_be_ended_lets_connections_in_again(
 
     restoring.change("SELECT 1")
     assert set(restoring.databases) == {"live", "restored"}
-    assert set(restoring.run.state.debts) == {"restored-database"}
+    assert set(restoring.run.state.pending) == {"restored-database"}
 
 
 def test_a_process_that_has_lost_the_target_does_not_swap(restoring: Restoring, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,14 +88,14 @@ def test_a_swap_that_was_killed_is_gone_on_with(
     killed(restoring, lambda: engine.apply(restoring.run, SWAP), module, name, after=True)
     restoring.run.refresh()
     assert restoring.effect(SWAP) is left
-    assert set(restoring.run.state.debts) == (owed or ALL_THREE)
+    assert set(restoring.run.state.pending) == (owed or ALL_THREE)
 
     done = engine.apply(restoring.run, SWAP)
 
     assert {r.status for r in done.results} == {"PASS"}
     assert restoring.ask(ROWS) == before
     assert restoring.ask(ROWS, restoring.databases["kept"]) == old
-    assert set(restoring.run.state.debts) == {"old-database"}
+    assert set(restoring.run.state.pending) == {"old-database"}
     assert (restoring.run.folder.path / "salvage" / "manifest.json").exists()
 
 
@@ -181,4 +181,4 @@ def test_an_undo_of_the_swap_that_was_killed_is_gone_on_with(
 
     assert restoring.ask(ROWS) == old
     assert set(restoring.databases) == {"live", "restored"}
-    assert set(restoring.run.state.debts) == {"restored-database"}
+    assert set(restoring.run.state.pending) == {"restored-database"}

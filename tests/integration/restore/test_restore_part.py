@@ -96,7 +96,7 @@ def test_where_nothing_is_missing_nothing_is_done(ask: Ask, begin: Begin) -> Non
     run = begin()
 
     assert engine.apply(run, NAME).how == "already done: 0 rows are to be written"
-    assert run.state.debts == {}
+    assert run.state.pending == {}
 
 
 def test_blanked_rows_get_their_value_back_and_undo_blanks_them_again(ask: Ask, begin: Begin) -> None:
@@ -113,7 +113,7 @@ def test_blanked_rows_get_their_value_back_and_undo_blanks_them_again(ask: Ask, 
     engine.undo(run, NAME)
 
     assert ask(MEDIA) == blanked
-    assert run.state.debts == {}
+    assert run.state.pending == {}
     again = begin(FILL="differing")
     assert engine.apply(again, NAME).outcome["rows"] == 11
     assert (ask(REST), ask(MEDIA)) == (rest, media)
@@ -128,7 +128,7 @@ def test_what_somebody_wrote_since_is_a_conflict_that_is_owed(ask: Ask, begin: B
 
     assert engine.undo(run, NAME).outcome == {"put back": 1, "conflicts": 1}
 
-    assert "1 rows that someone changed" in run.state.debts[f"{NAME}-undo"]["text"]
+    assert "1 rows that someone changed" in run.state.pending[f"{NAME}-undo"]["text"]
     assert run.steps[NAME].probe().effect is Effect.HALF_DONE
     ask("UPDATE messages SET media_url = NULL WHERE id = 3")
     engine.apply(run, NAME)
@@ -266,4 +266,4 @@ def test_a_table_that_is_gone_comes_back_and_undo_drops_it(ask: Ask, begin: Begi
     engine.undo(run, NAME)
 
     assert ask("SELECT to_regclass('messages')") == [(None,)]
-    assert run.state.debts == {}
+    assert run.state.pending == {}

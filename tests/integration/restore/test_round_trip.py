@@ -31,7 +31,7 @@ def test_the_database_is_the_backup_again_and_the_old_one_is_kept_dated(restorin
     assert re.fullmatch(rf"{restoring.database.name}_before_rollback_{datetime.now(UTC):%Y%m%d}_[0-9a-f]{{12}}", kept)
     assert done.outcome["old database"] == kept
     assert {r.status for r in done.results} == {"PASS"}
-    assert set(restoring.run.state.debts) == {"old-database"}
+    assert set(restoring.run.state.pending) == {"old-database"}
 
 
 def test_undo_swaps_back_and_a_second_swap_is_possible(restoring: Restoring) -> None:
@@ -44,7 +44,7 @@ def test_undo_swaps_back_and_a_second_swap_is_possible(restoring: Restoring) -> 
 
     assert restoring.ask(ROWS) == old
     assert set(restoring.databases) == {"live", "restored"}
-    assert set(restoring.run.state.debts) == {"restored-database"}
+    assert set(restoring.run.state.pending) == {"restored-database"}
     restoring.approve()
     engine.apply(restoring.run, SWAP)
     assert restoring.ask(ROWS) == before
@@ -57,7 +57,7 @@ def test_undo_of_the_restore_aside_leaves_nothing_behind(restoring: Restoring) -
     engine.undo(restoring.run, ASIDE)
 
     assert set(restoring.databases) == {"live"}
-    assert restoring.run.state.debts == {}
+    assert restoring.run.state.pending == {}
 
 
 def test_the_preview_writes_nothing(restoring: Restoring) -> None:
@@ -81,7 +81,7 @@ def test_the_old_database_is_dropped_for_good_only_by_paying_the_debt(restoring:
     assert "MB" in shown.would[0]
     assert shown.irreversible
     assert set(restoring.databases) == {"live"}
-    assert restoring.run.state.debts == {}
+    assert restoring.run.state.pending == {}
     assert restoring.effect(SWAP) is Effect.DONE
     with pytest.raises(StepFailed, match="old database is not there any more"):
         engine.undo(restoring.run, SWAP)
