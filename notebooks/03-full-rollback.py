@@ -304,7 +304,7 @@ await apply(run, "push-frontend")
 # ### Purge the caches, release what was frozen
 #
 # *Do*: run both cells. *Expect*: both done; a target without a cache or a freeze says so. *If not*: what is still frozen
-# stays in the banner as a debt; run the cell again.
+# stays in the banner as pending cleanup; run the cell again.
 
 # %%
 await apply(run, "purge-cache")

@@ -69,7 +69,7 @@ rollback_log(run)
 # %% [markdown]
 # ### Tell the team how it ended
 #
-# *Do*: run the cell and send the text. *Expect*: the outcome, what is still owed, and what follows.
+# *Do*: run the cell and send the text. *Expect*: the outcome, the pending cleanup, and what follows.
 
 # %%
 await notify(run, "end")

@@ -107,7 +107,7 @@ await verify(run)
 # %% [markdown]
 # ## Close
 #
-# *Do*: run the cell. *Expect*: VERIFIED, and what is still owed; report and log are in the run folder.
+# *Do*: run the cell. *Expect*: VERIFIED, and the pending cleanup; report and log are in the run folder.
 
 # %%
 await close(run)

@@ -352,7 +352,9 @@ def purge(run: Path, debt: str, approve: str, as_json: bool) -> None:
         click.echo(json.dumps({"digest": digest, "previews": [vars(p) for p in previews], "paid": bool(approve)}))
     elif previews:
         click.echo(redact(display.previews(digest, previews).text))
-        click.echo("Paid." if approve else f"\nThis cannot be undone. To pay: runbook purge {run} --approve {digest}")
+        click.echo(
+            "Cleaned up." if approve else f"\nThis cannot be undone. To clean up: runbook purge {run} --approve {digest}"
+        )
     else:
         click.echo("This run has no pending cleanup.")
 

@@ -82,7 +82,7 @@ async def resume(run: str, operator: str = "") -> Run:
 async def check_prerequisites(run: Run) -> Shown:
     """Look at all that must hold before any downtime; anything but PASS stops here.
 
-    Read-only, but for what a killed process owes at once.
+    Read-only, but for cleanup that a killed process left due at once.
     """
     await in_background(run, "Cleanup that is due at once", lambda: cleanup.clean_up_due(run))
     return display.results(await in_background(run, "Prerequisites", run.prerequisites), "Prerequisites")

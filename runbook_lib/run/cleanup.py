@@ -1,4 +1,4 @@
-"""Pays what a run owes: the ways back that it kept, given up for good after a preview of their own."""
+"""Cleans up what a run left pending, such as its undo data, for good, after a preview of its own."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -43,7 +43,7 @@ def clean_up(run: Run, digest: str, approved: str, item: str = "") -> None:
     if not resumed:
         run.journal.append("purge-approved", digest=approved, debts=list(names), by=run.context.operator)
     with run.folder.lock(), leased(run):
-        _pay(run, names)
+        _clean_up(run, names)
     lifecycle.write_archive(run)
 
 
@@ -55,7 +55,7 @@ def clean_up_due(run: Run) -> None:
     """
     if _due(run):
         with run.folder.lock(), leased(run):
-            _pay(run, _due(run))
+            _clean_up(run, _due(run))
 
 
 def _due(run: Run) -> list[str]:
@@ -66,7 +66,7 @@ def _due(run: Run) -> list[str]:
     ]
 
 
-def _pay(run: Run, names: Sequence[str]) -> None:
+def _clean_up(run: Run, names: Sequence[str]) -> None:
     for name in names:
         step, own = _step(run, name)
         left = step.purge(own)

@@ -43,7 +43,7 @@ def recover(run: Run, *, look: bool = False, failing: Mapping[tuple[str, str], s
 def offer(run: Run) -> Offer:
     """The way, and a preview of the steps ahead where the run's approval does not cover them.
 
-    Read-only, but for what a killed process owes at once.
+    Read-only, but for cleanup that a killed process left due at once.
 
     Raises:
         PreconditionError: There is no way.

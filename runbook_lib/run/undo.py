@@ -30,8 +30,9 @@ class Offer:
 
 
 def offer(run: Run, step: str = "", approved: str = "") -> Offer:
-    """Preview the undo of every step that this run did, or of one. Read-only, but for what a killed process owes at once.
+    """Preview the undo of every step that this run did, or of one.
 
+    Read-only, but for cleanup that a killed process left due at once.
     Where the undo `approved` has begun or ended, that is what is left of it, be it nothing.
 
     Raises:
