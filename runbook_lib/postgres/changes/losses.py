@@ -1,0 +1,121 @@
+"""What users wrote into what a rollback takes away, and another deployment of the same migrations does not bring back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from runbook_lib.postgres import Connection
+from runbook_lib.postgres.changes.kinds import catalog_of
+from runbook_lib.postgres.changes.objects import Catalog, Object, quote
+from runbook_lib.postgres.changes.rows import SCRATCH, Source, candidates, execute, is_key, load, quoted_list
+
+
+def lost(
+    again: Connection, live: Connection, after: Connection, created: Sequence[Object], *, redone: bool
+) -> dict[str, int]:
+    """Count the values in created columns, and the rows in created tables, that are neither the migrations' nor come back.
+
+    Args:
+        again: A scratch copy of the result of a rollback, on which the migrations ran again; tables of texts are made there.
+        live: The state before the rollback.
+        after: The state right after the migrations.
+        created: The tables and columns that the migrations created, as they are in `live`.
+        redone: Whether the migrations did run again.
+
+    Returns:
+        Table or column -> rows, of those that lose any.
+    """
+    execute(again, f"CREATE SCHEMA IF NOT EXISTS {SCRATCH}")
+    now, made = catalog_of(live), catalog_of(after)
+    then = catalog_of(again) if redone else Catalog({})
+    found: dict[str, int] = {}
+    tables = {each.key for each in created if each.kind == "table"}
+    for place, each in enumerate(created):
+        there = now.get(each.key)
+        if there is None:
+            continue
+        if each.kind == "table" and not there.definition["bound"]:
+            others = made.get(each.key), then.get(each.key)
+            found[each.address] = _rows(again, live, after, there, others, place, now)
+        elif each.kind == "column" and each.parent not in tables and not there.definition["generated"]:
+            found[each.address] = _values(again, live, after, there, (now, made, then), place)
+    return {name: count for name, count in found.items() if count}
+
+
+def _rows(
+    again: Connection,
+    live: Connection,
+    after: Connection,
+    there: Object,
+    others: tuple[Object | None, Object | None],
+    place: int,
+    now: Catalog,
+) -> int:
+    columns = {each.name: each.name for each in now.parts(there, "column") if not each.definition["generated"]}
+    name = f'{SCRATCH}."lost {place} '
+    load(again, f'{name}now"', Source(live, there.quoted, columns))
+    left = [f'{name}now"']
+    for state, connection, found in (("made", after, others[0]), ("redone", again, others[1])):
+        if found is not None:
+            load(again, f'{name}{state}"', Source(connection, found.quoted, columns))
+            left.append(f'{name}{state}"')
+    listed = quoted_list(columns)
+    query = f"SELECT {listed} FROM {left[0]}"
+    for other in left[1:]:
+        query = f"({query}) EXCEPT ALL (SELECT {listed} FROM {other})"
+    return int(str(execute(again, f"SELECT count(*) AS n FROM ({query}) x")[0]["n"]))
+
+
+def _values(
+    again: Connection,
+    live: Connection,
+    after: Connection,
+    there: Object,
+    catalogs: tuple[Catalog, Catalog, Catalog],
+    place: int,
+) -> int:
+    now, made, then = catalogs
+    table, c = now[there.parent], quote(there.name)
+    name = f'{SCRATCH}."lost {place} '
+    default = there.definition["default"] or ""
+    plain = "NULL::text" if not default or "nextval(" in default else f"({default})::text"
+    known = [
+        (state, connection, catalog)
+        for state, connection, catalog in (("made", after, made), ("redone", again, then))
+        if catalog.get(there.key)
+    ]
+    for key in candidates(now, table):
+        columns = {each: each for each in dict.fromkeys([*key, there.name])}
+        for state, connection, _ in [("now", live, now), *known]:
+            execute(again, f'DROP TABLE IF EXISTS {name}{state}"')
+            load(again, f'{name}{state}"', Source(connection, table.quoted, columns))
+        if not is_key(again, [f'{name}{state}"' for state, _, _ in [("now", live, now), *known]], key):
+            continue
+        joined, alike = "", [f"({plain} IS NOT DISTINCT FROM n.{c})"]
+        for state, _, _ in known:
+            on = " AND ".join(f"{state}.{quote(k)} = n.{quote(k)}" for k in key)
+            joined += f' LEFT JOIN {name}{state}" {state} ON {on}'
+            alike.append(f"({state}.{quote(key[0])} IS NOT NULL AND {state}.{c} IS NOT DISTINCT FROM n.{c})")
+        query = f'SELECT count(*) AS n FROM {name}now" n{joined} WHERE NOT ({" OR ".join(alike)})'
+        return int(str(execute(again, query)[0]["n"]))
+    query = f"SELECT count(*) AS n FROM {table.quoted} t WHERE t.{c}::text IS DISTINCT FROM {plain}"
+    return int(str(execute(live, query)[0]["n"]))
+
+
+def unstable(one: Connection, other: Connection, catalog: Catalog) -> list[str]:
+    """The columns whose values differ between two runs of the same migrations, as `table.column`. Read-only."""
+    found = []
+    for table in catalog.of("table"):
+        if table.definition["bound"]:
+            continue
+        names = [each for each in catalog.parts(table, "column") if not each.definition["generated"]]
+        sums = ", ".join(
+            f"(SELECT md5(string_agg(v, ',' ORDER BY v)) FROM (SELECT coalesce({quote(each.name)}::text, '\\N') AS v "
+            f"FROM {table.quoted}) x) AS {quote(each.name)}"
+            for each in names
+        )
+        if not names:
+            continue
+        both = [execute(connection, f"SELECT {sums}")[0] for connection in (one, other)]
+        found += [each.address for each in names if both[0][each.name] != both[1][each.name]]
+    return found

@@ -1,0 +1,106 @@
+"""Values that a migration may have moved elsewhere: only a person knows how they come back, so they are refused by name."""
+
+from __future__ import annotations
+
+import re
+
+from runbook_lib.postgres import Connection
+from runbook_lib.postgres.changes.objects import Object, literal, quote
+from runbook_lib.postgres.changes.rows import SCRATCH, Sides, Source, execute, load
+from runbook_lib.postgres.changes.work import MANY, Work
+
+_WHERE = re.compile(r"\sWHERE ")
+DOCUMENTS = ("json", "jsonb", "xml", "hstore")  # types whose values have a shape of their own
+HOLDING = ("column ", "table ")  # the kinds, in keys, that hold values
+
+
+def refuse_moved(work: Work) -> None:
+    """Refuse where migrations read what they dropped while they wrote rows, and made something that can hold it."""
+    if not any(each.what == "created" and each.key.startswith(HOLDING) for each in work.reversal.changes):
+        return
+    for change in work.reversal.changes:
+        if change.what != "dropped" or not change.key.startswith(HOLDING) or change.before is None:
+            continue
+        thing = change.before
+        is_column = thing.kind == "column"
+        if is_column and work.made.get(thing.parent) is None:
+            continue  # it went with its table
+        table = work.was[thing.parent].name if is_column else thing.name
+        if not work.script.reads(table, thing.name if is_column else None):
+            continue
+        why = f"the migration read {thing.address} while it wrote elsewhere: its values may have moved there"
+        work.reversal.refuse(thing.name, why)
+        if is_column:
+            _name_unknown_values(work, thing)
+
+
+def refuse_moved_to_a_new_column(work: Work, sides: Sides, column: str, wrote: str, since: tuple[str, str]) -> None:
+    """Refuse where values may have moved to a column that was created, in rows that were written since.
+
+    Args:
+        work: The reversal.
+        sides: The table.
+        column: An older column that migrations wrote.
+        wrote: The rows that they wrote, as a FROM list with `m` and `w`.
+        since: The rows that are new or were changed since, as FROM clauses with `n`.
+    """
+    for created in created_columns(work, sides.table):
+        if created.definition["generated"]:
+            continue
+        c, default = quote(created.name), _default(created)
+        made = _loaded(work, "made", work.after, sides, created)
+        filled = (
+            f"SELECT count(*) AS n FROM {wrote} JOIN {made} x ON {sides.on('x', 'm')} WHERE x.{c} IS DISTINCT FROM {default}"
+        )
+        if not work.count(filled):
+            continue
+        now = _loaded(work, "now", work.copy, sides, created)
+        held = f"JOIN {now} x ON {sides.on('x', 'n')} AND x.{c} IS DISTINCT FROM {default}"
+        listed = f"SELECT array_to_string({sides.keys('n')}, ' ') AS k"
+        parts = [f"{begin} {held} WHERE {end}" for begin, end in (_WHERE.split(part, maxsplit=1) for part in since)]
+        if rows := [key for part in parts for key in work.keys_of(f"{listed} {part} LIMIT {MANY}")]:
+            why = f"values of {sides.name}.{column} may have moved to {created.name}, and rows were written since"
+            work.reversal.refuse(column, why, rows)
+
+
+def created_columns(work: Work, table: Object) -> list[Object]:
+    """The columns that migrations added to a table from before. Pure."""
+    was = {each.name for each in work.was.parts(table, "column")}
+    return [each for each in work.made.parts(work.made[table.key], "column") if each.name not in was]
+
+
+def _name_unknown_values(work: Work, dropped: Object) -> None:
+    """Name the values of a new column for which no row shows what the dropped column held."""
+    sides = work.sides_of(dropped.parent)
+    if sides is None or not sides.key:
+        return
+    states = (("made", work.after), ("now", work.copy))
+    for created in created_columns(work, sides.table):
+        if created.definition["type"] in DOCUMENTS:
+            continue
+        made, now = (_loaded(work, state, source, sides, created) for state, source in states)
+        c, d = quote(created.name), quote(dropped.name)
+        pairs = f"SELECT DISTINCT m.{c} AS new, w.{d} AS old FROM {made} m JOIN {sides.of('was')} w ON {sides.on('m', 'w')}"
+        values = [row["new"] for row in execute(work.copy, pairs)]
+        if len(set(values)) < len(values) or len(values) > MANY:
+            continue  # one value stands for several
+        known = ", ".join(literal(str(value)) for value in values if value is not None) or "''"
+        asked = f"""SELECT n.{c} AS value, array_agg(array_to_string({sides.keys("n")}, ' ')) AS k FROM {now} n
+            WHERE n.{c} NOT IN ({known}) GROUP BY 1 LIMIT {MANY}"""
+        for row in execute(work.copy, asked):
+            keys = row["k"] if isinstance(row["k"], list) else []
+            why = f"{created.address} holds it, and {dropped.address} has no value for it"
+            work.reversal.refuse(str(row["value"]), why, keys)
+
+
+def _loaded(work: Work, state: str, source: Connection, sides: Sides, column: Object) -> str:
+    name = f'"{SCRATCH}"."{state}_{sides.place}_{column.keeps["place"]}"'
+    if not work.count(f"SELECT (to_regclass({literal(name)}) IS NOT NULL)::int AS n"):
+        columns = {each: each for each in (*sides.key, column.name)}
+        load(work.copy, name, Source(source, sides.table.quoted, columns))
+    return name
+
+
+def _default(column: Object) -> str:
+    text = column.definition["default"]
+    return f"({text})::text" if text and "nextval(" not in text else "NULL"

@@ -1,0 +1,169 @@
+"""The net change that migrations made, and its merge with what is live. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from runbook_lib.postgres.changes.kinds import KINDS
+from runbook_lib.postgres.changes.objects import Catalog, Object, changed, literal
+from runbook_lib.postgres.changes.types import relabelled
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why something cannot be taken back without a person's word; `rows` are the keys or values of rows that show it."""
+
+    object: str
+    why: str
+    rows: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Rename:
+    """An object under another name, and what it was called before."""
+
+    after: Object
+    before: Object
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The labels of an enum that were renamed: new -> old."""
+        return relabelled(self.before, self.after) if self.before.kind == "type" else {}
+
+    @property
+    def is_moved(self) -> bool:
+        """Whether it has another name or is in another schema."""
+        return (self.before.schema, self.before.name) != (self.after.schema, self.after.name)
+
+
+@dataclass(frozen=True)
+class Change:
+    """What migrations did to one object: None before is created, None after is dropped."""
+
+    key: str
+    before: Object | None
+    after: Object | None
+
+    @property
+    def what(self) -> str:
+        """In a word."""
+        if self.before is None:
+            return "created"
+        if self.after is None:
+            return "dropped"
+        return "retyped" if self.before.kind == "column" and "type" in changed(self.after, self.before) else "changed"
+
+
+def renames(before: Catalog, after: Catalog) -> list[Rename]:
+    """What has another name than before, tables first. Pure."""
+    found = []
+    for ident, was in before.by_id.items():
+        now = after.by_id.get(ident)
+        if now is None or not now.name:
+            continue
+        if was.kind in IN_A_TABLE or was.parent:
+            now = replace(now, schema=was.schema)  # it is where its table is
+        rename = Rename(now, was)
+        if rename.is_moved or rename.labels:
+            found.append(rename)
+    return sorted(found, key=lambda each: each.before.kind in IN_A_TABLE)
+
+
+IN_A_TABLE = ("column", "constraint", "index", "trigger", "policy", "rule")
+
+
+def net_changes(before: Catalog, after: Catalog) -> list[Change]:
+    """What differs once everything has its name from before again. Pure."""
+    found = []
+    for key in {**before.objects, **after.objects}:
+        was, now = before.get(key), after.get(key)
+        if was is None or now is None or not was.like(now):
+            found.append(Change(key, was, now))
+    return found
+
+
+Goal = Mapping[str, Object | None]
+
+
+@dataclass(frozen=True)
+class Merge:
+    """What is to be in the catalog afterwards, by key (None: nothing), what was changed since, and what is left as it is."""
+
+    goal: Goal
+    refusals: list[Refusal] = field(default_factory=list)
+    since: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+
+
+def merge(changes: list[Change], live: Catalog) -> Merge:
+    """Take changes back where live still has them. Pure."""
+    goal: dict[str, Object | None] = {}
+    refusals, since, left = list[Refusal](), list[str](), list[str]()
+    for change in changes:
+        there = live.get(change.key)
+        if change.key.startswith("other "):
+            refusals.append(
+                Refusal(change.key.removeprefix("other "), f"it was {change.what}, and its kind is not known here")
+            )
+        elif change.before is None:
+            if there is not None:
+                goal[change.key] = None
+                if change.after and not there.like(change.after) and there.kind not in ("rights", "comment"):
+                    since.append(f"{change.key} was changed since")
+        elif change.after is None:
+            if there is None and change.before.definition.get("valid") is False:
+                left.append(f"{change.key} was INVALID, and is not built again")
+            elif there is None:
+                goal[change.key] = change.before
+            elif not there.like(change.before):
+                refusals.append(Refusal(change.before.name, f"{change.key} was dropped, and somebody made another since"))
+        elif there is None:
+            parent = change.before.parent
+            if parent and live.get(parent) is None:
+                continue
+            refusals.append(Refusal(change.before.name, f"{change.key} was changed, and somebody dropped it since"))
+        else:
+            merged, conflicts = _merged(change.before, change.after, there)
+            if conflicts:
+                why = f"{change.key} was changed, and {', '.join(sorted(conflicts))} again by others since"
+                refusals.append(Refusal(change.before.name or change.key, why))
+            elif not merged.like(there):
+                goal[change.key] = merged
+    return Merge(goal, refusals, since, left)
+
+
+def _merged(before: Object, after: Object, there: Object) -> tuple[Object, set[str]]:
+    definition, conflicts = dict(there.definition), set[str]()
+    for name in changed(before, after):
+        was, made, now = (each.definition.get(name) for each in (before, after, there))
+        if now == made:
+            if name in before.definition:
+                definition[name] = was
+            else:
+                definition.pop(name, None)
+        elif now != was:
+            conflicts.add(name)
+    keeps = before.keeps if definition == before.definition else there.keeps
+    return replace(there, definition=definition, keeps={**keeps}), conflicts
+
+
+def in_turn(named: Iterable[tuple[Rename, Object]]) -> list[str]:
+    """The statements that give objects their names from before; where some swap names, by way of others. Pure."""
+    pairs = [
+        (rename, there, replace(there, name=rename.before.name, schema=rename.before.schema)) for rename, there in named
+    ]
+    taken = {(there.kind, there.parent, there.schema, there.name) for _, there, _ in pairs}
+    first, then = list[str](), list[str]()
+    for place, (rename, there, goal) in enumerate(pairs):
+        rename_ = KINDS[there.kind].rename
+        if (goal.kind, goal.parent, goal.schema, goal.name) in taken and rename.is_moved:
+            meanwhile = replace(there, name=f"runbook_renamed_{place}")
+            first += rename_(there, meanwhile)
+            then += rename_(meanwhile, goal)
+        elif rename.is_moved:
+            then += rename_(there, goal)
+        then += [
+            f"ALTER TYPE {goal.quoted} RENAME VALUE {literal(new)} TO {literal(old)}" for new, old in rename.labels.items()
+        ]
+    return first + then

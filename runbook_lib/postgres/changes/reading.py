@@ -1,0 +1,101 @@
+"""What migrations' SQL says of values: which tables and columns it reads, and by which time zone it converts. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pglast import ast, enums, parse_sql
+from pglast.parser import ParseError
+from pglast.visitors import Visitor
+
+WRITES = (ast.InsertStmt, ast.UpdateStmt, ast.DeleteStmt, ast.MergeStmt, ast.CreateTableAsStmt, ast.CopyStmt, ast.SelectStmt)
+
+
+@dataclass(frozen=True)
+class _Read:
+    tables: frozenset[str]
+    columns: frozenset[str]
+    everything: bool  # whether it takes all columns
+    text: str = ""  # a body that is not parsed
+
+
+@dataclass
+class Script:
+    """What migrations read and convert; names are without schemas."""
+
+    zones: dict[str, str] = field(default_factory=dict)  # column -> the time zone that its new type was computed by
+    _read: list[_Read] = field(default_factory=list)
+
+    def reads(self, table: str, column: str | None) -> bool:
+        """Whether a statement that writes rows reads a table, or one of its columns."""
+        for each in self._read:
+            if each.text:
+                if all(re.search(rf"\b{re.escape(word)}\b", each.text) for word in (table, column) if word):
+                    return True
+            elif table in each.tables and (column is None or each.everything or column in each.columns):
+                return True
+        return False
+
+
+def read(scripts: Sequence[str]) -> Script:
+    """Read SQL; what cannot be parsed counts as reading all that it mentions."""
+    found = Script()
+    for script in scripts:
+        try:
+            statements = parse_sql(script)
+        except ParseError:
+            found._read.append(_Read(frozenset(), frozenset(), True, script))
+            continue
+        for statement in statements:
+            _note(statement.stmt, found)
+    return found
+
+
+class _Names(Visitor):
+    def __init__(self) -> None:
+        self.tables: set[str] = set()
+        self.columns: set[str] = set()
+        self.everything = False
+
+    def visit_RangeVar(self, _: object, node: Any) -> None:
+        self.tables.add(node.relname)
+
+    def visit_ColumnRef(self, _: object, node: Any) -> None:
+        last = node.fields[-1]
+        if isinstance(last, ast.A_Star):
+            self.everything = True
+        else:
+            self.columns.add(last.sval)
+
+
+def _note(statement: Any, found: Script) -> None:
+    kind = type(statement)
+    if kind is ast.DoStmt:
+        body = " ".join(each.arg.sval for each in statement.args if each.defname == "as")
+        found._read.append(_Read(frozenset(), frozenset(), True, body))
+    elif kind in WRITES:
+        names = _Names()
+        names(statement)
+        tables = names.tables - (set() if kind is ast.UpdateStmt else _written(statement))
+        found._read.append(_Read(frozenset(tables), frozenset(names.columns), names.everything))
+    elif kind is ast.AlterTableStmt:
+        found.zones |= dict(_zones(statement.cmds))
+
+
+def _written(statement: Any) -> set[str]:
+    relation = getattr(statement, "relation", None)
+    return {relation.relname} if isinstance(statement, ast.InsertStmt) and relation else set()
+
+
+def _zones(commands: Iterable[Any]) -> Iterable[tuple[str, str]]:
+    for command in commands:
+        if command.subtype == enums.AlterTableType.AT_AlterColumnType and command.def_ is not None:
+            match command.def_.raw_default:
+                case ast.FuncCall(
+                    funcname=(*_, ast.String(sval="timezone")),
+                    args=(ast.A_Const(val=ast.String(sval=str(zone))), ast.ColumnRef(fields=(*_, ast.String(sval=name)))),
+                ) if name == command.name:
+                    yield command.name, zone

@@ -1,0 +1,141 @@
+"""Brings a scratch copy of a database to a wanted catalog, and notes the statements that did it.
+
+Nothing is dropped by CASCADE: what PostgreSQL will not drop or change yet waits for the next round, and what depends on it
+is dropped meanwhile and made again. So the order comes from the server itself, and it has been tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import psycopg
+
+from runbook_lib.postgres import Connection
+from runbook_lib.postgres.changes.kinds import KINDS, RANK, catalog_of
+from runbook_lib.postgres.changes.objects import Catalog, Object
+
+ROUNDS = 60
+STAYING = (
+    "column",
+    "table",
+    "schema",
+    "extension",
+    "type",
+    "sequence",
+)  # kinds that hold something, never dropped meanwhile
+
+_DEPENDENTS = """
+    SELECT DISTINCT CASE i.type WHEN 'materialized view' THEN 'view' WHEN 'table column' THEN 'column'
+               WHEN 'procedure' THEN 'function' WHEN 'table constraint' THEN 'constraint'
+               WHEN 'statistics object' THEN 'statistics' ELSE i.type END || ' ' || i.identity AS key
+    FROM pg_depend d
+    LEFT JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
+    LEFT JOIN pg_attrdef f ON d.classid = 'pg_attrdef'::regclass AND f.oid = d.objid,
+        LATERAL pg_identify_object(
+            CASE WHEN r.oid IS NULL AND f.oid IS NULL THEN d.classid ELSE 'pg_class'::regclass END,
+            coalesce(r.ev_class, f.adrelid, d.objid), CASE WHEN f.oid IS NULL THEN d.objsubid ELSE f.adnum END) i
+    WHERE d.refclassid = %(class)s::regclass AND d.refobjid = %(oid)s AND d.deptype IN ('n', 'a')
+      AND (%(sub)s = 0 OR d.refobjsubid = %(sub)s) AND i.identity IS NOT NULL
+      AND NOT (d.classid = d.refclassid AND d.objid = d.refobjid)"""
+_CLASSES = {
+    "table": "pg_class",
+    "column": "pg_class",
+    "sequence": "pg_class",
+    "view": "pg_class",
+    "index": "pg_class",
+    "type": "pg_type",
+    "function": "pg_proc",
+    "constraint": "pg_constraint",
+    "schema": "pg_namespace",
+    "extension": "pg_extension",
+}
+
+
+class Reconciler:
+    """Statements that were tried on a scratch database, in order; `failures` says what the last try could not do."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.statements: list[str] = []
+        self.failures: dict[str, psycopg.Error] = {}
+        self._away: set[str] = set()  # dropped meanwhile
+        self._back: set[str] = set()  # was dropped meanwhile, and is not again
+
+    def run(self, *statements: str) -> None:
+        """Execute statements, all or none, and note them. Changes the scratch database.
+
+        Raises:
+            psycopg.Error: One failed; none was done.
+        """
+        with self.connection.transaction():
+            for each in statements:
+                self.connection.execute(each)
+        self.statements += statements
+
+    def reach(self, wanted: Mapping[str, Object], *, whole: bool) -> None:
+        """Go as far as possible to a wanted catalog, in at most `ROUNDS` rounds. Changes the scratch database.
+
+        Args:
+            wanted: All that is to be there, by key.
+            whole: Whether what was dropped meanwhile comes back.
+        """
+        for _ in range(ROUNDS):
+            there, self.failures = catalog_of(self.connection), {}
+            steps = list(_steps(there, Catalog({k: v for k, v in wanted.items() if k not in self._away})))
+            progress = [self._tried(key, statements) for key, statements in steps]
+            if any(progress):
+                continue
+            if new := self._in_the_way(there, wanted):
+                self._away |= new
+            elif whole and self._away:
+                self._back |= self._away
+                self._away = set()
+            else:
+                return
+
+    def _tried(self, key: str, statements: list[str]) -> bool:
+        try:
+            self.run(*statements)
+        except psycopg.Error as error:
+            self.failures[key] = error
+            return False
+        return True
+
+    def _in_the_way(self, there: Catalog, wanted: Mapping[str, Object]) -> set[str]:
+        stuck = [there[key] for key in self.failures if key in there.objects]
+        hanging = {key for each in stuck for key in dependents(self.connection, each)}
+        may = {key for key in hanging if key in there.objects and key in wanted and key.partition(" ")[0] not in STAYING}
+        return may - self._away - self._back
+
+
+def dependents(connection: Connection, each: Object) -> set[str]:
+    """The keys of what depends on an object. Read-only."""
+    if each.kind not in _CLASSES:
+        return set()
+    oid, _, sub = each.id.partition(":")
+    asked = [(_CLASSES[each.kind], int(oid), int(sub or 0))]
+    if each.kind == "constraint":
+        owned = "SELECT conindid AS oid FROM pg_constraint WHERE oid = %s AND conindid <> 0"
+        asked += [("pg_class", row["oid"], 0) for row in connection.execute(owned, [int(oid)])]
+    rows = [
+        row
+        for of, oid_, sub_ in asked
+        for row in connection.execute(_DEPENDENTS, {"class": of, "oid": oid_, "sub": sub_}).fetchall()
+    ]
+    return {row["key"] for row in rows} - {each.key}
+
+
+def _steps(there: Catalog, wanted: Catalog) -> Iterator[tuple[str, list[str]]]:
+    """What has to be done, drops first; what goes or comes with another is left out."""
+    going = [each for key, each in there.objects.items() if key not in wanted.objects]
+    for each in sorted(going, key=lambda each: -RANK[each.kind]):
+        if not (each.parent in there.objects and each.parent not in wanted.objects):
+            yield each.key, KINDS[each.kind].drop(each)
+    for key, goal in sorted(wanted.objects.items(), key=lambda item: RANK[item[1].kind]):
+        found, kind = there.get(key), KINDS[goal.kind]
+        if found is None:
+            if not goal.parent or goal.parent in there.objects or goal.parent not in wanted.objects:
+                yield key, kind.create(goal, wanted)
+        elif not found.like(goal):
+            changed = kind.alter(found, goal, wanted)
+            yield key, kind.drop(found) if changed is None else changed

@@ -1,0 +1,238 @@
+"""Takes back, on a scratch copy of the live database, what led from one state of it to another; what worked can be applied.
+
+The same merge serves a rollback (before and after the migrations, live now) and its undo (before and after the rollback).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import psycopg
+
+from runbook_lib.postgres import Connection
+from runbook_lib.postgres.changes import comparison, moved, reading, retyping, writing
+from runbook_lib.postgres.changes.kinds import KINDS, catalog_of
+from runbook_lib.postgres.changes.net_change import IN_A_TABLE, Rename, in_turn, merge, net_changes, renames
+from runbook_lib.postgres.changes.objects import Catalog, Object, quote
+from runbook_lib.postgres.changes.reconcile import Reconciler
+from runbook_lib.postgres.changes.rows import SCRATCH, execute
+from runbook_lib.postgres.changes.work import Rekeyed, Reversal, Work, said
+
+LOOSE = ("constraint", "index", "view", "trigger", "rule", "policy", "statistics")  # away while values are put back
+FIRST = ("schema", "extension", "type", "table", "column", "sequence")  # made before values are put back
+
+
+def reverse(
+    before: Connection,
+    after: Connection,
+    copy: Connection,
+    scripts: Sequence[str] = (),
+    rekeyed: Mapping[str, Rekeyed] | None = None,
+) -> Reversal:
+    """Take back what led from `before` to `after`, on a copy of the live database. Changes `after` and `copy`, both scratch.
+
+    Args:
+        before: The state before.
+        after: The state after; things get their names from before again in it.
+        copy: A copy of the live database, outside of a transaction.
+        scripts: The migrations' SQL, which tells whether values moved.
+        rekeyed: Rows that the change gave another key, by the OID of their table; `keys_watched` notes them too.
+    """
+    reversal = Reversal()
+    execute(copy, f"CREATE SCHEMA IF NOT EXISTS {SCRATCH}")
+    for connection in (after, copy):
+        execute(connection, "SET check_function_bodies = off")
+        execute(connection, "SET search_path = ''")
+    reconciler = Reconciler(copy)
+    try:
+        with copy.transaction():
+            _tried(before, after, scripts, reconciler, reversal, rekeyed or {})
+    except psycopg.Error as error:
+        reversal.refuse("the rollback", f"the server refused what was tried on the copy: {said(error)}")
+    reversal.statements = reconciler.statements
+    return reversal
+
+
+def _tried(
+    before: Connection,
+    after: Connection,
+    scripts: Sequence[str],
+    reconciler: Reconciler,
+    reversal: Reversal,
+    rekeyed: Mapping[str, Rekeyed],
+) -> None:
+    copy = reconciler.connection
+    was = catalog_of(before)
+    _rename(was, after, reconciler, reversal)
+    script, made, live = reading.read(scripts), catalog_of(after), catalog_of(copy)
+    work = Work(copy, after, script, was, made, live, reversal, reconciler, rekeyed=rekeyed)
+    reversal.changes = net_changes(was, work.made)
+    merged = merge(reversal.changes, work.live)
+    reversal.refusals += merged.refusals
+    reversal.notes += merged.since + merged.left
+    work.goal = dict(merged.goal)
+    comparison.compare(work, before)
+    retyping.refuse_used_labels(work)
+    retyping.refuse_filled_fields(work)
+    retyping.find_conversions(work)
+    moved.refuse_moved(work)
+    if not reversal.refusals:
+        _act(work)
+
+
+def _rename(was: Catalog, after: Connection, reconciler: Reconciler, reversal: Reversal) -> None:
+    """Give everything its name from before, tables before what is in them."""
+    for kinds in (("schema",), tuple(KINDS.keys() - {"schema", *IN_A_TABLE}), IN_A_TABLE):
+        made, live = catalog_of(after), catalog_of(reconciler.connection)
+        found = [each for each in renames(was, made) if each.before.kind in kinds]
+        _make_schemas(found, after, reconciler)
+        reversal.renames += found
+        there = {each.before.id: live.get(each.after.key) for each in found}
+        for statement in in_turn((each, each.after) for each in found):
+            execute(after, statement)
+        try:
+            reconciler.run(*in_turn((each, now) for each in found if (now := there[each.before.id])))
+        except psycopg.Error as error:
+            reversal.refuse(", ".join(each.after.name for each in found), said(error))
+        for each in found:
+            if there[each.before.id] is None and live.get(each.before.key) is None:
+                reversal.refuse(each.after.name, f"{each.after.key} was renamed, and is not there any more")
+
+
+def _make_schemas(found: Sequence[Rename], after: Connection, reconciler: Reconciler) -> None:
+    """Make the schemas that things move back to."""
+    for schema in {each.before.schema for each in found if each.before.schema != each.after.schema and each.before.schema}:
+        for connection in (after, reconciler.connection):
+            if f"schema {schema}" not in catalog_of(connection).objects:
+                statement = f"CREATE SCHEMA {quote(schema)}"
+                execute(after, statement) if connection is after else reconciler.run(statement)
+
+
+def _act(work: Work) -> None:
+    for sides in work.sides:
+        goal, there = work.goal.get(sides.table.key), work.live.get(sides.table.key)
+        if goal and there and goal.definition["kind"] != there.definition["kind"]:
+            work.reconciler.run(f"ALTER TABLE {there.quoted} SET SCHEMA {SCRATCH}")
+            work.replaced.append(sides)
+    for each in work.remade:
+        work.reconciler.run(f"ALTER TYPE {each.quoted} SET SCHEMA {SCRATCH}")
+    work.reconciler.reach(_loosened(work), whole=False)
+    writing.put_back(work)
+    work.reversal.goal = _wanted(work)
+    work.reconciler.reach(work.reversal.goal, whole=True)
+    failures = dict(work.reconciler.failures)
+    if not failures:
+        writing.continue_sequences(work)
+        for each in work.remade:
+            try:
+                work.reconciler.run(f"DROP TYPE {SCRATCH}.{quote(each.name)}")
+            except psycopg.Error as error:
+                work.reversal.refuse(each.name, f"it cannot be made again: {said(error)} {error.diag.message_detail}")
+    for key, failure in failures.items():
+        _refuse(work, key, failure)
+    if not work.reversal.refusals and (left := _unlike(work)):
+        work.reversal.refuse(left[0], f"the catalog would not be as it was: {', '.join(left)}")
+
+
+def _unlike(work: Work) -> list[str]:
+    there, wanted = catalog_of(work.copy), work.reversal.goal
+    keys = {**there.objects, **wanted}
+    return [k for k in keys if k not in wanted or k not in there.objects or not there[k].like(wanted[k])]
+
+
+def _wanted(work: Work) -> dict[str, Object]:
+    """All that is to be in the catalog afterwards."""
+
+    def goes(each: Object) -> bool:
+        with_it = each.kind in ("rights", "comment", "sequence")
+        return with_it and each.parent in work.goal and work.goal[each.parent] is None
+
+    kept = {key: each for key, each in work.live.objects.items() if key not in work.goal and not goes(each)}
+    return kept | {key: each for key, each in work.goal.items() if each is not None}
+
+
+def _loosened(work: Work) -> dict[str, Object]:
+    """What is to be in the catalog while values are put back: nothing that they could violate, all that may hold them."""
+    found: dict[str, Object] = {}
+    for key, each in work.live.objects.items():
+        goal = work.goal.get(key, each)
+        if goal is each:
+            found[key] = each
+        elif each.kind in LOOSE:
+            continue
+        elif goal is None:
+            found[key] = _alone(each) if each.kind == "table" else each
+        elif each.kind == "column":
+            found[key] = _bare(goal, each)
+        else:
+            found[key] = goal if each.kind in FIRST else each
+    for key, goal in work.goal.items():
+        if goal is None or key in found or goal.kind not in FIRST:
+            continue
+        if goal.kind == "column":
+            in_place = goal.parent in work.live.objects and not any(each.table.key == goal.parent for each in work.replaced)
+            without = replace(goal, definition={**goal.definition, "default": None})
+            found[key] = _bare(goal, None) if in_place else without
+        elif goal.kind == "table" and not writing.is_replaced(work, goal.definition["inherits"] or []):
+            found[key] = _alone(goal)
+        elif goal.kind == "sequence":
+            found[key] = replace(goal, definition={**goal.definition, "owned by": None})
+        else:
+            found[key] = goal
+    return found
+
+
+def _alone(table: Object) -> Object:
+    """A partition as a table of its own; any other table as it is."""
+    if not table.definition["bound"]:
+        return table
+    return replace(table, definition={**table.definition, "bound": None, "inherits": None})
+
+
+def _bare(column: Object, there: Object | None) -> Object:
+    """A column as it can be while it is not filled yet."""
+    of = column.definition
+    if there is not None and there.definition["identity"] != of["identity"]:
+        return replace(column, definition={**of, "identity": None, "sequence": None, "default": None})
+    if of["identity"] or of["generated"]:
+        return column
+    return replace(column, definition={**of, "not null": False, "default": None})
+
+
+def _refuse(work: Work, key: str, error: psycopg.Error) -> None:
+    goal = work.goal.get(key) or work.live.get(key)
+    name = goal.name if goal and goal.name else key.partition(" ")[2]
+    if isinstance(error, psycopg.IntegrityError) and goal is not None:
+        detail = f" ({error.diag.message_detail})" if error.diag.message_detail and goal.kind == "index" else ""
+        work.reversal.refuse(name, f"rows do not satisfy it: {said(error)}{detail}", _violating(work, goal))
+    elif key in work.live.objects and key not in work.goal:
+        work.reversal.refuse(name, f"it is not the feature's, and depends on what would go: {said(error)}")
+    else:
+        action = "dropped" if work.goal.get(key) is None else "brought back"
+        detail = (error.diag.message_detail or "").replace("\n", "; ")
+        work.reversal.refuse(name, f"it cannot be {action}: {said(error)} {detail}".strip())
+
+
+def _violating(work: Work, goal: Object) -> list[str]:
+    """The keys of rows that a constraint, or a column's NOT NULL, would not let in."""
+    if goal.kind not in ("column", "constraint"):
+        return []
+    table = work.was.get(goal.parent) or work.live[goal.parent]
+    if goal.kind == "column":
+        return work.keys_where(table, f"t.{quote(goal.name)} IS NULL")
+    columns = [f"t.{quote(c)}" for c in goal.keeps["columns"] or []]
+    match goal.definition["type"]:
+        case "c":
+            return work.keys_where(table, f"NOT ({goal.keeps['expression']})")
+        case "f":
+            pairs = zip(columns, goal.keeps["referred"], strict=True)
+            match_ = " AND ".join(f"p.{quote(there)} = {here}" for here, there in pairs)
+            filled = " AND ".join(f"{c} IS NOT NULL" for c in columns)
+            parent = goal.keeps["references"]
+            return work.keys_where(table, f"{filled} AND NOT EXISTS (SELECT FROM {parent} p WHERE {match_})")
+        case "p" | "u":
+            listed = ", ".join(c.removeprefix("t.") for c in columns)
+            twice = f"SELECT {listed} FROM {table.quoted} GROUP BY {listed} HAVING count(*) > 1"
+            return work.keys_where(table, f"({', '.join(columns)}) IN ({twice})")
+    return []

@@ -1,0 +1,186 @@
+"""Tables of texts that hold the rows of a state of a database, to be compared with those of another by their keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from runbook_lib.postgres import Connection
+from runbook_lib.postgres.changes.objects import Catalog, Object, literal, quote
+from runbook_lib.postgres.text_settings import pin
+
+SCRATCH = "runbook"  # the schema of what is kept for a reversal
+CELLS = f"{SCRATCH}.cells"  # the values to be written, by table, column and key
+GONE = f"{SCRATCH}.gone"  # the keys of rows to be deleted
+ORIGINAL = "was "  # before the name of a key column: what it held before migrations changed it
+
+_WATCH = f"""
+    CREATE SCHEMA {SCRATCH};
+    CREATE TABLE {SCRATCH}.rekeyed (place bigserial, relation oid, before text[], after text[]);
+    CREATE FUNCTION {SCRATCH}.rekeyed() RETURNS trigger LANGUAGE plpgsql SET search_path = '' AS $$
+    DECLARE
+        old_key text[] := ARRAY(SELECT to_jsonb(OLD) ->> k FROM unnest(TG_ARGV) k);
+        new_key text[] := ARRAY(SELECT to_jsonb(NEW) ->> k FROM unnest(TG_ARGV) k);
+    BEGIN
+        IF old_key IS DISTINCT FROM new_key THEN
+            INSERT INTO {SCRATCH}.rekeyed (relation, before, after) VALUES (TG_RELID, old_key, new_key);
+        END IF;
+        RETURN NULL;
+    END $$"""
+
+
+@contextmanager
+def keys_watched(connection: Connection, catalog: Catalog) -> Iterator[None]:
+    """Note, while a block runs migrations, which rows get another primary key. Changes the scratch database."""
+    execute(connection, _WATCH)
+    for table in catalog.of("table"):
+        for key in [each for each in catalog.parts(table, "constraint") if each.definition["type"] == "p"]:
+            names = ", ".join(map(literal, key.keeps["columns"]))
+            execute(
+                connection,
+                f"CREATE TRIGGER runbook_rekeyed AFTER UPDATE ON {table.quoted} FOR EACH ROW "
+                f"EXECUTE FUNCTION {SCRATCH}.rekeyed({names})",
+            )
+    yield
+    listed = "SELECT tgrelid::regclass::text AS name FROM pg_trigger WHERE tgname = 'runbook_rekeyed' AND tgparentid = 0"
+    with connection.transaction():
+        connection.execute("SET LOCAL search_path = ''")
+        for row in connection.execute(listed).fetchall():
+            execute(connection, f"DROP TRIGGER runbook_rekeyed ON {row['name']}")
+
+
+def rekeyed(connection: Connection, table: Object) -> list[tuple[list[str], list[str]]]:
+    """The keys that rows of a table had, and the ones that migrations gave them, as `keys_watched` noted. Read-only."""
+    if not execute(connection, f"SELECT 1 AS n FROM pg_class WHERE oid = to_regclass('{SCRATCH}.rekeyed')"):
+        return []
+    asked = f"SELECT before, after FROM {SCRATCH}.rekeyed WHERE relation = {table.id} ORDER BY place"
+    first: dict[tuple[str, ...], tuple[str, ...]] = {}  # the key of now -> the one of before
+    for row in execute(connection, asked):
+        before, after = (tuple(str(each) for each in _list(row[name])) for name in ("before", "after"))
+        first[after] = first.pop(before, before)
+    return [(list(before), list(after)) for after, before in first.items() if before != after]
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
+
+
+@dataclass(frozen=True)
+class Source:
+    """A table in one of the states: a connection to it, its name there, and its columns by their names from before."""
+
+    connection: Connection
+    table: str
+    columns: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Sides:
+    """One table from before in three states, loaded as text tables; `key` is empty where nothing tells its rows apart."""
+
+    name: str
+    place: int
+    table: Object
+    columns: Sequence[str]  # those that all the states have
+    dropped: Sequence[str]  # those that only the first has
+    key: Sequence[str] = ()
+
+    def of(self, state: str) -> str:
+        """The text table that holds a state."""
+        return f'"{SCRATCH}"."{state}_{self.place}"'
+
+    def on(self, left: str, right: str) -> str:
+        """The condition that two rows have one key."""
+        return " AND ".join(f"{left}.{quote(k)} = {right}.{quote(k)}" for k in self.key)
+
+    def keys(self, alias: str) -> str:
+        """The key as an array of texts."""
+        return f"ARRAY[{', '.join(f'{alias}.{quote(k)}' for k in self.key)}]"
+
+
+def load(connection: Connection, name: str, source: Source) -> None:
+    """Copy a table from another database into a table of texts in this one. Changes the scratch database."""
+    columns = list(source.columns)
+    made = ", ".join(f"{quote(each)} text" for each in columns)
+    terms = ", ".join(f"{quote(source.columns[each])}::text" for each in columns)
+    if source.connection is connection:
+        named = ", ".join(f"{quote(source.columns[each])}::text AS {quote(each)}" for each in columns)
+        pin(connection, local=True, search_path="", row_security="off")
+        execute(connection, f"CREATE TABLE {name} AS SELECT {named} FROM {source.table}")
+        return
+    execute(connection, f"CREATE TABLE {name} ({made})")
+    asked = f"COPY (SELECT {terms} FROM {source.table}) TO STDOUT"
+    given = f"COPY {name} FROM STDIN"
+    with source.connection.transaction():
+        pin(source.connection, local=True, search_path="", row_security="off")
+        with (
+            source.connection.cursor().copy(asked) as reading,
+            connection.cursor().copy(given) as writing,
+        ):
+            for data in reading:
+                writing.write(data)
+
+
+def is_key(connection: Connection, tables: Iterable[str], columns: Sequence[str]) -> bool:
+    """Whether columns tell apart all rows of some text tables, with no NULL among them. Read-only."""
+    listed = ", ".join(map(quote, columns))
+    for table in tables:
+        nulls = " OR ".join(f"{quote(each)} IS NULL" for each in columns)
+        asked = f"""SELECT (SELECT count(*) FROM {table}) = (SELECT count(*) FROM (SELECT DISTINCT {listed} FROM {table}) d)
+                    AND NOT EXISTS (SELECT FROM {table} WHERE {nulls}) AS told"""
+        row = connection.execute(asked).fetchone()
+        if not row or not row["told"]:
+            return False
+    return True
+
+
+def candidates(catalog: Catalog, table: Object) -> list[list[str]]:
+    """The columns that a table's constraints tell its rows apart by, its primary key first. Pure."""
+    found = [each for each in catalog.parts(table, "constraint") if each.definition["type"] in ("p", "u")]
+    return [each.keeps["columns"] for each in sorted(found, key=lambda each: each.definition["type"])]
+
+
+def same_rows(connection: Connection, sides: Sides, one: str, other: str) -> bool:
+    """Whether two states hold the same rows, however often each. Read-only."""
+    columns = ", ".join(map(quote, [*sides.columns]))
+    both = [
+        f"(SELECT {columns} FROM {a} EXCEPT ALL SELECT {columns} FROM {b})"
+        for a, b in ((sides.of(one), sides.of(other)), (sides.of(other), sides.of(one)))
+    ]
+    row = connection.execute(f"SELECT EXISTS ({both[0]} UNION ALL {both[1]}) AS differ").fetchone()
+    return bool(row and not row["differ"])
+
+
+def row_differences(one: Connection, other: Connection, catalog: Catalog) -> list[str]:
+    """The tables of a catalog whose rows differ between two databases, as text. Changes the scratch schema of the first."""
+    found = []
+    execute(one, f"CREATE SCHEMA IF NOT EXISTS {SCRATCH}")
+    for place, table in enumerate(catalog.of("table")):
+        columns = {each.name: each.name for each in catalog.parts(table, "column")}
+        if table.definition["bound"] or not columns:
+            continue
+        names = [f'{SCRATCH}."rows {place} {side}"' for side in ("one", "other")]
+        for name, connection in zip(names, (one, other), strict=True):
+            with one.transaction():
+                load(one, name, Source(connection, table.quoted, columns))
+        listed = quoted_list(columns)
+        for word, left, right in (("missing or different", *names), ("too many or different", *names[::-1])):
+            more = f"(SELECT {listed} FROM {left}) EXCEPT ALL (SELECT {listed} FROM {right})"
+            if count := execute(one, f"SELECT count(*) AS n FROM ({more}) x")[0]["n"]:
+                found.append(f"{table.address}: {count} rows are {word}")
+        execute(one, f"DROP TABLE {names[0]}, {names[1]}")
+    return found
+
+
+def quoted_list(names: Iterable[str]) -> str:
+    """Names as SQL lists them. Pure."""
+    return ", ".join(map(quote, names))
+
+
+def execute(connection: Connection, query: str, *parameters: object) -> list[dict[str, object]]:
+    """Execute a statement that was put together of names, and fetch what it returns. Changes what it changes."""
+    cursor = connection.execute(sql.SQL(query), parameters or None)
+    return cursor.fetchall() if cursor.description else []

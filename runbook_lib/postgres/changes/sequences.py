@@ -1,0 +1,62 @@
+"""Sequences, but for those of identity columns."""
+
+from runbook_lib.postgres.changes.objects import USERS, Catalog, Kind, Object, changed, of_no_extension
+from runbook_lib.postgres.changes.tables import moved
+
+
+class Sequences(Kind):
+    """Sequences by their settings; how far they are is a value, never put back."""
+
+    name = "sequence"
+    query = f"""
+        SELECT c.oid::text AS id, (pg_identify_object('pg_class'::regclass, c.oid, 0)).identity AS address, coalesce((
+                   SELECT 'column ' || (pg_identify_object('pg_class'::regclass, d.refobjid, d.refobjsubid)).identity
+                   FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'a'
+                     AND d.refclassid = 'pg_class'::regclass), '') AS parent,
+               n.nspname::text AS schema, c.relname::text AS name,
+               jsonb_build_object('type', s.seqtypid::regtype::text, 'increment', s.seqincrement, 'max', s.seqmax,
+                   'min', s.seqmin, 'start', s.seqstart, 'cache', s.seqcache, 'cycle', s.seqcycle,
+                   'owned by', (SELECT format('%s.%I', d.refobjid::regclass, a.attname) FROM pg_depend d
+                       JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+                       WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'a'
+                         AND d.refclassid = 'pg_class'::regclass)) AS definition,
+               jsonb_build_object('last', pg_sequence_last_value(c.oid)) AS keeps
+        FROM pg_sequence s JOIN pg_class c ON c.oid = s.seqrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE {USERS} AND {of_no_extension("pg_class", "c.oid")}
+          AND NOT EXISTS (
+              SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'i')
+        ORDER BY c.oid"""
+
+    def create(self, wanted: Object, catalog: Catalog) -> list[str]:
+        """Make it, owned by nothing yet: the column may come later."""
+        of = wanted.definition
+        made = [f"CREATE SEQUENCE {wanted.quoted} AS {of['type']} {_settings(wanted)} START WITH {of['start']}"]
+        if wanted.keeps["last"] is not None:
+            made.append(f"SELECT setval('{wanted.quoted.replace(chr(39), chr(39) * 2)}', {wanted.keeps['last']})")
+        return made
+
+    def drop(self, there: Object) -> list[str]:
+        """Drop it."""
+        return [f"DROP SEQUENCE {there.quoted}"]
+
+    def alter(self, there: Object, wanted: Object, catalog: Catalog) -> list[str] | None:
+        """Change its settings."""
+        differ, of, made = changed(there, wanted), wanted.definition, list[str]()
+        if differ - {"owned by"}:
+            typed = f"AS {of['type']} " if "type" in differ else ""
+            made.append(f"ALTER SEQUENCE {there.quoted} {typed}{_settings(wanted)} START WITH {of['start']}")
+        if "owned by" in differ:
+            made.append(f"ALTER SEQUENCE {there.quoted} OWNED BY {of['owned by'] or 'NONE'}")
+        return made
+
+    def rename(self, there: Object, wanted: Object) -> list[str]:
+        """Give it its name and schema."""
+        return moved("SEQUENCE", there, wanted)
+
+
+def _settings(wanted: Object) -> str:
+    of = wanted.definition
+    return (
+        f"INCREMENT BY {of['increment']} MINVALUE {of['min']} MAXVALUE {of['max']} CACHE {of['cache']} "
+        f"{'CYCLE' if of['cycle'] else 'NO CYCLE'}"
+    )

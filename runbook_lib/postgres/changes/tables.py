@@ -1,0 +1,137 @@
+"""Tables, plain and partitioned, without their columns."""
+
+from runbook_lib.postgres.changes.objects import USERS, Catalog, Kind, Object, changed, literal, of_no_extension, quote
+
+_REPLICA = {"d": "DEFAULT", "n": "NOTHING", "f": "FULL"}
+
+
+class Tables(Kind):
+    """Tables; columns, constraints and the rest are objects of their own."""
+
+    name = "table"
+    query = f"""
+        SELECT c.oid::text AS id, (pg_identify_object('pg_class'::regclass, c.oid, 0)).identity AS address, '' AS parent,
+               n.nspname::text AS schema, c.relname::text AS name,
+               jsonb_build_object('kind', c.relkind, 'persistence', c.relpersistence, 'options', to_jsonb(c.reloptions),
+                   'partitioned by', pg_get_partkeydef(c.oid), 'bound', pg_get_expr(c.relpartbound, c.oid),
+                   'inherits', (SELECT jsonb_agg(i.inhparent::regclass::text ORDER BY i.inhseqno) FROM pg_inherits i
+                                WHERE i.inhrelid = c.oid),
+                   'row security', c.relrowsecurity, 'forced', c.relforcerowsecurity,
+                   'replica identity', CASE c.relreplident WHEN 'i' THEN (
+                       SELECT i.indexrelid::regclass::text FROM pg_index i WHERE i.indrelid = c.oid AND i.indisreplident)
+                       ELSE c.relreplident::text END,
+                   'access method', (SELECT a.amname FROM pg_am a WHERE a.oid = c.relam)) AS definition,
+               jsonb_build_object('owner', pg_get_userbyid(c.relowner), 'partition', c.relispartition,
+                   'belongs', pg_get_partition_constraintdef(c.oid)) AS keeps
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE {USERS} AND c.relkind IN ('r', 'p') AND {of_no_extension("pg_class", "c.oid")}
+        ORDER BY c.oid"""
+
+    def create(self, wanted: Object, catalog: Catalog) -> list[str]:
+        """Make it with its columns, without defaults; a partition is attached."""
+        of = wanted.definition
+        unlogged = "UNLOGGED " if of["persistence"] == "u" else ""
+        inherits = [] if of["bound"] else of["inherits"] or []
+        columns = ", ".join(
+            inline(each) for each in catalog.parts(wanted, "column") if each.keeps["local"] or wanted.keeps["partition"]
+        )
+        statement = f"CREATE {unlogged}TABLE {wanted.quoted} ({columns})"
+        if inherits:
+            statement += f" INHERITS ({', '.join(inherits)})"
+        if of["partitioned by"]:
+            statement += f" PARTITION BY {of['partitioned by']}"
+        if of["access method"] not in (None, "heap"):
+            statement += f" USING {quote(of['access method'])}"
+        if of["options"]:
+            statement += f" WITH ({_options(of['options'])})"
+        made = [statement, *_security(wanted)]
+        if of["bound"]:
+            made.append(f"ALTER TABLE {of['inherits'][0]} ATTACH PARTITION {wanted.quoted} {of['bound']}")
+        return made
+
+    def drop(self, there: Object) -> list[str]:
+        """Drop it."""
+        return [f"DROP TABLE {there.quoted}"]
+
+    def alter(self, there: Object, wanted: Object, catalog: Catalog) -> list[str] | None:
+        """Change settings in place; a plain table does not become a partitioned one."""
+        differ = changed(there, wanted)
+        if differ - {"persistence", "options", "row security", "forced", "replica identity", "bound", "inherits"}:
+            return None
+        table, of, made = f"ALTER TABLE {there.quoted}", wanted.definition, list[str]()
+        if "persistence" in differ:
+            made.append(f"{table} SET {'UNLOGGED' if of['persistence'] == 'u' else 'LOGGED'}")
+        if "options" in differ:
+            before = {o.partition("=")[0] for o in there.definition["options"] or []}
+            after = {o.partition("=")[0] for o in of["options"] or []}
+            if gone := before - after:
+                made.append(f"{table} RESET ({', '.join(sorted(gone))})")
+            if after:
+                made.append(f"{table} SET ({_options(of['options'])})")
+        if "row security" in differ or "forced" in differ:
+            made += _security(wanted)
+        if "replica identity" in differ:
+            how = of["replica identity"]
+            made.append(f"{table} REPLICA IDENTITY {_REPLICA.get(how, f'USING INDEX {how.rpartition(chr(46))[2]}')}")
+        if {"bound", "inherits"} & differ:
+            made += [
+                f"ALTER TABLE {parent} DETACH PARTITION {there.quoted}"
+                for parent in there.definition["inherits"] or []
+                if there.definition["bound"]
+            ]
+            made += [
+                f"ALTER TABLE {parent} ATTACH PARTITION {there.quoted} {of['bound']}"
+                for parent in of["inherits"] or []
+                if of["bound"]
+            ]
+        return made
+
+    def rename(self, there: Object, wanted: Object) -> list[str]:
+        """Give it its name and schema."""
+        return moved("TABLE", there, wanted)
+
+
+def moved(what: str, there: Object, wanted: Object) -> list[str]:
+    """The statements that give an object its name and schema. Pure."""
+    made, now = list[str](), there.quoted
+    if there.schema != wanted.schema:
+        made.append(f"ALTER {what} {now} SET SCHEMA {quote(wanted.schema)}")
+        now = f"{quote(wanted.schema)}.{quote(there.name)}"
+    if there.name != wanted.name:
+        made.append(f"ALTER {what} {now} RENAME TO {quote(wanted.name)}")
+    return made
+
+
+def inline(column: Object) -> str:
+    """A column as CREATE TABLE and ADD COLUMN have it, without its default. Pure."""
+    of = column.definition
+    words = [quote(column.name), of["type"]]
+    if of["collation"]:
+        words.append(f"COLLATE {of['collation']}")
+    if of["generated"]:
+        words.append(f"GENERATED ALWAYS AS ({of['generated']}) {'VIRTUAL' if of['virtual'] else 'STORED'}")
+    if of["identity"]:
+        words.append(identity_of(of))
+    if of["not null"]:
+        words.append("NOT NULL")
+    return " ".join(words)
+
+
+def identity_of(of: object) -> str:
+    """The identity of a column, as SQL has it. Pure."""
+    assert isinstance(of, dict)
+    when = {"a": "ALWAYS", "d": "BY DEFAULT"}[of["identity"]]
+    options = " ".join(f"{name} {value}" for name, value in (of["sequence"] or {}).items() if value is not None)
+    return f"GENERATED {when} AS IDENTITY ({options})" if options else f"GENERATED {when} AS IDENTITY"
+
+
+def _security(wanted: Object) -> list[str]:
+    of, table = wanted.definition, f"ALTER TABLE {wanted.quoted}"
+    return [
+        f"{table} {'ENABLE' if of['row security'] else 'DISABLE'} ROW LEVEL SECURITY",
+        f"{table} {'FORCE' if of['forced'] else 'NO FORCE'} ROW LEVEL SECURITY",
+    ]
+
+
+def _options(options: list[str]) -> str:
+    return ", ".join(f"{name} = {literal(value)}" for name, _, value in (each.partition("=") for each in options))

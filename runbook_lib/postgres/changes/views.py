@@ -1,0 +1,51 @@
+"""Views and materialized views."""
+
+from runbook_lib.postgres.changes.objects import USERS, Catalog, Kind, Object, changed, of_no_extension
+from runbook_lib.postgres.changes.tables import moved
+
+
+class Views(Kind):
+    """Views by their text; what a materialized view holds is computed again."""
+
+    name = "view"
+    query = f"""
+        SELECT c.oid::text AS id, (pg_identify_object('pg_class'::regclass, c.oid, 0)).identity AS address, '' AS parent,
+               n.nspname::text AS schema, c.relname::text AS name,
+               jsonb_build_object('kind', c.relkind, 'text', pg_get_viewdef(c.oid), 'options', to_jsonb(c.reloptions),
+                   'filled', c.relispopulated) AS definition,
+               jsonb_build_object('owner', pg_get_userbyid(c.relowner), 'columns', (
+                   SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) FROM pg_attribute a
+                   WHERE a.attrelid = c.oid AND a.attnum > 0)) AS keeps
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE {USERS} AND c.relkind IN ('v', 'm') AND {of_no_extension("pg_class", "c.oid")}
+        ORDER BY c.oid"""
+
+    def create(self, wanted: Object, catalog: Catalog) -> list[str]:
+        """Make it."""
+        of = wanted.definition
+        options = f" WITH ({', '.join(of['options'])})" if of["options"] else ""
+        text = of["text"].rstrip().rstrip(";")
+        if of["kind"] == "m":
+            data = "" if of["filled"] else " WITH NO DATA"
+            return [f"CREATE MATERIALIZED VIEW {wanted.quoted} ({wanted.keeps['columns']}){options} AS {text}{data}"]
+        return [f"CREATE VIEW {wanted.quoted} ({wanted.keeps['columns']}){options} AS {text}"]
+
+    def drop(self, there: Object) -> list[str]:
+        """Drop it."""
+        return [f"DROP {_what(there)} {there.quoted}"]
+
+    def alter(self, there: Object, wanted: Object, catalog: Catalog) -> list[str] | None:
+        """Replace a view whose columns stay; any other is dropped and made again."""
+        if changed(there, wanted) != {"text"} or wanted.definition["kind"] == "m":
+            return None
+        if there.keeps["columns"] != wanted.keeps["columns"]:
+            return None
+        return [each.replace("CREATE VIEW", "CREATE OR REPLACE VIEW", 1) for each in self.create(wanted, catalog)]
+
+    def rename(self, there: Object, wanted: Object) -> list[str]:
+        """Give it its name and schema."""
+        return moved(_what(there), there, wanted)
+
+
+def _what(there: Object) -> str:
+    return "MATERIALIZED VIEW" if there.definition["kind"] == "m" else "VIEW"

@@ -1,0 +1,107 @@
+"""What the parts of a reversal share: the scratch copy, the three catalogs, what is to be, and what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import psycopg
+
+from runbook_lib.postgres import Connection
+from runbook_lib.postgres.changes.kinds import catalog_of
+from runbook_lib.postgres.changes.net_change import Change, Refusal, Rename
+from runbook_lib.postgres.changes.objects import Catalog, Object, quote
+from runbook_lib.postgres.changes.reading import Script
+from runbook_lib.postgres.changes.reconcile import Reconciler
+from runbook_lib.postgres.changes.rows import Sides, candidates, execute
+
+Rekeyed = list[tuple[list[str], list[str]]]  # the key that a row had, and the one that it has
+MANY = 20  # rows that a refusal names
+
+
+@dataclass
+class Reversal:
+    """What takes a change back: what it does, what it cannot know, what is lost and what has no value any more."""
+
+    changes: list[Change] = field(default_factory=list)
+    renames: list[Rename] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    statements: list[str] = field(default_factory=list)  # what was executed on the copy, in order
+    staged: list[str] = field(default_factory=list)  # the text tables that the statements read
+    goal: Mapping[str, Object] = field(default_factory=dict)  # all that is in the catalog afterwards, by key
+    wrote: dict[str, int] = field(default_factory=dict)  # column -> values that the change wrote
+    inserted: dict[str, int] = field(default_factory=dict)  # table -> rows that it inserted
+    deleted: dict[str, int] = field(default_factory=dict)  # table -> rows that it deleted
+    unfilled: dict[str, int] = field(default_factory=dict)  # column -> rows for which the first state has no value
+    edited: dict[str, int] = field(default_factory=dict)  # column -> values that the change wrote and users changed since
+    lost: dict[str, int] = field(default_factory=dict)  # table -> rows that the change inserted and users changed since
+    notes: list[str] = field(default_factory=list)
+    rekeyed: dict[str, Rekeyed] = field(default_factory=dict)  # OID of a table -> rows that get another key
+
+    def refuse(self, thing: str, why: str, rows: Sequence[object] = ()) -> None:
+        """Note, once, that something is not known."""
+        made = Refusal(thing, why, tuple(map(str, rows)))
+        if made not in self.refusals:
+            self.refusals.append(made)
+
+
+@dataclass
+class Work:
+    """A reversal while it is being tried on a copy of the live database; all names are those from before."""
+
+    copy: Connection
+    after: Connection
+    script: Script
+    was: Catalog
+    made: Catalog
+    live: Catalog
+    reversal: Reversal
+    reconciler: Reconciler
+    goal: dict[str, Object | None] = field(default_factory=dict)  # what is to be of the net change, None for nothing
+    sides: list[Sides] = field(default_factory=list)
+    inserts: list[Sides] = field(default_factory=list)  # tables into which rows from before come back
+    followed: dict[tuple[str, str], str] = field(default_factory=dict)  # key column of a table -> where it holds what it was
+    remade: list[Object] = field(default_factory=list)  # types that lose a label
+    rekeyed: Mapping[str, Rekeyed] = field(default_factory=dict)  # what is known of keys that the change gave rows
+    replaced: list[Sides] = field(default_factory=list)  # tables that become another kind of table
+
+    def count(self, query: str) -> int:
+        """The number that a query on the copy returns as `n`. Read-only."""
+        return int(str(execute(self.copy, query)[0]["n"]))
+
+    def keys_where(self, table: Object, condition: str) -> list[str]:
+        """The keys of some rows of the copy for which a condition on `t` holds. Read-only."""
+        parts = catalog_of(self.copy).parts(table, "column")
+        listed = (candidates(self.live, table) or [[each.name for each in parts]])[0]
+        there = {each.name for each in parts}
+        terms = ", ".join(f"t.{quote(each)}" for each in listed if each in there) or "1"
+        asked = f"SELECT concat_ws(' ', {terms}) AS k FROM {table.quoted} t WHERE {condition} LIMIT {MANY}"
+        return [str(row["k"]) for row in execute(self.copy, asked)]
+
+    def keys_of(self, query: str) -> list[str]:
+        """The values that a query on the copy returns as `k`. Read-only."""
+        return [str(row["k"]) for row in execute(self.copy, query)]
+
+    def sides_of(self, table: str) -> Sides | None:
+        """The states of a table, by its key in the catalogs."""
+        return next((each for each in self.sides if each.table.key == table), None)
+
+    def type_of(self, sides: Sides, column: str) -> str:
+        """The type that a column had before. Pure."""
+        return type_in(self.was, sides, column)
+
+
+def column_of(catalog: Catalog, table: Object, name: str) -> Object | None:
+    """A table's column of that name. Pure."""
+    return next((each for each in catalog.parts(table, "column") if each.name == name), None)
+
+
+def type_in(catalog: Catalog, sides: Sides, column: str) -> str:
+    """The type of a column in a catalog, "" where it is not there. Pure."""
+    found = column_of(catalog, sides.table, column)
+    return str(found.definition["type"]) if found else ""
+
+
+def said(error: psycopg.Error) -> str:
+    """The first line of what the server said. Pure."""
+    return str(error).strip().splitlines()[0]

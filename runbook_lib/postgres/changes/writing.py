@@ -1,0 +1,234 @@
+"""Writes, on the scratch copy, the values and rows that come back, and takes away those that migrations inserted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import psycopg
+
+from runbook_lib.postgres.changes.kinds import catalog_of
+from runbook_lib.postgres.changes.objects import Object, literal, quote
+from runbook_lib.postgres.changes.rows import CELLS, GONE, SCRATCH, Sides, execute, quoted_list
+from runbook_lib.postgres.changes.work import MANY, Work, column_of, said
+
+ENABLE = {"O": "ENABLE", "D": "DISABLE", "R": "ENABLE REPLICA", "A": "ENABLE ALWAYS"}
+
+
+def put_back(work: Work) -> None:
+    """Write all that is to be written, with the users' triggers off. Changes the scratch copy."""
+    for sides in work.replaced:
+        columns, aside = quoted_list(sides.columns), f"{SCRATCH}.{quote(sides.table.name)}"
+        work.reconciler.run(
+            f"INSERT INTO {sides.table.quoted} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM {aside}",
+            f"DROP TABLE {aside} CASCADE",
+        )
+    triggers = catalog_of(work.copy).of("trigger")
+    quiet = {each.parent for each in triggers if each.parent.startswith("table ")}
+    tables = [each for each in catalog_of(work.copy).of("table") if each.key in quiet]
+    work.reconciler.run(*(f"ALTER TABLE {each.quoted} DISABLE TRIGGER USER" for each in tables))
+    _leave_partitions(work)
+    _join_partitions(work)
+    _insert(work)
+    for sides in work.sides:
+        _update(work, sides)
+    _delete(work)
+    for each in triggers:
+        if each.parent in quiet:
+            how = ENABLE[each.definition["enabled"]]
+            work.reconciler.run(f"ALTER TABLE {each.keeps['table']} {how} TRIGGER {quote(each.name)}")
+
+
+def continue_sequences(work: Work) -> None:
+    """Let sequences that were made again continue after the highest value of now. Changes the scratch copy."""
+    now = catalog_of(work.copy)
+    for column in now.of("column"):
+        before, default = work.live.get(column.key), column.definition["default"] or ""
+        same = before is not None and all(before.definition[a] == column.definition[a] for a in ("default", "identity"))
+        if same or not ("nextval(" in default or column.definition["identity"]):
+            continue
+        table = now[column.parent]
+        name = f"pg_get_serial_sequence({literal(table.quoted)}, {literal(column.name)})"
+        if "nextval(" in default:
+            name = default.partition("nextval(")[2].partition(")")[0].partition("::")[0]
+        highest = f"SELECT max({quote(column.name)}) FROM {table.quoted}"
+        work.reconciler.run(f"SELECT setval({name}::regclass, ({highest})) WHERE ({highest}) IS NOT NULL")
+
+
+def is_replaced(work: Work, parents: Sequence[str]) -> bool:
+    """Whether a partition's parent is made again too. Pure."""
+    new = any(f"table {parent}" not in work.live.objects for parent in parents)
+    return new or any(each.table.address in parents for each in work.replaced)
+
+
+def _leave_partitions(work: Work) -> None:
+    """Give the rows of partitions that go to the table that they were part of."""
+    for key, goal in work.goal.items():
+        there = work.live.get(key)
+        if goal is not None or there is None or there.kind != "table" or not there.definition["bound"]:
+            continue
+        parent = work.live[f"table {there.definition['inherits'][0]}"]
+        columns = quoted_list(each.name for each in work.live.parts(parent, "column") if not each.definition["generated"])
+        sides = work.sides_of(parent.key)
+        staying = ""
+        if sides and sides.key:
+            staying = f" WHERE NOT EXISTS (SELECT FROM {GONE} g WHERE g.place = {sides.place} AND {_on(work, sides, 'g')})"
+        try:
+            work.reconciler.run(
+                f"INSERT INTO {parent.quoted} ({columns}) OVERRIDING SYSTEM VALUE "
+                f"SELECT {columns} FROM {there.quoted} t{staying}"
+            )
+        except psycopg.Error as error:
+            work.reversal.refuse(there.name, f"its rows fit no other partition: {said(error)}")
+
+
+def _join_partitions(work: Work) -> None:
+    """Give partitions that come the rows that belong in them, and attach them."""
+    for key, goal in work.goal.items():
+        if goal is None or goal.kind != "table" or not goal.definition["bound"] or key in work.live.objects:
+            continue
+        if is_replaced(work, goal.definition["inherits"]):
+            continue
+        parent = work.live[f"table {goal.definition['inherits'][0]}"]
+        parts = catalog_of(work.copy).parts(goal, "column")
+        columns = quoted_list(each.name for each in parts if not each.definition["generated"])
+        work.reconciler.run(
+            f"WITH gone AS (DELETE FROM {parent.quoted} WHERE {goal.keeps['belongs']} RETURNING {columns}) "
+            f"INSERT INTO {goal.quoted} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM gone",
+            f"ALTER TABLE {parent.quoted} ATTACH PARTITION {goal.quoted} {goal.definition['bound']}",
+        )
+
+
+def _update(work: Work, sides: Sides) -> None:
+    for column in sorted((*sides.columns, *sides.dropped), key=lambda each: each in sides.key):
+        cells = f"FROM {CELLS} c WHERE c.place = {sides.place} AND c.col = {literal(column)}"
+        if sides.key and work.count(f"SELECT count(*) AS n {cells}"):
+            value = f"c.value::{work.type_of(sides, column)}"
+            work.reconciler.run(
+                f"UPDATE {sides.table.quoted} t SET {quote(column)} = {value} {cells} AND {_on(work, sides, 'c')}"
+            )
+    if sides.key:
+        _note_keys(work, sides)
+    for column in sides.dropped:
+        found = column_of(work.was, sides.table, column)
+        if found and found.definition["not null"] and found.definition["default"]:
+            work.reconciler.run(
+                f"UPDATE {sides.table.quoted} SET {quote(column)} = {found.definition['default']} "
+                f"WHERE {quote(column)} IS NULL"
+            )
+
+
+def _note_keys(work: Work, sides: Sides) -> None:
+    """Note which rows get another key, for an undo."""
+    columns = ", ".join(map(literal, sides.key))
+    asked = f"SELECT k, col, value FROM {CELLS} WHERE place = {sides.place} AND col IN ({columns})"
+    found: dict[tuple[str, ...], list[str]] = {}
+    for row in execute(work.copy, asked):
+        before = tuple(map(str, row["k"] if isinstance(row["k"], list) else []))
+        found.setdefault(before, list(before))[sides.key.index(str(row["col"]))] = str(row["value"])
+    if found:
+        work.reversal.rekeyed[work.live[sides.table.key].id] = [(list(before), after) for before, after in found.items()]
+
+
+def _on(work: Work, sides: Sides, staged: str) -> str:
+    """The condition that a row of a table has the key that a text table names."""
+    keys = enumerate(sides.key, 1)
+    return " AND ".join(f"t.{quote(k)} = {staged}.k[{place}]::{work.type_of(sides, k)}" for place, k in keys)
+
+
+def _insert(work: Work) -> None:
+    """Insert rows that come back, parents first."""
+    waiting = {sides.place: sides for sides in work.inserts}
+    work.reversal.staged += [sides.of("was") for sides in work.inserts]
+    while waiting:
+        tables = {each.table.key for each in waiting.values()}
+        ready = [each for each in waiting.values() if not _parents(work, each) & tables - {each.table.key}]
+        for sides in ready or list(waiting.values())[:1]:
+            _insert_into(work, sides)
+            del waiting[sides.place]
+
+
+def _foreign_keys(work: Work, table: Object) -> list[Object]:
+    return [each for each in work.was.parts(table, "constraint") if each.definition["type"] == "f"]
+
+
+def _parents(work: Work, sides: Sides) -> set[str]:
+    return {f"table {each.keeps['references']}" for each in _foreign_keys(work, sides.table)}
+
+
+def _insert_into(work: Work, sides: Sides) -> None:
+    """Insert the rows of a table whose parents are there, again and again where they are each other's parents."""
+    names = {*sides.columns, *sides.dropped}
+    columns = [each.name for each in work.was.parts(sides.table, "column") if each.name in names]
+    terms = ", ".join(f"w.{quote(c)}::{work.type_of(sides, c)}" for c in columns)
+    conditions = ["true"]
+    for each in _foreign_keys(work, sides.table):
+        pairs = list(zip(each.keeps["columns"], each.keeps["referred"], strict=True))
+        match = " AND ".join(f"p.{quote(there)} = w.{quote(here)}::{work.type_of(sides, here)}" for here, there in pairs)
+        nulls = " OR ".join(f"w.{quote(here)} IS NULL" for here, _ in pairs)
+        conditions.append(f"({nulls} OR EXISTS (SELECT FROM {each.keeps['references']} p WHERE {match}))")
+    in_itself = sides.table.key in _parents(work, sides)
+    statement = (
+        f"INSERT INTO {sides.table.quoted} ({quoted_list(columns)}) OVERRIDING SYSTEM VALUE SELECT {terms} "
+        f"FROM {sides.of('was')} w WHERE {' AND '.join(conditions)}{' ON CONFLICT DO NOTHING' if in_itself else ''}"
+    )
+    waiting = work.count(f"SELECT count(*) AS n FROM {sides.of('was')}")
+    before = work.count(f"SELECT count(*) AS n FROM {sides.table.quoted}")
+    while True:
+        try:
+            work.reconciler.run(statement)
+        except psycopg.Error as error:
+            work.reversal.refuse(sides.table.name, f"rows cannot be inserted again: {said(error)}")
+            return
+        now = work.count(f"SELECT count(*) AS n FROM {sides.table.quoted}")
+        waiting -= now - before
+        if not in_itself or now == before or not waiting:
+            break
+        before = now
+    if waiting:
+        work.reversal.notes.append(f"{waiting} rows of {sides.name} do not come back: what they refer to is gone")
+
+
+def _delete(work: Work) -> None:
+    """Delete the rows that migrations inserted, children first; never rows of users that refer to them."""
+    left = [each for each in work.sides if work.count(f"SELECT count(*) AS n FROM {GONE} WHERE place = {each.place}")]
+    for sides in left:
+        if rows := _referring(work, sides):
+            work.reversal.refuse(sides.table.name, "rows that the migration inserted are referred to", rows)
+            return
+    while left:
+        failed: list[tuple[Sides, psycopg.Error]] = []
+        for sides in left:
+            try:
+                work.reconciler.run(
+                    f"DELETE FROM {sides.table.quoted} t USING {GONE} g WHERE g.place = {sides.place} "
+                    f"AND {_on(work, sides, 'g')}"
+                )
+            except psycopg.Error as error:
+                failed.append((sides, error))
+        if len(failed) == len(left):
+            for sides, why in failed:
+                work.reversal.refuse(sides.table.name, f"rows that the migration inserted stay: {said(why)}")
+            return
+        left = [sides for sides, _ in failed]
+
+
+def _referring(work: Work, sides: Sides) -> list[str]:
+    found, now = list[str](), catalog_of(work.copy)
+    for each in now.of("constraint"):
+        child = now[each.parent]
+        if each.definition["type"] != "f" or each.keeps["references"] != sides.table.address:
+            continue
+        if work.goal.get(child.key, child) is None:
+            continue
+        pairs = zip(each.keeps["columns"], each.keeps["referred"], strict=True)
+        match = " AND ".join(f"x.{quote(here)} = t.{quote(there)}" for here, there in pairs)
+        also, going = work.sides_of(child.key), "false"
+        if also and also.key:
+            key = ", ".join(f"x.{quote(k)}::text" for k in also.key)
+            going = f"EXISTS (SELECT FROM {GONE} h WHERE h.place = {also.place} AND h.k = ARRAY[{key}])"
+        listed = ", ".join(f"x.{quote(c)}" for c in each.keeps["columns"])
+        found += work.keys_of(
+            f"""SELECT concat_ws(' ', {listed}) AS k FROM {child.quoted} x, {sides.table.quoted} t, {GONE} g
+            WHERE g.place = {sides.place} AND {_on(work, sides, "g")} AND {match} AND NOT {going} LIMIT {MANY}"""
+        )
+    return found

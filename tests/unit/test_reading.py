@@ -1,0 +1,50 @@
+"""What is read from a migration's SQL: what it takes values from, and the time zone by which it converts."""
+
+import pytest
+
+from runbook_lib.postgres.changes.reading import read
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "INSERT INTO addresses (customer, street) SELECT id, street FROM customers",
+        "INSERT INTO addresses SELECT * FROM customers",
+        "UPDATE customers SET prefs = jsonb_build_object('street', street)",
+        "CREATE TABLE copies AS SELECT street FROM customers",
+        "DO $$ BEGIN EXECUTE 'INSERT INTO addresses SELECT street FROM customers'; END $$",
+        "WITH taken AS (SELECT street FROM customers) INSERT INTO addresses SELECT street FROM taken",
+        "this is no SQL, but names customers and street",
+    ],
+)
+def test_a_column_that_is_read_is_seen(script: str) -> None:
+    assert read([script]).reads("customers", "street")
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "INSERT INTO customers (street) VALUES ('a')",
+        "UPDATE customers SET street = 'a' WHERE id = 1",
+        "INSERT INTO addresses SELECT id FROM customers",
+        "ALTER TABLE customers DROP COLUMN street",
+        "INSERT INTO addresses SELECT street FROM others",
+    ],
+)
+def test_a_column_that_is_only_written_or_is_another_tables_is_not(script: str) -> None:
+    assert not read([script]).reads("customers", "street")
+
+
+def test_the_time_zone_of_a_conversion_is_read() -> None:
+    script = "ALTER TABLE shifts ALTER COLUMN starts TYPE timestamptz USING starts AT TIME ZONE 'Europe/Berlin'"
+
+    assert read([script]).zones == {"starts": "Europe/Berlin"}
+
+
+def test_a_conversion_by_anything_else_has_none() -> None:
+    scripts = [
+        "ALTER TABLE a ALTER b TYPE int USING b::int",
+        "ALTER TABLE a ALTER b TYPE timestamptz USING c AT TIME ZONE 'UTC'",
+    ]
+
+    assert read(scripts).zones == {}
