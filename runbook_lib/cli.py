@@ -79,9 +79,32 @@ def _errors_of_the_system_named() -> Iterator[None]:
 @click.option("--scenario", default="all-media-missing", show_default=True, help="Which fault to rehearse, or all.")
 @click.option("--rows", default=20_000, show_default=True, type=click.IntRange(min=200), help="Rows in the table.")
 @click.option("--matrix", is_flag=True, help="Hold each fault of the decision matrix against every row's own check.")
+@click.option("--before", type=click.Path(path_type=Path), help="A script or a dump of a database before a migration.")
+@click.option("--migration", "migrations", type=click.Path(path_type=Path), multiple=True, help="Its script; repeatable.")
+@click.option("--use", type=click.Path(path_type=Path), help="A script of what users wrote after it.")
+@click.option("--keep", default="", metavar="DSN", help="An empty database to do it in, and to leave as it is then.")
+@click.option("--verbose", is_flag=True, help="Print the statements, too.")
 @json_option
-def rehearse(scenario: str, rows: int, matrix: bool, as_json: bool) -> None:
-    """Bring up the embedded stack, break it, roll back, verify, tear down."""
+def rehearse(
+    scenario: str,
+    rows: int,
+    matrix: bool,
+    before: Path | None,
+    migrations: tuple[Path, ...],
+    use: Path | None,
+    keep: str,
+    verbose: bool,
+    as_json: bool,
+) -> None:
+    """Bring up the embedded stack, break it, roll back, verify, tear down; or roll back any MIGRATION.
+
+    With --before and --migration no stack is needed: on scratch databases the migration is applied, taken back, verified,
+    undone, and applied again.
+    """
+    if bool(before) != bool(migrations) or (not before and (use or keep)):
+        raise click.UsageError("--before and --migration go together; --use and --keep go with them.")
+    if before:
+        sys.exit(_migration(before, migrations, use, keep, verbose, as_json))
     if matrix:
         sys.exit(_matrix(rows, as_json))
     from runbook_lib.rehearsal.rehearse import rehearse as carry_out
@@ -449,6 +472,17 @@ def _choose(run: Run, chosen: str) -> None:
         approval.require_known([value], known[name][0], f"a value of {name}")
     for name, value in wanted.items():
         run.choose(name, value, "parameter")
+
+
+def _migration(before: Path, migrations: tuple[Path, ...], use: Path | None, keep: str, verbose: bool, as_json: bool) -> int:
+    from runbook_lib.rehearsal import migration
+
+    found = migration.rehearse(before, migrations, use, keep, _teller(as_json))
+    if as_json:
+        click.echo(json.dumps(asdict(found)))
+    else:
+        click.echo("\n".join(migration.in_words(found, verbose=verbose)))
+    return found.exit_code
 
 
 def _matrix(rows: int, as_json: bool) -> int:

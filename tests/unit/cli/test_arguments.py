@@ -155,3 +155,20 @@ def test_the_matrix_fails_where_a_fault_is_not_told_by_its_own_check_alone(
 
     assert (code, len(out.splitlines()[-3:]), out.count(" was FAIL then ")) == (3, 3, 2)
     assert f"{lines[2].fault}: triage named {lines[3].symptom}" in out
+
+
+@pytest.mark.parametrize(
+    "options", [["--before", "a.sql"], ["--migration", "a.sql"], ["--use", "a.sql"], ["--keep", "dbname=a"]]
+)
+def test_a_rehearsal_of_a_migration_needs_before_and_migration(runbook: Command, options: list[str]) -> None:
+    code, _, error = runbook("rehearse", *options)
+
+    assert code == 2
+    assert "--before and --migration go together" in error
+
+
+def test_a_rehearsal_of_a_migration_needs_files_that_are_there(runbook: Command) -> None:
+    code, _, error = runbook("rehearse", "--before", "nothing.sql", "--migration", "nothing.sql")
+
+    assert code == 2
+    assert "There is no file nothing.sql" in error
