@@ -1,5 +1,5 @@
 # The commands of the README. Each sets up what is missing first; a second run installs nothing.
-.PHONY: rehearse matrix chaos lab test test-older test-slow check bench
+.PHONY: rehearse matrix chaos lab corpus test test-older test-slow check bench
 
 # Hundreds of short processes are started: each would compile all that it imports again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -34,6 +34,13 @@ ifdef TARGET
 else
 	@.venv-lab/bin/runbook lab --rehearsal --scenario $(SCENARIO) --rows $(ROWS)
 endif
+
+# Rolls the corpus of small migrations back; CASES names some, as "09 22".
+CASES ?=
+
+corpus:
+	@.ci/setup
+	@.venv/bin/python tests/corpus/judge.py $(CASES)
 
 test: check
 	@.ci/setup test
