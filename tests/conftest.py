@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,15 @@ def pytest_configure(config: pytest.Config) -> None:
     if "TMPDIR" not in os.environ and _has_room(MEMORY):
         os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix="rt-", dir=MEMORY)
         config.add_cleanup(lambda made=tempfile.tempdir: shutil.rmtree(made, ignore_errors=True))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def copied_stacks() -> Iterator[None]:
+    """Stacks start from copies of a cluster and of repositories that are made once, a third of their work."""
+    from .support.made_once import made_once
+
+    with made_once():
+        yield
 
 
 @pytest.hookimpl(optionalhook=True)

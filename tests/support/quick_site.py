@@ -17,10 +17,10 @@ from click.testing import CliRunner
 from runbook_lib import cli
 from runbook_lib.journal import Journal
 from runbook_lib.journal.state import RunState, replay
-from runbook_lib.rehearsal.repositories import create_backend, create_frontend
 from runbook_lib.rehearsal.scenarios import FAULTS
 from runbook_lib.run import lifecycle
 
+from .made_once import repositories
 from .places import PLAN, TARGET
 
 BUILD = f"{sys.executable} build.py"
@@ -148,8 +148,7 @@ def make(root: Path, service: str = NOBODY) -> Site:
     """Make a site below `root`."""
     (root / "outputs").mkdir(parents=True)
     (root / "state").mkdir()
-    create_backend(root / "backend", FAULTS[0])
-    create_frontend(root / "frontend", FAULTS[0])
+    repositories(root, FAULTS[0])
     plan = yaml.safe_load(PLAN.read_text())
     plan["types"]["frontend"] |= {"checks": [], "escalates_on": []}
     del plan["types"]["frontend"]["escalates_to"]
