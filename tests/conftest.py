@@ -1,5 +1,6 @@
 """What holds for every test."""
 
+import gc
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ MEMORY = Path("/dev/shm")  # Linux keeps its files in memory
 ROOM = 2 * 1024**3  # bytes; a run of all the tests has less than a tenth of it in use at once
 SERVER = re.compile(r"pg\d+")  # one that the tests of a file share, and others of it do not
 MANAGER = re.compile(r"docker|pm2")  # one that the tests of a folder share
+GARBAGE = 50_000  # objects before a look for garbage
 
 
 class Portions(LoadFileScheduling):
@@ -47,6 +49,13 @@ def pytest_configure(config: pytest.Config) -> None:
     if "TMPDIR" not in os.environ and _has_room(MEMORY):
         os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix="rt-", dir=MEMORY)
         config.add_cleanup(lambda made=tempfile.tempdir: shutil.rmtree(made, ignore_errors=True))
+    gc.set_threshold(GARBAGE)
+
+
+def pytest_collection_finish() -> None:
+    """Exempt what was loaded so far from the search for garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
