@@ -26,7 +26,9 @@ NOTEBOOKS = ROOT / "notebooks"
 Approve = Callable[[Run], str]  # a run whose previews are wanted -> the digest approved, "" for none
 
 
-def execute(folder: Path, notebook: str, parameters: Mapping[str, str], report: Report) -> Outcome | None:
+def execute(
+    folder: Path, notebook: str, parameters: Mapping[str, str], report: Report, *, opens_page: bool = True
+) -> Outcome | None:
     """Execute one notebook into the run folder with papermill; returns the outcome where it did not end well.
 
     Changes the target by what the notebook's cells do.
@@ -41,7 +43,7 @@ def execute(folder: Path, notebook: str, parameters: Mapping[str, str], report: 
         )
     from runbook_lib.headless.kernel import started
 
-    with started() as kernel:  # first, so that it loads while this process does
+    with started(opens_page=opens_page) as kernel:  # first, so that it loads while this process does
         run = open_existing(folder)
         output = run.folder.next_name(notebook, ".ipynb")
         with followed(run.folder.journal_path, report):
@@ -72,11 +74,14 @@ def carry_out(folder: Path, approve: Approve, parameters: Mapping[str, str], rep
             run.close_adapters()
         if not digest or digest == refused:
             return _declined(run)
-        notebook, options = run.context.plan.types[type_name].notebook, run.context.plan.types[type_name].options
+        plan = run.context.plan
+        notebook, options = plan.types[type_name].notebook, plan.types[type_name].options
+        opens_page = any(plan.checks[name].opens for name in plan.types[type_name].checks)
         assert notebook is not None
         try:
             chosen = {"OPTION": run.context.option} if options else {}
-            problem = execute(folder, notebook, {"APPROVE": digest, **chosen, **parameters}, report)
+            given = {"APPROVE": digest, **chosen, **parameters}
+            problem = execute(folder, notebook, given, report, opens_page=opens_page)
         except KeyboardInterrupt:
             _closed(run, Outcome("unknown", "Interrupted; the same command goes on from here."))
             raise

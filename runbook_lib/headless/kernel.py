@@ -17,14 +17,18 @@ from runbook_lib.system.signals import end_with_parent, settle
 if TYPE_CHECKING:
     from jupyter_client.manager import AsyncKernelManager
 
+NO_PAGE = "RUNBOOK_NO_PAGE"  # an environment variable: "1" where the notebook's checks open no page, so no driver starts yet
 GARBAGE = 50_000  # objects before a look for garbage; modules make many as they load, and leave none
 EXIT_GRACE = 10  # seconds that a kernel has to exit once it is asked to; half-way it is sent SIGTERM
 OPTIONS = ["-f", "{connection_file}", "--HistoryManager.hist_file=:memory:"]
 
 
 @contextmanager
-def started() -> Iterator[AsyncKernelManager]:
-    """A kernel of our own, through sockets that only this user reaches; what is left of it at the end is killed."""
+def started(*, opens_page: bool = True) -> Iterator[AsyncKernelManager]:
+    """A kernel of our own, through sockets that only this user reaches; what is left of it at the end is killed.
+
+    Where no check `opens_page`, it does not start the browser's driver beforehand.
+    """
     from jupyter_client.manager import AsyncKernelManager  # here, since the kernel itself needs no manager
     from jupyter_core.utils import run_sync
 
@@ -35,7 +39,8 @@ def started() -> Iterator[AsyncKernelManager]:
         manager.shutdown_wait_time = EXIT_GRACE
         assert manager.kernel_spec
         manager.kernel_spec.argv = [sys.executable, "-P", "-m", __name__, *OPTIONS]
-        run_sync(manager.start_kernel)(preexec_fn=end_with_parent)
+        environment = {**os.environ, NO_PAGE: "" if opens_page else "1"}
+        run_sync(manager.start_kernel)(preexec_fn=end_with_parent, env=environment)
         try:
             yield manager
         finally:
@@ -45,11 +50,12 @@ def started() -> Iterator[AsyncKernelManager]:
 
 
 def main() -> None:
-    """Run cells until asked to exit; the browser's driver starts meanwhile."""
+    """Run cells until asked to exit; the browser's driver starts meanwhile, unless it was said that no page is opened."""
     settle()
     os.environ["RUNBOOK_HEADLESS"] = "1"
     gc.set_threshold(GARBAGE)
-    of_this_process().warm()
+    if os.environ.pop(NO_PAGE, "") != "1":
+        of_this_process().warm()
     sys.modules["debugpy"] = None  # type: ignore[assignment]  # nobody debugs here, and it is slow to load
     from ipykernel.kernelapp import IPKernelApp
 
