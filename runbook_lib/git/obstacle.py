@@ -67,13 +67,19 @@ class Lock:
 
 def locks(git: Git) -> list[Lock]:
     """Every lock file of the repository, and of this work tree in it, the index's first. Read-only."""
-    places = {git.says("rev-parse", option) for option in ("--absolute-git-dir", "--git-common-dir")}
-    directories = {Path(git.path, place).resolve() for place in places if place}
+    directories = {Path(git.path, place).resolve() for place in _places(git) if place}
     found = {path.resolve() for directory in directories for path in _below(directory)}
     made = {path: mtime for path in found if (mtime := _made(path)) is not None}
     owners = _owners(git, set(made)) if made else {}
     listed = [Lock(path, mtime, tuple(owners.get(path, ()))) for path, mtime in made.items()]
     return sorted(listed, key=lambda lock: (lock.path.name != "index.lock", str(lock.path)))
+
+
+def _places(git: Git) -> list[str]:
+    """The git directory and the one that work trees share, by one command where no path holds a line end. Read-only."""
+    options = ("--absolute-git-dir", "--git-common-dir")
+    said = git.says("rev-parse", *options).splitlines()
+    return said if len(said) in (0, len(options)) else [git.says("rev-parse", option) for option in options]
 
 
 def _below(directory: Path) -> Iterator[Path]:
