@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +49,8 @@ PROC = Path("/proc")
 SUFFIX = ".lock"
 DEEP = ("refs", "logs", "reftable", "objects/info")  # below these at any depth; elsewhere at the top
 SHALLOW = (".", "objects", "objects/pack")
+TOP, GIT_DIRECTORY, COMMON_DIRECTORY = "--show-toplevel", "--absolute-git-dir", "--git-common-dir"  # of `git rev-parse`
+IS_SHALLOW = "--is-shallow-repository"
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,11 @@ class Lock:
 
 def locks(git: Git) -> list[Lock]:
     """Every lock file of the repository, and of this work tree in it, the index's first. Read-only."""
-    directories = {Path(git.path, place).resolve() for place in _places(git) if place}
+    return _locks(git, _answers(git, GIT_DIRECTORY, COMMON_DIRECTORY))
+
+
+def _locks(git: Git, places: Iterable[str]) -> list[Lock]:
+    directories = {Path(git.path, place).resolve() for place in places if place}
     found = {path.resolve() for directory in directories for path in _below(directory)}
     made = {path: mtime for path in found if (mtime := _made(path)) is not None}
     owners = _owners(git, set(made)) if made else {}
@@ -75,11 +81,10 @@ def locks(git: Git) -> list[Lock]:
     return sorted(listed, key=lambda lock: (lock.path.name != "index.lock", str(lock.path)))
 
 
-def _places(git: Git) -> list[str]:
-    """The git directory and the one that work trees share, by one command where no path holds a line end. Read-only."""
-    options = ("--absolute-git-dir", "--git-common-dir")
-    said = git.says("rev-parse", *options).splitlines()
-    return said if len(said) in (0, len(options)) else [git.says("rev-parse", option) for option in options]
+def _answers(git: Git, *options: str) -> list[str]:
+    """What `git rev-parse` says to each option, "" for nothing; one command where no answer holds a line end. Read-only."""
+    said = git.says("rev-parse", *options).split("\n")
+    return said if len(said) == len(options) else [git.says("rev-parse", option) for option in options]
 
 
 def _below(directory: Path) -> Iterator[Path]:
@@ -157,14 +162,15 @@ def obstacle(git: Git, ignoring: Collection[Path] = (), *, may_differ: bool = Fa
         ignoring: Lock files that are known to be nobody's any more.
         may_differ: Whether the work tree may differ from HEAD, as while it is being moved.
     """
-    found = _not_a_work_tree(git) or _unfinished(git) or _locked(git, ignoring) or _adrift(git) or _filtered(git)
+    if not git.path.is_dir():
+        return Obstacle(f"There is no directory {git.path}.", "Mend the path in the target file.")
+    top, own, common, is_shallow = _answers(git, TOP, GIT_DIRECTORY, COMMON_DIRECTORY, IS_SHALLOW)
+    found = _not_a_work_tree(git, top) or _unfinished(git, Path(own)) or _locked(git, (own, common), ignoring)
+    found = found or _adrift(git, is_shallow) or _filtered(git)
     return found or (None if may_differ else _dirty(git))
 
 
-def _not_a_work_tree(git: Git) -> Obstacle | None:
-    if not git.path.is_dir():
-        return Obstacle(f"There is no directory {git.path}.", "Mend the path in the target file.")
-    top = git.says("rev-parse", "--show-toplevel")
+def _not_a_work_tree(git: Git, top: str) -> Obstacle | None:
     if not top:
         said = git.attempt("rev-parse", "--show-toplevel").errors.strip().splitlines()
         return Obstacle(
@@ -179,8 +185,7 @@ def _not_a_work_tree(git: Git) -> Obstacle | None:
     return None
 
 
-def _unfinished(git: Git) -> Obstacle | None:
-    directory = Path(git.says("rev-parse", "--absolute-git-dir"))
+def _unfinished(git: Git, directory: Path) -> Obstacle | None:
     for name, (what, abort) in UNFINISHED.items():
         if (directory / name).exists():
             return Obstacle(
@@ -189,11 +194,11 @@ def _unfinished(git: Git) -> Obstacle | None:
     return None
 
 
-def _locked(git: Git, ignoring: Collection[Path]) -> Obstacle | None:
+def _locked(git: Git, places: Collection[str], ignoring: Collection[Path]) -> Obstacle | None:
     found: list[Lock] = []
 
     def is_free() -> bool:
-        found[:] = [lock for lock in locks(git) if lock.path not in ignoring]
+        found[:] = [lock for lock in _locks(git, places) if lock.path not in ignoring]
         return not found
 
     if until(is_free, PATIENCE, INTERVAL):  # an editor or a prompt may look at the repository just now
@@ -205,8 +210,8 @@ def _locked(git: Git, ignoring: Collection[Path]) -> Obstacle | None:
     return Obstacle(what, f"Make sure that no git runs there, on no other machine either; then remove it: rm {files}")
 
 
-def _adrift(git: Git) -> Obstacle | None:
-    if git.says("rev-parse", "--is-shallow-repository") == "true":
+def _adrift(git: Git, is_shallow: str) -> Obstacle | None:
+    if is_shallow == "true":
         return Obstacle(
             f"{git.path} is a shallow clone: commits of the feature may lie before its end.",
             "Complete it with `git fetch --unshallow`.",
