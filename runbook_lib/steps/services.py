@@ -70,10 +70,14 @@ class _ServicesStep(Step):
         """Service -> the commit it will run, once this run's reverts are made."""
         reverted = {spec.repository for spec in self.context.specs.values() if isinstance(spec, RevertingStep)}
         built_from = self.context.target.services.built_from
-        return {
-            name: prepare(self.context, built_from[name]).commit
+        taken_back = {
+            name: built_from[name]
+            for name in self.services
             if built_from.get(name) in reverted and name not in self.context.target.services.pinned
-            else builds.wanted(self.context, name)
+        }
+        made = {repository: prepare(self.context, repository).commit for repository in dict.fromkeys(taken_back.values())}
+        return {
+            name: made[taken_back[name]] if name in taken_back else builds.wanted(self.context, name)
             for name in self.services
         }
 
