@@ -50,6 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix="rt-", dir=MEMORY)
         config.add_cleanup(lambda made=tempfile.tempdir: shutil.rmtree(made, ignore_errors=True))
     gc.set_threshold(GARBAGE)
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # no test computes with matrices, and idle threads wait by spinning
 
 
 def pytest_collection_finish() -> None:
