@@ -18,7 +18,7 @@ from runbook_lib.postgres.changes.reading import read
     ],
 )
 def test_a_column_that_is_read_is_seen(script: str) -> None:
-    assert read([script]).reads("customers", "street")
+    assert read([script], {}).reads("customers", "street")
 
 
 @pytest.mark.parametrize(
@@ -32,13 +32,28 @@ def test_a_column_that_is_read_is_seen(script: str) -> None:
     ],
 )
 def test_a_column_that_is_only_written_or_is_another_tables_is_not(script: str) -> None:
-    assert not read([script]).reads("customers", "street")
+    assert not read([script], {}).reads("customers", "street")
+
+
+@pytest.mark.parametrize(
+    ("script", "bodies"),
+    [
+        ("SELECT move()", {"move": "INSERT INTO addresses SELECT street FROM customers"}),
+        ("CALL outer_one()", {"outer_one": "SELECT inner_one()", "inner_one": "SELECT street FROM customers"}),
+        ("INSERT INTO addresses SELECT * FROM all_streets", {"all_streets": "SELECT street FROM customers"}),
+        ("UPDATE customers SET id = id", {"fired": "BEGIN NEW.road := NEW.street; RETURN NEW; END"}),
+    ],
+    ids=["a function", "a function of a function", "a view", "a trigger"],
+)
+def test_what_functions_views_and_triggers_read_counts(script: str, bodies: dict[str, str]) -> None:
+    assert read([script], bodies).reads("customers", "street")
+    assert not read([script], bodies).reads("customers", "country")
 
 
 def test_the_time_zone_of_a_conversion_is_read() -> None:
     script = "ALTER TABLE shifts ALTER COLUMN starts TYPE timestamptz USING starts AT TIME ZONE 'Europe/Berlin'"
 
-    assert read([script]).zones == {"starts": "Europe/Berlin"}
+    assert read([script], {}).zones == {"starts": "Europe/Berlin"}
 
 
 def test_a_conversion_by_anything_else_has_none() -> None:
@@ -47,4 +62,4 @@ def test_a_conversion_by_anything_else_has_none() -> None:
         "ALTER TABLE a ALTER b TYPE timestamptz USING c AT TIME ZONE 'UTC'",
     ]
 
-    assert read(scripts).zones == {}
+    assert read(scripts, {}).zones == {}

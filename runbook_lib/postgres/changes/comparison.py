@@ -42,15 +42,15 @@ def _sides(work: Work, before: Connection, place: int, table: Object) -> Sides |
     made, live = work.made.get(table.key), work.live.get(table.key)
     if made is None and live is None:
         sides = Sides(table.address, place, table, (), tuple(was))
-        load(work.copy, sides.of("was"), Source(before, table.quoted, was))
+        load(work.copy, sides.of("was"), Source(before, table.rows, was))
         return sides
     if made is None or live is None:
         return None
     common = [name for name in was if column_of(work.made, table, name) and column_of(work.live, table, name)]
     sides = Sides(table.address, place, table, tuple(common), tuple(name for name in was if name not in common))
-    load(work.copy, sides.of("was"), Source(before, table.quoted, was))
-    for state, connection in (("made", work.after), ("now", work.copy)):
-        load(work.copy, sides.of(state), Source(connection, table.quoted, {name: name for name in common}))
+    load(work.copy, sides.of("was"), Source(before, table.rows, was))
+    for state, connection, its in (("made", work.after, made), ("now", work.copy, live)):
+        load(work.copy, sides.of(state), Source(connection, its.rows, {name: name for name in common}))
     _follow_keys(work, sides)
     tables = [sides.of(state) for state in ("was", "made", "now")]
     for catalog in (work.was, work.made):

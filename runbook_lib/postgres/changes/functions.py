@@ -10,7 +10,8 @@ class Functions(Kind):
     query = f"""
         SELECT p.oid::text AS id, (pg_identify_object('pg_proc'::regclass, p.oid, 0)).identity AS address, '' AS parent,
                n.nspname::text AS schema, p.proname::text AS name,
-               jsonb_build_object('text', regexp_replace(pg_get_functiondef(p.oid), '\\s+', ' ', 'g'),
+               jsonb_build_object('owner', pg_get_userbyid(p.proowner),
+                   'text', regexp_replace(pg_get_functiondef(p.oid), '\\s+', ' ', 'g'),
                    'result', pg_get_function_result(p.oid), 'arguments', pg_get_function_arguments(p.oid)) AS definition,
                jsonb_build_object('text', pg_get_functiondef(p.oid), 'procedure', p.prokind = 'p',
                    'arguments', pg_get_function_identity_arguments(p.oid)) AS keeps
@@ -29,6 +30,10 @@ class Functions(Kind):
     def alter(self, there: Object, wanted: Object, catalog: Catalog) -> list[str] | None:
         """Replace it where its arguments and its result stay."""
         return None if {"result", "arguments"} & changed(there, wanted) else [wanted.keeps["text"]]
+
+    def owned(self, there: Object) -> str:
+        """What ALTER calls it."""
+        return f"{_what(there)} {_signature(there, there.quoted)}"
 
     def rename(self, there: Object, wanted: Object) -> list[str]:
         """Give it its name and schema."""

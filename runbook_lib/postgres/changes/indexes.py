@@ -14,7 +14,11 @@ class Indexes(Kind):
                    || (pg_identify_object('pg_class'::regclass, t.oid, 0)).identity AS parent,
                n.nspname::text AS schema, c.relname::text AS name,
                jsonb_build_object('text', pg_get_indexdef(i.indexrelid), 'valid', i.indisvalid) AS definition,
-               jsonb_build_object('table', t.oid::regclass::text, 'unique', i.indisunique) AS keeps
+               jsonb_build_object('table', t.oid::regclass::text, 'key', CASE
+                   WHEN i.indisunique AND i.indisvalid AND i.indpred IS NULL AND NOT 0 = ANY (i.indkey) THEN (
+                       SELECT jsonb_agg(a.attname) FROM unnest(i.indkey) WITH ORDINALITY u (attnum, n)
+                       JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = u.attnum
+                       WHERE u.n <= i.indnkeyatts) END) AS keeps
         FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
         JOIN pg_class t ON t.oid = i.indrelid
         WHERE {USERS} AND {of_no_extension("pg_class", "t.oid")} AND NOT c.relispartition

@@ -53,11 +53,11 @@ def _rows(
 ) -> int:
     columns = {each.name: each.name for each in now.parts(there, "column") if not each.definition["generated"]}
     name = f'{SCRATCH}."lost {place} '
-    load(again, f'{name}now"', Source(live, there.quoted, columns))
+    load(again, f'{name}now"', Source(live, there.rows, columns))
     left = [f'{name}now"']
     for state, connection, found in (("made", after, others[0]), ("redone", again, others[1])):
         if found is not None:
-            load(again, f'{name}{state}"', Source(connection, found.quoted, columns))
+            load(again, f'{name}{state}"', Source(connection, found.rows, columns))
             left.append(f'{name}{state}"')
     listed = quoted_list(columns)
     query = f"SELECT {listed} FROM {left[0]}"
@@ -88,7 +88,7 @@ def _values(
         columns = {each: each for each in dict.fromkeys([*key, there.name])}
         for state, connection, _ in [("now", live, now), *known]:
             execute(again, f'DROP TABLE IF EXISTS {name}{state}"')
-            load(again, f'{name}{state}"', Source(connection, table.quoted, columns))
+            load(again, f'{name}{state}"', Source(connection, table.rows, columns))
         if not is_key(again, [f'{name}{state}"' for state, _, _ in [("now", live, now), *known]], key):
             continue
         joined, alike = "", [f"({plain} IS NOT DISTINCT FROM n.{c})"]
@@ -98,7 +98,7 @@ def _values(
             alike.append(f"({state}.{quote(key[0])} IS NOT NULL AND {state}.{c} IS NOT DISTINCT FROM n.{c})")
         query = f'SELECT count(*) AS n FROM {name}now" n{joined} WHERE NOT ({" OR ".join(alike)})'
         return int(str(execute(again, query)[0]["n"]))
-    query = f"SELECT count(*) AS n FROM {table.quoted} t WHERE t.{c}::text IS DISTINCT FROM {plain}"
+    query = f"SELECT count(*) AS n FROM {table.rows} t WHERE t.{c}::text IS DISTINCT FROM {plain}"
     return int(str(execute(live, query)[0]["n"]))
 
 
@@ -111,7 +111,7 @@ def unstable(one: Connection, other: Connection, catalog: Catalog) -> list[str]:
         names = [each for each in catalog.parts(table, "column") if not each.definition["generated"]]
         sums = ", ".join(
             f"(SELECT md5(string_agg(v, ',' ORDER BY v)) FROM (SELECT coalesce({quote(each.name)}::text, '\\N') AS v "
-            f"FROM {table.quoted}) x) AS {quote(each.name)}"
+            f"FROM {table.rows}) x) AS {quote(each.name)}"
             for each in names
         )
         if not names:

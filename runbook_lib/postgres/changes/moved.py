@@ -95,9 +95,10 @@ def _name_unknown_values(work: Work, dropped: Object) -> None:
 
 def _loaded(work: Work, state: str, source: Connection, sides: Sides, column: Object) -> str:
     name = f'"{SCRATCH}"."{state}_{sides.place}_{column.keeps["place"]}"'
+    catalog = work.made if source is work.after else work.live
     if not work.count(f"SELECT (to_regclass({literal(name)}) IS NOT NULL)::int AS n"):
         columns = {each: each for each in (*sides.key, column.name)}
-        load(work.copy, name, Source(source, sides.table.quoted, columns))
+        load(work.copy, name, Source(source, catalog[sides.table.key].rows, columns))
     return name
 
 

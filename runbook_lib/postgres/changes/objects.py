@@ -47,6 +47,11 @@ class Object:
         """Its name as SQL has it, with its schema where it has one."""
         return f"{quote(self.schema)}.{quote(self.name)}" if self.schema else quote(self.name)
 
+    @property
+    def rows(self) -> str:
+        """A table as SQL has it where its own rows are meant: a partitioned one with its partitions, any other alone."""
+        return f"ONLY {self.quoted}" if self.definition["kind"] == "r" else self.quoted
+
     def like(self, other: Object) -> bool:
         """Whether both have one definition."""
         return self.definition == other.definition
@@ -75,6 +80,10 @@ class Kind:
 
     def rename(self, there: Object, wanted: Object) -> list[str]:
         """The statements that give it another name, and another schema."""
+        raise NotImplementedError
+
+    def owned(self, there: Object) -> str:
+        """What ALTER calls it, where it has an owner."""
         raise NotImplementedError
 
 

@@ -14,6 +14,7 @@ _CATALOGS = {
     "pg_opclass": "operator class",
     "pg_opfamily": "operator family",
     "pg_publication": "publication",
+    "pg_publication_namespace": "publication of a schema",
     "pg_publication_rel": "publication of a table",
     "pg_transform": "transform",
     "pg_ts_config": "text search configuration",

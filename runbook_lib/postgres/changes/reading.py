@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,18 @@ from pglast import ast, enums, parse_sql
 from pglast.parser import ParseError
 from pglast.visitors import Visitor
 
-WRITES = (ast.InsertStmt, ast.UpdateStmt, ast.DeleteStmt, ast.MergeStmt, ast.CreateTableAsStmt, ast.CopyStmt, ast.SelectStmt)
+WRITES = (
+    ast.InsertStmt,
+    ast.UpdateStmt,
+    ast.DeleteStmt,
+    ast.MergeStmt,
+    ast.CreateTableAsStmt,
+    ast.CopyStmt,
+    ast.SelectStmt,
+    ast.CallStmt,
+)
+
+ROW = re.compile(r"\b(NEW|OLD)\.", re.IGNORECASE)  # in the body of a trigger's function
 
 
 @dataclass(frozen=True)
@@ -33,6 +44,8 @@ class Script:
         """Whether a statement that writes rows reads a table, or one of its columns."""
         for each in self._read:
             if each.text:
+                if column and re.search(rf"\b(NEW|OLD)\.{re.escape(column)}\b", each.text, re.IGNORECASE):
+                    return True
                 if all(re.search(rf"\b{re.escape(word)}\b", each.text) for word in (table, column) if word):
                     return True
             elif table in each.tables and (column is None or each.everything or column in each.columns):
@@ -40,8 +53,13 @@ class Script:
         return False
 
 
-def read(scripts: Sequence[str]) -> Script:
-    """Read SQL; what cannot be parsed counts as reading all that it mentions."""
+def read(scripts: Sequence[str], bodies: Mapping[str, str]) -> Script:
+    """Read SQL; what cannot be parsed counts as reading all that it mentions.
+
+    Args:
+        scripts: The migrations.
+        bodies: The text of each function and view that they may use, by its name.
+    """
     found = Script()
     for script in scripts:
         try:
@@ -50,7 +68,7 @@ def read(scripts: Sequence[str]) -> Script:
             found._read.append(_Read(frozenset(), frozenset(), True, script))
             continue
         for statement in statements:
-            _note(statement.stmt, found)
+            _note(statement.stmt, found, bodies)
     return found
 
 
@@ -59,6 +77,10 @@ class _Names(Visitor):
         self.tables: set[str] = set()
         self.columns: set[str] = set()
         self.everything = False
+        self.functions: set[str] = set()
+
+    def visit_FuncCall(self, _: object, node: Any) -> None:
+        self.functions.add(node.funcname[-1].sval)
 
     def visit_RangeVar(self, _: object, node: Any) -> None:
         self.tables.add(node.relname)
@@ -71,7 +93,7 @@ class _Names(Visitor):
             self.columns.add(last.sval)
 
 
-def _note(statement: Any, found: Script) -> None:
+def _note(statement: Any, found: Script, bodies: Mapping[str, str]) -> None:
     kind = type(statement)
     if kind is ast.DoStmt:
         body = " ".join(each.arg.sval for each in statement.args if each.defname == "as")
@@ -81,8 +103,24 @@ def _note(statement: Any, found: Script) -> None:
         names(statement)
         tables = names.tables - (set() if kind is ast.UpdateStmt else _written(statement))
         found._read.append(_Read(frozenset(tables), frozenset(names.columns), names.everything))
+        fired = {name for name, text in bodies.items() if ROW.search(text)}
+        used = _used(names.tables | names.functions | fired, bodies)
+        found._read += [_Read(frozenset(), frozenset(), True, text) for text in used]
+    elif kind is ast.CreateFunctionStmt:  # a trigger of the migration's own may call it
+        body = " ".join(each.sval for option in statement.options if option.defname == "as" for each in option.arg)
+        found._read.append(_Read(frozenset(), frozenset(), True, body))
     elif kind is ast.AlterTableStmt:
         found.zones |= dict(_zones(statement.cmds))
+
+
+def _used(names: set[str], bodies: Mapping[str, str]) -> list[str]:
+    """The bodies of what is named, and of what those name in turn."""
+    used, left = dict[str, str](), [name for name in names if name in bodies]
+    while left:
+        name = left.pop()
+        used[name] = bodies[name]
+        left += [each for each in bodies if each not in used and re.search(rf"\b{re.escape(each)}\b", bodies[name])]
+    return list(used.values())
 
 
 def _written(statement: Any) -> set[str]:

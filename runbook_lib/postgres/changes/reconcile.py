@@ -7,12 +7,13 @@ is dropped meanwhile and made again. So the order comes from the server itself, 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import psycopg
 
 from runbook_lib.postgres import Connection
 from runbook_lib.postgres.changes.kinds import KINDS, RANK, catalog_of
-from runbook_lib.postgres.changes.objects import Catalog, Object
+from runbook_lib.postgres.changes.objects import Catalog, Object, changed, quote
 
 ROUNDS = 60
 STAYING = (
@@ -137,5 +138,15 @@ def _steps(there: Catalog, wanted: Catalog) -> Iterator[tuple[str, list[str]]]:
             if not goal.parent or goal.parent in there.objects or goal.parent not in wanted.objects:
                 yield key, kind.create(goal, wanted)
         elif not found.like(goal):
-            changed = kind.alter(found, goal, wanted)
-            yield key, kind.drop(found) if changed is None else changed
+            if changed(found, goal) == {"owner"}:
+                yield key, [f"ALTER {kind.owned(found)} OWNER TO {quote(goal.definition['owner'])}"]
+                continue
+            altered = kind.alter(_owned_alike(found, goal), goal, wanted)
+            yield key, kind.drop(found) if altered is None else altered
+
+
+def _owned_alike(there: Object, wanted: Object) -> Object:
+    """An object as if it had the wanted owner, who is set in a round of his own."""
+    if "owner" not in wanted.definition:
+        return there
+    return replace(there, definition={**there.definition, "owner": wanted.definition["owner"]})

@@ -65,7 +65,8 @@ def _tried(
     copy = reconciler.connection
     was = catalog_of(before)
     _rename(was, after, reconciler, reversal)
-    script, made, live = reading.read(scripts), catalog_of(after), catalog_of(copy)
+    made, live = catalog_of(after), catalog_of(copy)
+    script = reading.read(scripts, _bodies(was) | _bodies(made))
     work = Work(copy, after, script, was, made, live, reversal, reconciler, rekeyed=rekeyed)
     reversal.changes = net_changes(was, work.made)
     merged = merge(reversal.changes, work.live)
@@ -79,6 +80,12 @@ def _tried(
     moved.refuse_moved(work)
     if not reversal.refusals:
         _act(work)
+
+
+def _bodies(catalog: Catalog) -> dict[str, str]:
+    """The text of each function and view, by its name."""
+    functions = {each.name: str(each.keeps["text"]) for each in catalog.of("function")}
+    return functions | {each.name: str(each.definition["text"]) for each in catalog.of("view")}
 
 
 def _rename(was: Catalog, after: Connection, reconciler: Reconciler, reversal: Reversal) -> None:
@@ -233,6 +240,6 @@ def _violating(work: Work, goal: Object) -> list[str]:
             return work.keys_where(table, f"{filled} AND NOT EXISTS (SELECT FROM {parent} p WHERE {match_})")
         case "p" | "u":
             listed = ", ".join(c.removeprefix("t.") for c in columns)
-            twice = f"SELECT {listed} FROM {table.quoted} GROUP BY {listed} HAVING count(*) > 1"
+            twice = f"SELECT {listed} FROM {table.rows} GROUP BY {listed} HAVING count(*) > 1"
             return work.keys_where(table, f"({', '.join(columns)}) IN ({twice})")
     return []

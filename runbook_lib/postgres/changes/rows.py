@@ -138,9 +138,10 @@ def is_key(connection: Connection, tables: Iterable[str], columns: Sequence[str]
 
 
 def candidates(catalog: Catalog, table: Object) -> list[list[str]]:
-    """The columns that a table's constraints tell its rows apart by, its primary key first. Pure."""
+    """The columns that tell a table's rows apart: of its primary key, its other constraints, its unique indexes. Pure."""
     found = [each for each in catalog.parts(table, "constraint") if each.definition["type"] in ("p", "u")]
-    return [each.keeps["columns"] for each in sorted(found, key=lambda each: each.definition["type"])]
+    keys = [each.keeps["columns"] for each in sorted(found, key=lambda each: each.definition["type"])]
+    return keys + [each.keeps["key"] for each in catalog.parts(table, "index") if each.keeps["key"]]
 
 
 def same_rows(connection: Connection, sides: Sides, one: str, other: str) -> bool:
@@ -165,7 +166,7 @@ def row_differences(one: Connection, other: Connection, catalog: Catalog) -> lis
         names = [f'{SCRATCH}."rows {place} {side}"' for side in ("one", "other")]
         for name, connection in zip(names, (one, other), strict=True):
             with one.transaction():
-                load(one, name, Source(connection, table.quoted, columns))
+                load(one, name, Source(connection, table.rows, columns))
         listed = quoted_list(columns)
         for word, left, right in (("missing or different", *names), ("too many or different", *names[::-1])):
             more = f"(SELECT {listed} FROM {left}) EXCEPT ALL (SELECT {listed} FROM {right})"

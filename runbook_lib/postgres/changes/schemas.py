@@ -10,7 +10,7 @@ class Schemas(Kind):
     name = "schema"
     query = f"""
         SELECT n.oid::text AS id, n.nspname::text AS address, '' AS parent, '' AS schema, n.nspname::text AS name,
-               jsonb_build_object() AS definition, jsonb_build_object() AS keeps
+               jsonb_build_object('owner', pg_get_userbyid(n.nspowner)) AS definition, jsonb_build_object() AS keeps
         FROM pg_namespace n WHERE {USERS} AND {of_no_extension("pg_namespace", "n.oid")} ORDER BY n.oid"""
 
     def create(self, wanted: Object, catalog: Catalog) -> list[str]:
@@ -20,6 +20,10 @@ class Schemas(Kind):
     def drop(self, there: Object) -> list[str]:
         """Drop it, once it is empty."""
         return [f"DROP SCHEMA {quote(there.name)}"]
+
+    def owned(self, there: Object) -> str:
+        """What ALTER calls it."""
+        return f"SCHEMA {quote(there.name)}"
 
     def rename(self, there: Object, wanted: Object) -> list[str]:
         """Give it its name."""

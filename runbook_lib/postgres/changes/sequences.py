@@ -14,7 +14,8 @@ class Sequences(Kind):
                    FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'a'
                      AND d.refclassid = 'pg_class'::regclass), '') AS parent,
                n.nspname::text AS schema, c.relname::text AS name,
-               jsonb_build_object('type', s.seqtypid::regtype::text, 'increment', s.seqincrement, 'max', s.seqmax,
+               jsonb_build_object('owner', pg_get_userbyid(c.relowner),
+                   'type', s.seqtypid::regtype::text, 'increment', s.seqincrement, 'max', s.seqmax,
                    'min', s.seqmin, 'start', s.seqstart, 'cache', s.seqcache, 'cycle', s.seqcycle,
                    'owned by', (SELECT format('%s.%I', d.refobjid::regclass, a.attname) FROM pg_depend d
                        JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
@@ -48,6 +49,10 @@ class Sequences(Kind):
         if "owned by" in differ:
             made.append(f"ALTER SEQUENCE {there.quoted} OWNED BY {of['owned by'] or 'NONE'}")
         return made
+
+    def owned(self, there: Object) -> str:
+        """What ALTER calls it."""
+        return f"SEQUENCE {there.quoted}"
 
     def rename(self, there: Object, wanted: Object) -> list[str]:
         """Give it its name and schema."""

@@ -12,7 +12,8 @@ class Tables(Kind):
     query = f"""
         SELECT c.oid::text AS id, (pg_identify_object('pg_class'::regclass, c.oid, 0)).identity AS address, '' AS parent,
                n.nspname::text AS schema, c.relname::text AS name,
-               jsonb_build_object('kind', c.relkind, 'persistence', c.relpersistence, 'options', to_jsonb(c.reloptions),
+               jsonb_build_object('owner', pg_get_userbyid(c.relowner),
+                   'kind', c.relkind, 'persistence', c.relpersistence, 'options', to_jsonb(c.reloptions),
                    'partitioned by', pg_get_partkeydef(c.oid), 'bound', pg_get_expr(c.relpartbound, c.oid),
                    'inherits', (SELECT jsonb_agg(i.inhparent::regclass::text ORDER BY i.inhseqno) FROM pg_inherits i
                                 WHERE i.inhrelid = c.oid),
@@ -21,7 +22,7 @@ class Tables(Kind):
                        SELECT i.indexrelid::regclass::text FROM pg_index i WHERE i.indrelid = c.oid AND i.indisreplident)
                        ELSE c.relreplident::text END,
                    'access method', (SELECT a.amname FROM pg_am a WHERE a.oid = c.relam)) AS definition,
-               jsonb_build_object('owner', pg_get_userbyid(c.relowner), 'partition', c.relispartition,
+               jsonb_build_object('partition', c.relispartition,
                    'belongs', pg_get_partition_constraintdef(c.oid)) AS keeps
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE {USERS} AND c.relkind IN ('r', 'p') AND {of_no_extension("pg_class", "c.oid")}
@@ -85,6 +86,10 @@ class Tables(Kind):
                 if of["bound"]
             ]
         return made
+
+    def owned(self, there: Object) -> str:
+        """What ALTER calls it."""
+        return f"TABLE {there.quoted}"
 
     def rename(self, there: Object, wanted: Object) -> list[str]:
         """Give it its name and schema."""

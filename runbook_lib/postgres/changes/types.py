@@ -11,7 +11,7 @@ class Types(Kind):
     query = f"""
         SELECT t.oid::text AS id, (pg_identify_object('pg_type'::regclass, t.oid, 0)).identity AS address, '' AS parent,
                n.nspname::text AS schema, t.typname::text AS name,
-               jsonb_build_object('kind', t.typtype,
+               jsonb_build_object('owner', pg_get_userbyid(t.typowner), 'kind', t.typtype,
                    'labels', (SELECT jsonb_agg(l.enumlabel ORDER BY l.enumsortorder) FROM pg_enum l
                               WHERE l.enumtypid = t.oid),
                    'base', CASE WHEN t.typtype = 'd' THEN format_type(t.typbasetype, t.typtypmod) END,
@@ -73,6 +73,10 @@ class Types(Kind):
         if "not null" in differ:
             made.append(f"{domain} {'SET' if of['not null'] else 'DROP'} NOT NULL")
         return made
+
+    def owned(self, there: Object) -> str:
+        """What ALTER calls it."""
+        return f"{_what(there)} {there.quoted}"
 
     def rename(self, there: Object, wanted: Object) -> list[str]:
         """Give it its name and schema."""

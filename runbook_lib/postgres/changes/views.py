@@ -11,9 +11,10 @@ class Views(Kind):
     query = f"""
         SELECT c.oid::text AS id, (pg_identify_object('pg_class'::regclass, c.oid, 0)).identity AS address, '' AS parent,
                n.nspname::text AS schema, c.relname::text AS name,
-               jsonb_build_object('kind', c.relkind, 'text', pg_get_viewdef(c.oid), 'options', to_jsonb(c.reloptions),
+               jsonb_build_object('owner', pg_get_userbyid(c.relowner),
+                   'kind', c.relkind, 'text', pg_get_viewdef(c.oid), 'options', to_jsonb(c.reloptions),
                    'filled', c.relispopulated) AS definition,
-               jsonb_build_object('owner', pg_get_userbyid(c.relowner), 'columns', (
+               jsonb_build_object('columns', (
                    SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) FROM pg_attribute a
                    WHERE a.attrelid = c.oid AND a.attnum > 0)) AS keeps
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -41,6 +42,10 @@ class Views(Kind):
         if there.keeps["columns"] != wanted.keeps["columns"]:
             return None
         return [each.replace("CREATE VIEW", "CREATE OR REPLACE VIEW", 1) for each in self.create(wanted, catalog)]
+
+    def owned(self, there: Object) -> str:
+        """What ALTER calls it."""
+        return f"{_what(there)} {there.quoted}"
 
     def rename(self, there: Object, wanted: Object) -> list[str]:
         """Give it its name and schema."""

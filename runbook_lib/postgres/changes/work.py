@@ -75,7 +75,7 @@ class Work:
         listed = (candidates(self.live, table) or [[each.name for each in parts]])[0]
         there = {each.name for each in parts}
         terms = ", ".join(f"t.{quote(each)}" for each in listed if each in there) or "1"
-        asked = f"SELECT concat_ws(' ', {terms}) AS k FROM {table.quoted} t WHERE {condition} LIMIT {MANY}"
+        asked = f"SELECT concat_ws(' ', {terms}) AS k FROM {table.rows} t WHERE {condition} LIMIT {MANY}"
         return [str(row["k"]) for row in execute(self.copy, asked)]
 
     def keys_of(self, query: str) -> list[str]:

@@ -50,7 +50,7 @@ def continue_sequences(work: Work) -> None:
         name = f"pg_get_serial_sequence({literal(table.quoted)}, {literal(column.name)})"
         if "nextval(" in default:
             name = default.partition("nextval(")[2].partition(")")[0].partition("::")[0]
-        highest = f"SELECT max({quote(column.name)}) FROM {table.quoted}"
+        highest = f"SELECT max({quote(column.name)}) FROM {table.rows}"
         work.reconciler.run(f"SELECT setval({name}::regclass, ({highest})) WHERE ({highest}) IS NOT NULL")
 
 
@@ -75,7 +75,7 @@ def _leave_partitions(work: Work) -> None:
         try:
             work.reconciler.run(
                 f"INSERT INTO {parent.quoted} ({columns}) OVERRIDING SYSTEM VALUE "
-                f"SELECT {columns} FROM {there.quoted} t{staying}"
+                f"SELECT {columns} FROM {there.rows} t{staying}"
             )
         except psycopg.Error as error:
             work.reversal.refuse(there.name, f"its rows fit no other partition: {said(error)}")
@@ -104,7 +104,7 @@ def _update(work: Work, sides: Sides) -> None:
         if sides.key and work.count(f"SELECT count(*) AS n {cells}"):
             value = f"c.value::{work.type_of(sides, column)}"
             work.reconciler.run(
-                f"UPDATE {sides.table.quoted} t SET {quote(column)} = {value} {cells} AND {_on(work, sides, 'c')}"
+                f"UPDATE {sides.table.rows} t SET {quote(column)} = {value} {cells} AND {_on(work, sides, 'c')}"
             )
     if sides.key:
         _note_keys(work, sides)
@@ -112,7 +112,7 @@ def _update(work: Work, sides: Sides) -> None:
         found = column_of(work.was, sides.table, column)
         if found and found.definition["not null"] and found.definition["default"]:
             work.reconciler.run(
-                f"UPDATE {sides.table.quoted} SET {quote(column)} = {found.definition['default']} "
+                f"UPDATE {sides.table.rows} SET {quote(column)} = {found.definition['default']} "
                 f"WHERE {quote(column)} IS NULL"
             )
 
@@ -172,14 +172,14 @@ def _insert_into(work: Work, sides: Sides) -> None:
         f"FROM {sides.of('was')} w WHERE {' AND '.join(conditions)}{' ON CONFLICT DO NOTHING' if in_itself else ''}"
     )
     waiting = work.count(f"SELECT count(*) AS n FROM {sides.of('was')}")
-    before = work.count(f"SELECT count(*) AS n FROM {sides.table.quoted}")
+    before = work.count(f"SELECT count(*) AS n FROM {sides.table.rows}")
     while True:
         try:
             work.reconciler.run(statement)
         except psycopg.Error as error:
             work.reversal.refuse(sides.table.name, f"rows cannot be inserted again: {said(error)}")
             return
-        now = work.count(f"SELECT count(*) AS n FROM {sides.table.quoted}")
+        now = work.count(f"SELECT count(*) AS n FROM {sides.table.rows}")
         waiting -= now - before
         if not in_itself or now == before or not waiting:
             break
@@ -200,7 +200,7 @@ def _delete(work: Work) -> None:
         for sides in left:
             try:
                 work.reconciler.run(
-                    f"DELETE FROM {sides.table.quoted} t USING {GONE} g WHERE g.place = {sides.place} "
+                    f"DELETE FROM {sides.table.rows} t USING {GONE} g WHERE g.place = {sides.place} "
                     f"AND {_on(work, sides, 'g')}"
                 )
             except psycopg.Error as error:
@@ -228,7 +228,7 @@ def _referring(work: Work, sides: Sides) -> list[str]:
             going = f"EXISTS (SELECT FROM {GONE} h WHERE h.place = {also.place} AND h.k = ARRAY[{key}])"
         listed = ", ".join(f"x.{quote(c)}" for c in each.keeps["columns"])
         found += work.keys_of(
-            f"""SELECT concat_ws(' ', {listed}) AS k FROM {child.quoted} x, {sides.table.quoted} t, {GONE} g
+            f"""SELECT concat_ws(' ', {listed}) AS k FROM {child.rows} x, {sides.table.rows} t, {GONE} g
             WHERE g.place = {sides.place} AND {_on(work, sides, "g")} AND {match} AND NOT {going} LIMIT {MANY}"""
         )
     return found
