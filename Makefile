@@ -51,10 +51,10 @@ test-older:
 	@.ci/setup test
 	@.venv/bin/python -m pytest --numprocesses 2 --dist loadfile -m "older and not slow"
 
-# What takes longer than 20 seconds a test: properties over many histories, kills at every moment.
+# What takes longer than 10 seconds a test: whole rollbacks, sessions in the browser, properties, kills at every moment.
 test-slow:
 	@.ci/setup test
-	@.venv/bin/python -m pytest --numprocesses 2 --dist worksteal -m slow
+	@.venv/bin/python -m pytest --numprocesses 2 --dist loadfile -m slow
 
 check:
 	@.ci/setup

@@ -101,6 +101,12 @@ class Pm2Services:
         found = self._of(name)
         if any(process.by_clock for process in found):
             raise _comes_back(name, str(self._home))
+        restarting = any(process.restarts for process in found)
+        self._stop(name, found)
+        if restarting and (back := [process for process in self._of(name) if process.alive]):
+            self._stop(name, back)  # pm2 was starting it again just as it was told to stop it
+
+    def _stop(self, name: str, found: list[_Process]) -> None:
         running = [process for process in found if process.alive]
         if not running:
             return

@@ -129,6 +129,7 @@ def execute(client: BlockingKernelClient, code: str) -> None:
     assert not [text for text in cell.shown if "Error: " in text or "Failed: " in text], (code, cell.shown[-1])
 
 
+@pytest.mark.slow
 def test_the_notebooks_lead_from_triage_to_a_verified_and_readable_end(full: CarriedOut) -> None:
     state, folder = full.run.state, full.run.folder.path
 

@@ -12,6 +12,7 @@ from ..support.stacks import up
 CHECKS = ["services-running", "schema-expected"]
 
 
+@pytest.mark.slow
 def test_the_counted_loss_is_shown_with_the_command_that_approves_it(tmp_path: Path) -> None:
     with up("none") as stack, planned(stack, tmp_path, "full", "C", CHECKS) as plan:
         first = plan.go()

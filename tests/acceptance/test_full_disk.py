@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from runbook_lib.journal import Journal
 
 from ..support.command_line import planned
@@ -32,6 +34,7 @@ cp -a "$1/small/run" "$2"
 """
 
 
+@pytest.mark.slow
 def test_each_try_ends_with_a_runbook_error_and_the_last_completes(tmp_path: Path) -> None:
     (tmp_path / "small").mkdir()
     with up("none") as stack, planned(stack, tmp_path) as plan:

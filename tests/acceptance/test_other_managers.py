@@ -100,6 +100,7 @@ def pm2(broken: Stack) -> Iterator[Pm2]:
         made.end()
 
 
+@pytest.mark.slow
 def test_a_full_rollback_under_pm2_ends_verified(broken: Stack, pm2: Pm2, tmp_path: Path) -> None:
     services = {"manager": "pm2", "home": str(pm2.home), "command": [pm2.command]}
     target = handed_over(broken, tmp_path / "target.yaml", services)
@@ -142,6 +143,7 @@ def compose_files(running: Stack, docker: Docker) -> list[str]:
     return ["compose.json", *(str(running.root / name / "dist" / "compose.json") for name in ("backend", "frontend"))]
 
 
+@pytest.mark.slow
 def test_under_docker_compose_a_full_rollback_ends_on_the_old_image(
     broken: Stack, docker: Docker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import pytest
+
 from runbook_lib.headless import conductor
 from runbook_lib.rehearsal.stack import Stack
 from runbook_lib.run import Run
@@ -22,6 +24,7 @@ def test_quick_works_with_the_database_down_but_is_not_verified(broken_frontend:
     assert (outcome.status, outcome.exit_code) == ("unknown", 4)
 
 
+@pytest.mark.slow
 def test_quick_continues_as_full_where_the_api_serves_old_clients_nothing(begin: Begin) -> None:
     with up("media-url-dropped"):
         run = begin("frontend")

@@ -27,6 +27,7 @@ def begun(tmp_path: Path, type_name: str = "", option: str = "A") -> Run:
     return lifecycle.open_new(PLAN, TARGET, type_name, option=option, **about)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_corrupt_data_lead_from_triage_to_a_verified_restore(corrupt: Stack, tmp_path: Path) -> None:
     run = begun(tmp_path)
     digests: list[str] = []
@@ -53,6 +54,7 @@ def test_corrupt_data_lead_from_triage_to_a_verified_restore(corrupt: Stack, tmp
     assert set(state.pending) == {"old-database"}
 
 
+@pytest.mark.slow
 def test_every_step_of_option_c_can_be_undone(sound: Stack, tmp_path: Path) -> None:
     rows = "SELECT to_jsonb(m) FROM messages m ORDER BY id"
     run = begun(tmp_path, "full", "C")
@@ -82,6 +84,7 @@ def test_every_step_of_option_c_can_be_undone(sound: Stack, tmp_path: Path) -> N
     run.close_adapters()
 
 
+@pytest.mark.slow
 def test_a_full_rollback_that_leaves_corrupt_data_continues_as_a_restore(tmp_path: Path) -> None:
     with up("wrong-pictures"):
         run = begun(tmp_path, "full")

@@ -27,6 +27,7 @@ def untouching(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_swap_is_chosen_verified_and_purged(broken: Stack, untouching: Path, tmp_path: Path) -> None:
     run = lifecycle.open_new(untouching, TARGET, "full", operator="tester", reason="a swap", outputs=tmp_path / "outputs")
 

@@ -32,6 +32,7 @@ def edit(running: Stack, identity: int) -> None:
         connection.execute("UPDATE messages SET attachments = '[{\"mine\": 1}]' WHERE id = %s", [identity])
 
 
+@pytest.mark.slow
 def test_one_approval_undoes_a_verified_run_and_later_edits_stay(broken: Stack, begin: Callable[..., Run]) -> None:
     run = begin("full")
     before = asked(broken, ROWS)

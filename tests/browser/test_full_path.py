@@ -62,6 +62,7 @@ def walked(kernel: str, browser: Browser) -> Iterator[tuple[Served, Seat]]:
     assert report.verify(lab.folder) == []  # also of what JupyterLab has saved
 
 
+@pytest.mark.slow
 def test_real_clicks_lead_from_triage_to_verified(walked: tuple[Served, Seat]) -> None:
     lab, seat = walked
     seat.show(seat.output("await close(run)"))

@@ -31,6 +31,7 @@ def walk_to(seat: Seat, gate: str) -> None:
     expect(seat.waiting(gate)).to_be_visible(timeout=STEP)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gate", ["OPTION", "STRATEGY", APPROVAL])
 def test_run_all_and_stray_keys_wait_at_every_gate(seat: Seat, lab: Served, gate: str) -> None:
     walk_to(seat, gate)
@@ -68,6 +69,7 @@ def test_a_step_run_without_its_approval_says_what_to_do(seat: Seat, lab: Served
     assert lab.acted == []
 
 
+@pytest.mark.slow
 def test_the_keyboard_answers_the_approval_and_a_wrong_answer_ends_it(seat: Seat, lab: Served) -> None:
     walk_to(seat, APPROVAL)
     box = seat.waiting(APPROVAL)

@@ -36,6 +36,7 @@ def begin() -> Iterator[Begin]:
         yield begin
 
 
+@pytest.mark.slow
 def test_a_tick_suggests_another_type_until_one_is_chosen(browser: Browser, begin: Begin) -> None:
     with begin() as lab, seated(browser, lab.link) as seat:
         seat.run_all()
@@ -62,6 +63,7 @@ def test_a_tick_suggests_another_type_until_one_is_chosen(browser: Browser, begi
         assert lab.state.type == "full"
 
 
+@pytest.mark.slow
 def test_by_keyboard_alone_from_triage_to_a_confirmed_step(browser: Browser, begin: Begin, tmp_path: Path) -> None:
     production = tmp_path / "production.yaml"
     production.write_text(TARGET.read_text().replace("environment: rehearsal", "environment: production"))

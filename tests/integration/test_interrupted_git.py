@@ -48,6 +48,7 @@ def kill_in_the_move(site: Site, run: Planned) -> None:
     assert moving(site)
 
 
+@pytest.mark.slow
 def test_the_same_command_completes_a_checkout_half_moved_by_a_killed_run(site: Site) -> None:
     ann = site.plan()
     kill_in_the_move(site, ann)
@@ -64,6 +65,7 @@ def test_the_same_command_completes_a_checkout_half_moved_by_a_killed_run(site: 
     assert "no process that can be seen here holds it" in str(again.error)  # to another run it is somebody else's
 
 
+@pytest.mark.slow
 def test_a_checkout_half_moved_by_a_run_taken_over_is_rolled_back(site: Site) -> None:
     ann, bo = site.plan(), site.plan(operator="Bo")
     kill_in_the_move(site, ann)

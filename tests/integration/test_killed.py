@@ -28,6 +28,7 @@ def killed_and_run_again(target: Bare) -> list[object]:
     return found + ([] if target.ask(ALL) == before else ["the undo gives other rows"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("strategy", "at"),
     [

@@ -27,6 +27,7 @@ def site(tmp_path: Path) -> Site:
     return quick_site.make(tmp_path / "site")
 
 
+@pytest.mark.slow
 def test_the_same_approval_makes_a_pull_request_for_a_protected_branch(site: Site) -> None:
     site.hook("pre-receive", PROTECTED, site.root / "frontend.git")
     was = site.remote("rev-parse", "main")
@@ -88,6 +89,7 @@ def test_a_remote_that_may_not_be_pushed_to_is_known_by_the_preview(site: Site) 
     assert "nowhere.git" in str(planned.said.get("error") or planned.error)
 
 
+@pytest.mark.slow
 def test_a_pre_push_hook_that_takes_too_long_is_ended_with_its_children(site: Site) -> None:
     site.hook("pre-push", f"sleep 300 & echo $! >{site.root}/child\nwait")
     site.change_target(repositories__frontend__hook_timeout=1)

@@ -58,6 +58,7 @@ def library(site: Site) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_the_old_version_is_built_with_the_submodules_that_it_has(site: Site, library: Path) -> None:
     site.change_target(**{BUILT: ["sh", "-c", f"grep -q one vendor/library/version.txt && {quick_site.BUILD}"]})
     ann = site.plan()
@@ -96,6 +97,7 @@ def test_files_of_git_lfs_are_refused_where_it_is_not_there(site: Site, monkeypa
     assert "picture.psd are kept with Git LFS, which is not installed here" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unlocked", [True, False], ids=["its settings are the checkout's own", "its settings are nowhere"])
 def test_a_file_behind_a_filter_is_built_as_it_is_deployed_or_refused(site: Site, unlocked: bool) -> None:
     site.git("config", "filter.secret.clean", ROT13)

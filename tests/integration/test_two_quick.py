@@ -20,6 +20,7 @@ def site(tmp_path: Path) -> Site:
     return quick_site.make(tmp_path / "site")
 
 
+@pytest.mark.slow
 def test_a_quick_rollback_ends_verified_without_a_database(site: Site) -> None:
     ann = site.plan()
 
@@ -45,6 +46,7 @@ def building(run: Planned) -> bool:
     return run.state.step("build-frontend").status == "started"
 
 
+@pytest.mark.slow
 def test_the_second_of_two_quick_rollbacks_is_refused_and_shown_who_acts(acting: tuple[Site, Planned, Planned]) -> None:
     site, ann, bo = acting
     hold(site)
@@ -63,6 +65,7 @@ def test_the_second_of_two_quick_rollbacks_is_refused_and_shown_who_acts(acting:
     assert (process.returncode, ann.state.outcome and ann.state.outcome["status"]) == (0, "verified")
 
 
+@pytest.mark.slow
 def test_a_killed_quick_rollback_is_taken_over_with_its_freezes(acting: tuple[Site, Planned, Planned]) -> None:
     site, ann, bo = acting
     hold(site)

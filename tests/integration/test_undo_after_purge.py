@@ -15,6 +15,7 @@ def digest(text: str) -> str:
     return str(found[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["swap", "batched", "keyed"])
 def test_an_undo_of_a_clearing_that_was_purged_is_refused_by_name(target: Bare, strategy: str) -> None:
     target.plan["database"]["backfill"]["touch"] = None

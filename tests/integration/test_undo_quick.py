@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import pytest
+
 from ..support import quick_site
 
 
+@pytest.mark.slow
 def test_services_run_the_feature_again_after_the_undo_of_a_quick_rollback(tmp_path: Path) -> None:
     site = quick_site.make(tmp_path / "site")
     site.serve("backend", "backend", "worker")
