@@ -26,7 +26,6 @@ from runbook_lib.postgres.changes.reversal import reverse
 from runbook_lib.postgres.changes.rows import SCRATCH, execute, keys_watched, row_differences
 from runbook_lib.postgres.changes.work import Reversal
 from runbook_lib.rehearsal.postgres import binaries, clean_environment, embedded_server
-from runbook_lib.system.temporary import directory
 
 KEPT = "runbook_kept"  # what the schema of staged rows is called while migrations run again
 
@@ -311,7 +310,6 @@ class _Place:
     def __init__(self, ending: ExitStack, keep: str) -> None:
         self.is_kept = bool(keep)
         self._mark = f"runbook_rehearsal_{secrets.token_hex(4)}"
-        self._folder = ending.enter_context(directory())
         self._names: dict[str, str] = {}
         if keep:
             self._parameters = {name: str(value) for name, value in conninfo_to_dict(keep).items() if value is not None}
@@ -367,7 +365,6 @@ class _Place:
             capture_output=True,
             text=True,
             check=False,
-            cwd=self._folder,
         )
         if not done.returncode:
             return ""

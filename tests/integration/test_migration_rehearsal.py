@@ -156,6 +156,25 @@ def test_a_database_that_is_not_empty_is_left_alone(servers: Callable[[int], Ser
             connection.execute("DROP DATABASE not_empty")
 
 
+def test_files_are_named_from_where_one_stands(
+    servers: Callable[[int], Server], version: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = servers(version)
+    (tmp_path / "before.sql").write_text("\\i tables.sql")
+    (tmp_path / "tables.sql").write_text(LENT)
+    (tmp_path / "up.sql").write_text("ALTER TABLE books ADD COLUMN shelf text;")
+    monkeypatch.chdir(tmp_path)
+    with server.connect() as connection:
+        connection.execute("CREATE DATABASE stood TEMPLATE template0")
+    try:
+        found = rehearse(Path("before.sql"), [Path("up.sql")], None, server.conninfo(dbname="stood"), lambda _: None)
+    finally:
+        with server.connect() as connection:
+            connection.execute("DROP DATABASE stood")
+
+    assert verified(found)
+
+
 def test_what_a_person_reads_begins_with_the_outcome(tried: Try) -> None:
     lines = in_words(
         tried(LENT, "ALTER TABLE books ADD COLUMN shelf text;", "UPDATE books SET shelf = 'top';"), verbose=True
