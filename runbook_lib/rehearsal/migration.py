@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,7 @@ from runbook_lib.errors import ParametersError
 from runbook_lib.postgres import Connection
 from runbook_lib.postgres.changes.kinds import catalog_of
 from runbook_lib.postgres.changes.losses import lost, unstable
-from runbook_lib.postgres.changes.net_change import Refusal
+from runbook_lib.postgres.changes.net_change import Refusal, differences
 from runbook_lib.postgres.changes.objects import Catalog, Object
 from runbook_lib.postgres.changes.reversal import reverse
 from runbook_lib.postgres.changes.rows import SCRATCH, execute, keys_watched, row_differences
@@ -263,17 +263,6 @@ def _undone(place: _Place, rollback: Reversal) -> list[str]:
             catalog = catalog_of(first)
             built = {key: each for key, each in catalog.objects.items() if each.definition.get("valid") is not False}
             return differences(built, catalog_of(undone).objects) + row_differences(first, undone, catalog)
-
-
-def differences(wanted: Mapping[str, Object], there: Mapping[str, Object]) -> list[str]:
-    """What of a catalog is missing, extra or different. Pure."""
-    found = []
-    for key in {**wanted, **there}:
-        if key not in there or key not in wanted:
-            found.append(f"{'missing' if key not in there else 'extra'} {key}")
-        elif not wanted[key].like(there[key]):
-            found.append(f"changed {key}")
-    return found
 
 
 def _listed(reversal: Reversal) -> list[Changed]:

@@ -167,3 +167,14 @@ def in_turn(named: Iterable[tuple[Rename, Object]]) -> list[str]:
             f"ALTER TYPE {goal.quoted} RENAME VALUE {literal(new)} TO {literal(old)}" for new, old in rename.labels.items()
         ]
     return first + then
+
+
+def differences(wanted: Mapping[str, Object], there: Mapping[str, Object]) -> list[str]:
+    """What of a catalog is missing, extra or different. Pure."""
+    found = []
+    for key in {**wanted, **there}:
+        if key not in there or key not in wanted:
+            found.append(f"{'missing' if key not in there else 'extra'} {key}")
+        elif not wanted[key].like(there[key]):
+            found.append(f"changed {key}")
+    return found

@@ -14,6 +14,12 @@ USERS = """n.nspname <> ALL (ARRAY['pg_catalog', 'information_schema', 'pg_toast
     AND n.nspname !~ '^pg_(temp|toast_temp)_'"""
 
 
+# The key of an object that pg_identify_object returned as {0}, as `Object.key` has it.
+KEY = """CASE {0}.type WHEN 'materialized view' THEN 'view' WHEN 'table column' THEN 'column'
+    WHEN 'procedure' THEN 'function' WHEN 'table constraint' THEN 'constraint'
+    WHEN 'statistics object' THEN 'statistics' ELSE {0}.type END || ' ' || {0}.identity"""
+
+
 def of_no_extension(catalog: LiteralString, oid: LiteralString) -> str:
     """The condition that an object is no part of an extension."""
     return f"""NOT EXISTS (

@@ -13,7 +13,7 @@ import psycopg
 
 from runbook_lib.postgres import Connection
 from runbook_lib.postgres.changes.kinds import KINDS, RANK, catalog_of
-from runbook_lib.postgres.changes.objects import Catalog, Object, changed, quote
+from runbook_lib.postgres.changes.objects import KEY, Catalog, Object, changed, quote
 
 ROUNDS = 60
 STAYING = (
@@ -25,10 +25,8 @@ STAYING = (
     "sequence",
 )  # kinds that hold something, never dropped meanwhile
 
-_DEPENDENTS = """
-    SELECT DISTINCT CASE i.type WHEN 'materialized view' THEN 'view' WHEN 'table column' THEN 'column'
-               WHEN 'procedure' THEN 'function' WHEN 'table constraint' THEN 'constraint'
-               WHEN 'statistics object' THEN 'statistics' ELSE i.type END || ' ' || i.identity AS key
+_DEPENDENTS = f"""
+    SELECT DISTINCT {KEY.format("i")} AS key
     FROM pg_depend d
     LEFT JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
     LEFT JOIN pg_attrdef f ON d.classid = 'pg_attrdef'::regclass AND f.oid = d.objid,

@@ -13,7 +13,7 @@ import psycopg
 from runbook_lib.postgres import Connection
 from runbook_lib.postgres.changes import comparison, moved, reading, retyping, writing
 from runbook_lib.postgres.changes.kinds import KINDS, catalog_of
-from runbook_lib.postgres.changes.net_change import IN_A_TABLE, Rename, in_turn, merge, net_changes, renames
+from runbook_lib.postgres.changes.net_change import IN_A_TABLE, Rename, differences, in_turn, merge, net_changes, renames
 from runbook_lib.postgres.changes.objects import Catalog, Object, quote
 from runbook_lib.postgres.changes.reconcile import Reconciler
 from runbook_lib.postgres.changes.rows import SCRATCH, execute
@@ -138,14 +138,8 @@ def _act(work: Work) -> None:
                 work.reversal.refuse(each.name, f"it cannot be made again: {said(error)} {error.diag.message_detail}")
     for key, failure in failures.items():
         _refuse(work, key, failure)
-    if not work.reversal.refusals and (left := _unlike(work)):
-        work.reversal.refuse(left[0], f"the catalog would not be as it was: {', '.join(left)}")
-
-
-def _unlike(work: Work) -> list[str]:
-    there, wanted = catalog_of(work.copy), work.reversal.goal
-    keys = {**there.objects, **wanted}
-    return [k for k in keys if k not in wanted or k not in there.objects or not there[k].like(wanted[k])]
+    if not work.reversal.refusals and (left := differences(work.reversal.goal, catalog_of(work.copy).objects)):
+        work.reversal.refuse(left[0].partition(" ")[2], f"the catalog would not be as it was: {', '.join(left)}")
 
 
 def _wanted(work: Work) -> dict[str, Object]:

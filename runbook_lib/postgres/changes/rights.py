@@ -1,12 +1,9 @@
 """Comments on objects and rights to them."""
 
-from runbook_lib.postgres.changes.objects import Catalog, Kind, Object, literal
+from runbook_lib.postgres.changes.objects import KEY, Catalog, Kind, Object, literal
 
 _COLUMN = ("table column", "view column", "materialized view column", "composite type column")
 _CONSTRAINT = ("table constraint", "domain constraint")
-_PARENT = """CASE {0}.type WHEN 'materialized view' THEN 'view' WHEN 'table column' THEN 'column'
-    WHEN 'procedure' THEN 'function' WHEN 'table constraint' THEN 'constraint'
-    WHEN 'statistics object' THEN 'statistics' ELSE {0}.type END || ' ' || {0}.identity"""
 _OWN = "('pg_catalog', 'information_schema', 'pg_toast', 'runbook')"
 
 
@@ -16,7 +13,7 @@ class Comments(Kind):
     name = "comment"
     query = f"""
         SELECT d.classoid || ':' || d.objoid || ':' || d.objsubid AS id, o.type || ' ' || o.identity AS address,
-               {_PARENT.format("o")} AS parent, '' AS schema, '' AS name,
+               {KEY.format("o")} AS parent, '' AS schema, '' AS name,
                jsonb_build_object('text', d.description) AS definition,
                jsonb_build_object('type', o.type, 'on', o.identity) AS keeps
         FROM pg_description d, LATERAL pg_identify_object(d.classoid, d.objoid, d.objsubid) o
@@ -47,7 +44,7 @@ class Rights(Kind):
 
     name = "rights"
     query = f"""
-        SELECT a.id, a.type || ' ' || a.identity AS address, {_PARENT.format("a")} AS parent, '' AS schema, '' AS name,
+        SELECT a.id, a.type || ' ' || a.identity AS address, {KEY.format("a")} AS parent, '' AS schema, '' AS name,
                jsonb_object_agg(a.grantee, a.privileges) AS definition, jsonb_build_object('on', a.what) AS keeps
         FROM (
             SELECT o.id, i.type, i.identity, o.what,
