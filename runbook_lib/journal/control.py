@@ -95,8 +95,8 @@ class Channel:
     def opened(self) -> Iterator[None]:
         """Take requests while the block runs; those of an earlier try count no more. Changes the run folder."""
         with open(self.path, "a+", encoding="utf-8", opener=private) as file:
+            self._write("go on")  # before the lock: a request counts from the moment that it can be made
             flock(file, LOCK_EX)
-            self._write("go on")
             try:
                 yield
             finally:

@@ -15,7 +15,7 @@ from ..support.browser_seat import STEP, Seat, Served, seated
 
 CLEAR = 'apply(run, "clear-backfill")'
 CLOSE = "await close(run)"
-SECONDS = 30
+SECONDS = 60
 
 
 def until(condition: Callable[[], object]) -> None:

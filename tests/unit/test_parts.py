@@ -3,6 +3,7 @@
 import os
 import signal
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -47,3 +48,18 @@ def test_what_was_wanted_of_a_process_that_was_killed_counts_no_more(tmp_path: P
     assert not channel.request("pause")
     with channel.opened():
         assert channel.requested() == "go on"
+
+
+def test_a_request_that_was_taken_as_the_work_began_is_not_lost(tmp_path: Path) -> None:
+    for turn in range(200):
+        channel = Channel(tmp_path, f"copy-{turn}")
+
+        def keep_asking(channel: Channel = channel) -> None:
+            while not channel.request("pause"):
+                pass
+
+        asking = Thread(target=keep_asking)
+        asking.start()
+        with channel.opened():
+            asking.join()
+            assert channel.requested() == "pause"
