@@ -19,15 +19,13 @@ from psycopg.rows import dict_row
 from runbook_lib.errors import ParametersError
 from runbook_lib.postgres import Connection
 from runbook_lib.postgres.changes.kinds import catalog_of
-from runbook_lib.postgres.changes.losses import lost, unstable
+from runbook_lib.postgres.changes.losses import unstable
 from runbook_lib.postgres.changes.net_change import Refusal, differences
-from runbook_lib.postgres.changes.objects import Catalog, Object
 from runbook_lib.postgres.changes.reversal import reverse
 from runbook_lib.postgres.changes.rows import SCRATCH, execute, keys_watched, row_differences
+from runbook_lib.postgres.changes.trial import States, apply, stage, tried
 from runbook_lib.postgres.changes.work import Reversal
 from runbook_lib.rehearsal.postgres import binaries, clean_environment, embedded_server
-
-KEPT = "runbook_kept"  # what the schema of staged rows is called while migrations run again
 
 
 @dataclass
@@ -160,24 +158,22 @@ def _set_up(place: _Place, before: Path, migrations: Sequence[Path], use: Path |
 
 
 def _rolled_back(place: _Place, migrations: Sequence[Path], report: Callable[[str], None]) -> Rehearsal:
-    scripts = [path.read_text() for path in migrations]
-    with place.connected("before") as before, place.connected("after") as after, place.connected("copy") as copy:
-        with place.connected("second") as second:
-            changing = unstable(after, second, catalog_of(after))
-        reversal = reverse(before, after, copy, scripts)
-    _refuse_unstable(reversal, changing)
+    with place.connected("after") as after, place.connected("second") as second:
+        changing = unstable(after, second, catalog_of(after))
+    trial = tried(place, migrations, changing)
+    reversal = trial.reversal
     found = Rehearsal(changes=_listed(reversal), notes=list(reversal.notes))
     if reversal.refusals:
         found.outcome, found.refused_because = "refused", reversal.refusals
         return found
     found.statements = reversal.statements
     found.unfilled, found.edited = _counts(reversal.unfilled), _counts(reversal.edited)
-    report("applying the migration again to the result …")
-    found.redeploys, gone = _applied_again(place, reversal, migrations)
-    found.lost = _counts({**gone, **reversal.lost})
+    found.redeploys, found.lost = trial.redeploys, _counts(trial.lost)
     report("taking it back on the database itself …")
     with place.connected("live") as live, place.connected("copy") as copy:
-        _apply(reversal, copy, live)
+        with live.transaction():
+            stage(reversal, copy, live)
+            apply(reversal, live)
         found.catalog_differences = differences(reversal.goal, catalog_of(live).objects)
         found.row_differences = row_differences(copy, live, catalog_of(copy))
         execute(live, f"DROP SCHEMA IF EXISTS {SCRATCH} CASCADE")
@@ -187,66 +183,6 @@ def _rolled_back(place: _Place, migrations: Sequence[Path], report: Callable[[st
     if found.undo_exact and not found.catalog_differences and not found.row_differences:
         found.outcome = "verified"
     return found
-
-
-def _apply(reversal: Reversal, copy: Connection, live: Connection) -> None:
-    """Execute on the live database, in one transaction, what was tried on its copy. Changes the live database."""
-    with live.transaction():
-        execute(live, f"CREATE SCHEMA IF NOT EXISTS {SCRATCH}")
-        for table in dict.fromkeys(reversal.staged):
-            columns = execute(
-                copy,
-                f"""SELECT format('%I %s', attname, format_type(atttypid, atttypmod)) AS made FROM pg_attribute
-                WHERE attrelid = '{table}'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum""",  # noqa: S608
-            )
-            execute(live, f"CREATE TABLE {table} ({', '.join(str(row['made']) for row in columns)})")
-            with (
-                copy.cursor().copy(sql.SQL(f"COPY {table} TO STDOUT")) as reading,
-                live.cursor().copy(sql.SQL(f"COPY {table} FROM STDIN")) as writing,
-            ):
-                for data in reading:
-                    writing.write(data)
-        live.execute("SET LOCAL search_path = ''")
-        live.execute("SET LOCAL check_function_bodies = off")
-        for statement in reversal.statements:
-            execute(live, statement)
-
-
-def _refuse_unstable(reversal: Reversal, columns: Sequence[str]) -> None:
-    """Refuse where migrations write into what was there before, and write something else each time."""
-    created = {each.key for each in reversal.changes if each.before is None}
-    for column in columns:
-        table, _, name = column.rpartition(".")
-        if not {f"column {column}", f"table {table}"} & created:
-            reversal.refuse(name, f"the migration writes other values into {column} each time that it runs")
-
-
-def _applied_again(place: _Place, reversal: Reversal, migrations: Sequence[Path]) -> tuple[bool, dict[str, int]]:
-    """Whether the migrations run again on the result and make the same, and what users wrote that they do not bring back."""
-    with place.connected("copy") as copy:  # nothing that is kept for the rollback may be in their way
-        execute(copy, f"ALTER SCHEMA {SCRATCH} RENAME TO {KEPT}")
-    place.make("again", "copy")
-    with place.connected("copy") as copy:
-        execute(copy, f"ALTER SCHEMA {KEPT} RENAME TO {SCRATCH}")
-    with place.connected("again") as again:
-        execute(again, f"DROP SCHEMA {KEPT} CASCADE")
-    stopped = place.run("again", migrations)
-    with place.connected("again") as again, place.connected("first") as first, place.connected("made") as made:
-        there, catalog = catalog_of(made), catalog_of(again)
-        created = [now for each in reversal.changes if each.before is None and (now := _now(each.key, reversal, there))]
-        same = all((found := catalog.get(each.key)) is not None and found.like(each) for each in created)
-        held = [each for each in created if each.kind in ("table", "column")]
-        return same, lost(again, first, made, held, redone=not stopped)
-
-
-def _now(key: str, reversal: Reversal, there: Catalog) -> Object | None:
-    """An object by its key from before, in a catalog where things still have the names that migrations gave them."""
-    kind, _, address = key.partition(" ")
-    for rename in reversal.renames:
-        before = rename.before.address
-        if address == before or address.startswith(f"{before}."):
-            address = rename.after.address + address.removeprefix(before)
-    return there.get(f"{kind} {address}")
 
 
 def _undone(place: _Place, rollback: Reversal) -> list[str]:
@@ -293,7 +229,7 @@ def _short(address: str) -> str:
     return address.removeprefix("public.").replace('""', "\0").replace('"', "").replace("\0", '"')
 
 
-class _Place:
+class _Place(States):
     """Scratch databases on one server, a database for each state, dropped at the end."""
 
     def __init__(self, ending: ExitStack, keep: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from runbook_lib.postgres.changes.kinds import KINDS
@@ -68,6 +68,9 @@ def renames(before: Catalog, after: Catalog) -> list[Rename]:
         if rename.is_moved or rename.labels:
             found.append(rename)
     return sorted(found, key=lambda each: each.before.kind in IN_A_TABLE)
+
+
+Renames = Callable[[Catalog, Catalog], list[Rename]]  # what has another name than before, in two catalogs
 
 
 IN_A_TABLE = ("column", "constraint", "index", "trigger", "policy", "rule")

@@ -13,7 +13,16 @@ import psycopg
 from runbook_lib.postgres import Connection
 from runbook_lib.postgres.changes import comparison, moved, reading, retyping, writing
 from runbook_lib.postgres.changes.kinds import KINDS, catalog_of
-from runbook_lib.postgres.changes.net_change import IN_A_TABLE, Rename, differences, in_turn, merge, net_changes, renames
+from runbook_lib.postgres.changes.net_change import (
+    IN_A_TABLE,
+    Rename,
+    Renames,
+    differences,
+    in_turn,
+    merge,
+    net_changes,
+    renames,
+)
 from runbook_lib.postgres.changes.objects import Catalog, Object, quote
 from runbook_lib.postgres.changes.reconcile import Reconciler
 from runbook_lib.postgres.changes.rows import SCRATCH, execute
@@ -29,6 +38,7 @@ def reverse(
     copy: Connection,
     scripts: Sequence[str] = (),
     rekeyed: Mapping[str, Rekeyed] | None = None,
+    renamed: Renames = renames,
 ) -> Reversal:
     """Take back what led from `before` to `after`, on a copy of the live database. Changes `after` and `copy`, both scratch.
 
@@ -38,6 +48,7 @@ def reverse(
         copy: A copy of the live database, outside of a transaction.
         scripts: The migrations' SQL, which tells whether values moved.
         rekeyed: Rows that the change gave another key, by the OID of their table; `keys_watched` notes them too.
+        renamed: What finds the renames; by OIDs, where `after` is a copy of `before`.
     """
     reversal = Reversal()
     execute(copy, f"CREATE SCHEMA IF NOT EXISTS {SCRATCH}")
@@ -47,6 +58,7 @@ def reverse(
     reconciler = Reconciler(copy)
     try:
         with copy.transaction():
+            _rename(catalog_of(before), after, reconciler, reversal, renamed)
             _tried(before, after, scripts, reconciler, reversal, rekeyed or {})
     except psycopg.Error as error:
         reversal.refuse("the rollback", f"the server refused what was tried on the copy: {said(error)}")
@@ -63,9 +75,7 @@ def _tried(
     rekeyed: Mapping[str, Rekeyed],
 ) -> None:
     copy = reconciler.connection
-    was = catalog_of(before)
-    _rename(was, after, reconciler, reversal)
-    made, live = catalog_of(after), catalog_of(copy)
+    was, made, live = catalog_of(before), catalog_of(after), catalog_of(copy)
     script = reading.read(scripts, _bodies(was) | _bodies(made))
     work = Work(copy, after, script, was, made, live, reversal, reconciler, rekeyed=rekeyed)
     reversal.changes = net_changes(was, work.made)
@@ -88,11 +98,11 @@ def _bodies(catalog: Catalog) -> dict[str, str]:
     return functions | {each.name: str(each.definition["text"]) for each in catalog.of("view")}
 
 
-def _rename(was: Catalog, after: Connection, reconciler: Reconciler, reversal: Reversal) -> None:
+def _rename(was: Catalog, after: Connection, reconciler: Reconciler, reversal: Reversal, renamed: Renames) -> None:
     """Give everything its name from before, tables before what is in them."""
     for kinds in (("schema",), tuple(KINDS.keys() - {"schema", *IN_A_TABLE}), IN_A_TABLE):
         made, live = catalog_of(after), catalog_of(reconciler.connection)
-        found = [each for each in renames(was, made) if each.before.kind in kinds]
+        found = [each for each in renamed(was, made) if each.before.kind in kinds]
         _make_schemas(found, after, reconciler)
         reversal.renames += found
         there = {each.before.id: live.get(each.after.key) for each in found}

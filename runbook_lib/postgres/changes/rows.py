@@ -19,7 +19,7 @@ ORIGINAL = "was "  # before the name of a key column: what it held before migrat
 
 _WATCH = f"""
     CREATE SCHEMA {SCRATCH};
-    CREATE TABLE {SCRATCH}.rekeyed (place bigserial, relation oid, before text[], after text[]);
+    CREATE TABLE {SCRATCH}.rekeyed (place bigserial, relation regclass, before text[], after text[]);
     CREATE FUNCTION {SCRATCH}.rekeyed() RETURNS trigger LANGUAGE plpgsql SET search_path = '' AS $$
     DECLARE
         old_key text[] := ARRAY(SELECT to_jsonb(OLD) ->> k FROM unnest(TG_ARGV) k);

@@ -1,0 +1,142 @@
+"""Tries a rollback on scratch databases, applies to the live database what worked, and undoes that the same way.
+
+The states are: `before`; `after`, a copy of it that the migrations changed, and `made`, another; `first`, the live database
+as it is, and `copy`, another.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from psycopg import sql
+
+from runbook_lib.postgres import Connection
+from runbook_lib.postgres.changes.kinds import catalog_of
+from runbook_lib.postgres.changes.losses import lost
+from runbook_lib.postgres.changes.net_change import Renames, differences, renames
+from runbook_lib.postgres.changes.objects import Catalog, Object
+from runbook_lib.postgres.changes.reversal import reverse
+from runbook_lib.postgres.changes.rows import SCRATCH, execute, row_differences
+from runbook_lib.postgres.changes.work import Reversal
+
+KEPT = "runbook_kept"  # what the schema of staged rows is called while migrations run again
+
+
+class States(ABC):
+    """Scratch databases on one server, one for each state."""
+
+    @abstractmethod
+    def make(self, state: str, of: str = "") -> None:
+        """Make the database of a state, empty or as a copy of another state's. Changes the server."""
+
+    @abstractmethod
+    def connected(self, state: str) -> AbstractContextManager[Connection]:
+        """A connection to the database of a state."""
+
+    @abstractmethod
+    def run(self, state: str, files: Sequence[Path]) -> str:
+        """Run scripts until a statement fails: what the server said of it, "" where none did. Changes the database."""
+
+
+@dataclass
+class Trial:
+    """How a rollback went on a copy: what it does, what users lose, and whether the migrations can run again afterwards."""
+
+    reversal: Reversal
+    redeploys: bool | None = None  # None where the rollback is refused
+    lost: dict[str, int] = field(default_factory=dict)
+
+
+def tried(states: States, files: Sequence[Path], changing: Sequence[str], renamed: Renames = renames) -> Trial:
+    """Take the change back on `copy`, and run the migrations again on another copy of the result. Changes the states.
+
+    Args:
+        states: The five states.
+        files: The migrations' scripts.
+        changing: The columns into which they write something else each time, as `losses.unstable` names them.
+        renamed: What finds the renames.
+    """
+    scripts = [path.read_text() for path in files]
+    with states.connected("before") as before, states.connected("after") as after, states.connected("copy") as copy:
+        reversal = reverse(before, after, copy, scripts, renamed=renamed)
+    _refuse_unstable(reversal, changing)
+    if reversal.refusals:
+        return Trial(reversal)
+    again, gone = _applied_again(states, reversal, files)
+    return Trial(reversal, again, {**gone, **reversal.lost})
+
+
+def stage(reversal: Reversal, copy: Connection, live: Connection) -> None:
+    """Bring the rows that the statements read into the schema of the runbook. Changes the live database's own schema."""
+    execute(live, f"CREATE SCHEMA IF NOT EXISTS {SCRATCH}")
+    for table in dict.fromkeys(reversal.staged):
+        columns = execute(
+            copy,
+            f"""SELECT format('%I %s', attname, format_type(atttypid, atttypmod)) AS made FROM pg_attribute
+            WHERE attrelid = '{table}'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum""",
+        )
+        execute(live, f"DROP TABLE IF EXISTS {table}")
+        execute(live, f"CREATE TABLE {table} ({', '.join(str(row['made']) for row in columns)})")
+        with (
+            copy.cursor().copy(sql.SQL(f"COPY {table} TO STDOUT")) as reading,
+            live.cursor().copy(sql.SQL(f"COPY {table} FROM STDIN")) as writing,
+        ):
+            for data in reading:
+                writing.write(data)
+
+
+def apply(reversal: Reversal, live: Connection) -> None:
+    """Execute what was tried and drop its staged rows, in a transaction of the caller's. Changes the target."""
+    live.execute("SET LOCAL search_path = ''")
+    live.execute("SET LOCAL check_function_bodies = off")
+    for statement in reversal.statements:
+        execute(live, statement)
+    for table in dict.fromkeys(reversal.staged):
+        execute(live, f"DROP TABLE {table}")
+
+
+def unlike(wanted: Connection, live: Connection) -> tuple[list[str], list[str]]:
+    """What of catalog and rows differs from a database as it should be. Changes that one's own schema."""
+    catalog = catalog_of(wanted)
+    return differences(catalog.objects, catalog_of(live).objects), row_differences(wanted, live, catalog)
+
+
+def _refuse_unstable(reversal: Reversal, columns: Sequence[str]) -> None:
+    """Refuse where migrations write into what was there before, and write something else each time."""
+    created = {each.key for each in reversal.changes if each.before is None}
+    for column in columns:
+        table, _, name = column.rpartition(".")
+        if not {f"column {column}", f"table {table}"} & created:
+            reversal.refuse(name, f"the migration writes other values into {column} each time that it runs")
+
+
+def _applied_again(states: States, reversal: Reversal, files: Sequence[Path]) -> tuple[bool, dict[str, int]]:
+    """Whether the migrations run again on the result and make the same, and what users wrote that they do not bring back."""
+    with states.connected("copy") as copy:  # nothing that is kept for the rollback may be in their way
+        execute(copy, f"ALTER SCHEMA {SCRATCH} RENAME TO {KEPT}")
+    states.make("again", "copy")
+    with states.connected("copy") as copy:
+        execute(copy, f"ALTER SCHEMA {KEPT} RENAME TO {SCRATCH}")
+    with states.connected("again") as again:
+        execute(again, f"DROP SCHEMA {KEPT} CASCADE")
+    stopped = states.run("again", files)
+    with states.connected("again") as again, states.connected("first") as first, states.connected("made") as made:
+        there, catalog = catalog_of(made), catalog_of(again)
+        created = [now for each in reversal.changes if each.before is None and (now := _now(each.key, reversal, there))]
+        same = all((found := catalog.get(each.key)) is not None and found.like(each) for each in created)
+        held = [each for each in created if each.kind in ("table", "column")]
+        return same, lost(again, first, made, held, redone=not stopped)
+
+
+def _now(key: str, reversal: Reversal, there: Catalog) -> Object | None:
+    """An object by its key from before, in a catalog where things still have the names that migrations gave them."""
+    kind, _, address = key.partition(" ")
+    for rename in reversal.renames:
+        before = rename.before.address
+        if address == before or address.startswith(f"{before}."):
+            address = rename.after.address + address.removeprefix(before)
+    return there.get(f"{kind} {address}")
