@@ -116,6 +116,30 @@ def rehearse(
 
 
 @commands.command()
+@click.option("--feature", required=True, metavar="ID", help="The feature's id, which names the files.")
+@click.option("--before", required=True, type=click.Path(path_type=Path), help="A script or a dump of what was before.")
+@click.option(
+    "--migration", "migrations", required=True, type=click.Path(path_type=Path), multiple=True, help="A script; repeatable."
+)
+@click.option("--server", default="", metavar="DSN", help="A server of the target's version, in place of an embedded one.")
+@click.option("--folder", default=".", type=click.Path(path_type=Path), help="Where the files go.")
+@json_option
+def draft(feature: str, before: Path, migrations: tuple[Path, ...], server: str, folder: Path, as_json: bool) -> None:
+    """Derive what a feature's migrations changed, and how each thing is taken back, for a plan.
+
+    Writes ID.changes.yaml, to be read, and ID.states.zip, which holds the rows of BEFORE: keep it as you keep a backup.
+    """
+    from runbook_lib.rehearsal import draft as drafting
+
+    made = drafting.make(feature, before, migrations, server, folder, _teller(as_json))
+    if as_json:
+        click.echo(json.dumps({"file": str(made.file), "sha256": made.sha256, **made.draft.model_dump()}))
+    else:
+        click.echo("\n".join(drafting.in_words(made)))
+    sys.exit(made.exit_code)
+
+
+@commands.command()
 @click.argument("run", required=False, type=click.Path(path_type=Path))
 @click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="A plan file.")
 @click.option("--target", "target_file", type=click.Path(path_type=Path), help="A target file.")
@@ -479,7 +503,7 @@ def _migration(before: Path, migrations: tuple[Path, ...], use: Path | None, kee
 
     found = migration.rehearse(before, migrations, use, keep, _teller(as_json))
     if as_json:
-        click.echo(json.dumps(asdict(found)))
+        click.echo(json.dumps(asdict(found), default=lambda each: each.model_dump()))
     else:
         click.echo("\n".join(migration.in_words(found, verbose=verbose)))
     return found.exit_code

@@ -156,6 +156,22 @@ class DumpTools:
             command = [self._path("pg_dump"), "--format=custom", "--no-password", *options, f"--file={partial}", into]
             self.processes.run(command, timeout=timeout, hold=self.hold).require()
 
+    def run_script(self, path: Path, database: str, timeout: float, first: str = "") -> str:
+        """Run a script by psql: what it said of a statement that failed, "" where none did. Changes that database.
+
+        `first` is a statement that is executed before it, in the same session.
+        """
+        options = [
+            "--no-psqlrc",
+            "--quiet",
+            "--no-password",
+            "--set=ON_ERROR_STOP=1",
+            *([f"--command={first}"] if first else []),
+        ]
+        command = [self._path("psql"), *options, f"--file={path}", f"--dbname={self._conninfo(database)}"]
+        done = self.processes.run(command, timeout=timeout, env={"PGCLIENTENCODING": "UTF8"})
+        return (done.errors.strip() or f"psql ended with {done.exit_code}") if done.exit_code else ""
+
     def rows_of(self, path: Path, schema: str, table: str, to: Path, timeout: float) -> None:
         """Write the rows that a dump has of a table to a file, as a COPY command with its data. Read-only."""
         chosen = [f"--schema={schema}", f"--table={table}", "--data-only", f"--file={to}"]

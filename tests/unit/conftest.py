@@ -19,6 +19,7 @@ from runbook_lib.journal.folder import RunFolder
 from runbook_lib.journal.state import RunState
 from runbook_lib.run import Run
 from runbook_lib.services import MemoryServices
+from runbook_lib.steps.take_back import TakeBackKeys
 from runbook_lib.system.http import Answer, MemoryHttp
 from runbook_lib.system.processes import ScriptedProcesses
 
@@ -30,7 +31,10 @@ OPENED = datetime(2025, 11, 3, 12, 0, tzinfo=UTC)
 
 @pytest.fixture(scope="session")
 def plan() -> Plan:
-    return load_plan(PLAN)
+    """The first plan, and a step of the one kind that it has no use for."""
+    first = load_plan(PLAN)
+    draft = TakeBackKeys.model_validate({"kind": "take_back", "changes": "SHOP-1.changes.yaml", "sha256": "0" * 64})
+    return first.model_copy(update={"steps": {**first.steps, "take-back": draft}})
 
 
 @pytest.fixture(scope="session")

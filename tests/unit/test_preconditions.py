@@ -43,6 +43,14 @@ TABLE: dict[str, dict[str, tuple[When, bool]]] = {
         n: (B, True) for n in ("tools", "restorable-backup", "same-database", "restore-rights", "server-disk", "ties")
     },
     "swap_database": {"restored": (S, False), "loss": (S, False), "sessions": (B, False)},
+    "take_back": {
+        "draft": (B, False),
+        "copies": (B, False),
+        "tried": (ONLY_B, False),
+        "redeploys": (ONLY_B, True),
+        "disconnected": (S, False),
+        "services": (S, False),
+    },
     "revert": {"services": (B, True)},
     "restore_part": {"tools": (B, True), "same-database": (B, True), "triggers": (B, False)},
     "build": {"builds": (B, True)},
@@ -72,6 +80,8 @@ def test_what_only_stopped_services_make_true_is_not_asked_for_beforehand() -> N
         "clear_backfill: disconnected",  # once the services are stopped
         "remove_columns: disconnected",
         "remove_columns: services",
+        "take_back: disconnected",
+        "take_back: services",
         "swap_database: restored",  # once the backup is restored next to the live database
         "swap_database: loss",
         "push: code",  # once the code is taken back

@@ -50,7 +50,7 @@ def test_what_stands_later_on_the_same_thing_goes_first(
 SERVICES, ACCESS, DATA = (
     ("stop", "start", "restart"),
     ("fence", "let_in"),
-    ("clear_backfill", "remove_columns", "restore_part"),
+    ("clear_backfill", "remove_columns", "restore_part", "take_back"),
 )
 FIRST: dict[str, set[str]] = {
     **{key: {*SERVICES, *ACCESS} for key in SERVICES},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from runbook_lib.postgres.changes.kinds import KINDS
 from runbook_lib.postgres.changes.objects import Catalog, Object, changed, literal
@@ -46,7 +47,7 @@ class Change:
     after: Object | None
 
     @property
-    def what(self) -> str:
+    def what(self) -> Literal["created", "dropped", "retyped", "changed"]:
         """In a word."""
         if self.before is None:
             return "created"

@@ -17,9 +17,10 @@ CELLS = f"{SCRATCH}.cells"  # the values to be written, by table, column and key
 GONE = f"{SCRATCH}.gone"  # the keys of rows to be deleted
 ORIGINAL = "was "  # before the name of a key column: what it held before migrations changed it
 
-_WATCH = f"""
-    CREATE SCHEMA {SCRATCH};
-    CREATE TABLE {SCRATCH}.rekeyed (place bigserial, relation regclass, before text[], after text[]);
+_REKEYED = f"""
+    CREATE SCHEMA IF NOT EXISTS {SCRATCH};
+    CREATE TABLE IF NOT EXISTS {SCRATCH}.rekeyed (place bigserial, relation regclass, before text[], after text[])"""
+_WATCH = f"""{_REKEYED};
     CREATE FUNCTION {SCRATCH}.rekeyed() RETURNS trigger LANGUAGE plpgsql SET search_path = '' AS $$
     DECLARE
         old_key text[] := ARRAY(SELECT to_jsonb(OLD) ->> k FROM unnest(TG_ARGV) k);
@@ -62,6 +63,15 @@ def rekeyed(connection: Connection, table: Object) -> list[tuple[list[str], list
         before, after = (tuple(str(each) for each in _list(row[name])) for name in ("before", "after"))
         first[after] = first.pop(before, before)
     return [(list(before), list(after)) for after, before in first.items() if before != after]
+
+
+def note_rekeyed(connection: Connection, found: Mapping[str, Iterable[tuple[list[str], list[str]]]]) -> None:
+    """Note, by the OID of their table, which rows got another key, as `keys_watched` does. Changes the scratch database."""
+    execute(connection, _REKEYED)
+    for relation, keys in found.items():
+        for before, after in keys:
+            noted = f"INSERT INTO {SCRATCH}.rekeyed (relation, before, after) VALUES (%s::oid, %s, %s)"
+            execute(connection, noted, relation, before, after)
 
 
 def _list(value: object) -> list[object]:

@@ -63,7 +63,7 @@ def tried(states: States, files: Sequence[Path], changing: Sequence[str], rename
     scripts = [path.read_text() for path in files]
     with states.connected("before") as before, states.connected("after") as after, states.connected("copy") as copy:
         reversal = reverse(before, after, copy, scripts, renamed=renamed)
-    _refuse_unstable(reversal, changing)
+    refuse_unstable(reversal, changing)
     if reversal.refusals:
         return Trial(reversal)
     again, gone = _applied_again(states, reversal, files)
@@ -90,11 +90,15 @@ def stage(reversal: Reversal, copy: Connection, live: Connection) -> None:
 
 
 def apply(reversal: Reversal, live: Connection) -> None:
-    """Execute what was tried and drop its staged rows, in a transaction of the caller's. Changes the target."""
+    """Execute what was tried, whose rows are staged, in a transaction of the caller's. Changes the target."""
     live.execute("SET LOCAL search_path = ''")
     live.execute("SET LOCAL check_function_bodies = off")
     for statement in reversal.statements:
         execute(live, statement)
+
+
+def unstage(reversal: Reversal, live: Connection) -> None:
+    """Drop the staged rows, in the same transaction. Changes the live database's own schema."""
     for table in dict.fromkeys(reversal.staged):
         execute(live, f"DROP TABLE {table}")
 
@@ -105,7 +109,7 @@ def unlike(wanted: Connection, live: Connection) -> tuple[list[str], list[str]]:
     return differences(catalog.objects, catalog_of(live).objects), row_differences(wanted, live, catalog)
 
 
-def _refuse_unstable(reversal: Reversal, columns: Sequence[str]) -> None:
+def refuse_unstable(reversal: Reversal, columns: Sequence[str]) -> None:
     """Refuse where migrations write into what was there before, and write something else each time."""
     created = {each.key for each in reversal.changes if each.before is None}
     for column in columns:

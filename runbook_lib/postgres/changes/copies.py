@@ -1,0 +1,187 @@
+"""Scratch databases of one run on the target's server, or on another one of its version, to try a rollback on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from psycopg import sql
+
+from runbook_lib.errors import AdapterError
+from runbook_lib.postgres import Connection
+from runbook_lib.postgres.catalog import OWN_SCHEMA
+from runbook_lib.postgres.changes.objects import quote
+from runbook_lib.postgres.changes.trial import States
+from runbook_lib.postgres.connection import MAINTENANCE, Postgres, identity, one
+from runbook_lib.postgres.dump import DumpTools
+from runbook_lib.postgres.lease import exclusively, key_of
+from runbook_lib.postgres.restore.staging_database import create_alike, drop
+from runbook_lib.postgres.text_settings import fitted
+
+TIMEOUT = 3600.0  # seconds for each of dumping and restoring
+PATIENCE = "10s"  # for which another run's copies are waited for
+LEFT_OUT = ("--no-publications", "--no-subscriptions", "--no-security-labels", "--no-tablespaces")
+EVENT_TRIGGERS = "(?:COMMENT - )?EVENT TRIGGER"  # which only a superuser may make
+KEPT = {"first": "kept_first", "copy": "kept_copy"}  # the states before and after the rollback, which its undo needs
+
+
+@dataclass(frozen=True)
+class Copies(States):
+    """The states of a run; `there` leads to the server that holds them, `source` reads the target."""
+
+    target: Postgres
+    there: Postgres
+    source: DumpTools
+    tools: DumpTools
+    scratch: Path
+
+    def name(self, state: str) -> str:
+        """What the database of a state is called. Pure."""
+        return fitted(self.target.database, f"_{state}_{self.target.run}")
+
+    @contextmanager
+    def alone(self) -> Iterator[Copies]:
+        """Make states while no other run of this target does; all but those that are kept are dropped at the end.
+
+        Changes the server.
+
+        Raises:
+            AdapterError: Another run makes states now, or the server is of another version.
+        """
+        with self.there.connect(MAINTENANCE) as maintenance:
+            self._require_same_version(maintenance)
+            key = key_of(f"runbook copies of {self.target.database}")
+            with exclusively(maintenance, key, PATIENCE) as got:
+                if not got:
+                    raise AdapterError(
+                        "Another run tries its rollback on copies of this database now.",
+                        where=f"database {self.target.database}",
+                        state="Nothing was made.",
+                        safe_next="Try again in a moment.",
+                    )
+                self._drop(maintenance)
+                try:
+                    yield self
+                finally:
+                    self._drop(maintenance)
+
+    def make(self, state: str, of: str = "") -> None:
+        """Make the database of a state, empty or as a copy of another state's. Changes the server."""
+        with self.there.connect(MAINTENANCE) as maintenance:
+            name = self.name(state)
+            drop(maintenance, name, force=True)
+            if of:
+                owner = sql.SQL("OWNER {}" if self.owner() else "").format(sql.Identifier(self.owner() or "-"))
+                command = sql.SQL("CREATE DATABASE {} {} TEMPLATE {}")
+                maintenance.execute(command.format(sql.Identifier(name), owner, sql.Identifier(self.name(of))))
+            elif self._is_same(maintenance):
+                create_alike(maintenance, self.target.database, name)
+            else:
+                maintenance.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+            _comment(maintenance, name, self._said(self.target.run, "to try a rollback on"))
+
+    def keep(self) -> None:
+        """Keep, under names of their own, the states that an undo needs. Changes the server."""
+        with self.there.connect(MAINTENANCE) as maintenance:
+            for state, kept in KEPT.items():
+                names = [sql.Identifier(self.name(each)) for each in (state, kept)]
+                drop(maintenance, self.name(kept), force=True)
+                maintenance.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(*names))
+                _comment(maintenance, self.name(kept), self._said(self.target.run, "kept for an undo"))
+
+    @contextmanager
+    def connected(self, state: str) -> Iterator[Connection]:
+        """A connection to the database of a state, as whom the target belongs to."""
+        with self.there.connect(self.name(state)) as connection:
+            connection.execute("SET statement_timeout = 0")
+            if owner := self.owner():
+                connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(owner)))
+            yield connection
+
+    def run(self, state: str, files: Sequence[Path]) -> str:
+        """Run scripts until a statement fails: what the server said of it, "" where none did. Changes the database."""
+        first = f"SET ROLE {quote(owner)}" if (owner := self.owner()) else ""
+        name = self.name(state)
+        return next((said for each in files if (said := self.tools.run_script(each, name, TIMEOUT, first))), "")
+
+    def restore(self, state: str, dump: Path) -> None:
+        """Make a state of a dump, all in it owned by whom the target belongs to. Changes the server."""
+        self.make(state)
+        role = [f"--role={owner}"] if (owner := self.owner()) else []
+        self.tools.restore_listed(dump, self.name(state), TIMEOUT, "--no-owner", *role, *LEFT_OUT, without=EVENT_TRIGGERS)
+
+    def copy_live(self, state: str) -> None:
+        """Make a state of the target as it is, owners and rights included, but for the runbook's own. Changes the server.
+
+        It is restored as whom the target belongs to, so that extensions are that role's too; where it may not, as ours.
+        """
+        dump = self.scratch / f"live-{self.target.run}.dump"
+        try:
+            self.source.dump_part(dump, TIMEOUT, f"--exclude-schema={OWN_SCHEMA}", *LEFT_OUT, "--lock-wait-timeout=5000")
+            role = [f"--role={owner}"] if (owner := self.owner()) else []
+            for options in [role, []] if role else [[]]:
+                self.make(state)
+                try:
+                    self.tools.restore_listed(dump, self.name(state), TIMEOUT, *LEFT_OUT, *options, without=EVENT_TRIGGERS)
+                    break
+                except AdapterError:
+                    if not options:
+                        raise
+        finally:
+            dump.unlink(missing_ok=True)
+
+    def kept(self) -> bool:
+        """Whether the states are there that an undo needs. Read-only."""
+        with self.there.connect(MAINTENANCE) as maintenance:
+            found = self._names(maintenance, f"^{re.escape(self._said(self.target.run, 'kept for an undo'))}$")
+        return set(found) == {self.name(state) for state in KEPT.values()}
+
+    def drop_kept(self) -> list[str]:
+        """Drop all states of this run, those that are kept too; returns their names. Changes the server."""
+        with self.there.connect(MAINTENANCE) as maintenance:
+            found = self._names(maintenance, f"^runbook {re.escape(self.target.run)}: a copy of ")
+            for name in found:
+                drop(maintenance, name, force=True)
+        return found
+
+    def _drop(self, maintenance: Connection) -> None:
+        of_any_run = re.escape(self._said("", "to try a rollback on")).replace("runbook\\ :", "runbook [^ ]+:")
+        for name in self._names(maintenance, f"^{of_any_run}$"):
+            drop(maintenance, name, force=True)
+
+    def _said(self, run: str, what: str) -> str:
+        return f"runbook {run}: a copy of {self.target.database}, {what}"
+
+    def _names(self, maintenance: Connection, comment: str) -> list[str]:
+        rows = maintenance.execute(
+            "SELECT datname AS name FROM pg_database WHERE shobj_description(oid, 'pg_database') ~ %s", [comment]
+        )
+        return [row["name"] for row in rows]
+
+    def owner(self) -> str:
+        """Whom the target belongs to, "" where the copies are on another server. Read-only."""
+        query = "SELECT pg_get_userbyid(datdba) AS it FROM pg_database WHERE datname = %s"
+        with self.there.connect(MAINTENANCE) as maintenance:
+            return str(one(maintenance, query, [self.target.database])["it"]) if self._is_same(maintenance) else ""
+
+    def _is_same(self, maintenance: Connection) -> bool:
+        with self.target.connect(MAINTENANCE) as here:
+            return identity(here).system == identity(maintenance).system
+
+    def _require_same_version(self, maintenance: Connection) -> None:
+        with self.target.connect(MAINTENANCE) as here:
+            versions = [identity(each).server_version // 10000 for each in (maintenance, here)]
+        if len(set(versions)) > 1:
+            raise AdapterError(
+                f"The server for copies is of version {versions[0]}, the target's {versions[1]}.",
+                where=f"libpq service {self.there.service}",
+                state="Nothing was made.",
+                safe_next="Name a server of the target's version as database.clone_service, or none.",
+            )
+
+
+def _comment(maintenance: Connection, name: str, text: str) -> None:
+    maintenance.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), sql.Literal(text)))

@@ -1,0 +1,201 @@
+"""What a feature's migrations changed, derived beforehand: a file for people, and next to it the states to compare with.
+
+A draft is two files: `ID.changes.yaml`, the net change object by object, and `ID.states.zip`, dumps of the database before
+and after the migrations with the migrations' scripts. The first names the second by its SHA-256.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import yaml
+
+from runbook_lib.config.loading import Model, load
+from runbook_lib.errors import PreconditionError
+from runbook_lib.postgres.changes.net_change import Rename
+from runbook_lib.postgres.changes.objects import Catalog, Object
+from runbook_lib.postgres.changes.work import Reversal
+from runbook_lib.postgres.dump import sha256
+
+What = Literal["created", "dropped", "renamed", "changed", "retyped", "wrote", "inserted", "deleted"]
+
+WAY_BACK: dict[What, str] = {
+    "created": "dropped",
+    "dropped": "made again from before",
+    "renamed": "renamed back",
+    "changed": "gets its definition from before",
+    "retyped": "gets its type from before, values converted",
+    "wrote": "values go back where users have not changed them since",
+    "inserted": "deleted, unless rows of users refer to them",
+    "deleted": "inserted again, parents first",
+}
+LOSS: dict[What, str] = {
+    "created": "what users wrote into it",
+    "dropped": "",
+    "renamed": "",
+    "changed": "",
+    "retyped": "",
+    "wrote": "",
+    "inserted": "what users changed in them",
+    "deleted": "",
+}
+HOLDING = ("table", "column")  # the kinds that users write into
+
+
+class Changed(Model):
+    """What migrations did to an object, how it is taken back, and what users lose by that; `rows` that they wrote."""
+
+    object: str
+    kind: str
+    what: What
+    rows: int
+    way_back: str
+    loss: str
+
+
+class Renamed(Model):
+    """An object that migrations renamed, by its key in the catalog; of an enum, its labels too, new -> old."""
+
+    before: str
+    after: str
+    labels: dict[str, str] = {}
+
+
+class Undecided(Model):
+    """What cannot be taken back without a person's word, and why."""
+
+    object: str
+    why: str
+
+
+class Draft(Model):
+    """What migrations changed, how each thing is taken back, and the file that holds the states."""
+
+    feature: str
+    made: str
+    server: int
+    migrations: dict[str, str]
+    states: str
+    stopped: str
+    changes: list[Changed]
+    undecided: list[Undecided]
+    notes: list[str]
+    renamed: list[Renamed]
+    changing: list[str]
+
+    def renames(self, was: Catalog, made: Catalog) -> list[Rename]:
+        """The renames, in two catalogs of which the second was restored, so that its OIDs tell nothing. Pure."""
+        pairs = [(was.get(each.before), made.get(each.after), each.labels) for each in self.renamed]
+        return [_renamed(before, after, labels) for before, after, labels in pairs if before and after]
+
+
+def _renamed(before: Object, after: Object, labels: dict[str, str]) -> Rename:
+    old, new = ({str(n): label for n, label in enumerate(side)} for side in (labels.values(), labels))
+    kept = {**before.keeps, "label ids": old}, {**after.keeps, "label ids": new}
+    schema = before.schema if before.parent else after.schema
+    return Rename(replace(after, schema=schema, keeps=kept[1]), replace(before, keeps=kept[0]))
+
+
+def renamed(reversal: Reversal) -> list[Renamed]:
+    """The renames that a reversal found, as a draft keeps them. Pure."""
+    return [Renamed(before=each.before.key, after=each.after.key, labels=each.labels) for each in reversal.renames]
+
+
+def changed(thing: str, kind: str, what: What, rows: int = 0) -> Changed:
+    """What was done to an object, with its way back. Pure."""
+    holds = kind in HOLDING
+    loss = LOSS[what] if holds or what != "created" else ""
+    way_back = WAY_BACK[what] + (", its values by key" if holds and what == "dropped" else "")
+    return Changed(object=short(thing), kind=kind, what=what, rows=rows, way_back=way_back, loss=loss)
+
+
+def listed(reversal: Reversal) -> list[Changed]:
+    """What migrations changed, in words; what goes or comes with its table is left out. Pure."""
+    apart = {each.key for each in reversal.changes if None in (each.before, each.after)}
+    found = [
+        changed(each.key.partition(" ")[2], each.key.partition(" ")[0], each.what)
+        for each in reversal.changes
+        if not ({each.before.parent if each.before else "", each.after.parent if each.after else ""} & apart)
+    ]
+    found += [changed(each.after.address, each.after.kind, "renamed") for each in reversal.renames]
+    found += [changed(thing, "column", "wrote", rows) for thing, rows in reversal.wrote.items()]
+    found += [changed(thing, "table", "inserted", rows) for thing, rows in reversal.inserted.items()]
+    return found + [changed(thing, "table", "deleted", rows) for thing, rows in reversal.deleted.items()]
+
+
+def short(address: str) -> str:
+    """A name as people write it: without quotes, and without the schema that everybody has. Pure."""
+    return address.removeprefix("public.").replace('""', "\0").replace('"', "").replace("\0", '"')
+
+
+BEFORE, AFTER, SCRIPTS = "before.dump", "after.dump", "migrations"
+HEAD = "# Made by `runbook draft`; do not edit: a plan names this file by its SHA-256.\n"
+
+
+def states_of(changes: Path) -> Path:
+    """The file of the states that belongs to a draft. Pure."""
+    return changes.with_name(changes.name.removesuffix(".changes.yaml") + ".states.zip")
+
+
+def write(draft: Draft, changes: Path) -> str:
+    """Write a draft and return its SHA-256; its states are there already. Changes that file."""
+    changes.write_text(
+        HEAD + yaml.safe_dump(draft.model_dump(), sort_keys=False, allow_unicode=True, width=125), encoding="utf-8"
+    )
+    return sha256(changes)
+
+
+def pack(to: Path, before: Path, after: Path, scripts: list[Path]) -> None:
+    """Put the states of a draft into one file, which only its owner may read: it holds rows. Changes that file."""
+    to.touch(mode=0o600)
+    with zipfile.ZipFile(to, "w", zipfile.ZIP_STORED) as packed:
+        packed.write(before, BEFORE)
+        packed.write(after, AFTER)
+        for place, script in enumerate(scripts):
+            packed.write(script, f"{SCRIPTS}/{place:04}-{script.name}")
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """The states of a draft, as files."""
+
+    before: Path
+    after: Path
+    scripts: list[Path]
+
+
+def read(changes: Path, digest: str) -> Draft:
+    """Read a draft, which must be the one of that SHA-256, with the states that belong to it. Read-only.
+
+    Raises:
+        ParametersError: It is no draft.
+        PreconditionError: It is another one, or its states are missing or another draft's.
+    """
+    if not changes.is_file():
+        raise _unfit(f"There is no draft {changes}.")
+    if (found := sha256(changes)) != digest:
+        raise _unfit(f"The draft {changes} is another one than the plan names: its SHA-256 is {found}.")
+    draft = load(changes, Draft)
+    states = states_of(changes)
+    if not states.is_file() or sha256(states) != draft.states:
+        raise _unfit(f"The states of the draft, {states}, are {'not its own' if states.is_file() else 'missing'}.")
+    return draft
+
+
+def unpack(changes: Path, to: Path) -> Unpacked:
+    """Make files of a draft's states in a directory. Changes that directory."""
+    with zipfile.ZipFile(states_of(changes)) as packed:
+        packed.extractall(to)
+    return Unpacked(to / BEFORE, to / AFTER, sorted((to / SCRIPTS).glob("*")))
+
+
+def _unfit(what: str) -> PreconditionError:
+    return PreconditionError(
+        what,
+        state="Nothing was touched.",
+        safe_next="Put the files that `runbook draft` wrote where the target's backups are, and their SHA-256 in the plan; "
+        "or make the draft again.",
+    )

@@ -1,0 +1,138 @@
+"""Applies to the live database what was tried on copies, undoes it, and keeps a record there that commits with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from runbook_lib.errors import PreconditionError
+from runbook_lib.postgres import Connection, Open
+from runbook_lib.postgres.blockers import Blocker
+from runbook_lib.postgres.catalog import OWN_SCHEMA, make_own_schema
+from runbook_lib.postgres.changes.copies import Copies
+from runbook_lib.postgres.changes.reversal import reverse
+from runbook_lib.postgres.changes.rows import note_rekeyed
+from runbook_lib.postgres.changes.trial import apply, stage, unlike, unstage
+from runbook_lib.postgres.changes.work import Reversal
+from runbook_lib.postgres.connection import exists, one
+from runbook_lib.postgres.lock_budget import LADDER, LockBudget, with_short_lock
+
+TABLE = sql.Identifier(OWN_SCHEMA, "taken_back")
+BUDGET = LockBudget(LADDER)
+Waiting = Callable[[Sequence[Blocker]], None]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a run took back: the draft's SHA-256, and what differed from what was tried, None where not compared yet."""
+
+    draft: str
+    differences: list[str] | None
+
+
+def find(connection: Connection, run: str) -> Record | None:
+    """The record of a run, None where it took nothing back. Read-only."""
+    if not exists(connection, TABLE):
+        return None
+    query = sql.SQL("SELECT draft, differences FROM {} WHERE run = %s").format(TABLE)
+    row = connection.execute(query, [run]).fetchone()
+    return Record(**row) if row else None
+
+
+def take_back(open_: Open, copies: Copies, reversal: Reversal, draft: str, waiting: Waiting) -> None:
+    """Apply what was tried on a copy, which is kept, in one transaction with its record. Changes the target.
+
+    Raises:
+        PreconditionError: The locks were not granted.
+        AdapterError: A statement failed, and nothing was changed.
+    """
+    run = copies.target.run
+    with copies.connected("kept_copy") as copy:
+        note_rekeyed(copy, reversal.rekeyed)
+        with open_() as live:
+            make_own_schema(live)
+            live.execute(
+                sql.SQL(
+                    "CREATE TABLE IF NOT EXISTS {} (run text PRIMARY KEY, draft text NOT NULL, differences text[], "
+                    "at timestamptz NOT NULL DEFAULT now())"
+                ).format(TABLE)
+            )
+            stage(reversal, copy, live)
+
+    def work(live: Connection) -> None:
+        with _as_owner(live, reversal):
+            apply(reversal, live)
+        unstage(reversal, live)
+        live.execute(sql.SQL("INSERT INTO {} (run, draft) VALUES (%s, %s)").format(TABLE), [run, draft])
+
+    with_short_lock(open_, work, waiting, budget=BUDGET)
+
+
+def compare(open_: Open, copies: Copies) -> list[str]:
+    """Compare the target with what was tried, object by object and row by row, and record it. Changes the record."""
+    with copies.connected("kept_copy") as copy, open_() as live:
+        catalog, rows = unlike(copy, live)
+        found = catalog + rows
+        live.execute(sql.SQL("UPDATE {} SET differences = %s WHERE run = %s").format(TABLE), [found, copies.target.run])
+    return found
+
+
+def undo(open_: Open, copies: Copies, waiting: Waiting) -> list[str]:
+    """Bring back what was there, but for what users wrote since; returns what differs from what was tried.
+
+    Changes the target.
+
+    Raises:
+        PreconditionError: Something cannot be brought back over what was written since, or the locks were not granted.
+        AdapterError: A statement failed, and nothing was changed.
+    """
+    copies.copy_live("undone")
+    for state, of in (("start", "kept_first"), ("done", "kept_copy")):
+        copies.make(state, of)
+    with copies.connected("start") as start, copies.connected("done") as done, copies.connected("undone") as undone:
+        reversal = reverse(start, done, undone)
+        require(reversal, "The rollback cannot be undone")
+        with open_() as live:
+            stage(reversal, undone, live)
+
+        def work(live: Connection) -> None:
+            with _as_owner(live, reversal):
+                apply(reversal, live)
+            unstage(reversal, live)
+            live.execute(sql.SQL("DELETE FROM {} WHERE run = %s").format(TABLE), [copies.target.run])
+
+        with_short_lock(open_, work, waiting, budget=BUDGET)
+        with open_() as live:
+            catalog, rows = unlike(undone, live)
+    return catalog + rows
+
+
+@contextmanager
+def _as_owner(live: Connection, reversal: Reversal) -> Iterator[None]:
+    """Act as whom the database belongs to, who may use the runbook's own schema meanwhile."""
+    owner = one(live, "SELECT pg_get_userbyid(datdba) AS it FROM pg_database WHERE datname = current_database()")["it"]
+    own, role = sql.Identifier(OWN_SCHEMA), sql.Identifier(owner)
+    live.execute(sql.SQL("GRANT ALL ON SCHEMA {} TO {}").format(own, role))
+    for table in dict.fromkeys(reversal.staged):
+        live.execute(sql.SQL("GRANT ALL ON TABLE {} TO {}").format(sql.SQL(table), role))
+    live.execute(sql.SQL("SET LOCAL ROLE {}").format(role))
+    yield
+    live.execute("SET LOCAL ROLE none")
+    live.execute(sql.SQL("REVOKE ALL ON SCHEMA {} FROM {}").format(own, role))
+
+
+def require(reversal: Reversal, what: str) -> None:
+    """See that nothing was refused. Read-only.
+
+    Raises:
+        PreconditionError: Something was.
+    """
+    if reversal.refusals:
+        raise PreconditionError(
+            f"{what}: {'; '.join(f'{each.object}: {each.why}' for each in reversal.refusals)}",
+            state="The live database is as it was: this was tried on a copy.",
+            safe_next="Correct what is named, or decide it; then run the step again.",
+        )

@@ -1,0 +1,118 @@
+"""Derives what a feature's migrations changed, on scratch databases, and writes it down for a plan."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from runbook_lib.errors import ParametersError
+from runbook_lib.postgres.changes import draft
+from runbook_lib.postgres.changes.draft import Draft, Undecided, listed, renamed, states_of
+from runbook_lib.postgres.changes.reversal import reverse
+from runbook_lib.postgres.changes.trial import refuse_unstable
+from runbook_lib.postgres.dump import sha256
+from runbook_lib.rehearsal.migration import require_files
+from runbook_lib.rehearsal.scratch import Scratch
+from runbook_lib.system import temporary
+
+NAME = r"\w[\w.-]*"
+
+
+@dataclass(frozen=True)
+class Made:
+    """A draft, its file, and the SHA-256 by which a plan names it."""
+
+    draft: Draft
+    file: Path
+    sha256: str
+
+    @property
+    def exit_code(self) -> int:
+        """0 where all is decided and every migration ran, else 3."""
+        return 3 if self.draft.undecided or self.draft.stopped else 0
+
+
+def make(
+    feature: str, before: Path, migrations: Sequence[Path], server: str, folder: Path, report: Callable[[str], None]
+) -> Made:
+    """Derive the net change of some migrations and write `ID.changes.yaml` and `ID.states.zip`. Changes that folder.
+
+    Args:
+        feature: The feature's id, which names the files.
+        before: A script, or a dump of pg_dump, of the database before the migrations: the newest backup, or its schema.
+        migrations: The scripts, in order.
+        server: libpq settings of a server of the target's major version; "" for an embedded one.
+        folder: Where the files go; those of an earlier draft are replaced.
+        report: Is told what is done.
+
+    Raises:
+        ParametersError: A file is missing or cannot be loaded, or the server cannot be reached.
+    """
+    require_files([before, *migrations])
+    if not re.fullmatch(NAME, feature):
+        raise ParametersError(
+            f"{feature!r} cannot name a file.",
+            state="Nothing was started.",
+            safe_next="Give the feature's id: letters, digits, dots, hyphens and underscores.",
+        )
+    changes = folder / f"{feature}.changes.yaml"
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as ending:
+        place, scratch = Scratch(ending, server), ending.enter_context(temporary.directory())
+        report("applying the migrations to scratch databases …")
+        stopped = place.migrated(before, migrations)
+        changing = place.changing()
+        for state in ("tried", "copy"):
+            place.make(state, "after")
+        report("taking them back on a copy …")
+        with place.connected("before") as was, place.connected("tried") as made, place.connected("copy") as copy:
+            reversal = reverse(was, made, copy, [path.read_text() for path in migrations])
+        refuse_unstable(reversal, changing)
+        dumps = {state: scratch / f"{state}.dump" for state in ("before", "after")}
+        for state, path in dumps.items():
+            place.dump(state, path)
+        states_of(changes).unlink(missing_ok=True)
+        draft.pack(states_of(changes), dumps["before"], dumps["after"], list(migrations))
+        found = Draft(
+            feature=feature,
+            made=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+            server=place.major,
+            migrations={path.name: sha256(path) for path in migrations},
+            states=sha256(states_of(changes)),
+            stopped=stopped,
+            changes=listed(reversal),
+            undecided=[Undecided(object=each.object, why=each.why) for each in reversal.refusals],
+            notes=reversal.notes,
+            renamed=renamed(reversal),
+            changing=changing,
+        )
+        return Made(found, changes, draft.write(found, changes))
+
+
+def in_words(made: Made) -> list[str]:
+    """What a person reads of a draft: what was changed, how it is taken back, what is undecided; lines of text. Pure."""
+    found = made.draft
+    lines = [f"{made.file}, SHA-256 {made.sha256}, for PostgreSQL {found.server}"]
+    lines += [
+        f"  {each.what} {f'{each.rows} rows of ' if each.rows else ''}{each.kind} {each.object}: {each.way_back}"
+        f"{f'; users lose {each.loss}' if each.loss else ''}"
+        for each in found.changes
+    ]
+    lines += ["  the migrations change nothing"] if not found.changes else []
+    if found.stopped:
+        lines.append(
+            f"  STOPPED: a migration fails on what was before, and what it did until then is drafted: {found.stopped}"
+        )
+    lines += [f"  note: {each}" for each in found.notes]
+    lines += [f"  UNDECIDED: {each.object}: {each.why}" for each in found.undecided]
+    if found.undecided:
+        return [*lines, "A rollback would be refused: only a person can decide what is undecided."]
+    return [
+        *lines,
+        f"Put it, and {states_of(made.file).name}, where the target's backups are; in the plan, a step:",
+        f"  take-back: {{kind: take_back, changes: {made.file.name}, sha256: {made.sha256}}}",
+    ]

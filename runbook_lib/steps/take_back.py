@@ -1,0 +1,305 @@
+"""Takes back what a feature's migrations changed, whatever it was, by comparing three states of the database."""
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from runbook_lib.config.compatibility import BEFORE, Rules, State
+from runbook_lib.config.plan.steps import DATABASE, About, DatabaseStep, Inside, Touches
+from runbook_lib.errors import RunbookError
+from runbook_lib.postgres.catalog import catalog, database_size
+from runbook_lib.postgres.changes import draft, live
+from runbook_lib.postgres.changes.copies import Copies
+from runbook_lib.postgres.changes.draft import Draft, short
+from runbook_lib.postgres.changes.trial import Trial, tried
+from runbook_lib.postgres.connection import Postgres, identity, unreadable
+from runbook_lib.postgres.dump import DumpTools
+from runbook_lib.postgres.restore.dump_inspector import rights
+from runbook_lib.results import Found, Precondition, Result, Status, When
+from runbook_lib.steps import Effect, Facts, Preview, Probe, Step
+from runbook_lib.steps.backfill_step import no_feature_service
+from runbook_lib.steps.services import disconnected
+
+LARGEST = 2_000_000_000  # bytes of a database of which every row is compared
+CLEANUP = "copies-for-undo"
+
+
+class TakeBackKeys(DatabaseStep):
+    """Take back what the feature's migrations changed, as a draft of `runbook draft` says."""
+
+    kind: Literal["take_back"]
+    changes: Inside
+    """The draft, `ID.changes.yaml`, in the directory of the target's backups."""
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """Its SHA-256."""
+
+    about = About(
+        title="Take back what the feature's migrations changed",
+        estimate=60,
+        does="Compares the database before and after the migrations with the live one, and takes the difference back.",
+        expect="The catalog is the one from before the migrations, and values go back where users have not changed them.",
+        if_not="Read what is refused, and by which rows; correct it, or decide it, and apply again.",
+        preserves="What users wrote since stays; two copies of the database are kept for the undo until you purge them.",
+        reversible=True,
+        log_line="Database rolled back",
+        starts=False,
+        starts_on_undo=False,
+        in_the_way=True,
+        on_table="",
+    )
+
+    def touches(self) -> Touches:
+        """It changes the schema."""
+        return Touches(changes=frozenset({DATABASE}))
+
+    def after(self, state: State, rules: Rules) -> State:
+        """Schema and data are from before."""
+        return replace(state, database=frozenset({(BEFORE, BEFORE)}))
+
+
+@dataclass(frozen=True)
+class _Tried:
+    draft: Draft
+    trial: Trial
+
+
+class TakeBack(Step):
+    """Try the rollback on copies of the live database, then apply what worked; the copies are kept for the undo."""
+
+    Keys = TakeBackKeys
+
+    _last: _Tried | None = None
+
+    @property
+    def file(self) -> Path:
+        """Where the draft is."""
+        assert isinstance(self.spec, TakeBackKeys)
+        return Path(self.context.target.backups.directory) / self.spec.changes
+
+    def in_brief(self) -> tuple[str, str]:
+        """What the draft says. Read-only."""
+        try:
+            found = self._draft()
+        except RunbookError as error:
+            return f"cannot be told: {error.what}", "cannot be told"
+        changed = ", ".join(f"{each.what} {each.kind} {each.object}" for each in found.changes)
+        loses = [f"{each.loss} ({each.object})" for each in found.changes if each.loss]
+        return f"taken back: {changed}", "; ".join(loses) or "nothing"
+
+    def preview(self) -> Preview:
+        """What would be taken back, tried on a copy of the live database, and what users lose by that. Read-only."""
+        with self.context.adapters.postgres.connect() as connection:
+            here, shape = identity(connection), catalog(connection)
+            done = live.find(connection, self._copies.target.run)
+        if done:
+            return Preview(self.name, self.title, would=["nothing: it is taken back already"], estimate=0)
+        with self._copies.alone() as copies:
+            self._last = self._try(copies)
+        found, trial = self._last.draft, self._last.trial
+        reversal = trial.reversal
+        counts = {
+            "lost": trial.lost,
+            "kept, as users changed it since": reversal.edited,
+            "without a value": reversal.unfilled,
+        }
+        volumes = {f"{what}: {short(thing)}": rows for what, of in counts.items() for thing, rows in of.items()}
+        return Preview(
+            self.name,
+            self.title,
+            would=[
+                *(f"{each.kind} {each.object}, which was {each.what}: {each.way_back}" for each in found.changes),
+                *(f"STOPPED by: {each.object}: {each.why}" for each in reversal.refusals),
+                *(f"note: {each}" for each in reversal.notes),
+                *([f"RISK: the draft's migrations stopped where one failed: {found.stopped}"] if found.stopped else []),
+                f"by {len(reversal.statements)} statements in one transaction, tried on a copy just now",
+            ],
+            loses=[
+                *(
+                    f"{rows} of {short(thing)} that users wrote; kept in a copy until it is purged"
+                    for thing, rows in trial.lost.items()
+                ),
+                *(
+                    f"nothing of {rows} values of {short(thing)}: users changed them since, they stay"
+                    for thing, rows in reversal.edited.items()
+                ),
+                *(
+                    f"{rows} of {short(thing)} have no value from before, as they are newer"
+                    for thing, rows in reversal.unfilled.items()
+                ),
+            ],
+            locks="ACCESS EXCLUSIVE on each table whose definition changes, in one transaction with short waits",
+            undone_by="the same comparison the other way, from the copies; what users write meanwhile stays",
+            estimate=self.spec.estimate,
+            facts={
+                "server": here.system,
+                "database": here.database,
+                "draft": self._sha256,
+                "catalog": hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest(),
+            },
+            volumes=volumes,
+        )
+
+    def probe(self) -> Probe:
+        """Whether this run took it back, by the record that commits with it. Read-only."""
+        with self.context.adapters.postgres.connect() as connection:
+            done = live.find(connection, self._copies.target.run)
+        if done:
+            return Probe(Effect.DONE, "this run took it back")
+        if self._copies.kept():
+            return Probe(Effect.HALF_DONE, "it was tried on copies, and not applied yet")
+        return Probe(Effect.NOT_DONE, "this run has not taken it back")
+
+    def needs(self) -> list[Precondition]:
+        """That the draft is the plan's, that copies can be made, and that the rollback works on them. Pure."""
+        return [
+            self.need("draft", "The draft is the one that the plan names", When.BEFOREHAND, self._fits),
+            self.need("copies", "Our role may read all, and make copies of the database", When.BEFOREHAND, self._may),
+            self.need("tried", "The rollback works on a copy", When.ONLY_BEFOREHAND, self._works),
+            self.need(
+                "redeploys", "The migrations run again on the result", When.ONLY_BEFOREHAND, self._redeploys, waivable=True
+            ),
+            disconnected(self),
+            self.need(
+                "services",
+                "No service runs the feature's version",
+                When.AT_THE_STEP,
+                lambda: no_feature_service(self.context),
+            ),
+        ]
+
+    def apply(self) -> Facts:
+        """Try it on a copy of the database as it is now, keep the copies, and apply what worked. Changes the target.
+
+        Raises:
+            PreconditionError: It is refused on the copy, or the locks were not granted; nothing was changed.
+        """
+        postgres = self.context.adapters.postgres
+        self.reporter.open_cleanup(CLEANUP, "two copies of the database are kept for the undo; purge them, or undo the step")
+        with self._copies.alone() as copies:
+            reversal = self._try(copies).trial.reversal
+            live.require(reversal, "It cannot be taken back")
+            copies.keep()
+            live.take_back(postgres.connect, copies, reversal, self._sha256, self.reporter.waiting)
+        return {"statements": len(reversal.statements), "differences": live.compare(postgres.connect, self._copies)}
+
+    def verify(self) -> list[Result]:
+        """That the database is what was tried, object by object and row by row, and that it can be undone. Read-only."""
+        with self.context.adapters.postgres.connect() as connection:
+            record = live.find(connection, self._copies.target.run)
+        if record is None:
+            return [self.result("taken back", "The change is taken back", Status.FAIL, "there is no record of it")]
+        found = record.differences
+        if found is None:
+            found = live.compare(self.context.adapters.postgres.connect, self._copies)
+        kept = self._copies.kept()
+        return [
+            self.result(
+                "taken back",
+                "The database is, object by object and row by row, what was tried",
+                Status.FAIL if found else Status.PASS,
+                "; ".join(found) or "every object and every row was compared just after",
+            ),
+            self.result(
+                "kept",
+                "It can be undone",
+                Status.PASS if kept else Status.FAIL,
+                "the copies are there" if kept else "the copies are gone",
+            ),
+        ]
+
+    def undo(self) -> Facts:
+        """Bring back what was there before, but for what users wrote since, and drop the copies. Changes the target."""
+        left: list[str] = []
+        with self.context.adapters.postgres.connect() as connection:
+            done = live.find(connection, self._copies.target.run)
+        if done:
+            with self._copies.alone() as copies:
+                left = live.undo(self.context.adapters.postgres.connect, copies, self.reporter.waiting)
+        if not left:
+            self.purge(CLEANUP)
+        return {"differences": left}
+
+    def cannot_undo(self) -> str:
+        """That the copies were purged, "" where they are kept. Read-only."""
+        return "" if self._copies.kept() else "the copies that an undo needs were purged"
+
+    def purge_preview(self, item: str) -> Preview:
+        """Which databases would be dropped. Read-only."""
+        would = ["drop both copies of the database"] if self._copies.kept() else ["nothing: no copy is there"]
+        return Preview(
+            self.name,
+            f"{self.title}: purge the copies",
+            would=would,
+            undone_by="nothing; afterwards what users wrote into the feature is in backups alone",
+            irreversible=True,
+        )
+
+    def purge(self, item: str) -> Facts:
+        """Drop the copies. Changes the target, for good."""
+        dropped = self._copies.drop_kept()
+        self.reporter.close_cleanup(CLEANUP)
+        return {"dropped": dropped}
+
+    @property
+    def _sha256(self) -> str:
+        assert isinstance(self.spec, TakeBackKeys)
+        return self.spec.sha256
+
+    @property
+    def _copies(self) -> Copies:
+        target, adapters = self.context.target.database, self.context.adapters
+        there = Postgres(target.clone_service or target.service, self.context.folder.short)
+        tools = DumpTools(adapters.processes, target.tools, there.service)
+        return Copies(adapters.postgres, there, adapters.dump_tools, tools, adapters.scratch)
+
+    def _draft(self) -> Draft:
+        return draft.read(self.file, self._sha256)
+
+    def _try(self, copies: Copies) -> _Tried:
+        found = self._draft()
+        unpacked = draft.unpack(self.file, self.context.adapters.scratch / f"states-{self.name}")
+        copies.restore("before", unpacked.before)
+        copies.restore("after", unpacked.after)
+        copies.make("made", "after")
+        copies.copy_live("first")
+        copies.make("copy", "first")
+        return _Tried(found, tried(copies, unpacked.scripts, found.changing, found.renames))
+
+    def _fits(self) -> Found:
+        found = self._draft()
+        with self.context.adapters.postgres.connect() as connection:
+            major = identity(connection).server_version // 10000
+        if found.server != major:
+            why = f"it was made with PostgreSQL {found.server}, and the target's is {major}: make it again, with --server"
+            return Status.FAIL, why
+        return Status.PASS, f"{self.file.name}, made {found.made}, with {len(found.changes)} changes"
+
+    def _may(self) -> Found:
+        with self.context.adapters.postgres.connect() as connection:
+            size, hidden = database_size(connection), unreadable(connection)
+        with self._copies.there.connect() as connection:
+            lacking = [right for right, held in rights(connection).items() if not held]
+        problems = [f"our role may not read, or not every row of: {', '.join(hidden)}"] if hidden else []
+        problems += [f"our role may not {right}" for right in lacking]
+        if size > LARGEST:
+            problems.append(
+                f"the database is {size / 1e9:.1f} GB; every row is compared, so {LARGEST / 1e9:.0f} GB is the most"
+            )
+        return (Status.FAIL, "; ".join(problems)) if problems else (Status.PASS, f"it may; {size / 1e6:.0f} MB")
+
+    def _works(self) -> Found:
+        refused = self._last.trial.reversal.refusals if self._last else []
+        if refused:
+            return Status.FAIL, "; ".join(f"{each.object}: {each.why}" for each in refused)
+        return Status.PASS, "it does" if self._last else "it is taken back already"
+
+    def _redeploys(self) -> Found:
+        if self._last and self._last.trial.redeploys is None:
+            return Status.UNKNOWN, "not tried, as the rollback is refused"
+        if self._last is None or self._last.trial.redeploys:
+            return Status.PASS, "they do" if self._last else "it is taken back already"
+        return Status.FAIL, "they do not, or do not make the same: the fixed release could not be deployed"

@@ -1,0 +1,226 @@
+"""A migration of any kind is taken back on a live database by its draft, and brought back by the undo."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from runbook_lib.config.plan import Plan
+from runbook_lib.rehearsal.postgres import Server
+from runbook_lib.results import Result, Status, not_passed
+from runbook_lib.steps import Effect
+from runbook_lib.steps.take_back import CLEANUP, TakeBack
+
+from ..support.removing import Killed
+from ..support.taking_back import Migrated, migrated
+
+BEFORE = """
+CREATE TABLE shops (id uuid PRIMARY KEY, name text NOT NULL);
+CREATE TABLE "Orders" (id bigint PRIMARY KEY, shop uuid REFERENCES shops, total numeric(10,2) NOT NULL, note text);
+CREATE INDEX orders_by_note ON "Orders" (note);
+INSERT INTO shops VALUES ('00000000-0000-0000-0000-000000000001', ' North ');
+INSERT INTO shops VALUES ('00000000-0000-0000-0000-000000000002', 'South');
+INSERT INTO "Orders" SELECT n, ('00000000-0000-0000-0000-00000000000' || 1 + n % 2)::uuid, n, 'note ' || n
+    FROM generate_series(1, 40) n;
+"""
+UP = """
+CREATE TYPE fee_kind AS ENUM ('flat', 'share');
+CREATE TABLE fees (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, of bigint REFERENCES "Orders", kind fee_kind);
+ALTER TABLE "Orders" ADD COLUMN fee numeric NOT NULL DEFAULT 0;
+UPDATE "Orders" SET fee = total / 10;
+ALTER TABLE "Orders" RENAME COLUMN note TO remark;
+DROP INDEX orders_by_note;
+UPDATE shops SET name = btrim(name);
+ALTER TABLE shops ADD CONSTRAINT named CHECK (name = btrim(name));
+CREATE FUNCTION charged() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN NEW.fee := coalesce(NEW.fee, NEW.total / 10); RETURN NEW; END $$;
+CREATE TRIGGER charge BEFORE INSERT ON "Orders" FOR EACH ROW EXECUTE FUNCTION charged();
+CREATE VIEW dear AS SELECT id, fee FROM "Orders" WHERE fee > 3;
+"""
+USE = """
+INSERT INTO "Orders" (id, shop, total, remark) VALUES (41, '00000000-0000-0000-0000-000000000002', 50, 'new');
+UPDATE "Orders" SET fee = 99 WHERE id = 7;
+UPDATE shops SET name = 'Northern' WHERE name = 'North';
+INSERT INTO fees (of, kind) VALUES (41, 'flat'), (1, 'share');
+"""
+ALL = """
+SELECT (SELECT jsonb_agg(to_jsonb(o) ORDER BY id) FROM "Orders" o), (SELECT jsonb_agg(to_jsonb(s) ORDER BY id) FROM shops s)
+"""
+MADE = "SELECT to_regclass('fees'), to_regclass('dear'), to_regtype('fee_kind'), to_regproc('charged')"
+FEES = "SELECT id, of, kind::text FROM fees ORDER BY id"
+NAMES = "SELECT name FROM shops ORDER BY id"
+
+_numbers = itertools.count()
+Make = Callable[..., Migrated]
+
+
+@pytest.fixture
+def make(servers: Callable[[int], Server], version: int, plan: Plan, tmp_path: Path) -> Iterator[Make]:
+    """What makes a migrated database of a test's own."""
+    with ExitStack() as ending:
+
+        def made(before: str, migration: str, use: str = "") -> Migrated:
+            suffix = f"_taken_{next(_numbers)}"
+            return ending.enter_context(migrated(servers(version), plan, tmp_path, suffix, before, migration, use))
+
+        yield made
+
+
+def summaries(found: list[Result]) -> str:
+    return "; ".join(f"{each.name}: {each.summary}" for each in not_passed(found))
+
+
+def approved(found: Migrated) -> TakeBack:
+    """The step, which was previewed, with nothing in its way."""
+    step = found.step()
+    _, looks = step.previewed(begun=False)
+    assert not_passed(looks) == []
+    return step
+
+
+def test_a_change_of_many_kinds_is_taken_back_verified_and_undone(make: Make) -> None:
+    found = make(BEFORE, UP, USE)
+    before, fees = found.execute(ALL), found.execute(FEES)
+    step = approved(found)
+
+    step.apply()
+
+    assert not_passed(step.verify()) == []
+    assert found.execute("SELECT column_name FROM information_schema.columns WHERE table_name = 'Orders' ORDER BY 1") == [
+        ("id",),
+        ("note",),
+        ("shop",),
+        ("total",),
+    ]
+    assert found.execute(NAMES) == [("Northern",), ("South",)]  # what users wrote since stays
+    assert found.execute('SELECT note FROM "Orders" WHERE id IN (40, 41) ORDER BY id') == [("note 40",), ("new",)]
+    assert found.execute(
+        "SELECT to_regclass('fees'), to_regclass('dear'), to_regtype('fee_kind'), to_regproc('charged')"
+    ) == [(None, None, None, None)]
+    assert found.execute("SELECT to_regclass('orders_by_note') IS NOT NULL") == [(True,)]
+    assert (step.probe().effect, found.journal.debts) == (Effect.DONE, {CLEANUP})
+
+    assert found.step().undo() == {"differences": []}
+
+    assert (found.execute(ALL), found.execute(FEES)) == (before, fees)
+    assert (found.databases(), found.journal.debts) == (set(), set())
+
+
+def test_the_preview_counts_what_users_lose_and_touches_nothing(make: Make) -> None:
+    found = make(BEFORE, UP, USE)
+    before = found.execute(ALL)
+
+    preview, looks = found.step().previewed(begun=False)
+
+    assert not_passed(looks) == []
+    assert {name: rows for name, rows in preview.volumes.items() if name.startswith("lost")} == {
+        "lost: Orders.fee": 1,
+        "lost: fees": 2,
+    }
+    assert preview.volumes["kept, as users changed it since: shops.name"] == 1
+    assert "view dear, which was created: dropped" in preview.would
+    assert (found.execute(ALL), found.databases(), found.journal.told) == (before, set(), [])
+    assert found.execute("SELECT to_regnamespace('runbook')") == [(None,)]
+
+
+def test_what_others_made_on_top_is_named_before_anything_is_touched(make: Make) -> None:
+    found = make(BEFORE, UP, 'CREATE VIEW of_others AS SELECT fee FROM "Orders";')
+
+    preview, looks = found.step().previewed(begun=False)
+
+    assert "of_others" in summaries(looks)
+    assert [line for line in preview.would if line.startswith("STOPPED by: of_others")]
+    assert found.databases() == set()
+
+
+def test_what_is_written_between_preview_and_step_is_respected(make: Make) -> None:
+    found = make(BEFORE, UP)
+    step = approved(found)
+    found.execute("UPDATE shops SET name = 'Northern' WHERE name = 'North'")
+
+    step.apply()
+
+    assert not_passed(step.verify()) == []
+    assert found.execute(NAMES) == [("Northern",), ("South",)]
+
+
+def test_the_undo_keeps_what_users_wrote_after_the_rollback(make: Make) -> None:
+    found = make(BEFORE, UP, USE)
+    approved(found).apply()
+    found.execute("INSERT INTO \"Orders\" VALUES (42, NULL, 7, 'after')")
+    found.execute("UPDATE shops SET name = 'Far South' WHERE name = 'South'")
+
+    assert found.step().undo() == {"differences": []}
+
+    fees = found.execute('SELECT remark, fee FROM "Orders" WHERE id IN (7, 42) ORDER BY id')
+    assert fees == [("note 7", 99), ("after", 0)]
+    assert found.execute(NAMES) == [("Northern",), ("Far South",)]
+
+
+def test_purging_the_copies_leaves_nothing_and_nothing_to_undo(make: Make) -> None:
+    found = make(BEFORE, UP, USE)
+    approved(found).apply()
+    step = found.step()
+
+    assert step.purge_preview(CLEANUP).irreversible
+    assert step.cannot_undo() == ""
+    assert len(step.purge(CLEANUP)["dropped"]) == 2
+
+    assert (found.databases(), found.journal.debts) == (set(), set())
+    assert "purged" in found.step().cannot_undo()
+
+
+def test_a_step_that_dies_before_it_commits_changed_nothing_and_goes_on(make: Make) -> None:
+    found = make(BEFORE, UP, USE)
+    before = found.execute(ALL)
+    step = approved(found)
+    found.journal.on = dies_when_it_waits
+    with found.database.server.connect(dbname=found.database.name) as holding, holding.transaction():
+        holding.execute("LOCK TABLE shops IN ACCESS SHARE MODE")
+        with pytest.raises(Killed):
+            step.apply()
+    found.journal.on = lambda kind, data: None
+
+    assert found.execute(ALL) == before
+    assert found.step().probe().effect is Effect.HALF_DONE
+
+    found.step().apply()
+
+    assert not_passed(found.step().verify()) == []
+    assert found.execute(NAMES) == [("Northern",), ("South",)]
+
+
+def dies_when_it_waits(kind: str, _: dict[str, object]) -> None:
+    if kind == "waiting":
+        raise Killed
+
+
+def test_another_draft_than_the_plan_names_is_refused(make: Make) -> None:
+    found = make(BEFORE, UP)
+    found.made.file.write_text(found.made.file.read_text() + "# edited\n")
+
+    _, looks = found.step().previewed(begun=False)
+
+    assert "another one than the plan names" in summaries(looks)
+
+
+def test_a_draft_without_its_states_is_refused(make: Make) -> None:
+    found = make(BEFORE, UP)
+    found.made.file.with_name("SHOP-1.states.zip").write_bytes(b"other")
+
+    _, looks = found.step().previewed(begun=False)
+
+    assert "are not its own" in summaries(looks)
+
+
+def test_a_change_of_the_result_by_others_is_noticed(make: Make) -> None:
+    found = make(BEFORE, UP)
+    step = approved(found)
+    step.apply()
+    with step.context.adapters.postgres.connect() as connection:
+        connection.execute("UPDATE runbook.taken_back SET differences = NULL")
+    found.execute("UPDATE shops SET name = 'other' WHERE name = 'South'")
+
+    assert [each.status for each in step.verify()] == [Status.FAIL, Status.PASS]
