@@ -15,7 +15,7 @@ from runbook_lib.postgres.changes.kinds import catalog_of
 from runbook_lib.postgres.changes.net_change import Refusal, differences
 from runbook_lib.postgres.changes.reversal import reverse
 from runbook_lib.postgres.changes.rows import SCRATCH, execute, row_differences
-from runbook_lib.postgres.changes.trial import apply, stage, tried, unstage
+from runbook_lib.postgres.changes.trial import apply, drop_staged, stage, tried
 from runbook_lib.postgres.changes.work import Reversal
 from runbook_lib.rehearsal.scratch import Scratch
 
@@ -157,7 +157,7 @@ def _rolled_back(place: Scratch, migrations: Sequence[Path], report: Callable[[s
         with live.transaction():
             stage(reversal, copy, live)
             apply(reversal, live)
-            unstage(reversal, live)
+            drop_staged(live)
         found.catalog_differences = differences(reversal.goal, catalog_of(live).objects)
         found.row_differences = row_differences(copy, live, catalog_of(copy))
         execute(live, f"DROP SCHEMA IF EXISTS {SCRATCH} CASCADE")

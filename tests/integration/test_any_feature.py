@@ -120,6 +120,28 @@ def test_a_feature_is_rolled_back_verified_undone_and_cleaned_up(target: Bare, f
     assert copies(target) == []
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("at", ["copies:Copies.keep", "live:stage", "live:apply", "live:drop_staged", "live:compare"])
+def test_a_run_whose_kernel_is_killed_goes_on_to_the_same_end(target: Bare, at: str) -> None:
+    target.ask(MANY_KINDS.before)
+    target.backed_up()
+    step = drafted(target, MANY_KINDS)
+    for script in (*MANY_KINDS.migrations, MANY_KINDS.use):
+        target.ask(script)
+    target.plan["steps"]["take-back"] = step
+    target.steps("stop-services", "back-up", "take-back")
+    assert target.planned("B").exit_code == 0
+
+    target.dying(f"runbook_lib.postgres.changes.{at}")
+    assert target.carried_out().exit_code not in (0, 2)
+    target.dying("")
+    ended = target.carried_out()
+
+    assert (ended.exit_code, target.status()) == (0, "verified"), ended.text
+    assert target.ask(MANY_KINDS.seen) == MANY_KINDS.left
+    assert len(copies(target)) == 2
+
+
 def drafted(target: Bare, feature: Feature) -> dict[str, str]:
     """The step of a draft that lies where the target's backups are."""
     before, folder = target.root / "before.dump", target.root / "backups"

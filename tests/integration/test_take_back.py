@@ -48,6 +48,7 @@ INSERT INTO fees (of, kind) VALUES (41, 'flat'), (1, 'share');
 ALL = """
 SELECT (SELECT jsonb_agg(to_jsonb(o) ORDER BY id) FROM "Orders" o), (SELECT jsonb_agg(to_jsonb(s) ORDER BY id) FROM shops s)
 """
+AS_BEFORE = 'SELECT to_jsonb(o) FROM "Orders" o ORDER BY id'
 MADE = "SELECT to_regclass('fees'), to_regclass('dear'), to_regtype('fee_kind'), to_regproc('charged')"
 FEES = "SELECT id, of, kind::text FROM fees ORDER BY id"
 NAMES = "SELECT name FROM shops ORDER BY id"
@@ -146,6 +147,22 @@ def test_what_is_written_between_preview_and_step_is_respected(make: Make) -> No
     assert found.execute(NAMES) == [("Northern",), ("South",)]
 
 
+def test_the_owner_of_the_database_takes_it_back_itself(make: Make) -> None:
+    found = make(BEFORE, UP, USE)
+    parameters = found.database.parameters(found.database.application)
+    (found.folder / "services").write_text("\n".join(["[test]", *(f"{k}={v}" for k, v in parameters.items()), ""]))
+    owner = found.database.application.name
+    with found.database.server.connect() as connection:
+        connection.execute(f"ALTER ROLE {owner} CREATEDB; GRANT pg_signal_backend TO {owner}")  # type: ignore[call-overload]
+    before = found.execute(ALL)
+
+    approved(found).apply()
+    assert not_passed(found.step().verify()) == []
+    assert found.step().undo() == {"differences": []}
+
+    assert found.execute(ALL) == before
+
+
 def test_the_undo_keeps_what_users_wrote_after_the_rollback(make: Make) -> None:
     found = make(BEFORE, UP, USE)
     approved(found).apply()
@@ -190,6 +207,23 @@ def test_a_step_that_dies_before_it_commits_changed_nothing_and_goes_on(make: Ma
 
     assert not_passed(found.step().verify()) == []
     assert found.execute(NAMES) == [("Northern",), ("South",)]
+
+
+def test_an_undo_that_dies_before_it_commits_changed_nothing_and_goes_on(make: Make) -> None:
+    found = make(BEFORE, UP, USE)
+    before = found.execute(ALL)
+    approved(found).apply()
+    after = found.execute(AS_BEFORE)
+    found.journal.on = dies_when_it_waits
+    with found.database.server.connect(dbname=found.database.name) as holding, holding.transaction():
+        holding.execute("LOCK TABLE shops IN ACCESS SHARE MODE")
+        with pytest.raises(Killed):
+            found.step().undo()
+    found.journal.on = lambda kind, data: None
+    assert found.execute(AS_BEFORE) == after
+
+    assert found.step().undo() == {"differences": []}
+    assert (found.execute(ALL), found.databases()) == (before, set())
 
 
 def dies_when_it_waits(kind: str, _: dict[str, object]) -> None:

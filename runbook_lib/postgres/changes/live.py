@@ -15,7 +15,7 @@ from runbook_lib.postgres.catalog import OWN_SCHEMA, make_own_schema
 from runbook_lib.postgres.changes.copies import Copies
 from runbook_lib.postgres.changes.reversal import reverse
 from runbook_lib.postgres.changes.rows import note_rekeyed
-from runbook_lib.postgres.changes.trial import apply, stage, unlike, unstage
+from runbook_lib.postgres.changes.trial import apply, drop_staged, stage, unlike
 from runbook_lib.postgres.changes.work import Reversal
 from runbook_lib.postgres.connection import exists, one
 from runbook_lib.postgres.lock_budget import LADDER, LockBudget, with_short_lock
@@ -65,7 +65,7 @@ def take_back(open_: Open, copies: Copies, reversal: Reversal, draft: str, waiti
     def work(live: Connection) -> None:
         with _as_owner(live, reversal):
             apply(reversal, live)
-        unstage(reversal, live)
+        drop_staged(live)
         live.execute(sql.SQL("INSERT INTO {} (run, draft) VALUES (%s, %s)").format(TABLE), [run, draft])
 
     with_short_lock(open_, work, waiting, budget=BUDGET)
@@ -101,7 +101,7 @@ def undo(open_: Open, copies: Copies, waiting: Waiting) -> list[str]:
         def work(live: Connection) -> None:
             with _as_owner(live, reversal):
                 apply(reversal, live)
-            unstage(reversal, live)
+            drop_staged(live)
             live.execute(sql.SQL("DELETE FROM {} WHERE run = %s").format(TABLE), [copies.target.run])
 
         with_short_lock(open_, work, waiting, budget=BUDGET)
@@ -113,8 +113,12 @@ def undo(open_: Open, copies: Copies, waiting: Waiting) -> list[str]:
 @contextmanager
 def _as_owner(live: Connection, reversal: Reversal) -> Iterator[None]:
     """Act as whom the database belongs to, who may use the runbook's own schema meanwhile."""
-    owner = one(live, "SELECT pg_get_userbyid(datdba) AS it FROM pg_database WHERE datname = current_database()")["it"]
-    own, role = sql.Identifier(OWN_SCHEMA), sql.Identifier(owner)
+    query = "SELECT pg_get_userbyid(datdba) AS it, current_user AS us FROM pg_database WHERE datname = current_database()"
+    owner = one(live, query)
+    own, role = sql.Identifier(OWN_SCHEMA), sql.Identifier(owner["it"])
+    if owner["it"] == owner["us"]:
+        yield
+        return
     live.execute(sql.SQL("GRANT ALL ON SCHEMA {} TO {}").format(own, role))
     for table in dict.fromkeys(reversal.staged):
         live.execute(sql.SQL("GRANT ALL ON TABLE {} TO {}").format(sql.SQL(table), role))

@@ -23,6 +23,7 @@ from runbook_lib.postgres.changes.reversal import reverse
 from runbook_lib.postgres.changes.rows import SCRATCH, execute, row_differences
 from runbook_lib.postgres.changes.work import Reversal
 
+STAGED = "^(cells|gone|was_[0-9]+)$"  # the names of tables that statements read
 KEPT = "runbook_kept"  # what the schema of staged rows is called while migrations run again
 
 
@@ -73,13 +74,13 @@ def tried(states: States, files: Sequence[Path], changing: Sequence[str], rename
 def stage(reversal: Reversal, copy: Connection, live: Connection) -> None:
     """Bring the rows that the statements read into the schema of the runbook. Changes the live database's own schema."""
     execute(live, f"CREATE SCHEMA IF NOT EXISTS {SCRATCH}")
+    drop_staged(live)
     for table in dict.fromkeys(reversal.staged):
         columns = execute(
             copy,
             f"""SELECT format('%I %s', attname, format_type(atttypid, atttypmod)) AS made FROM pg_attribute
             WHERE attrelid = '{table}'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum""",
         )
-        execute(live, f"DROP TABLE IF EXISTS {table}")
         execute(live, f"CREATE TABLE {table} ({', '.join(str(row['made']) for row in columns)})")
         with (
             copy.cursor().copy(sql.SQL(f"COPY {table} TO STDOUT")) as reading,
@@ -97,10 +98,11 @@ def apply(reversal: Reversal, live: Connection) -> None:
         execute(live, statement)
 
 
-def unstage(reversal: Reversal, live: Connection) -> None:
-    """Drop the staged rows, in the same transaction. Changes the live database's own schema."""
-    for table in dict.fromkeys(reversal.staged):
-        execute(live, f"DROP TABLE {table}")
+def drop_staged(live: Connection) -> None:
+    """Drop the staged rows, those of a try that was killed too. Changes the live database's own schema."""
+    listed = f"SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace('{SCRATCH}') AND relname ~ '{STAGED}'"
+    for row in execute(live, listed):
+        execute(live, f"DROP TABLE {SCRATCH}.{row['relname']}")
 
 
 def unlike(wanted: Connection, live: Connection) -> tuple[list[str], list[str]]:
