@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import click
 from rich.console import Console
 
+from runbook_lib.config.plan import Decision
 from runbook_lib.documents import load_plan, load_target
 from runbook_lib.errors import ParametersError, RunbookError
 from runbook_lib.headless import conductor, dry_run
@@ -83,6 +84,7 @@ def _errors_of_the_system_named() -> Iterator[None]:
 @click.option("--migration", "migrations", type=click.Path(path_type=Path), multiple=True, help="Its script; repeatable.")
 @click.option("--use", type=click.Path(path_type=Path), help="A script of what users wrote after it.")
 @click.option("--keep", default="", metavar="DSN", help="An empty database to do it in, and to leave as it is then.")
+@click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="A plan, for what it decides of the migration.")
 @click.option("--verbose", is_flag=True, help="Print the statements, too.")
 @json_option
 def rehearse(
@@ -93,6 +95,7 @@ def rehearse(
     migrations: tuple[Path, ...],
     use: Path | None,
     keep: str,
+    plan_file: Path | None,
     verbose: bool,
     as_json: bool,
 ) -> None:
@@ -101,10 +104,10 @@ def rehearse(
     With --before and --migration no stack is needed: on scratch databases the migration is applied, taken back, verified,
     undone, and applied again.
     """
-    if bool(before) != bool(migrations) or (not before and (use or keep)):
-        raise click.UsageError("--before and --migration go together; --use and --keep go with them.")
+    if bool(before) != bool(migrations) or (not before and (use or keep or plan_file)):
+        raise click.UsageError("--before and --migration go together; --use, --keep and --plan go with them.")
     if before:
-        sys.exit(_migration(before, migrations, use, keep, verbose, as_json))
+        sys.exit(_migration(before, migrations, use, keep, plan_file, verbose, as_json))
     if matrix:
         sys.exit(_matrix(rows, as_json))
     from runbook_lib.rehearsal.rehearse import rehearse as carry_out
@@ -122,16 +125,25 @@ def rehearse(
     "--migration", "migrations", required=True, type=click.Path(path_type=Path), multiple=True, help="A script; repeatable."
 )
 @click.option("--server", default="", metavar="DSN", help="A server of the target's version, in place of an embedded one.")
+@click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="A plan, for what it decides of the migrations.")
 @click.option("--folder", default=".", type=click.Path(path_type=Path), help="Where the files go.")
 @json_option
-def draft(feature: str, before: Path, migrations: tuple[Path, ...], server: str, folder: Path, as_json: bool) -> None:
+def draft(
+    feature: str,
+    before: Path,
+    migrations: tuple[Path, ...],
+    server: str,
+    plan_file: Path | None,
+    folder: Path,
+    as_json: bool,
+) -> None:
     """Derive what a feature's migrations changed, and how each thing is taken back, for a plan.
 
     Writes ID.changes.yaml, to be read, and ID.states.zip, which holds the rows of BEFORE: keep it as you keep a backup.
     """
     from runbook_lib.rehearsal import draft as drafting
 
-    made = drafting.make(feature, before, migrations, server, folder, _teller(as_json))
+    made = drafting.make(feature, before, migrations, server, folder, _teller(as_json), _decided(plan_file))
     if as_json:
         click.echo(json.dumps({"file": str(made.file), "sha256": made.sha256, **made.draft.model_dump()}))
     else:
@@ -498,10 +510,22 @@ def _choose(run: Run, chosen: str) -> None:
         run.choose(name, value, "parameter")
 
 
-def _migration(before: Path, migrations: tuple[Path, ...], use: Path | None, keep: str, verbose: bool, as_json: bool) -> int:
+def _decided(plan_file: Path | None) -> Mapping[str, Decision]:
+    return load_plan(plan_file).decide if plan_file else {}
+
+
+def _migration(
+    before: Path,
+    migrations: tuple[Path, ...],
+    use: Path | None,
+    keep: str,
+    plan_file: Path | None,
+    verbose: bool,
+    as_json: bool,
+) -> int:
     from runbook_lib.rehearsal import migration
 
-    found = migration.rehearse(before, migrations, use, keep, _teller(as_json))
+    found = migration.rehearse(before, migrations, use, keep, _teller(as_json), _decided(plan_file))
     if as_json:
         click.echo(json.dumps(asdict(found), default=lambda each: each.model_dump()))
     else:

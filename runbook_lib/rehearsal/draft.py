@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from runbook_lib.config.plan.decide import Decision
 from runbook_lib.errors import ParametersError
 from runbook_lib.postgres.changes import draft
 from runbook_lib.postgres.changes.draft import Draft, Undecided, listed, renamed, states_of
@@ -37,7 +38,13 @@ class Made:
 
 
 def make(
-    feature: str, before: Path, migrations: Sequence[Path], server: str, folder: Path, report: Callable[[str], None]
+    feature: str,
+    before: Path,
+    migrations: Sequence[Path],
+    server: str,
+    folder: Path,
+    report: Callable[[str], None],
+    decide: Mapping[str, Decision] | None = None,
 ) -> Made:
     """Derive the net change of some migrations and write `ID.changes.yaml` and `ID.states.zip`. Changes that folder.
 
@@ -48,6 +55,7 @@ def make(
         server: libpq settings of a server of the target's major version; "" for an embedded one.
         folder: Where the files go; those of an earlier draft are replaced.
         report: Is told what is done.
+        decide: What a plan decides.
 
     Raises:
         ParametersError: A file is missing or cannot be loaded, or the server cannot be reached.
@@ -70,7 +78,7 @@ def make(
             place.make(state, "after")
         report("taking them back on a copy …")
         with place.connected("before") as was, place.connected("tried") as made, place.connected("copy") as copy:
-            reversal = reverse(was, made, copy, [path.read_text() for path in migrations])
+            reversal = reverse(was, made, copy, [path.read_text() for path in migrations], decide=decide)
         refuse_unstable(reversal, changing)
         dumps = {state: scratch / f"{state}.dump" for state in ("before", "after")}
         for state, path in dumps.items():

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 from typing import Literal
 
+from runbook_lib.config.plan.decide import Decision
 from runbook_lib.errors import ParametersError
-from runbook_lib.postgres.changes.draft import Changed, listed, short
+from runbook_lib.postgres.changes.draft import Changed, listed
 from runbook_lib.postgres.changes.kinds import catalog_of
 from runbook_lib.postgres.changes.net_change import Refusal, differences
+from runbook_lib.postgres.changes.objects import short
 from runbook_lib.postgres.changes.reversal import reverse
 from runbook_lib.postgres.changes.rows import SCRATCH, execute, row_differences
 from runbook_lib.postgres.changes.trial import apply, drop_staged, stage, tried
@@ -54,7 +56,12 @@ class Rehearsal:
 
 
 def rehearse(
-    before: Path, migrations: Sequence[Path], use: Path | None, keep: str, report: Callable[[str], None]
+    before: Path,
+    migrations: Sequence[Path],
+    use: Path | None,
+    keep: str,
+    report: Callable[[str], None],
+    decide: Mapping[str, Decision] | None = None,
 ) -> Rehearsal:
     """Roll a migration back on scratch databases. Changes the database that `keep` names, and no other that it finds.
 
@@ -65,6 +72,7 @@ def rehearse(
         keep: libpq settings of an empty database, which is left as it is after the rollback, or as it was before where the
             rollback is refused; "" for a database that is dropped, on an embedded server.
         report: Is told what is done.
+        decide: What a plan decides.
 
     Raises:
         ParametersError: A file is missing or cannot be loaded, or the database cannot be reached or is not empty.
@@ -76,7 +84,7 @@ def rehearse(
         report("applying the migration to scratch databases …")
         stopped = _set_up(place, before, migrations, use)
         report("taking it back on a copy …")
-        found = _rolled_back(place, migrations, report)
+        found = _rolled_back(place, migrations, report, decide or {})
     if stopped:
         found.notes.insert(0, f"The migration stopped at a statement that failed: {stopped}")
     found.seconds = round(monotonic() - begun, 1)
@@ -142,8 +150,10 @@ def _set_up(place: Scratch, before: Path, migrations: Sequence[Path], use: Path 
     return stopped
 
 
-def _rolled_back(place: Scratch, migrations: Sequence[Path], report: Callable[[str], None]) -> Rehearsal:
-    trial = tried(place, migrations, place.changing())
+def _rolled_back(
+    place: Scratch, migrations: Sequence[Path], report: Callable[[str], None], decide: Mapping[str, Decision]
+) -> Rehearsal:
+    trial = tried(place, migrations, place.changing(), decide=decide)
     reversal = trial.reversal
     found = Rehearsal(changes=listed(reversal), notes=list(reversal.notes))
     if reversal.refusals:

@@ -14,7 +14,8 @@ from runbook_lib.errors import RunbookError
 from runbook_lib.postgres.catalog import catalog, database_size
 from runbook_lib.postgres.changes import draft, live
 from runbook_lib.postgres.changes.copies import Copies
-from runbook_lib.postgres.changes.draft import Draft, short
+from runbook_lib.postgres.changes.draft import Draft
+from runbook_lib.postgres.changes.objects import short
 from runbook_lib.postgres.changes.trial import Trial, tried
 from runbook_lib.postgres.connection import Postgres, identity, unreadable
 from runbook_lib.postgres.dump import DumpTools
@@ -267,7 +268,7 @@ class TakeBack(Step):
         copies.make("made", "after")
         copies.copy_live("first")
         copies.make("copy", "first")
-        return _Tried(found, tried(copies, unpacked.scripts, found.changing, found.renames))
+        return _Tried(found, tried(copies, unpacked.scripts, found.changing, found.renames, self.context.plan.decide))
 
     def _fits(self) -> Found:
         found = self._draft()

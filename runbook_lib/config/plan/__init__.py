@@ -8,6 +8,7 @@ from pydantic import model_validator
 
 from runbook_lib.config.compatibility import alone, contradiction
 from runbook_lib.config.loading import Model
+from runbook_lib.config.plan.decide import Decision
 from runbook_lib.config.plan.feature import (
     Api,
     Backfill,
@@ -46,6 +47,7 @@ __all__ = [
     "Compatible",
     "Database",
     "DatabaseStep",
+    "Decision",
     "MatrixRow",
     "Migration",
     "Monitor",
@@ -112,6 +114,8 @@ class Plan(Model):
     """The checks, by names that types and matrix use."""
     decision_matrix: list[MatrixRow]
     """Which symptom asks for which type."""
+    decide: dict[str, Decision] = {}
+    """What cannot be derived of the change, by table or table.column."""
     troubles: dict[Name, Trouble] = {}
     """What can be wrong with a rollback itself."""
     escalation: list[str]

@@ -11,6 +11,7 @@ from runbook_lib.postgres.changes.rows import (
     CELLS,
     GONE,
     ORIGINAL,
+    RULED,
     Sides,
     Source,
     candidates,
@@ -27,7 +28,8 @@ def compare(work: Work, before: Connection) -> None:
     """Find what has to be written in each table, or refuse. Changes the scratch copy."""
     execute(work.copy, f"CREATE TABLE {CELLS} (place int, col text, k text[], expected text, value text)")
     execute(work.copy, f"CREATE TABLE {GONE} (place int, k text[])")
-    work.reversal.staged += [CELLS, GONE]
+    execute(work.copy, f"CREATE TABLE {RULED} (place int, col text, k text[])")
+    work.reversal.staged += [CELLS, GONE, RULED]
     for place, table in enumerate(work.was.of("table")):
         if sides := _sides(work, before, place, table):
             work.sides.append(sides)
@@ -96,6 +98,8 @@ def _compare(work: Work, sides: Sides) -> None:
 
 
 def _dropped(work: Work, sides: Sides, column: str) -> None:
+    if work.rule(sides.name, column):
+        return
     was, now, c = sides.of("was"), sides.of("now"), quote(column)
     execute(
         work.copy,
@@ -126,6 +130,12 @@ def _written(work: Work, sides: Sides, column: str) -> None:
     new = f"FROM {now} n WHERE NOT EXISTS (SELECT FROM {made} m WHERE {sides.on('n', 'm')})"
     if edited := work.count(f"SELECT count(*) AS n {since}"):
         work.reversal.edited[f"{sides.name}.{column}"] = edited
+    if rule := work.rule(sides.name, column):
+        keys = sides.keys("n")
+        for part in (since, new):
+            execute(work.copy, f"INSERT INTO {RULED} SELECT {sides.place}, {literal(column)}, {keys} {part}")
+        work.ruled[sides.place, column] = rule
+        return
     if work.type_of(sides, column).removesuffix("[]") in moved.DOCUMENTS:
         filled = f"{new} AND n.{c} IS NOT NULL"
         listed = f"SELECT array_to_string({sides.keys('n')}, ' ') AS k"

@@ -16,7 +16,7 @@ import yaml
 from runbook_lib.config.loading import Model, load
 from runbook_lib.errors import PreconditionError
 from runbook_lib.postgres.changes.net_change import Rename
-from runbook_lib.postgres.changes.objects import Catalog, Object
+from runbook_lib.postgres.changes.objects import Catalog, Object, short
 from runbook_lib.postgres.changes.work import Reversal
 from runbook_lib.postgres.dump import sha256
 
@@ -124,11 +124,6 @@ def listed(reversal: Reversal) -> list[Changed]:
     found += [changed(thing, "column", "wrote", rows) for thing, rows in reversal.wrote.items()]
     found += [changed(thing, "table", "inserted", rows) for thing, rows in reversal.inserted.items()]
     return found + [changed(thing, "table", "deleted", rows) for thing, rows in reversal.deleted.items()]
-
-
-def short(address: str) -> str:
-    """A name as people write it: without quotes, and without the schema that everybody has. Pure."""
-    return address.removeprefix("public.").replace('""', "\0").replace('"', "").replace("\0", '"')
 
 
 BEFORE, AFTER, SCRIPTS = "before.dump", "after.dump", "migrations"

@@ -51,7 +51,7 @@ def _rows(
     place: int,
     now: Catalog,
 ) -> int:
-    columns = {each.name: each.name for each in now.parts(there, "column") if not each.definition["generated"]}
+    columns = {each.name: each.name for each in now.parts(there, "column") if not _is_made(each)}
     name = f'{SCRATCH}."lost {place} '
     load(again, f'{name}now"', Source(live, there.rows, columns))
     left = [f'{name}now"']
@@ -64,6 +64,12 @@ def _rows(
     for other in left[1:]:
         query = f"({query}) EXCEPT ALL (SELECT {listed} FROM {other})"
     return int(str(execute(again, f"SELECT count(*) AS n FROM ({query}) x")[0]["n"]))
+
+
+def _is_made(column: Object) -> bool:
+    """Whether the server makes a column's values."""
+    of = column.definition
+    return bool(of["generated"] or of["identity"] or "nextval(" in (of["default"] or ""))
 
 
 def _values(

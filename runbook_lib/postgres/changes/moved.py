@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from runbook_lib.postgres import Connection
-from runbook_lib.postgres.changes.objects import Object, literal, quote
+from runbook_lib.postgres.changes.objects import Object, literal, quote, short
 from runbook_lib.postgres.changes.rows import SCRATCH, Sides, Source, execute, load
 from runbook_lib.postgres.changes.work import MANY, Work
 
@@ -26,12 +26,21 @@ def refuse_moved(work: Work) -> None:
         if is_column and work.made.get(thing.parent) is None:
             continue  # it went with its table
         table = work.was[thing.parent].name if is_column else thing.name
+        if _is_decided(work, thing):
+            continue
         if not work.script.reads(table, thing.name if is_column else None):
             continue
         why = f"the migration read {thing.address} while it wrote elsewhere: its values may have moved there"
         work.reversal.refuse(thing.name, why)
         if is_column:
             _name_unknown_values(work, thing)
+
+
+def _is_decided(work: Work, thing: Object) -> bool:
+    if thing.kind == "column":
+        return bool(work.rule(thing.parent.partition(" ")[2], thing.name))
+    found = work.decide.get(short(thing.address))
+    return bool(found and found.rows)
 
 
 def refuse_moved_to_a_new_column(work: Work, sides: Sides, column: str, wrote: str, since: tuple[str, str]) -> None:

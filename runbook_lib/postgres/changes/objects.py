@@ -164,3 +164,8 @@ def changed(there: Object, wanted: Object) -> set[str]:
     """The attributes in which two definitions differ. Pure."""
     names = {*there.definition, *wanted.definition}
     return {name for name in names if there.definition.get(name) != wanted.definition.get(name)}
+
+
+def short(address: str) -> str:
+    """A name as people write it: without quotes, and without the schema that everybody has. Pure."""
+    return address.removeprefix("public.").replace('""', "\0").replace('"', "").replace("\0", '"')

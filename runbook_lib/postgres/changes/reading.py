@@ -72,6 +72,20 @@ def read(scripts: Sequence[str], bodies: Mapping[str, str]) -> Script:
     return found
 
 
+def require_expression(text: str) -> None:
+    """See that a text is one expression, or one query, and no more. Pure.
+
+    Raises:
+        ValueError: It is not.
+    """
+    try:
+        statements = parse_sql(f"SELECT ({text}\n)")
+    except ParseError as error:
+        raise ValueError(f"{text!r} is no expression: {error.args[0]}") from None
+    if len(statements) != 1:
+        raise ValueError(f"{text!r} is more than one statement")
+
+
 class _Names(Visitor):
     def __init__(self) -> None:
         self.tables: set[str] = set()

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import psycopg
 
+from runbook_lib.config.plan.decide import Decision
 from runbook_lib.postgres import Connection
 from runbook_lib.postgres.changes import comparison, moved, reading, retyping, writing
 from runbook_lib.postgres.changes.kinds import KINDS, catalog_of
@@ -23,7 +24,7 @@ from runbook_lib.postgres.changes.net_change import (
     net_changes,
     renames,
 )
-from runbook_lib.postgres.changes.objects import Catalog, Object, quote
+from runbook_lib.postgres.changes.objects import Catalog, Object, quote, short
 from runbook_lib.postgres.changes.reconcile import Reconciler
 from runbook_lib.postgres.changes.rows import SCRATCH, execute
 from runbook_lib.postgres.changes.work import Rekeyed, Reversal, Work, said
@@ -39,6 +40,7 @@ def reverse(
     scripts: Sequence[str] = (),
     rekeyed: Mapping[str, Rekeyed] | None = None,
     renamed: Renames = renames,
+    decide: Mapping[str, Decision] | None = None,
 ) -> Reversal:
     """Take back what led from `before` to `after`, on a copy of the live database. Changes `after` and `copy`, both scratch.
 
@@ -49,6 +51,7 @@ def reverse(
         scripts: The migrations' SQL, which tells whether values moved.
         rekeyed: Rows that the change gave another key, by the OID of their table; `keys_watched` notes them too.
         renamed: What finds the renames; by OIDs, where `after` is a copy of `before`.
+        decide: What a person decided, by table or column.
     """
     reversal = Reversal()
     execute(copy, f"CREATE SCHEMA IF NOT EXISTS {SCRATCH}")
@@ -59,7 +62,7 @@ def reverse(
     try:
         with copy.transaction():
             _rename(catalog_of(before), after, reconciler, reversal, renamed)
-            _tried(before, after, scripts, reconciler, reversal, rekeyed or {})
+            _tried(before, after, scripts, reconciler, reversal, rekeyed or {}, decide or {})
     except psycopg.Error as error:
         reversal.refuse("the rollback", f"the server refused what was tried on the copy: {said(error)}")
     reversal.statements = reconciler.statements
@@ -73,11 +76,13 @@ def _tried(
     reconciler: Reconciler,
     reversal: Reversal,
     rekeyed: Mapping[str, Rekeyed],
+    decide: Mapping[str, Decision],
 ) -> None:
     copy = reconciler.connection
     was, made, live = catalog_of(before), catalog_of(after), catalog_of(copy)
     script = reading.read(scripts, _bodies(was) | _bodies(made))
-    work = Work(copy, after, script, was, made, live, reversal, reconciler, rekeyed=rekeyed)
+    work = Work(copy, after, script, was, made, live, reversal, reconciler, rekeyed=rekeyed, decide=decide)
+    _refuse_unknown(work)
     reversal.changes = net_changes(was, work.made)
     merged = merge(reversal.changes, work.live)
     reversal.refusals += merged.refusals
@@ -90,6 +95,15 @@ def _tried(
     moved.refuse_moved(work)
     if not reversal.refusals:
         _act(work)
+
+
+def _refuse_unknown(work: Work) -> None:
+    """Refuse decisions about what was not there before."""
+    there = {short(each.address) for kind in ("table", "column") for each in work.was.of(kind)}
+    for name, decision in work.decide.items():
+        for thing in (name, *(f"{name}.{column}" for column in decision.columns)):
+            if thing not in there:
+                work.reversal.refuse(thing, "a plan decides it, and it was not there before")
 
 
 def _bodies(catalog: Catalog) -> dict[str, str]:

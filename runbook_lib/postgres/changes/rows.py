@@ -15,6 +15,7 @@ from runbook_lib.postgres.text_settings import pin
 SCRATCH = "runbook"  # the schema of what is kept for a reversal
 CELLS = f"{SCRATCH}.cells"  # the values to be written, by table, column and key
 GONE = f"{SCRATCH}.gone"  # the keys of rows to be deleted
+RULED = f"{SCRATCH}.ruled"  # the keys of rows whose value a person decided, by table and column
 ORIGINAL = "was "  # before the name of a key column: what it held before migrations changed it
 
 _REKEYED = f"""

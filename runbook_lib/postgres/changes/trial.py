@@ -7,13 +7,14 @@ as it is, and `copy`, another.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from psycopg import sql
 
+from runbook_lib.config.plan.decide import Decision
 from runbook_lib.postgres import Connection
 from runbook_lib.postgres.changes.kinds import catalog_of
 from runbook_lib.postgres.changes.losses import lost
@@ -23,7 +24,7 @@ from runbook_lib.postgres.changes.reversal import reverse
 from runbook_lib.postgres.changes.rows import SCRATCH, execute, row_differences
 from runbook_lib.postgres.changes.work import Reversal
 
-STAGED = "^(cells|gone|was_[0-9]+)$"  # the names of tables that statements read
+STAGED = "^(cells|gone|ruled|was_[0-9]+)$"  # the names of tables that statements read
 KEPT = "runbook_kept"  # what the schema of staged rows is called while migrations run again
 
 
@@ -52,7 +53,13 @@ class Trial:
     lost: dict[str, int] = field(default_factory=dict)
 
 
-def tried(states: States, files: Sequence[Path], changing: Sequence[str], renamed: Renames = renames) -> Trial:
+def tried(
+    states: States,
+    files: Sequence[Path],
+    changing: Sequence[str],
+    renamed: Renames = renames,
+    decide: Mapping[str, Decision] | None = None,
+) -> Trial:
     """Take the change back on `copy`, and run the migrations again on another copy of the result. Changes the states.
 
     Args:
@@ -60,10 +67,11 @@ def tried(states: States, files: Sequence[Path], changing: Sequence[str], rename
         files: The migrations' scripts.
         changing: The columns into which they write something else each time, as `losses.unstable` names them.
         renamed: What finds the renames.
+        decide: What a person decided.
     """
     scripts = [path.read_text() for path in files]
     with states.connected("before") as before, states.connected("after") as after, states.connected("copy") as copy:
-        reversal = reverse(before, after, copy, scripts, renamed=renamed)
+        reversal = reverse(before, after, copy, scripts, renamed=renamed, decide=decide)
     refuse_unstable(reversal, changing)
     if reversal.refusals:
         return Trial(reversal)

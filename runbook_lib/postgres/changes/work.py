@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 import psycopg
 
+from runbook_lib.config.plan.decide import Decision
 from runbook_lib.postgres import Connection
 from runbook_lib.postgres.changes.kinds import catalog_of
 from runbook_lib.postgres.changes.net_change import Change, Refusal, Rename
-from runbook_lib.postgres.changes.objects import Catalog, Object, quote
+from runbook_lib.postgres.changes.objects import Catalog, Object, quote, short
 from runbook_lib.postgres.changes.reading import Script
 from runbook_lib.postgres.changes.reconcile import Reconciler
 from runbook_lib.postgres.changes.rows import Sides, candidates, execute
@@ -64,6 +65,8 @@ class Work:
     remade: list[Object] = field(default_factory=list)  # types that lose a label
     rekeyed: Mapping[str, Rekeyed] = field(default_factory=dict)  # what is known of keys that the change gave rows
     replaced: list[Sides] = field(default_factory=list)  # tables that become another kind of table
+    ruled: dict[tuple[int, str], str] = field(default_factory=dict)  # place and column -> SQL of the rows in RULED
+    decide: Mapping[str, Decision] = field(default_factory=dict)  # table or column, as people write it -> how it comes back
 
     def count(self, query: str) -> int:
         """The number that a query on the copy returns as `n`. Read-only."""
@@ -86,9 +89,24 @@ class Work:
         """The states of a table, by its key in the catalogs."""
         return next((each for each in self.sides if each.table.key == table), None)
 
+    def rule(self, table: str, column: str) -> str:
+        """The SQL by which a person decided a column's values, "" where nobody did; `table` is an address. Pure."""
+        of_table, of_column = (self.decide.get(short(each)) for each in (table, f"{table}.{quote(column)}"))
+        return next((rule for each in (of_column, of_table) if each and (rule := _expression(each, column))), "")
+
     def type_of(self, sides: Sides, column: str) -> str:
         """The type that a column had before. Pure."""
         return type_in(self.was, sides, column)
+
+
+def _expression(decision: Decision, column: str) -> str:
+    """The SQL of a column's value, "" where another thing is decided. Pure."""
+    if decision.value is not None:
+        return decision.value
+    if column in decision.columns and decision.from_ and decision.match:
+        source = quote(decision.from_)
+        return f"SELECT {source}.{quote(column)} FROM {source} WHERE {decision.match}"
+    return ""
 
 
 def column_of(catalog: Catalog, table: Object, name: str) -> Object | None:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import psycopg
 
 from runbook_lib.postgres.changes.kinds import catalog_of
-from runbook_lib.postgres.changes.objects import Object, literal, quote
-from runbook_lib.postgres.changes.rows import CELLS, GONE, SCRATCH, Sides, execute, quoted_list
+from runbook_lib.postgres.changes.objects import Object, literal, quote, short
+from runbook_lib.postgres.changes.reading import require_expression
+from runbook_lib.postgres.changes.rows import CELLS, GONE, RULED, SCRATCH, Sides, execute, quoted_list
 from runbook_lib.postgres.changes.work import MANY, Work, column_of, said
 
 ENABLE = {"O": "ENABLE", "D": "DISABLE", "R": "ENABLE REPLICA", "A": "ENABLE ALWAYS"}
@@ -31,6 +32,7 @@ def put_back(work: Work) -> None:
     _insert(work)
     for sides in work.sides:
         _update(work, sides)
+        _decided(work, sides)
     _delete(work)
     for each in triggers:
         if each.parent in quiet:
@@ -108,6 +110,42 @@ def _update(work: Work, sides: Sides) -> None:
             )
     if sides.key:
         _note_keys(work, sides)
+    _fill_defaults(work, sides)
+
+
+def _decided(work: Work, sides: Sides) -> None:
+    """Write the values that a person decided."""
+    where = {column: "" for column in sides.dropped}
+    for place, column in work.ruled:
+        if place == sides.place:
+            on = _on(work, sides, "r", quote(sides.table.name))
+            where[column] = (
+                f" WHERE EXISTS (SELECT FROM {RULED} r WHERE r.place = {place} AND r.col = {literal(column)} AND {on})"
+            )
+    for column, condition in where.items():
+        rule = work.rule(sides.name, column)
+        if not rule:
+            continue
+        value, name = f"({rule})::{work.type_of(sides, column)}", quote(sides.table.name)
+        _run_decided(
+            work, sides.table, column, rule, f"UPDATE {sides.table.rows} AS {name} SET {quote(column)} = {value}{condition}"
+        )
+    _fill_defaults(work, sides)
+
+
+def _run_decided(work: Work, table: Object, thing: str, rule: str, statement: str) -> None:
+    """Execute a statement with SQL of a person's in it, which names things without their schema."""
+    path = f"{quote(table.schema)}, public"
+    to, back = (f"SELECT set_config('search_path', {literal(each)}, true)" for each in (path, ""))
+    try:
+        require_expression(rule)
+        work.reconciler.run(to, statement, back)
+    except (psycopg.Error, ValueError) as error:
+        work.reversal.refuse(thing, f"what was decided of it fails: {str(error).strip().splitlines()[0]}")
+
+
+def _fill_defaults(work: Work, sides: Sides) -> None:
+    """Give columns that come back, and must hold something, their default where they do not."""
     for column in sides.dropped:
         found = column_of(work.was, sides.table, column)
         if found and found.definition["not null"] and found.definition["default"]:
@@ -129,10 +167,10 @@ def _note_keys(work: Work, sides: Sides) -> None:
         work.reversal.rekeyed[work.live[sides.table.key].id] = [(list(before), after) for before, after in found.items()]
 
 
-def _on(work: Work, sides: Sides, staged: str) -> str:
+def _on(work: Work, sides: Sides, staged: str, row: str = "t") -> str:
     """The condition that a row of a table has the key that a text table names."""
     keys = enumerate(sides.key, 1)
-    return " AND ".join(f"t.{quote(k)} = {staged}.k[{place}]::{work.type_of(sides, k)}" for place, k in keys)
+    return " AND ".join(f"{row}.{quote(k)} = {staged}.k[{place}]::{work.type_of(sides, k)}" for place, k in keys)
 
 
 def _insert(work: Work) -> None:
@@ -157,6 +195,14 @@ def _parents(work: Work, sides: Sides) -> set[str]:
 
 def _insert_into(work: Work, sides: Sides) -> None:
     """Insert the rows of a table whose parents are there, again and again where they are each other's parents."""
+    decided = work.decide.get(short(sides.name))
+    if decided and decided.rows:
+        listed = quoted_list(sides.dropped)
+        inserted = (
+            f"INSERT INTO {sides.table.quoted} ({listed}) OVERRIDING SYSTEM VALUE SELECT {listed} FROM ({decided.rows}) q"
+        )
+        _run_decided(work, sides.table, sides.table.name, decided.rows, inserted)
+        return
     names = {*sides.columns, *sides.dropped}
     columns = [each.name for each in work.was.parts(sides.table, "column") if each.name in names]
     terms = ", ".join(f"w.{quote(c)}::{work.type_of(sides, c)}" for c in columns)
