@@ -19,6 +19,7 @@ from runbook_lib.postgres.changes.rows import (
     is_key,
     load,
     rekeyed,
+    row_sums,
     same_rows,
 )
 from runbook_lib.postgres.changes.work import MANY, Work, column_of, type_in
@@ -30,10 +31,29 @@ def compare(work: Work, before: Connection) -> None:
     execute(work.copy, f"CREATE TABLE {GONE} (place int, k text[])")
     execute(work.copy, f"CREATE TABLE {RULED} (place int, col text, k text[])")
     work.reversal.staged += [CELLS, GONE, RULED]
+    same = _untouched(work, before)
     for place, table in enumerate(work.was.of("table")):
-        if sides := _sides(work, before, place, table):
+        if table.key not in same and (sides := _sides(work, before, place, table)):
             work.sides.append(sides)
             _compare(work, sides)
+
+
+def _untouched(work: Work, before: Connection) -> set[str]:
+    """The tables, by key, that the change left alone: neither their definition nor any row of theirs differs."""
+    changes = work.reversal.changes
+    if any(each.before and each.after and each.before.kind == "type" for each in changes):
+        return set()  # whose values stand in columns
+    sides = [side for change in changes for side in (change.before, change.after) if side]
+    touched, found = set[str](), {key for side in sides for key in (side.key, side.parent)}
+    parents: dict[str, set[str]] = {}
+    for table in [*work.was.of("table"), *work.made.of("table")]:
+        parents.setdefault(table.key, set()).update(f"table {parent}" for parent in table.definition["inherits"] or [])
+    while found:
+        touched |= found
+        found = {parent for key in found for parent in parents.get(key, ())} - touched
+    left = [each for each in work.was.of("table") if each.key not in touched and work.made.get(each.key)]
+    was, made = row_sums(before, left), row_sums(work.after, [work.made[each.key] for each in left])
+    return {each.key for each in left if was[each.address] == made[each.address]}
 
 
 def _sides(work: Work, before: Connection, place: int, table: Object) -> Sides | None:

@@ -114,6 +114,8 @@ def _bodies(catalog: Catalog) -> dict[str, str]:
 
 def _rename(was: Catalog, after: Connection, reconciler: Reconciler, reversal: Reversal, renamed: Renames) -> None:
     """Give everything its name from before, tables before what is in them."""
+    if not renamed(was, catalog_of(after)):
+        return
     for kinds in (("schema",), tuple(KINDS.keys() - {"schema", *IN_A_TABLE}), IN_A_TABLE):
         made, live = catalog_of(after), catalog_of(reconciler.connection)
         found = [each for each in renamed(was, made) if each.before.kind in kinds]
