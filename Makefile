@@ -62,7 +62,7 @@ check:
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
 
-BENCHMARKS = overhead.py database.py seat.py
+BENCHMARKS = overhead.py database.py seat.py draft.py
 
 bench:
 	@.ci/setup
