@@ -20,7 +20,7 @@ def plan_model() -> type[Plan]:
     """The model of a plan with the kinds of step and check that are installed. Read-only."""
     fields: dict[str, Any] = {
         "steps": (by_name(step.Keys for step in steps.kinds().values()), ...),
-        "checks": (by_name(check.keys for check in checks.kinds().values()), ...),
+        "checks": (by_name(check.keys for check in checks.kinds().values()), {}),
     }
     return create_model("Plan", __base__=Plan, **fields)
 
@@ -50,7 +50,8 @@ def load_target(path: Path, environment: Mapping[str, str] = os.environ) -> Targ
             placeholder for a contact.
     """
     target = load(path, target_model(), environment)
-    secret(target.api_token.env, f"{path}, key api_token", environment)
+    if target.api_token:
+        secret(target.api_token.env, f"{path}, key api_token", environment)
     if target.reference_api and target.reference_api.token:
         secret(target.reference_api.token.env, f"{path}, key reference_api", environment)
     return target

@@ -17,7 +17,7 @@ class Combined(Protocol):
     """What of a plan decides which combinations there are, and which are allowed."""
 
     @property
-    def compatibility(self) -> Sequence[Any]:
+    def combinations(self) -> frozenset[tuple[str, str, str]]:
         """The allowed combinations of code, schema and data."""
 
     @property
@@ -85,7 +85,7 @@ class Rules:
     @property
     def allowed(self) -> frozenset[tuple[str, str, str]]:
         """The plan's table: code, schema and data."""
-        return frozenset((row.code, row.schema_, row.data) for row in self.plan.compatibility)
+        return self.plan.combinations
 
     def beginning(self) -> State:
         """The release with the feature, as it is before any step."""

@@ -5,7 +5,7 @@ import re
 from collections.abc import Hashable, Mapping
 from datetime import date
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -25,6 +25,12 @@ class Model(BaseModel):
     """A frozen model in which an unknown key or a wrong type is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Copy it with other values, by the keys that a file gives them. Pure."""
+        names = {field.alias: name for name, field in type(self).model_fields.items() if field.alias}
+        given = {names.get(key, key): value for key, value in (update or {}).items()}
+        return super().model_copy(update=given, deep=deep)
 
 
 M = TypeVar("M", bound=Model)
