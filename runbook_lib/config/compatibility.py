@@ -160,21 +160,21 @@ def alone(plan: Combined, changes: Iterable[str]) -> str:
     return _of_repositories(plan, sides, frozenset({(schema, data)}))
 
 
-def contradiction(plan: Combined) -> str:
-    """What types and compatibility table say against one another, "" where they agree."""
-    rules = Rules(plan, {})
+def contradictions(plan: Combined) -> dict[str, str]:
+    """What types and compatibility table say against one another, by the names of the types. Pure."""
+    rules, found = Rules(plan, {}), {}
     for name, kind in plan.types.items():
         if kind.carried_out_as and not alone(plan, kind.changes):
-            return (
+            found[name] = (
                 f"types.{name} is carried out as {kind.carried_out_as}, though the compatibility table allows to change "
                 f"{' and '.join(kind.changes)} alone"
             )
         for option in list(kind.options) or ([""] if kind.steps else []):
             end = rules.state(StepEffect(step) for step in plan.steps_of(name, option))
-            if found := _of_repositories(plan, end.code, end.database):
+            if why := _of_repositories(plan, end.code, end.database):
                 how = f" with option {option}" if option else ""
-                return f"types.{name}{how} ends where the compatibility table does not allow it: {found}"
-    return ""
+                found.setdefault(name, f"types.{name}{how} ends where the compatibility table does not allow it: {why}")
+    return found
 
 
 def _of_repositories(plan: Combined, code: Mapping[str, Sides], database: Database) -> str:

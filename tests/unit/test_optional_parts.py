@@ -8,7 +8,7 @@ import yaml
 
 from runbook_lib import checks, steps
 from runbook_lib.config.plan import Part, Plan
-from runbook_lib.documents import load_plan
+from runbook_lib.documents import load_plan, resolved
 from runbook_lib.errors import ParametersError
 from runbook_lib.triage.decision_matrix import recommend
 from runbook_lib.ui import failure_menu
@@ -30,7 +30,7 @@ def read(folder: Path, data: dict[str, Any]) -> Plan:
 
 
 def without(part: str) -> dict[str, Any]:
-    data: dict[str, Any] = yaml.safe_load(PLAN.read_text())
+    data: dict[str, Any] = resolved(PLAN)
     del (data["database"] if part in ("backfill", "migration") else data)[part]
     return data
 
@@ -44,7 +44,7 @@ def test_what_requires_an_absent_part_is_named_with_its_kind(part: str, tmp_path
     requiring = [keys.model_fields["kind"].annotation for keys in KINDS if part in keys.requires]
     assert requiring
     kinds = [get_args(kind)[0] for kind in requiring]
-    data = yaml.safe_load(PLAN.read_text())
+    data = resolved(PLAN)
     named = {
         f"{table}.{n}": x["kind"] for table in ("steps", "checks") for n, x in data[table].items() if x["kind"] in kinds
     }
@@ -73,7 +73,7 @@ def test_a_part_that_is_absent_is_not_handed_out(part: str, tmp_path: Path) -> N
     [
         ({}, {("before", "feature", "feature"), ("feature", "feature", "feature")}),
         (
-            {"database": yaml.safe_load(PLAN.read_text())["database"], "repositories": {"backend": {}}},
+            {"database": resolved(PLAN)["database"], "repositories": {"backend": {}}},
             {("before", "before", "before"), ("feature", "feature", "feature")},
         ),
     ],

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal, Self, get_origin
 
 from pydantic import Field, model_validator
 
-from runbook_lib.config.compatibility import BEFORE, FEATURE, alone, contradiction
+from runbook_lib.config.compatibility import BEFORE, FEATURE, alone, contradictions
 from runbook_lib.config.loading import Model
 from runbook_lib.config.plan.feature import (
     Api,
@@ -24,7 +24,7 @@ from runbook_lib.config.plan.feature import (
     Sample,
     Trouble,
 )
-from runbook_lib.config.plan.parts import Part, there
+from runbook_lib.config.plan.parts import Part, Unfit, there
 from runbook_lib.config.plan.steps import (
     BuildingStep,
     DatabaseStep,
@@ -95,6 +95,10 @@ class CheckSpec(Model):
 class Plan(Model):
     """A feature's rollback plan; the models of its steps and checks are those of the kinds that are installed."""
 
+    extends: Literal["standard"] | None = None
+    """The plan that this one is put over: the usual types, steps, checks, matrix and troubles for what it has."""
+    without: list[Name] = []
+    """The steps, checks, types and troubles of that plan to leave out."""
     feature: str
     """The id that the feature's commits bear in their messages."""
     title: str
@@ -132,16 +136,15 @@ class Plan(Model):
 
     @model_validator(mode="after")
     def _has_what_its_kinds_require(self) -> Self:
-        kinds: dict[str, StepSpec | CheckSpec] = {f"steps.{name}": step for name, step in self.steps.items()}
-        kinds |= {f"checks.{name}": check for name, check in self.checks.items()}
-        lacking = [
-            f"{where} is of the kind {spec.kind}, which requires {part}"
-            for where, spec in kinds.items()
-            for part in spec.parts()
-            if part not in self.parts
-        ]
+        kinds: dict[tuple[str, str], StepSpec | CheckSpec] = {("steps", name): step for name, step in self.steps.items()}
+        kinds |= {("checks", name): check for name, check in self.checks.items()}
+        lacking = {
+            (table, name): f"{table}.{name} is of the kind {spec.kind}, which requires {' and '.join(absent)}"
+            for (table, name), spec in kinds.items()
+            if (absent := [part for part in spec.parts() if part not in self.parts])
+        }
         if lacking:
-            raise ValueError(f"{'; '.join(lacking)}; the plan has no such part")
+            raise Unfit(f"{'; '.join(lacking.values())}, which the plan does not have", lacking)
         return self
 
     @model_validator(mode="after")
@@ -179,8 +182,8 @@ class Plan(Model):
         known([name for need in self.needs for name in (need.service, need.needs)], self.services, "needs", "services")
         if "migration" in self.parts:
             known([self.database.migration.repository], dict(self.repositories), "database.migration", "repositories")
-        if found := contradiction(self):
-            raise ValueError(found)
+        if found := contradictions(self):
+            raise Unfit("; ".join(found.values()), (("types", name) for name in found))
         return self
 
     @property

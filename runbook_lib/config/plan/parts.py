@@ -1,5 +1,6 @@
 """The optional parts of a plan, and how a kind of step or check that requires one gets it."""
 
+from collections.abc import Iterable
 from typing import Literal, TypeVar
 
 from runbook_lib.errors import ParametersError
@@ -7,6 +8,14 @@ from runbook_lib.errors import ParametersError
 Part = Literal["api", "page", "repositories", "database", "migration", "backfill"]
 
 P = TypeVar("P")
+
+
+class Unfit(ValueError):
+    """Steps and checks whose parts the plan lacks, or types that its compatibility table contradicts, by their tables."""
+
+    def __init__(self, text: str, names: Iterable[tuple[str, str]]) -> None:
+        super().__init__(text)
+        self.names = frozenset(names)
 
 
 def there(value: P | None, part: Part) -> P:

@@ -1,0 +1,257 @@
+"""What `extends: standard` brings to a plan: filled in with what the plan has, overridden by what it says. Pure."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from copy import deepcopy
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from runbook_lib.errors import ParametersError
+
+TABLES = ("steps", "checks", "types", "troubles")
+LISTS = {"types": {"steps": "steps", "checks": "checks", "escalates_on": "checks"}, "troubles": {"signs": "checks"}}
+OF_ROWS = ("failing", "passing", "findings", "confirmed_by")
+EACH = ("repository", "later")  # a placeholder that stands for one repository after another
+PLACEHOLDER = re.compile(r"\{([\w.]+)(?:\|(name|capital))?\}")
+
+Data = dict[str, Any]
+Values = Mapping[str, Any]
+Named = tuple[str, str]  # a table and a name in it
+
+
+class _Absent(Exception):
+    """A placeholder names what the plan does not have."""
+
+
+@dataclass(frozen=True)
+class Extended:
+    """A plan over the standard one, and what of that may go where it does not fit: what the plan itself does not name.
+
+    Those are steps and checks, and the types that say `if_compatible`.
+    """
+
+    data: Data
+    may_go: frozenset[Named]
+
+
+def extended(plan: Data, standard: Data, where: str) -> Extended:
+    """Put the standard plan under a plan: filled in, overridden key by key, without what the plan leaves out. Pure.
+
+    Raises:
+        ParametersError: The plan leaves out a name that neither has.
+    """
+    values = _values(plan)
+    under = {key: _table(each, values) if key in TABLES else _filled(each, values) for key, each in standard.items()}
+    with_others = [(table, name, entry.pop("only_with", "")) for table in TABLES for name, entry in under[table].items()]
+    if_compatible = {("types", name) for name, kind in under["types"].items() if kind.pop("if_compatible", False)}
+    absent = [(table, name) for table, name, part in with_others if part and part not in values]
+    under = left_out(under, absent + [(table, name) for table, name in _references(under) if name not in under[table]])
+    under["escalation"] = [name for name in under["escalation"] if not PLACEHOLDER.search(name)]
+    own = {key: value for key, value in plan.items() if key not in ("extends", "without")}
+    data = _merged(under, own)
+    known = [name for table in TABLES for name in data.get(table, {})]
+    for name in plan.get("without", []):
+        if name not in known:
+            near = get_close_matches(name, known, 3) or known
+            raise ParametersError(
+                f"`without` names {name!r}, which is no step, check, type or trouble of this plan.",
+                where=where,
+                state="Nothing was touched.",
+                safe_next=f"Take it out, or name one of: {', '.join(near)}.",
+            )
+    may_go = {(table, name) for table, name in _defined(under) if table in ("steps", "checks")} | if_compatible
+    without = [(table, name) for table in TABLES for name in plan.get("without", [])]
+    return Extended(left_out(data, without), frozenset(may_go) - {*_defined(own), *_references(own)})
+
+
+def left_out(plan: Data, names: Iterable[Named]) -> Data:
+    """Leave names out of a plan, wherever they are listed, and then what cannot be without them. Pure.
+
+    Where a type goes that stands for another, what named it names that one.
+    """
+    plan, gone, before = deepcopy(plan), set(names), set[Named]()
+    instead = {name: kind["carried_out_as"] for name, kind in _entries(plan, "types") if "carried_out_as" in kind}
+    options: set[str] = set()
+    while gone != before:
+        before = set(gone)
+        options |= {option for table, name in gone if table == "steps" for option in _sole_option(plan, name)}
+        for table, name in gone:
+            plan.get(table, {}).pop(name, None)
+        for table, keys in LISTS.items():
+            gone |= {(table, name) for name, each in _entries(plan, table) if _is_left_empty(each, keys, gone)}
+        gone |= {("types", name) for name, kind in _entries(plan, "types") if _loses_its_kind(plan, kind, gone, options)}
+        gone |= {("troubles", name) for name, each in _entries(plan, "troubles") if ("types", each.get("fix")) in gone}
+        gone |= {("steps", name) for name, step in _entries(plan, "steps") if _belongs_to_no_option(plan, step, options)}
+    rows = [{**row, "type": _instead(row.get("type"), instead, gone)} for row in plan.get("decision_matrix", [])]
+    plan["decision_matrix"] = [row for row in rows if ("types", row["type"]) not in gone and _still_matches(row, gone)]
+    plan["escalation"] = [name for name in plan.get("escalation", []) if ("types", name) not in gone]
+    for each in (each for _, each in _entries(plan, "troubles") if "passing" in each):
+        each["passing"] = [name for name in each["passing"] if ("checks", name) not in gone]
+    return plan
+
+
+def _is_left_empty(entry: Data, keys: Mapping[str, str], gone: set[Named]) -> bool:
+    """Whether one of an entry's lists, which are shortened here, had names and has none left."""
+    emptied = False
+    for key, table in keys.items():
+        if key in entry:
+            kept = [name for name in entry[key] if (table, name) not in gone]
+            emptied |= key in ("steps", "signs") and bool(entry[key]) and not kept
+            entry[key] = kept
+    return emptied
+
+
+def _loses_its_kind(plan: Data, kind: Data, gone: set[Named], options: set[str]) -> bool:
+    """Whether a type stood for one that goes; options without a step of their own, and a next type, go from it here."""
+    if "options" in kind and options:
+        walked = {option for name in kind.get("steps", []) for option in _sole_option(plan, name)}
+        kind["options"] = {name: text for name, text in kind["options"].items() if name in walked or name not in options}
+        kind["steps"] = [n for n in kind.get("steps", []) if not (of := _options(plan, n)) or {*of} & {*kind["options"]}]
+    if ("types", kind.get("escalates_to")) in gone or kind.get("escalates_on") == []:
+        for key in ("escalates_to", "escalates_on"):
+            kind.pop(key, None)
+    return ("types", kind.get("carried_out_as")) in gone
+
+
+def _belongs_to_no_option(plan: Data, step: Data, options: set[str]) -> bool:
+    """Whether a step belonged to options alone that no type has any more; those go from it here."""
+    had = step.get("options")
+    if not isinstance(had, list) or not {*map(str, had)} & options:
+        return False
+    offered = {option for _, kind in _entries(plan, "types") for option in kind.get("options", {})}
+    step["options"] = [option for option in had if option in offered]
+    return not step["options"]
+
+
+def _still_matches(row: Data, gone: set[Named]) -> bool:
+    """Whether a row keeps its own check and what confirms it; its other checks that are gone go from it here."""
+    own, confirmed = row.get("failing", [""])[:1], bool(row.get("confirmed_by"))
+    for key in OF_ROWS:
+        if key in row:
+            row[key] = [name for name in row[key] if ("checks", name) not in gone]
+    return row.get("failing", [""])[:1] == own and bool(row.get("confirmed_by")) == confirmed
+
+
+def _instead(name: Any, instead: Mapping[str, str], gone: set[Named]) -> Any:
+    for _ in instead:
+        name = instead[name] if ("types", name) in gone and name in instead else name
+    return name
+
+
+def _entries(plan: Data, table: str) -> list[tuple[str, Data]]:
+    return list(plan.get(table, {}).items())
+
+
+def _options(plan: Data, step: str) -> list[str]:
+    options = plan.get("steps", {}).get(step, {}).get("options", [])
+    return [option for option in options if isinstance(option, str)] if isinstance(options, list) else []
+
+
+def _sole_option(plan: Data, step: str) -> list[str]:
+    """The option that a step belongs to alone."""
+    options = _options(plan, step)
+    return options if len(options) == 1 else []
+
+
+def _defined(plan: Data) -> set[Named]:
+    return {(table, name) for table in TABLES for name in plan.get(table, {})}
+
+
+def _references(plan: Data) -> Iterator[Named]:
+    """Every name that types, matrix and troubles mention, with its table."""
+    for table, keys in (*LISTS.items(), ("troubles", {"passing": "checks"})):
+        for _, entry in _entries(plan, table):
+            yield from ((of, name) for key, of in keys.items() for name in entry.get(key, []))
+    for _, kind in _entries(plan, "types"):
+        yield from (("types", kind[key]) for key in ("escalates_to", "carried_out_as") if kind.get(key))
+    yield from (("types", each["fix"]) for _, each in _entries(plan, "troubles") if "fix" in each)
+    for row in plan.get("decision_matrix", []):
+        yield from (("checks", name) for key in OF_ROWS for name in row.get(key, []))
+        yield from [("types", row["type"])] if "type" in row else []
+
+
+def _merged(under: Any, over: Any) -> Any:
+    """Mappings name by name, where `over` does not say a kind of its own; all else as `over` has it."""
+    if not isinstance(under, dict) or not isinstance(over, dict) or "kind" in over:
+        return over
+    return under | {name: _merged(under[name], value) if name in under else value for name, value in over.items()}
+
+
+def _table(table: Data, values: Values) -> Data:
+    """A table with the plan's own values, an entry repeated where it names each repository in turn."""
+    found = {}
+    for name, entry in table.items():
+        for each in _in_turn(name, values):
+            with suppress(_Absent):
+                found[_filled(name, each)] = _filled(entry, each)
+    return found
+
+
+def _filled(node: Any, values: Values) -> Any:
+    """A node with its placeholders replaced; in a list, a name with one of what is absent stays, which nothing defines."""
+    if isinstance(node, dict):
+        return {key: _filled(value, values) for key, value in node.items()}
+    if isinstance(node, list):
+        found: list[Any] = []
+        for item in node:
+            for each in _in_turn(item, values):
+                try:
+                    found += _filled(item, each) if isinstance(item, list) else [_filled(item, each)]
+                except _Absent:
+                    found += [item] if isinstance(item, str) else []
+        return found
+    if not isinstance(node, str):
+        return node
+    whole = PLACEHOLDER.fullmatch(node)
+    return _value(whole, values) if whole else PLACEHOLDER.sub(lambda match: str(_value(match, values)), node)
+
+
+def _value(match: re.Match[str], values: Values) -> Any:
+    value = values.get(match[1])
+    if value in (None, "", []):
+        raise _Absent
+    match match[2]:
+        case "name":
+            return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+", "-", str(value)).strip("-").lower()
+        case "capital":
+            return str(value)[:1].upper() + str(value)[1:]
+    return value
+
+
+def _in_turn(node: Any, values: Values) -> list[Values]:
+    """The values for a node, once for each repository where it names one in turn."""
+    named = {match[1].partition(".")[0] for match in PLACEHOLDER.finditer(str(node))}
+    for key in EACH:
+        if key in named and key not in values:
+            return [{**values, key: name, f"{key}.services": values["built"][name]} for name in values[f"each {key}"]]
+    return [values]
+
+
+def _values(plan: Data) -> Values:
+    """The plan's own values by their keys, and what follows from them."""
+    found = dict(_flat(plan))
+    repositories, services = list(plan.get("repositories", {})), plan.get("services", [])
+    first = found.get("database.migration.repository", *repositories[:1]) if repositories else None
+    built: dict[str, list[str]] = {name: [] for name in repositories}
+    for service in services:
+        of = next((name for name in repositories if service in found.get(f"repositories.{name}.paths", {})), service)
+        built.setdefault(of if of in built else str(first), []).append(service)
+    alone = [name for name in repositories if built[name] == [found.get("page.service")]]
+    return found | {
+        "built": built,
+        "each repository": repositories,
+        "each later": [name for name in repositories if name != first],
+        "first": first,
+        "first.services": built.get(str(first)),
+        "unbuilt": [] if repositories else services,
+        "page.repository": next(iter(alone), None),
+    }
+
+
+def _flat(node: Data, key: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in node.items():
+        yield f"{key}{name}", value
+        if isinstance(value, dict):
+            yield from _flat(value, f"{key}{name}.")
