@@ -53,7 +53,7 @@ def resolved(path: Path) -> dict[str, Any]:
     Raises:
         ParametersError: As `load_plan`.
     """
-    data = json.loads(json.dumps(_resolved(path)[0]))  # nothing of it stands in two places
+    data = json.loads(json.dumps(_resolved(path)[0]))  # so that it shares no list with anything
     order = [field.alias or name for name, field in plan_model().model_fields.items()]
     return {key: data[key] for key in order if key in data}
 
@@ -112,7 +112,7 @@ def _resolved(path: Path) -> tuple[dict[str, Any], Plan]:
             names = whole.may_go & {name for each in causes if isinstance(each, Unfit) for name in each.names}
             if not names:
                 raise explained(path, problems, model) from None
-            data = left_out(data, names)
+            data = left_out(data, names, whole.only_with_options)
 
 
 def load_target(path: Path, environment: Mapping[str, str] = os.environ) -> Target:

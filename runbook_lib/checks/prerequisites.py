@@ -1,6 +1,8 @@
 """What must hold before any downtime, each looked at."""
 
+import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from functools import partial
@@ -8,6 +10,7 @@ from pathlib import Path
 
 from runbook_lib.checks.restorable import RESTORABLE, restores
 from runbook_lib.checks.schema import will_agree
+from runbook_lib.config.loading import ROOT
 from runbook_lib.config.plan import Part, RepositoryStep, ServicesStep
 from runbook_lib.context import Context, old_code
 from runbook_lib.errors import AdapterError
@@ -18,6 +21,9 @@ from runbook_lib.postgres.lease import LEFT_BEHIND
 from runbook_lib.postgres.restore.dump_inspector import newest
 from runbook_lib.results import LOOK_FAILED, Found, Precondition, Result, Status, When, why
 
+NOTEBOOKS = ROOT / "notebooks"
+WALKED = re.compile(r"""\bapply\(run, (["'])([\w.-]+)\1\)""")
+WALKS_ALL = re.compile(r"\bfix\(run\)")
 DISK_FACTOR = 1.2  # a dump may be as large as the database; a fifth is kept free
 FUTURE = 0.25  # hours by which a backup may be newer than the clock here, which another machine made
 
@@ -58,6 +64,23 @@ def _checkouts(context: Context) -> Found:
             return Status.FAIL, f"{checkout.path} cannot be written to"
         found.append(" ".join(filter(None, [repository, "at", checkout.head()[:12], state])))
     return Status.PASS, ", ".join(found)
+
+
+def _notebook(context: Context) -> Found:
+    notebook = context.plan.types[context.type].notebook
+    if notebook is None:
+        return Status.FAIL, f"the type {context.type} names none"
+    file = NOTEBOOKS / f"{notebook}.ipynb"
+    try:
+        cells = json.loads(file.read_text(encoding="utf-8"))["cells"]
+    except FileNotFoundError:
+        return Status.FAIL, f"there is no notebook {file}"
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    walked = {name for _, name in WALKED.findall(code)}
+    absent = [] if WALKS_ALL.search(code) else [name for name in context.specs if name not in walked]
+    if absent:
+        return Status.FAIL, f"{notebook} does not walk {', '.join(absent)}; name a notebook of your own in the plan's type"
+    return Status.PASS, f"{notebook} does"
 
 
 def _services(context: Context) -> Found:
@@ -184,6 +207,7 @@ def _writable(path: Path) -> bool:
 # name -> title, whether only for the database, the parts of the plan that it looks at, look
 PREREQUISITES: dict[str, tuple[str, bool, tuple[Part, ...], Callable[[Context], Found]]] = {
     "checkouts": ("The checkouts are clean and writable", False, (), _checkouts),
+    "notebook": ("The type's notebook walks each of its steps", False, (), _notebook),
     "services": ("The service manager answers", False, (), _services),
     "database": ("The database answers, and our role is not the application's", True, (), _database),
     "alone": ("No other run has the target", False, (), _alone),
@@ -196,4 +220,5 @@ PREREQUISITES: dict[str, tuple[str, bool, tuple[Part, ...], Callable[[Context], 
     "disk": ("There is room for a backup", True, (), _disk),
     **{name: (title, True, ("database",), look) for name, (title, look) in RESTORABLE.items()},
 }
-NEVER_WAIVED = ("key",)  # by a key that names several rows, an undo would write one row's values into another
+# By a key that names several rows, an undo would write one row's values into another; half walked, services stay stopped.
+NEVER_WAIVED = ("key", "notebook")

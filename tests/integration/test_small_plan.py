@@ -1,4 +1,4 @@
-"""A plan of a few lines over the standard one is planned and carried out on a real target."""
+"""A plan of a few lines over the standard one is planned and executed on a real target."""
 
 import subprocess
 from typing import Any
@@ -60,3 +60,13 @@ def test_a_service_goes_back_without_a_table_a_page_or_an_api(small: Bare) -> No
     assert (ended.exit_code, small.status()) == (0, "verified"), ended.text
     assert (feature.exists(), small.running()) == (False, {"billing"})
     assert git(small, "rev-parse", "HEAD") == git(small, "ls-remote", "origin", "main").split()[0]
+
+
+def test_a_notebook_that_walks_other_steps_is_refused_before_any_is_done(small: Bare) -> None:
+    small.plan["types"]["full"]["notebook"] = "03-full-rollback"
+
+    ended = small.planned()
+
+    said = "03-full-rollback does not walk revert-billing, build-billing, start-billing, push-billing; name"
+    assert (ended.exit_code, said in ended.text) == (3, True)
+    assert small.running() == {"billing"}

@@ -119,6 +119,15 @@ def test_an_option_goes_with_the_step_that_is_its_own(tmp_path: Path) -> None:
     assert plan.steps["fence-application"].options == ["C"]
 
 
+def test_a_type_that_is_its_option_goes_with_it(tmp_path: Path) -> None:
+    plan = read(tmp_path, first(without=["restore-aside", "swap-database"]))
+
+    assert ("restore" in plan.types, list(plan.types["full"].options)) == (False, ["A", "B"])
+    assert plan.escalation == ["frontend", "full", "senior engineering"]
+    assert plan.types["full"].escalates_to is None
+    assert plan.decision_matrix[-2].symptom == "Performance issues"  # corruption asks for a restore
+
+
 def test_services_of_several_repositories_start_after_each_is_built(tmp_path: Path) -> None:
     data = {
         "feature": "SHOP-1",

@@ -1,7 +1,7 @@
 """What `extends: standard` brings to a plan: filled in with what the plan has, overridden by what it says. Pure."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
@@ -27,13 +27,14 @@ class _Absent(Exception):
 
 @dataclass(frozen=True)
 class Extended:
-    """A plan over the standard one, and what of that may go where it does not fit: what the plan itself does not name.
+    """A plan over the standard one, and what of that goes where it does not fit the plan, which does not name it itself.
 
-    Those are steps and checks, and the types that say `if_compatible`.
+    Those are steps and checks, and the types that say `if_compatible`; others go with their last option.
     """
 
     data: Data
     may_go: frozenset[Named]
+    only_with_options: frozenset[str]
 
 
 def extended(plan: Data, standard: Data, where: str) -> Extended:
@@ -46,6 +47,7 @@ def extended(plan: Data, standard: Data, where: str) -> Extended:
     under = {key: _table(each, values) if key in TABLES else _filled(each, values) for key, each in standard.items()}
     with_others = [(table, name, entry.pop("only_with", "")) for table in TABLES for name, entry in under[table].items()]
     if_compatible = {("types", name) for name, kind in under["types"].items() if kind.pop("if_compatible", False)}
+    with_options = frozenset(name for name, kind in under["types"].items() if kind.pop("only_with_options", False))
     absent = [(table, name) for table, name, part in with_others if part and part not in values]
     under = left_out(under, absent + [(table, name) for table, name in _references(under) if name not in under[table]])
     under["escalation"] = [name for name in under["escalation"] if not PLACEHOLDER.search(name)]
@@ -63,13 +65,15 @@ def extended(plan: Data, standard: Data, where: str) -> Extended:
             )
     may_go = {(table, name) for table, name in _defined(under) if table in ("steps", "checks")} | if_compatible
     without = [(table, name) for table in TABLES for name in plan.get("without", [])]
-    return Extended(left_out(data, without), frozenset(may_go) - {*_defined(own), *_references(own)})
+    brought = frozenset(may_go) - {*_defined(own), *_references(own)}
+    return Extended(left_out(data, without, with_options), brought, with_options)
 
 
-def left_out(plan: Data, names: Iterable[Named]) -> Data:
+def left_out(plan: Data, names: Iterable[Named], only_with_options: Collection[str] = ()) -> Data:
     """Leave names out of a plan, wherever they are listed, and then what cannot be without them. Pure.
 
-    Where a type goes that stands for another, what named it names that one.
+    A reference to a type that goes becomes one to the type that is executed in its place. The types `only_with_options` go
+    with their last option.
     """
     plan, gone, before = deepcopy(plan), set(names), set[Named]()
     instead = {name: kind["carried_out_as"] for name, kind in _entries(plan, "types") if "carried_out_as" in kind}
@@ -83,6 +87,7 @@ def left_out(plan: Data, names: Iterable[Named]) -> Data:
             gone |= {(table, name) for name, each in _entries(plan, table) if _is_left_empty(each, keys, gone)}
         gone |= {("types", name) for name, kind in _entries(plan, "types") if _loses_its_kind(plan, kind, gone, options)}
         gone |= {("troubles", name) for name, each in _entries(plan, "troubles") if ("types", each.get("fix")) in gone}
+        gone |= {("types", name) for name in only_with_options if not plan["types"].get(name, {}).get("options")}
         gone |= {("steps", name) for name, step in _entries(plan, "steps") if _belongs_to_no_option(plan, step, options)}
     rows = [{**row, "type": _instead(row.get("type"), instead, gone)} for row in plan.get("decision_matrix", [])]
     plan["decision_matrix"] = [row for row in rows if ("types", row["type"]) not in gone and _still_matches(row, gone)]
@@ -104,7 +109,7 @@ def _is_left_empty(entry: Data, keys: Mapping[str, str], gone: set[Named]) -> bo
 
 
 def _loses_its_kind(plan: Data, kind: Data, gone: set[Named], options: set[str]) -> bool:
-    """Whether a type stood for one that goes; options without a step of their own, and a next type, go from it here."""
+    """Whether the type that is executed in its place goes; options without a step of their own go from it here."""
     if "options" in kind and options:
         walked = {option for name in kind.get("steps", []) for option in _sole_option(plan, name)}
         kind["options"] = {name: text for name, text in kind["options"].items() if name in walked or name not in options}

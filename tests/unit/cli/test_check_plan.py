@@ -41,9 +41,9 @@ def test_as_json_it_is_one_object(runbook: Command) -> None:
     _, short, _ = runbook("check-plan", SMALL, "--json")
     _, long, _ = runbook("check-plan", SMALL, "--json", "--resolved")
 
-    told = json.loads(short)
-    assert (told["feature"], told["parts"]) == ("SHOP-41", ["repositories"])
-    assert [step["name"] for step in told["types"]["full"]["steps"]][:3] == ["freeze", "stop-services", "back-up"]
+    shown = json.loads(short)
+    assert (shown["feature"], shown["parts"]) == ("SHOP-41", ["repositories"])
+    assert [step["name"] for step in shown["types"]["full"]["steps"]][:3] == ["freeze", "stop-services", "back-up"]
     assert json.loads(long)["plan"]["steps"]["back-up"] == {"kind": "backup"}
 
 
