@@ -11,7 +11,10 @@ from typing import Any
 from runbook_lib.errors import ParametersError
 
 TABLES = ("steps", "checks", "types", "troubles")
-LISTS = {"types": {"steps": "steps", "checks": "checks", "escalates_on": "checks"}, "troubles": {"signs": "checks"}}
+LISTS = {
+    "types": {"steps": "steps", "checks": "checks", "escalates_on": "checks"},
+    "troubles": {"signs": "checks", "passing": "checks"},
+}
 OF_ROWS = ("failing", "passing", "findings", "confirmed_by")
 EACH = ("repository", "later")  # a placeholder that stands for one repository after another
 PLACEHOLDER = re.compile(r"\{([\w.]+)(?:\|(name|capital))?\}")
@@ -53,20 +56,23 @@ def extended(plan: Data, standard: Data, where: str) -> Extended:
     under["escalation"] = [name for name in under["escalation"] if not PLACEHOLDER.search(name)]
     own = {key: value for key, value in plan.items() if key not in ("extends", "without")}
     data = _merged(under, own)
-    known = [name for table in TABLES for name in data.get(table, {})]
-    for name in plan.get("without", []):
+    _require_known(plan.get("without", []), [name for _, name in _defined(data)], where)
+    may_go = {(table, name) for table, name in _defined(under) if table in ("steps", "checks")} | if_compatible
+    without = [(table, name) for table in TABLES for name in plan.get("without", [])]
+    brought = frozenset(may_go) - {*_defined(own), *_references(own)}
+    return Extended(left_out(data, without, with_options), brought, with_options)
+
+
+def _require_known(names: Iterable[str], known: Collection[str], where: str) -> None:
+    for name in names:
         if name not in known:
-            near = get_close_matches(name, known, 3) or known
+            near = get_close_matches(name, known, 3) or sorted(known)
             raise ParametersError(
                 f"`without` names {name!r}, which is no step, check, type or trouble of this plan.",
                 where=where,
                 state="Nothing was touched.",
                 safe_next=f"Take it out, or name one of: {', '.join(near)}.",
             )
-    may_go = {(table, name) for table, name in _defined(under) if table in ("steps", "checks")} | if_compatible
-    without = [(table, name) for table in TABLES for name in plan.get("without", [])]
-    brought = frozenset(may_go) - {*_defined(own), *_references(own)}
-    return Extended(left_out(data, without, with_options), brought, with_options)
 
 
 def left_out(plan: Data, names: Iterable[Named], only_with_options: Collection[str] = ()) -> Data:
@@ -75,74 +81,66 @@ def left_out(plan: Data, names: Iterable[Named], only_with_options: Collection[s
     A reference to a type that goes becomes one to the type that is executed in its place. The types `only_with_options` go
     with their last option.
     """
-    plan, gone, before = deepcopy(plan), set(names), set[Named]()
-    instead = {name: kind["carried_out_as"] for name, kind in _entries(plan, "types") if "carried_out_as" in kind}
-    options: set[str] = set()
-    while gone != before:
-        before = set(gone)
-        options |= {option for table, name in gone if table == "steps" for option in _sole_option(plan, name)}
-        for table, name in gone:
-            plan.get(table, {}).pop(name, None)
-        for table, keys in LISTS.items():
-            gone |= {(table, name) for name, each in _entries(plan, table) if _is_left_empty(each, keys, gone)}
-        gone |= {("types", name) for name, kind in _entries(plan, "types") if _loses_its_kind(plan, kind, gone, options)}
-        gone |= {("troubles", name) for name, each in _entries(plan, "troubles") if ("types", each.get("fix")) in gone}
-        gone |= {("types", name) for name in only_with_options if not plan["types"].get(name, {}).get("options")}
-        gone |= {("steps", name) for name, step in _entries(plan, "steps") if _belongs_to_no_option(plan, step, options)}
-    rows = [{**row, "type": _instead(row.get("type"), instead, gone)} for row in plan.get("decision_matrix", [])]
-    plan["decision_matrix"] = [row for row in rows if ("types", row["type"]) not in gone and _still_matches(row, gone)]
-    plan["escalation"] = [name for name in plan.get("escalation", []) if ("types", name) not in gone]
-    for each in (each for _, each in _entries(plan, "troubles") if "passing" in each):
-        each["passing"] = [name for name in each["passing"] if ("checks", name) not in gone]
-    return plan
+    gone = set(names)
+    while True:
+        left = _without(plan, gone)
+        pointless = {*_pointless(plan, left, gone, only_with_options)}
+        if not pointless:
+            return left
+        gone |= pointless
 
 
-def _is_left_empty(entry: Data, keys: Mapping[str, str], gone: set[Named]) -> bool:
-    """Whether one of an entry's lists, which are shortened here, had names and has none left."""
-    emptied = False
-    for key, table in keys.items():
-        if key in entry:
-            kept = [name for name in entry[key] if (table, name) not in gone]
-            emptied |= key in ("steps", "signs") and bool(entry[key]) and not kept
-            entry[key] = kept
-    return emptied
+def _without(plan: Data, gone: set[Named]) -> Data:
+    """A plan without some names, an option without the steps that were its own."""
+    left = deepcopy(plan)
+    for table, name in gone:
+        left.get(table, {}).pop(name, None)
+    for table, keys in LISTS.items():
+        for _, entry in _entries(left, table):
+            entry |= {key: [n for n in entry[key] if (of, n) not in gone] for key, of in keys.items() if key in entry}
+    lost = {option for table, name in gone if table == "steps" for option in _sole_option(plan, name)}
+    for _, kind in _entries(left, "types"):
+        kept = {option for name in kind.get("steps", []) for option in _sole_option(left, name)}
+        if "options" in kind:
+            kind["options"] = {name: text for name, text in kind["options"].items() if name in kept or name not in lost}
+        if lost and "steps" in kind:
+            kind["steps"] = [n for n in kind["steps"] if not (of := _options(left, n)) or {*of} & {*kind.get("options", ())}]
+        if ("types", kind.get("escalates_to")) in gone or kind.get("escalates_on") == []:
+            kind |= {"escalates_to": None, "escalates_on": []}
+    offered = {option for _, kind in _entries(left, "types") for option in kind.get("options", {})}
+    for name, step in _entries(left, "steps"):
+        if lost.intersection(_options(left, name)):
+            step["options"] = [option for option in step["options"] if option in offered]
+    left["decision_matrix"] = [row for each in plan.get("decision_matrix", []) if (row := _row(plan, each, gone))]
+    left["escalation"] = [name for name in plan.get("escalation", []) if ("types", name) not in gone]
+    return left
 
 
-def _loses_its_kind(plan: Data, kind: Data, gone: set[Named], options: set[str]) -> bool:
-    """Whether the type that is executed in its place goes; options without a step of their own go from it here."""
-    if "options" in kind and options:
-        walked = {option for name in kind.get("steps", []) for option in _sole_option(plan, name)}
-        kind["options"] = {name: text for name, text in kind["options"].items() if name in walked or name not in options}
-        kind["steps"] = [n for n in kind.get("steps", []) if not (of := _options(plan, n)) or {*of} & {*kind["options"]}]
-    if ("types", kind.get("escalates_to")) in gone or kind.get("escalates_on") == []:
-        for key in ("escalates_to", "escalates_on"):
-            kind.pop(key, None)
-    return ("types", kind.get("carried_out_as")) in gone
+def _row(plan: Data, row: Data, gone: set[Named]) -> Data | None:
+    """A row of the matrix without some names; None where its type, its own check or all that confirms it is among them."""
+    of = row.get("type")
+    for _ in plan.get("types", {}):
+        if ("types", of) in gone and of in plan["types"]:
+            of = plan["types"][of].get("carried_out_as")
+    left = {key: [n for n in row[key] if ("checks", n) not in gone] for key in OF_ROWS if key in row}
+    if ("types", of) in gone or ("type" in row and of is None) or left.get("failing", [])[:1] != row.get("failing", [])[:1]:
+        return None
+    return None if row.get("confirmed_by") and not left["confirmed_by"] else {**row, **left, **({"type": of} if of else {})}
 
 
-def _belongs_to_no_option(plan: Data, step: Data, options: set[str]) -> bool:
-    """Whether a step belonged to options alone that no type has any more; those go from it here."""
-    had = step.get("options")
-    if not isinstance(had, list) or not {*map(str, had)} & options:
-        return False
-    offered = {option for _, kind in _entries(plan, "types") for option in kind.get("options", {})}
-    step["options"] = [option for option in had if option in offered]
-    return not step["options"]
-
-
-def _still_matches(row: Data, gone: set[Named]) -> bool:
-    """Whether a row keeps its own check and what confirms it; its other checks that are gone go from it here."""
-    own, confirmed = row.get("failing", [""])[:1], bool(row.get("confirmed_by"))
-    for key in OF_ROWS:
-        if key in row:
-            row[key] = [name for name in row[key] if ("checks", name) not in gone]
-    return row.get("failing", [""])[:1] == own and bool(row.get("confirmed_by")) == confirmed
-
-
-def _instead(name: Any, instead: Mapping[str, str], gone: set[Named]) -> Any:
-    for _ in instead:
-        name = instead[name] if ("types", name) in gone and name in instead else name
-    return name
+def _pointless(plan: Data, left: Data, gone: set[Named], only_with_options: Collection[str]) -> Iterator[Named]:
+    """What has nothing left to do once some names are gone."""
+    for name, kind in _entries(left, "types"):
+        walks_nothing = plan["types"][name].get("steps") and not kind["steps"]
+        is_no_option = name in only_with_options and not kind.get("options")
+        if walks_nothing or is_no_option or ("types", kind.get("carried_out_as")) in gone:
+            yield "types", name
+    for name, trouble in _entries(left, "troubles"):
+        if ("types", trouble.get("fix")) in gone or (plan["troubles"][name].get("signs") and not trouble["signs"]):
+            yield "troubles", name
+    for name in left.get("steps", {}):
+        if _options(plan, name) and not _options(left, name):
+            yield "steps", name
 
 
 def _entries(plan: Data, table: str) -> list[tuple[str, Data]]:
@@ -166,7 +164,7 @@ def _defined(plan: Data) -> set[Named]:
 
 def _references(plan: Data) -> Iterator[Named]:
     """Every name that types, matrix and troubles mention, with its table."""
-    for table, keys in (*LISTS.items(), ("troubles", {"passing": "checks"})):
+    for table, keys in LISTS.items():
         for _, entry in _entries(plan, table):
             yield from ((of, name) for key, of in keys.items() for name in entry.get(key, []))
     for _, kind in _entries(plan, "types"):
