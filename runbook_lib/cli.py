@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+import yaml
 from rich.console import Console
 
-from runbook_lib.config.plan import Decision
-from runbook_lib.documents import load_plan, load_target
+from runbook_lib.config.plan import Decision, summary
+from runbook_lib.config.target import pair
+from runbook_lib.documents import load_plan, load_target, resolved
 from runbook_lib.errors import ParametersError, RunbookError
 from runbook_lib.headless import conductor, dry_run
 from runbook_lib.history import commits
@@ -29,6 +31,7 @@ from runbook_lib.ui import display, mirror
 from runbook_lib.ui.progress import Report, to_console
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else.")
+WIDTH = 120  # of YAML that is printed
 run_argument = click.argument("run", type=click.Path(path_type=Path))
 
 
@@ -226,6 +229,24 @@ def plan(plan_file: Path, target_file: Path, type_name: str, chosen: str, as_jso
         execute = f"To carry it out: runbook run {run.folder.path} --approve {told.digest}"
         click.echo(redact(f"\n{refusal or execute}"))
     sys.exit(refusal.exit_code if refusal else 0)
+
+
+@commands.command(name="check-plan")
+@click.argument("plan_file", metavar="FILE", type=click.Path(path_type=Path))
+@click.option("--target", "target_file", type=click.Path(path_type=Path), help="A target file, checked against the plan.")
+@click.option("--resolved", "--verbose", "whole", is_flag=True, help="Print the whole plan as YAML, with what it extends.")
+@json_option
+def check_plan(plan_file: Path, target_file: Path | None, whole: bool, as_json: bool) -> None:
+    """Read a plan and print a line for each of its types; no target is asked for anything."""
+    plan = load_plan(plan_file)
+    if target_file:
+        pair(plan, load_target(target_file), target_file)
+    if as_json:
+        click.echo(json.dumps(summary.as_json(plan) | ({"plan": resolved(plan_file)} if whole else {})))
+    elif whole:
+        click.echo(yaml.safe_dump(resolved(plan_file), sort_keys=False, allow_unicode=True, width=WIDTH), nl=False)
+    else:
+        click.echo("\n".join(summary.lines(plan)))
 
 
 @commands.command(name="commits")

@@ -132,9 +132,11 @@ async def approve_again(run: Run, value: str) -> Shown:
 
 @journaled
 async def apply(run: Run, step: str) -> Shown:
-    """Carry out one step, unless it is done already or belongs to another option. Changes the target."""
+    """Carry out one step, unless it is done already, or not of this plan or option. Changes the target."""
     spec, option = run.context.plan.steps.get(step), run.context.option
-    if spec and spec.options and option not in spec.options:
+    if spec is None:
+        return display.line(f"{step}: not part of this plan")
+    if spec.options and option not in spec.options:
         return display.line(f"{spec.title}: not part of option {option}")
     await confirming.confirmed(run, step)
     return display.done(await failure_menu.applied(run, step))

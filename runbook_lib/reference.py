@@ -54,6 +54,8 @@ def _section(model: type[BaseModel]) -> str:
     if about := getattr(model, "about", None):
         undone = "Can be undone." if about.reversible else "Cannot be undone."
         lines.append(f"{about.does} {about.expect} {about.preserves} {undone}\n")
+    if requires := getattr(model, "requires", ()):
+        lines.append(f"Requires of the plan: {', '.join(f'`{part}`' for part in requires)}.\n")
     lines += ["| Key | Value | Where left out | Meaning |", "|---|---|---|---|"]
     for name, field in model.model_fields.items():
         if name not in KINDS:

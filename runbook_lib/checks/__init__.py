@@ -20,6 +20,7 @@ from runbook_lib.context import Context, profiles
 from runbook_lib.errors import AdapterError
 from runbook_lib.postgres.backfill_statistics import items, samples
 from runbook_lib.postgres.sessions import Taken, taken
+from runbook_lib.postgres.text_settings import identifier
 from runbook_lib.redaction import redact
 from runbook_lib.results import Result, Status
 from runbook_lib.system.http import Answer
@@ -58,7 +59,7 @@ class CheckContext:
         spec = self.context.plan.api.sample
         try:
             with self.context.adapters.postgres.connect() as connection:
-                values = samples(connection, self.context.backfill.table, spec)
+                values = samples(connection, identifier(self.context.plan.database), spec)
         except AdapterError as error:
             return error
         return values or AdapterError(
@@ -71,7 +72,7 @@ class CheckContext:
         plan, shown = self.context.plan, self.samples[: self.context.plan.page.samples]
         source = plan.database.backfill.source
         with self.context.adapters.postgres.connect() as connection:
-            found = items(connection, self.context.backfill.table, plan.api.sample, source, shown)
+            found = items(connection, identifier(plan.database), plan.api.sample, source, shown)
         return {sample: found.get(sample, (0, [])) for sample in shown}
 
     @cached_property
@@ -204,6 +205,7 @@ def check(
         >>> class DiskKeys(CheckSpec):
         ...     kind: Literal["disk"]
         ...     area = "Services"
+        ...     requires = ()
         >>> @check(DiskKeys)
         ... def has_room(checked: CheckContext, name: str) -> Result: ...
     """

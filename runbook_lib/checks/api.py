@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from runbook_lib.checks import CheckContext, check
-from runbook_lib.config.plan import CheckSpec, ColumnOfRow
+from runbook_lib.config.plan import CheckSpec, ColumnOfRow, Part
 from runbook_lib.context import old_code
 from runbook_lib.errors import PreconditionError
 from runbook_lib.postgres.backfill_statistics import missed
@@ -26,6 +26,7 @@ class ApiPresentKeys(CheckSpec):
     kind: Literal["api_present"]
 
     area = "API"
+    requires = ("api", "database")
 
 
 @check(ApiPresentKeys)
@@ -51,6 +52,7 @@ class ApiAbsentKeys(CheckSpec):
     kind: Literal["api_absent"]
 
     area = "API"
+    requires = ("api", "database")
 
 
 @check(ApiAbsentKeys)
@@ -142,6 +144,7 @@ class LatencyKeys(CheckSpec):
     """The 95th percentile that is allowed, in milliseconds."""
 
     area = "API"
+    requires = ("api", "database")
 
 
 @check(LatencyKeys)
@@ -192,6 +195,13 @@ class ReferenceKeys(CheckSpec):
     """In what the deployed page reads, or in what older code does, whatever is deployed."""
 
     area = "Database"
+    requires = ("database", "backfill")
+
+    def parts(self) -> tuple[Part, ...]:
+        """Next to the backfill, the API that is asked, and the page whose code says what is shown. Pure."""
+        by_api: tuple[Part, ...] = ("api",) if self.reference == "api" else ()
+        shown: tuple[Part, ...] = ("page", "repositories") if self.where == "shown" else ()
+        return (*self.requires, *by_api, *shown)
 
 
 @check(ReferenceKeys)

@@ -21,6 +21,7 @@ class IntegrityKeys(CheckSpec):
     kind: Literal["integrity"]
 
     area = "Database"
+    requires = ("database", "backfill")
 
 
 @check(IntegrityKeys)
@@ -44,6 +45,7 @@ class ProofKeys(CheckSpec):
     kind: Literal["proof"]
 
     area = "Database"
+    requires = ("database",)
 
 
 @check(ProofKeys)
@@ -87,6 +89,7 @@ class SlowQueriesKeys(CheckSpec):
     """On a checklist, where the server measures no statements."""
 
     area = "Database"
+    requires = ()
     last = True
 
 
@@ -116,6 +119,7 @@ class FreshKeys(CheckSpec):
     """The service whose build is looked at."""
 
     area = "Frontend"
+    requires = ("repositories",)
 
 
 @check(FreshKeys)
@@ -149,6 +153,7 @@ class SessionsKeys(CheckSpec):
     kind: Literal["sessions"]
 
     area = "Database"
+    requires = ()
 
 
 @check(SessionsKeys)

@@ -19,6 +19,7 @@ class PageMediaKeys(CheckSpec):
     kind: Literal["page_media"]
 
     area = "Frontend"
+    requires = ("page", "api", "database", "backfill")
     opens = "page"
 
 
@@ -45,6 +46,7 @@ class PageServedKeys(CheckSpec):
     kind: Literal["page_served"]
 
     area = "Frontend"
+    requires = ("page", "api", "database", "backfill")
     opens = "page"
 
 
@@ -79,6 +81,7 @@ class PageConsoleKeys(CheckSpec):
     kind: Literal["page_console"]
 
     area = "Frontend"
+    requires = ("page", "api", "database")
     opens = "page"
 
 
@@ -100,6 +103,7 @@ class PageThreadKeys(CheckSpec):
     kind: Literal["page_thread"]
 
     area = "Frontend"
+    requires = ("page", "api", "database", "backfill")
     opens = "page"
 
 
@@ -126,6 +130,7 @@ class PageRenderKeys(CheckSpec):
     kind: Literal["page_render"]
 
     area = "Frontend"
+    requires = ("page", "api", "database")
     opens = "page"
 
 
@@ -173,6 +178,7 @@ class PageReturningKeys(CheckSpec):
     kind: Literal["page_returning"]
 
     area = "Frontend"
+    requires = ("page", "api", "database")
     opens = "page and returning page"
 
 

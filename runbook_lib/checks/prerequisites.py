@@ -1,6 +1,8 @@
 """What must hold before any downtime, each looked at."""
 
+import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from functools import partial
@@ -8,7 +10,8 @@ from pathlib import Path
 
 from runbook_lib.checks.restorable import RESTORABLE, restores
 from runbook_lib.checks.schema import will_agree
-from runbook_lib.config.plan import RepositoryStep, ServicesStep
+from runbook_lib.config.loading import ROOT
+from runbook_lib.config.plan import Part, RepositoryStep, ServicesStep
 from runbook_lib.context import Context, old_code
 from runbook_lib.errors import AdapterError
 from runbook_lib.postgres import plan_fit
@@ -18,13 +21,20 @@ from runbook_lib.postgres.lease import LEFT_BEHIND
 from runbook_lib.postgres.restore.dump_inspector import newest
 from runbook_lib.results import LOOK_FAILED, Found, Precondition, Result, Status, When, why
 
+NOTEBOOKS = ROOT / "notebooks"
+WALKED = re.compile(r"""\bapply\(run, (["'])([\w.-]+)\1\)""")
+WALKS_ALL = re.compile(r"\bfix\(run\)")
 DISK_FACTOR = 1.2  # a dump may be as large as the database; a fifth is kept free
 FUTURE = 0.25  # hours by which a backup may be newer than the clock here, which another machine made
 
 
 def prerequisites(context: Context, touches_database: bool) -> list[Result]:
     """Make each check that the run's rollback type needs. Read-only."""
-    names = [name for name, (_, of_database, _) in PREREQUISITES.items() if touches_database or not of_database]
+    names = [
+        name
+        for name, (_, of_database, required, _) in PREREQUISITES.items()
+        if (touches_database or not of_database) and context.plan.parts.issuperset(required)
+    ]
     return [looked(context, name) for name in names if name not in RESTORABLE or restores(context)]
 
 
@@ -40,7 +50,7 @@ def looked(context: Context, name: str) -> Result:
 
 def prerequisite(context: Context, name: str) -> Precondition:
     """One of the checks, as a precondition of a step."""
-    title, _, look = PREREQUISITES[name]
+    title, _, _, look = PREREQUISITES[name]
     return Precondition(name, title, When.BEFOREHAND, partial(look, context), waivable=name not in NEVER_WAIVED)
 
 
@@ -54,6 +64,23 @@ def _checkouts(context: Context) -> Found:
             return Status.FAIL, f"{checkout.path} cannot be written to"
         found.append(" ".join(filter(None, [repository, "at", checkout.head()[:12], state])))
     return Status.PASS, ", ".join(found)
+
+
+def _notebook(context: Context) -> Found:
+    notebook = context.plan.types[context.type].notebook
+    if notebook is None:
+        return Status.FAIL, f"the type {context.type} names none"
+    file = NOTEBOOKS / f"{notebook}.ipynb"
+    try:
+        cells = json.loads(file.read_text(encoding="utf-8"))["cells"]
+    except FileNotFoundError:
+        return Status.FAIL, f"there is no notebook {file}"
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    walked = {name for _, name in WALKED.findall(code)}
+    absent = [] if WALKS_ALL.search(code) else [name for name in context.specs if name not in walked]
+    if absent:
+        return Status.FAIL, f"{notebook} does not walk {', '.join(absent)}; name a notebook of your own in the plan's type"
+    return Status.PASS, f"{notebook} does"
 
 
 def _services(context: Context) -> Found:
@@ -99,7 +126,7 @@ def _taken_over(context: Context, found: str) -> str:
 def _fits(context: Context) -> Found:
     database = context.plan.database
     with context.adapters.postgres.connect() as connection:
-        lines = plan_fit.history_misfits(connection, database)
+        lines = plan_fit.history_misfits(connection, database) if database.migration_ else []
         if _changes_table(context):
             lines += (
                 [absent] if (absent := plan_fit.no_table(connection, database)) else plan_fit.misfits(connection, database)
@@ -141,7 +168,8 @@ def _backup(context: Context) -> Found:
     contents = context.adapters.dump_tools.contents(path)
     hours = (context.now() - contents.made).total_seconds() / 3600
     facts = f"{path.name}, {path.stat().st_size / 1e6:.1f} MB, {hours:.1f} h old, {len(contents.tables_with_data)} tables"
-    if lacking := contents.lacks(context.plan.database.schema_, context.plan.database.table):
+    table = context.plan.database_
+    if table and (lacking := contents.lacks(table.schema_, table.table)):
         return Status.FAIL, f"{facts}, without the data of {', '.join(lacking)}"
     if hours < -FUTURE:
         return Status.UNKNOWN, f"{facts}; by this machine's clock it was made in the future"
@@ -176,18 +204,21 @@ def _writable(path: Path) -> bool:
     return os.access(path, os.W_OK)
 
 
-PREREQUISITES: dict[str, tuple[str, bool, Callable[[Context], Found]]] = {  # name -> title, only for the database, look
-    "checkouts": ("The checkouts are clean and writable", False, _checkouts),
-    "services": ("The service manager answers", False, _services),
-    "database": ("The database answers, and our role is not the application's", True, _database),
-    "alone": ("No other run has the target", False, _alone),
-    "plan-fits": ("The database has what the plan names", True, _fits),
-    "key": ("The plan's key names one row each", True, _key),
-    "history": ("The migration's file and its row in the history will agree", True, will_agree),
-    "rights": ("Our role may do what the rollback does", True, _rights),
-    "backup": ("A backup from before is present, readable and recent", True, _backup),
-    "tools": ("pg_dump and pg_restore are of the server's version", True, _tools),
-    "disk": ("There is room for a backup", True, _disk),
-    **{name: (title, True, look) for name, (title, look) in RESTORABLE.items()},
+# name -> title, whether only for the database, the parts of the plan that it looks at, look
+PREREQUISITES: dict[str, tuple[str, bool, tuple[Part, ...], Callable[[Context], Found]]] = {
+    "checkouts": ("The checkouts are clean and writable", False, (), _checkouts),
+    "notebook": ("The type's notebook walks each of its steps", False, (), _notebook),
+    "services": ("The service manager answers", False, (), _services),
+    "database": ("The database answers, and our role is not the application's", True, (), _database),
+    "alone": ("No other run has the target", False, (), _alone),
+    "plan-fits": ("The database has what the plan names", True, ("database",), _fits),
+    "key": ("The plan's key names one row each", True, ("database",), _key),
+    "history": ("The migration's file and its row in the history will agree", True, ("database", "migration"), will_agree),
+    "rights": ("Our role may do what the rollback does", True, ("database",), _rights),
+    "backup": ("A backup from before is present, readable and recent", True, (), _backup),
+    "tools": ("pg_dump and pg_restore are of the server's version", True, (), _tools),
+    "disk": ("There is room for a backup", True, (), _disk),
+    **{name: (title, True, ("database",), look) for name, (title, look) in RESTORABLE.items()},
 }
-NEVER_WAIVED = ("key",)  # by a key that names several rows, an undo would write one row's values into another
+# By a key that names several rows, an undo would write one row's values into another; half walked, services stay stopped.
+NEVER_WAIVED = ("key", "notebook")

@@ -155,6 +155,7 @@ class SchemaKeys(CheckSpec):
     kind: Literal["schema"]
 
     area = "Database"
+    requires = ("database",)
 
 
 @check(SchemaKeys)
@@ -166,9 +167,8 @@ def as_expected(checked: CheckContext, name: str) -> Result:
         planned = plan_fit.in_words_of_server(connection, context.plan.database)
         kept = [name for name in present if name.endswith(f"__old_{context.folder.short}")]  # by a swap, as the way back
         now = {name: definition for name, definition in present.items() if name not in kept}
-        history = context.plan.database.migration
-        recorded = History(context.plan.database).rows(connection)
-    agrees, summary = agreement(context, context.checkout(history.repository), recorded=bool(recorded))
+        recorded = bool(History(context.plan.database).rows(connection)) if "migration" in context.plan.parts else None
+    agrees, summary = _history_agrees(context, recorded)
     removes = any(spec.about.on_table == "schema" for spec in context.specs.values())
     restored = restores(context) is not None
     record = _record(context) if removes else None
@@ -202,6 +202,12 @@ def as_expected(checked: CheckContext, name: str) -> Result:
     parts.append("not compared with a snapshot" if changed is None else f"{rest} is {like}")
     parts.append(f"waived: {compared[1]}" if waived and compared[0] is not Status.PASS else compared[1])
     return checked.result(name, agrees, ", ".join(filter(None, parts)), problems=problems)
+
+
+def _history_agrees(context: Context, recorded: bool | None) -> tuple[Status, str]:
+    if recorded is None:
+        return Status.PASS, ""
+    return agreement(context, context.checkout(context.plan.database.migration.repository), recorded=recorded)
 
 
 def _of_columns(context: Context, removes: bool, record: Record | None) -> str:

@@ -17,6 +17,7 @@ class ServicesKeys(CheckSpec):
     kind: Literal["services"]
 
     area = "Services"
+    requires = ()
 
 
 @check(ServicesKeys)
@@ -58,6 +59,7 @@ class LogsKeys(CheckSpec):
     """The services whose logs are read."""
 
     area = "Services"
+    requires = ()
 
 
 @check(LogsKeys)

@@ -17,7 +17,7 @@ class Combined(Protocol):
     """What of a plan decides which combinations there are, and which are allowed."""
 
     @property
-    def compatibility(self) -> Sequence[Any]:
+    def combinations(self) -> frozenset[tuple[str, str, str]]:
         """The allowed combinations of code, schema and data."""
 
     @property
@@ -85,7 +85,7 @@ class Rules:
     @property
     def allowed(self) -> frozenset[tuple[str, str, str]]:
         """The plan's table: code, schema and data."""
-        return frozenset((row.code, row.schema_, row.data) for row in self.plan.compatibility)
+        return self.plan.combinations
 
     def beginning(self) -> State:
         """The release with the feature, as it is before any step."""
@@ -160,21 +160,21 @@ def alone(plan: Combined, changes: Iterable[str]) -> str:
     return _of_repositories(plan, sides, frozenset({(schema, data)}))
 
 
-def contradiction(plan: Combined) -> str:
-    """What types and compatibility table say against one another, "" where they agree."""
-    rules = Rules(plan, {})
+def contradictions(plan: Combined) -> dict[str, str]:
+    """What types and compatibility table say against one another, by the names of the types. Pure."""
+    rules, found = Rules(plan, {}), {}
     for name, kind in plan.types.items():
         if kind.carried_out_as and not alone(plan, kind.changes):
-            return (
+            found[name] = (
                 f"types.{name} is carried out as {kind.carried_out_as}, though the compatibility table allows to change "
                 f"{' and '.join(kind.changes)} alone"
             )
         for option in list(kind.options) or ([""] if kind.steps else []):
             end = rules.state(StepEffect(step) for step in plan.steps_of(name, option))
-            if found := _of_repositories(plan, end.code, end.database):
+            if why := _of_repositories(plan, end.code, end.database):
                 how = f" with option {option}" if option else ""
-                return f"types.{name}{how} ends where the compatibility table does not allow it: {found}"
-    return ""
+                found.setdefault(name, f"types.{name}{how} ends where the compatibility table does not allow it: {why}")
+    return found
 
 
 def _of_repositories(plan: Combined, code: Mapping[str, Sides], database: Database) -> str:

@@ -2,10 +2,11 @@
 
 import os
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from datetime import date
+from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -25,6 +26,12 @@ class Model(BaseModel):
     """A frozen model in which an unknown key or a wrong type is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Copy it with other values, by the keys that a file gives them. Pure."""
+        names = {field.alias: name for name, field in type(self).model_fields.items() if field.alias}
+        given = {names.get(key, key): value for key, value in (update or {}).items()}
+        return super().model_copy(update=given, deep=deep)
 
 
 M = TypeVar("M", bound=Model)
@@ -55,6 +62,28 @@ def load(path: Path, model: type[M], environment: Mapping[str, str] | None = Non
     Raises:
         ParametersError: The file is missing, is not YAML, or does not fit the model.
     """
+    data = read(path)
+    if environment is not None:
+        data = _filled_in(data, environment, path, "")
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise explained(path, problems_of(error), model) from None
+
+
+def packaged(package: str, name: str) -> dict[str, Any]:
+    """Read the keys of a YAML file that comes with this library. Read-only."""
+    text = (files(package) / name).read_text(encoding="utf-8")
+    data: dict[str, Any] = yaml.load(text, _StrictLoader)  # noqa: S506 - derived from SafeLoader
+    return data
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read the keys of a YAML file. Read-only.
+
+    Raises:
+        ParametersError: The file is missing, is not YAML, or holds no keys.
+    """
     try:
         data = yaml.load(located(path).read_text(encoding="utf-8"), _StrictLoader)  # noqa: S506 - derived from SafeLoader
     except FileNotFoundError:
@@ -69,12 +98,7 @@ def load(path: Path, model: type[M], environment: Mapping[str, str] | None = Non
         ) from None
     if not isinstance(data, dict):
         raise ParametersError(f"{path} holds no keys.", state=NOTHING_TOUCHED, safe_next="Name a plan or target file.")
-    if environment is not None:
-        data = _filled_in(data, environment, path, "")
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        raise _explained(path, error, model) from None
+    return data
 
 
 def _filled_in(value: Any, environment: Mapping[str, str], path: Path, key: str) -> Any:
@@ -99,13 +123,17 @@ def _filled_in(value: Any, environment: Mapping[str, str], path: Path, key: str)
     return re.sub(r"\$\{(\w+)\}", found, value)
 
 
-def _explained(path: Path, error: ValidationError, model: type[BaseModel]) -> ParametersError:
+def explained(path: Path, problems: Iterable[ErrorDetails], model: type[BaseModel]) -> ParametersError:
+    """Name the keys of a file that do not fit a model, each with its line where the file has it. Read-only."""
     lines = []
-    for problem in _told_once(error):
+    for problem in problems:
         key = ".".join(str(part) for part in problem["loc"])
         match problem["type"]:
             case "extra_forbidden":
                 text, remedy = "unknown key", "take it out, or correct its spelling"
+            case "union_tag_not_found":
+                text = "it has no `kind`, which only what the standard plan brings to this plan can do without"
+                remedy = "correct its spelling, add the part of the plan that it is for, or add its kind"
             case "missing":
                 text, remedy = "missing", "add it"
             case kind:
@@ -114,7 +142,8 @@ def _explained(path: Path, error: ValidationError, model: type[BaseModel]) -> Pa
                 remedy = "put quotes around it" if quoted else "correct the value"
                 if not isinstance(problem["input"], dict | list):
                     text += f", but the file has {problem['input']!r}"
-        lines.append(": ".join(part for part in (str(path), key, f"{text}; {remedy}.") if part))
+        place = f"{path}, line {line}" if (line := _line(path, problem["loc"])) else str(path)
+        lines.append(": ".join(part for part in (place, key, f"{text}; {remedy}.") if part))
     return ParametersError(
         "\n".join(lines),
         state=NOTHING_TOUCHED,
@@ -122,7 +151,21 @@ def _explained(path: Path, error: ValidationError, model: type[BaseModel]) -> Pa
     )
 
 
-def _told_once(error: ValidationError) -> list[ErrorDetails]:
+def _line(path: Path, keys: Sequence[int | str]) -> int:
+    """The line of the innermost of some keys that the file has, 0 where it has none. Read-only."""
+    node, found = yaml.compose(located(path).read_text(encoding="utf-8"), _StrictLoader), 0
+    for key in keys:
+        if isinstance(node, yaml.MappingNode):
+            inner = next(((name, value) for name, value in node.value if name.value == str(key)), None)
+            if inner is not None:
+                found, node = inner[0].start_mark.line + 1, inner[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
+            node = node.value[key]
+            found = node.start_mark.line + 1
+    return found
+
+
+def problems_of(error: ValidationError) -> list[ErrorDetails]:
     """The problems of a model, of a value that may be of several types only one. Pure."""
     problems = error.errors(include_url=False)
     unions = {p["loc"][:-1]: p["input"] for p in problems if p["loc"] and p["loc"][-1] in MEMBERS}

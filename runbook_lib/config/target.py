@@ -210,11 +210,11 @@ class Target(Model):
     """Where its backups are."""
     services: ServicesTarget
     """The services and their manager."""
-    repositories: dict[Name, RepositoryTarget]
+    repositories: dict[Name, RepositoryTarget] = {}
     """The checkouts, by the names that the plan gives them."""
-    endpoints: dict[Name, str]
+    endpoints: dict[Name, str] = {}
     """The base address of each service that is looked at."""
-    api_token: SecretReference
+    api_token: SecretReference | None = None
     """Where the API's token is found."""
     reference_api: ReferenceApi | None = None
     """The API from before the feature, where it still runs or was kept."""
@@ -222,7 +222,7 @@ class Target(Model):
     """A deploy pipeline, an autoscaler, a queue's consumers."""
     cache_purge: CachePurge | None = None
     """How the caches in front of the services are emptied."""
-    contacts: dict[str, str]
+    contacts: dict[str, str] = {}
     """Who has each role that the plan names."""
 
     @field_validator("services", mode="before")
@@ -301,10 +301,11 @@ def lacking(plan: Plan, target: Target) -> list[str]:
         "repositories": (plan.repositories, target.repositories),
         "services.versions": (plan.services, services.versions),
         "services.built_from": (plan.services, {**services.built_from, **services.pinned}),
-        "endpoints": (dict.fromkeys([plan.api.service, plan.page.service]), target.endpoints),
+        "endpoints": (dict.fromkeys(part.service for part in (plan.api_, plan.page_) if part), target.endpoints),
         "contacts": (plan.contacts, target.contacts),
     }
-    return [f"{key}.{name}" for key, (names, there) in needed.items() for name in names if name not in there]
+    token = ["api_token"] if plan.api_ and not target.api_token else []
+    return token + [f"{key}.{name}" for key, (names, there) in needed.items() for name in names if name not in there]
 
 
 def pair(plan: Plan, target: Target, target_file: Path) -> None:

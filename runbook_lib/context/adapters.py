@@ -127,7 +127,8 @@ class Adapters:
     def token(self) -> str:
         """The API's bearer token."""
         where = f"target {self.target.name}, key api_token"
-        return self._once("token", lambda: register(secret(self.target.api_token.env, where)))
+        name = self.target.api_token.env if self.target.api_token else ""
+        return self._once("token", lambda: register(secret(name, where)))
 
     @property
     def reference_token(self) -> str:

@@ -183,7 +183,8 @@ def prepare(context: Context, repository: str) -> OldCode:
     if not _is_as_approved(context, checkout):  # what a build leaves in the tree afterwards does no harm
         require_ready(context, repository)
     head, way = checkout.head(), mode(context, repository)
-    keeps = repository == context.plan.database.migration.repository and context.schema_stays
+    migration = _migration_in(context, repository)
+    keeps = bool(migration and context.schema_stays)
     answered = sorted(f"{name}={value}" for name, value in context.state.choices.items() if name.startswith(QUESTION))
     key = f"{repository} {head} {way} {keeps} {answered}"
     known: OldCode | None = context.adapters.prepared.get(key)
@@ -202,10 +203,9 @@ def prepare(context: Context, repository: str) -> OldCode:
         nothing_left, refusal = make(found, clone, context.state.author, context.state.began)
         if refusal:
             raise _refused(refusal.because, checkout)
-    if found.reverts and keeps:
-        _keep_migration(context, clone, head)
+    if found.reverts and migration and keeps:
+        _keep_migration(context, migration, clone, head)
     complete(checkout, clone, as_built=_is_as_approved(context, checkout))
-    migration = context.plan.database.migration
     made = context.adapters.prepared[key] = OldCode(
         head=head,
         commit=clone.head(),
@@ -214,9 +214,7 @@ def prepare(context: Context, repository: str) -> OldCode:
         reverted=found.reverts,
         nothing_left=nothing_left,
         elsewhere=_elsewhere(context, repository, checkout),
-        kept_files=files_of(migration, clone.files(migration.directory))
-        if found.reverts and repository == migration.repository
-        else [],
+        kept_files=files_of(migration, clone.files(migration.directory)) if found.reverts and migration else [],
         path=path,
     )
     return made
@@ -349,8 +347,13 @@ def _reset(found: TakeBack, checkout: Checkout, clone: Checkout) -> None:
     clone.back_to(found.below)
 
 
-def _keep_migration(context: Context, clone: Checkout, head: str) -> None:
-    migration = context.plan.database.migration
+def _migration_in(context: Context, repository: str) -> Migration | None:
+    """The feature's migration, where its file is in the repository."""
+    found = context.plan.database.migration if "migration" in context.plan.parts else None
+    return found if found and found.repository == repository else None
+
+
+def _keep_migration(context: Context, migration: Migration, clone: Checkout, head: str) -> None:
     if files := clone.deleted_below(head, migration.directory):
         clone.keep(
             files,

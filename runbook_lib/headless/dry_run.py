@@ -9,6 +9,7 @@ from typing import Any
 from runbook_lib.config.plan import ColumnOfRow
 from runbook_lib.context import Context
 from runbook_lib.errors import RunbookError
+from runbook_lib.postgres import Connection
 from runbook_lib.postgres.catalog import catalog, has_column
 from runbook_lib.results import Result
 from runbook_lib.run import Run
@@ -73,9 +74,7 @@ def fingerprint(context: Context, with_database: bool) -> dict[str, str]:
     if with_database:
         with context.adapters.postgres.connect() as connection:
             found["database catalog"] = catalog(connection)
-            backfill = context.plan.database.backfill
-            needed = [backfill.column, *(v.column for v in backfill.written.values() if isinstance(v, ColumnOfRow))]
-            if all(has_column(connection, context.plan.database, column) for column in needed):
+            if "backfill" in context.plan.parts and _can_count(context, connection):
                 found["rows with backfilled entries"] = context.backfill.count(connection)
         directory = Path(context.target.backups.directory)
         found["backups"] = sorted((path.name, path.stat().st_size) for path in directory.glob("*"))
@@ -84,3 +83,10 @@ def fingerprint(context: Context, with_database: bool) -> dict[str, str]:
         found[f"checkout {repository}"] = [checkout.head(), checkout.changed_files()]
     found["services running"] = [name for name in context.plan.services if context.adapters.services.is_running(name)]
     return {name: hashlib.sha256(json.dumps(value).encode()).hexdigest()[:12] for name, value in found.items()}
+
+
+def _can_count(context: Context, connection: Connection) -> bool:
+    """Whether all columns are there by which a backfilled entry is recognised."""
+    database, backfill = context.plan.database, context.plan.database.backfill
+    needed = [backfill.column, *(v.column for v in backfill.written.values() if isinstance(v, ColumnOfRow))]
+    return all(has_column(connection, database, column) for column in needed)

@@ -30,6 +30,12 @@ class Bounds:
     approved_only: bool = False
 
 
+def written_by_triggers(database: Database) -> list[sql.Identifier]:
+    """The tables that triggers may write when a row is changed, by the plan. Pure."""
+    named = [name for tables in database.triggers.values() for name in tables]
+    return [sql.Identifier(*(name.split(".") if "." in name else (database.schema_, name))) for name in named]
+
+
 class Backfill:
     """The feature's backfill, as SQL over its table `t`; `run` names the tables that this run keeps of it."""
 
@@ -106,8 +112,7 @@ class Backfill:
     @property
     def written_by_triggers(self) -> list[sql.Identifier]:
         """The tables that triggers may write when a row is cleared, by the plan."""
-        named = [name for tables in self.database.triggers.values() for name in tables]
-        return [sql.Identifier(*(name.split(".") if "." in name else (self.database.schema_, name))) for name in named]
+        return written_by_triggers(self.database)
 
     def bound(self, bounds: Bounds) -> "Backfill":
         """The same, narrowed down."""

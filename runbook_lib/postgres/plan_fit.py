@@ -6,7 +6,7 @@ from difflib import get_close_matches
 import psycopg
 from psycopg import sql
 
-from runbook_lib.config.plan import ColumnOfRow, Database
+from runbook_lib.config.plan import Backfill, ColumnOfRow, Database
 from runbook_lib.postgres import Connection
 from runbook_lib.postgres.connection import exists, one
 
@@ -16,21 +16,28 @@ NOT_A_TYPE = {"serial": "integer", "bigserial": "bigint", "smallserial": "smalli
 
 def misfits(connection: Connection, database: Database) -> list[str]:
     """What older code needs and the plan names that is not there, or is of another type, by the plan's keys. Read-only."""
-    spec = database.backfill
-    of_backfill = {f"written.{name}": value.column for name, value in spec.written.items() if isinstance(value, ColumnOfRow)}
     named = {
         "key": database.key,
         **{f"kept_columns.{name}": name for name in database.kept_columns},
-        "backfill.source": spec.source,
-        **({"backfill.touch": spec.touch} if spec.touch else {}),
-        **{f"backfill.{key}": name for key, name in of_backfill.items() if name not in database.columns},
+        **(_read_by(database.backfill_, database) if database.backfill_ else {}),
     }
     return _absent(connection, database, named) + _mistyped(connection, database, "kept_columns")
 
 
+def _read_by(spec: Backfill, database: Database) -> dict[str, str]:
+    """The older columns that the backfill read or touched, by the plan's keys."""
+    written = {f"written.{name}": value.column for name, value in spec.written.items() if isinstance(value, ColumnOfRow)}
+    return {
+        "backfill.source": spec.source,
+        **({"backfill.touch": spec.touch} if spec.touch else {}),
+        **{f"backfill.{key}": name for key, name in written.items() if name not in database.columns},
+    }
+
+
 def feature_misfits(connection: Connection, database: Database) -> list[str]:
     """What of the feature's own objects the plan names and is not there, or is of another type. Read-only."""
-    named = {**{f"columns.{name}": name for name in database.columns}, "backfill.column": database.backfill.column}
+    named = {f"columns.{name}": name for name in database.columns}
+    named |= {"backfill.column": database.backfill_.column} if database.backfill_ else {}
     lines = _absent(connection, database, named) + _mistyped(connection, database, "columns")
     table = _table(connection, database)
     for key, names, query in (("indexes", database.indexes, _INDEXES), ("constraints", database.constraints, _CONSTRAINTS)):

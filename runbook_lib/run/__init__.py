@@ -229,7 +229,7 @@ class Run:
 
     def drifted(self, digest: str) -> dict[str, list[str]]:
         """The steps still to be begun that are not any more as a preview showed them: title -> what differs. Read-only."""
-        state, tolerance = self.state, self.context.plan.database.drift_tolerance
+        state, tolerance = self.state, self.context.plan.drift_tolerance
         found = {}
         for name, approved in state.previews.get(digest, {}).items():
             step, status = self.steps.get(name), state.step(name).status

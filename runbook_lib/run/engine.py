@@ -207,7 +207,7 @@ def _require_approval(run: Run, state: RunState, step: Step, *, fresh: bool) -> 
             state="This step was not begun.",
             safe_next="Take a new preview, read it, and approve that.",
         )
-    if fresh and (lines := approval.drift(approved, step.preview(), run.context.plan.database.drift_tolerance)):
+    if fresh and (lines := approval.drift(approved, step.preview(), run.context.plan.drift_tolerance)):
         raise PreconditionError(
             f"Since it was approved, “{step.title}” has drifted: {'; '.join(lines)}.",
             where=run.context.target.name,

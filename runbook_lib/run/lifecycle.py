@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from runbook_lib.config.plan import Plan
 from runbook_lib.config.target import pair
 from runbook_lib.context import Context, profiles
 from runbook_lib.context.adapters import Adapters
-from runbook_lib.documents import load_plan, load_target
+from runbook_lib.documents import digest, load_plan, load_target
 from runbook_lib.errors import ParametersError, PreconditionError
 from runbook_lib.journal import VERSION, Journal, elapsed
 from runbook_lib.journal.folder import RunFolder
@@ -66,7 +65,7 @@ def open_new(
         version=VERSION,
         plan=plan.feature,
         plan_file=_portable(plan_file),
-        plan_sha256=_sha256(plan_file),
+        plan_sha256=digest(plan_file),
         target=target.name,
         target_file=_portable(target_file),
         environment=target.environment,
@@ -104,7 +103,7 @@ def open_existing(path: Path, operator: str = "") -> Run:
     folder, plan, state = read(path)
     opened = state.opened
     plan_file, target_file = Path(opened["plan_file"]), Path(opened["target_file"])
-    if _sha256(plan_file) != opened["plan_sha256"]:
+    if digest(plan_file) != opened["plan_sha256"]:
         raise PreconditionError(
             "The plan has changed since this run began.",
             where=str(plan_file),
@@ -115,17 +114,6 @@ def open_existing(path: Path, operator: str = "") -> Run:
     pair(plan, target, target_file)
     by = operator or state.operator
     return Run(folder, Context(plan, target, folder, Adapters(target, folder, by), state, by))
-
-
-def _sha256(path: Path) -> str:
-    try:
-        return hashlib.sha256(located(path).read_bytes()).hexdigest()
-    except OSError as error:
-        raise ParametersError(
-            f"{path} cannot be read: {error.strerror}.",
-            state="Nothing was touched.",
-            safe_next="Name a file below parameters/.",
-        ) from None
 
 
 def _portable(path: Path) -> str:

@@ -138,7 +138,7 @@ class RebuildKeys(RepositoryStep):
     """Build a repository's code again, its caches cleared, though it may be built already."""
 
     kind: Literal["rebuild"]
-    clear: list[Inside]
+    clear: list[Inside] = []
     """Caches inside the repository that are removed first."""
 
     about = About(

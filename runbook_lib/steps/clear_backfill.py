@@ -142,6 +142,7 @@ class ClearBackfillKeys(DatabaseStep):
     live: bool = False
     """Whether the application may go on using the table meanwhile."""
 
+    requires = ("database", "backfill")
     about = About(
         title="Clear the backfilled entries",
         estimate=120,

@@ -18,6 +18,7 @@ class EndSessionsKeys(StepSpec):
 
     kind: Literal["end_sessions"]
 
+    requires = ()
     about = About(
         title="End the sessions that are in the way",
         estimate=15,

@@ -65,6 +65,7 @@ class FenceKeys(DatabaseStep):
 
     kind: Literal["fence"]
 
+    requires = ()
     about = About(
         title="Keep the application out of the database",
         estimate=10,
@@ -185,6 +186,7 @@ class LetInKeys(DatabaseStep):
 
     kind: Literal["let_in"]
 
+    requires = ()
     about = About(
         title="Let the application into the database again",
         estimate=5,

@@ -152,6 +152,7 @@ class FreezeKeys(StepSpec):
 
     kind: Literal["freeze"]
 
+    requires = ()
     about = About(
         title="Freeze deploys, autoscalers and consumers",
         estimate=10,
@@ -235,6 +236,7 @@ class ReleaseKeys(StepSpec):
 
     kind: Literal["release"]
 
+    requires = ()
     about = About(
         title="Release what was frozen",
         estimate=10,

@@ -16,6 +16,7 @@ class PurgeCacheKeys(StepSpec):
 
     kind: Literal["purge_cache"]
 
+    requires = ()
     about = About(
         title="Purge the caches that users are served from",
         estimate=20,

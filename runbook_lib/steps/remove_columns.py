@@ -121,6 +121,7 @@ class RemoveColumnsKeys(DatabaseStep):
     mode: Literal["drop", "quarantine"] = "quarantine"
     """Whether the columns are renamed out of the way, or copied and dropped (REMOVAL)."""
 
+    requires = ("database", "migration")
     about = About(
         title="Remove the feature's columns",
         estimate=60,

@@ -91,6 +91,7 @@ class RestoreAsideKeys(RestoringStep):
     jobs: Annotated[int, Field(gt=0)] = 2
     """Parallel jobs of pg_restore."""
 
+    requires = ("database",)
     about = About(
         title="Restore the backup into a staging database",
         estimate=180,
@@ -231,7 +232,7 @@ class RestoreAside(Step):
             return [self.result("restored", "The backup is restored aside", Status.PASS, "it is in the live one's place")]
         with self.context.adapters.postgres.connect(name) as connection:
             problems = staging_database.problems(connection, self.context.dump)
-            if bool(self.context.dump.columns_of_feature(self.context.plan.database)) != self._in_history(connection):
+            if self._disagrees_with_history(connection):
                 problems.append("its migration history and the feature's columns do not agree")
         missing = unknown(self.context, ledger(self.context))
         return [
@@ -278,7 +279,7 @@ class RestoreAside(Step):
 
     def _written_since(self, connection: Connection) -> str:
         database = self.context.plan.database
-        touch = database.backfill.touch
+        touch = database.backfill_.touch if database.backfill_ else None
         moment = self.context.dump.made + timedelta(seconds=1)  # the dump tells it to the second
         rows = (
             staging_database.written_since(connection, (database.schema_, database.table), touch, moment) if touch else None
@@ -297,8 +298,11 @@ class RestoreAside(Step):
         lost = {_named(entry) for entry in live if entry.kind != "COMMENT" and OWN_SCHEMA not in (entry.schema, entry.name)}
         return [f"not in the backup: {name}" for name in sorted(lost - there)]
 
-    def _in_history(self, connection: Connection) -> bool:
-        return bool(History(self.context.plan.database).rows(connection))
+    def _disagrees_with_history(self, connection: Connection) -> bool:
+        database = self.context.plan.database
+        if database.migration_ is None:
+            return False
+        return bool(self.context.dump.columns_of_feature(database)) != bool(History(database).rows(connection))
 
 
 def _named(entry: Entry) -> str:

@@ -11,6 +11,7 @@ from runbook_lib.checks.restorable import SAME
 from runbook_lib.config.compatibility import Rules, State
 from runbook_lib.config.plan.steps import DATABASE, About, DatabaseStep, Identifier, Touches
 from runbook_lib.errors import PreconditionError
+from runbook_lib.postgres.backfill import written_by_triggers
 from runbook_lib.postgres.connection import identity
 from runbook_lib.postgres.dependents import objections, triggers
 from runbook_lib.postgres.lock_budget import await_readable
@@ -35,6 +36,7 @@ class RestorePartKeys(DatabaseStep):
     fill: Literal["missing", "differing"] = "missing"
     """The rows of the column that are written."""
 
+    requires = ("database",)
     about = About(
         title="Restore a part from the backup",
         estimate=60,
@@ -293,7 +295,7 @@ class RestorePart(Step):
             self.control.part(written, self._foretold)
 
         tools = replace(self.context.adapters.dump_tools, hold=self.control.is_paused)
-        allowed = self.context.backfill.written_by_triggers
+        allowed = written_by_triggers(self.context.plan.database)
         source = Source(
             self.context.adapters.postgres,
             tools,

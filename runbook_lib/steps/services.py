@@ -87,6 +87,7 @@ class StopKeys(ServicesStep):
 
     kind: Literal["stop"]
 
+    requires = ()
     about = About(
         title="Stop the services",
         estimate=20,
@@ -202,6 +203,7 @@ class StartKeys(_StartedKeys):
 
     kind: Literal["start"]
 
+    requires = ()
     about = About(
         title="Start the services",
         estimate=30,
@@ -286,6 +288,7 @@ class RestartKeys(_StartedKeys):
 
     kind: Literal["restart"]
 
+    requires = ()
     about = About(
         title="Restart the services",
         estimate=30,

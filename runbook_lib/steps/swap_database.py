@@ -251,6 +251,7 @@ class SwapDatabaseKeys(DatabaseStep):
     salvage: Literal["carry", "nothing"] = "nothing"
     """What happens to rows written since the backup."""
 
+    requires = ("database",)
     about = About(
         title="Put the restored database in place",
         estimate=60,
@@ -433,7 +434,7 @@ class SwapDatabase(CheckedExchange):
         """
         approved = self.approved
         loss = numbers(final, self.approved_apart)
-        more = beyond(approved.get("loss", {}), loss, self.context.plan.database.drift_tolerance, less=less)
+        more = beyond(approved.get("loss", {}), loss, self.context.plan.drift_tolerance, less=less)
         more += [f"{what}: {why}" for what, why in final.unknown.items() if what not in approved.get("not known", [])]
         redefined = approved.get("defined otherwise in the backup", [])
         more += [f"{name}: defined otherwise in the backup" for name in final.defined_otherwise if name not in redefined]

@@ -38,6 +38,7 @@ class TakeBackKeys(DatabaseStep):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     """Its SHA-256."""
 
+    requires = ()
     about = About(
         title="Take back what the feature's migrations changed",
         estimate=60,

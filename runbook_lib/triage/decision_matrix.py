@@ -68,6 +68,8 @@ def recommend(plan: Plan, results: Iterable[Result], words: Mapping[str, Word] |
     rows = [_by_word(_scored(row, found), (words or {}).get(row.symptom)) for row in plan.decision_matrix]
     matching = [scored for scored in rows if scored.matches == "yes"]
     if not matching:
+        if not rows:
+            return Recommendation(rows, "", "The plan has no decision matrix: a person chooses the type.")
         unknown = [scored.row.symptom for scored in rows if scored.matches == "unknown"]
         return Recommendation(
             rows, "", f"Unknown: {', '.join(unknown)}." if unknown else "No symptom of the matrix was found."

@@ -52,7 +52,8 @@ def choices_after(run: Run, name: str, offers: str = "") -> dict[str, str]:
         ways["undo"] = "put back what this step changed"
     if up:
         ways["escalate"] = f"go up the plan's ladder, to {_level(run, up)}"
-    ways["troubleshoot"] = f"look for a known trouble, with the notebook {TROUBLESHOOTING}"
+    if run.context.plan.troubles:
+        ways["troubleshoot"] = f"look for a known trouble, with the notebook {TROUBLESHOOTING}"
     ways["stop"] = "leave all as it is, and end this cell with the error"
     return ways
 
@@ -60,8 +61,8 @@ def choices_after(run: Run, name: str, offers: str = "") -> dict[str, str]:
 def next_level(run: Run) -> str:
     """What follows the run's type on the plan's ladder, "" at its end. Read-only."""
     ladder = run.context.plan.escalation
-    place = ladder.index(run.context.type) + 1 if run.context.type in ladder else len(ladder) - 1
-    return ladder[place] if place < len(ladder) else ""
+    above = ladder[ladder.index(run.context.type) + 1 :] if run.context.type in ladder else ladder[-1:]
+    return above[0] if above else ""
 
 
 def labelled(run: Run, name: str, error: RunbookError) -> Shown:

@@ -100,6 +100,6 @@ def _end(plan: Plan, state: RunState, events: Sequence[Event]) -> str:
             f"Incident: {state.opened.get('incident') or 'none named'}. {ended.summary}",
             f"Type: {type_title(plan, state)}. By: {state.operator}.",
             *pending,
-            f"What follows: {' '.join(plan.follow_ups)}",
+            *([f"What follows: {' '.join(plan.follow_ups)}"] if plan.follow_ups else []),
         ]
     )

@@ -39,6 +39,13 @@ async def choose_trouble(run: Run, value: str = "") -> Shown:
     """Choose the trouble to mend: by the parameter, else the one that was found alone; a run that has a type keeps it."""
     plan = run.context.plan
     if not run.context.type:
+        if not plan.troubles:
+            raise Declined(
+                "The plan names no trouble that could be mended.",
+                where=str(run.folder.path),
+                state="Nothing was changed.",
+                safe_next="Add troubles to the plan, or choose a rollback type in the triage.",
+            )
         found: list[str] = next((e.data["troubles"] for e in reversed(run.journal.events()) if e.kind == "diagnosed"), [])
         options = {name: trouble.title for name, trouble in plan.troubles.items()}
         chosen, by = await choice("TROUBLE", options, value or (found[0] if len(found) == 1 else ""))

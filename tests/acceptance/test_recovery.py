@@ -33,18 +33,18 @@ def test_a_failed_run_ends_with_a_recovery_path_and_can_be_resumed(broken: Stack
     failed = runbook("run", run, "--approve", planned["digest"])
 
     assert failed.returncode == 3, failed.stderr
-    assert "“Build the backend” failed" in failed.stderr
+    assert "“Build backend” failed" in failed.stderr
     command = shlex.split(last_line(failed))
     assert command[:4] == ["runbook", "service-back", run, "--approve"]
     path = failed.stderr[failed.stderr.index("Service back in") :]
-    assert ("undo | Take the backend's code back" in path, "apply | Build the backend" in path) == (True, False)
+    assert ("undo | Take the code of backend back" in path, "apply | Build backend" in path) == (True, False)
 
     again = runbook(*command[1:])  # its undo builds too, so it fails for the same reason
 
     assert again.returncode == 3, again.stderr
-    assert "“Take the backend's code back” failed" in again.stderr
+    assert "“Take the code of backend back” failed" in again.stderr
     path = again.stderr[again.stderr.index("Service back in") :]
-    assert ("undo | Option A: clear" in path, "Take the backend's code back" in path) == (True, False)
+    assert ("undo | Option A: clear" in path, "Take the code of backend back" in path) == (True, False)
     command = shlex.split(last_line(again))
 
     back = runbook(*command[1:], "--json")  # the feature's build is still in place

@@ -41,7 +41,7 @@ def test_a_tick_suggests_another_type_until_one_is_chosen(browser: Browser, begi
     with begin() as lab, seated(browser, lab.link) as seat:
         seat.run_all()
         shown = seat.output(SYMPTOMS)
-        expect(seat.waiting("TYPE:")).to_contain_text("Quick: the frontend alone (suggested)", timeout=STEP)
+        expect(seat.waiting("TYPE:")).to_contain_text("Quick: frontend alone (suggested)", timeout=STEP)
         expect(shown.get_by_role("checkbox", name="Frontend errors")).to_be_checked()
 
         for ticked in (

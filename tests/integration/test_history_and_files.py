@@ -4,17 +4,18 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import yaml
+
+from runbook_lib.documents import resolved
 
 from ..support.bare import PLAN, SERVICES, Bare, words
 
-FEATURE = yaml.safe_load(PLAN.read_text())["feature"]
+FEATURE = resolved(PLAN)["feature"]
 
 
 @pytest.fixture
 def removing(target: Bare) -> Bare:
     """A plan that takes the backend's code back and its columns out."""
-    target.plan["steps"]["revert-backend"] = yaml.safe_load(PLAN.read_text())["steps"]["revert-backend"]
+    target.plan["steps"]["revert-backend"] = resolved(PLAN)["steps"]["revert-backend"]
     target.steps("stop-services", "back-up", "revert-backend", "remove-columns")
     target.plan["types"]["full"]["checks"] = ["schema-expected"]
     return target

@@ -49,6 +49,7 @@ class NoteKeys(StepSpec):
     kind: Literal["note"]
     file: str
 
+    requires = ()
     about = About(
         title="Leave a note",
         estimate=1,
@@ -118,6 +119,7 @@ class NotedKeys(CheckSpec):
     text: str
 
     area = "Services"
+    requires = ()
 
 
 @check(NotedKeys)

@@ -5,15 +5,15 @@ import shutil
 from pathlib import Path
 
 import pytest
-import yaml
 
+from runbook_lib.documents import resolved
 from runbook_lib.errors import ParametersError
 from runbook_lib.run.lifecycle import open_new
 
 from ..support import quick_site
 from ..support.quick_site import PLAN, Planned, Site, git
 
-FEATURE = yaml.safe_load(PLAN.read_text())["feature"]
+FEATURE = resolved(PLAN)["feature"]
 BUILT = "repositories__frontend__build"
 ROT13 = "tr A-Za-z N-ZA-Mn-za-m"
 

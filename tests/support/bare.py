@@ -15,6 +15,7 @@ import psycopg
 import yaml
 
 from runbook_lib import cli
+from runbook_lib.documents import resolved
 from runbook_lib.rehearsal.database import Database, dump
 from runbook_lib.rehearsal.postgres import binaries
 from runbook_lib.run import Run, lifecycle
@@ -193,7 +194,7 @@ def bare(database: Database, root: Path) -> Iterator[Bare]:
 
 
 def _plan(root: Path) -> dict[str, Any]:
-    plan = yaml.safe_load(PLAN.read_text())
+    plan = resolved(PLAN)
     steps = {name: plan["steps"][name] for name in STEPS}
     steps["restore-media-url"] = {**plan["steps"]["restore-media-url"], "options": ["R"]}
     every = [{"code": c, "schema": s, "data": d} for c in CODES for s in CODES for d in CODES]

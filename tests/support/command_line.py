@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import yaml
 
+from runbook_lib.documents import resolved
 from runbook_lib.rehearsal.stack import Stack
 from runbook_lib.run import Run, lifecycle
 from runbook_lib.system.signals import with_default_signals
@@ -58,7 +59,7 @@ def planned(
     stack: Stack, outputs: Path, type_name: str = TYPE, option: str = "A", checks: Sequence[str] = FINAL
 ) -> Iterator[Planned]:
     """A run on a stack whose final checks need no browser: of two steps, or of another type."""
-    plan = yaml.safe_load(PLAN.read_text())
+    plan = resolved(PLAN)
     plan["types"][type_name]["checks"] = list(checks)
     plan["types"][type_name].pop("escalates_on", None)
     file = outputs / "plan.yaml"

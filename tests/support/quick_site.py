@@ -15,6 +15,7 @@ import yaml
 from click.testing import CliRunner
 
 from runbook_lib import cli
+from runbook_lib.documents import resolved
 from runbook_lib.journal import Journal
 from runbook_lib.journal.state import RunState, replay
 from runbook_lib.rehearsal.scenarios import FAULTS
@@ -149,7 +150,7 @@ def make(root: Path, service: str = NOBODY) -> Site:
     (root / "outputs").mkdir(parents=True)
     (root / "state").mkdir()
     repositories(root, FAULTS[0])
-    plan = yaml.safe_load(PLAN.read_text())
+    plan = resolved(PLAN)
     plan["types"]["frontend"] |= {"checks": [], "escalates_on": []}
     del plan["types"]["frontend"]["escalates_to"]
     (root / "plan.yaml").write_text(yaml.safe_dump(plan, sort_keys=False))

@@ -210,7 +210,7 @@ TO_RESTORE: Happened = ("escalated", {"from": "full", "to": "restore", "because"
         pytest.param(
             [("opened", {"type": "frontend", "option": "A"}), APPROVED, *done("revert-frontend"), TO_FULL],
             "escalated",
-            "Quick: the frontend alone was not enough: api-media-url: none",
+            "Quick: frontend alone was not enough: api-media-url: none",
             id="escalated",
         ),
         pytest.param(

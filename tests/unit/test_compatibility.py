@@ -11,9 +11,9 @@ from runbook_lib.documents import load_plan
 from runbook_lib.errors import ParametersError
 from runbook_lib.steps import kinds
 
-from ..support.places import PLAN
+from ..support.places import WRITTEN_OUT
 
-YAML = PLAN.read_text()
+YAML = WRITTEN_OUT.read_text()
 STOPPED = ["stop-services"]
 OLD_BACKEND = ["revert-backend", "build-backend"]
 OLD_FRONTEND = ["revert-frontend", "build-frontend"]

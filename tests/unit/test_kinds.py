@@ -2,12 +2,16 @@
 
 import subprocess
 import sys
+from typing import Literal
 
 import pytest
+from pydantic import create_model
 
 from runbook_lib import checks, services, steps
 from runbook_lib.config.kinds import collected
-from runbook_lib.config.plan.steps import About
+from runbook_lib.config.loading import Model
+from runbook_lib.config.plan import CheckSpec
+from runbook_lib.config.plan.steps import About, StepSpec
 from runbook_lib.reference import reference
 from runbook_lib.steps.services import StopKeys
 
@@ -44,3 +48,11 @@ def test_a_command_starts_without_what_it_may_not_need() -> None:
     code = "import sys, runbook_lib.cli; print(*sys.modules)"
     loaded = set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
     assert loaded & {"numpy", "pandas", "matplotlib", "papermill", "playwright", "IPython"} == set()
+
+
+@pytest.mark.parametrize(
+    ("category", "lacks"), [(StepSpec, "touches, after, about, requires"), (CheckSpec, "area, requires")]
+)
+def test_a_kind_that_leaves_out_what_it_has_to_say_is_refused(category: type[Model], lacks: str) -> None:
+    with pytest.raises(TypeError, match=f"does not declare {lacks}"):
+        create_model("Silent", __base__=category, kind=(Literal["silent"], ...))

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from runbook_lib import notebook
+from runbook_lib.checks.prerequisites import looked
 from runbook_lib.errors import Declined, ParametersError, RunbookError, StepFailed
+from runbook_lib.results import Status
 from runbook_lib.run import Run
 from runbook_lib.ui import cells
 
@@ -134,6 +136,30 @@ def test_a_trouble_that_another_notebook_mends_names_it(run: Run, monkeypatch: p
 
     with pytest.raises(Declined, match="06-restore-a-part"):
         asyncio.run(notebook.choose_trouble(run, "media-url-missing"))
+
+
+def test_a_plan_without_troubles_has_none_to_choose(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNBOOK_HEADLESS", "1")
+    run.context.state = replace(run.context.state, type="")
+    run.context.plan = run.context.plan.model_copy(update={"troubles": {}})
+
+    with pytest.raises(Declined, match="names no trouble"):
+        asyncio.run(notebook.choose_trouble(run))
+
+
+@pytest.mark.parametrize(
+    ("step", "said"), [("build-shop", "not part of this plan"), ("remove-columns", "not part of option A")]
+)
+def test_a_step_that_is_not_the_rollbacks_is_passed_over(run: Run, step: str, said: str) -> None:
+    assert said in asyncio.run(notebook.apply(run, step)).text
+    assert not run.state.steps
+
+
+@pytest.mark.parametrize("type_name", ["frontend", "full", "missing-column", "restore", "rebuild-frontend", "end-sessions"])
+def test_the_notebook_of_each_type_walks_all_its_steps(run: Run, type_name: str) -> None:
+    run.context.state = replace(run.context.state, type=type_name)
+
+    assert looked(run.context, "notebook").status is Status.PASS
 
 
 # --- the way back

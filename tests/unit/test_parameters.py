@@ -11,9 +11,9 @@ from runbook_lib.documents import load_plan, load_target, target_model
 from runbook_lib.errors import ParametersError
 from runbook_lib.run.lifecycle import open_new
 
-from ..support.places import ROOT
+from ..support.places import ROOT, WRITTEN_OUT
 
-PLAN = (ROOT / "parameters" / "feat-2025-20251103111429.yaml").read_text()
+PLAN = WRITTEN_OUT.read_text()
 TARGET = (ROOT / "parameters" / "production.example.yaml").read_text().replace('"[Phone/Slack]"', "+00 0000")
 ENVIRONMENT = {"SOCIAL_SELLING_API_TOKEN": "a token for tests"}
 

@@ -57,7 +57,7 @@ def test_nothing_outside_the_rehearsal_names_a_word_of_the_feature() -> None:
     named = [
         f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
         for path in PACKAGE.rglob("*")
-        if path.is_file() and path.suffix in {".py", ".j2"} and PACKAGE / "rehearsal" not in path.parents
+        if path.is_file() and path.suffix in {".py", ".j2", ".yaml"} and PACKAGE / "rehearsal" not in path.parents
         for number, line in enumerate(path.read_text().splitlines(), 1)
         if re.search(FEATURE_WORDS, line, re.IGNORECASE)
     ]

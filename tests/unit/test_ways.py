@@ -132,7 +132,7 @@ def test_what_has_failed_is_never_offered_again(rules: Rules) -> None:
     none = shortest(rules, done, steps, {start: "It ends.", revert: "It conflicts."})
 
     assert (told(back)[0], "apply start-frontend" in told(back)) == ("undo build-frontend", False)
-    assert none.blocked.startswith("forward: “Start the frontend” failed: It ends; back: undoing “Take the backend's code")
+    assert none.blocked.startswith("forward: “Start frontend” failed: It ends; back: undoing “Take the code of backend")
 
 
 @pytest.mark.parametrize(("option", "count"), PREFIXES)

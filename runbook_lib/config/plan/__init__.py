@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal, Self, get_origin
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
-from runbook_lib.config.compatibility import alone, contradiction
+from runbook_lib.config.compatibility import BEFORE, FEATURE, alone, contradictions
 from runbook_lib.config.loading import Model
 from runbook_lib.config.plan.decide import Decision
 from runbook_lib.config.plan.feature import (
@@ -25,6 +25,7 @@ from runbook_lib.config.plan.feature import (
     Sample,
     Trouble,
 )
+from runbook_lib.config.plan.parts import Part, Unfit, there
 from runbook_lib.config.plan.steps import (
     BuildingStep,
     DatabaseStep,
@@ -52,6 +53,7 @@ __all__ = [
     "Migration",
     "Monitor",
     "Page",
+    "Part",
     "Plan",
     "Repository",
     "RepositoryStep",
@@ -75,55 +77,79 @@ class CheckSpec(Model):
     """What people call it."""
 
     area: ClassVar[Area]  # under which the rollback log reports it
+    requires: ClassVar[tuple[Part, ...]]  # the parts of the plan that it works with
     opens: ClassVar[Literal["", "page", "page and returning page"]] = ""  # what is opened while other checks are made
     last: ClassVar[bool] = False  # whether it looks at what the other checks of its round have caused
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         """Refuse a kind that leaves out what it has to say of itself."""
-        if get_origin(cls.model_fields["kind"].annotation) is Literal and not hasattr(cls, "area"):
-            raise TypeError(f"{cls.__name__} does not declare its area")
+        if get_origin(cls.model_fields["kind"].annotation) is not Literal:
+            return  # a category of kinds
+        if lacking := [name for name in ("area", "requires") if not hasattr(cls, name)]:
+            raise TypeError(f"{cls.__name__} does not declare {', '.join(lacking)}")
+
+    def parts(self) -> tuple[Part, ...]:
+        """The parts of the plan that it works with. Pure."""
+        return self.requires
 
 
 class Plan(Model):
     """A feature's rollback plan; the models of its steps and checks are those of the kinds that are installed."""
 
+    extends: Literal["standard"] | None = None
+    """The plan that this one is put over: the usual types, steps, checks, matrix and troubles for what it has."""
+    without: list[Name] = []
+    """The steps, checks, types and troubles of that plan to leave out."""
     feature: str
     """The id that the feature's commits bear in their messages."""
     title: str
     """A name for people."""
-    database: Database
+    database_: Database | None = Field(default=None, alias="database")
     """The table that the feature changed."""
-    repositories: dict[Name, Repository]
+    repositories: dict[Name, Repository] = {}
     """The repositories that hold the feature's code."""
-    services: list[Name]
+    services: list[Name] = []
     """The services that are built from them."""
-    compatibility: list[Compatible]
-    """The allowed combinations of code, schema and data; no other may run."""
+    compatibility: list[Compatible] = []
+    """The allowed combinations of code, schema and data; no other may run. Without any: what was released together."""
     needs: list[Need] = []
     """Which services run only next to a certain version of another."""
-    api: Api
+    api_: Api | None = Field(default=None, alias="api")
     """The request that shows whether older clients are served."""
-    page: Page
+    page_: Page | None = Field(default=None, alias="page")
     """The page that users see."""
     steps: dict[Name, StepSpec]
     """The steps, by names that types use."""
     types: dict[Name, RollbackType]
     """The rollback types, by name."""
-    checks: dict[Name, CheckSpec]
+    checks: dict[Name, CheckSpec] = {}
     """The checks, by names that types and matrix use."""
-    decision_matrix: list[MatrixRow]
+    decision_matrix: list[MatrixRow] = []
     """Which symptom asks for which type."""
     decide: dict[str, Decision] = {}
     """What cannot be derived of the change, by table or table.column."""
     troubles: dict[Name, Trouble] = {}
     """What can be wrong with a rollback itself."""
-    escalation: list[str]
+    escalation: list[str] = []
     """The ladder of types and people, lowest first."""
-    contacts: list[str]
+    contacts: list[str] = []
     """The roles that are called; each target says who they are."""
-    follow_ups: list[str]
+    follow_ups: list[str] = []
     """What has to be done after the rollback."""
+
+    @model_validator(mode="after")
+    def _has_what_its_kinds_require(self) -> Self:
+        kinds: dict[tuple[str, str], StepSpec | CheckSpec] = {("steps", name): step for name, step in self.steps.items()}
+        kinds |= {("checks", name): check for name, check in self.checks.items()}
+        lacking = {
+            (table, name): f"{table}.{name} is of the kind {spec.kind}, which requires {' and '.join(absent)}"
+            for (table, name), spec in kinds.items()
+            if (absent := [part for part in spec.parts() if part not in self.parts])
+        }
+        if lacking:
+            raise Unfit(f"{'; '.join(lacking.values())}, which the plan does not have", lacking)
+        return self
 
     @model_validator(mode="after")
     def _names_are_defined(self) -> Self:
@@ -156,12 +182,71 @@ class Plan(Model):
         for name, trouble in self.troubles.items():
             known([trouble.fix], dict(self.types), f"troubles.{name}", "types")
             known([*trouble.signs, *trouble.passing], dict(self.checks), f"troubles.{name}", "checks")
-        known([self.api.service, self.page.service], self.services, "api and page", "services")
+        known([part.service for part in (self.api_, self.page_) if part], self.services, "api and page", "services")
         known([name for need in self.needs for name in (need.service, need.needs)], self.services, "needs", "services")
-        known([self.database.migration.repository], dict(self.repositories), "database.migration", "repositories")
-        if found := contradiction(self):
-            raise ValueError(found)
+        if "migration" in self.parts:
+            known([self.database.migration.repository], dict(self.repositories), "database.migration", "repositories")
+        if found := contradictions(self):
+            raise Unfit("; ".join(found.values()), (("types", name) for name in found))
         return self
+
+    @property
+    def parts(self) -> frozenset[Part]:
+        """The optional parts that the plan has."""
+        database = self.database_
+        found: dict[Part, object] = {
+            "api": self.api_,
+            "page": self.page_,
+            "repositories": self.repositories,
+            "database": database,
+            "migration": database and database.migration_,
+            "backfill": database and database.backfill_,
+        }
+        return frozenset(name for name, part in found.items() if part)
+
+    @property
+    def database(self) -> Database:
+        """The table that the feature changed, for what declares that it requires it.
+
+        Raises:
+            ParametersError: The plan has none.
+        """
+        return there(self.database_, "database")
+
+    @property
+    def api(self) -> Api:
+        """The request of older clients, for what declares that it requires it.
+
+        Raises:
+            ParametersError: The plan has none.
+        """
+        return there(self.api_, "api")
+
+    @property
+    def page(self) -> Page:
+        """The page that users see, for what declares that it requires it.
+
+        Raises:
+            ParametersError: The plan has none.
+        """
+        return there(self.page_, "page")
+
+    @property
+    def drift_tolerance(self) -> float:
+        """By what share affected rows may differ from those approved: none where the plan names no table."""
+        return self.database.drift_tolerance if "database" in self.parts else 0.0
+
+    @property
+    def combinations(self) -> frozenset[tuple[str, str, str]]:
+        """The allowed combinations of code, schema and data: those listed, else what was released together.
+
+        Where the feature changed nothing in a database, its schema and data are the same for all code.
+        """
+        if self.compatibility:
+            return frozenset((row.code, row.schema_, row.data) for row in self.compatibility)
+        if self.parts & {"database", "migration"}:
+            return frozenset({(BEFORE, BEFORE, BEFORE), (FEATURE, FEATURE, FEATURE)})
+        return frozenset({(BEFORE, FEATURE, FEATURE), (FEATURE, FEATURE, FEATURE)})
 
     @property
     def rollbacks(self) -> dict[str, str]:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from runbook_lib.config.loading import Model
+from runbook_lib.config.plan.parts import there
 from runbook_lib.config.plan.steps import Identifier, Inside, Name, Scalar
 
 CommitId = Annotated[str, Field(pattern=r"^[0-9a-f]{7,64}$")]
@@ -167,16 +168,34 @@ class Database(Model):
     """The indexes that the feature added."""
     constraints: list[Identifier]
     """The constraints that the feature added."""
-    migration: Migration
-    """The feature's migration."""
-    backfill: Backfill
-    """What the feature's backfill wrote."""
+    migration_: Migration | None = Field(default=None, alias="migration")
+    """The feature's migration, where its history and files are to be taken back."""
+    backfill_: Backfill | None = Field(default=None, alias="backfill")
+    """What the feature's backfill wrote, where there was one."""
     drift_tolerance: Fraction
     """By what share the affected rows may differ from those approved."""
     triggers: dict[Identifier, list[Identifier]] = {}
     """Those that may fire -> the tables that they write."""
     unmanaged: list[str] = []
     """What came since the backup and is not the feature's, as a preview names it."""
+
+    @property
+    def migration(self) -> Migration:
+        """The feature's migration, for what declares that it requires it.
+
+        Raises:
+            ParametersError: The plan has none.
+        """
+        return there(self.migration_, "migration")
+
+    @property
+    def backfill(self) -> Backfill:
+        """What the backfill wrote, for what declares that it requires it.
+
+        Raises:
+            ParametersError: The plan has none.
+        """
+        return there(self.backfill_, "backfill")
 
 
 class RollbackType(Model):

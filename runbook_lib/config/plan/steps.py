@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from runbook_lib.config.compatibility import Rules, State
 from runbook_lib.config.loading import Model
+from runbook_lib.config.plan.parts import Part
 
 LONGEST = 63  # bytes of a name in PostgreSQL
 
@@ -79,6 +80,7 @@ class StepSpec(Model):
     """The options that it belongs to; none means every one."""
 
     about: ClassVar[About]
+    requires: ClassVar[tuple[Part, ...]]  # the parts of the plan that it works with
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
@@ -86,13 +88,17 @@ class StepSpec(Model):
         if get_origin(cls.model_fields["kind"].annotation) is not Literal:
             return  # a category of kinds
         lacking = [name for name in ("touches", "after") if getattr(getattr(cls, name), "__isabstractmethod__", False)]
-        if lacking := [*lacking, *(["about"] if not hasattr(cls, "about") else [])]:
+        if lacking := [*lacking, *(name for name in ("about", "requires") if not hasattr(cls, name))]:
             raise TypeError(f"{cls.__name__} does not declare {', '.join(lacking)}")
 
     @model_validator(mode="before")
     @classmethod
     def _with_defaults_of_kind(cls, data: Any) -> Any:
         return {"title": cls.about.title, "estimate": cls.about.estimate, **data} if isinstance(data, dict) else data
+
+    def parts(self) -> tuple[Part, ...]:
+        """The parts of the plan that it works with. Pure."""
+        return self.requires
 
     @abstractmethod
     def touches(self) -> Touches:
@@ -119,6 +125,8 @@ class RepositoryStep(StepSpec):
 
     repository: Name
     """The repository."""
+
+    requires = ("repositories",)
 
     @property
     def _code(self) -> frozenset[str]:

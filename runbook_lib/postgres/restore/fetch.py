@@ -259,9 +259,11 @@ def _types(connection: Connection, table: _Table) -> dict[str, str]:
 
 def _candidates(connection: Connection, database: Database) -> list[_Table]:
     found, of_plan = [], [database.schema_, database.table, database.key]
-    for row in connection.execute(_CANDIDATES, [*of_plan, OWN_SCHEMA, database.migration.history_table, TABLES]):
+    history = database.migration_.history_table if database.migration_ else ""
+    touch = [database.backfill_.touch] if database.backfill_ and database.backfill_.touch else []
+    for row in connection.execute(_CANDIDATES, [*of_plan, OWN_SCHEMA, history, TABLES]):
         is_plans = (row["schema"], row["name"]) == (database.schema_, database.table)
-        without = [*database.columns, *([database.backfill.touch] if database.backfill.touch else [])] if is_plans else []
+        without = [*database.columns, *touch] if is_plans else []
         found.append(_Table(row["schema"], row["name"], row["key"], tuple(without), tuple(row["leaves"])))
     return found
 

@@ -23,6 +23,7 @@ class Pair:
     live: Table
     backup: Table
     backfill: Backfill | None = None
+    columns: tuple[str, ...] = ()  # that the feature added
     seed: int = 0
 
     @property
@@ -43,7 +44,7 @@ class Pair:
     @cached_property
     def feature(self) -> tuple[str, ...]:
         """The shared columns that the feature added."""
-        return self._of(self.backfill.database.columns if self.backfill else ())
+        return self._of(self.columns)
 
     @cached_property
     def touch(self) -> tuple[str, ...]:
@@ -145,14 +146,14 @@ class Matched:
 
 def matched(live: Mapping[Name, Table], backup: Mapping[Name, Table], database: Database) -> Matched:
     """Which tables of two databases belong together."""
-    backfill = _option_a(database)
+    backfill, columns = _option_a(database), tuple(database.columns)
     why = {id: reason for id, table in (*live.items(), *backup.items()) if (reason := _why_skipped(table, database))}
     skipped = {written(id): reason for id, reason in why.items()}
     here, there = ({n: t for n, t in each.items() if n not in why} for each in (live, backup))
     feature = (database.schema_, database.table)
     return Matched(
         tuple(
-            Pair(here[name], there[name], backfill if name == feature else None)
+            Pair(here[name], there[name], backfill, columns) if name == feature else Pair(here[name], there[name])
             for name in sorted(here.keys() & there.keys())
         ),
         tuple(here[name] for name in sorted(here.keys() - there.keys())),
@@ -167,14 +168,16 @@ def _why_skipped(table: Table, database: Database) -> str:
         return f"belongs to the extension {table.extension}"
     if table.foreign:
         return "its rows are elsewhere"
-    if table.id == (database.schema_, database.migration.history_table):
+    if database.migration_ and table.id == (database.schema_, database.migration_.history_table):
         return "the history of migrations goes with the schema, so it stays as the backup has it"
     return ""
 
 
-def _option_a(database: Database) -> Backfill:
+def _option_a(database: Database) -> Backfill | None:
     """The backfill by its terms alone: a row is cleared as it would be where no run has looked at it before."""
-    spec = database.backfill
+    spec = database.backfill_
+    if spec is None:
+        return None
     cleared = "[]" if spec.cleared == "dump" else spec.cleared
     edited = "keep" if spec.edited == "list" else spec.edited
     alone = spec.model_copy(update={"cleared": cleared, "edited": edited})

@@ -14,7 +14,7 @@ import psycopg
 import yaml
 
 from runbook_lib.config.plan import Plan
-from runbook_lib.documents import load_plan
+from runbook_lib.documents import load_plan, resolved
 from runbook_lib.journal.event import Event
 from runbook_lib.rehearsal.stack import Stack
 from runbook_lib.rehearsal.workspace import PLAN
@@ -96,7 +96,7 @@ TRIALS: Mapping[str, Trial] = {
 
 def write_plan(trial: Trial, file: Path) -> Plan:
     """Write the plan of rehearsals without the checks that need a browser or an idle machine."""
-    plan: dict[str, Any] = yaml.safe_load(PLAN.read_text(encoding="utf-8"))
+    plan: dict[str, Any] = resolved(PLAN)
     for rollback in plan["types"].values():
         rollback["checks"] = [name for name in rollback.get("checks", []) if _is_kept(plan, name)]
     for trouble in plan["troubles"].values():

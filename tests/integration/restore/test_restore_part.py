@@ -24,7 +24,7 @@ from runbook_lib.steps import Effect, Step
 from runbook_lib.steps.restore_part import RestorePart
 from runbook_lib.system import processes
 
-from ...support.places import PLAN, TARGET
+from ...support.places import TARGET, WRITTEN_OUT
 
 NAME = "restore-media-url"
 REST: LiteralString = "SELECT to_jsonb(m) - 'media_url' FROM messages m ORDER BY id"
@@ -66,7 +66,7 @@ def begin(
 
         monkeypatch.setattr(run_module, "steps_of", steps_of)
         plan = tmp_path / "plan.yaml"
-        plan.write_text(PLAN.read_text().replace("column: media_url, fill", f"{part}fill"))
+        plan.write_text(WRITTEN_OUT.read_text().replace("column: media_url, fill", f"{part}fill"))
         run = open_new(plan, target, "missing-column", operator="tester", reason="a test of it", outputs=tmp_path)
         for name, value in choices.items():
             run.choose(name, value, "tester")

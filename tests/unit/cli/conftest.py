@@ -1,6 +1,5 @@
 """A command line in this process, and runs for it."""
 
-import hashlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from runbook_lib import cli
+from runbook_lib.documents import digest
 from runbook_lib.journal import Journal
 from runbook_lib.journal.folder import RunFolder
 
@@ -57,7 +57,7 @@ def opened(tmp_path: Path) -> Callable[..., RunFolder]:
             "opened",
             plan="FEAT",
             plan_file=str(plan),
-            plan_sha256=hashlib.sha256(plan.read_bytes()).hexdigest(),
+            plan_sha256=digest(plan),
             target="rehearsal",
             target_file=str(TARGET),
             environment="rehearsal",
