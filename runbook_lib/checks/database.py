@@ -45,7 +45,7 @@ class ProofKeys(CheckSpec):
     kind: Literal["proof"]
 
     area = "Database"
-    requires = ("database",)
+    requires = ()
 
 
 @check(ProofKeys)

@@ -121,6 +121,6 @@ def in_words(made: Made) -> list[str]:
         return [*lines, "A rollback would be refused: only a person can decide what is undecided."]
     return [
         *lines,
-        f"Put it, and {states_of(made.file).name}, where the target's backups are; in the plan, a step:",
-        f"  take-back: {{kind: take_back, changes: {made.file.name}, sha256: {made.sha256}}}",
+        f"Put it, and {states_of(made.file).name}, where the target's backups are; and into the plan:",
+        f"  draft: {{changes: {made.file.name}, sha256: {made.sha256}}}",
     ]

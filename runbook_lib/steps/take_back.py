@@ -4,12 +4,10 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
-
-from pydantic import Field
+from typing import Literal
 
 from runbook_lib.config.compatibility import BEFORE, Rules, State
-from runbook_lib.config.plan.steps import DATABASE, About, DatabaseStep, Inside, Touches
+from runbook_lib.config.plan.steps import DATABASE, About, DatabaseStep, Touches
 from runbook_lib.errors import RunbookError
 from runbook_lib.postgres.catalog import catalog, database_size
 from runbook_lib.postgres.changes import draft, live
@@ -33,12 +31,7 @@ class TakeBackKeys(DatabaseStep):
     """Take back what the feature's migrations changed, as a draft of `runbook draft` says."""
 
     kind: Literal["take_back"]
-    changes: Inside
-    """The draft, `ID.changes.yaml`, in the directory of the target's backups."""
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    """Its SHA-256."""
-
-    requires = ()
+    requires = ("draft",)
     about = About(
         title="Take back what the feature's migrations changed",
         estimate=60,
@@ -79,8 +72,7 @@ class TakeBack(Step):
     @property
     def file(self) -> Path:
         """Where the draft is."""
-        assert isinstance(self.spec, TakeBackKeys)
-        return Path(self.context.target.backups.directory) / self.spec.changes
+        return Path(self.context.target.backups.directory) / self.context.plan.draft.changes
 
     def in_brief(self) -> tuple[str, str]:
         """What the draft says. Read-only."""
@@ -248,8 +240,7 @@ class TakeBack(Step):
 
     @property
     def _sha256(self) -> str:
-        assert isinstance(self.spec, TakeBackKeys)
-        return self.spec.sha256
+        return self.context.plan.draft.sha256
 
     @property
     def _copies(self) -> Copies:

@@ -98,11 +98,11 @@ PARTITIONED = Feature(
 def test_a_feature_is_rolled_back_verified_undone_and_cleaned_up(target: Bare, feature: Feature) -> None:
     target.ask(feature.before)
     target.backed_up()
-    step = drafted(target, feature)
+    target.plan |= drafted(target, feature)
     for script in (*feature.migrations, feature.use):
         target.ask(script)
     used = target.ask(feature.everything)
-    target.plan["steps"]["take-back"] = step
+    target.plan["steps"]["take-back"] = {"kind": "take_back"}
     target.steps("stop-services", "back-up", "take-back")
 
     planned = target.planned("B")
@@ -125,10 +125,10 @@ def test_a_feature_is_rolled_back_verified_undone_and_cleaned_up(target: Bare, f
 def test_a_run_whose_kernel_is_killed_goes_on_to_the_same_end(target: Bare, at: str) -> None:
     target.ask(MANY_KINDS.before)
     target.backed_up()
-    step = drafted(target, MANY_KINDS)
+    target.plan |= drafted(target, MANY_KINDS)
     for script in (*MANY_KINDS.migrations, MANY_KINDS.use):
         target.ask(script)
-    target.plan["steps"]["take-back"] = step
+    target.plan["steps"]["take-back"] = {"kind": "take_back"}
     target.steps("stop-services", "back-up", "take-back")
     assert target.planned("B").exit_code == 0
 
@@ -142,8 +142,8 @@ def test_a_run_whose_kernel_is_killed_goes_on_to_the_same_end(target: Bare, at: 
     assert len(copies(target)) == 2
 
 
-def drafted(target: Bare, feature: Feature) -> dict[str, str]:
-    """The step of a draft that lies where the target's backups are."""
+def drafted(target: Bare, feature: Feature) -> dict[str, dict[str, str]]:
+    """What a plan says of a draft that lies where the target's backups are."""
     before, folder = target.root / "before.dump", target.root / "backups"
     target.dump("--no-owner", before)
     scripts: list[object] = []
@@ -156,7 +156,7 @@ def drafted(target: Bare, feature: Feature) -> dict[str, str]:
     assert made.exit_code == 0, made.text
     file = Path(folder) / "SHOP-9.changes.yaml"
     digest = made.text.split("SHA-256 ")[1].split(",")[0]
-    return {"kind": "take_back", "title": "Take the feature back", "changes": file.name, "sha256": digest}
+    return {"draft": {"changes": file.name, "sha256": digest}}
 
 
 def copies(target: Bare) -> list[str]:

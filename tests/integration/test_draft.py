@@ -47,7 +47,7 @@ def test_a_draft_names_each_change_with_its_way_back_and_loss(before: Path) -> N
     }
     losses = {each["object"]: each["loss"] for each in kept["changes"]}
     assert (losses["items.price"], losses["items_by_name"]) == ("what users wrote into it", "")
-    assert "take-back: {kind: take_back, changes: SHOP-7.changes.yaml, sha256: " in text
+    assert "draft: {changes: SHOP-7.changes.yaml, sha256: " in text
 
 
 def test_what_holds_rows_is_for_its_owner_alone(before: Path) -> None:

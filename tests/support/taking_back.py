@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
-from runbook_lib.config.plan import Plan
+from runbook_lib.config.plan import Draft, Plan
 from runbook_lib.context import Context
 from runbook_lib.context.adapters import Adapters
 from runbook_lib.documents import load_target
@@ -16,7 +16,7 @@ from runbook_lib.journal.control import Reporter
 from runbook_lib.journal.folder import RunFolder
 from runbook_lib.journal.state import RunState
 from runbook_lib.postgres.connection import Postgres
-from runbook_lib.rehearsal import draft
+from runbook_lib.rehearsal import draft as drafting
 from runbook_lib.rehearsal.database import Database, create_empty_database
 from runbook_lib.rehearsal.postgres import Server
 from runbook_lib.services import MemoryServices
@@ -33,7 +33,7 @@ class Migrated:
     database: Database
     plan: Plan
     folder: Path
-    made: draft.Made
+    made: drafting.Made
     journal: Journal
 
     def step(self) -> TakeBack:
@@ -46,8 +46,9 @@ class Migrated:
         there = target.database.model_copy(update={"service": "test", "tools": tools})
         backups = target.backups.model_copy(update={"directory": str(self.folder)})
         target = target.model_copy(update={"database": there, "backups": backups})
-        spec = TakeBackKeys(kind="take_back", changes=self.made.file.name, sha256=self.made.sha256)  # type: ignore[call-arg]
-        plan = self.plan.model_copy(update={"steps": {**self.plan.steps, "take-back": spec}})
+        draft = Draft(changes=self.made.file.name, sha256=self.made.sha256)
+        steps = {**self.plan.steps, "take-back": TakeBackKeys.model_validate({"kind": "take_back"})}
+        plan = self.plan.model_copy(update={"steps": steps, "draft_": draft})
         folder = RunFolder.create(self.folder / "outputs", "INC-1", "full")
         services = MemoryServices(plan.services, lambda name: [])
         adapters = Adapters(target, folder, services=services, postgres=Postgres("test", "r1"))
@@ -76,7 +77,7 @@ def migrated(
     database = create_empty_database(server, suffix)
     for name, text in (("before.sql", before), ("up.sql", migration)):
         (folder / name).write_text(text)
-    made = draft.make("SHOP-1", folder / "before.sql", [folder / "up.sql"], server.conninfo(), folder, lambda _: None)
+    made = drafting.make("SHOP-1", folder / "before.sql", [folder / "up.sql"], server.conninfo(), folder, lambda _: None)
     parameters = database.parameters(database.runbook)
     (folder / "services").write_text("\n".join(["[test]", *(f"{k}={v}" for k, v in parameters.items()), ""]))
     found = Migrated(database, plan, folder, made, Journal())

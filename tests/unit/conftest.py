@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.config.plan import Plan
+from runbook_lib.config.plan import Draft, Plan
 from runbook_lib.config.target import Target
 from runbook_lib.context import Context
 from runbook_lib.context.adapters import Adapters
@@ -33,8 +33,9 @@ OPENED = datetime(2025, 11, 3, 12, 0, tzinfo=UTC)
 def plan() -> Plan:
     """The first plan, and a step of the one kind that it has no use for."""
     first = load_plan(PLAN)
-    draft = TakeBackKeys.model_validate({"kind": "take_back", "changes": "SHOP-1.changes.yaml", "sha256": "0" * 64})
-    return first.model_copy(update={"steps": {**first.steps, "take-back": draft}})
+    take_back = TakeBackKeys.model_validate({"kind": "take_back"})
+    draft = Draft(changes="SHOP-1.changes.yaml", sha256="0" * 64)
+    return first.model_copy(update={"steps": {**first.steps, "take-back": take_back}, "draft_": draft})
 
 
 @pytest.fixture(scope="session")

@@ -29,8 +29,15 @@ def read(folder: Path, data: dict[str, Any]) -> Plan:
     return load_plan(folder / "plan.yaml")
 
 
-def without(part: str) -> dict[str, Any]:
+def with_all() -> dict[str, Any]:
+    """The first plan, and the one part that it lacks, with a step that requires it."""
     data: dict[str, Any] = resolved(PLAN)
+    data["steps"]["take-back"] = {"kind": "take_back"}
+    return {**data, "draft": {"changes": "SHOP-1.changes.yaml", "sha256": "0" * 64}}
+
+
+def without(part: str) -> dict[str, Any]:
+    data = with_all()
     del (data["database"] if part in ("backfill", "migration") else data)[part]
     return data
 
@@ -44,7 +51,7 @@ def test_what_requires_an_absent_part_is_named_with_its_kind(part: str, tmp_path
     requiring = [keys.model_fields["kind"].annotation for keys in KINDS if part in keys.requires]
     assert requiring
     kinds = [get_args(kind)[0] for kind in requiring]
-    data = resolved(PLAN)
+    data = with_all()
     named = {
         f"{table}.{n}": x["kind"] for table in ("steps", "checks") for n, x in data[table].items() if x["kind"] in kinds
     }

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from runbook_lib.config.compatibility import BEFORE, FEATURE, alone, contradictions
 from runbook_lib.config.loading import Model
-from runbook_lib.config.plan.decide import Decision
+from runbook_lib.config.plan.decide import Decision, Draft
 from runbook_lib.config.plan.feature import (
     Api,
     Backfill,
@@ -49,6 +49,7 @@ __all__ = [
     "Database",
     "DatabaseStep",
     "Decision",
+    "Draft",
     "MatrixRow",
     "Migration",
     "Monitor",
@@ -115,6 +116,8 @@ class Plan(Model):
     """The allowed combinations of code, schema and data; no other may run. Without any: what was released together."""
     needs: list[Need] = []
     """Which services run only next to a certain version of another."""
+    draft_: Draft | None = Field(default=None, alias="draft")
+    """What the migrations changed, as `runbook draft` derived it."""
     api_: Api | None = Field(default=None, alias="api")
     """The request that shows whether older clients are served."""
     page_: Page | None = Field(default=None, alias="page")
@@ -201,6 +204,7 @@ class Plan(Model):
             "database": database,
             "migration": database and database.migration_,
             "backfill": database and database.backfill_,
+            "draft": self.draft_,
         }
         return frozenset(name for name, part in found.items() if part)
 
@@ -212,6 +216,15 @@ class Plan(Model):
             ParametersError: The plan has none.
         """
         return there(self.database_, "database")
+
+    @property
+    def draft(self) -> Draft:
+        """What the migrations changed, for what declares that it requires it.
+
+        Raises:
+            ParametersError: The plan has none.
+        """
+        return there(self.draft_, "draft")
 
     @property
     def api(self) -> Api:
@@ -244,7 +257,7 @@ class Plan(Model):
         """
         if self.compatibility:
             return frozenset((row.code, row.schema_, row.data) for row in self.compatibility)
-        if self.parts & {"database", "migration"}:
+        if self.parts & {"database", "migration", "draft"}:
             return frozenset({(BEFORE, BEFORE, BEFORE), (FEATURE, FEATURE, FEATURE)})
         return frozenset({(BEFORE, FEATURE, FEATURE), (FEATURE, FEATURE, FEATURE)})
 

@@ -1,13 +1,22 @@
-"""What only a person can decide of a change: where values that migrations moved come back from."""
+"""What a plan says of a change that was derived: which draft it is, and what only a person can decide."""
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
 from runbook_lib.config.loading import Model
-from runbook_lib.config.plan.steps import Identifier
+from runbook_lib.config.plan.steps import Identifier, Inside
+
+
+class Draft(Model):
+    """The draft of a feature's migrations, in the directory of the target's backups."""
+
+    changes: Inside
+    """Its file, `ID.changes.yaml`; the states lie next to it."""
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """The SHA-256 of that file."""
 
 
 class Decision(Model):

@@ -48,10 +48,12 @@ def extended(plan: Data, standard: Data, where: str) -> Extended:
     """
     values = _values(plan)
     under = {key: _table(each, values) if key in TABLES else _filled(each, values) for key, each in standard.items()}
-    with_others = [(table, name, entry.pop("only_with", "")) for table in TABLES for name, entry in under[table].items()]
+    with_others = [
+        (table, name, _list(entry.pop("only_with", []))) for table in TABLES for name, entry in under[table].items()
+    ]
     if_compatible = {("types", name) for name, kind in under["types"].items() if kind.pop("if_compatible", False)}
     with_options = frozenset(name for name, kind in under["types"].items() if kind.pop("only_with_options", False))
-    absent = [(table, name) for table, name, part in with_others if part and part not in values]
+    absent = [(table, name) for table, name, parts in with_others if parts and not values.keys() & set(parts)]
     under = left_out(under, absent + [(table, name) for table, name in _references(under) if name not in under[table]])
     under["escalation"] = [name for name in under["escalation"] if not PLACEHOLDER.search(name)]
     own = {key: value for key, value in plan.items() if key not in ("extends", "without")}
@@ -61,6 +63,10 @@ def extended(plan: Data, standard: Data, where: str) -> Extended:
     without = [(table, name) for table in TABLES for name in plan.get("without", [])]
     brought = frozenset(may_go) - {*_defined(own), *_references(own)}
     return Extended(left_out(data, without, with_options), brought, with_options)
+
+
+def _list(value: Any) -> list[str]:
+    return value if isinstance(value, list) else [value]
 
 
 def _require_known(names: Iterable[str], known: Collection[str], where: str) -> None:
