@@ -10,6 +10,7 @@ from runbook_lib.checks.restorable import RESTORABLE, restores
 from runbook_lib.checks.schema import will_agree
 from runbook_lib.config.plan import RepositoryStep, ServicesStep
 from runbook_lib.context import Context, old_code
+from runbook_lib.context.migration_files import history
 from runbook_lib.errors import AdapterError
 from runbook_lib.postgres import plan_fit
 from runbook_lib.postgres.catalog import database_size, has_column
@@ -97,9 +98,9 @@ def _taken_over(context: Context, found: str) -> str:
 
 
 def _fits(context: Context) -> Found:
-    database = context.plan.database
+    database, rows = context.plan.database, history(context)
     with context.adapters.postgres.connect() as connection:
-        lines = plan_fit.history_misfits(connection, database)
+        lines = plan_fit.history_misfits(connection, rows) if rows else []
         if _changes_table(context):
             lines += (
                 [absent] if (absent := plan_fit.no_table(connection, database)) else plan_fit.misfits(connection, database)

@@ -15,7 +15,6 @@ from runbook_lib.config.plan.feature import (
     Compatible,
     Database,
     MatrixRow,
-    Migration,
     Monitor,
     Need,
     Page,
@@ -24,6 +23,7 @@ from runbook_lib.config.plan.feature import (
     Sample,
     Trouble,
 )
+from runbook_lib.config.plan.migration import DEFAULT_SCHEMA, Companion, Migration, MigrationTool, of_earlier_plan
 from runbook_lib.config.plan.steps import (
     BuildingStep,
     DatabaseStep,
@@ -43,11 +43,13 @@ __all__ = [
     "BuildingStep",
     "CheckSpec",
     "ColumnOfRow",
+    "Companion",
     "Compatible",
     "Database",
     "DatabaseStep",
     "MatrixRow",
     "Migration",
+    "MigrationTool",
     "Monitor",
     "Page",
     "Plan",
@@ -92,6 +94,8 @@ class Plan(Model):
     """A name for people."""
     database: Database
     """The table that the feature changed."""
+    migration: Migration | None = None
+    """The feature's migrations, by the tool that applied them."""
     repositories: dict[Name, Repository]
     """The repositories that hold the feature's code."""
     services: list[Name]
@@ -120,6 +124,11 @@ class Plan(Model):
     """The roles that are called; each target says who they are."""
     follow_ups: list[str]
     """What has to be done after the rollback."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_an_earlier_version(cls, data: Any) -> Any:
+        return of_earlier_plan(data)
 
     @model_validator(mode="after")
     def _names_are_defined(self) -> Self:
@@ -154,10 +163,24 @@ class Plan(Model):
             known([*trouble.signs, *trouble.passing], dict(self.checks), f"troubles.{name}", "checks")
         known([self.api.service, self.page.service], self.services, "api and page", "services")
         known([name for need in self.needs for name in (need.service, need.needs)], self.services, "needs", "services")
-        known([self.database.migration.repository], dict(self.repositories), "database.migration", "repositories")
+        if self.migration:
+            known([self.migration.repository], dict(self.repositories), "migration", "repositories")
         if found := contradiction(self):
             raise ValueError(found)
         return self
+
+    @property
+    def history_schema(self) -> str:
+        """The schema of the migration history."""
+        named = self.migration.schema_ if self.migration else None
+        return named or (self.database.schema_ if self.database else DEFAULT_SCHEMA)
+
+    @property
+    def history_tables(self) -> list[tuple[str, str]]:
+        """The migration tool's own tables, each by schema and name: the history and what goes with it."""
+        found = self.migration
+        names = (found.table, *found.related, *found.referred) if found else ()
+        return [(self.history_schema, name) for name in names]
 
     @property
     def rollbacks(self) -> dict[str, str]:

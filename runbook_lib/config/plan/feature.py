@@ -110,27 +110,6 @@ class ColumnOfRow(Model):
     """The column of the same row."""
 
 
-class Migration(Model):
-    """The migration that added the columns: its row in the history and its file in a repository."""
-
-    version: str
-    """Its version in the migration history."""
-    history_table: Identifier
-    """The table of the migration history."""
-    history_column: Identifier
-    """The column of the version."""
-    where: dict[Identifier, Scalar] = {}
-    """Further columns that name its row: the application, say."""
-    previous: str | None = None
-    """The version before, of a tool that keeps one row: it is set to that, never deleted."""
-    repository: Name
-    """The repository that holds its file."""
-    directory: str
-    """The folder of that file."""
-    validate_: list[str] | None = Field(default=None, alias="validate", min_length=1)
-    """Fails unless history and files agree."""
-
-
 class Backfill(Model):
     """The elements that the feature's backfill put into a JSON list column, and what clearing them means."""
 
@@ -167,8 +146,6 @@ class Database(Model):
     """The indexes that the feature added."""
     constraints: list[Identifier]
     """The constraints that the feature added."""
-    migration: Migration
-    """The feature's migration."""
     backfill: Backfill
     """What the feature's backfill wrote."""
     drift_tolerance: Fraction
