@@ -68,7 +68,7 @@ def will_agree(context: Context) -> Found:
     ):
         return Status.PASS, "this rollback changes neither"
     with context.adapters.postgres.connect() as connection:
-        recorded = bool(rows.rows(connection)) and context.schema_stays
+        recorded = rows.says_applied(connection) and context.schema_stays
     deployed = context.checkout(migration.repository)
     after = deployed
     if migration.repository in reverted:
@@ -177,7 +177,7 @@ def as_expected(checked: CheckContext, name: str) -> Result:
         planned = plan_fit.in_words_of_server(connection, context.plan.database)
         kept = [name for name in present if name.endswith(f"__old_{context.folder.short}")]  # by a swap, as the way back
         now = {name: definition for name, definition in present.items() if name not in kept}
-        recorded = bool(rows and rows.rows(connection))
+        recorded = rows is not None and rows.says_applied(connection)
     migration = context.plan.migration
     agrees, summary = Status.PASS, ""
     if migration:

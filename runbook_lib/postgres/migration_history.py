@@ -59,6 +59,15 @@ class History:
         """Count the rows of the feature's migrations. Read-only."""
         return self._count(connection, self.mine)
 
+    def says_applied(self, connection: Connection) -> bool:
+        """Whether the history says of any of them that it was applied: by its row, or by the one row of a later one.
+
+        Read-only.
+        """
+        if self.rows(connection):
+            return True
+        return bool(set(self._values(connection, sql.SQL("true"))) & set(self.applied.above))
+
     def whole(self, connection: Connection) -> list[str]:
         """Each of them whole, as JSON, as `take` gives it. Read-only."""
         return self._json(connection, self.mine)

@@ -300,7 +300,7 @@ class RestoreAside(Step):
     def _agrees_with_history(self, connection: Connection) -> bool:
         """Whether the feature's migrations are recorded where its columns are. Read-only."""
         found, plan = history(self.context), self.context.plan
-        return found is None or bool(self.context.dump.columns_of_feature(plan.database)) == bool(found.rows(connection))
+        return found is None or bool(self.context.dump.columns_of_feature(plan.database)) == found.says_applied(connection)
 
 
 def _named(entry: Entry) -> str:

@@ -37,6 +37,23 @@ FLYWAY = (
     "INSERT INTO flyway_schema_history SELECT n, n + 36, 'of ' || n, 'SQL', 'V' || n, n, 'us', now(), 3, n <> 4 "
     "FROM generate_series(1, 5) n",
 )
+SQITCH = (
+    "CREATE SCHEMA sqitch",
+    "CREATE TABLE sqitch.projects (project text PRIMARY KEY, uri text, created_at timestamptz NOT NULL DEFAULT now())",
+    "CREATE TABLE sqitch.changes (change_id text PRIMARY KEY, script_hash text, change text NOT NULL, project text NOT NULL"
+    " REFERENCES sqitch.projects ON UPDATE CASCADE, note text, committed_at timestamptz NOT NULL DEFAULT clock_timestamp())",
+    "CREATE TABLE sqitch.tags (tag_id text PRIMARY KEY, tag text NOT NULL, project text NOT NULL"
+    " REFERENCES sqitch.projects ON UPDATE CASCADE, change_id text NOT NULL REFERENCES sqitch.changes ON UPDATE CASCADE)",
+    "CREATE TABLE sqitch.dependencies (change_id text NOT NULL REFERENCES sqitch.changes ON DELETE CASCADE,"
+    " type text NOT NULL, dependency text NOT NULL, dependency_id text REFERENCES sqitch.changes ON UPDATE CASCADE,"
+    " PRIMARY KEY (change_id, dependency))",
+    "INSERT INTO sqitch.projects VALUES ('shop')",
+    "INSERT INTO sqitch.changes (change_id, change, project) VALUES ('c1', 'products', 'shop')",
+    "INSERT INTO sqitch.changes (change_id, change, project) VALUES ('c2', 'fees', 'shop')",
+    "INSERT INTO sqitch.tags VALUES ('t1', '@v1', 'shop', 'c1'), ('t2', '@v2', 'shop', 'c2')",
+    "INSERT INTO sqitch.dependencies VALUES ('c2', 'require', 'products', 'c1')",
+)
+OF_SQITCH = {"tool": "sqitch", "versions": ["fees"]}
 OF_ALEMBIC = {"tool": "alembic", "versions": ["ab12cd34ef56"]}
 OF_GO = {"tool": "golang-migrate", "table": "go_migrations", "versions": ["39"]}
 OF_DJANGO = {"tool": "django", "versions": ["0002_attachments"]}
@@ -181,6 +198,27 @@ def test_rows_between_and_after_stay_and_what_stopped_midway_is_named(target: Ba
     assert target.ask("SELECT version FROM flyway_schema_history ORDER BY 1") == [("37",), ("39",), ("41",)]
     restore_columns.restore(removal, silent, silent)
     assert target.ask(everything) == before
+
+
+def test_rows_of_other_tables_go_with_the_migrations_and_return(target: Bare, plan: Plan, postgres: Postgres) -> None:
+    for statement in SQITCH:
+        target.ask(statement)
+    target.steps("remove-columns")
+    target.plan["migration"] = {"repository": "backend", **OF_SQITCH}
+    joined = "sqitch.changes JOIN sqitch.tags USING (change_id) LEFT JOIN sqitch.dependencies USING (change_id)"
+    whole = f"SELECT * FROM {joined} ORDER BY change_id"
+    before, removal = target.ask(whole), Removal(postgres, plan.database, "r1", recorded(plan, **OF_SQITCH))
+
+    planned = words(target.planned("B").text)
+    assert "take migration fees out of changes" in planned
+    assert "✔ PASS | The DDL runs on a schema-only clone" in planned
+
+    drop_columns.set_aside(removal, {}, silent)
+    assert target.ask(whole) == before[:1]
+    assert target.ask("SELECT tag FROM sqitch.tags") == [("@v1",)]
+    assert target.ask("SELECT * FROM sqitch.dependencies") == []
+    restore_columns.restore(removal, silent, silent)
+    assert target.ask(whole) == before
 
 
 def test_undo_stops_where_another_migration_has_a_rows_place(target: Bare, plan: Plan, postgres: Postgres) -> None:
