@@ -80,7 +80,8 @@ def _section(model: type[BaseModel]) -> str:
         undone = "Can be undone." if about.reversible else "Cannot be undone."
         lines.append(f"{about.does} {about.expect} {about.preserves} {undone}\n")
     lines += ["| Key | Value | Where left out | Meaning |", "|---|---|---|---|"]
-    for name, field in model.model_fields.items():
+    left_out = getattr(model, "left_out", {})
+    for name, field in sorted(model.model_fields.items(), key=lambda item: item[0] in left_out):
         if name not in KINDS:
             cells = (f"`{field.alias or name}`", _shown(field.annotation), _default(model, name, field), described[name])
             lines.append(f"| {' | '.join(cells)} |")

@@ -1,5 +1,6 @@
 """Which files are the feature's migrations, and what they say of the history that the database does not."""
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -40,7 +41,7 @@ def history(context: Context) -> History | None:
     applied = Applied.by_version(migration, context.plan.history_schema)
     if migration.rows == "each" and migration.recorded is None:
         return History(applied)  # the plan says it all
-    of = migration.model_dump(mode="json")
+    of = hashlib.sha256(migration.model_dump_json().encode()).hexdigest()
     kept = context.folder.read_json(KEPT)
     if kept is None or kept["of"] != of:
         found = asdict(of_files(applied, context.checkout(migration.repository)))

@@ -147,11 +147,16 @@ class History:
         label = COMMA.join(
             sql.SQL("h.{}::text").format(sql.Identifier(name)) for name in (*self.migration.named_by, self.migration.column)
         )
+        of_tool = {name: value for name, value in self.migration.where.items() if name not in self.migration.named_by}
+        counted = [sql.SQL("true"), *(_equal(name, value) for name, value in of_tool.items())]
         query = sql.SQL(
             """SELECT concat_ws('.', {label}) AS label, h.{column}::text AS value, {mine} AS mine FROM {table} h
-            ORDER BY CASE WHEN h.{order}::text ~ '^[0-9]+$' THEN lpad(h.{order}::text, 40, '0') ELSE h.{order}::text END
+            WHERE {counted}
+            ORDER BY (CASE WHEN h.{order}::text ~ '^[0-9]+$' THEN lpad(h.{order}::text, 40, '0') ELSE h.{order}::text END)
                      COLLATE "C" """
-        ).format(label=label, column=self.column, table=self.table, order=self.order, mine=self.mine)
+        ).format(
+            label=label, column=self.column, table=self.table, order=self.order, mine=self.mine, counted=AND.join(counted)
+        )
         found = connection.execute(query).fetchall()
         first = next(number for number, row in enumerate(found) if row["mine"])
         return [self.applied.names.get(row["value"], row["label"]) for row in found[first:] if not row["mine"]]
@@ -162,19 +167,22 @@ class History:
 
     def moved_on(self, connection: Connection, taken: Iterable[str]) -> str:
         """Why rows that `take` gave cannot be put back, as another migration ran since; "" where none did. Read-only."""
-        if self.rows(connection):
+        table, again = self.migration.table, self._values(connection, self.mine)
+        own = [row for row in map(json.loads, taken) if isinstance(row, dict)]
+        if again and len(again) < len(own):
+            return f"{table} has rows of {', '.join(map(self._label, again))} again, by another run of the migration."
+        if again:
             return ""
         if self.migration.rows == "one":
             if not self._says_another(connection):
                 return ""
-            return f"{self.migration.table} does not say {self.applied.previous} any more, to which this run set it."
+            return f"{table} does not say {self.applied.previous} any more, to which this run set it."
         if self.migration.order is None:
             return ""
-        places = [str(row[self.migration.order]) for row in map(json.loads, taken) if isinstance(row, dict)]
-        again = [sql.SQL("h.{}::text = ANY ({})").format(self.order, sql.Literal(places))]
-        if not self._count(connection, AND.join(again)):
+        places = [str(row[self.migration.order]) for row in own]
+        if not self._count(connection, sql.SQL("h.{}::text = ANY ({})").format(self.order, sql.Literal(places))):
             return ""
-        return f"{self.migration.table} has another row of {self.migration.order} {', '.join(places)} by now."
+        return f"{table} has another row of {self.migration.order} {', '.join(places)} by now."
 
     def take(self, statements: Statements) -> list[str]:
         """Delete the rows, or set the one row to the version before; return them whole, as JSON. Changes the target."""

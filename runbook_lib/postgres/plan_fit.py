@@ -47,6 +47,11 @@ def history_misfits(connection: Connection, history: History) -> list[str]:
     if not history.exists(connection):
         alike = _alike(migration.table, _tables(connection, history.applied.schema))
         return [f"migration.table: there is no table {history.name}{alike}"]
+    others = [
+        (key, sql.Identifier(history.applied.schema, n)) for key in ("related", "referred") for n in getattr(migration, key)
+    ]
+    if absent := [(key, name.as_string(connection)) for key, name in others if not exists(connection, name)]:
+        return [f"migration.{key}: there is no table {name}" for key, name in absent]
     names = _columns(connection, table)
     keys = {"column": migration.column, **({"order": migration.order} if migration.order else {})}
     for key in ("where", "half_applied", "settled"):

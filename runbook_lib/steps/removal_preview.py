@@ -17,6 +17,7 @@ from runbook_lib.postgres.dependents import would_lack_columns
 from runbook_lib.postgres.migration_history import History
 from runbook_lib.postgres.text_settings import identifier
 from runbook_lib.steps import Preview
+from runbook_lib.system.processes import shown
 
 KEPT_UNTIL = {"quarantine": "set aside until it is purged", "drop": "kept in a copy until it is purged"}
 
@@ -140,6 +141,8 @@ def _of_history(context: Context, history: History, connection: Connection) -> l
     migration = history.migration
     first, *others = history.would(connection)
     lines = [f"{first}; its file goes with the code", *others]
+    if migration.validator and not migration.validation:
+        lines.append(f"`{shown(migration.validator)}` is not run afterwards; `validate: true` in the plan has it run")
     try:
         found = companions(migration, context.checkout(migration.repository).files("."))
     except AdapterError as error:

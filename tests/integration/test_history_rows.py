@@ -53,6 +53,14 @@ SQITCH = (
     "INSERT INTO sqitch.tags VALUES ('t1', '@v1', 'shop', 'c1'), ('t2', '@v2', 'shop', 'c2')",
     "INSERT INTO sqitch.dependencies VALUES ('c2', 'require', 'products', 'c1')",
 )
+PRISMA = (
+    "CREATE TABLE _prisma_migrations (id varchar(36) PRIMARY KEY, checksum varchar(64) NOT NULL, finished_at timestamptz,"
+    " migration_name varchar(255) NOT NULL, logs text, rolled_back_at timestamptz, started_at timestamptz NOT NULL"
+    " DEFAULT clock_timestamp(), applied_steps_count int NOT NULL DEFAULT 0)",
+    "INSERT INTO _prisma_migrations VALUES ('1', '', now(), '1_products', '', NULL), ('2', '', NULL, '2_fees', '', now()),"
+    " ('3', '', now(), '2_fees', '', NULL), ('4', '', NULL, '3_names', '', now()), ('5', '', now(), '4_rates', '', NULL)",
+)
+OF_PRISMA = {"tool": "prisma", "versions": ["2_fees"]}
 OF_SQITCH = {"tool": "sqitch", "versions": ["fees"]}
 OF_ALEMBIC = {"tool": "alembic", "versions": ["ab12cd34ef56"]}
 OF_GO = {"tool": "golang-migrate", "table": "go_migrations", "versions": ["39"]}
@@ -139,6 +147,7 @@ def test_only_the_plans_row_goes_or_holds_the_version_before_and_returns(
         (DJANGO, {**OF_DJANGO, "where": {"app": "x", "apps": "y"}}, "django_migrations has no column apps"),
         (GO_MIGRATE, {**OF_GO, "versions": ["v39"]}, "go_migrations.version holds bigint, which 'v39' is not"),
         (FLYWAY, {**OF_FLYWAY, "versions": ["38", "98"]}, "migration 98 in flyway_schema_history"),
+        (FLYWAY, {**OF_FLYWAY, "related": {"lost": "script"}}, 'migration.related: there is no table "public"."lost"'),
     ],
     ids=[
         "one row",
@@ -151,6 +160,7 @@ def test_only_the_plans_row_goes_or_holds_the_version_before_and_returns(
         "column",
         "type",
         "one of two",
+        "no table that goes with it",
     ],
 )
 def test_a_history_that_would_be_harmed_stops_before_downtime(
@@ -189,6 +199,7 @@ def test_rows_between_and_after_stay_and_what_stopped_midway_is_named(target: Ba
     planned = words(target.planned("B").text)
 
     assert "take migrations 38, 40 out of flyway_schema_history" in planned
+    assert "`flyway validate` is not run afterwards; `validate: true` in the plan has it run" in planned
     assert "LATER MIGRATIONS stay applied, with their rows: 39, 41" in planned
     assert "HALF-APPLIED: flyway_schema_history says that migration 40 stopped midway (success = false)" in planned
 
@@ -229,6 +240,30 @@ def test_undo_stops_where_another_migration_has_a_rows_place(target: Bare, plan:
     target.ask("UPDATE flyway_schema_history SET installed_rank = 4 WHERE installed_rank = 5")
 
     with pytest.raises(PreconditionError, match="has another row of installed_rank 2, 4 by now"):
+        restore_columns.restore(removal, silent, silent)
+
+
+def test_a_try_that_was_given_up_stays_in_prismas_history(target: Bare, plan: Plan, postgres: Postgres) -> None:
+    for statement in PRISMA:
+        target.ask(statement)
+    removal = Removal(postgres, plan.database, "r1", recorded(plan, **OF_PRISMA))
+    assert removal.history
+    with postgres.connect() as connection:
+        assert removal.history.later(connection) == ["4_rates"]
+
+    drop_columns.set_aside(removal, {}, silent)
+
+    assert target.ask("SELECT id FROM _prisma_migrations ORDER BY 1") == [("1",), ("2",), ("4",), ("5",)]
+
+
+def test_undo_stops_where_one_of_several_was_applied_again(target: Bare, plan: Plan, postgres: Postgres) -> None:
+    for statement in FLYWAY:
+        target.ask(statement)
+    removal = Removal(postgres, plan.database, "r1", recorded(plan, **OF_FLYWAY))
+    drop_columns.set_aside(removal, {}, silent)
+    target.ask("UPDATE flyway_schema_history SET version = '38' WHERE version = '41'")
+
+    with pytest.raises(PreconditionError, match="has rows of 38 again, by another run of the migration"):
         restore_columns.restore(removal, silent, silent)
 
 

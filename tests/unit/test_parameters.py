@@ -50,6 +50,7 @@ def target_error(tmp_path: Path, old: str, new: str, environment: dict[str, str]
         ("tool: plain", "tool: django", "Django names a migration by app too: give it under `where`"),
         ("tool: plain", "tool: plain, previous: '038'", "`previous` is of a tool that keeps one row"),
         ("tool: plain", "tool: plain, files: ['(']", "migration.files.0: it is no regular expression"),
+        ("  table: messages", "  migration: {version: '1'}\n  table: messages", "database.migration: unknown key"),
         ("tool: plain", "tool: plain, history_table: x", "migration.history_table: unknown key"),
         ("tool: plain", "tool: plain, validate: false", "migration.validate"),
         ("repository: backend, versions", "repository: bakend, versions", "migration names 'bakend'"),

@@ -164,7 +164,7 @@ class Migration(MigrationTool):
 def of_earlier_plan(data: Any) -> Any:
     """The keys of a plan in which the migration stood under `database`, as they are now. Pure."""
     database = data.get("database") if isinstance(data, dict) else None
-    if not isinstance(database, dict) or not isinstance(database.get("migration"), dict):
+    if not isinstance(database, dict) or not isinstance(database.get("migration"), dict) or "migration" in data:
         return data
     old: dict[str, Any] = database["migration"]
     found = {"tool": "plain", "versions": [old.get("version")]}
