@@ -51,9 +51,9 @@ def _of_tools() -> str:
     lines = [
         "## Migration tools\n",
         "What `tool` under `migration` brings; a plan overrides any of it. A file's name shows its version by these",
-        "patterns, from that folder; where there are none, its text does. Files that tell of all migrations go or stay",
+        "patterns, from that folder; where there are none, its text does. Files that all migrations share go or stay",
         "with the migration, go with the code, or stay as they are.\n",
-        "| `tool` | History | Row of a migration | Stopped midway | Files | Files that tell of all | Command |",
+        "| `tool` | History | Row of a migration | Stopped midway | Files | Shared files | Command |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, tool in migration_tools().items():

@@ -21,7 +21,7 @@ Texts = Mapping[str, str]  # path in the repository -> text, "" where it is not 
 
 @dataclass(frozen=True)
 class Line:
-    """Where the feature's migrations stand among all, of a tool that keeps one row; `previous` is None where unknown."""
+    """The place of the feature's migrations among all, of a tool that keeps one row; `previous` is None where unknown."""
 
     previous: str | None
     above: tuple[str, ...] = ()
@@ -93,7 +93,7 @@ def own_files(migration: Migration, texts: Texts) -> list[str]:
 
 
 def companions(migration: Migration, files: Iterable[str]) -> dict[str, Companion]:
-    """Those of a repository's files that tell of all migrations, and what becomes of each. Pure."""
+    """The files of a repository that all migrations share, and what happens to each. Pure."""
     patterns = {_below(migration, companion.file): companion for companion in migration.companions}
     found: dict[str, Companion] = {}
     for file in files:
@@ -104,7 +104,7 @@ def companions(migration: Migration, files: Iterable[str]) -> dict[str, Companio
 
 
 def line(migration: Migration, texts: Texts) -> Line:
-    """Where the feature's migrations stand among all that the files show. Pure."""
+    """The place of the feature's migrations among all that the files show. Pure."""
     known: dict[str, list[str]] = {}
     for path, text in texts.items():
         for version in _shown(migration, path, text):

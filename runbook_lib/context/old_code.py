@@ -323,7 +323,7 @@ def _migration(context: Context, repository: str) -> Migration | None:
 
 
 def _keep_migration(context: Context, migration: Migration, clone: Checkout, head: str) -> None:
-    """Commit the migrations' files again as they are deployed, with those that tell of all migrations."""
+    """Commit the migrations' files again as they are deployed, with those that all migrations share."""
     changed = differences(clone.git, clone.head(), head)
     there = companions(migration, [file for file, deployed in changed.items() if deployed])
     following = [file for file, companion in there.items() if companion.follows == "migration"]

@@ -233,7 +233,8 @@ class History:
         lines += [f"HALF-APPLIED: {line}; it is taken back as it is" for line in self.half_applied(connection)]
         if later := self.later(connection):
             more = f" and {len(later) - SHOWN} more" if later[SHOWN:] else ""
-            lines.append(f"LATER MIGRATIONS stay applied, with their rows: {', '.join(later[:SHOWN])}{more}")
+            needs = f"; to apply these below them again needs {migration.out_of_order}" if migration.out_of_order else ""
+            lines.append(f"LATER MIGRATIONS stay applied, with their rows: {', '.join(later[:SHOWN])}{more}{needs}")
         return lines
 
     def _insert(self, statements: Statements, table: sql.Identifier, rows: list[str]) -> None:

@@ -137,7 +137,7 @@ def _would(context: Context, removal: Removal, connection: Connection, found: De
 
 
 def _of_history(context: Context, history: History, connection: Connection) -> list[str]:
-    """What becomes of the migrations' rows and files, and of the files that tell of all migrations, a line each."""
+    """What happens to the migrations' rows and files, and to the files that all migrations share, a line each."""
     migration = history.migration
     first, *others = history.would(connection)
     lines = [f"{first}; its file goes with the code", *others]
@@ -146,7 +146,7 @@ def _of_history(context: Context, history: History, connection: Connection) -> l
     try:
         found = companions(migration, context.checkout(migration.repository).files("."))
     except AdapterError as error:
-        return [*lines, f"UNKNOWN which files tell of all migrations: {error.what}"]
+        return [*lines, f"UNKNOWN which files all migrations share: {error.what}"]
     return lines + [f"{file} {GOES[companion.follows]}: {companion.because}" for file, companion in found.items()]
 
 

@@ -1,4 +1,4 @@
-"""What is known of each migration tool: its files, what they say of the history, what becomes of those next to them."""
+"""What is known of each migration tool: its files, what they say of the history, what happens to shared ones."""
 
 import re
 
@@ -190,7 +190,7 @@ def test_a_journal_says_what_the_history_holds() -> None:
     assert recorded(of("drizzle", "0001_b"), "") == {}
 
 
-# --- what tells of all migrations, and what a plan says
+# --- what all migrations share, and what a plan says
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_a_journal_says_what_the_history_holds() -> None:
         ("flyway", "db/migrations/atlas.sum", "migration"),
     ],
 )
-def test_a_file_that_tells_of_all_migrations_goes_or_stays(tool: str, file: str, follows: str) -> None:
+def test_a_file_that_all_migrations_share_goes_or_stays(tool: str, file: str, follows: str) -> None:
     keys = [file, "README.md", "src/deep/schema.rs"]
 
     assert {name: each.follows for name, each in companions(of(tool, "1"), keys).items()} == {file: follows}

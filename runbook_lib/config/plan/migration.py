@@ -43,7 +43,7 @@ class Journal(Model):
 
 
 class Companion(Model):
-    """A file that tells of all migrations: what becomes of it when the code goes back."""
+    """A file that all migrations share: what happens to it when the code goes back."""
 
     file: str
     """Where it is: a path or pattern, from the migrations' folder."""
@@ -72,6 +72,8 @@ class MigrationTool(Model):
     """Whether each migration has a row, or one row says where the schema is and is set to the version before."""
     order: Identifier | None = None
     """The column by which later rows are known; left out, that of the version."""
+    out_of_order: str = ""
+    """What lets it apply a migration below later ones, which it refuses or leaves out by itself."""
     half_applied: dict[Identifier, Scalar] = {}
     """What a row holds whose migration stopped midway."""
     settled: dict[Identifier, Scalar] = {}
@@ -93,7 +95,7 @@ class MigrationTool(Model):
     parents: Pattern | None = None
     """How the text names the versions before; of a tool with one row else the next smaller number is."""
     companions: list[Companion] = []
-    """Files that tell of all migrations."""
+    """Files that all migrations share."""
     validator: list[str] = []
     """The tool's own command that compares history and files."""
 
@@ -162,7 +164,7 @@ class Migration(MigrationTool):
 
 
 def of_earlier_plan(data: Any) -> Any:
-    """The keys of a plan in which the migration stood under `database`, as they are now. Pure."""
+    """The keys of a plan whose migration is under `database`, with the names of today. Pure."""
     database = data.get("database") if isinstance(data, dict) else None
     if not isinstance(database, dict) or not isinstance(database.get("migration"), dict) or "migration" in data:
         return data
