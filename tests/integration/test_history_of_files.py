@@ -140,3 +140,20 @@ def test_a_revision_that_rests_on_the_features_stops_b_by_name_and_not_a(reverti
     ended = target.carried_out()
     assert (ended.exit_code, target.status()) == (0, "verified"), ended.text
     assert target.ask("SELECT * FROM alembic_version") == [("c0ffee000001",)]
+
+
+@pytest.mark.parametrize("option", ["A", "B"])
+def test_a_plan_without_a_migration_leaves_the_history_alone(reverting: Bare, option: str) -> None:
+    target = reverting
+    commit(target, f"Replies\n\n{FEATURE}", {"migrations/039_replies.sql": "", "serve.js": "new"})
+    del target.plan["migration"]
+    before = target.ask("SELECT * FROM schema_migrations ORDER BY 1")
+    target.steps("stop-services", "back-up", "clear-backfill", "revert-backend", "remove-columns")
+
+    planned = target.planned(option)
+    assert planned.exit_code == 0, planned.text
+    ended = target.carried_out()
+
+    assert (ended.exit_code, target.status()) == (0, "verified"), ended.text
+    assert target.ask("SELECT * FROM schema_migrations ORDER BY 1") == before
+    undone(target)

@@ -132,6 +132,12 @@ TOOLS = {
 }
 
 
+def installed(tool: Tool) -> bool:
+    """Whether what npm brings of it is there."""
+    needed = [Path(part) for part in tool.apply if part.startswith(str(NODE))]
+    return all(path.exists() for path in needed) and ("node" not in tool.apply or NODE.is_dir())
+
+
 @dataclass
 class Project:
     """A tool's project in a repository, its database, and what the feature's rows are by both."""
@@ -189,8 +195,8 @@ def project(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Project]:
     name = request.param
-    if not NODE.is_dir():
-        pytest.skip("npm's migration tools are not installed; `.ci/setup test` installs them where npm is")
+    if not installed(TOOLS[name]):
+        pytest.skip(f"{name} is not installed; `.ci/setup test` installs it where npm has it")
     sample, path = templates(EMBEDDED), tmp_path / name
     shutil.copytree(PROJECTS / name, path, ignore=shutil.ignore_patterns("__pycache__"))
     for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "Fees"]):
