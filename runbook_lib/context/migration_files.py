@@ -56,11 +56,8 @@ def of_files(applied: Applied, checkout: Checkout) -> Applied:
     if migration.rows == "one":
         found = line(migration, read(migration, checkout))
         previous = migration.previous or found.previous
-        values = {version: _number(version) if migration.parents is None else version for version in migration.versions}
         problem = "" if previous else found.problem
-        return replace(
-            applied, values=values, previous=previous, above=found.above, siblings=found.siblings, problem=problem
-        )
+        return replace(applied, previous=previous, above=found.above, siblings=found.siblings, problem=problem)
     if migration.recorded is None:
         return applied
     path = _below(migration, migration.recorded.file)
@@ -106,14 +103,17 @@ def companions(migration: Migration, files: Iterable[str]) -> dict[str, Companio
 def line(migration: Migration, texts: Texts) -> Line:
     """The place of the feature's migrations among all that the files show. Pure."""
     known: dict[str, list[str]] = {}
+    spelt: dict[str, str] = {}  # number -> with the zeros that its file has
     for path, text in texts.items():
         for version in _shown(migration, path, text):
+            spelt.setdefault(_number(version), version)
             known.setdefault(version if migration.parents else _number(version), []).append(text)
     own = {v if migration.parents else _number(v) for v in migration.versions}
     if absent := [version for version in own if version not in known]:
         return Line(None, problem=f"no file in {migration.directory} shows {', '.join(sorted(absent))}")
     if migration.parents is None:
-        return _by_number({version for version in known if version.isdecimal()}, own)
+        found = _by_number({version for version in known if version.isdecimal()}, own)
+        return replace(found, previous=found.previous and spelt.get(found.previous, found.previous))
     return _by_parents({version: _parents(migration.parents, said[0]) for version, said in known.items()}, own)
 
 

@@ -66,7 +66,7 @@ class History:
         """
         if self.rows(connection):
             return True
-        return bool(set(self._values(connection, sql.SQL("true"))) & set(self.applied.above))
+        return bool(self._among(connection, self.applied.above))
 
     def whole(self, connection: Connection) -> list[str]:
         """Each of them whole, as JSON, as `take` gives it. Read-only."""
@@ -91,7 +91,7 @@ class History:
         if len(absent) < len(values):
             return []
         says = self._values(connection, sql.SQL("true"))
-        above = [value for value in says if value in self.applied.above]
+        above = self._among(connection, self.applied.above)
         later = f", and {', '.join(above)} rests on the feature's: take that back first" if above else ""
         return [f"{self.migration.named} in {table}, which says {', '.join(says) or 'nothing'}{later}"]
 
@@ -255,7 +255,7 @@ class History:
         """Whether no row is left to say the version before: each migration has its own, or others imply it."""
         if self.migration.rows == "each" or self.applied.previous == BASE:
             return True
-        return bool(set(self._values(connection, sql.SQL("true"))) & set(self.applied.siblings))
+        return bool(self._among(connection, self.applied.siblings))
 
     def _says_another(self, connection: Connection) -> bool:
         """Whether the one row says anything but the version before."""
@@ -271,6 +271,11 @@ class History:
 
     def _also(self) -> str:
         return "".join(f", {name} = {_word(value)}" for name, value in self.migration.where.items() if value is not None)
+
+    def _among(self, connection: Connection, versions: Sequence[str]) -> list[str]:
+        """What the table holds of some versions, however many zeros a number has in front."""
+        wanted = set(map(_number, versions))
+        return [value for value in self._values(connection, sql.SQL("true")) if _number(value) in wanted]
 
     def _label(self, value: str) -> str:
         return next((version for version, held in self.applied.values.items() if held == value), value)
@@ -297,6 +302,10 @@ class History:
 
 def _equal(name: str, value: object) -> sql.Composed:
     return sql.SQL("h.{} IS NOT DISTINCT FROM {}").format(sql.Identifier(name), sql.Literal(value))
+
+
+def _number(value: str) -> str:
+    return value.lstrip("0") if value.isdecimal() else value
 
 
 def _word(value: object) -> str:

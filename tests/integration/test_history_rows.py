@@ -78,6 +78,14 @@ def silent(*_: object) -> None:
         (ALEMBIC, {**OF_ALEMBIC, "previous": "9f8e7d6c5b4a"}, "alembic_version", ["ab12cd34ef56"], ["9f8e7d6c5b4a"]),
         (GO_MIGRATE, {**OF_GO, "previous": "38"}, "go_migrations", ["39 f"], ["38 f"]),
         (GO_MIGRATE, {**OF_GO, "previous": "base"}, "go_migrations", ["39 f"], []),
+        (GO_MIGRATE, {**OF_GO, "versions": ["000039"], "previous": "000038"}, "go_migrations", ["39 f"], ["38 f"]),
+        (
+            ("CREATE TABLE now_at (version text)", "INSERT INTO now_at VALUES ('039')"),
+            {"tool": "plain", "rows": "one", "table": "now_at", "versions": ["039"], "previous": "038"},
+            "now_at",
+            ["039"],
+            ["038"],
+        ),
         (
             (*GO_MIGRATE, "UPDATE go_migrations SET dirty = true"),
             {**OF_GO, "previous": "38"},
@@ -93,7 +101,7 @@ def silent(*_: object) -> None:
             ["1 billing 0002_attachments", "2 messaging 0001_initial"],
         ),
     ],
-    ids=["alembic", "golang-migrate", "the first of all", "half-applied", "django"],
+    ids=["alembic", "golang-migrate", "the first of all", "zeros", "zeros in a text", "half-applied", "django"],
 )
 @pytest.mark.parametrize("mode", ["quarantine", "drop"])
 def test_only_the_plans_row_goes_or_holds_the_version_before_and_returns(

@@ -169,9 +169,9 @@ def test_alembics_row_goes_back_along_the_revisions(versions: list[str], texts: 
 @pytest.mark.parametrize(
     ("versions", "texts", "expected"),
     [
-        (["39"], numbers(37, 38, 39), Line("38")),
-        (["000039"], numbers(12, 39, 41), Line("12", above=("41",))),
-        (["38", "39"], numbers(37, 38, 39), Line("37")),
+        (["39"], numbers(37, 38, 39), Line("000038")),
+        (["000039"], numbers(12, 39, 41), Line("000012", above=("41",))),
+        (["38", "39"], numbers(37, 38, 39), Line("000037")),
         (["1"], numbers(1), Line("base")),
         (["37", "39"], numbers(37, 38, 39), Line(None, problem="38, not the feature's, lies between its migrations")),
     ],
