@@ -24,13 +24,16 @@ from runbook_lib.postgres.backfill_removal.removal import BackfillRemoval
 from runbook_lib.postgres.catalog import catalog
 from runbook_lib.postgres.column_removal import Removal, drop_columns
 from runbook_lib.postgres.connection import Postgres, one
+from runbook_lib.postgres.migration_history import Applied, History
 from runbook_lib.postgres.restore import cutover
 from runbook_lib.postgres.restore.diff import diff
 from runbook_lib.rehearsal.database import Database
 from runbook_lib.rehearsal.postgres import binaries, clean_environment
 
 ROOT = Path(__file__).resolve().parent.parent
-PLAN = load_plan(ROOT / "parameters" / "feat-2025-20251103111429.yaml").database
+WHOLE = load_plan(ROOT / "parameters" / "feat-2025-20251103111429.yaml")
+PLAN = WHOLE.database
+HISTORY = WHOLE.migration and History(Applied.by_version(WHOLE.migration, WHOLE.history_schema))
 READER = 2.0  # seconds for which a transaction of someone else's is in the way of a lock
 OPTION_A = """BEGIN;
 UPDATE messages SET attachments = '[]'::jsonb, updated_at = NOW()
@@ -149,7 +152,7 @@ def stalls(bench: Bench, rounds: int) -> Iterator[Line]:
 
     def removed(mode: str) -> Callable[[Database, Postgres], None]:
         def does(_: Database, postgres: Postgres) -> None:
-            removal = Removal(postgres, PLAN, "bench")
+            removal = Removal(postgres, PLAN, "bench", HISTORY)
             with removal.connect() as connection:
                 shape = catalog(connection)
             if mode == "quarantine":
@@ -202,7 +205,9 @@ def option_c(bench: Bench, rounds: int) -> Iterator[Line]:
             begun = time.monotonic()
             with cutover.fenced(postgres, live.name, lambda _: None) as holder:
                 with timed(compared):
-                    ledger = diff(postgres.connect, lambda postgres=postgres, side=side: postgres.connect(side.name), PLAN)
+                    ledger = diff(
+                        postgres.connect, lambda postgres=postgres, side=side: postgres.connect(side.name), PLAN, []
+                    )
                 assert not ledger.unknown
                 closed.append(
                     cutover.exchange(

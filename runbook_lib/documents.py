@@ -14,6 +14,7 @@ from runbook_lib import checks, services, steps
 from runbook_lib.config.kinds import by_name, union
 from runbook_lib.config.loading import NOTHING_TOUCHED, explained, load, located, packaged, problems_of, read, secret
 from runbook_lib.config.plan import Plan
+from runbook_lib.config.plan.migration import of_earlier_plan
 from runbook_lib.config.plan.parts import Unfit
 from runbook_lib.config.plan.standard import extended, left_out
 from runbook_lib.config.target import Target
@@ -86,7 +87,7 @@ def _standard() -> dict[str, Any]:
 
 
 def _resolved(path: Path) -> tuple[dict[str, Any], Plan]:
-    data, model = read(path), plan_model()
+    data, model = of_earlier_plan(read(path)), plan_model()
     if data.get("extends") is None:
         if data.get("without"):
             raise ParametersError(

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import json
 import textwrap
 from collections.abc import Iterator
 from itertools import pairwise
@@ -11,6 +12,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from runbook_lib.config.plan.migration import migration_tools
 from runbook_lib.documents import plan_model, target_model
 
 HEAD = """\
@@ -26,7 +28,7 @@ def reference() -> str:
     parts = [HEAD]
     for title, model in (("Plan", plan_model()), ("Target", target_model())):
         parts += [f"## {title}\n", *(_section(each) for each in _reached(model))]
-    return "\n".join(parts)
+    return "\n".join([*parts, _of_tools()])
 
 
 def _reached(model: type[BaseModel]) -> list[type[BaseModel]]:
@@ -44,6 +46,29 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _models(inner)
 
 
+def _of_tools() -> str:
+    """The table of migration tools, by the names that plans use."""
+    lines = [
+        "## Migration tools\n",
+        "What `tool` under `migration` brings; a plan overrides any of it. A file's name shows its version by these",
+        "patterns, from that folder; where there are none, its text does. Files that all migrations share go or stay",
+        "with the migration, go with the code, or stay as they are.\n",
+        "| `tool` | History | Row of a migration | Stopped midway | Files | Shared files | Command |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, tool in migration_tools().items():
+        table = ".".join(filter(None, (tool.schema_, tool.table)))
+        row = f"one for all: `{tool.column}`" if tool.rows == "one" else f"by `{'`, `'.join([tool.column, *tool.named_by])}`"
+        row += f", with rows of `{'`, `'.join(tool.related)}`" if tool.related else ""
+        half = ", ".join(f"`{column}` is {json.dumps(value)}" for column, value in tool.half_applied.items())
+        shown = ", ".join(f"`{pattern.replace('|', chr(92) + '|')}`" for pattern in tool.files) or "by their text"
+        others = ", ".join(f"`{each.file}` ({each.follows})" for each in tool.companions)
+        command = f"`{' '.join(tool.validator)}`" if tool.validator else ""
+        cells = (f"`{name}`", f"`{table}`", row, half, f"`{tool.directory}`: {shown}", others, command)
+        lines.append(f"| {' | '.join(cell or 'none' for cell in cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 KINDS = ("kind", "manager")  # the key that tells the models of a union apart
 
 
@@ -57,7 +82,8 @@ def _section(model: type[BaseModel]) -> str:
     if requires := getattr(model, "requires", ()):
         lines.append(f"Requires of the plan: {', '.join(f'`{part}`' for part in requires)}.\n")
     lines += ["| Key | Value | Where left out | Meaning |", "|---|---|---|---|"]
-    for name, field in model.model_fields.items():
+    left_out = getattr(model, "left_out", {})
+    for name, field in sorted(model.model_fields.items(), key=lambda item: item[0] in left_out):
         if name not in KINDS:
             cells = (f"`{field.alias or name}`", _shown(field.annotation), _default(model, name, field), described[name])
             lines.append(f"| {' | '.join(cells)} |")
@@ -68,6 +94,8 @@ def _default(model: type[BaseModel], name: str, field: FieldInfo) -> str:
     about = getattr(model, "about", None)
     if about and name in ("title", "estimate"):
         return f"`{getattr(about, name)}`"
+    if name in (left_out := getattr(model, "left_out", {})):
+        return str(left_out[name])
     return "required" if field.is_required() else f"`{field.get_default(call_default_factory=True)!r}`"
 
 

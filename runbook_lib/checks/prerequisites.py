@@ -13,6 +13,7 @@ from runbook_lib.checks.schema import will_agree
 from runbook_lib.config.loading import ROOT
 from runbook_lib.config.plan import Part, RepositoryStep, ServicesStep
 from runbook_lib.context import Context, old_code
+from runbook_lib.context.migration_files import history
 from runbook_lib.errors import AdapterError
 from runbook_lib.postgres import plan_fit
 from runbook_lib.postgres.catalog import database_size, has_column
@@ -124,9 +125,9 @@ def _taken_over(context: Context, found: str) -> str:
 
 
 def _fits(context: Context) -> Found:
-    database = context.plan.database
+    database, rows = context.plan.database, history(context)
     with context.adapters.postgres.connect() as connection:
-        lines = plan_fit.history_misfits(connection, database) if database.migration_ else []
+        lines = plan_fit.history_misfits(connection, rows) if rows else []
         if _changes_table(context):
             lines += (
                 [absent] if (absent := plan_fit.no_table(connection, database)) else plan_fit.misfits(connection, database)
@@ -213,7 +214,7 @@ PREREQUISITES: dict[str, tuple[str, bool, tuple[Part, ...], Callable[[Context], 
     "alone": ("No other run has the target", False, (), _alone),
     "plan-fits": ("The database has what the plan names", True, ("database",), _fits),
     "key": ("The plan's key names one row each", True, ("database",), _key),
-    "history": ("The migration's file and its row in the history will agree", True, ("database", "migration"), will_agree),
+    "history": ("The migration's file and its row in the history will agree", True, ("migration",), will_agree),
     "rights": ("Our role may do what the rollback does", True, ("database",), _rights),
     "backup": ("A backup from before is present, readable and recent", True, (), _backup),
     "tools": ("pg_dump and pg_restore are of the server's version", True, (), _tools),

@@ -12,14 +12,13 @@ from runbook_lib.checks.restorable import restores
 from runbook_lib.config.plan import CheckSpec, RevertingStep
 from runbook_lib.context import Context, old_code
 from runbook_lib.context.comparison import CATALOG_BEFORE, CATALOG_RESTORED
-from runbook_lib.context.old_code import files_of
+from runbook_lib.context.migration_files import files_of, history, own_files, read
 from runbook_lib.errors import AdapterError
 from runbook_lib.git import Checkout
 from runbook_lib.postgres import plan_fit
 from runbook_lib.postgres.catalog import catalog, differences, missing
 from runbook_lib.postgres.clone import read_both
 from runbook_lib.postgres.column_removal import Record, Removal, Stage, records
-from runbook_lib.postgres.column_removal.records import History
 from runbook_lib.postgres.connection import Postgres
 from runbook_lib.postgres.dump import DumpTools
 from runbook_lib.postgres.restore.dump_inspector import Dump, look
@@ -38,27 +37,38 @@ def agreement(context: Context, checkout: Checkout, *, recorded: bool) -> Found:
         checkout: The deployed checkout, or a clone with the code that it will hold.
         recorded: Whether the history holds the row.
     """
-    migration = context.plan.database.migration
-    files = files_of(migration, checkout.files(migration.directory))
-    known = files or files_of(migration, context.checkout(migration.repository).files_ever(migration.directory))
-    row = f"migration {migration.version} is {'in' if recorded else 'not in'} {migration.history_table}"
-    if not known:
-        return Status.UNKNOWN, f"{row}, and no file in {migration.directory} is known by its name to be that migration's"
-    if bool(files) == recorded:
-        return Status.PASS, "history and files agree"
-    return Status.FAIL, f"{row}, but {', '.join(known)} is {'there' if files else 'not there'}"
+    migration = context.plan.migration
+    if migration is None:
+        return Status.PASS, "the plan names no migration"
+    files = files_of(migration, read(migration, checkout))
+    known = files
+    if not all(files.values()):
+        known = files_of(migration, read(migration, context.checkout(migration.repository), ever=True))
+    found: list[Found] = []
+    for version in migration.versions:
+        row = f"migration {version} is {'in' if recorded else 'not in'} {migration.table}"
+        if not (names := files[version] or known[version]):
+            shows = "name" if not migration.content else "name or text"
+            said = f"{row}, and no file in {migration.directory} is known by its {shows} to be that migration's"
+            found.append((Status.UNKNOWN, said))
+        elif bool(files[version]) != recorded:
+            found.append((Status.FAIL, f"{row}, but {', '.join(names)} is {'there' if files[version] else 'not there'}"))
+    bad = [each for each in found if each[0] is Status.FAIL] or found
+    return (bad[0][0], "; ".join(said for _, said in bad)) if bad else (Status.PASS, "history and files agree")
 
 
 def will_agree(context: Context) -> Found:
     """Whether they will agree after the rollback, by the code in the scratch clone. Read-only."""
-    plan, migration = context.plan, context.plan.database.migration
+    plan, migration, rows = context.plan, context.plan.migration, history(context)
+    if migration is None or rows is None:
+        return Status.PASS, "the plan names no migration"
     reverted = [spec.repository for spec in context.specs.values() if isinstance(spec, RevertingStep)]
     if migration.repository not in reverted and not any(
         isinstance(plan.checks[n], SchemaKeys) for n in plan.types[context.type].checks
     ):
         return Status.PASS, "this rollback changes neither"
     with context.adapters.postgres.connect() as connection:
-        recorded = bool(History(plan.database).rows(connection)) and context.schema_stays
+        recorded = rows.says_applied(connection) and context.schema_stays
     deployed = context.checkout(migration.repository)
     after = deployed
     if migration.repository in reverted:
@@ -66,7 +76,7 @@ def will_agree(context: Context) -> Found:
     status, summary = agreement(context, after, recorded=recorded)
     if status is Status.PASS:
         return status, f"{summary} as the rollback leaves them"
-    left = files_of(migration, after.files(migration.directory))
+    left = own_files(migration, read(migration, after))
     if not left or recorded:
         return status, f"as the rollback would leave them, {summary}"
     added = "; ".join(deployed.added_by(left))
@@ -162,13 +172,17 @@ class SchemaKeys(CheckSpec):
 def as_expected(checked: CheckContext, name: str) -> Result:
     """Whether columns, indexes and constraints are as the option leaves them, all else is as before. Read-only."""
     context = checked.context
+    rows = history(context)
     with context.adapters.postgres.connect() as connection:
         present = catalog(connection)
         planned = plan_fit.in_words_of_server(connection, context.plan.database)
         kept = [name for name in present if name.endswith(f"__old_{context.folder.short}")]  # by a swap, as the way back
         now = {name: definition for name, definition in present.items() if name not in kept}
-        recorded = bool(History(context.plan.database).rows(connection)) if "migration" in context.plan.parts else None
-    agrees, summary = _history_agrees(context, recorded)
+        recorded = rows is not None and rows.says_applied(connection)
+    migration = context.plan.migration
+    agrees, summary = Status.PASS, ""
+    if migration:
+        agrees, summary = agreement(context, context.checkout(migration.repository), recorded=recorded)
     removes = any(spec.about.on_table == "schema" for spec in context.specs.values())
     restored = restores(context) is not None
     record = _record(context) if removes else None
@@ -204,12 +218,6 @@ def as_expected(checked: CheckContext, name: str) -> Result:
     return checked.result(name, agrees, ", ".join(filter(None, parts)), problems=problems)
 
 
-def _history_agrees(context: Context, recorded: bool | None) -> tuple[Status, str]:
-    if recorded is None:
-        return Status.PASS, ""
-    return agreement(context, context.checkout(context.plan.database.migration.repository), recorded=recorded)
-
-
 def _of_columns(context: Context, removes: bool, record: Record | None) -> str:
     if removes:
         kept = record.asides.values() if record and record.stage is Stage.REMOVED else ()
@@ -219,6 +227,6 @@ def _of_columns(context: Context, removes: bool, record: Record | None) -> str:
 
 def _record(context: Context) -> Record | None:
     """What this run recorded of the columns it removed; None where it found them gone. Read-only."""
-    removal = Removal(context.adapters.postgres, context.plan.database, context.folder.short)
+    removal = Removal(context.adapters.postgres, context.plan.database, context.folder.short, history(context))
     with removal.connect() as connection:
         return removal.state(connection).record

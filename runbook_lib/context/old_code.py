@@ -1,6 +1,5 @@
 """The code without the feature, made in a scratch clone before anything is touched."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,6 +8,7 @@ from tempfile import mkdtemp
 
 from runbook_lib.config.plan import Migration, Plan, Repository, RepositoryStep, RevertingStep
 from runbook_lib.context import Context
+from runbook_lib.context.migration_files import companions, own_files, read
 from runbook_lib.errors import PreconditionError, RunbookError, UnknownOutcome
 from runbook_lib.git import Checkout, Commit
 from runbook_lib.git.command import differences
@@ -17,37 +17,6 @@ from runbook_lib.git.scratch_clone import complete
 from runbook_lib.history.commits import make, take_back
 from runbook_lib.history.decision import Finding, Status, TakeBack
 from runbook_lib.history.looking import KEEPS, Answers
-
-
-def files_of(migration: Migration, files: Iterable[str]) -> list[str]:
-    """Those of some files that are the migration's, each by its path in the repository: 039_…, V39__…, 039/up.sql. Pure."""
-    directory = PurePosixPath(migration.directory)
-    found = []
-    for file in files:
-        path = PurePosixPath(file)
-        below = path.relative_to(directory) if path.is_relative_to(directory) else path
-        if any(_is_of(part, migration.version) for part in below.parts):
-            found.append(file)
-    return found
-
-
-def _is_of(name: str, version: str) -> bool:
-    rest = name.removeprefix(version)
-    if rest != name:
-        return not rest[:1].isalnum() and not re.match(r"\.\d", rest)
-    wanted = _parts(version)
-    return bool(wanted) and _number(name) == wanted
-
-
-def _number(name: str) -> tuple[int, ...] | None:
-    """The number that a file's name begins with: that of V1_2__add.sql is (1, 2), that of 000039_add.up.sql (39,)."""
-    found = re.match(r"[VUB](\d+(?:[._]\d+)*)(?=__|\.[a-z]+$)", name) or re.match(r"(\d+(?:\.\d+)*)(?![A-Za-z\d])", name)
-    return _parts(found[1]) if found else None
-
-
-def _parts(version: str) -> tuple[int, ...] | None:
-    words = re.split(r"[._]", version)
-    return tuple(map(int, words)) if all(word.isascii() and word.isdecimal() for word in words) else None
 
 
 def services_of(plan: Plan, built_from: Mapping[str, str], repository: str, files: Iterable[str]) -> dict[str, str]:
@@ -183,8 +152,8 @@ def prepare(context: Context, repository: str) -> OldCode:
     if not _is_as_approved(context, checkout):  # what a build leaves in the tree afterwards does no harm
         require_ready(context, repository)
     head, way = checkout.head(), mode(context, repository)
-    migration = _migration_in(context, repository)
-    keeps = bool(migration and context.schema_stays)
+    migration = _migration(context, repository)
+    keeps = migration is not None and context.schema_stays
     answered = sorted(f"{name}={value}" for name, value in context.state.choices.items() if name.startswith(QUESTION))
     key = f"{repository} {head} {way} {keeps} {answered}"
     known: OldCode | None = context.adapters.prepared.get(key)
@@ -214,7 +183,7 @@ def prepare(context: Context, repository: str) -> OldCode:
         reverted=found.reverts,
         nothing_left=nothing_left,
         elsewhere=_elsewhere(context, repository, checkout),
-        kept_files=files_of(migration, clone.files(migration.directory)) if found.reverts and migration else [],
+        kept_files=own_files(migration, read(migration, clone)) if found.reverts and migration else [],
         path=path,
     )
     return made
@@ -347,18 +316,23 @@ def _reset(found: TakeBack, checkout: Checkout, clone: Checkout) -> None:
     clone.back_to(found.below)
 
 
-def _migration_in(context: Context, repository: str) -> Migration | None:
-    """The feature's migration, where its file is in the repository."""
-    found = context.plan.database.migration if "migration" in context.plan.parts else None
+def _migration(context: Context, repository: str) -> Migration | None:
+    """The feature's migrations, where their files are in that repository."""
+    found = context.plan.migration
     return found if found and found.repository == repository else None
 
 
 def _keep_migration(context: Context, migration: Migration, clone: Checkout, head: str) -> None:
-    if files := clone.deleted_below(head, migration.directory):
+    """Commit the migrations' files again as they are deployed, with those that all migrations share."""
+    changed = differences(clone.git, clone.head(), head)
+    there = companions(migration, [file for file, deployed in changed.items() if deployed])
+    following = [file for file, companion in there.items() if companion.follows == "migration"]
+    if files := sorted({*clone.deleted_below(head, migration.directory), *following}):
         clone.keep(
             files,
             head,
-            KEEPS.format(version=migration.version) + "\n\nIts row in the migration history stays too; the two go together.",
+            f"{KEEPS.format(version=', '.join(migration.versions))}\n\n"
+            "Its row in the migration history stays too; the two go together.",
             context.state.author,
             context.state.began,
         )

@@ -10,11 +10,12 @@ from datetime import datetime
 from pathlib import Path
 
 from runbook_lib.errors import AdapterError, PreconditionError
-from runbook_lib.git.command import HOOK_TIMEOUT, Git
+from runbook_lib.git.command import BYTES, HOOK_TIMEOUT, Git, contents, entries
 from runbook_lib.git.obstacle import is_half_moved, obstacle, settings_of_clone
 from runbook_lib.redaction import redact
 from runbook_lib.system.processes import Completed, Processes
 
+AS_IT_IS = ("-c", "core.quotePath=false")  # names of files beyond ASCII
 MOST = 500  # characters of what a remote says that go into an error
 
 
@@ -275,7 +276,8 @@ class Checkout:
 
     def deleted_below(self, since: str, directory: str) -> list[str]:
         """The files below a directory that are there at `since` and gone at HEAD. Read-only."""
-        return self.git("diff", "--name-only", "--diff-filter=D", since, "HEAD", "--", directory).output.splitlines()
+        gone = ("diff", "--name-only", "--diff-filter=D", since, "HEAD")
+        return self.git(*AS_IT_IS, *gone, "--", directory).output.splitlines()
 
     def keep(self, files: Sequence[str], since: str, message: str, by: str, at: datetime) -> None:
         """Commit some files as they were at `since`. Changes this work tree."""
@@ -318,12 +320,28 @@ class Checkout:
 
     def files(self, directory: str) -> list[str]:
         """The names of tracked files below a directory at HEAD. Read-only."""
-        return self.git("ls-files", "--", directory).output.splitlines()
+        return self.git(*AS_IT_IS, "ls-files", "--", directory).output.splitlines()
 
     def files_ever(self, directory: str) -> list[str]:
         """The names of files below a directory that any commit of the branch added. Read-only."""
         added = ("log", "--format=", "--name-only", "--no-renames", "--diff-filter=A", "-m", "HEAD")
-        return sorted(set(self.git(*added, "--", directory).output.splitlines()))
+        return sorted(set(self.git(*AS_IT_IS, *added, "--", directory).output.splitlines()))
+
+    def texts(self, files: Sequence[str]) -> dict[str, str]:
+        """The texts of tracked files at HEAD, by their names; of those that are not there none. Read-only."""
+        named = {path.encode().decode(BYTES): path for path in files}
+        return self._texts({named[path]: entry.blob for path, entry in entries(self.git, "HEAD", list(named)).items()})
+
+    def texts_ever(self, directory: str) -> dict[str, str]:
+        """The last text of each file that any commit of the branch put below a directory, by its name. Read-only."""
+        options = ("--raw", "--no-abbrev", "--format=", "--no-renames", "--diff-filter=AM", "-m", "--reverse", "HEAD")
+        said = self.git(*AS_IT_IS, "log", *options, "--", directory).output
+        rows = (line.split("\t", 1) for line in said.splitlines() if line)
+        return self._texts({path: head.split(" ")[3] for head, path in rows})
+
+    def _texts(self, blobs: Mapping[str, str]) -> dict[str, str]:
+        found = contents(self.git, blobs.values())
+        return {path: found[blob].encode(BYTES).decode(errors="replace") for path, blob in blobs.items()}
 
     def added_by(self, files: Sequence[str]) -> list[str]:
         """The commits that added some files, short id and subject, newest first. Read-only."""

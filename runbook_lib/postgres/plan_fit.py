@@ -7,8 +7,10 @@ import psycopg
 from psycopg import sql
 
 from runbook_lib.config.plan import Backfill, ColumnOfRow, Database
+from runbook_lib.config.plan.migration import BASE
 from runbook_lib.postgres import Connection
 from runbook_lib.postgres.connection import exists, one
+from runbook_lib.postgres.migration_history import History
 
 SHOWN = 5  # values of a key that is not unique
 NOT_A_TYPE = {"serial": "integer", "bigserial": "bigint", "smallserial": "smallint"}  # what CREATE TABLE makes of them
@@ -46,28 +48,36 @@ def feature_misfits(connection: Connection, database: Database) -> list[str]:
     return lines
 
 
-def history_misfits(connection: Connection, database: Database) -> list[str]:
+def history_misfits(connection: Connection, history: History) -> list[str]:
     """Why the plan's migration history is not there, a line each. Read-only."""
-    migration = database.migration
-    table = sql.Identifier(database.schema_, migration.history_table)
-    if not exists(connection, table):
-        what = f"there is no table {database.schema_}.{migration.history_table}"
-        return [_line("migration.history_table", what, migration.history_table, _tables(connection, database))]
-    names = _columns(connection, table.as_string(connection))
-    named = {"history_column": migration.history_column, **{f"where.{name}": name for name in migration.where}}
+    migration, table = history.migration, history.table.as_string(connection)
+    if not history.exists(connection):
+        alike = _alike(migration.table, _tables(connection, history.applied.schema))
+        return [f"migration.table: there is no table {history.name}{alike}"]
+    others = [
+        (key, sql.Identifier(history.applied.schema, n)) for key in ("related", "referred") for n in getattr(migration, key)
+    ]
+    if absent := [(key, name.as_string(connection)) for key, name in others if not exists(connection, name)]:
+        return [f"migration.{key}: there is no table {name}" for key, name in absent]
+    names = _columns(connection, table)
+    keys = {"column": migration.column, **({"order": migration.order} if migration.order else {})}
+    for key in ("where", "half_applied", "settled"):
+        keys |= {f"{key}.{name}": name for name in getattr(migration, key)}
     lines = [
-        _line(f"migration.{key}", f"{migration.history_table} has no column {name}", name, names)
-        for key, name in named.items()
+        f"migration.{key}: {migration.table} has no column {name}{_alike(name, names)}"
+        for key, name in keys.items()
         if name not in names
     ]
-    return lines or _no_values(connection, table.as_string(connection), database)
+    return lines or _no_values(connection, table, history)
 
 
-def _no_values(connection: Connection, table: str, database: Database) -> list[str]:
+def _no_values(connection: Connection, table: str, history: History) -> list[str]:
     """Which versions and values the plan names that the history's columns cannot hold, a line each. Read-only."""
-    migration = database.migration
-    values: list[tuple[str, str, object]] = [("version", migration.history_column, migration.version)]
-    values += [("previous", migration.history_column, migration.previous)] if migration.previous is not None else []
+    migration, previous = history.migration, history.applied.previous
+    values: list[tuple[str, str, object]] = [
+        ("versions", migration.column, value) for value in history.applied.values.values()
+    ]
+    values += [("previous", migration.column, previous)] if previous not in (None, BASE) else []
     values += [(f"where.{name}", name, value) for name, value in migration.where.items()]
     lines = []
     for key, column, value in values:
@@ -75,8 +85,7 @@ def _no_values(connection: Connection, table: str, database: Database) -> list[s
         try:
             connection.execute(sql.SQL("SELECT {}::{}").format(sql.Literal(value), sql.SQL(type_name)))
         except psycopg.DataError:
-            held = f"{migration.history_table}.{column} holds {type_name}, which {value!r} is not"
-            lines.append(_line(f"migration.{key}", held, "", []))
+            lines.append(f"migration.{key}: {migration.table}.{column} holds {type_name}, which {value!r} is not")
     return lines
 
 
@@ -85,7 +94,7 @@ def no_table(connection: Connection, database: Database) -> str:
     if exists(connection, sql.Identifier(database.schema_, database.table)):
         return ""
     what = f"there is no table {database.schema_}.{database.table}"
-    return _line("table", what, database.table, _tables(connection, database))
+    return _line("table", what, database.table, _tables(connection, database.schema_))
 
 
 def no_key(connection: Connection, database: Database) -> str:
@@ -186,8 +195,12 @@ def _absent(connection: Connection, database: Database, named: Mapping[str, str]
 
 
 def _line(key: str, what: str, name: str, there: Iterable[str]) -> str:
+    return f"database.{key}: {what}{_alike(name, there)}"
+
+
+def _alike(name: str, there: Iterable[str]) -> str:
     alike = get_close_matches(name, list(there), n=1)
-    return f"database.{key}: {what}" + (f" (is {alike[0]} meant?)" if alike else "")
+    return f" (is {alike[0]} meant?)" if alike else ""
 
 
 def _columns(connection: Connection, table: str) -> list[str]:
@@ -198,11 +211,11 @@ def _columns(connection: Connection, table: str) -> list[str]:
     return [row["name"] for row in rows]
 
 
-def _tables(connection: Connection, database: Database) -> list[str]:
+def _tables(connection: Connection, schema: str) -> list[str]:
     rows = connection.execute(
         """SELECT relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
            WHERE nspname = %s AND relkind IN ('r', 'p') ORDER BY 1""",
-        [database.schema_],
+        [schema],
     )
     return [row["name"] for row in rows]
 

@@ -39,7 +39,13 @@ def staging_state_of(context: Context) -> staging_database.StagingState:
 def count(context: Context, live: str, backup: str, watch: Watch = UNWATCHED) -> Ledger:
     """Compare two databases, each by its name. Read-only."""
     postgres = context.adapters.postgres
-    return diff(lambda: postgres.connect(live), lambda: postgres.connect(backup), context.plan.database, watch)
+    return diff(
+        lambda: postgres.connect(live),
+        lambda: postgres.connect(backup),
+        context.plan.database,
+        context.plan.history_tables,
+        watch,
+    )
 
 
 def watching(control: Control, doing: str) -> Watch:
@@ -140,8 +146,13 @@ FORETOLD = "evidence/loss-foretold.json"  # the last comparison, and what was ca
 def salvage(context: Context, live: str, restored: str) -> Salvage:
     """What carries rows from one database of the run into another."""
     postgres = context.adapters.postgres
+    plan = context.plan
     return Salvage(
-        lambda: postgres.connect(live), lambda: postgres.connect(restored), context.plan.database, context.folder.short
+        lambda: postgres.connect(live),
+        lambda: postgres.connect(restored),
+        plan.database,
+        plan.history_tables,
+        context.folder.short,
     )
 
 

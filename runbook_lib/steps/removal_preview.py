@@ -4,6 +4,8 @@ import hashlib
 import json
 
 from runbook_lib.context import Context
+from runbook_lib.context.migration_files import companions
+from runbook_lib.errors import AdapterError
 from runbook_lib.postgres import Connection, dependents
 from runbook_lib.postgres.catalog import catalog
 from runbook_lib.postgres.column_removal import HALF_BACK, Record, Removal, Stage, definitions, previous_values
@@ -12,8 +14,10 @@ from runbook_lib.postgres.column_removal.definitions import Definitions
 from runbook_lib.postgres.column_removal.previous_values import Snapshot, conflicting, conflicts_table, place
 from runbook_lib.postgres.connection import identity
 from runbook_lib.postgres.dependents import would_lack_columns
+from runbook_lib.postgres.migration_history import History
 from runbook_lib.postgres.text_settings import identifier
 from runbook_lib.steps import Preview
+from runbook_lib.system.processes import shown
 
 KEPT_UNTIL = {"quarantine": "set aside until it is purged", "drop": "kept in a copy until it is purged"}
 
@@ -33,7 +37,9 @@ def of_removal(context: Context, removal: Removal, step: str, mode: str) -> Prev
             removal.require_named(connection, found)
         hidden = dependents.hides_rows(connection, database)  # what cannot be counted is not said to be nothing
         lost = {} if hidden else previous_values.counts(connection, identifier(database), found.columns)
-        would = ["nothing: the columns are not there any more"] if gone else _would(removal, connection, found, mode)
+        would = (
+            ["nothing: the columns are not there any more"] if gone else _would(context, removal, connection, found, mode)
+        )
         undone_by = _undone_by(removal, connection, mode)
     with context.adapters.postgres.connect() as connection:
         here, shape = identity(connection), catalog(connection)
@@ -45,7 +51,7 @@ def of_removal(context: Context, removal: Removal, step: str, mode: str) -> Prev
         spec.title,
         would=would,
         loses=loses,
-        locks="none" if gone else locking.described(database, found.parents, mode),
+        locks="none" if gone else locking.described(database, found.parents, mode, removal.history),
         undone_by=undone_by,
         estimate=spec.estimate,
         facts={
@@ -71,7 +77,7 @@ def of_purge(context: Context, removal: Removal, step: str, record: Record | Non
                 would = [f"drop {', '.join(asides.values())} of {database.table}, and the plan's constraints and indexes"]
                 hanging = dependents.dependents(connection, database, list(asides.values()), removal.run)
                 would += [f"STOPPED by: {line}" for line in hanging]
-                locks = locking.described(database, record.definitions.parents, "purge")
+                locks = locking.described(database, record.definitions.parents, "purge", removal.history)
             else:
                 places = {column.name: place(number) for number, column in enumerate(columns)}
                 lost = previous_values.counts(connection, copy, columns, places)
@@ -103,7 +109,7 @@ def _irreversible(context: Context, step: str, would: list[str], volumes: dict[s
     )
 
 
-def _would(removal: Removal, connection: Connection, found: Definitions, mode: str) -> list[str]:
+def _would(context: Context, removal: Removal, connection: Connection, found: Definitions, mode: str) -> list[str]:
     database = removal.database
     table = database.table
     things = [f"the index {index.name}" for index in found.indexes]
@@ -121,13 +127,34 @@ def _would(removal: Removal, connection: Connection, found: Definitions, mode: s
             f"copy {', '.join(found.names)} of {table} to {copy}",
             f"drop the columns {', '.join(found.names)} and {', '.join(things)}, in one ALTER",
         ]
-    lines.append(f"{removal.history.would()}; its file goes with the code")
+    lines += _of_history(context, removal.history, connection) if removal.history else []
     lines.append("(clearing the backfilled entries first would be wasted work: they go with their column)")
     lines += [f"STOPPED by: {line}" for line in removal.in_the_way(connection, mode, found)]
     lines += [f"RISK: {line}" for line in dependents.risks(connection, database, found.names)]
     if mode == "quarantine":
         lines += [f"RENAMING IS SEEN BY SUBSCRIBERS: {line}" for line in would_lack_columns(connection, database)]
     return lines
+
+
+def _of_history(context: Context, history: History, connection: Connection) -> list[str]:
+    """What happens to the migrations' rows and files, and to the files that all migrations share, a line each."""
+    migration = history.migration
+    first, *others = history.would(connection)
+    lines = [f"{first}; its file goes with the code", *others]
+    if migration.validator and not migration.validation:
+        lines.append(f"`{shown(migration.validator)}` is not run afterwards; `validate: true` in the plan has it run")
+    try:
+        found = companions(migration, context.checkout(migration.repository).files("."))
+    except AdapterError as error:
+        return [*lines, f"UNKNOWN which files all migrations share: {error.what}"]
+    return lines + [f"{file} {GOES[companion.follows]}: {companion.because}" for file, companion in found.items()]
+
+
+GOES = {
+    "migration": "goes with the migration's file",
+    "code": "goes with the code",
+    "nothing": "stays as it is",
+}
 
 
 def _undone_by(removal: Removal, connection: Connection, mode: str) -> str:

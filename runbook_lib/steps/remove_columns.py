@@ -9,6 +9,7 @@ from runbook_lib.checks.schema import AS_IN_BACKUP, left_over
 from runbook_lib.config import compatibility
 from runbook_lib.config.plan.steps import DATABASE, About, DatabaseStep, Touches
 from runbook_lib.context import Context
+from runbook_lib.context.migration_files import history
 from runbook_lib.postgres.catalog import Catalog, catalog, filled, has_column
 from runbook_lib.postgres.clone import Clone
 from runbook_lib.postgres.column_removal import (
@@ -49,18 +50,18 @@ class RemovalChecks:
     def all(self) -> list[Result]:
         """Columns and history row are gone, all else is as before, and what was removed is kept. Read-only."""
         with self.removal.connect() as connection:
-            state, taken = self.removal.state(connection), self.removal.history.is_taken(connection)
+            state, history = self.removal.state(connection), self.removal.history
+            taken = history is None or history.is_taken(connection)
         with self.context.adapters.postgres.connect() as connection:
             now = catalog(connection)
-        record, migration = state.record, self.database.migration
+        record = state.record
         left = records.left_over(now, self.database, record)
-        rows = [f"{state.history} rows of migration {migration.version}"] if state.history else []
-        if not taken and not rows:
-            rows = [f"{migration.history_table} does not say {migration.previous}"]
-        found = [
-            self._result("gone", "The feature's columns, indexes and constraints are gone", left, "they are"),
-            self._result("history", "The migration is out of the history", rows, "it is"),
-        ]
+        found = [self._result("gone", "The feature's columns, indexes and constraints are gone", left, "they are")]
+        if history:
+            rows = [f"{state.history} rows of {history.migration.named}"] if state.history else []
+            if not taken and not rows:
+                rows = [f"{history.migration.table} does not say {history.applied.previous}"]
+            found.append(self._result("history", "The migration is out of the history", rows, "it is"))
         if record:
             others = records.changed(record.catalog, now, self.database, record)
             found.append(self._result("catalog", "Nothing else of the schema changed", others, "all else is as before"))
@@ -91,11 +92,11 @@ class RemovalChecks:
 
     def _validated(self) -> list[Result]:
         """What the migration tool itself says of history and files, where the plan names its validator. Read-only."""
-        migration = self.database.migration
-        if migration.validate_ is None:
+        migration = self.context.plan.migration
+        if migration is None or not migration.validation:
             return []
         done = self.context.adapters.processes.run(
-            migration.validate_,
+            migration.validation,
             cwd=self.context.checkout(migration.repository).path,
             timeout=VALIDATION_TIMEOUT,
             env={"PGSERVICE": self.context.target.database.service},
@@ -162,7 +163,9 @@ class RemoveColumns(Step):
     @cached_property
     def removal(self) -> Removal:
         """This run's removal, on the target's database."""
-        return Removal(self.context.adapters.postgres, self.context.plan.database, self.context.folder.short)
+        return Removal(
+            self.context.adapters.postgres, self.context.plan.database, self.context.folder.short, history(self.context)
+        )
 
     @property
     def mode(self) -> str:
@@ -203,13 +206,14 @@ class RemoveColumns(Step):
         with self.removal.connect() as connection:
             if self.removal.state(connection).stage or self.removal.is_gone(connection):
                 return None
-            rows = self.removal.history.everything(connection)
+            rows = self.removal.history.everything(connection) if self.removal.history else []
         mode = preview.facts["mode"]
 
         def there_and_back(clone: Clone) -> None:
-            removal = Removal(clone, self.context.plan.database, self.context.folder.short)
-            with clone.connect() as connection:
-                removal.history.insert(Statements(connection), rows)
+            removal = Removal(clone, self.context.plan.database, self.context.folder.short, self.removal.history)
+            if removal.history:
+                with clone.connect() as connection:
+                    removal.history.insert(Statements(connection), rows)
             if mode == "drop":
                 drop_columns.copy(removal, {}, _silent, _silent)
                 drop_columns.drop(removal, _silent)

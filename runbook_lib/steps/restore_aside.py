@@ -14,11 +14,11 @@ from runbook_lib.checks.restorable import RESTORABLE, missing_tables
 from runbook_lib.config.compatibility import Rules, State
 from runbook_lib.config.plan.steps import RESTORED, About, RestoringStep, Touches
 from runbook_lib.context.comparison import CATALOG_RESTORED
+from runbook_lib.context.migration_files import history
 from runbook_lib.errors import AdapterError, Declined, RunbookError
 from runbook_lib.journal.control import Control
 from runbook_lib.postgres import Connection
 from runbook_lib.postgres.catalog import OWN_SCHEMA, catalog, database_size
-from runbook_lib.postgres.column_removal.records import History
 from runbook_lib.postgres.connection import MAINTENANCE, identity
 from runbook_lib.postgres.dump import Entry
 from runbook_lib.postgres.restore import staging_database
@@ -232,7 +232,7 @@ class RestoreAside(Step):
             return [self.result("restored", "The backup is restored aside", Status.PASS, "it is in the live one's place")]
         with self.context.adapters.postgres.connect(name) as connection:
             problems = staging_database.problems(connection, self.context.dump)
-            if self._disagrees_with_history(connection):
+            if not self._agrees_with_history(connection):
                 problems.append("its migration history and the feature's columns do not agree")
         missing = unknown(self.context, ledger(self.context))
         return [
@@ -298,11 +298,10 @@ class RestoreAside(Step):
         lost = {_named(entry) for entry in live if entry.kind != "COMMENT" and OWN_SCHEMA not in (entry.schema, entry.name)}
         return [f"not in the backup: {name}" for name in sorted(lost - there)]
 
-    def _disagrees_with_history(self, connection: Connection) -> bool:
-        database = self.context.plan.database
-        if database.migration_ is None:
-            return False
-        return bool(self.context.dump.columns_of_feature(database)) != bool(History(database).rows(connection))
+    def _agrees_with_history(self, connection: Connection) -> bool:
+        """Whether the feature's migrations are recorded where its columns are. Read-only."""
+        found, plan = history(self.context), self.context.plan
+        return found is None or bool(self.context.dump.columns_of_feature(plan.database)) == found.says_applied(connection)
 
 
 def _named(entry: Entry) -> str:

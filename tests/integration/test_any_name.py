@@ -23,6 +23,7 @@ from runbook_lib.postgres.column_removal import Removal, drop_columns, restore_c
 from runbook_lib.postgres.connection import Postgres
 from runbook_lib.postgres.dependents import dependents, risks
 from runbook_lib.postgres.dump import DumpTools
+from runbook_lib.postgres.migration_history import History
 from runbook_lib.postgres.restore.dump_inspector import look
 from runbook_lib.postgres.restore.part import Source
 from runbook_lib.postgres.restore.part_kinds import ColumnPart
@@ -31,6 +32,7 @@ from runbook_lib.rehearsal.postgres import binaries
 from runbook_lib.system.processes import LocalProcesses
 
 from ..support.bare import Bare
+from ..support.recorded import recorded
 
 ROLES = ("key", "column", "source", "touch", "type", "extra", "reply")
 # What our statements call things, and what needs quotes.
@@ -50,6 +52,7 @@ class Named:
 
     names: dict[str, str]
     plan: DatabasePlan
+    history: History
     application: psycopg.Connection
 
     def rows(self) -> list[Any]:
@@ -89,7 +92,7 @@ def table_of(names: dict[str, str], plan: Plan, application: psycopg.Connection)
         "constraints": [],
         "backfill": backfill,
     }
-    return Named(names, DatabasePlan.model_validate(database), application)
+    return Named(names, DatabasePlan.model_validate(database), recorded(plan), application)
 
 
 def rotated(number: int) -> dict[str, str]:
@@ -144,7 +147,7 @@ def test_a_clearing_its_proof_and_its_undo_work_with_any_names(
 
 @pytest.mark.parametrize("mode", ["quarantine", "drop"])
 def test_a_removal_and_its_undo_work_with_any_names(postgres: Postgres, named: Named, mode: str) -> None:
-    removal, before = Removal(postgres, named.plan, "test"), named.rows()
+    removal, before = Removal(postgres, named.plan, "test", named.history), named.rows()
     with removal.connect() as connection:
         shape = catalog(connection)
         removal.fingerprint.record(connection, without=named.plan.columns)

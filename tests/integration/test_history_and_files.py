@@ -29,7 +29,7 @@ def git(target: Bare, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def migrate(target: Bare, file: str, version: str, *, message: str = "Columns for replies") -> str:
+def migrate(target: Bare, file: str, version: str, *, message: str = "Columns for replies", **keys: str) -> str:
     """Have the migration be this file, by a commit of its own; returns the commit's id."""
     git(target, "switch", "--quiet", "--orphan", "rebuilt")
     git(target, "commit", "--quiet", "--allow-empty", "--message=The beginning")
@@ -43,7 +43,7 @@ def migrate(target: Bare, file: str, version: str, *, message: str = "Columns fo
     git(target, "add", ".")
     git(target, "commit", "--quiet", f"--message=Serve replies\n\n{FEATURE}")
     target.ask("UPDATE schema_migrations SET version = %s WHERE version = '039'", version)
-    target.plan["database"]["migration"]["version"] = version
+    target.plan["migration"] |= {"versions": [version], **keys}
     return made
 
 

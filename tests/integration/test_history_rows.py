@@ -5,18 +5,17 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.config.plan import Database as DatabasePlan
 from runbook_lib.config.plan import Plan
 from runbook_lib.errors import PreconditionError
 from runbook_lib.postgres.column_removal import Removal, drop_columns, restore_columns
-from runbook_lib.postgres.column_removal.records import History
 from runbook_lib.postgres.connection import Postgres
 from runbook_lib.postgres.restore.difference_kinds import Kind
 from runbook_lib.postgres.restore.salvage import Salvage
 from runbook_lib.postgres.round_trip import Statements
 
 from ..support.bare import Bare, words
-from ..support.two import Two
+from ..support.recorded import recorded
+from ..support.two import HISTORY, Two
 
 ALEMBIC = (
     "CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)",
@@ -31,14 +30,42 @@ DJANGO = (
     "INSERT INTO django_migrations (app, name) VALUES ('billing', '0002_attachments'), ('messaging', '0001_initial'), "
     "('messaging', '0002_attachments')",
 )
-OF_ALEMBIC = {"history_table": "alembic_version", "history_column": "version_num", "version": "ab12cd34ef56"}
-OF_GO = {"history_table": "go_migrations", "history_column": "version", "version": "39"}
-OF_DJANGO = {"history_table": "django_migrations", "history_column": "name", "version": "0002_attachments"}
-
-
-def naming(plan: Plan, **keys: Any) -> DatabasePlan:
-    database = plan.database
-    return database.model_copy(update={"migration": database.migration.model_copy(update=keys)})
+FLYWAY = (
+    "CREATE TABLE flyway_schema_history (installed_rank int PRIMARY KEY, version varchar(50), description text NOT NULL,"
+    " type varchar(20) NOT NULL, script varchar(1000) NOT NULL, checksum int, installed_by varchar(100) NOT NULL,"
+    " installed_on timestamp NOT NULL DEFAULT now(), execution_time int NOT NULL, success bool NOT NULL)",
+    "INSERT INTO flyway_schema_history SELECT n, n + 36, 'of ' || n, 'SQL', 'V' || n, n, 'us', now(), 3, n <> 4 "
+    "FROM generate_series(1, 5) n",
+)
+SQITCH = (
+    "CREATE SCHEMA sqitch",
+    "CREATE TABLE sqitch.projects (project text PRIMARY KEY, uri text, created_at timestamptz NOT NULL DEFAULT now())",
+    "CREATE TABLE sqitch.changes (change_id text PRIMARY KEY, script_hash text, change text NOT NULL, project text NOT NULL"
+    " REFERENCES sqitch.projects ON UPDATE CASCADE, note text, committed_at timestamptz NOT NULL DEFAULT clock_timestamp())",
+    "CREATE TABLE sqitch.tags (tag_id text PRIMARY KEY, tag text NOT NULL, project text NOT NULL"
+    " REFERENCES sqitch.projects ON UPDATE CASCADE, change_id text NOT NULL REFERENCES sqitch.changes ON UPDATE CASCADE)",
+    "CREATE TABLE sqitch.dependencies (change_id text NOT NULL REFERENCES sqitch.changes ON DELETE CASCADE,"
+    " type text NOT NULL, dependency text NOT NULL, dependency_id text REFERENCES sqitch.changes ON UPDATE CASCADE,"
+    " PRIMARY KEY (change_id, dependency))",
+    "INSERT INTO sqitch.projects VALUES ('shop')",
+    "INSERT INTO sqitch.changes (change_id, change, project) VALUES ('c1', 'products', 'shop')",
+    "INSERT INTO sqitch.changes (change_id, change, project) VALUES ('c2', 'fees', 'shop')",
+    "INSERT INTO sqitch.tags VALUES ('t1', '@v1', 'shop', 'c1'), ('t2', '@v2', 'shop', 'c2')",
+    "INSERT INTO sqitch.dependencies VALUES ('c2', 'require', 'products', 'c1')",
+)
+PRISMA = (
+    "CREATE TABLE _prisma_migrations (id varchar(36) PRIMARY KEY, checksum varchar(64) NOT NULL, finished_at timestamptz,"
+    " migration_name varchar(255) NOT NULL, logs text, rolled_back_at timestamptz, started_at timestamptz NOT NULL"
+    " DEFAULT clock_timestamp(), applied_steps_count int NOT NULL DEFAULT 0)",
+    "INSERT INTO _prisma_migrations VALUES ('1', '', now(), '1_products', '', NULL), ('2', '', NULL, '2_fees', '', now()),"
+    " ('3', '', now(), '2_fees', '', NULL), ('4', '', NULL, '3_names', '', now()), ('5', '', now(), '4_rates', '', NULL)",
+)
+OF_PRISMA = {"tool": "prisma", "versions": ["2_fees"]}
+OF_SQITCH = {"tool": "sqitch", "versions": ["fees"]}
+OF_ALEMBIC = {"tool": "alembic", "versions": ["ab12cd34ef56"]}
+OF_GO = {"tool": "golang-migrate", "table": "go_migrations", "versions": ["39"]}
+OF_DJANGO = {"tool": "django", "versions": ["0002_attachments"]}
+OF_FLYWAY = {"tool": "flyway", "versions": ["38", "40"]}
 
 
 def silent(*_: object) -> None:
@@ -50,6 +77,22 @@ def silent(*_: object) -> None:
     [
         (ALEMBIC, {**OF_ALEMBIC, "previous": "9f8e7d6c5b4a"}, "alembic_version", ["ab12cd34ef56"], ["9f8e7d6c5b4a"]),
         (GO_MIGRATE, {**OF_GO, "previous": "38"}, "go_migrations", ["39 f"], ["38 f"]),
+        (GO_MIGRATE, {**OF_GO, "previous": "base"}, "go_migrations", ["39 f"], []),
+        (GO_MIGRATE, {**OF_GO, "versions": ["000039"], "previous": "000038"}, "go_migrations", ["39 f"], ["38 f"]),
+        (
+            ("CREATE TABLE now_at (version text)", "INSERT INTO now_at VALUES ('039')"),
+            {"tool": "plain", "rows": "one", "table": "now_at", "versions": ["039"], "previous": "038"},
+            "now_at",
+            ["039"],
+            ["038"],
+        ),
+        (
+            (*GO_MIGRATE, "UPDATE go_migrations SET dirty = true"),
+            {**OF_GO, "previous": "38"},
+            "go_migrations",
+            ["39 t"],
+            ["38 f"],
+        ),
         (
             DJANGO,
             {**OF_DJANGO, "where": {"app": "messaging"}},
@@ -58,7 +101,7 @@ def silent(*_: object) -> None:
             ["1 billing 0002_attachments", "2 messaging 0001_initial"],
         ),
     ],
-    ids=["alembic", "golang-migrate", "django"],
+    ids=["alembic", "golang-migrate", "the first of all", "zeros", "zeros in a text", "half-applied", "django"],
 )
 @pytest.mark.parametrize("mode", ["quarantine", "drop"])
 def test_only_the_plans_row_goes_or_holds_the_version_before_and_returns(
@@ -74,7 +117,7 @@ def test_only_the_plans_row_goes_or_holds_the_version_before_and_returns(
 ) -> None:
     for statement in statements:
         target.ask(statement)
-    removal = Removal(postgres, naming(plan, **keys), "r1")
+    removal = Removal(postgres, plan.database, "r1", recorded(plan, **keys))
 
     def rows() -> list[str]:
         query = f"SELECT replace(trim(translate(h::text, '(),', '   ')), '\"', '') FROM {table} h ORDER BY 1"
@@ -86,6 +129,7 @@ def test_only_the_plans_row_goes_or_holds_the_version_before_and_returns(
         drop_columns.drop(removal, silent)
     else:
         drop_columns.set_aside(removal, {}, silent)
+    assert removal.history
     with postgres.connect() as connection:
         assert (rows(), removal.history.is_taken(connection)) == (after, True)
 
@@ -97,16 +141,35 @@ def test_only_the_plans_row_goes_or_holds_the_version_before_and_returns(
 @pytest.mark.parametrize(
     ("statements", "keys", "said"),
     [
-        (ALEMBIC, OF_ALEMBIC, "alembic_version would be left empty"),
-        (GO_MIGRATE, OF_GO, "name the version before as database.migration.previous"),
-        (DJANGO, OF_DJANGO, "2 rows of django_migrations have name = 0002_attachments"),
-        ((*GO_MIGRATE, "UPDATE go_migrations SET dirty = true"), {**OF_GO, "previous": "38"}, "marks migration 39 as dirty"),
-        (DJANGO, {**OF_DJANGO, "where": {"app": "messaging"}, "previous": "0001_initial"}, "already has a row of 0001"),
-        (DJANGO, {**OF_DJANGO, "where": {"app": "mesaging"}}, "migration 0002_attachments in django_migrations"),
-        (DJANGO, {**OF_DJANGO, "where": {"apps": "messaging"}}, "django_migrations has no column apps"),
-        (GO_MIGRATE, {**OF_GO, "version": "v39"}, "go_migrations.version holds bigint, which 'v39' is not"),
+        (ALEMBIC, OF_ALEMBIC, "no file in alembic/versions shows ab12cd34ef56); name it as migration.previous"),
+        (ALEMBIC, {**OF_ALEMBIC, "rows": "each"}, "alembic_version would be left empty"),
+        (ALEMBIC, {**OF_ALEMBIC, "versions": ["0011aabb"], "previous": "x"}, "0011aabb in alembic_version, which says ab12"),
+        (GO_MIGRATE, OF_GO, "name it as migration.previous in the plan"),
+        (DJANGO, {**OF_DJANGO, "named_by": []}, "2 rows of django_migrations have name = 0002_attachments"),
+        (
+            DJANGO,
+            {**OF_DJANGO, "where": {"app": "messaging"}, "rows": "one", "previous": "0001_initial"},
+            "already has a row of 0001",
+        ),
+        (DJANGO, {**OF_DJANGO, "where": {"app": "mesaging"}}, "migration 0002_attachments, app = mesaging in django_migr"),
+        (DJANGO, {**OF_DJANGO, "where": {"app": "x", "apps": "y"}}, "django_migrations has no column apps"),
+        (GO_MIGRATE, {**OF_GO, "versions": ["v39"]}, "go_migrations.version holds bigint, which 'v39' is not"),
+        (FLYWAY, {**OF_FLYWAY, "versions": ["38", "98"]}, "migration 98 in flyway_schema_history"),
+        (FLYWAY, {**OF_FLYWAY, "related": {"lost": "script"}}, 'migration.related: there is no table "public"."lost"'),
     ],
-    ids=["one row", "one row of two columns", "two rows", "half done", "a row each and previous", "value", "column", "type"],
+    ids=[
+        "one row",
+        "one row of a tool of many",
+        "another version",
+        "one row of two columns",
+        "two rows",
+        "a row each and previous",
+        "value",
+        "column",
+        "type",
+        "one of two",
+        "no table that goes with it",
+    ],
 )
 def test_a_history_that_would_be_harmed_stops_before_downtime(
     target: Bare, statements: tuple[str, ...], keys: dict[str, Any], said: str
@@ -114,7 +177,7 @@ def test_a_history_that_would_be_harmed_stops_before_downtime(
     for statement in statements:
         target.ask(statement)
     target.steps("remove-columns")
-    target.plan["database"]["migration"] |= keys
+    target.plan["migration"] = {"repository": "backend", **keys}
 
     planned = target.planned("B")
 
@@ -127,7 +190,7 @@ def test_the_preview_shows_which_version_the_one_row_is_set_to(target: Bare) -> 
     for statement in ALEMBIC:
         target.ask(statement)
     target.steps("remove-columns")
-    target.plan["database"]["migration"] |= {**OF_ALEMBIC, "previous": "9f8e7d6c5b4a"}
+    target.plan["migration"] = {"repository": "backend", **OF_ALEMBIC, "previous": "9f8e7d6c5b4a"}
 
     planned = words(target.planned("B").text)
 
@@ -135,11 +198,89 @@ def test_the_preview_shows_which_version_the_one_row_is_set_to(target: Bare) -> 
     assert "✔ PASS | The DDL runs on a schema-only clone" in planned
 
 
+def test_rows_between_and_after_stay_and_what_stopped_midway_is_named(target: Bare, plan: Plan, postgres: Postgres) -> None:
+    for statement in FLYWAY:
+        target.ask(statement)
+    target.steps("remove-columns")
+    target.plan["migration"] = {"repository": "backend", **OF_FLYWAY}
+
+    planned = words(target.planned("B").text)
+
+    assert "take migrations 38, 40 out of flyway_schema_history" in planned
+    assert "`flyway validate` is not run afterwards; `validate: true` in the plan has it run" in planned
+    assert "LATER MIGRATIONS stay applied, with their rows: 39, 41" in planned
+    assert "to apply these below them again needs flyway.outOfOrder=true" in planned
+    assert "HALF-APPLIED: flyway_schema_history says that migration 40 stopped midway (success = false)" in planned
+
+    everything = "SELECT h::text FROM flyway_schema_history h ORDER BY installed_rank"
+    before, removal = target.ask(everything), Removal(postgres, plan.database, "r1", recorded(plan, **OF_FLYWAY))
+    drop_columns.set_aside(removal, {}, silent)
+    assert target.ask("SELECT version FROM flyway_schema_history ORDER BY 1") == [("37",), ("39",), ("41",)]
+    restore_columns.restore(removal, silent, silent)
+    assert target.ask(everything) == before
+
+
+def test_rows_of_other_tables_go_with_the_migrations_and_return(target: Bare, plan: Plan, postgres: Postgres) -> None:
+    for statement in SQITCH:
+        target.ask(statement)
+    target.steps("remove-columns")
+    target.plan["migration"] = {"repository": "backend", **OF_SQITCH}
+    joined = "sqitch.changes JOIN sqitch.tags USING (change_id) LEFT JOIN sqitch.dependencies USING (change_id)"
+    whole = f"SELECT * FROM {joined} ORDER BY change_id"
+    before, removal = target.ask(whole), Removal(postgres, plan.database, "r1", recorded(plan, **OF_SQITCH))
+
+    planned = words(target.planned("B").text)
+    assert "take migration fees out of changes" in planned
+    assert "✔ PASS | The DDL runs on a schema-only clone" in planned
+
+    drop_columns.set_aside(removal, {}, silent)
+    assert target.ask(whole) == before[:1]
+    assert target.ask("SELECT tag FROM sqitch.tags") == [("@v1",)]
+    assert target.ask("SELECT * FROM sqitch.dependencies") == []
+    restore_columns.restore(removal, silent, silent)
+    assert target.ask(whole) == before
+
+
+def test_undo_stops_where_another_migration_has_a_rows_place(target: Bare, plan: Plan, postgres: Postgres) -> None:
+    for statement in FLYWAY:
+        target.ask(statement)
+    removal = Removal(postgres, plan.database, "r1", recorded(plan, **OF_FLYWAY))
+    drop_columns.set_aside(removal, {}, silent)
+    target.ask("UPDATE flyway_schema_history SET installed_rank = 4 WHERE installed_rank = 5")
+
+    with pytest.raises(PreconditionError, match="has another row of installed_rank 2, 4 by now"):
+        restore_columns.restore(removal, silent, silent)
+
+
+def test_a_try_that_was_given_up_stays_in_prismas_history(target: Bare, plan: Plan, postgres: Postgres) -> None:
+    for statement in PRISMA:
+        target.ask(statement)
+    removal = Removal(postgres, plan.database, "r1", recorded(plan, **OF_PRISMA))
+    assert removal.history
+    with postgres.connect() as connection:
+        assert removal.history.later(connection) == ["4_rates"]
+
+    drop_columns.set_aside(removal, {}, silent)
+
+    assert target.ask("SELECT id FROM _prisma_migrations ORDER BY 1") == [("1",), ("2",), ("4",), ("5",)]
+
+
+def test_undo_stops_where_one_of_several_was_applied_again(target: Bare, plan: Plan, postgres: Postgres) -> None:
+    for statement in FLYWAY:
+        target.ask(statement)
+    removal = Removal(postgres, plan.database, "r1", recorded(plan, **OF_FLYWAY))
+    drop_columns.set_aside(removal, {}, silent)
+    target.ask("UPDATE flyway_schema_history SET version = '38' WHERE version = '41'")
+
+    with pytest.raises(PreconditionError, match="has rows of 38 again, by another run of the migration"):
+        restore_columns.restore(removal, silent, silent)
+
+
 def test_the_history_is_never_carried_to_before_the_migration(two: Two) -> None:
     two.backup.execute("DELETE FROM schema_migrations WHERE version = '039'")
     two.live.execute("INSERT INTO schema_migrations (version, name) VALUES ('040', 'of somebody else')")
     two.live.execute("INSERT INTO users (name) VALUES ('Later')")
-    salvage = Salvage(two.here.connect, two.there.connect, two.plan, "test")
+    salvage = Salvage(two.here.connect, two.there.connect, two.plan, HISTORY, "test")
     salvage.stage()
 
     outcome = salvage.carry()
@@ -151,7 +292,7 @@ def test_the_history_is_never_carried_to_before_the_migration(two: Two) -> None:
 def test_undo_stops_where_another_migration_ran_since(target: Bare, plan: Plan, postgres: Postgres) -> None:
     for statement in ALEMBIC:
         target.ask(statement)
-    removal = Removal(postgres, naming(plan, **OF_ALEMBIC, previous="9f8e7d6c5b4a"), "r1")
+    removal = Removal(postgres, plan.database, "r1", recorded(plan, **OF_ALEMBIC, previous="9f8e7d6c5b4a"))
     drop_columns.set_aside(removal, {}, silent)
     target.ask("UPDATE alembic_version SET version_num = 'later'")
 
@@ -166,7 +307,7 @@ def test_undo_stops_where_another_migration_ran_since(target: Bare, plan: Plan, 
 def test_a_row_put_back_twice_stands_once(target: Bare, plan: Plan, postgres: Postgres) -> None:
     for statement in ALEMBIC:
         target.ask(statement)
-    history = History(naming(plan, **OF_ALEMBIC, previous="9f8e7d6c5b4a"))
+    history = recorded(plan, **OF_ALEMBIC, previous="9f8e7d6c5b4a")
     with postgres.connect() as connection:
         taken = history.take(Statements(connection))
 

@@ -25,6 +25,7 @@ from runbook_lib.postgres.round_trip import Statements
 from runbook_lib.rehearsal.database import Database
 
 from ..support.reader import reading
+from ..support.recorded import recorded
 from ..support.relay import COMMIT, Far, Relay
 
 Relayed = Callable[..., tuple[Postgres, Relay]]
@@ -168,7 +169,7 @@ def test_a_limited_lock_outlasts_autovacuum_only_after_its_short_tries(
 def test_columns_go_and_return_within_the_limits_at_ten_ms_latency(
     relayed: Relayed, database: Database, connection: Connection, plan: Plan, mode: str
 ) -> None:
-    removal = Removal(relayed(Far)[0], plan.database, "test")
+    removal = Removal(relayed(Far)[0], plan.database, "test", recorded(plan))
     before = catalog(connection)
     tries: list[Sequence[Blocker]] = []
 
@@ -189,7 +190,7 @@ def test_columns_go_and_return_within_the_limits_at_ten_ms_latency(
 def test_shadow_columns_are_purged_within_the_limit_at_ten_ms_latency(
     relayed: Relayed, connection: Connection, plan: Plan
 ) -> None:
-    removal = Removal(relayed(Far)[0], plan.database, "test")
+    removal = Removal(relayed(Far)[0], plan.database, "test", recorded(plan))
     tries: list[Sequence[Blocker]] = []
 
     drop_columns.set_aside(removal, {}, tries.append)
@@ -273,7 +274,7 @@ def test_columns_are_removed_under_the_limits_of_their_mode(
 ) -> None:
     application.execute("CREATE TABLE seen (locked int, wait text, whole text)")
     on_ddl(database, SEEN)
-    removal = Removal(postgres, plan.database, "test")
+    removal = Removal(postgres, plan.database, "test", recorded(plan))
 
     if mode == "quarantine":
         drop_columns.set_aside(removal, {}, silent)
@@ -291,7 +292,10 @@ def test_a_volatile_default_returns_within_the_limits_without_a_rewrite(
     application.execute("ALTER TABLE messages ADD token text NOT NULL DEFAULT gen_random_uuid()")
     on_ddl(database, SEEN)
     removal = Removal(
-        postgres, plan.database.model_copy(update={"columns": {**plan.database.columns, "token": "text"}}), "test"
+        postgres,
+        plan.database.model_copy(update={"columns": {**plan.database.columns, "token": "text"}}),
+        "test",
+        recorded(plan),
     )
     file = application.execute("SELECT pg_relation_filenode('messages')").fetchall()
 

@@ -29,7 +29,7 @@ def refused(target: Bare, text: str, option: str = "A") -> None:
     ("path", "value", "text"),
     [
         ("table", "mesages", "database.table: there is no table public.mesages (is messages meant?)"),
-        ("schema", "publik", "there is no table publik.schema_migrations"),
+        ("schema", "publik", "there is no table publik.messages"),
         ("key", "ident", "database.key: messages has no column ident"),
         ("kept_columns", {"media_ulr": "text"}, "messages has no column media_ulr (is media_url meant?)"),
         ("kept_columns", {"media_url": "varchar"}, "kept_columns.media_url: the column is text, the plan says varchar"),
@@ -42,12 +42,26 @@ def refused(target: Bare, text: str, option: str = "A") -> None:
         ("backfill.source", "media_uri", "backfill.source: messages has no column media_uri"),
         ("backfill.touch", "updated", "backfill.touch: messages has no column updated"),
         ("backfill.written", {"type": {"column": "mediatype"}}, "backfill.written.type: messages has no column mediatype"),
-        ("migration.history_table", "schema_migration", "public.schema_migration (is schema_migrations meant?)"),
-        ("migration.history_column", "versions", "schema_migrations has no column versions (is version meant?)"),
     ],
 )
 def test_a_wrong_name_is_found_before_anything_is_stopped(target: Bare, path: str, value: object, text: str) -> None:
     changed(target.plan["database"], path, value)
+
+    refused(target, text)
+
+
+@pytest.mark.parametrize(
+    ("keys", "text"),
+    [
+        ({"table": "schema_migration"}, "migration.table: there is no table public.schema_migration (is schema_migrations"),
+        ({"schema": "publik"}, "migration.table: there is no table publik.schema_migrations"),
+        ({"column": "versions"}, "migration.column: schema_migrations has no column versions (is version meant?)"),
+        ({"order": "rank"}, "migration.order: schema_migrations has no column rank"),
+        ({"half_applied": {"dirty": True}}, "migration.half_applied.dirty: schema_migrations has no column dirty"),
+    ],
+)
+def test_a_history_that_is_not_the_tools_is_found(target: Bare, keys: dict[str, Any], text: str) -> None:
+    target.plan["migration"] |= keys
 
     refused(target, text)
 

@@ -11,6 +11,8 @@ from runbook_lib.postgres.connection import Postgres
 from runbook_lib.results import Result
 from runbook_lib.steps.remove_columns import RemoveColumns
 
+from .recorded import migration
+
 MODES = ("quarantine", "drop")
 Application = psycopg.Connection[Any]
 
@@ -52,6 +54,12 @@ def naming(step: RemoveColumns, **names: Any) -> RemoveColumns:
     """The step under a plan whose database part names other things."""
     plan = step.context.plan
     step.context.plan = plan.model_copy(update={"database": plan.database.model_copy(update=names)})
+    return RemoveColumns(step.name, step.context)
+
+
+def migrated_by(step: RemoveColumns, tool: str, *versions: str, **keys: Any) -> RemoveColumns:
+    """The step under a plan whose migrations are a tool's."""
+    step.context.plan = step.context.plan.model_copy(update={"migration": migration(tool, *versions, **keys)})
     return RemoveColumns(step.name, step.context)
 
 

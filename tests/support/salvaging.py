@@ -3,7 +3,7 @@
 from runbook_lib.postgres.restore.export import Outcome
 from runbook_lib.postgres.restore.salvage import Salvage
 
-from .two import Two
+from .two import HISTORY, Two
 
 LEGACY = '{"url": "/media/x.svg", "type": "image", "source": "legacy_migration"}'
 OWN = '{"url": "/media/own.svg", "type": "image", "source": "upload"}'
@@ -14,7 +14,7 @@ class Crash(Exception):
 
 
 def salvage_of(two: Two) -> Salvage:
-    return Salvage(two.here.connect, two.there.connect, two.plan, "test")
+    return Salvage(two.here.connect, two.there.connect, two.plan, HISTORY, "test")
 
 
 def carried(two: Two, *, deletes: bool = True) -> Outcome:

@@ -16,6 +16,7 @@ from runbook_lib.rehearsal.database import Database
 from runbook_lib.rehearsal.postgres import Server
 
 BACKFILLED = "public.messages"
+HISTORY = [("public", "schema_migrations")]
 
 
 @dataclass
@@ -42,7 +43,7 @@ class Two:
                 connection.execute(statement)  # type: ignore[call-overload]
 
     def diff(self) -> Ledger:
-        return diff(self.here.connect, self.there.connect, self.plan)
+        return diff(self.here.connect, self.there.connect, self.plan, HISTORY)
 
     def counts(self, table: str) -> dict[str, int]:
         return {str(kind): number for kind, number in self.diff().table(table).counts.items()}

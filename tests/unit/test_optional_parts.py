@@ -38,7 +38,7 @@ def with_all() -> dict[str, Any]:
 
 def without(part: str) -> dict[str, Any]:
     data = with_all()
-    del (data["database"] if part in ("backfill", "migration") else data)[part]
+    del (data["database"] if part == "backfill" else data)[part]
     return data
 
 
@@ -98,4 +98,4 @@ def test_an_empty_ladder_has_no_next_level(run: Any) -> None:
 
 
 def test_a_copy_takes_values_by_the_keys_of_the_file(plan: Plan) -> None:
-    assert plan.model_copy(update={"database": None}).parts == plan.parts - {"database", "migration", "backfill"}
+    assert plan.model_copy(update={"database": None}).parts == plan.parts - {"database", "backfill"}

@@ -101,7 +101,7 @@ def test_the_standard_plan_names_no_repository_and_no_service() -> None:
 )
 def test_what_requires_an_absent_part_is_left_out(absent: str, gone: list[str], kept: list[str], tmp_path: Path) -> None:
     data = first(types=None, steps=None, checks=None)
-    del (data["database"] if absent in ("backfill", "migration") else data)[absent]
+    del (data["database"] if absent == "backfill" else data)[absent]
     data["compatibility"] += [{"code": "before", "schema": "before", "data": "feature"}] if absent == "migration" else []
 
     plan = read(tmp_path, data)
@@ -205,7 +205,7 @@ def test_a_type_that_the_table_makes_needless_is_what_it_stood_for(tmp_path: Pat
         ),
         ({"page": None}, "steps.rebuild-frontend: it has no `kind`, which only what the standard plan brings"),
         ({"compatibility": None}, "types.full with option A ends where the compatibility table does not allow it"),
-        ({"repositories": None, "steps": None, "types": None, "checks": None}, "database.migration names 'backend'"),
+        ({"repositories": None, "steps": None, "types": None, "checks": None}, "migration names 'backend'"),
         ({"repositories": [1]}, "repositories: Input should be a valid dictionary"),
         ({"steps": {"back-up": {"options": 5}}}, "steps.back-up.backup.options: Input should be a valid list"),
         ({"titel": "x"}, "titel: unknown key"),

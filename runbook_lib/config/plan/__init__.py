@@ -16,7 +16,6 @@ from runbook_lib.config.plan.feature import (
     Compatible,
     Database,
     MatrixRow,
-    Migration,
     Monitor,
     Need,
     Page,
@@ -25,6 +24,7 @@ from runbook_lib.config.plan.feature import (
     Sample,
     Trouble,
 )
+from runbook_lib.config.plan.migration import DEFAULT_SCHEMA, Companion, Migration, MigrationTool, of_earlier_plan
 from runbook_lib.config.plan.parts import Part, Unfit, there
 from runbook_lib.config.plan.steps import (
     BuildingStep,
@@ -45,6 +45,7 @@ __all__ = [
     "BuildingStep",
     "CheckSpec",
     "ColumnOfRow",
+    "Companion",
     "Compatible",
     "Database",
     "DatabaseStep",
@@ -52,6 +53,7 @@ __all__ = [
     "Draft",
     "MatrixRow",
     "Migration",
+    "MigrationTool",
     "Monitor",
     "Page",
     "Part",
@@ -108,6 +110,8 @@ class Plan(Model):
     """A name for people."""
     database_: Database | None = Field(default=None, alias="database")
     """The table that the feature changed."""
+    migration: Migration | None = None
+    """The feature's migrations, by the tool that applied them."""
     repositories: dict[Name, Repository] = {}
     """The repositories that hold the feature's code."""
     services: list[Name] = []
@@ -140,6 +144,11 @@ class Plan(Model):
     """The roles that are called; each target says who they are."""
     follow_ups: list[str] = []
     """What has to be done after the rollback."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_an_earlier_version(cls, data: Any) -> Any:
+        return of_earlier_plan(data)
 
     @model_validator(mode="after")
     def _has_what_its_kinds_require(self) -> Self:
@@ -187,8 +196,8 @@ class Plan(Model):
             known([*trouble.signs, *trouble.passing], dict(self.checks), f"troubles.{name}", "checks")
         known([part.service for part in (self.api_, self.page_) if part], self.services, "api and page", "services")
         known([name for need in self.needs for name in (need.service, need.needs)], self.services, "needs", "services")
-        if "migration" in self.parts:
-            known([self.database.migration.repository], dict(self.repositories), "database.migration", "repositories")
+        if self.migration:
+            known([self.migration.repository], dict(self.repositories), "migration", "repositories")
         if found := contradictions(self):
             raise Unfit("; ".join(found.values()), (("types", name) for name in found))
         return self
@@ -202,7 +211,7 @@ class Plan(Model):
             "page": self.page_,
             "repositories": self.repositories,
             "database": database,
-            "migration": database and database.migration_,
+            "migration": self.migration,
             "backfill": database and database.backfill_,
             "draft": self.draft_,
         }
@@ -260,6 +269,19 @@ class Plan(Model):
         if self.parts & {"database", "migration", "draft"}:
             return frozenset({(BEFORE, BEFORE, BEFORE), (FEATURE, FEATURE, FEATURE)})
         return frozenset({(BEFORE, FEATURE, FEATURE), (FEATURE, FEATURE, FEATURE)})
+
+    @property
+    def history_schema(self) -> str:
+        """The schema of the migration history."""
+        named = self.migration.schema_ if self.migration else None
+        return named or (self.database_.schema_ if self.database_ else DEFAULT_SCHEMA)
+
+    @property
+    def history_tables(self) -> list[tuple[str, str]]:
+        """The migration tool's own tables, each by schema and name: the history and what goes with it."""
+        found = self.migration
+        names = (found.table, *found.related, *found.referred) if found else ()
+        return [(self.history_schema, name) for name in names]
 
     @property
     def rollbacks(self) -> dict[str, str]:

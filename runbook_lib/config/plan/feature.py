@@ -111,27 +111,6 @@ class ColumnOfRow(Model):
     """The column of the same row."""
 
 
-class Migration(Model):
-    """The migration that added the columns: its row in the history and its file in a repository."""
-
-    version: str
-    """Its version in the migration history."""
-    history_table: Identifier
-    """The table of the migration history."""
-    history_column: Identifier
-    """The column of the version."""
-    where: dict[Identifier, Scalar] = {}
-    """Further columns that name its row: the application, say."""
-    previous: str | None = None
-    """The version before, of a tool that keeps one row: it is set to that, never deleted."""
-    repository: Name
-    """The repository that holds its file."""
-    directory: str
-    """The folder of that file."""
-    validate_: list[str] | None = Field(default=None, alias="validate", min_length=1)
-    """Fails unless history and files agree."""
-
-
 class Backfill(Model):
     """The elements that the feature's backfill put into a JSON list column, and what clearing them means."""
 
@@ -168,8 +147,6 @@ class Database(Model):
     """The indexes that the feature added."""
     constraints: list[Identifier]
     """The constraints that the feature added."""
-    migration_: Migration | None = Field(default=None, alias="migration")
-    """The feature's migration, where its history and files are to be taken back."""
     backfill_: Backfill | None = Field(default=None, alias="backfill")
     """What the feature's backfill wrote, where there was one."""
     drift_tolerance: Fraction
@@ -178,15 +155,6 @@ class Database(Model):
     """Those that may fire -> the tables that they write."""
     unmanaged: list[str] = []
     """What came since the backup and is not the feature's, as a preview names it."""
-
-    @property
-    def migration(self) -> Migration:
-        """The feature's migration, for what declares that it requires it.
-
-        Raises:
-            ParametersError: The plan has none.
-        """
-        return there(self.migration_, "migration")
 
     @property
     def backfill(self) -> Backfill:

@@ -242,7 +242,7 @@ def _values(plan: Data) -> Values:
     """The plan's own values by their keys, and what follows from them."""
     found = dict(_flat(plan))
     repositories, services = list(plan.get("repositories", {})), plan.get("services", [])
-    first = found.get("database.migration.repository", *repositories[:1]) if repositories else None
+    first = found.get("migration.repository", *repositories[:1]) if repositories else None
     built: dict[str, list[str]] = {name: [] for name in repositories}
     for service in services:
         of = next((name for name in repositories if service in found.get(f"repositories.{name}.paths", {})), service)

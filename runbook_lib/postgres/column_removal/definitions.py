@@ -12,6 +12,7 @@ from runbook_lib.errors import PreconditionError
 from runbook_lib.postgres import Connection, Row
 from runbook_lib.postgres.connection import exists
 from runbook_lib.postgres.lock_budget import DROPPING, RENAMING
+from runbook_lib.postgres.migration_history import History
 from runbook_lib.postgres.plan_fit import mistyped
 from runbook_lib.postgres.round_trip import Statements
 from runbook_lib.postgres.text_settings import fitted, identifier
@@ -127,13 +128,13 @@ def absent(connection: Connection, database: Database, found: Definitions) -> li
     return lines + [f"the column {name} of the type {database.columns[name]} (it is {is_})" for name, is_ in wrong.items()]
 
 
-def require_table(connection: Connection, database: Database) -> None:
+def require_table(connection: Connection, database: Database, history: History | None) -> None:
     """Make sure that the plan's table and its history of migrations are there. Read-only.
 
     Raises:
         PreconditionError: One is not.
     """
-    for table in (identifier(database), sql.Identifier(database.schema_, database.migration.history_table)):
+    for table in (identifier(database), *([history.table] if history else [])):
         if not exists(connection, table):
             raise PreconditionError(
                 f"The plan names the table {table.as_string(connection)}, which is not there.",
@@ -267,7 +268,7 @@ def parents(database: Database, of_keys: Sequence[Table]) -> list[Table]:
     return sorted(set(of_keys) - {(database.schema_, database.table)})
 
 
-def lock(statements: Statements, database: Database, of_keys: Sequence[Table]) -> None:
+def lock(statements: Statements, database: Database, of_keys: Sequence[Table], history: History | None) -> None:
     """Lock the table, then the tables that its foreign keys refer to, then the history of migrations, in this order.
 
     Changes nothing.
@@ -276,16 +277,13 @@ def lock(statements: Statements, database: Database, of_keys: Sequence[Table]) -
     statements.write(
         sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(sql.SQL(", ").join(sql.Identifier(*name) for name in names))
     )
-    statements.write(
-        sql.SQL("LOCK TABLE {} IN ROW EXCLUSIVE MODE").format(
-            sql.Identifier(database.schema_, database.migration.history_table)
-        )
-    )
+    if history:
+        statements.write(sql.SQL("LOCK TABLE {} IN ROW EXCLUSIVE MODE").format(history.table))
 
 
-def described(database: Database, of_keys: Sequence[Table], mode: str) -> str:
+def described(database: Database, of_keys: Sequence[Table], mode: str, history: History | None) -> str:
     """The locks that removing takes, in words; `mode` is quarantine, drop, or purge for dropping what was set aside."""
-    table, history = f"{database.schema_}.{database.table}", f"{database.schema_}.{database.migration.history_table}"
+    table = f"{database.schema_}.{database.table}"
     names = " and ".join(".".join(name) for name in [(database.schema_, database.table), *parents(database, of_keys)])
     before = {
         "quarantine": f"ACCESS EXCLUSIVE on {table}",
@@ -296,4 +294,5 @@ def described(database: Database, of_keys: Sequence[Table], mode: str) -> str:
     budget = LOCK_BUDGETS[mode]
     whole = f" and take {budget.limit} ms in all" if budget.limit else ""
     tries = f"tries wait at most {max(budget.waits)} ms for them{whole}"
-    return f"{before[mode]}, ROW EXCLUSIVE on {history}, in one short transaction whose {tries}"
+    rows = f", ROW EXCLUSIVE on {history.name}" if history else ""
+    return f"{before[mode]}{rows}, in one short transaction whose {tries}"

@@ -153,13 +153,13 @@ def set_aside(removal: Removal, catalog: Catalog, waiting: Waiting) -> None:
         record = records.find(statements.connection, removal.run)
         if record and record.stage is Stage.REMOVED:
             return
-        lock(statements, removal.database, [])
+        lock(statements, removal.database, [], removal.history)
         if record:
             Snapshot(removal.database, removal.run, record.definitions).discard(statements)
         found = removal.removable(statements.connection, "quarantine")
         asides = definitions.quarantine_name(found.names, removal.run)
         Quarantine(removal.database, removal.run, found, asides).set_aside(statements)
-        taken = removal.history.take(statements)
+        taken = removal.history.take(statements) if removal.history else []
         records.keep(statements, removal.run, Record("quarantine", Stage.REMOVED, found, asides, taken, catalog, 0))
 
     with removal.connect() as connection, connection.transaction():
@@ -222,7 +222,7 @@ def drop(removal: Removal, waiting: Waiting) -> None:
     snapshot = Snapshot(removal.database, removal.run, record.definitions)
 
     def work(statements: Statements) -> None:
-        lock(statements, removal.database, record.definitions.parents)
+        lock(statements, removal.database, record.definitions.parents, removal.history)
         current = snapshot.capture.has_been_on(statements.connection)
         if removal.removable(statements.connection, "drop") != record.definitions or not current:
             raise PreconditionError(
@@ -234,7 +234,7 @@ def drop(removal: Removal, waiting: Waiting) -> None:
         snapshot.catch_up_wholly(statements)
         snapshot.capture.end(statements)
         dropping.drop(statements, record.definitions.names)
-        taken = removal.history.take(statements)
+        taken = removal.history.take(statements) if removal.history else []
         records.keep(statements, removal.run, replace(record, stage=Stage.REMOVED, history=taken))
 
     def kept_up(blockers: Sequence[Blocker]) -> None:

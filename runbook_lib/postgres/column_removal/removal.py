@@ -10,10 +10,11 @@ from runbook_lib.postgres import Connection, dependents, lock_budget
 from runbook_lib.postgres.blockers import Blocker
 from runbook_lib.postgres.column_removal import definitions, records
 from runbook_lib.postgres.column_removal.definitions import Definitions
-from runbook_lib.postgres.column_removal.records import History, Record, Stage
+from runbook_lib.postgres.column_removal.records import Record, Stage
 from runbook_lib.postgres.connection import Postgres
 from runbook_lib.postgres.fingerprint import Fingerprint
 from runbook_lib.postgres.lock_budget import DROPPING, LockBudget
+from runbook_lib.postgres.migration_history import History
 from runbook_lib.postgres.round_trip import Statements
 from runbook_lib.postgres.text_settings import ALL_ROWS, pin
 
@@ -39,11 +40,11 @@ class State:
 class Removal:
     """What one run does to the plan's columns on one database."""
 
-    def __init__(self, postgres: Postgres, database: Database, run: str) -> None:
+    def __init__(self, postgres: Postgres, database: Database, run: str, history: History | None) -> None:
         self.postgres = postgres
         self.database = database
         self.run = run
-        self.history = History(database)
+        self.history = history
         self.fingerprint = Fingerprint(database, run)
 
     @contextmanager
@@ -74,28 +75,29 @@ class Removal:
         Raises:
             PreconditionError: The plan's table, or its history of migrations, is not there.
         """
-        definitions.require_table(connection, self.database)
+        definitions.require_table(connection, self.database, self.history)
         there = definitions.read(connection, self.database).names
-        return State(there, self.history.rows(connection), records.find(connection, self.run))
+        return State(there, self.recorded(connection), records.find(connection, self.run))
+
+    def recorded(self, connection: Connection) -> int:
+        """How many rows the feature's migrations have in their history. Read-only."""
+        return self.history.rows(connection) if self.history else 0
 
     def missing(self, connection: Connection, found: Definitions) -> list[str]:
         """What the plan names and was not found, so that it may be misspelt. Read-only."""
         lines = definitions.absent(connection, self.database, found)
-        migration = self.database.migration
-        if not self.history.rows(connection):
-            lines.append(f"migration {migration.version} in {migration.history_table}")
-        return lines
+        return lines + (self.history.missing(connection) if self.history else [])
 
     def in_the_way(self, connection: Connection, mode: str, found: Definitions) -> list[str]:
         """What hangs on the columns, and what of table and history cannot be handled, a line each. Read-only."""
         hanging = dependents.dependents(connection, self.database, found.names, self.run)
         hanging += definitions.obstacles(connection, self.database, found, mode)
-        return hanging + self.history.in_the_way(connection)
+        return hanging + (self.history.in_the_way(connection) if self.history else [])
 
     def is_gone(self, connection: Connection) -> bool:
         """Whether nothing at all is there of what the plan names. Read-only."""
         found = definitions.read(connection, self.database)
-        return not (found.columns or found.indexes or found.constraints or self.history.rows(connection))
+        return not (found.columns or found.indexes or found.constraints or self.recorded(connection))
 
     def require_named(self, connection: Connection, found: Definitions) -> None:
         """Make sure that all that the plan names was found. Read-only.
@@ -117,7 +119,7 @@ class Removal:
         Raises:
             PreconditionError: Something is missing, or in the way.
         """
-        definitions.require_table(connection, self.database)
+        definitions.require_table(connection, self.database, self.history)
         found = definitions.read(connection, self.database)
         self.require_named(connection, found)
         if lines := self.in_the_way(connection, mode, found):

@@ -88,7 +88,7 @@ def purge(removal: Removal, waiting: Waiting) -> None:
     def work(statements: Statements) -> None:
         if record.asides:
             asides = list(record.asides.values())
-            lock(statements, removal.database, record.definitions.parents)
+            lock(statements, removal.database, record.definitions.parents, removal.history)
             if lines := dependents.dependents(statements.connection, removal.database, asides, removal.run):
                 raise PreconditionError(
                     f"In the way: {'; '.join(lines)}.",
@@ -111,7 +111,7 @@ def purge_conflicts(removal: Removal) -> None:
 
 
 def _return(removal: Removal, statements: Statements, record: Record) -> None:
-    lock(statements, removal.database, record.definitions.parents)
+    lock(statements, removal.database, record.definitions.parents, removal.history)
     if again := definitions.read(statements.connection, removal.database).names:
         raise PreconditionError(
             f"There are columns of these names again: {', '.join(again)}.",
@@ -119,11 +119,10 @@ def _return(removal: Removal, statements: Statements, record: Record) -> None:
             state="Nothing was changed; what was removed is still kept.",
             safe_next="Find out who made them, perhaps a migration on boot; take them away; then undo again.",
         )
-    if removal.history.moved_on(statements.connection):
-        migration = removal.database.migration
+    if removal.history and (why := removal.history.moved_on(statements.connection, record.history)):
         raise PreconditionError(
-            f"{migration.history_table} does not say {migration.previous} any more, to which this run set it.",
-            where=f"table {removal.database.schema_}.{migration.history_table}",
+            why,
+            where=f"table {removal.history.name}",
             state="Nothing was changed; what was removed is still kept.",
             safe_next="Find out which migration ran since; take it back; then undo again.",
         )
@@ -134,7 +133,8 @@ def _return(removal: Removal, statements: Statements, record: Record) -> None:
         ConstraintRebuild(removal.database, removal.run, record.definitions).add(statements, kinds=("f",))
     else:
         Quarantine(removal.database, removal.run, record.definitions, record.asides).take_back(statements)
-    removal.history.put_back(statements, record.history)
+    if removal.history:
+        removal.history.put_back(statements, record.history)
     records.keep(statements, removal.run, replace(record, stage=stage))
 
 
@@ -167,7 +167,7 @@ def _batch(previous: PreviousValues, connection: Connection, last: str | None) -
 
 def _discard(removal: Removal, record: Record, waiting: Waiting) -> None:
     def work(statements: Statements) -> None:
-        lock(statements, removal.database, [])
+        lock(statements, removal.database, [], removal.history)
         Snapshot(removal.database, removal.run, record.definitions).discard(statements)
         removal.fingerprint.forget(statements)
         records.forget(statements, removal.run)
@@ -176,7 +176,7 @@ def _discard(removal: Removal, record: Record, waiting: Waiting) -> None:
 
 
 def _under_lock(removal: Removal, statements: Statements, record: Record, work: Work) -> None:
-    lock(statements, removal.database, record.definitions.parents)
+    lock(statements, removal.database, record.definitions.parents, removal.history)
     work(statements)
 
 

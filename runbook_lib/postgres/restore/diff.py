@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
@@ -16,7 +16,7 @@ from runbook_lib.postgres import Connection, Open
 from runbook_lib.postgres.connection import one
 from runbook_lib.postgres.restore.difference_kinds import Collision, Hashes, Kind, defined_otherwise, merged
 from runbook_lib.postgres.restore.pair import Matched, Pair, matched
-from runbook_lib.postgres.restore.shape import Table, tables, written
+from runbook_lib.postgres.restore.shape import Name, Table, tables, written
 from runbook_lib.postgres.restore.stream import ahead, chunks, pinned
 from runbook_lib.postgres.sessions import cancelled_by
 
@@ -188,15 +188,17 @@ UNION ALL SELECT 'event trigger ' || evtname FROM pg_event_trigger
 """
 
 
-def diff(live: Open, backup: Open, database: Database, watch: Watch = UNWATCHED) -> Ledger:
+def diff(live: Open, backup: Open, database: Database, history: Collection[Name], watch: Watch = UNWATCHED) -> Ledger:
     """Every difference between the live database and one restored from a backup, each seen at one moment. Read-only.
+
+    The rows of the tables of `history`, the migration tool's, are not compared.
 
     Raises:
         PreconditionError: The databases cannot be compared by hashes.
         AdapterError: A database could not be read to its end.
     """
     with opened(live, backup, watch.look) as (here, there):
-        found = matched(tables(here), tables(there), database)
+        found = matched(tables(here), tables(there), database, history)
         tables_ = []
         for pair in found.pairs:
             tables_.append(summarized(here, there, pair, lambda seeded: compared(here, there, seeded, heed=watch.heed)))

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -186,12 +186,13 @@ class Sample:
         return self.same / self.rows if self.rows else 0.0
 
 
-def sampled(tools: DumpTools, dump: Dump, connection: Connection, database: Database) -> Sample:
+def sampled(tools: DumpTools, dump: Dump, connection: Connection, database: Database, history: Collection[Name]) -> Sample:
     """Look for some rows of a table in a dump, and for the same keys in the live database. Read-only.
 
-    It is the plan's table where both have it and it can be read, else a large one with a primary key of one column.
+    It is the plan's table where both have it and it can be read, else a large one with a primary key of one column that
+    is not of `history`, the migration tool's tables.
     """
-    for table in _candidates(connection, database):
+    for table in _candidates(connection, database, history):
         leaf = next((leaf for leaf in table.leaves if leaf in dump.contents.tables_with_data), None)
         if leaf and (rows := rows_of_copy(tools.first_rows(dump.path, leaf, SAMPLE, SAMPLE_TIMEOUT))):
             with suppress(psycopg.DatabaseError):  # a table that is corrupt tells nothing
@@ -257,11 +258,10 @@ def _types(connection: Connection, table: _Table) -> dict[str, str]:
     return {row["name"]: row["type"] for row in found}
 
 
-def _candidates(connection: Connection, database: Database) -> list[_Table]:
+def _candidates(connection: Connection, database: Database, history: Collection[Name]) -> list[_Table]:
     found, of_plan = [], [database.schema_, database.table, database.key]
-    history = database.migration_.history_table if database.migration_ else ""
     touch = [database.backfill_.touch] if database.backfill_ and database.backfill_.touch else []
-    for row in connection.execute(_CANDIDATES, [*of_plan, OWN_SCHEMA, history, TABLES]):
+    for row in connection.execute(_CANDIDATES, [*of_plan, OWN_SCHEMA, [".".join(name) for name in history], TABLES]):
         is_plans = (row["schema"], row["name"]) == (database.schema_, database.table)
         without = [*database.columns, *touch] if is_plans else []
         found.append(_Table(row["schema"], row["name"], row["key"], tuple(without), tuple(row["leaves"])))
@@ -280,6 +280,6 @@ WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence <> '
   AND n.nspname NOT IN ('information_schema', %s)
   AND ((n.nspname, c.relname, a.attname) = (plans.schema, plans.name, plans.key)
        OR (n.nspname, c.relname) <> (plans.schema, plans.name) AND i.indrelid IS NOT NULL
-          AND c.reltuples >= 20 AND c.relname <> %s)
+          AND c.reltuples >= 20 AND n.nspname || '.' || c.relname <> ALL (%s))
 ORDER BY (n.nspname, c.relname) = (plans.schema, plans.name) DESC, c.reltuples DESC, 1, 2 LIMIT %s
 """

@@ -144,10 +144,12 @@ class Matched:
     skipped: Mapping[str, str]
 
 
-def matched(live: Mapping[Name, Table], backup: Mapping[Name, Table], database: Database) -> Matched:
-    """Which tables of two databases belong together."""
+def matched(
+    live: Mapping[Name, Table], backup: Mapping[Name, Table], database: Database, history: Collection[Name]
+) -> Matched:
+    """Which tables of two databases belong together; `history` are the migration tool's, whose rows are not compared."""
     backfill, columns = _option_a(database), tuple(database.columns)
-    why = {id: reason for id, table in (*live.items(), *backup.items()) if (reason := _why_skipped(table, database))}
+    why = {id: reason for id, table in (*live.items(), *backup.items()) if (reason := _why_skipped(table, history))}
     skipped = {written(id): reason for id, reason in why.items()}
     here, there = ({n: t for n, t in each.items() if n not in why} for each in (live, backup))
     feature = (database.schema_, database.table)
@@ -162,13 +164,13 @@ def matched(live: Mapping[Name, Table], backup: Mapping[Name, Table], database: 
     )
 
 
-def _why_skipped(table: Table, database: Database) -> str:
+def _why_skipped(table: Table, history: Collection[Name]) -> str:
     """Why the rows of a table are neither compared nor carried, "" where they are."""
     if table.extension:
         return f"belongs to the extension {table.extension}"
     if table.foreign:
         return "its rows are elsewhere"
-    if database.migration_ and table.id == (database.schema_, database.migration_.history_table):
+    if table.id in history:
         return "the history of migrations goes with the schema, so it stays as the backup has it"
     return ""
 

@@ -17,7 +17,7 @@ from runbook_lib.postgres.restore.diff import UNWATCHED, Ledger, TableDiff, Watc
 from runbook_lib.postgres.restore.difference_kinds import CARRIED, EXPORTED, Hashes, Kind
 from runbook_lib.postgres.restore.export import EARLIER, SEQUENCES, Export, Outcome, added, export, outcome
 from runbook_lib.postgres.restore.pair import Pair, matched
-from runbook_lib.postgres.restore.shape import tables, written
+from runbook_lib.postgres.restore.shape import Name, tables, written
 from runbook_lib.postgres.restore.staged_rows import Progress, StagedRows, staged_as
 from runbook_lib.postgres.restore.stream import pin, pinned
 from runbook_lib.postgres.sessions import cancelled_by
@@ -119,8 +119,9 @@ STAGED, COMPARED = "staged", "compared"
 class Salvage:
     """What one run brings over from the live database into the restored one, where it keeps its own tables."""
 
-    def __init__(self, live: Open, staging: Open, database: Database, run: str) -> None:
+    def __init__(self, live: Open, staging: Open, database: Database, history: Collection[Name], run: str) -> None:
         self.live, self.staging, self.database = live, staging, database
+        self.history = history  # the migration tool's tables, whose rows are never brought over
         self.progress = Progress(run)
 
     def stage(self, watch: Watch = UNWATCHED, kinds: Collection[Kind] = EXPORTED) -> Ledger:
@@ -138,7 +139,7 @@ class Salvage:
                 self.live() as reader,
                 pinned(reader, one(here, "SELECT pg_export_snapshot() AS it")["it"]),
             ):
-                matches = matched(tables(here), tables(there), self.database)
+                matches = matched(tables(here), tables(there), self.database, self.history)
                 done = self.progress.done(writer, STAGED)
                 for number, pair in enumerate(matches.pairs):
                     if pair.name not in done:

@@ -13,7 +13,7 @@ from runbook_lib.results import Status, not_passed
 from runbook_lib.steps import Effect
 from runbook_lib.steps.remove_columns import RemoveColumns
 
-from ...support.removing import MODES, Application, Journal, ask, has_own_schema, in_mode, naming, shape
+from ...support.removing import MODES, Application, Journal, ask, has_own_schema, in_mode, migrated_by, naming, shape
 
 WITH_MORE_THAN_THE_BACKFILL = """
     SELECT count(*) FROM messages WHERE EXISTS (
@@ -228,10 +228,8 @@ def test_a_name_that_is_misspelt_is_an_error_before_any_change(
 
 
 def test_a_migration_not_in_the_history_is_an_error_before_any_change(step: RemoveColumns) -> None:
-    migration = step.context.plan.database.migration.model_copy(update={"version": "093"})
-
     with pytest.raises(PreconditionError, match="migration 093 in schema_migrations"):
-        naming(step, migration=migration).preview()
+        migrated_by(step, "plain", "093").preview()
 
 
 def test_a_connection_of_the_application_stops_the_step_by_its_pid(step: RemoveColumns, application: Application) -> None:

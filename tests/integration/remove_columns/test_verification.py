@@ -9,7 +9,7 @@ from runbook_lib.results import Status, not_passed
 from runbook_lib.steps import Effect
 from runbook_lib.steps.remove_columns import RemoveColumns
 
-from ...support.removing import MODES, Application, in_mode, naming, summaries
+from ...support.removing import MODES, Application, in_mode, migrated_by, summaries
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -64,8 +64,7 @@ def test_columns_that_someone_else_removed_are_found_gone(step: RemoveColumns, a
 @pytest.mark.parametrize(("exit_code", "status"), [(0, Status.PASS), (3, Status.FAIL)])
 def test_the_migration_tools_own_validator_has_a_say(step: RemoveColumns, exit_code: int, status: Status) -> None:
     code = f"import os, sys; print(os.path.basename(os.getcwd()), os.environ['PGSERVICE']); sys.exit({exit_code})"
-    migration = step.context.plan.database.migration.model_copy(update={"validate_": [sys.executable, "-c", code]})
-    validated = naming(step, migration=migration)
+    validated = migrated_by(step, "plain", "039", validate=[sys.executable, "-c", code])
     validated.apply()
 
     (result,) = [r for r in validated.verify() if r.name == "remove-columns: validator"]

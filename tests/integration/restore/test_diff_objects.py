@@ -166,7 +166,7 @@ def test_databases_in_different_encodings_are_refused(two: Two) -> None:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING latin1 LOCALE 'C'")  # type: ignore[call-overload]
     try:
         with pytest.raises(PreconditionError, match="LATIN1"):
-            diff(two.here.connect, lambda: two.there.connect(name), two.plan)
+            diff(two.here.connect, lambda: two.there.connect(name), two.plan, [])
     finally:
         with two.server.connect() as connection:
             connection.execute(f"DROP DATABASE {name} (FORCE)")  # type: ignore[call-overload]

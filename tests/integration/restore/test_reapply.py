@@ -258,7 +258,7 @@ from runbook_lib.postgres.restore.salvage import Salvage
 from runbook_lib.documents import load_plan
 
 live, side, run, plan, folder = sys.argv[1:]
-salvage = Salvage(Postgres(live, run).connect, Postgres(side, run).connect, load_plan(Path(plan)).database, run)
+salvage = Salvage(Postgres(live, run).connect, Postgres(side, run).connect, load_plan(Path(plan)).database, [], run)
 salvage.stage()
 salvage.export(Path(folder))
 reapply(Postgres(side, run).connect, Path(folder))

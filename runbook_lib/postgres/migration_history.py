@@ -1,0 +1,312 @@
+"""The rows of the feature's migrations in the table in which their tool records what it applied."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Self
+
+from psycopg import sql
+
+from runbook_lib.config.plan import Migration
+from runbook_lib.config.plan.migration import BASE
+from runbook_lib.postgres import Connection
+from runbook_lib.postgres.connection import exists, one
+from runbook_lib.postgres.round_trip import Statements
+
+SHOWN = 20  # later migrations that are named
+COMMA, AND = sql.SQL(", "), sql.SQL(" AND ")
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What the history is expected to hold of the feature's migrations; of a tool with one row, by its files too."""
+
+    migration: Migration
+    schema: str
+    values: Mapping[str, str]  # version -> what the column holds
+    names: Mapping[str, str] = field(default_factory=dict)  # what the column holds -> version, of any migration
+    previous: str | None = None  # what the one row is set to; None where nobody knows
+    above: Sequence[str] = ()  # the versions that rest on the feature's
+    siblings: Sequence[str] = ()  # those, besides the feature's, that rest on the previous one: they imply it
+    problem: str = ""  # why the previous one is not known
+
+    @classmethod
+    def by_version(cls, migration: Migration, schema: str) -> Self:
+        """What the plan alone says of it. Pure."""
+        return cls(migration, schema, {version: version for version in migration.versions}, previous=migration.previous)
+
+
+class History:
+    """The rows of the feature's migrations, and how they are taken out of the history and put back.
+
+    Most tools add a row for each migration, which is deleted. Some keep one row, which is set to the version before.
+    """
+
+    def __init__(self, applied: Applied) -> None:
+        self.applied = applied
+        self.migration = applied.migration
+        self.name = f"{applied.schema}.{self.migration.table}"
+        self.table = sql.Identifier(applied.schema, self.migration.table)
+        self.column = sql.Identifier(self.migration.column)
+        self.order = sql.Identifier(self.migration.order or self.migration.column)
+        self.mine = self._named(applied.values.values())
+
+    def exists(self, connection: Connection) -> bool:
+        """Whether the table is there. Read-only."""
+        return exists(connection, self.table)
+
+    def rows(self, connection: Connection) -> int:
+        """Count the rows of the feature's migrations. Read-only."""
+        return self._count(connection, self.mine)
+
+    def says_applied(self, connection: Connection) -> bool:
+        """Whether the history says of any of them that it was applied: by its row, or by the one row of a later one.
+
+        Read-only.
+        """
+        if self.rows(connection):
+            return True
+        return bool(self._among(connection, self.applied.above))
+
+    def whole(self, connection: Connection) -> list[str]:
+        """Each of them whole, as JSON, as `take` gives it. Read-only."""
+        return self._json(connection, self.mine)
+
+    def everything(self, connection: Connection) -> list[str]:
+        """Every row of the tool's tables, whole, as `insert` takes it. Read-only."""
+        found = []
+        for name in self.migration.referred:
+            found += self._json_of(connection, name, sql.SQL("true"))
+        found += self._json(connection, sql.SQL("true"))
+        for name in self.migration.related:
+            found += self._json_of(connection, name, sql.SQL("true"))
+        return found
+
+    def missing(self, connection: Connection) -> list[str]:
+        """The feature's migrations that have no row, a line each. Read-only."""
+        table, values = self.migration.table, self.applied.values
+        absent = [version for version in values if not self._count(connection, self._named([values[version]]))]
+        if self.migration.rows == "each":
+            return [f"migration {version}{self._also()} in {table}" for version in absent]
+        if len(absent) < len(values):
+            return []
+        says = self._values(connection, sql.SQL("true"))
+        above = self._among(connection, self.applied.above)
+        later = f", and {', '.join(above)} rests on the feature's: take that back first" if above else ""
+        return [f"{self.migration.named} in {table}, which says {', '.join(says) or 'nothing'}{later}"]
+
+    def in_the_way(self, connection: Connection) -> list[str]:
+        """Why the rows cannot be taken out without harm, a line each. Read-only."""
+        migration, table = self.migration, self.migration.table
+        found = self.rows(connection)
+        for version, value in self.applied.values.items():
+            if (number := self._count(connection, self._named([value]))) > 1:
+                return [
+                    f"{number} rows of {table} have {migration.column} = {version}{self._also()}; "
+                    "name the one by migration.where in the plan, such as {app: messaging}"
+                ]
+        if not found:
+            return []
+        if migration.rows == "each":
+            if found == self._count(connection, sql.SQL("true")):
+                return [
+                    f"{table} would be left empty, and its tool would start at the first migration; where the tool keeps "
+                    "one row, give `rows: one` under migration in the plan, and the version before as `previous`"
+                ]
+            return []
+        previous = self.applied.previous
+        if previous is None:
+            because = f" ({self.applied.problem})" if self.applied.problem else ""
+            return [
+                f"{table} keeps one row, and the version before is not known{because}; name it as "
+                "migration.previous in the plan"
+            ]
+        if previous != BASE and self._count(connection, self._named([previous])):
+            return [
+                f"{table} already has a row of {previous}, so its tool keeps a row for each migration; give `rows: each` "
+                "under migration in the plan"
+            ]
+        return []
+
+    def half_applied(self, connection: Connection) -> list[str]:
+        """The feature's migrations that stopped midway, by what their rows hold, a line each. Read-only."""
+        signs = self.migration.half_applied
+        if not signs:
+            return []
+        held = AND.join(_equal(name, value) for name, value in signs.items())
+        said = ", ".join(f"{name} = {_word(value)}" for name, value in signs.items())
+        return [
+            f"{self.migration.table} says that migration {self._label(value)} stopped midway ({said})"
+            for value in self._values(connection, sql.SQL("{} AND {}").format(self.mine, held))
+        ]
+
+    def later(self, connection: Connection) -> list[str]:
+        """The migrations that were applied after the first of the feature's and are not the feature's. Read-only."""
+        if self.migration.rows == "one" or not self.rows(connection):
+            return []
+        label = COMMA.join(
+            sql.SQL("h.{}::text").format(sql.Identifier(name)) for name in (*self.migration.named_by, self.migration.column)
+        )
+        of_tool = {name: value for name, value in self.migration.where.items() if name not in self.migration.named_by}
+        counted = [sql.SQL("true"), *(_equal(name, value) for name, value in of_tool.items())]
+        query = sql.SQL(
+            """SELECT concat_ws('.', {label}) AS label, h.{column}::text AS value, {mine} AS mine FROM {table} h
+            WHERE {counted}
+            ORDER BY (CASE WHEN h.{order}::text ~ '^[0-9]+$' THEN lpad(h.{order}::text, 40, '0') ELSE h.{order}::text END)
+                     COLLATE "C" """
+        ).format(
+            label=label, column=self.column, table=self.table, order=self.order, mine=self.mine, counted=AND.join(counted)
+        )
+        found = connection.execute(query).fetchall()
+        first = next(number for number, row in enumerate(found) if row["mine"])
+        return [self.applied.names.get(row["value"], row["label"]) for row in found[first:] if not row["mine"]]
+
+    def is_taken(self, connection: Connection) -> bool:
+        """Whether the migrations are out of the history, and a row that is to say the version before does. Read-only."""
+        return not self.rows(connection) and not self._says_another(connection)
+
+    def moved_on(self, connection: Connection, taken: Iterable[str]) -> str:
+        """Why rows that `take` gave cannot be put back, as another migration ran since; "" where none did. Read-only."""
+        table, again = self.migration.table, self._values(connection, self.mine)
+        own = [row for row in map(json.loads, taken) if isinstance(row, dict)]
+        if again and len(again) < len(own):
+            return f"{table} has rows of {', '.join(map(self._label, again))} again, by another run of the migration."
+        if again:
+            return ""
+        if self.migration.rows == "one":
+            if not self._says_another(connection):
+                return ""
+            return f"{table} does not say {self.applied.previous} any more, to which this run set it."
+        if self.migration.order is None:
+            return ""
+        places = [str(row[self.migration.order]) for row in own]
+        if not self._count(connection, sql.SQL("h.{}::text = ANY ({})").format(self.order, sql.Literal(places))):
+            return ""
+        return f"{table} has another row of {self.migration.order} {', '.join(places)} by now."
+
+    def take(self, statements: Statements) -> list[str]:
+        """Delete the rows, or set the one row to the version before; return them whole, as JSON. Changes the target."""
+        connection = statements.connection
+        rows = self.whole(connection)
+        for name, key in self.migration.related.items():
+            theirs = sql.SQL("h.{key} IN (SELECT h.{key} FROM {table} h WHERE {mine})").format(
+                key=sql.Identifier(key), table=self.table, mine=self.mine
+            )
+            rows += self._json_of(connection, name, theirs)
+            related = sql.Identifier(self.applied.schema, name)
+            statements.write(sql.SQL("DELETE FROM {} h WHERE {}").format(related, theirs))
+        if self._is_deleted(connection):
+            statements.write(sql.SQL("DELETE FROM {} h WHERE {}").format(self.table, self.mine))
+            return rows
+        held = {self.migration.column: self.applied.previous, **self.migration.settled}
+        settings = [sql.SQL("{} = {}").format(sql.Identifier(name), sql.Literal(value)) for name, value in held.items()]
+        statements.write(sql.SQL("UPDATE {} h SET {} WHERE {}").format(self.table, COMMA.join(settings), self.mine))
+        return rows
+
+    def put_back(self, statements: Statements, rows: Iterable[str]) -> None:
+        """Insert rows that `take` gave, in the place of the version before, unless they are there. Changes the target."""
+        rows = list(rows)
+        if not rows or self.rows(statements.connection):
+            return
+        if self.migration.rows == "one" and self.applied.previous not in (None, BASE):
+            statements.write(sql.SQL("DELETE FROM {} h WHERE {}").format(self.table, self._named([self.applied.previous])))
+        self.insert(statements, rows)
+
+    def insert(self, statements: Statements, rows: Sequence[str]) -> None:
+        """Insert rows, each whole, as JSON; in a list behind its name, a row of another table. Changes the target."""
+        tables: dict[str, list[str]] = {}
+        for row in rows:
+            read = json.loads(row)
+            name, content = read if isinstance(read, list) else (self.migration.table, row)
+            tables.setdefault(name, []).append(content)
+        for name, contents in tables.items():
+            self._insert(statements, sql.Identifier(self.applied.schema, name), contents)
+
+    def would(self, connection: Connection) -> list[str]:
+        """What `take` does, and what else there is to know of the history, in words. Read-only."""
+        migration = self.migration
+        if self._is_deleted(connection):
+            lines = [f"take {migration.named}{self._also()} out of {migration.table}"]
+        else:
+            says = ", ".join(map(self._label, self._values(connection, self.mine))) or ", ".join(migration.versions)
+            lines = [f"set {migration.table} from {says} back to {self.applied.previous or 'the version before'}"]
+        lines += [f"HALF-APPLIED: {line}; it is taken back as it is" for line in self.half_applied(connection)]
+        if later := self.later(connection):
+            more = f" and {len(later) - SHOWN} more" if later[SHOWN:] else ""
+            needs = f"; to apply these below them again needs {migration.out_of_order}" if migration.out_of_order else ""
+            lines.append(f"LATER MIGRATIONS stay applied, with their rows: {', '.join(later[:SHOWN])}{more}{needs}")
+        return lines
+
+    def _insert(self, statements: Statements, table: sql.Identifier, rows: list[str]) -> None:
+        columns = statements.look(
+            """SELECT attname AS name FROM pg_attribute
+               WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = '' ORDER BY attnum""",
+            [table.as_string(statements.connection)],
+        )
+        names = COMMA.join(sql.Identifier(row["name"]) for row in columns)
+        statements.write(
+            sql.SQL("""INSERT INTO {table} ({names}) OVERRIDING SYSTEM VALUE
+            SELECT {names} FROM unnest({rows}::text[]) AS taken, json_populate_record(NULL::{table}, taken::json)""").format(
+                table=table, names=names, rows=sql.Literal(rows)
+            )
+        )
+
+    def _is_deleted(self, connection: Connection) -> bool:
+        """Whether no row is left to say the version before: each migration has its own, or others imply it."""
+        if self.migration.rows == "each" or self.applied.previous == BASE:
+            return True
+        return bool(self._among(connection, self.applied.siblings))
+
+    def _says_another(self, connection: Connection) -> bool:
+        """Whether the one row says anything but the version before."""
+        if self.migration.rows == "each" or self.applied.previous is None:
+            return False
+        if self._is_deleted(connection):
+            return self.applied.previous == BASE and self._count(connection, sql.SQL("true")) > 0
+        return self._count(connection, self._named([self.applied.previous])) != 1
+
+    def _named(self, values: Iterable[str]) -> sql.Composed:
+        named = [sql.SQL("h.{} IN ({})").format(self.column, COMMA.join(map(sql.Literal, values)))]
+        return AND.join([*named, *(_equal(name, value) for name, value in self.migration.where.items())])
+
+    def _also(self) -> str:
+        return "".join(f", {name} = {_word(value)}" for name, value in self.migration.where.items() if value is not None)
+
+    def _among(self, connection: Connection, versions: Sequence[str]) -> list[str]:
+        """What the table holds of some versions, however many zeros a number has in front."""
+        wanted = set(map(_number, versions))
+        return [value for value in self._values(connection, sql.SQL("true")) if _number(value) in wanted]
+
+    def _label(self, value: str) -> str:
+        return next((version for version, held in self.applied.values.items() if held == value), value)
+
+    def _values(self, connection: Connection, condition: sql.Composable) -> list[str]:
+        query = sql.SQL("SELECT h.{column}::text AS value FROM {table} h WHERE {condition} ORDER BY h.{order}").format(
+            column=self.column, table=self.table, condition=condition, order=self.order
+        )
+        return [row["value"] for row in connection.execute(query)]
+
+    def _count(self, connection: Connection, condition: sql.Composable) -> int:
+        query = sql.SQL("SELECT count(*) AS n FROM {} h WHERE {}").format(self.table, condition)
+        return int(one(connection, query)["n"])
+
+    def _json(self, connection: Connection, condition: sql.Composable) -> list[str]:
+        query = sql.SQL("SELECT to_json(h)::text AS row FROM {} h WHERE {}").format(self.table, condition)
+        return [row["row"] for row in connection.execute(query)]
+
+    def _json_of(self, connection: Connection, name: str, condition: sql.Composable) -> list[str]:
+        table = sql.Identifier(self.applied.schema, name)
+        query = sql.SQL("SELECT to_json(h)::text AS row FROM {} h WHERE {}").format(table, condition)
+        return [json.dumps([name, row["row"]]) for row in connection.execute(query)]
+
+
+def _equal(name: str, value: object) -> sql.Composed:
+    return sql.SQL("h.{} IS NOT DISTINCT FROM {}").format(sql.Identifier(name), sql.Literal(value))
+
+
+def _number(value: str) -> str:
+    return value.lstrip("0") if value.isdecimal() else value
+
+
+def _word(value: object) -> str:
+    return json.dumps(value) if isinstance(value, bool) or value is None else str(value)

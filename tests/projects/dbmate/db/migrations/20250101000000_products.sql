@@ -1,0 +1,4 @@
+-- migrate:up
+CREATE TABLE products (id int PRIMARY KEY);
+
+-- migrate:down

@@ -1,0 +1,4 @@
+-- migrate:up
+ALTER TABLE products ADD fee int;
+
+-- migrate:down

@@ -1,0 +1,2 @@
+exports.up = (knex) => knex.raw("ALTER TABLE products ADD fee int");
+exports.down = () => {};

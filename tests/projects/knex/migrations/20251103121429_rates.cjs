@@ -1,0 +1,2 @@
+exports.up = (knex) => knex.raw("ALTER TABLE products ADD rate int");
+exports.down = () => {};
