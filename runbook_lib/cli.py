@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import click
 from rich.console import Console
 
+from runbook_lib.config.installed import require_extra
 from runbook_lib.documents import load_plan, load_target
 from runbook_lib.errors import ParametersError, RunbookError
 from runbook_lib.headless import conductor, dry_run
@@ -103,6 +104,7 @@ def rehearse(
     """
     if bool(before) != bool(migrations) or (not before and (use or keep)):
         raise click.UsageError("--before and --migration go together; --use and --keep go with them.")
+    require_extra("rehearsal")
     if before:
         sys.exit(_migration(before, migrations, use, keep, verbose, as_json))
     if matrix:

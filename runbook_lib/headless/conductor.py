@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runbook_lib.config.loading import ROOT
+from runbook_lib.config.installed import packaged
 from runbook_lib.errors import ParametersError, PreconditionError, RunbookError, cause
 from runbook_lib.journal import Journal
 from runbook_lib.journal.event import Event
@@ -21,7 +21,7 @@ from runbook_lib.ui.progress import Report, followed
 if TYPE_CHECKING:
     from jupyter_client.manager import AsyncKernelManager
 
-NOTEBOOKS = ROOT / "notebooks"
+NOTEBOOKS = packaged("headless", "notebooks")
 
 Approve = Callable[[Run], str]  # a run whose previews are wanted -> the digest approved, "" for none
 

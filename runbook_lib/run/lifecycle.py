@@ -124,7 +124,7 @@ def _sha256(path: Path) -> str:
         raise ParametersError(
             f"{path} cannot be read: {error.strerror}.",
             state="Nothing was touched.",
-            safe_next="Name a file below parameters/.",
+            safe_next=f"Name a file that exists; a relative path starts from {ROOT}.",
         ) from None
 
 

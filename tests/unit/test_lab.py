@@ -133,7 +133,7 @@ def test_the_server_listens_on_loopback_and_hides_its_token(monkeypatch: pytest.
 
     temporary.root()  # what watches it is started by a Popen that is no JupyterLab
     monkeypatch.setattr(server.subprocess, "Popen", Process)
-    monkeypatch.setattr(server, "require_jupyterlab", lambda: None)
+    monkeypatch.setattr(server, "require_extra", lambda _: None)
     with server.serving(tmp_path, [tmp_path / "lab" / "01-triage.ipynb"], {}) as lab:
         assert lab.link == f"http://127.0.0.1:8888/lab/tree/lab/01-triage.ipynb?token={started['token']}"
 
