@@ -129,7 +129,7 @@ def _explained(path: Path, error: ValidationError, model: type[BaseModel]) -> Pa
     return ParametersError(
         "\n".join(lines),
         state=NOTHING_TOUCHED,
-        safe_next=f"The keys are described in docs/parameters.md ({model.__name__}).",
+        safe_next=f"The keys are in docs/parameters.md ({model.__name__}); `python -m runbook_lib.reference` prints them.",
     )
 
 

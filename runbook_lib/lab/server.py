@@ -18,7 +18,7 @@ from runbook_lib.config.installed import packaged, require_extra
 from runbook_lib.config.loading import PROJECT, ROOT
 from runbook_lib.errors import PreconditionError
 from runbook_lib.lab.copies import prepare, write_cards
-from runbook_lib.rehearsal.rehearse import scenario_named
+from runbook_lib.rehearsal.rehearse import require_programs, scenario_named
 from runbook_lib.rehearsal.workspace import MARK, OUTPUTS, PLAN, TARGET, settled_in
 from runbook_lib.run import Run, lifecycle
 from runbook_lib.system import temporary
@@ -145,13 +145,14 @@ def game_day(scenario: str, rows: int, opened: Opened, **about: str) -> None:
 
     Raises:
         ParametersError: There is no such scenario.
-        PreconditionError: The extra `lab` is not installed, or JupyterLab does not start.
+        PreconditionError: An extra, git or Chromium is not installed, or JupyterLab does not start.
         StackError: A part of the stack does not come up.
     """
     from runbook_lib.rehearsal.stack import stack
 
     require_extra("lab")
     require_extra("rehearsal")
+    require_programs()
     chosen = scenario_named(scenario)
     with stack(rows=rows, fault=chosen.fault) as up, settled_in(up.environment):
         told = {"operator": "rehearsal", "reason": chosen.about, "incident": f"rehearsal-{scenario}"}

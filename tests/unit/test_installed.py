@@ -6,7 +6,9 @@ from zipfile import ZipFile
 
 import pytest
 
+from runbook_lib.config.installed import require_extra
 from runbook_lib.config.loading import PROJECT, project
+from runbook_lib.errors import PreconditionError
 from runbook_lib.rehearsal.workspace import PLAN, TARGET
 
 from ..support import places
@@ -48,3 +50,13 @@ def test_the_project_is_the_checkout_or_the_current_directory(tmp_path: Path) ->
     assert project(checkout / "runbook_lib", {}, here) == checkout
     assert project(site / "runbook_lib", {}, here) == here
     assert project(site / "runbook_lib", {PROJECT: str(tmp_path)}, here) == tmp_path
+
+
+def test_an_extra_that_is_not_installed_is_named_with_the_command_for_it() -> None:
+    require_extra("rehearsal")
+    with pytest.raises(PreconditionError) as raised:
+        require_extra("lab")  # JupyterLab has an environment of its own
+
+    assert "the extra `lab`, of which" in raised.value.what
+    assert "jupyterlab" in raised.value.what
+    assert 'pip install "runbook-lib[lab]"' in raised.value.safe_next
