@@ -194,6 +194,22 @@ def plan(plan_file: Path, target_file: Path, type_name: str, chosen: str, as_jso
     sys.exit(refusal.exit_code if refusal else 0)
 
 
+@commands.command()
+@click.option("--plan", "plan_file", required=True, type=click.Path(path_type=Path), help="A plan file.")
+@click.option("--type", "type_name", required=True, help="The rollback type, such as frontend or full.")
+@click.option("--option", default="", help="Only the steps of this option; else of all.")
+@click.option("-o", "file", type=click.Path(path_type=Path), help="Where to write it; else here, by the plan's name for it.")
+@json_option
+def notebook(plan_file: Path, type_name: str, option: str, file: Path | None, as_json: bool) -> None:
+    """Render the notebook of a rollback from its plan, and its text next to it."""
+    from runbook_lib.headless import rendering
+
+    plan = load_plan(plan_file)
+    made = rendering.rendered(plan, type_name, option, str(plan_file))
+    pair = rendering.write_pair(made, file or Path(f"{rendering.name_of(plan, type_name)}.ipynb"))
+    click.echo(json.dumps({"files": [*map(str, pair)]}) if as_json else "\n".join(map(str, pair)))
+
+
 @commands.command(name="commits")
 @click.option("--repository", required=True, type=click.Path(path_type=Path), help="A git repository.")
 @click.option("--feature", required=True, help="The feature's id, as in its commits' messages.")

@@ -44,7 +44,7 @@ async def open_run(
     *,
     type: str = "",
     run: str = "",
-    option: str = "A",
+    option: str = "",
     operator: str = "",
     reason: str = "",
     incident: str = "",
@@ -52,15 +52,18 @@ async def open_run(
 ) -> Run:
     """Begin a run, or take up the one whose folder `run` names, and show its banner.
 
+    With an `option` the run is one of that option; without, it is A until another is chosen.
+
     Raises:
         ParametersError: Anything about the parameters is wrong; nothing was touched.
     """
     if run:
         opened = lifecycle.open_existing(Path(run), operator)
         _require_type(opened, type)
+        _require_option(opened, option)
     else:
         opened = lifecycle.open_new(
-            Path(plan), _target_file(target), type, option=option, operator=operator, reason=reason, incident=incident
+            Path(plan), _target_file(target), type, option=option or "A", operator=operator, reason=reason, incident=incident
         )
     if waive:
         opened.waive(*named_reason(waive, opened.waivable()))
@@ -310,6 +313,19 @@ def _require_type(run: Run, type_name: str) -> None:
             state="Nothing was changed.",
             safe_next=f"Open {run.context.plan.types[run.context.type].notebook}, or escalate there.",
         )
+
+
+def _require_option(run: Run, option: str) -> None:
+    if not option or option == run.context.option:
+        return
+    if run.state.steps:
+        raise ParametersError(
+            f"This run is of option {run.context.option}, and this notebook executes option {option}.",
+            where=str(run.folder.path),
+            state="Nothing was changed.",
+            safe_next=f"Open the notebook of option {run.context.option}, or begin a new run.",
+        )
+    run.choose("OPTION", option, "parameter")
 
 
 def _target_file(target: str) -> Path:
