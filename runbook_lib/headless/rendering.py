@@ -9,13 +9,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from runbook_lib.config.installed import packaged
 from runbook_lib.config.plan import DatabaseStep, Plan, RestoringStep, RollbackType, ServicesStep, StepSpec
 from runbook_lib.errors import ParametersError
 from runbook_lib.journal.event import clock
+from runbook_lib.run.lifecycle import notebook_of
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
+NOTEBOOKS = packaged("headless", "notebooks")
 MARK = "runbook"  # in the metadata of a notebook: what it was rendered for
 WIDTH = 118  # characters of a line of prose
 Cell = tuple[Literal["prose", "parameters", "code"], str]
@@ -47,10 +50,36 @@ def rendered(plan: Plan, type_name: str, option: str, plan_file: str) -> Noteboo
     return notebook
 
 
+def for_all_plans(name: str) -> Path | None:
+    """The notebook of that name which no plan renders, as that of triage; None where there is none. Read-only."""
+    file = NOTEBOOKS / f"{name}.ipynb"
+    if not file.exists() or MARK in json.loads(file.read_text(encoding="utf-8"))["metadata"]:
+        return None
+    return file
+
+
+def all_of(plan: Plan, plan_file: str, into: Path) -> list[Path]:
+    """The notebooks of a plan by name: those for all plans, and one for each type, which is written to `into`."""
+    found = {file.stem: file for file in NOTEBOOKS.glob("*.ipynb") if for_all_plans(file.stem)}
+    for name in sorted(plan.types, key=lambda name: -len(plan.types[name].steps)):  # of two with one name, the longer
+        if plan.types[name].steps and name_of(plan, name) not in found:
+            file = written(plan, name, "", plan_file, into)
+            found[file.stem] = file
+    return [found[name] for name in sorted(found)]
+
+
+def written(plan: Plan, type_name: str, option: str, plan_file: str, into: Path) -> Path:
+    """Write the notebook of a rollback, without its text, to the folder `into`."""
+    import nbformat
+
+    file = into / f"{name_of(plan, type_name)}.ipynb"
+    nbformat.write(rendered(plan, type_name, option, plan_file), file)
+    return file
+
+
 def name_of(plan: Plan, type_name: str) -> str:
-    """The name of a type's notebook: the plan's for it, else the type's own. Read-only."""
-    name = plan.carried_out(type_name)
-    return plan.types[name].notebook or name
+    """The name of the notebook that walks a type, or the type that is executed in its place. Read-only."""
+    return notebook_of(plan, plan.carried_out(type_name))
 
 
 def write_pair(notebook: NotebookNode, file: Path) -> tuple[Path, Path]:

@@ -128,6 +128,8 @@ def test_plan_target_and_outputs_are_those_of_the_current_directory(plain: Insta
     assert planned.returncode == 3  # no service of that target runs
     assert json.loads(journal.read_text().splitlines()[0])["data"]["plan_file"] == "mine.yaml"
     assert plain("status", f"outputs/{journal.parent.name}").returncode == 0
+    assert plain("notebook", "--plan", "mine.yaml", "--type", "full").returncode == 0
+    assert 'PLAN: str = "mine.yaml"' in (plain.folder / "03-full-rollback.py").read_text()
 
 
 def test_the_sample_is_rolled_back_and_verified(rehearsing: Installed) -> None:
