@@ -14,18 +14,20 @@
 # ---
 
 # %% [markdown]
-# # Quick rollback: the frontend alone
+# # Quick: frontend alone
 #
-# Takes the frontend back to its version without the feature, then shows that the API still serves older clients. Where it
-# does not, the run goes on as a full rollback.
+# FEAT-2025-20251103111429: Message replies and attachments. Everything that can be known beforehand is looked at before
+# the first change.
+#
+# - 7 steps, about 2 min 35 s; services are down for about 30 s of it.
 
 # %% tags=["parameters"]
 PLAN: str = "parameters/feat-2025-20251103111429.yaml"  # what the rollback is
-TARGET: str = "rehearsal"  # where it runs: a file below parameters/
+TARGET: str = "rehearsal"  # where it runs: a file, or the name of one below parameters/
 OPERATOR: str = ""  # who is at the keyboard
 REASON: str = ""  # why, for the log
 INCIDENT: str = ""  # the incident's number
-RUN: str = ""  # the folder of a run to take up again; empty begins a new one
+RUN: str = ""  # the folder of a run to resume; empty begins a new one
 APPROVE: str = ""  # headless: the digest of the preview that was approved
 WAIVE: str = ""  # break glass, "name: reason", for a check or a step that may fail
 
@@ -33,31 +35,30 @@ WAIVE: str = ""  # break glass, "name: reason", for a check or a step that may f
 # ## Open the run
 #
 # *Do*: run the cell. *Expect*: a banner with the target's name and colour; read both. *If not*: the message names the
-# file and the key to mend.
+# file and the key to correct.
 
 # %%
-from runbook_lib.notebook import apply, approve, check_prerequisites, look_before, open_run, preview
-from runbook_lib.notebook import close, escalate, notify, status, timeline, verify
+from runbook_lib.notebook import apply, approve, check_prerequisites, close, escalate, look_before, notify, open_run
+from runbook_lib.notebook import preview, status, timeline, verify
 
-run = await open_run(
-    PLAN, TARGET, type="frontend", run=RUN, operator=OPERATOR, reason=REASON, incident=INCIDENT, waive=WAIVE
-)
+about = {"operator": OPERATOR, "reason": REASON, "incident": INCIDENT, "waive": WAIVE}
+run = await open_run(PLAN, TARGET, type="frontend", run=RUN, **about)
 
 # %% [markdown]
-# ### Where the run stands
+# ### The state of the run
 #
-# *Do*: run the cell, now and whenever the page or the kernel was lost. *Expect*: each step and what became of it, by the
+# *Do*: run the cell, now and whenever the page or the kernel was lost. *Expect*: each step and its state, by the
 # journal.
 
 # %%
 status(run)
 
 # %% [markdown]
-# ## Before any downtime
+# ## Before the first change
 #
 # ### Prerequisites
 #
-# *Do*: run the cell. *Expect*: PASS in every row. *If not*: nothing was touched; mend what the row names and run the
+# *Do*: run the cell. *Expect*: PASS in every row. *If not*: nothing was touched; correct what the row names and run the
 # cell again.
 
 # %%
@@ -66,8 +67,8 @@ await check_prerequisites(run)
 # %% [markdown]
 # ### Preview
 #
-# *Do*: run the cell and read it: what each step changes, what it loses, how it is undone. The old version is built in a
-# scratch clone. *Expect*: a digest above the table. *If not*: nothing was touched.
+# *Do*: run the cell and read it: what each step changes, what it loses, how it is undone. *Expect*: a digest above the
+# table. *If not*: nothing was touched.
 
 # %%
 await preview(run)
@@ -75,7 +76,7 @@ await preview(run)
 # %% [markdown]
 # ### The page as users see it now
 #
-# *Do*: run the cell. *Expect*: what is broken shows here as FAIL; the screenshot is kept to be held against the one
+# *Do*: run the cell. *Expect*: what is broken shows here as FAIL; the screenshot is kept, to be compared with the one
 # after.
 
 # %%
@@ -84,80 +85,104 @@ await look_before(run)
 # %% [markdown]
 # ### Tell the team that it begins
 #
-# *Do*: run the cell and send the text. *Expect*: the text with target, reason and whom to send it to. Nothing is sent by
-# itself.
+# *Do*: run the cell and send the text. *Expect*: the text with target, reason and whom to send it to. Nothing is sent
+# by itself.
 
 # %%
 await notify(run, "start")
 
 # %% [markdown]
-# ### The one approval
+# ### The approval
 #
-# **After this the frontend is replaced.** Users see a restart of a few seconds.
-#
-# *Do*: give the answer asked for. *Expect*: one line APPROVED. *If not*: nothing was touched, and no step below will act.
+# **After this the steps below change the target, and services stop.** *Do*: give the answer asked for. *Expect*: one
+# line APPROVED. *If not*: nothing was touched, and no step below will act.
 
 # %%
 await approve(run, APPROVE)
 
 # %% [markdown]
-# ## Roll back
+# ## The steps
 
 # %% [markdown]
-# ### Freeze what would interfere
+# ### Freeze deploys, autoscalers and consumers
 #
-# *Do*: run the cell. *Expect*: what the target names (deploys, autoscalers, queue consumers) frozen, each by its own check.
-# *If not*: nothing was stopped; the row names what goes on.
+# Runs the target's freeze commands, so that nothing deploys or scales meanwhile. *Kept*: What somebody else froze stays
+# theirs; what this run froze is pending cleanup until it is released. *Takes*: about 10 s.
+#
+# *Do*: run the cell. *Expect*: Each of the target's checks reports frozen. *If not*: Freeze by hand what is named, and
+# apply the step again: it finds it frozen.
 
 # %%
 await apply(run, "freeze-for-frontend")
 
 # %% [markdown]
-# ### Take the frontend's code back
+# ### Take the code of frontend back
 #
-# *Do*: run the cell. *Expect*: the feature's commits taken back, later work kept. *If not*: nothing is done twice
-# when the cell is run again; the error says what is safe.
+# Commits the reverse of the feature's commits, or resets to before them, as previewed in a scratch clone. *Kept*: The
+# commit from before stays reachable and is what an undo returns to. *Takes*: about 10 s.
+#
+# *Do*: run the cell. *Expect*: The checkout holds the commit that the preview named; files of others are unchanged. *If
+# not*: Read what is in the way in the checkout; apply again, or undo to return to the commit from before.
 
 # %%
 await apply(run, "revert-frontend")
 
 # %% [markdown]
-# ### Build the frontend
+# ### Build frontend
 #
-# *Do*: run the cell. *Expect*: a build of the commit that was approved. *If not*: nothing is done twice when the
-# cell is run again; the error says what is safe.
+# Removes the named caches and runs the target's install and build commands. *Kept*: An undo of the revert builds what
+# it brings back. *Takes*: about 1 min.
+#
+# *Do*: run the cell. *Expect*: The build is of the commit that is checked out. *If not*: Read the build's output in the
+# evidence; fix its cause and apply again.
 
 # %%
 await apply(run, "build-frontend")
 
 # %% [markdown]
-# ### Restart the frontend
+# ### Restart frontend
 #
-# *Do*: run the cell. *Expect*: it runs in the wanted version. *If not*: read its log; run the cell again.
+# Stops each service and starts it again (frontend). *Kept*: An undo restarts the services in whatever is built by then.
+# *Takes*: about 30 s.
+#
+# *Do*: run the cell. *Expect*: Each service runs in the wanted version. *If not*: Read the log of the service that did
+# not come up; apply the step again when its cause is fixed.
 
 # %%
 await apply(run, "restart-frontend")
 
 # %% [markdown]
-# ### Push the frontend
+# ### Push frontend, so that the next deployment does not return the feature
 #
-# *Do*: run the cell. *Expect*: the remote branch without the feature, so that the next deployment does not return it. *If
-# not*: the old version is up already; the row says what is in the way. `WAIVE` with `push-frontend` leaves it for later.
+# Pushes the code without the feature to the branch that is deployed, or to a branch for a pull request. *Kept*: The
+# remote's commit from before is recorded. *Takes*: about 15 s.
+#
+# *Do*: run the cell. *Expect*: The remote branch holds this run's commit. *If not*: Where the remote refuses, choose
+# PUSH=branch and open the pull request that is named.
 
 # %%
 await apply(run, "push-frontend")
 
 # %% [markdown]
-# ### Purge the caches, release what was frozen
+# ### Purge the caches that users are served from
 #
-# *Do*: run both cells. *Expect*: both done; a target without a cache or a freeze says so. *If not*: what is still frozen
-# stays in the banner as pending cleanup; run the cell again.
+# Runs the target's command that empties the cache in front of the services. *Kept*: Nothing: a cache fills itself
+# again. *Takes*: about 20 s.
+#
+# *Do*: run the cell. *Expect*: The command ends with 0; users are served the old version. *If not*: Purge the cache by
+# hand, then waive the step or apply it again.
 
 # %%
 await apply(run, "purge-cache")
 
 # %% [markdown]
-# What somebody else had frozen before stays frozen.
+# ### Release what was frozen
+#
+# Runs the target's release commands for what this run froze. *Kept*: What somebody else froze stays frozen. *Takes*:
+# about 10 s.
+#
+# *Do*: run the cell. *Expect*: Each of the target's checks reports released. *If not*: Release by hand what is named,
+# and apply the step again: it finds it released.
 
 # %%
 await apply(run, "release-after-frontend")
@@ -165,16 +190,25 @@ await apply(run, "release-after-frontend")
 # %% [markdown]
 # ## Verify
 #
-# *Do*: run the cell. *Expect*: PASS in every row. *If not*: where only the API's row fails, the next cell goes on to the
-# full rollback; anything else stops here.
+# *Do*: run the cell. *Expect*: PASS in every row. *If not*: where “The API returns mediaUrl” fails, the next cell goes
+# on; anything else stops here.
+#
+# - All services run, in the wanted version.
+# - The API returns mediaUrl.
+# - The frontend shows the media that mediaUrl names.
+# - No errors in the browser's console.
+# - The message thread loads.
+# - Every picture and video renders.
+# - Users who were there before get the new bundle.
 
 # %%
 await verify(run)
 
 # %% [markdown]
-# ## Go on to the full rollback, where it is needed
+# ## Where it is not enough: Full: database, backend and frontend
 #
-# *Do*: run the cell. *Expect*: “No escalation is called for”, or the name of the notebook to open and the RUN to give it.
+# *Do*: run the cell. *Expect*: “No escalation is called for”, or the notebook to open with the RUN to give it. What is
+# done stays done.
 
 # %%
 await escalate(run)

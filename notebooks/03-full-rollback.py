@@ -14,20 +14,27 @@
 # ---
 
 # %% [markdown]
-# # Full rollback: database, backend and frontend
+# # Full: database, backend and frontend
 #
-# Stops the services, backs the database up, takes the feature's data and code back, starts the old version and shows that
-# it works. Everything that can be known beforehand is looked at before the first service stops.
+# FEAT-2025-20251103111429: Message replies and attachments. Everything that can be known beforehand is looked at before
+# the first change.
+#
+# - Option A, Clear the backfilled entries, keep the columns: 14 steps, about 7 min 50 s; services are down for about 6
+#   min 40 s of it.
+# - Option B, Remove the columns that the feature added: 16 steps, about 7 min 05 s; services are down for about 5 min
+#   55 s of it.
+# - Option C, Restore the database from the backup: 17 steps, about 10 min 05 s; services are down for about 5 min 55 s
+#   of it.
 
 # %% tags=["parameters"]
 PLAN: str = "parameters/feat-2025-20251103111429.yaml"  # what the rollback is
-TARGET: str = "rehearsal"  # where it runs: a file below parameters/
-OPTION: str = "A"  # A clear the backfilled entries, B remove the columns, C restore the database from the backup
-CHOICES: str = ""  # other than the plan, a name and its value each: STRATEGY, EDITED, REMOVAL, SALVAGE, CODE, …
+TARGET: str = "rehearsal"  # where it runs: a file, or the name of one below parameters/
+OPTION: str = "A"  # what happens to the data: one of those above
+CHOICES: str = ""  # other than the plan, a name and its value each: STRATEGY, EDITED, REMOVAL, FILL, …
 OPERATOR: str = ""  # who is at the keyboard
 REASON: str = ""  # why, for the log
 INCIDENT: str = ""  # the incident's number
-RUN: str = ""  # the folder of a run to take up again; empty begins a new one
+RUN: str = ""  # the folder of a run to resume; empty begins a new one
 APPROVE: str = ""  # headless: the digest of the preview that was approved
 WAIVE: str = ""  # break glass, "name: reason", for a check or a step that may fail
 
@@ -35,18 +42,19 @@ WAIVE: str = ""  # break glass, "name: reason", for a check or a step that may f
 # ## Open the run
 #
 # *Do*: run the cell. *Expect*: a banner with the target's name and colour; read both. *If not*: the message names the
-# file and the key to mend.
+# file and the key to correct.
 
 # %%
-from runbook_lib.notebook import apply, approve, approve_again, check_prerequisites, choose, look_before, open_run, preview
-from runbook_lib.notebook import choose_details, close, compare, escalate, notify, status, timeline, verify
+from runbook_lib.notebook import apply, approve, approve_again, check_prerequisites, choose, choose_details, close
+from runbook_lib.notebook import compare, escalate, look_before, notify, open_run, preview, status, timeline, verify
 
-run = await open_run(PLAN, TARGET, type="full", run=RUN, operator=OPERATOR, reason=REASON, incident=INCIDENT, waive=WAIVE)
+about = {"operator": OPERATOR, "reason": REASON, "incident": INCIDENT, "waive": WAIVE}
+run = await open_run(PLAN, TARGET, type="full", run=RUN, **about)
 
 # %% [markdown]
-# ### Where the run stands
+# ### The state of the run
 #
-# *Do*: run the cell, now and whenever the page or the kernel was lost. *Expect*: each step and what became of it, by the
+# *Do*: run the cell, now and whenever the page or the kernel was lost. *Expect*: each step and its state, by the
 # journal.
 
 # %%
@@ -55,9 +63,11 @@ status(run)
 # %% [markdown]
 # ### What happens to the data
 #
-# *Do*: choose. *Expect*: one line that says what was chosen. A: the backfilled entries go, what users added stays. B: the
-# feature's columns go, with what users put into them. C: the whole database goes back to the backup; what was written
-# since is lost, and counted first. Cells of another option than the chosen one say so and do nothing.
+# *Do*: choose. *Expect*: one line that says what was chosen. The cells of another option say so and do nothing.
+#
+# - A: Clear the backfilled entries, keep the columns.
+# - B: Remove the columns that the feature added.
+# - C: Restore the database from the backup.
 
 # %%
 option = await choose(run, "OPTION", OPTION)
@@ -65,20 +75,18 @@ option = await choose(run, "OPTION", OPTION)
 # %% [markdown]
 # ### What else is open
 #
-# *Do*: choose, or leave what the plan says; headless, CHOICES (`STRATEGY=swap, EDITED=keep`). *Expect*: one line for each.
-# A: the strategy, and what becomes of entries that users edited. B: columns set aside or dropped. C: what becomes of rows
-# written since the backup, of tables that it lacks or that cannot be counted. CODE: the feature's commits reverted, or
-# reset away where nothing lies on top of them.
+# *Do*: choose, or leave what the plan says; headless, CHOICES (`STRATEGY=swap, EDITED=keep`). *Expect*: one line for
+# each.
 
 # %%
 await choose_details(run, CHOICES)
 
 # %% [markdown]
-# ## Before any downtime
+# ## Before the first change
 #
 # ### Prerequisites
 #
-# *Do*: run the cell. *Expect*: PASS in every row. *If not*: nothing was touched; mend what the row names and run the
+# *Do*: run the cell. *Expect*: PASS in every row. *If not*: nothing was touched; correct what the row names and run the
 # cell again.
 
 # %%
@@ -87,8 +95,8 @@ await check_prerequisites(run)
 # %% [markdown]
 # ### Preview
 #
-# *Do*: run the cell and read it: what each step changes, what it loses, how it is undone. The old version is built in a
-# scratch clone. *Expect*: a digest above the table. *If not*: nothing was touched.
+# *Do*: run the cell and read it: what each step changes, what it loses, how it is undone. *Expect*: a digest above the
+# table. *If not*: nothing was touched.
 
 # %%
 await preview(run)
@@ -96,7 +104,7 @@ await preview(run)
 # %% [markdown]
 # ### The page as users see it now
 #
-# *Do*: run the cell. *Expect*: what is broken shows here as FAIL; the screenshot is kept to be held against the one
+# *Do*: run the cell. *Expect*: what is broken shows here as FAIL; the screenshot is kept, to be compared with the one
 # after.
 
 # %%
@@ -105,49 +113,56 @@ await look_before(run)
 # %% [markdown]
 # ### Tell the team that it begins
 #
-# *Do*: run the cell and send the text. *Expect*: the text with target, reason and whom to send it to. Nothing is sent by
-# itself.
+# *Do*: run the cell and send the text. *Expect*: the text with target, reason and whom to send it to. Nothing is sent
+# by itself.
 
 # %%
 await notify(run, "start")
 
 # %% [markdown]
-# ### The one approval
+# ### The approval
 #
-# **After this the services stop.** Users see an outage until the frontend is started again.
-#
-# *Do*: give the answer asked for. *Expect*: one line APPROVED. *If not*: nothing was touched, and no step below will act.
+# **After this the steps below change the target, and services stop.** *Do*: give the answer asked for. *Expect*: one
+# line APPROVED. *If not*: nothing was touched, and no step below will act.
 
 # %%
 await approve(run, APPROVE)
 
 # %% [markdown]
+# ## The steps
+
+# %% [markdown]
 # ### Option C: restore the backup aside
 #
-# *Do*: run the cell. *Expect*: the backup in a database of its own beside the live one, and each table compared with it;
-# users notice nothing. *If not*: the live database was only read; what was restored is dropped when the cell is run again.
+# **Option C only.** With another one the cell says so and does nothing.
+#
+# Restores the newest backup next to the live database and compares the two row by row. *Kept*: The live database is not
+# touched. *Takes*: about 3 min.
+#
+# *Do*: run the cell. *Expect*: A complete staging database, and the number of rows that going back would lose. *If
+# not*: Read what pg_restore reports; make room or fix the right that is named, and apply again.
 
 # %%
 await apply(run, "restore-aside")
 
 # %% [markdown]
-# ### Option C: approve the loss
+# ### Approve the loss
 #
-# **What is lost is known only now.** *Do*: read the loss, row by row of the ledger, and approve the new preview; headless,
-# run again with its digest. *Expect*: APPROVED. Where nothing has drifted, as with the other options, the first approval
-# stands and nothing is asked. *If not*: no service was stopped.
+# **The loss is counted only now.** *Do*: read the new preview and approve it; headless, run again with its digest.
+# *Expect*: APPROVED. Where nothing has drifted, as with any other option, the first approval holds and nothing is
+# asked. *If not*: no service was stopped.
 
 # %%
 await approve_again(run, APPROVE)
 
 # %% [markdown]
-# ## Stop and back up
-
-# %% [markdown]
-# ### Freeze what would interfere
+# ### Freeze deploys, autoscalers and consumers
 #
-# *Do*: run the cell. *Expect*: what the target names (deploys, autoscalers, queue consumers) frozen, each by its own check.
-# *If not*: nothing was stopped; the row names what goes on.
+# Runs the target's freeze commands, so that nothing deploys or scales meanwhile. *Kept*: What somebody else froze stays
+# theirs; what this run froze is pending cleanup until it is released. *Takes*: about 10 s.
+#
+# *Do*: run the cell. *Expect*: Each of the target's checks reports frozen. *If not*: Freeze by hand what is named, and
+# apply the step again: it finds it frozen.
 
 # %%
 await apply(run, "freeze")
@@ -155,40 +170,51 @@ await apply(run, "freeze")
 # %% [markdown]
 # ### Stop the services
 #
-# *Do*: run the cell. *Expect*: all stopped, none of their database connections left. *If not*: the row names what
-# still runs or which connection is left.
+# Stops each service in the plan's order (frontend, worker, backend). *Kept*: Each service can be started again.
+# *Takes*: about 20 s.
+#
+# *Do*: run the cell. *Expect*: No process of theirs, no open port and no database connection is left. *If not*: Read
+# the log of the service that still runs; apply the step again when it has ended.
 
 # %%
 await apply(run, "stop-services")
 
 # %% [markdown]
-# ### Option B: keep the application out of the database
+# ### Keep the application out of the database
 #
-# *Do*: run the cell. *Expect*: its role cannot connect, and none of its connections is left. *If not*: where it cannot be
-# kept out, the row says so; only a typed reason goes on.
+# **Option B or C only.** With another one the cell says so and does nothing.
+#
+# Refuses new connections of the application's role and ends those that exist. *Kept*: The rights that were taken are
+# recorded in the database and given back. *Takes*: about 10 s.
+#
+# *Do*: run the cell. *Expect*: No connection of the application is left, and none can be made. *If not*: Read who may
+# still connect; stop that client, or change the grant that is named.
 
 # %%
 await apply(run, "fence-application")
 
 # %% [markdown]
-# ### Back up the database
+# ### Back up the database as it is now
 #
-# *Do*: run the cell. *Expect*: a dump, read back, with its hash. *If not*: nothing goes on without a backup, unless
-# WAIVE names `back-up` with a reason. With option C that may be the corruption itself: the old database is kept whole.
+# Dumps the database, or makes or checks the target's own backup, and reads it through. *Kept*: The backup stays in the
+# run folder or where the target keeps it. *Takes*: about 1 min.
+#
+# *Do*: run the cell. *Expect*: A backup that can be read, with its size and SHA-256. *If not*: Make room on the disk,
+# or end what blocks pg_dump; apply the step again.
 
 # %%
 await apply(run, "back-up")
 
 # %% [markdown]
-# ## Roll back the data
+# ### Option A: clear the backfilled entries
 #
-# **From here the data change.** Each changed row leaves an undo row, committed with it.
-
-# %% [markdown]
-# ### Clear the backfilled entries
+# **Option A only.** With another one the cell says so and does nothing.
 #
-# *Do*: run the cell. *Expect*: no backfilled entry left, and equal fingerprints of all else. *If not*: do not go
-# on; the line names the rows to look at.
+# Removes the entries that the backfill wrote, in the rows that were approved. *Kept*: Every row's earlier value is kept
+# until you purge it. *Takes*: about 2 min.
+#
+# *Do*: run the cell. *Expect*: No backfilled entry is left, and the proof shows that nothing else changed. *If not*:
+# Read which rows the proof names; apply again to resume, or undo the step.
 
 # %%
 await apply(run, "clear-backfill")
@@ -196,29 +222,37 @@ await apply(run, "clear-backfill")
 # %% [markdown]
 # ### Option C: put the restored database in place
 #
-# *Do*: run the cell. *Expect*: the names exchanged, the old database kept under a dated name, the loss the one approved.
-# *If not*: where more was written since, nothing was changed: run the cell *approve the loss* again, then this one.
+# **Option C only.** With another one the cell says so and does nothing.
+#
+# Renames both databases in one short moment with nobody connected. *Kept*: The old database is kept until you purge it.
+# *Takes*: about 1 min.
+#
+# *Do*: run the cell. *Expect*: The restored database bears the live one's name; the old one is kept. *If not*: Read who
+# is still connected; apply again to resume, or undo to rename back.
 
 # %%
 await apply(run, "swap-database")
 
 # %% [markdown]
-# ## Roll back the backend
-
-# %% [markdown]
-# ### Take the backend's code back
+# ### Take the code of backend back
 #
-# *Do*: run the cell. *Expect*: the feature's commits taken back, the migration's file kept with its schema. *If
-# not*: nothing is done twice when the cell is run again; the error says what is safe.
+# Commits the reverse of the feature's commits, or resets to before them, as previewed in a scratch clone. *Kept*: The
+# commit from before stays reachable and is what an undo returns to. *Takes*: about 10 s.
+#
+# *Do*: run the cell. *Expect*: The checkout holds the commit that the preview named; files of others are unchanged. *If
+# not*: Read what is in the way in the checkout; apply again, or undo to return to the commit from before.
 
 # %%
 await apply(run, "revert-backend")
 
 # %% [markdown]
-# ### Build the backend
+# ### Build backend
 #
-# *Do*: run the cell. *Expect*: a build of the commit that was approved. *If not*: nothing is done twice when the
-# cell is run again; the error says what is safe.
+# Removes the named caches and runs the target's install and build commands. *Kept*: An undo of the revert builds what
+# it brings back. *Takes*: about 1 min.
+#
+# *Do*: run the cell. *Expect*: The build is of the commit that is checked out. *If not*: Read the build's output in the
+# evidence; fix its cause and apply again.
 
 # %%
 await apply(run, "build-backend")
@@ -226,19 +260,27 @@ await apply(run, "build-backend")
 # %% [markdown]
 # ### Option B: remove the feature's columns
 #
-# **What the feature's columns hold is users' data too.** Set aside, they can be renamed back; dropped, they come back from
-# a copy, until that is purged.
+# **Option B only.** With another one the cell says so and does nothing.
 #
-# *Do*: run the cell. *Expect*: columns, indexes and constraint gone from the table, all else as it was. *If not*: nothing
-# is taken along that hangs on them; the row names it, and who is in the way of the lock.
+# Renames the feature's columns out of the way, or copies and drops them. *Kept*: The columns' values are kept until you
+# purge them. *Takes*: about 1 min.
+#
+# *Do*: run the cell. *Expect*: The catalog is the one from before the migration. *If not*: Read what is in the way of
+# the lock, or what hangs on the columns; apply again or undo.
 
 # %%
 await apply(run, "remove-columns")
 
 # %% [markdown]
-# ### Option B: let the application in again
+# ### Let the application into the database again
 #
-# *Do*: run the cell. *Expect*: its role may connect as before. *If not*: it stays out; run the cell again.
+# **Option B or C only.** With another one the cell says so and does nothing.
+#
+# Gives the application's role back the rights that the fence took. *Kept*: The rights are those from before the fence.
+# *Takes*: about 5 s.
+#
+# *Do*: run the cell. *Expect*: The application's role can connect. *If not*: Grant the right that is named by hand, and
+# apply the step again.
 
 # %%
 await apply(run, "let-application-in")
@@ -246,71 +288,95 @@ await apply(run, "let-application-in")
 # %% [markdown]
 # ### Start the backend and its worker
 #
-# *Do*: run the cell. *Expect*: both run in the wanted version. *If not*: read the log; run the cell again.
+# Starts each service in the plan's order and waits until it reports its version (backend, worker). *Kept*: Each service
+# can be stopped again. *Takes*: about 30 s.
+#
+# *Do*: run the cell. *Expect*: Each service runs in the wanted version. *If not*: Read the log of the service that did
+# not come up; apply the step again when its cause is fixed.
 
 # %%
 await apply(run, "start-backend")
 
 # %% [markdown]
-# ## Roll back the frontend
-
-# %% [markdown]
-# ### Take the frontend's code back
+# ### Take the code of frontend back
 #
-# *Do*: run the cell. *Expect*: the feature's commits taken back, later work kept. *If not*: nothing is done twice
-# when the cell is run again; the error says what is safe.
+# Commits the reverse of the feature's commits, or resets to before them, as previewed in a scratch clone. *Kept*: The
+# commit from before stays reachable and is what an undo returns to. *Takes*: about 10 s.
+#
+# *Do*: run the cell. *Expect*: The checkout holds the commit that the preview named; files of others are unchanged. *If
+# not*: Read what is in the way in the checkout; apply again, or undo to return to the commit from before.
 
 # %%
 await apply(run, "revert-frontend")
 
 # %% [markdown]
-# ### Build the frontend
+# ### Build frontend
 #
-# *Do*: run the cell. *Expect*: a build of the commit that was approved. *If not*: nothing is done twice when the
-# cell is run again; the error says what is safe.
+# Removes the named caches and runs the target's install and build commands. *Kept*: An undo of the revert builds what
+# it brings back. *Takes*: about 1 min.
+#
+# *Do*: run the cell. *Expect*: The build is of the commit that is checked out. *If not*: Read the build's output in the
+# evidence; fix its cause and apply again.
 
 # %%
 await apply(run, "build-frontend")
 
 # %% [markdown]
-# ### Start the frontend
+# ### Start frontend
 #
-# *Do*: run the cell. *Expect*: it runs in the wanted version. *If not*: read the log; run the cell again.
+# Starts each service in the plan's order and waits until it reports its version (frontend). *Kept*: Each service can be
+# stopped again. *Takes*: about 30 s.
+#
+# *Do*: run the cell. *Expect*: Each service runs in the wanted version. *If not*: Read the log of the service that did
+# not come up; apply the step again when its cause is fixed.
 
 # %%
 await apply(run, "start-frontend")
 
 # %% [markdown]
-# ## Push
+# ### Push backend, so that the next deployment does not return the feature
 #
-# ### Push the backend
+# Pushes the code without the feature to the branch that is deployed, or to a branch for a pull request. *Kept*: The
+# remote's commit from before is recorded. *Takes*: about 15 s.
 #
-# *Do*: run the cell. *Expect*: the remote branch without the feature, so that the next deployment does not return it. *If
-# not*: the old version is up already; the row says what is in the way. `WAIVE` with `push-backend` leaves it for later.
+# *Do*: run the cell. *Expect*: The remote branch holds this run's commit. *If not*: Where the remote refuses, choose
+# PUSH=branch and open the pull request that is named.
 
 # %%
 await apply(run, "push-backend")
 
 # %% [markdown]
-# ### Push the frontend
+# ### Push frontend, so that the next deployment does not return the feature
 #
-# *Do*: run the cell. *Expect*: the remote branch without the feature, so that the next deployment does not return it. *If
-# not*: the old version is up already; the row says what is in the way. `WAIVE` with `push-frontend` leaves it for later.
+# Pushes the code without the feature to the branch that is deployed, or to a branch for a pull request. *Kept*: The
+# remote's commit from before is recorded. *Takes*: about 15 s.
+#
+# *Do*: run the cell. *Expect*: The remote branch holds this run's commit. *If not*: Where the remote refuses, choose
+# PUSH=branch and open the pull request that is named.
 
 # %%
 await apply(run, "push-frontend")
 
 # %% [markdown]
-# ### Purge the caches, release what was frozen
+# ### Purge the caches that users are served from
 #
-# *Do*: run both cells. *Expect*: both done; a target without a cache or a freeze says so. *If not*: what is still frozen
-# stays in the banner as pending cleanup; run the cell again.
+# Runs the target's command that empties the cache in front of the services. *Kept*: Nothing: a cache fills itself
+# again. *Takes*: about 20 s.
+#
+# *Do*: run the cell. *Expect*: The command ends with 0; users are served the old version. *If not*: Purge the cache by
+# hand, then waive the step or apply it again.
 
 # %%
 await apply(run, "purge-cache")
 
 # %% [markdown]
-# What somebody else had frozen before stays frozen.
+# ### Release what was frozen
+#
+# Runs the target's release commands for what this run froze. *Kept*: What somebody else froze stays frozen. *Takes*:
+# about 10 s.
+#
+# *Do*: run the cell. *Expect*: Each of the target's checks reports released. *If not*: Release by hand what is named,
+# and apply the step again: it finds it released.
 
 # %%
 await apply(run, "release")
@@ -318,7 +384,7 @@ await apply(run, "release")
 # %% [markdown]
 # ## Before and after
 #
-# *Do*: run the cell. *Expect*: the rows of each kind as the preview foretold; entries of the users' own are all there.
+# *Do*: run the cell. *Expect*: the rows of each kind as the preview announced.
 
 # %%
 await compare(run)
@@ -326,17 +392,32 @@ await compare(run)
 # %% [markdown]
 # ## Verify
 #
-# *Do*: run the cell. *Expect*: PASS in every row. *If not*: where the data are not intact, the next cell goes on to the
-# restore; anything else stops here, and each row says what was seen.
+# *Do*: run the cell. *Expect*: PASS in every row. *If not*: where “The column holds lists of objects and the backfill's
+# own entries” fails, the next cell goes on; anything else stops here.
+#
+# - All services run, in the wanted version.
+# - The schema is what this rollback leaves.
+# - The API returns mediaUrl.
+# - The API returns no attachments, or empty ones.
+# - The frontend shows the media that mediaUrl names.
+# - No errors in the browser's console.
+# - No errors in the backend's log since its start.
+# - The message thread loads.
+# - Every picture and video renders.
+# - Users who were there before get the new bundle.
+# - Performance is normal.
+# - No statement of the application is slow.
+# - The column holds lists of objects and the backfill's own entries.
+# - Nothing changed but what was approved.
 
 # %%
 await verify(run)
 
 # %% [markdown]
-# ## Go on to the restore, where it is needed
+# ## Where it is not enough: Full restore of the database
 #
-# *Do*: run the cell. *Expect*: “No escalation is called for”, or that this same notebook is to be run again from the top
-# with the RUN named: what is done stays done, and option C is what is left to choose.
+# *Do*: run the cell. *Expect*: “No escalation is called for”, or the notebook to open with the RUN to give it. What is
+# done stays done.
 
 # %%
 await escalate(run)
@@ -352,7 +433,7 @@ timeline(run)
 # %% [markdown]
 # ## Close
 #
-# *Do*: run the cell. *Expect*: VERIFIED; report and log are in the run folder.
+# *Do*: run the cell. *Expect*: VERIFIED, or that the run goes on; report and log are in the run folder.
 
 # %%
 await close(run)

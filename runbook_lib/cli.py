@@ -14,6 +14,7 @@ import click
 import yaml
 from rich.console import Console
 
+from runbook_lib.config.installed import require_extra
 from runbook_lib.config.plan import Decision, summary
 from runbook_lib.config.target import pair
 from runbook_lib.documents import load_plan, load_target, resolved
@@ -109,6 +110,7 @@ def rehearse(
     """
     if bool(before) != bool(migrations) or (not before and (use or keep or plan_file)):
         raise click.UsageError("--before and --migration go together; --use, --keep and --plan go with them.")
+    require_extra("rehearsal")
     if before:
         sys.exit(_migration(before, migrations, use, keep, plan_file, verbose, as_json))
     if matrix:
@@ -144,6 +146,7 @@ def draft(
 
     Writes ID.changes.yaml, to be read, and ID.states.zip, which holds the rows of BEFORE: keep it as you keep a backup.
     """
+    require_extra("rehearsal")
     from runbook_lib.rehearsal import draft as drafting
 
     made = drafting.make(feature, before, migrations, server, folder, _teller(as_json), _decided(plan_file))
@@ -247,6 +250,22 @@ def check_plan(plan_file: Path, target_file: Path | None, whole: bool, as_json: 
         click.echo(yaml.safe_dump(resolved(plan_file), sort_keys=False, allow_unicode=True, width=WIDTH), nl=False)
     else:
         click.echo("\n".join(summary.lines(plan)))
+
+
+@commands.command()
+@click.option("--plan", "plan_file", required=True, type=click.Path(path_type=Path), help="A plan file.")
+@click.option("--type", "type_name", required=True, help="The rollback type, such as frontend or full.")
+@click.option("--option", default="", help="Only the steps of this option; else of all.")
+@click.option("-o", "file", type=click.Path(path_type=Path), help="Where to write it; else here, by the plan's name for it.")
+@json_option
+def notebook(plan_file: Path, type_name: str, option: str, file: Path | None, as_json: bool) -> None:
+    """Render the notebook of a rollback from its plan, and its text next to it."""
+    from runbook_lib.headless import rendering
+
+    plan = load_plan(plan_file)
+    made = rendering.rendered(plan, type_name, option, str(plan_file))
+    files = rendering.write_pair(made, file or Path(f"{rendering.name_of(plan, type_name)}.ipynb"))
+    click.echo(json.dumps({"files": [*map(str, files)]}) if as_json else "\n".join(map(str, files)))
 
 
 @commands.command(name="commits")

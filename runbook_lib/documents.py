@@ -12,7 +12,7 @@ from pydantic import ValidationError, create_model
 
 from runbook_lib import checks, services, steps
 from runbook_lib.config.kinds import by_name, union
-from runbook_lib.config.loading import NOTHING_TOUCHED, explained, load, located, packaged, problems_of, read, secret
+from runbook_lib.config.loading import NOTHING_TOUCHED, ROOT, explained, load, located, packaged, problems_of, read, secret
 from runbook_lib.config.plan import Plan
 from runbook_lib.config.plan.migration import of_earlier_plan
 from runbook_lib.config.plan.parts import Unfit
@@ -71,7 +71,7 @@ def digest(path: Path) -> str:
         raise ParametersError(
             f"{path} cannot be read: {error.strerror}.",
             state=NOTHING_TOUCHED,
-            safe_next="Name a file below parameters/.",
+            safe_next=f"Name a file that exists; a relative path starts from {ROOT}.",
         ) from None
     if read(path).get("extends"):
         content += json.dumps(_standard()).encode()

@@ -44,7 +44,7 @@ async def open_run(
     *,
     type: str = "",
     run: str = "",
-    option: str = "A",
+    option: str = "",
     operator: str = "",
     reason: str = "",
     incident: str = "",
@@ -52,15 +52,18 @@ async def open_run(
 ) -> Run:
     """Begin a run, or take up the one whose folder `run` names, and show its banner.
 
+    With an `option` the run is one of that option; without, it is A until another is chosen.
+
     Raises:
         ParametersError: Anything about the parameters is wrong; nothing was touched.
     """
     if run:
         opened = lifecycle.open_existing(Path(run), operator)
         _require_type(opened, type)
+        _require_option(opened, option)
     else:
         opened = lifecycle.open_new(
-            Path(plan), _target_file(target), type, option=option, operator=operator, reason=reason, incident=incident
+            Path(plan), _target_file(target), type, option=option or "A", operator=operator, reason=reason, incident=incident
         )
     if waive:
         opened.waive(*named_reason(waive, opened.waivable()))
@@ -211,7 +214,7 @@ async def escalate(run: Run) -> Shown:
         return display.line("No escalation is called for.")
     to = run.escalate()
     because = run.state.escalations[-1]["because"]
-    notebook = run.context.plan.types[to].notebook
+    notebook = lifecycle.notebook_of(run.context.plan, to)
     return display.line(f"This rollback is not enough ({because}). Go on with {notebook}, RUN = {run.folder.label}")
 
 
@@ -302,16 +305,31 @@ async def _previewed(run: Run) -> Shown:
 def _require_type(run: Run, type_name: str) -> None:
     if not type_name:
         return
-    wanted = run.context.plan.carried_out(type_name)
+    plan, wanted = run.context.plan, run.context.plan.carried_out(type_name)
     if not run.context.type:
         run.choose("TYPE", wanted, "parameter")
-    elif run.context.plan.types[run.context.type].notebook != run.context.plan.types[wanted].notebook:
+    elif lifecycle.notebook_of(plan, run.context.type) != lifecycle.notebook_of(plan, wanted):
         raise ParametersError(
             f"This run is of the type {run.context.type}, and this notebook carries out {wanted}.",
             where=str(run.folder.path),
             state="Nothing was changed.",
-            safe_next=f"Open {run.context.plan.types[run.context.type].notebook}, or escalate there.",
+            safe_next=f"Open {lifecycle.notebook_of(plan, run.context.type)}, or escalate there.",
         )
+
+
+def _require_option(run: Run, option: str) -> None:
+    if not option:
+        return
+    begun = bool(run.state.steps)
+    if begun and option != run.context.option:
+        raise ParametersError(
+            f"This run is of option {run.context.option}, and this notebook executes option {option}.",
+            where=str(run.folder.path),
+            state="Nothing was changed.",
+            safe_next=f"Open the notebook of option {run.context.option}, or begin a new run.",
+        )
+    if not begun:
+        run.choose("OPTION", option, "parameter")
 
 
 def _target_file(target: str) -> Path:

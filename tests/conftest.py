@@ -14,7 +14,7 @@ from xdist.scheduler import LoadFileScheduling
 pytest.register_assert_rewrite("tests.support")
 
 MEMORY = Path("/dev/shm")  # Linux keeps its files in memory
-ROOM = 2 * 1024**3  # bytes; a run of all the tests has less than a tenth of it in use at once
+ROOM = 2 * 1024**3  # bytes; a run of all the tests has less than half of it in use at once
 SERVER = re.compile(r"pg\d+")  # one that the tests of a file share, and others of it do not
 MANAGER = re.compile(r"docker|pm2")  # one that the tests of a folder share
 GARBAGE = 50_000  # objects before a look for garbage

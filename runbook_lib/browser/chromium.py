@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from runbook_lib.browser import Destination, Look, Visit, unseen
-from runbook_lib.errors import AdapterError
+from runbook_lib.errors import AdapterError, PreconditionError
 
 LOOK = 0.2  # seconds after which a wait looks whether it was interrupted
 
@@ -212,6 +212,27 @@ def launch_options() -> dict[str, Any]:
         "handle_sigterm": False,
         "handle_sighup": False,
     }
+
+
+def require_chromium() -> None:
+    """Make sure that there is a Chromium. Read-only.
+
+    Raises:
+        PreconditionError: There is none, neither the system's nor Playwright's own.
+    """
+    if launch_options()["executable_path"]:
+        return
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        own = Path(playwright.chromium.executable_path)
+    if not own.exists():
+        raise PreconditionError(
+            "There is no Chromium, which the checks of pages need.",
+            where=f"the PATH, and {own}",
+            state="Nothing was started.",
+            safe_next=MEND,
+        )
 
 
 def _first_line(error: Exception) -> str:

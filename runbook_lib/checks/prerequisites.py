@@ -10,7 +10,7 @@ from pathlib import Path
 
 from runbook_lib.checks.restorable import RESTORABLE, restores
 from runbook_lib.checks.schema import will_agree
-from runbook_lib.config.loading import ROOT
+from runbook_lib.config.installed import packaged
 from runbook_lib.config.plan import Part, RepositoryStep, ServicesStep
 from runbook_lib.context import Context, old_code
 from runbook_lib.context.migration_files import history
@@ -22,7 +22,8 @@ from runbook_lib.postgres.lease import LEFT_BEHIND
 from runbook_lib.postgres.restore.dump_inspector import newest
 from runbook_lib.results import LOOK_FAILED, Found, Precondition, Result, Status, When, why
 
-NOTEBOOKS = ROOT / "notebooks"
+NOTEBOOKS = packaged("headless", "notebooks")
+MARK = "runbook"  # in the metadata of a notebook that is rendered from a plan: what for
 WALKED = re.compile(r"""\bapply\(run, (["'])([\w.-]+)\1\)""")
 WALKS_ALL = re.compile(r"\bfix\(run\)")
 DISK_FACTOR = 1.2  # a dump may be as large as the database; a fifth is kept free
@@ -69,18 +70,15 @@ def _checkouts(context: Context) -> Found:
 
 def _notebook(context: Context) -> Found:
     notebook = context.plan.types[context.type].notebook
-    if notebook is None:
-        return Status.FAIL, f"the type {context.type} names none"
     file = NOTEBOOKS / f"{notebook}.ipynb"
-    try:
-        cells = json.loads(file.read_text(encoding="utf-8"))["cells"]
-    except FileNotFoundError:
-        return Status.FAIL, f"there is no notebook {file}"
-    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    content = json.loads(file.read_text(encoding="utf-8")) if notebook and file.exists() else {"metadata": {MARK: {}}}
+    if MARK in content["metadata"]:
+        return Status.PASS, "it is rendered from the plan"
+    code = "\n".join("".join(cell["source"]) for cell in content["cells"] if cell["cell_type"] == "code")
     walked = {name for _, name in WALKED.findall(code)}
     absent = [] if WALKS_ALL.search(code) else [name for name in context.specs if name not in walked]
     if absent:
-        return Status.FAIL, f"{notebook} does not walk {', '.join(absent)}; name a notebook of your own in the plan's type"
+        return Status.FAIL, f"{notebook} does not walk {', '.join(absent)}; leave `notebook` out of the plan's type"
     return Status.PASS, f"{notebook} does"
 
 

@@ -14,7 +14,16 @@ from pydantic_core import ErrorDetails
 
 from runbook_lib.errors import ParametersError
 
-ROOT = Path(__file__).parents[2]  # the project, whose parameters/ and outputs/ are meant from any working directory
+PROJECT = "RUNBOOK_PROJECT"  # an environment variable: the project, for a kernel, which starts in its notebook's folder
+
+
+def project(package: Path, environment: Mapping[str, str], here: Path) -> Path:
+    """The folder that relative paths and outputs/ are below: the checkout, or `here` for an installed package. Read-only."""
+    checkout = package.parent
+    return Path(environment.get(PROJECT) or (checkout if (checkout / "pyproject.toml").is_file() else here))
+
+
+ROOT = project(Path(__file__).parents[1], os.environ, Path.cwd())
 NOTHING_TOUCHED = "Nothing was touched."
 
 
@@ -88,7 +97,9 @@ def read(path: Path) -> dict[str, Any]:
         data = yaml.load(located(path).read_text(encoding="utf-8"), _StrictLoader)  # noqa: S506 - derived from SafeLoader
     except FileNotFoundError:
         raise ParametersError(
-            f"There is no file {path}.", state=NOTHING_TOUCHED, safe_next="Name a file below parameters/."
+            f"There is no file {path}.",
+            state=NOTHING_TOUCHED,
+            safe_next=f"Name a file that exists; a relative path starts from {ROOT}.",
         ) from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ParametersError(
@@ -147,7 +158,7 @@ def explained(path: Path, problems: Iterable[ErrorDetails], model: type[BaseMode
     return ParametersError(
         "\n".join(lines),
         state=NOTHING_TOUCHED,
-        safe_next=f"The keys are described in docs/parameters.md ({model.__name__}).",
+        safe_next=f"The keys are in docs/parameters.md ({model.__name__}); `python -m runbook_lib.reference` prints them.",
     )
 
 

@@ -319,7 +319,7 @@ def pair(plan: Plan, target: Target, target_file: Path) -> None:
             f"{target_file} lacks what the plan of {plan.feature} needs of a target: {', '.join(missing)}.",
             where=f"target {target.name}",
             state=NOTHING_TOUCHED,
-            safe_next="Add each; the keys are described in docs/parameters.md (Target).",
+            safe_next="Add each; docs/parameters.md has the keys (Target); `python -m runbook_lib.reference` prints them.",
         )
     names_of: dict[Path, str] = {}
     for name in plan.repositories:

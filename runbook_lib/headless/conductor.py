@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runbook_lib.config.loading import ROOT
 from runbook_lib.errors import ParametersError, PreconditionError, RunbookError, cause
+from runbook_lib.headless import rendering
 from runbook_lib.journal import Journal
 from runbook_lib.journal.event import Event
 from runbook_lib.redaction import redact
 from runbook_lib.run import Run, cleanup, lifecycle, recovery
 from runbook_lib.run.lifecycle import Outcome, open_existing
+from runbook_lib.system import temporary
 from runbook_lib.ui import display
 from runbook_lib.ui.progress import Report, followed
 
 if TYPE_CHECKING:
     from jupyter_client.manager import AsyncKernelManager
-
-NOTEBOOKS = ROOT / "notebooks"
 
 Approve = Callable[[Run], str]  # a run whose previews are wanted -> the digest approved, "" for none
 
@@ -36,17 +36,12 @@ def execute(
     Raises:
         ParametersError: There is no such notebook.
     """
-    source = NOTEBOOKS / f"{notebook}.ipynb"
-    if not source.exists():
-        raise ParametersError(
-            f"There is no notebook {source}.", state="Nothing was touched.", safe_next="Mend the plan's types."
-        )
     from runbook_lib.headless.kernel import started
 
     with started(opens_page=opens_page) as kernel:  # first, so that it loads while this process does
         run = open_existing(folder)
         output = run.folder.next_name(notebook, ".ipynb")
-        with followed(run.folder.journal_path, report):
+        with followed(run.folder.journal_path, report), _source(run, notebook) as source:
             run.journal.append("notebook-started", notebook=notebook, output=output)
             saved = f"runbook://{folder.resolve() / output}"
             problem = _papermill(source, saved, {**parameters, "RUN": str(folder)}, kernel)
@@ -54,6 +49,25 @@ def execute(
             run.journal.append("notebook-ended", notebook=notebook, output=output, status=status)
     lifecycle.write_archive(run)
     return _ended_badly(run, problem) if problem else None
+
+
+@contextmanager
+def _source(run: Run, notebook: str) -> Iterator[Path]:
+    """The notebook of that name: one for all plans, else the one that the run's plan renders for its type and option."""
+    plan, type_name = run.context.plan, run.context.type
+    if file := rendering.for_all_plans(notebook):
+        yield file
+    elif type_name and rendering.name_of(plan, type_name) == notebook:
+        option = run.context.option if plan.types[type_name].options else ""
+        with temporary.directory() as own:
+            yield rendering.written(plan, type_name, option, run.state.opened["plan_file"], own)
+    else:
+        raise ParametersError(
+            f"There is no notebook {notebook}, and the run's type has another.",
+            where=str(run.folder.path),
+            state="Nothing was touched.",
+            safe_next="Name one of notebooks/, or correct the plan's types.",
+        )
 
 
 def carry_out(folder: Path, approve: Approve, parameters: Mapping[str, str], report: Report) -> Outcome:
@@ -75,9 +89,8 @@ def carry_out(folder: Path, approve: Approve, parameters: Mapping[str, str], rep
         if not digest or digest == refused:
             return _declined(run)
         plan = run.context.plan
-        notebook, options = plan.types[type_name].notebook, plan.types[type_name].options
+        notebook, options = rendering.name_of(plan, type_name), plan.types[type_name].options
         opens_page = any(plan.checks[name].opens for name in plan.types[type_name].checks)
-        assert notebook is not None
         try:
             chosen = {"OPTION": run.context.option} if options else {}
             given = {"APPROVE": digest, **chosen, **parameters}

@@ -8,25 +8,27 @@ from pathlib import Path
 from typing import Any
 
 from runbook_lib.config.loading import ROOT
-from runbook_lib.headless.conductor import NOTEBOOKS
+from runbook_lib.headless import rendering
 from runbook_lib.headless.papermill_io import clean
 from runbook_lib.journal.folder import make_private
 from runbook_lib.redaction import redact, register_environment
 from runbook_lib.run import Run
+from runbook_lib.system import temporary
 
 DIRECTORY = "lab"
 FIRST = "01-triage"
 
 
 def prepare(run: Run) -> list[Path]:
-    """Copy each notebook into the run's folder with the run's parameters injected; a copy that is there stays as it is."""
+    """Copy each notebook of the run's plan into its folder, its parameters injected; a copy that exists stays as it is."""
     directory = run.folder.path.resolve() / DIRECTORY
     make_private(directory)
-    sources = sorted(NOTEBOOKS.glob("*.ipynb"))
     parameters = _parameters(run)
-    missing = [source for source in sources if not (directory / source.name).exists()]
-    for source in missing:
-        _copy(source, directory / source.name, parameters)
+    with temporary.directory() as own:
+        sources = rendering.all_of(run.context.plan, parameters["PLAN"], own)
+        missing = [source for source in sources if not (directory / source.name).exists()]
+        for source in missing:
+            _copy(source, directory / source.name, parameters)
     if missing:
         run.journal.append("notebooks-prepared", directory=DIRECTORY, notebooks=[source.stem for source in missing])
     return [directory / source.name for source in sources]

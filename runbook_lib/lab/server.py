@@ -10,20 +10,21 @@ import webbrowser
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic, sleep
 from urllib.parse import quote
 
+from runbook_lib.config.installed import packaged, require_extra
+from runbook_lib.config.loading import PROJECT, ROOT
 from runbook_lib.errors import PreconditionError
 from runbook_lib.lab.copies import prepare, write_cards
-from runbook_lib.rehearsal.rehearse import scenario_named
+from runbook_lib.rehearsal.rehearse import require_programs, scenario_named
 from runbook_lib.rehearsal.workspace import MARK, OUTPUTS, PLAN, TARGET, settled_in
 from runbook_lib.run import Run, lifecycle
 from runbook_lib.system import temporary
 from runbook_lib.system.signals import ending_signals_raise, undisturbed, with_default_signals
 
-SETTINGS = Path(__file__).with_name("settings")
+SETTINGS = packaged("lab", "settings")
 START_SECONDS = 60
 STOP_SECONDS = 15
 PORT = 8888  # or the next one that is free
@@ -37,29 +38,14 @@ class Lab:
     process: "subprocess.Popen[bytes]"
 
 
-def require_jupyterlab() -> None:
-    """Say how to get JupyterLab where it is not installed. Read-only.
-
-    Raises:
-        PreconditionError: It is not.
-    """
-    if find_spec("jupyterlab") is None:
-        raise PreconditionError(
-            "JupyterLab is not installed beside this program.",
-            where=sys.prefix,
-            state="Nothing was started.",
-            safe_next="Use `make lab`, which sets it up in .venv-lab; or install the extra `lab`.",
-        )
-
-
 @contextmanager
 def serving(folder: Path, notebooks: Sequence[Path], environment: Mapping[str, str]) -> Iterator[Lab]:
     """Serve a run folder until the block ends, with the first notebook as the page to open.
 
     Raises:
-        PreconditionError: JupyterLab is not installed, or does not start.
+        PreconditionError: The extra `lab` is not installed, or JupyterLab does not start.
     """
-    require_jupyterlab()
+    require_extra("lab")
     token = secrets.token_urlsafe(24)
     with temporary.directory() as own:
         write_cards(own / "cards", folder, notebooks)
@@ -69,7 +55,7 @@ def serving(folder: Path, notebooks: Sequence[Path], environment: Mapping[str, s
             process = subprocess.Popen(
                 with_default_signals(_command(folder, own)),
                 cwd=folder,
-                env={**environment, **_own_directories(own), "JUPYTER_TOKEN": token},
+                env={**environment, **_own_directories(own), PROJECT: str(ROOT), "JUPYTER_TOKEN": token},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -140,7 +126,7 @@ def seat(run: Run, opened: Opened, environment: Mapping[str, str] = os.environ) 
     """Serve a run in JupyterLab until it is shut down there, or by Ctrl-C, SIGTERM or SIGHUP; then seal it anew.
 
     Raises:
-        PreconditionError: JupyterLab is not installed, or does not start.
+        PreconditionError: The extra `lab` is not installed, or JupyterLab does not start.
     """
     folder = run.folder.path.resolve()
     with ending_signals_raise():
@@ -159,12 +145,14 @@ def game_day(scenario: str, rows: int, opened: Opened, **about: str) -> None:
 
     Raises:
         ParametersError: There is no such scenario.
-        PreconditionError: JupyterLab is not installed, or does not start.
+        PreconditionError: An extra, git or Chromium is not installed, or JupyterLab does not start.
         StackError: A part of the stack does not come up.
     """
     from runbook_lib.rehearsal.stack import stack
 
-    require_jupyterlab()
+    require_extra("lab")
+    require_extra("rehearsal")
+    require_programs()
     chosen = scenario_named(scenario)
     with stack(rows=rows, fault=chosen.fault) as up, settled_in(up.environment):
         told = {"operator": "rehearsal", "reason": chosen.about, "incident": f"rehearsal-{scenario}"}
@@ -179,7 +167,7 @@ def begin(plan_file: Path, target_file: Path, **about: str) -> Run:
     Raises:
         ParametersError: Anything about the plan or the target is wrong; no folder was made.
     """
-    require_jupyterlab()
+    require_extra("lab")
     return lifecycle.open_new(plan_file, target_file, "", **about)  # type: ignore[arg-type]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from runbook_lib.config.installed import require_extra
 from runbook_lib.errors import RunbookError
 from runbook_lib.rehearsal.scenarios import FAULTS
 from runbook_lib.rehearsal.stack import Stack, stack
@@ -18,6 +19,7 @@ from runbook_lib.rehearsal.stack import Stack, stack
 def main(rows: int, fault: str) -> None:
     """Bring a disposable stack up, keep it until Ctrl-C, take it down."""
     try:
+        require_extra("rehearsal")
         with stack(rows, fault) as running:
             click.echo(_described(running, _write_environment(running)))
             signal.pause()

@@ -5,15 +5,17 @@ every check that the matrix names is made.
 """
 
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
+from runbook_lib.browser.chromium import require_chromium
 from runbook_lib.config.plan import Plan
 from runbook_lib.documents import load_plan
-from runbook_lib.errors import ParametersError
+from runbook_lib.errors import ParametersError, PreconditionError
 from runbook_lib.headless import conductor
 from runbook_lib.rehearsal.scenarios import SCENARIOS, Scenario
 from runbook_lib.rehearsal.stack import stack
@@ -44,9 +46,27 @@ def rehearse(scenario: str, rows: int, report: Report) -> list[Rehearsed]:
 
     Raises:
         ParametersError: There is no such scenario.
+        PreconditionError: There is no git or no Chromium.
     """
+    require_programs()
     chosen = SCENARIOS if scenario == "all" else {scenario: scenario_named(scenario, "all")}
     return [_one(name, one, rows, report) for name, one in chosen.items()]
+
+
+def require_programs() -> None:
+    """Make sure that the programs exist which the sample needs and no Python package brings. Read-only.
+
+    Raises:
+        PreconditionError: One does not.
+    """
+    if shutil.which("git") is None:
+        raise PreconditionError(
+            "There is no git, which the repositories of the sample are made with.",
+            where="the PATH",
+            state="Nothing was started.",
+            safe_next="Install git with the system's package manager, then run the same command again.",
+        )
+    require_chromium()
 
 
 def scenario_named(name: str, *besides: str) -> Scenario:
@@ -123,7 +143,11 @@ def matrix(rows: int, report: Report) -> list[Line]:
     """Inject each fault of the decision matrix, one at a time, and see that triage, checks and rollback agree on it.
 
     The steps are walked without notebooks, and the run folders are gone afterwards.
+
+    Raises:
+        PreconditionError: There is no git or no Chromium.
     """
+    require_programs()
     plan = load_plan(PLAN)
     faults = {scenario.symptom: scenario.fault for scenario in SCENARIOS.values() if scenario.symptom}
     return [_line(plan, row.symptom, faults[row.symptom], rows, report) for row in plan.decision_matrix]

@@ -6,10 +6,11 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from runbook_lib.config.installed import packaged
 from runbook_lib.rehearsal.scenarios import Fault
 from runbook_lib.rehearsal.workspace import StackError
 
-SOURCE = Path(__file__).with_name("application")
+SOURCE = packaged("rehearsal", "application")
 FEATURE = "FEAT-2025-20251103111429"
 RELEASE = "v1.4.0"
 SETTINGS = {"user.name": "Rehearsal Operator", "user.email": "operator@social-selling.example", "gc.auto": "0"}

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from runbook_lib.config.installed import packaged
 from runbook_lib.config.loading import ROOT
 from runbook_lib.errors import RunbookError
 from runbook_lib.system import processes
@@ -20,8 +21,8 @@ class StackError(RunbookError):
     """The rehearsal stack could not be brought up, or one of its parts did not answer."""
 
 
-PLAN = ROOT / "parameters" / "feat-2025-20251103111429.yaml"
-TARGET = ROOT / "parameters" / "rehearsal.yaml"
+PLAN = packaged("rehearsal", "parameters", "feat-2025-20251103111429.yaml")
+TARGET = packaged("rehearsal", "parameters", "rehearsal.yaml")
 OUTPUTS = ROOT / "outputs"
 
 

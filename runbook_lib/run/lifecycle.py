@@ -233,6 +233,11 @@ def end(run: Run, reason: str) -> Outcome:
         return close(run)
 
 
+def notebook_of(plan: Plan, type_name: str) -> str:
+    """The name of the notebook that walks a type: the one that the plan gives, else the type's own. Pure."""
+    return plan.types[type_name].notebook or type_name
+
+
 def _left_by(state: RunState) -> str:
     """What a run that was ended leaves on the target, in a sentence."""
     done = [name for name, step in state.steps.items() if step.begun_here]

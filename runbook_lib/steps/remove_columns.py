@@ -122,7 +122,7 @@ class RemoveColumnsKeys(DatabaseStep):
     mode: Literal["drop", "quarantine"] = "quarantine"
     """Whether the columns are renamed out of the way, or copied and dropped (REMOVAL)."""
 
-    requires = ("database", "migration")
+    requires = ("database",)
     about = About(
         title="Remove the feature's columns",
         estimate=60,

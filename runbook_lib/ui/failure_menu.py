@@ -7,7 +7,7 @@ import asyncio
 from IPython.display import display as show
 
 from runbook_lib.errors import Declined, PreconditionError, RunbookError, StepFailed, UnknownOutcome
-from runbook_lib.run import Run, engine
+from runbook_lib.run import Run, engine, lifecycle
 from runbook_lib.run.engine import Done
 from runbook_lib.ui import display, step_runner
 from runbook_lib.ui.display import Shown
@@ -84,7 +84,7 @@ def escalate(run: Run, name: str, error: RunbookError) -> Shown:
         run.journal.append("noted", text=f"Handed up to {up}: {because}")
         return display.line(f"Call {up} now. {_contacts(run)}")
     run.go_on_as(up, because)
-    notebook = run.context.plan.types[up].notebook
+    notebook = lifecycle.notebook_of(run.context.plan, up)
     return display.line(f"This run goes on as {up}. Open {notebook}, RUN = {run.folder.label}. {_contacts(run)}")
 
 

@@ -10,7 +10,7 @@ from IPython.display import display as show
 from runbook_lib.config.plan import Plan
 from runbook_lib.errors import Declined, ParametersError, RunbookError
 from runbook_lib.results import Result
-from runbook_lib.run import Run, approval
+from runbook_lib.run import Run, approval, lifecycle
 from runbook_lib.steps import Step, step_named
 from runbook_lib.triage import decision_matrix
 from runbook_lib.triage.decision_matrix import Recommendation, RowFound, Word
@@ -50,13 +50,13 @@ async def choose_trouble(run: Run, value: str = "") -> Shown:
         options = {name: trouble.title for name, trouble in plan.troubles.items()}
         chosen, by = await choice("TROUBLE", options, value or (found[0] if len(found) == 1 else ""))
         run.choose("TYPE", plan.carried_out(plan.troubles[chosen].fix), by)
-    kind = plan.types[run.context.type]
-    if kind.notebook != failure_menu.TROUBLESHOOTING:
+    kind, notebook = plan.types[run.context.type], lifecycle.notebook_of(plan, run.context.type)
+    if notebook != failure_menu.TROUBLESHOOTING:
         raise Declined(
-            f"{kind.title} is carried out by the notebook {kind.notebook}.",
+            f"{kind.title} is carried out by the notebook {notebook}.",
             where=str(run.folder.path),
             state="Nothing was changed.",
-            safe_next=f"Open {kind.notebook}, and give it RUN = {run.folder.label}.",
+            safe_next=f"Open {notebook}, and give it RUN = {run.folder.label}.",
         )
     return display.line(f"To be carried out: {kind.title}")
 

@@ -138,6 +138,8 @@ def test_the_notebooks_lead_from_triage_to_a_verified_and_readable_end(full: Car
     assert len(state.checks["after"]) == 14
     notebook = nbformat.read(folder / "03-full-rollback.ipynb", as_version=4)
     assert {c.metadata.papermill.status for c in notebook.cells} == {"completed"}
+    applied = [found[1] for c in notebook.cells if (found := re.match(r'await apply\(run, "(.*)"\)', c.source))]
+    assert applied == full.run.context.plan.steps_of("full", "A")  # and no cell of another option
     log = (folder / "rollback-log.md").read_text()
     assert log.count("- [x]") == 6
     assert "A note of the tester." in log

@@ -17,12 +17,15 @@ import pytest
 from psycopg import sql
 
 from runbook_lib import notebook, steps
-from runbook_lib.config.plan import Plan
+from runbook_lib.config.plan import Draft, Plan
+from runbook_lib.documents import load_plan
 from runbook_lib.postgres.connection import Postgres
+from runbook_lib.rehearsal import draft
 from runbook_lib.rehearsal.database import Database
 from runbook_lib.run import Run, engine
 from runbook_lib.run.lifecycle import open_new
 from runbook_lib.services import MemoryServices
+from runbook_lib.steps.take_back import TakeBackKeys
 from runbook_lib.ui import step_runner, widgets
 
 from ..support.places import PLAN, ROOT, TARGET
@@ -32,6 +35,7 @@ MOST = 12
 STEPS = [  # of the plan, one of each kind that speaks SQL
     "stop-services", "fence-application", "let-application-in", "back-up", "clear-backfill", "remove-columns",
     "restore-aside", "swap-database", "restore-media-url", "end-sessions",
+    "take-back",
 ]  # fmt: skip
 RESTS_ON = {"let-application-in": ["fence-application"], "swap-database": ["restore-aside"]}
 SILENT = {"start", "restart"}  # in the module of `stop`, but they ask the services alone
@@ -118,6 +122,24 @@ def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    """The first plan, and a step of the one kind that it has no use for."""
+    first = load_plan(PLAN)
+    take_back = TakeBackKeys.model_validate({"kind": "take_back"})
+    return first.model_copy(update={"steps": {**first.steps, "take-back": take_back}})
+
+
+def drafted(database: Database, backup: Path, folder: Path) -> Draft:
+    """The draft of a migration that was applied since the backup."""
+    script = folder / "up.sql"
+    script.write_text("ALTER TABLE messages ADD COLUMN mood text")
+    made = draft.make("SHOP-1", backup, [script], database.server.conninfo(), folder, lambda _: None)
+    with psycopg.connect(database.conninfo(database.application)) as connection:
+        connection.execute(script.read_bytes())
+    return Draft(changes=made.file.name, sha256=made.sha256)
+
+
 @pytest.fixture
 def run(
     name: str,
@@ -142,7 +164,8 @@ def run(
     option = next(iter(plan.steps[name].options or "A"))
     made = open_new(PLAN, target, "full", option=option, operator="Ann", outputs=tmp_path)
     full = plan.types["full"].model_copy(update={"steps": [*RESTS_ON.get(name, []), name]})
-    made.context.plan = plan.model_copy(update={"types": plan.types | {"full": full}})
+    added = {"draft_": drafted(database, backup, tmp_path / "backups")} if name == "take-back" else {}
+    made.context.plan = plan.model_copy(update={"types": plan.types | {"full": full}, **added})
     services = MemoryServices(plan.services)
     made.context.adapters = made.context.adapters.but(services=services)
     made.waive("same-database", "the backup is of the database that this one was cloned from")
@@ -161,7 +184,7 @@ def run(
     made.approve(made.previews()[0], "Ann")
     yield made
     made.close_adapters()
-    others = f"^{database.name}_(restored|before_rollback)_"
+    others = f"^{database.name}_(restored|before_rollback|kept)_"
     with database.server.connect() as it:
         for (other,) in it.execute("SELECT datname FROM pg_database WHERE datname ~ %s", [others]).fetchall():
             it.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(other)))

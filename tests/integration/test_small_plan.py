@@ -62,11 +62,21 @@ def test_a_service_goes_back_without_a_table_a_page_or_an_api(small: Bare) -> No
     assert git(small, "rev-parse", "HEAD") == git(small, "ls-remote", "origin", "main").split()[0]
 
 
-def test_a_notebook_that_walks_other_steps_is_refused_before_any_is_done(small: Bare) -> None:
-    small.plan["types"]["full"]["notebook"] = "03-full-rollback"
+def test_an_own_notebook_that_walks_other_steps_is_refused_beforehand(small: Bare) -> None:
+    small.plan["types"]["full"]["notebook"] = "01-triage"
 
     ended = small.planned()
 
-    said = "03-full-rollback does not walk revert-billing, build-billing, start-billing, push-billing; name"
+    said = "01-triage does not walk freeze, stop-services,"
     assert (ended.exit_code, said in ended.text) == (3, True)
     assert small.running() == {"billing"}
+
+
+def test_the_standard_notebook_is_rendered_for_its_steps(small: Bare) -> None:
+    small.plan["types"]["full"]["notebook"] = "03-full-rollback"
+
+    assert (shown := small.planned()).exit_code == 0, shown.text
+    ended = small.carried_out()
+
+    assert (ended.exit_code, small.status()) == (0, "verified"), ended.text
+    assert "revert-billing" in (small.run / "03-full-rollback.ipynb").read_text()

@@ -8,6 +8,7 @@ from typing import Any
 import nbformat
 import pytest
 
+from runbook_lib.config.plan import Plan
 from runbook_lib.journal import Journal
 from runbook_lib.journal.folder import RunFolder
 from runbook_lib.lab import copies, server
@@ -30,15 +31,16 @@ TOLD = {
 class Opened:
     """As much of a run as its copies need."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, plan: Plan) -> None:
+        self.context = type("Context", (), {"plan": plan})
         self.folder = RunFolder.create(path, "inc", "triage")
         self.journal = Journal(self.folder.journal_path)
         self.state = type("State", (), {"opened": TOLD})
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Any:
-    return Opened(tmp_path)
+def run(tmp_path: Path, plan: Plan) -> Any:
+    return Opened(tmp_path, plan)
 
 
 def parameters(notebook: Path) -> dict[str, Any]:
@@ -75,6 +77,18 @@ def test_a_copy_that_was_worked_in_is_not_made_anew(run: Any) -> None:
 
     assert first.read_text() == "worked in"
     assert [event.kind for event in run.journal.events()] == ["notebooks-prepared"]
+
+
+def test_a_type_of_another_plan_has_a_notebook_of_its_own(tmp_path: Path, plan: Plan) -> None:
+    own = plan.types["frontend"].model_copy(update={"notebook": None, "steps": ["revert-frontend", "push-frontend"]})
+    made = copies.prepare(Opened(tmp_path, plan.model_copy(update={"types": {**plan.types, "our-own": own}})))
+    code = [cell.source for cell in nbformat.read(made[-1], as_version=4).cells if cell.cell_type == "code"]
+
+    assert [notebook.stem for notebook in made] == [*NAMES, "our-own"]
+    assert [source for source in code if "apply(" in source and "import" not in source] == [
+        'await apply(run, "revert-frontend")',
+        'await apply(run, "push-frontend")',
+    ]
 
 
 def test_each_notebook_has_a_card_that_opens_the_copy(tmp_path: Path) -> None:
@@ -133,7 +147,7 @@ def test_the_server_listens_on_loopback_and_hides_its_token(monkeypatch: pytest.
 
     temporary.root()  # what watches it is started by a Popen that is no JupyterLab
     monkeypatch.setattr(server.subprocess, "Popen", Process)
-    monkeypatch.setattr(server, "require_jupyterlab", lambda: None)
+    monkeypatch.setattr(server, "require_extra", lambda _: None)
     with server.serving(tmp_path, [tmp_path / "lab" / "01-triage.ipynb"], {}) as lab:
         assert lab.link == f"http://127.0.0.1:8888/lab/tree/lab/01-triage.ipynb?token={started['token']}"
 

@@ -190,3 +190,30 @@ def test_a_step_that_failed_offers_the_way_back_with_its_estimate(run: Run, monk
 
 def test_what_was_declined_offers_none(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert shown_by(run, Declined("Not approved."), monkeypatch) == ""
+
+
+# --- a notebook of one option
+
+
+@pytest.fixture
+def opened(run: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """That run, as `open_run` finds it in its folder; nothing looks at its page."""
+    monkeypatch.setattr(notebook.lifecycle, "open_existing", lambda *_: run)
+    monkeypatch.setattr(run, "begin_look_before", lambda: None)
+    return run
+
+
+def test_a_run_without_a_step_goes_by_the_option_of_the_notebook(opened: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNBOOK_HEADLESS", "1")
+
+    asyncio.run(notebook.open_run("", "", type="full", option="B", run="its-folder"))
+
+    assert opened.state.option == "B"
+
+
+def test_a_run_that_has_begun_is_refused_by_another_options_notebook(opened: Run) -> None:
+    opened.journal.append("started", step="stop-services", title="Stop the services")
+
+    with pytest.raises(ParametersError, match="This run is of option A, and this notebook executes option B"):
+        asyncio.run(notebook.open_run("", "", type="full", option="B", run="its-folder"))
+    assert opened.state.option == "A"

@@ -3,8 +3,10 @@ from pathlib import Path
 
 import pytest
 
+from runbook_lib.errors import PreconditionError
 from runbook_lib.rehearsal import postgres
 from runbook_lib.rehearsal.postgres import external_server
+from runbook_lib.rehearsal.rehearse import matrix, rehearse
 from runbook_lib.rehearsal.scenarios import fault_named
 from runbook_lib.rehearsal.workspace import StackError
 
@@ -29,6 +31,29 @@ def test_root_without_user_namespaces_is_told_what_to_do(monkeypatch: pytest.Mon
     postgres.user_namespace.cache_clear()
     with pytest.raises(StackError, match="no user namespace"):
         postgres.user_namespace()
+
+
+def test_without_git_no_sample_is_begun(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    said: list[str] = []
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with pytest.raises(PreconditionError, match="no git"):
+        rehearse("slow", 200, said.append)
+    assert said == []
+
+
+def test_without_a_chromium_no_sample_is_begun(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    said: list[str] = []
+    git = tmp_path / "git"
+    git.touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("PLAYWRIGHT_BROWSERS_PATH", str(tmp_path))
+    monkeypatch.delenv("RUNBOOK_CHROMIUM", raising=False)
+
+    with pytest.raises(PreconditionError, match="no Chromium") as raised:
+        matrix(200, said.append)
+    assert "playwright install chromium" in raised.value.safe_next
+    assert said == []
 
 
 def test_an_external_server_that_does_not_answer_is_named_by_its_setting(tmp_path: Path) -> None:

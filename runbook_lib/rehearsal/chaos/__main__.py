@@ -4,6 +4,7 @@ import sys
 
 import click
 
+from runbook_lib.config.installed import require_extra
 from runbook_lib.errors import RunbookError
 from runbook_lib.rehearsal.chaos.campaign import chaos, summary
 from runbook_lib.rehearsal.chaos.points import TRIALS
@@ -18,6 +19,7 @@ from runbook_lib.rehearsal.chaos.points import TRIALS
 def main(seed: int, first: int, count: int | None, names: tuple[str, ...], workers: int) -> None:
     """Kill a rollback at every event of its journal and in between, give its command again, and compare how it ends."""
     try:
+        require_extra("rehearsal")
         judged = chaos(names or list(TRIALS), seed, first, count, workers, lambda line: print(line, flush=True))
     except RunbookError as error:
         click.echo(str(error), err=True)

@@ -98,7 +98,9 @@ def test_a_plan_that_is_wrong_is_one_error(runbook: Command, tmp_path: Path, tex
 
 def test_a_missing_file_is_one_error(runbook: Command) -> None:
     assert runbook("check-plan", "nowhere.yaml")[::2] == (
-        2, "There is no file nowhere.yaml.\n  State: Nothing was touched.\n  Safe next: Name a file below parameters/.\n",
+        2,
+        "There is no file nowhere.yaml.\n  State: Nothing was touched.\n"
+        f"  Safe next: Name a file that exists; a relative path starts from {ROOT}.\n",
     )  # fmt: skip
 
 

@@ -1,0 +1,51 @@
+"""What comes with the package: its files, and the extras that a command may need."""
+
+import re
+from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.resources import files
+from pathlib import Path
+
+from runbook_lib.errors import PreconditionError
+
+DISTRIBUTION = "runbook-lib"
+
+
+def packaged(*parts: str) -> Path:
+    """The file or folder of that name in the package. Read-only."""
+    return Path(str(files("runbook_lib").joinpath(*parts)))
+
+
+def require_extra(extra: str) -> None:
+    """Make sure that the packages of an extra are installed. Read-only.
+
+    Raises:
+        PreconditionError: One is not.
+    """
+    try:
+        needed = _needed(extra, requires(DISTRIBUTION) or [])
+    except PackageNotFoundError:  # run from its source alone: nothing says what it needs
+        return
+    if missing := [name for name in needed if not _is_installed(name)]:
+        raise PreconditionError(
+            f"This command needs the extra `{extra}`, of which {', '.join(missing)} is not installed.",
+            where=str(packaged()),
+            state="Nothing was started.",
+            safe_next=f'pip install "{DISTRIBUTION}[{extra}]"; in a checkout, `make {MAKES[extra]}` sets it up.',
+        )
+
+
+MAKES = {"rehearsal": "rehearse", "lab": "lab"}  # the command of a checkout for each extra
+
+
+def _needed(extra: str, requirements: list[str]) -> list[str]:
+    """The packages that an extra adds, by the package's own metadata. Pure."""
+    marker = re.compile(rf"""\bextra\s*==\s*["']{re.escape(extra)}["']""")
+    return [re.split(r"[^\w.-]", each, maxsplit=1)[0] for each in requirements if marker.search(each)]
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        version(name)
+    except PackageNotFoundError:
+        return False
+    return True

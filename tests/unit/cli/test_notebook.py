@@ -1,0 +1,32 @@
+"""`runbook notebook`: a notebook and its text, written once."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ...support.commands import Command
+from ...support.places import PLAN
+
+
+def test_the_pair_is_written_here_by_the_plans_name_for_it(runbook: Command, tmp_path: Path) -> None:
+    code, out, _ = runbook("notebook", "--plan", PLAN, "--type", "full", "--option", "B", "--json")
+
+    assert (code, json.loads(out)) == (0, {"files": ["03-full-rollback.ipynb", "03-full-rollback.py"]})
+    assert 'OPTION: str = "B"' in (tmp_path / "03-full-rollback.py").read_text()
+
+
+def test_a_notebook_that_was_worked_in_is_not_written_over(runbook: Command, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("worked in")
+    code, _, err = runbook("notebook", "--plan", PLAN, "--type", "full", "-o", "mine.ipynb")
+
+    assert (code, "mine.py exists" in err) == (2, True)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("mine.py", "worked in")]
+
+
+@pytest.mark.parametrize("file", ["mine.txt", "no-folder/mine.ipynb"])
+def test_a_file_that_cannot_be_a_notebook_is_refused(runbook: Command, tmp_path: Path, file: str) -> None:
+    code, _, err = runbook("notebook", "--plan", PLAN, "--type", "full", "-o", file)
+
+    assert (code, f"{file} is no place for a notebook" in err) == (2, True)
+    assert list(tmp_path.iterdir()) == []
