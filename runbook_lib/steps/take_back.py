@@ -8,6 +8,7 @@ from typing import Literal
 
 from runbook_lib.config.compatibility import BEFORE, Rules, State
 from runbook_lib.config.plan.steps import DATABASE, About, DatabaseStep, Touches
+from runbook_lib.context.migration_files import history
 from runbook_lib.errors import RunbookError
 from runbook_lib.postgres.catalog import catalog, database_size
 from runbook_lib.postgres.changes import draft, live
@@ -18,6 +19,7 @@ from runbook_lib.postgres.changes.trial import Trial, tried
 from runbook_lib.postgres.connection import Postgres, identity, unreadable
 from runbook_lib.postgres.dump import DumpTools
 from runbook_lib.postgres.restore.dump_inspector import rights
+from runbook_lib.postgres.round_trip import Statements
 from runbook_lib.results import Found, Precondition, Result, Status, When
 from runbook_lib.steps import Effect, Facts, Preview, Probe, Step
 from runbook_lib.steps.backfill_step import no_feature_service
@@ -88,6 +90,7 @@ class TakeBack(Step):
         """What would be taken back, tried on a copy of the live database, and what users lose by that. Read-only."""
         with self.context.adapters.postgres.connect() as connection:
             here, shape = identity(connection), catalog(connection)
+            recorded = rows.would(connection) if (rows := history(self.context)) and rows.exists(connection) else []
             done = live.find(connection, self._copies.target.run)
         if done:
             return Preview(self.name, self.title, would=["nothing: it is taken back already"], estimate=0)
@@ -109,6 +112,7 @@ class TakeBack(Step):
                 *(f"STOPPED by: {each.object}: {each.why}" for each in reversal.refusals),
                 *(f"note: {each}" for each in reversal.notes),
                 *([f"RISK: the draft's migrations stopped where one failed: {found.stopped}"] if found.stopped else []),
+                *recorded,
                 f"by {len(reversal.statements)} statements in one transaction, tried on a copy just now",
             ],
             loses=[
@@ -152,6 +156,7 @@ class TakeBack(Step):
         return [
             self.need("draft", "The draft is the one that the plan names", When.BEFOREHAND, self._fits),
             self.need("copies", "Our role may read all, and make copies of the database", When.BEFOREHAND, self._may),
+            self.need("history", "The migration's rows can be taken out of the history", When.BEFOREHAND, self._recorded),
             self.need("tried", "The rollback works on a copy", When.ONLY_BEFOREHAND, self._works),
             self.need(
                 "redeploys", "The migrations run again on the result", When.ONLY_BEFOREHAND, self._redeploys, waivable=True
@@ -177,7 +182,7 @@ class TakeBack(Step):
             reversal = self._try(copies).trial.reversal
             live.require(reversal, "It cannot be taken back")
             copies.keep()
-            live.take_back(postgres.connect, copies, reversal, self._sha256, self.reporter.waiting)
+            live.take_back(postgres.connect, copies, reversal, history(self.context), self._sha256, self.reporter.waiting)
         return {"statements": len(reversal.statements), "differences": live.compare(postgres.connect, self._copies)}
 
     def verify(self) -> list[Result]:
@@ -212,7 +217,9 @@ class TakeBack(Step):
             done = live.find(connection, self._copies.target.run)
         if done:
             with self._copies.alone() as copies:
-                left = live.undo(self.context.adapters.postgres.connect, copies, self.reporter.waiting)
+                left = live.undo(
+                    self.context.adapters.postgres.connect, copies, history(self.context), self.reporter.waiting
+                )
         if not left:
             self.purge(CLEANUP)
         return {"differences": left}
@@ -260,7 +267,12 @@ class TakeBack(Step):
         copies.make("made", "after")
         copies.copy_live("first")
         copies.make("copy", "first")
-        return _Tried(found, tried(copies, unpacked.scripts, found.changing, found.renames, self.context.plan.decide))
+        trial = tried(copies, unpacked.scripts, found.changing, found.renames, self.context.plan.decide)
+        if (rows := history(self.context)) and not trial.reversal.refusals:
+            with copies.connected("copy") as copy, copy.transaction():
+                if rows.exists(copy):
+                    rows.take(Statements(copy))
+        return _Tried(found, trial)
 
     def _fits(self) -> Found:
         found = self._draft()
@@ -283,6 +295,18 @@ class TakeBack(Step):
                 f"the database is {size / 1e9:.1f} GB; every row is compared, so {LARGEST / 1e9:.0f} GB is the most"
             )
         return (Status.FAIL, "; ".join(problems)) if problems else (Status.PASS, f"it may; {size / 1e6:.0f} MB")
+
+    def _recorded(self) -> Found:
+        rows = history(self.context)
+        if rows is None:
+            return Status.PASS, "the plan names no migration"
+        with self.context.adapters.postgres.connect() as connection:
+            if live.find(connection, self._copies.target.run):
+                return Status.PASS, "they are out of it"
+            if not rows.exists(connection):
+                return Status.FAIL, f"there is no table {'.'.join(self.context.plan.history_tables[0])}"
+            problems = rows.missing(connection) + rows.in_the_way(connection)
+        return (Status.FAIL, "; ".join(problems)) if problems else (Status.PASS, "they can")
 
     def _works(self) -> Found:
         refused = self._last.trial.reversal.refusals if self._last else []

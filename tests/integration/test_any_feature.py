@@ -18,10 +18,15 @@ class Feature:
     seen: str
     left: list[tuple[object, ...]]
     everything: str
+    migration: dict[str, object] | None = None
 
 
 LISTS = Feature(
     before="""
+        CREATE TABLE flyway_schema_history (installed_rank int PRIMARY KEY, version varchar(50), description varchar(200),
+            type varchar(20) NOT NULL, script varchar(1000) NOT NULL, checksum int, installed_by varchar(100) NOT NULL,
+            installed_on timestamp NOT NULL DEFAULT now(), execution_time int NOT NULL, success boolean NOT NULL);
+        INSERT INTO flyway_schema_history VALUES (1, '1', 'a', 'SQL', 'V1__a.sql', 1, 'app', now(), 5, true);
         CREATE TABLE "Photos" ("Id" bigint PRIMARY KEY, "Url" text, "Tags" jsonb);
         INSERT INTO "Photos" SELECT n, 'https://example.org/' || n, '["own"]' FROM generate_series(1, 300) n;
         UPDATE "Photos" SET "Tags" = NULL WHERE "Id" % 3 = 0;""",
@@ -30,12 +35,17 @@ LISTS = Feature(
         """UPDATE "Photos" SET "Copies" = jsonb_build_array(jsonb_build_object('url', "Url"));""",
     ),
     use="""
+        INSERT INTO flyway_schema_history VALUES (2, '2', 'b', 'SQL', 'V2__b.sql', 2, 'app', now(), 5, true),
+            (3, '2.1', 'c', 'SQL', 'V2.1__c.sql', 3, 'app', now(), 5, true);
         INSERT INTO "Photos" VALUES (301, 'https://example.org/new', NULL, '[]');
         UPDATE "Photos" SET "Copies" = '[{"url": "mine"}]' WHERE "Id" = 5;""",
     seen="""SELECT count(*), count("Tags"), count(*) FILTER (WHERE "Tags" = '["own"]'), (SELECT string_agg(column_name, ','
-        ORDER BY column_name) FROM information_schema.columns WHERE table_name = 'Photos') FROM "Photos\"""",
-    left=[(301, 200, 200, "Id,Tags,Url")],
-    everything='SELECT to_jsonb(p) FROM "Photos" p ORDER BY "Id"',
+        ORDER BY column_name) FROM information_schema.columns WHERE table_name = 'Photos'),
+        (SELECT string_agg(version, ',') FROM flyway_schema_history) FROM "Photos\"""",
+    left=[(301, 200, 200, "Id,Tags,Url", "1")],
+    everything="""SELECT (SELECT jsonb_agg(to_jsonb(p) ORDER BY "Id") FROM "Photos" p),
+        (SELECT jsonb_agg(to_jsonb(h) ORDER BY version) FROM flyway_schema_history h)""",
+    migration={"tool": "flyway", "repository": "backend", "versions": ["2", "2.1"]},
 )
 
 MANY_KINDS = Feature(
@@ -142,7 +152,7 @@ def test_a_run_whose_kernel_is_killed_goes_on_to_the_same_end(target: Bare, at: 
     assert len(copies(target)) == 2
 
 
-def drafted(target: Bare, feature: Feature) -> dict[str, dict[str, str]]:
+def drafted(target: Bare, feature: Feature) -> dict[str, object]:
     """What a plan says of a draft that lies where the target's backups are."""
     before, folder = target.root / "before.dump", target.root / "backups"
     target.dump("--no-owner", before)
@@ -156,7 +166,7 @@ def drafted(target: Bare, feature: Feature) -> dict[str, dict[str, str]]:
     assert made.exit_code == 0, made.text
     file = Path(folder) / "SHOP-9.changes.yaml"
     digest = made.text.split("SHA-256 ")[1].split(",")[0]
-    return {"draft": {"changes": file.name, "sha256": digest}}
+    return {"draft": {"changes": file.name, "sha256": digest}, "migration": feature.migration}
 
 
 def copies(target: Bare) -> list[str]:

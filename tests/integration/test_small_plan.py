@@ -1,5 +1,6 @@
 """A plan of a few lines over the standard one is planned and executed on a real target."""
 
+import json
 import subprocess
 from typing import Any
 
@@ -8,10 +9,10 @@ import yaml
 
 from runbook_lib.documents import resolved
 
-from ..support.bare import Bare
+from ..support.bare import Bare, runbook
 from ..support.places import ROOT
 
-SMALL = ROOT / "tests" / "support" / "plans" / "small.yaml"
+SMALL, TWO_COLUMNS = (ROOT / "tests" / "support" / "plans" / f"{name}.yaml" for name in ("small", "two-columns"))
 
 
 def git(target: Bare, *words: str) -> str:
@@ -80,3 +81,51 @@ def test_the_standard_notebook_is_rendered_for_its_steps(small: Bare) -> None:
 
     assert (ended.exit_code, small.status()) == (0, "verified"), ended.text
     assert "revert-billing" in (small.run / "03-full-rollback.ipynb").read_text()
+
+
+BEFORE = """
+    CREATE TABLE orders (id bigint PRIMARY KEY, cents bigint); CREATE TABLE invoices (id uuid PRIMARY KEY, orders bigint);
+    INSERT INTO orders SELECT n, 100 * n FROM generate_series(1, 50) n;
+    INSERT INTO invoices SELECT md5(n::text)::uuid, n FROM generate_series(1, 50) n;
+    CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY);
+    INSERT INTO alembic_version VALUES ('a1a1a1a1a1a1')"""
+MIGRATION = """
+    ALTER TABLE orders ADD COLUMN fee bigint;
+    ALTER TABLE invoices ADD COLUMN fee bigint NOT NULL DEFAULT 0;
+    UPDATE orders SET fee = cents / 10;"""
+APPLIED = "UPDATE alembic_version SET version_num = 'b7c2d9e8f1a0'"
+REVISION = 'revision = "b7c2d9e8f1a0"\ndown_revision = "a1a1a1a1a1a1"\n'
+ALL = """SELECT (SELECT jsonb_agg(to_jsonb(o) ORDER BY id) FROM orders o),
+    (SELECT jsonb_agg(to_jsonb(i) ORDER BY id) FROM invoices i), (SELECT version_num FROM alembic_version)"""
+
+
+@pytest.mark.slow
+def test_two_columns_in_two_tables_are_taken_back_by_a_plan_of_a_few_lines(small: Bare) -> None:
+    revision = small.root / "billing" / "services" / "billing" / "alembic" / "versions" / "b7c2d9e8f1a0_fees.py"
+    revision.parent.mkdir(parents=True)
+    revision.write_text(REVISION)
+    git(small, "add", ".")
+    git(small, "commit", "-q", "-m", "SHOP-41 Migration of the fees")
+    git(small, "push", "-q")
+    small.ask(BEFORE)
+    small.backed_up()
+    before = small.ask(ALL)
+    small.dump("--no-owner", small.root / "before.dump")
+    (small.root / "up.sql").write_text(MIGRATION)
+    small.ask(f"{MIGRATION} {APPLIED}")
+    words = ["--before", small.root / "before.dump", "--migration", small.root / "up.sql"]
+    words += ["--server", small.database.server.conninfo(), "--folder", small.root / "backups", "--json"]
+    made = json.loads(runbook("draft", "--feature", "SHOP-41", *words).text.splitlines()[-1])
+    plan = yaml.safe_load(TWO_COLUMNS.read_text())
+    small.plan = written(small, {**plan, "draft": {**plan["draft"], "sha256": made["sha256"]}})
+    small.ask("UPDATE invoices SET fee = 7 WHERE orders = 1")
+
+    shown = small.planned("D")
+    assert shown.exit_code == 0, shown.text
+    ended = small.carried_out()
+
+    assert (ended.exit_code, small.status()) == (0, "verified"), ended.text
+    assert small.ask(ALL) == before
+    assert (revision.exists(), small.running()) == (False, {"billing"})
+    assert "1 of invoices.fee that users wrote" in shown.text
+    assert len(TWO_COLUMNS.read_text().splitlines()) <= 25

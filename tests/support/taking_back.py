@@ -48,7 +48,7 @@ class Migrated:
         target = target.model_copy(update={"database": there, "backups": backups})
         draft = Draft(changes=self.made.file.name, sha256=self.made.sha256)
         steps = {**self.plan.steps, "take-back": TakeBackKeys.model_validate({"kind": "take_back"})}
-        plan = self.plan.model_copy(update={"steps": steps, "draft_": draft})
+        plan = self.plan.model_copy(update={"steps": steps, "draft_": draft, "migration": None})
         folder = RunFolder.create(self.folder / "outputs", "INC-1", "full")
         services = MemoryServices(plan.services, lambda name: [])
         adapters = Adapters(target, folder, services=services, postgres=Postgres("test", "r1"))

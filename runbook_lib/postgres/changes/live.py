@@ -19,6 +19,8 @@ from runbook_lib.postgres.changes.trial import apply, drop_staged, stage, unlike
 from runbook_lib.postgres.changes.work import Reversal
 from runbook_lib.postgres.connection import exists, one
 from runbook_lib.postgres.lock_budget import LADDER, LockBudget, with_short_lock
+from runbook_lib.postgres.migration_history import History
+from runbook_lib.postgres.round_trip import Statements
 
 TABLE = sql.Identifier(OWN_SCHEMA, "taken_back")
 BUDGET = LockBudget(LADDER)
@@ -42,8 +44,10 @@ def find(connection: Connection, run: str) -> Record | None:
     return Record(**row) if row else None
 
 
-def take_back(open_: Open, copies: Copies, reversal: Reversal, draft: str, waiting: Waiting) -> None:
-    """Apply what was tried on a copy, which is kept, in one transaction with its record. Changes the target.
+def take_back(
+    open_: Open, copies: Copies, reversal: Reversal, history: History | None, draft: str, waiting: Waiting
+) -> None:
+    """Apply what was tried on a copy, which is kept, in one transaction with history and record. Changes the target.
 
     Raises:
         PreconditionError: The locks were not granted.
@@ -66,6 +70,8 @@ def take_back(open_: Open, copies: Copies, reversal: Reversal, draft: str, waiti
         with _as_owner(live, reversal):
             apply(reversal, live)
         drop_staged(live)
+        if history:
+            history.take(Statements(live))
         live.execute(sql.SQL("INSERT INTO {} (run, draft) VALUES (%s, %s)").format(TABLE), [run, draft])
 
     with_short_lock(open_, work, waiting, budget=BUDGET)
@@ -80,7 +86,7 @@ def compare(open_: Open, copies: Copies) -> list[str]:
     return found
 
 
-def undo(open_: Open, copies: Copies, waiting: Waiting) -> list[str]:
+def undo(open_: Open, copies: Copies, history: History | None, waiting: Waiting) -> list[str]:
     """Bring back what was there, but for what users wrote since; returns what differs from what was tried.
 
     Changes the target.
@@ -89,6 +95,7 @@ def undo(open_: Open, copies: Copies, waiting: Waiting) -> list[str]:
         PreconditionError: Something cannot be brought back over what was written since, or the locks were not granted.
         AdapterError: A statement failed, and nothing was changed.
     """
+    _require_no_other_migration(open_, copies, history)
     copies.copy_live("undone")
     for state, of in (("start", "kept_first"), ("done", "kept_copy")):
         copies.make(state, of)
@@ -126,6 +133,19 @@ def _as_owner(live: Connection, reversal: Reversal) -> Iterator[None]:
     yield
     live.execute("SET LOCAL ROLE none")
     live.execute(sql.SQL("REVOKE ALL ON SCHEMA {} FROM {}").format(own, role))
+
+
+def _require_no_other_migration(open_: Open, copies: Copies, history: History | None) -> None:
+    if history is None:
+        return
+    with copies.connected("kept_first") as first, open_() as live:
+        said = history.moved_on(live, history.whole(first))
+    if said:
+        raise PreconditionError(
+            f"The rollback cannot be undone: {said}",
+            state="The live database is as it was.",
+            safe_next="Take that migration back first; or leave the rollback as it is.",
+        )
 
 
 def require(reversal: Reversal, what: str) -> None:
