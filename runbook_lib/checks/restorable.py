@@ -88,13 +88,14 @@ def _rights(context: Context) -> Found:
     return (Status.FAIL, "; ".join(problems)) if problems else (Status.PASS, "it may")
 
 
-def _disk(context: Context) -> Found:
+def room_for(context: Context, databases: int) -> Found:
+    """Whether the server has room for so many databases as large as the live one. Read-only."""
     with context.adapters.postgres.connect() as connection:
         size, place = database_size(connection), dump_inspector.directory(connection)
-    needed = size * ROOM
+    needed = size * databases * ROOM
     directory = Path(place or "-")
     if not directory.is_dir():
-        return Status.UNKNOWN, f"the server's disk cannot be seen from here; the restored database may take {_gb(needed)}"
+        return Status.UNKNOWN, f"the server's disk cannot be seen from here; what is made may take {_gb(needed)}"
     free = shutil.disk_usage(directory).free
     return (Status.PASS if free > needed else Status.FAIL), f"{_gb(free)} free on the server, {_gb(needed)} needed"
 
@@ -115,6 +116,6 @@ RESTORABLE: dict[str, tuple[str, Callable[[Context], Found]]] = {  # name -> tit
     "restorable-backup": ("The backup holds what the live database holds, and can be restored here", _dump),
     SAME: ("The backup is of this database", _same),
     "restore-rights": ("Our role may restore a database and rename both", _rights),
-    "server-disk": ("There is room on the server for a second database", _disk),
+    "server-disk": ("There is room on the server for a second database", lambda context: room_for(context, 1)),
     "ties": ("Nothing is tied to the live database that renaming would leave behind", _ties),
 }

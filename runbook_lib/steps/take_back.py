@@ -6,18 +6,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from runbook_lib.checks.restorable import room_for
 from runbook_lib.config.compatibility import BEFORE, Rules, State
 from runbook_lib.config.plan.steps import DATABASE, About, DatabaseStep, Touches
 from runbook_lib.context.migration_files import history
-from runbook_lib.errors import RunbookError
+from runbook_lib.errors import PreconditionError, RunbookError
 from runbook_lib.postgres.catalog import catalog, database_size
 from runbook_lib.postgres.changes import draft, live
 from runbook_lib.postgres.changes.copies import Copies
 from runbook_lib.postgres.changes.draft import Draft
 from runbook_lib.postgres.changes.objects import short
 from runbook_lib.postgres.changes.trial import Trial, tried
-from runbook_lib.postgres.connection import Postgres, identity, unreadable
-from runbook_lib.postgres.dump import DumpTools
+from runbook_lib.postgres.connection import identity, unreadable
 from runbook_lib.postgres.restore.dump_inspector import rights
 from runbook_lib.postgres.round_trip import Statements
 from runbook_lib.results import Found, Precondition, Result, Status, When
@@ -26,6 +26,7 @@ from runbook_lib.steps.backfill_step import no_feature_service
 from runbook_lib.steps.services import disconnected
 
 LARGEST = 2_000_000_000  # bytes of a database of which every row is compared
+COPIES = 6  # databases as large as the live one at most
 CLEANUP = "copies-for-undo"
 
 
@@ -87,13 +88,18 @@ class TakeBack(Step):
         return f"taken back: {changed}", "; ".join(loses) or "nothing"
 
     def preview(self) -> Preview:
-        """What would be taken back, tried on a copy of the live database, and what users lose by that. Read-only."""
+        """What would be taken back, tried on a copy of the live database, and what users lose by that. Read-only.
+
+        Raises:
+            PreconditionError: The draft does not fit, or copies cannot be made; none was.
+        """
         with self.context.adapters.postgres.connect() as connection:
             here, shape = identity(connection), catalog(connection)
             recorded = rows.would(connection) if (rows := history(self.context)) and rows.exists(connection) else []
             done = live.find(connection, self._copies.target.run)
         if done:
             return Preview(self.name, self.title, would=["nothing: it is taken back already"], estimate=0)
+        self._require_copies()
         with self._copies.alone() as copies:
             self._last = self._try(copies)
         found, trial = self._last.draft, self._last.trial
@@ -156,6 +162,7 @@ class TakeBack(Step):
         return [
             self.need("draft", "The draft is the one that the plan names", When.BEFOREHAND, self._fits),
             self.need("copies", "Our role may read all, and make copies of the database", When.BEFOREHAND, self._may),
+            self.need("disk", "There is room on the server for them", When.BEFOREHAND, self._room, waivable=True),
             self.need("history", "The migration's rows can be taken out of the history", When.BEFOREHAND, self._recorded),
             self.need("tried", "The rollback works on a copy", When.ONLY_BEFOREHAND, self._works),
             self.need(
@@ -177,16 +184,21 @@ class TakeBack(Step):
             PreconditionError: It is refused on the copy, or the locks were not granted; nothing was changed.
         """
         postgres = self.context.adapters.postgres
-        self.reporter.open_cleanup(CLEANUP, "two copies of the database are kept for the undo; purge them, or undo the step")
         with self._copies.alone() as copies:
             reversal = self._try(copies).trial.reversal
             live.require(reversal, "It cannot be taken back")
+            self.reporter.open_cleanup(
+                CLEANUP, "two copies of the database are kept for the undo; purge them, or undo the step"
+            )
             copies.keep()
             live.take_back(postgres.connect, copies, reversal, history(self.context), self._sha256, self.reporter.waiting)
         return {"statements": len(reversal.statements), "differences": live.compare(postgres.connect, self._copies)}
 
     def verify(self) -> list[Result]:
-        """That the database is what was tried, object by object and row by row, and that it can be undone. Read-only."""
+        """That the database is what was tried, object by object and row by row, and that it can be undone.
+
+        Changes the record of it alone, where the two were not compared yet.
+        """
         with self.context.adapters.postgres.connect() as connection:
             record = live.find(connection, self._copies.target.run)
         if record is None:
@@ -251,10 +263,8 @@ class TakeBack(Step):
 
     @property
     def _copies(self) -> Copies:
-        target, adapters = self.context.target.database, self.context.adapters
-        there = Postgres(target.clone_service or target.service, self.context.folder.short)
-        tools = DumpTools(adapters.processes, target.tools, there.service)
-        return Copies(adapters.postgres, there, adapters.dump_tools, tools, adapters.scratch)
+        adapters = self.context.adapters
+        return Copies(adapters.postgres, adapters.dump_tools, adapters.scratch)
 
     def _draft(self) -> Draft:
         return draft.read(self.file, self._sha256)
@@ -274,6 +284,20 @@ class TakeBack(Step):
                     rows.take(Statements(copy))
         return _Tried(found, trial)
 
+    def _require_copies(self) -> None:
+        for look in (self._fits, self._may, self._room):
+            status, why = look()
+            if status is Status.FAIL:
+                raise PreconditionError(
+                    f"It cannot be tried on a copy: {why}.",
+                    where=self.context.target.name,
+                    state="No copy was made.",
+                    safe_next="Correct what is named; then take a new preview.",
+                )
+
+    def _room(self) -> Found:
+        return room_for(self.context, COPIES)
+
     def _fits(self) -> Found:
         found = self._draft()
         with self.context.adapters.postgres.connect() as connection:
@@ -286,7 +310,6 @@ class TakeBack(Step):
     def _may(self) -> Found:
         with self.context.adapters.postgres.connect() as connection:
             size, hidden = database_size(connection), unreadable(connection)
-        with self._copies.there.connect() as connection:
             lacking = [right for right, held in rights(connection).items() if not held]
         problems = [f"our role may not read, or not every row of: {', '.join(hidden)}"] if hidden else []
         problems += [f"our role may not {right}" for right in lacking]

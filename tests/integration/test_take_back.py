@@ -10,7 +10,7 @@ import pytest
 from runbook_lib.config.plan import Plan
 from runbook_lib.rehearsal.postgres import Server
 from runbook_lib.results import Result, Status, not_passed
-from runbook_lib.steps import Effect
+from runbook_lib.steps import Effect, take_back
 from runbook_lib.steps.take_back import CLEANUP, TakeBack
 
 from ..support.removing import Killed
@@ -153,7 +153,7 @@ def test_the_owner_of_the_database_takes_it_back_itself(make: Make) -> None:
     (found.folder / "services").write_text("\n".join(["[test]", *(f"{k}={v}" for k, v in parameters.items()), ""]))
     owner = found.database.application.name
     with found.database.server.connect() as connection:
-        connection.execute(f"ALTER ROLE {owner} CREATEDB; GRANT pg_signal_backend TO {owner}")  # type: ignore[call-overload]
+        connection.execute(f"ALTER ROLE {owner} CREATEDB; GRANT pg_signal_backend, pg_monitor TO {owner}")  # type: ignore[call-overload]
     before = found.execute(ALL)
 
     approved(found).apply()
@@ -258,3 +258,14 @@ def test_a_change_of_the_result_by_others_is_noticed(make: Make) -> None:
     found.execute("UPDATE shops SET name = 'other' WHERE name = 'South'")
 
     assert [each.status for each in step.verify()] == [Status.FAIL, Status.PASS]
+
+
+def test_a_database_that_is_too_large_is_not_copied_at_all(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = make(BEFORE, UP)
+    monkeypatch.setattr(take_back, "LARGEST", 1_000_000)
+
+    preview, looks = found.step().previewed(begun=False)
+
+    assert "every row is compared" in summaries(looks)
+    assert [line for line in preview.would if "No copy was made" in line or "cannot be tried" in line]
+    assert found.databases() == set()

@@ -46,6 +46,7 @@ TABLE: dict[str, dict[str, tuple[When, bool]]] = {
     "take_back": {
         "draft": (B, False),
         "copies": (B, False),
+        "disk": (B, True),
         "history": (B, False),
         "tried": (ONLY_B, False),
         "redeploys": (ONLY_B, True),

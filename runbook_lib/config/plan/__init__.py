@@ -255,8 +255,9 @@ class Plan(Model):
 
     @property
     def drift_tolerance(self) -> float:
-        """By what share affected rows may differ from those approved: none where the plan names no table."""
-        return self.database.drift_tolerance if "database" in self.parts else 0.0
+        """By what share affected rows may differ from those approved: none where it names no table and no draft."""
+        part = self.database_ or self.draft_
+        return part.drift_tolerance if part else 0.0
 
     @property
     def combinations(self) -> frozenset[tuple[str, str, str]]:

@@ -17,6 +17,8 @@ class Draft(Model):
     """Its file, `ID.changes.yaml`; the states lie next to it."""
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     """The SHA-256 of that file."""
+    drift_tolerance: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """By what share what users lose may differ from what was approved."""
 
 
 class Decision(Model):

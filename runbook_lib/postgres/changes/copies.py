@@ -1,4 +1,4 @@
-"""Scratch databases of one run on the target's server, or on another one of its version, to try a rollback on."""
+"""Scratch databases of one run on the target's server, to try a rollback on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runbook_lib.postgres import Connection
 from runbook_lib.postgres.catalog import OWN_SCHEMA
 from runbook_lib.postgres.changes.objects import quote
 from runbook_lib.postgres.changes.trial import States
-from runbook_lib.postgres.connection import MAINTENANCE, Postgres, identity, one
+from runbook_lib.postgres.connection import MAINTENANCE, Postgres, one
 from runbook_lib.postgres.dump import DumpTools
 from runbook_lib.postgres.lease import exclusively, key_of
 from runbook_lib.postgres.restore.staging_database import create_alike, drop
@@ -30,11 +30,9 @@ KEPT = {"first": "kept_first", "copy": "kept_copy"}  # the states before and aft
 
 @dataclass(frozen=True)
 class Copies(States):
-    """The states of a run; `there` leads to the server that holds them, `source` reads the target."""
+    """The states of a run, on the target's server."""
 
     target: Postgres
-    there: Postgres
-    source: DumpTools
     tools: DumpTools
     scratch: Path
 
@@ -49,10 +47,9 @@ class Copies(States):
         Changes the server.
 
         Raises:
-            AdapterError: Another run makes states now, or the server is of another version.
+            AdapterError: Another run makes states now.
         """
-        with self.there.connect(MAINTENANCE) as maintenance:
-            self._require_same_version(maintenance)
+        with self.target.connect(MAINTENANCE) as maintenance:
             key = key_of(f"runbook copies of {self.target.database}")
             with exclusively(maintenance, key, PATIENCE) as got:
                 if not got:
@@ -70,22 +67,20 @@ class Copies(States):
 
     def make(self, state: str, of: str = "") -> None:
         """Make the database of a state, empty or as a copy of another state's. Changes the server."""
-        with self.there.connect(MAINTENANCE) as maintenance:
+        with self.target.connect(MAINTENANCE) as maintenance:
             name = self.name(state)
             drop(maintenance, name, force=True)
             if of:
-                owner = sql.SQL("OWNER {}" if self.owner() else "").format(sql.Identifier(self.owner() or "-"))
-                command = sql.SQL("CREATE DATABASE {} {} TEMPLATE {}")
-                maintenance.execute(command.format(sql.Identifier(name), owner, sql.Identifier(self.name(of))))
-            elif self._is_same(maintenance):
-                create_alike(maintenance, self.target.database, name)
+                command = sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE {}")
+                names = [sql.Identifier(each) for each in (name, self.owner(), self.name(of))]
+                maintenance.execute(command.format(*names))
             else:
-                maintenance.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+                create_alike(maintenance, self.target.database, name)
             _comment(maintenance, name, self._said(self.target.run, "to try a rollback on"))
 
     def keep(self) -> None:
         """Keep, under names of their own, the states that an undo needs. Changes the server."""
-        with self.there.connect(MAINTENANCE) as maintenance:
+        with self.target.connect(MAINTENANCE) as maintenance:
             for state, kept in KEPT.items():
                 names = [sql.Identifier(self.name(each)) for each in (state, kept)]
                 drop(maintenance, self.name(kept), force=True)
@@ -95,23 +90,21 @@ class Copies(States):
     @contextmanager
     def connected(self, state: str) -> Iterator[Connection]:
         """A connection to the database of a state, as whom the target belongs to."""
-        with self.there.connect(self.name(state)) as connection:
+        with self.target.connect(self.name(state)) as connection:
             connection.execute("SET statement_timeout = 0")
-            if owner := self.owner():
-                connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(owner)))
+            connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(self.owner())))
             yield connection
 
     def run(self, state: str, files: Sequence[Path]) -> str:
         """Run scripts until a statement fails: what the server said of it, "" where none did. Changes the database."""
-        first = f"SET ROLE {quote(owner)}" if (owner := self.owner()) else ""
-        name = self.name(state)
+        first, name = f"SET ROLE {quote(self.owner())}", self.name(state)
         return next((said for each in files if (said := self.tools.run_script(each, name, TIMEOUT, first))), "")
 
     def restore(self, state: str, dump: Path) -> None:
         """Make a state of a dump, all in it owned by whom the target belongs to. Changes the server."""
         self.make(state)
-        role = [f"--role={owner}"] if (owner := self.owner()) else []
-        self.tools.restore_listed(dump, self.name(state), TIMEOUT, "--no-owner", *role, *LEFT_OUT, without=EVENT_TRIGGERS)
+        options = ("--no-owner", f"--role={self.owner()}", *LEFT_OUT)
+        self.tools.restore_listed(dump, self.name(state), TIMEOUT, *options, without=EVENT_TRIGGERS)
 
     def copy_live(self, state: str) -> None:
         """Make a state of the target as it is, owners and rights included, but for the runbook's own. Changes the server.
@@ -120,9 +113,8 @@ class Copies(States):
         """
         dump = self.scratch / f"live-{self.target.run}.dump"
         try:
-            self.source.dump_part(dump, TIMEOUT, f"--exclude-schema={OWN_SCHEMA}", *LEFT_OUT, "--lock-wait-timeout=5000")
-            role = [f"--role={owner}"] if (owner := self.owner()) else []
-            for options in [role, []] if role else [[]]:
+            self.tools.dump_part(dump, TIMEOUT, f"--exclude-schema={OWN_SCHEMA}", *LEFT_OUT, "--lock-wait-timeout=5000")
+            for options in ([f"--role={self.owner()}"], []):
                 self.make(state)
                 try:
                     self.tools.restore_listed(dump, self.name(state), TIMEOUT, *LEFT_OUT, *options, without=EVENT_TRIGGERS)
@@ -135,13 +127,13 @@ class Copies(States):
 
     def kept(self) -> bool:
         """Whether the states are there that an undo needs. Read-only."""
-        with self.there.connect(MAINTENANCE) as maintenance:
+        with self.target.connect(MAINTENANCE) as maintenance:
             found = self._names(maintenance, f"^{re.escape(self._said(self.target.run, 'kept for an undo'))}$")
         return set(found) == {self.name(state) for state in KEPT.values()}
 
     def drop_kept(self) -> list[str]:
         """Drop all states of this run, those that are kept too; returns their names. Changes the server."""
-        with self.there.connect(MAINTENANCE) as maintenance:
+        with self.target.connect(MAINTENANCE) as maintenance:
             found = self._names(maintenance, f"^runbook {re.escape(self.target.run)}: a copy of ")
             for name in found:
                 drop(maintenance, name, force=True)
@@ -162,25 +154,10 @@ class Copies(States):
         return [row["name"] for row in rows]
 
     def owner(self) -> str:
-        """Whom the target belongs to, "" where the copies are on another server. Read-only."""
+        """Whom the target belongs to. Read-only."""
         query = "SELECT pg_get_userbyid(datdba) AS it FROM pg_database WHERE datname = %s"
-        with self.there.connect(MAINTENANCE) as maintenance:
-            return str(one(maintenance, query, [self.target.database])["it"]) if self._is_same(maintenance) else ""
-
-    def _is_same(self, maintenance: Connection) -> bool:
-        with self.target.connect(MAINTENANCE) as here:
-            return identity(here).system == identity(maintenance).system
-
-    def _require_same_version(self, maintenance: Connection) -> None:
-        with self.target.connect(MAINTENANCE) as here:
-            versions = [identity(each).server_version // 10000 for each in (maintenance, here)]
-        if len(set(versions)) > 1:
-            raise AdapterError(
-                f"The server for copies is of version {versions[0]}, the target's {versions[1]}.",
-                where=f"libpq service {self.there.service}",
-                state="Nothing was made.",
-                safe_next="Name a server of the target's version as database.clone_service, or none.",
-            )
+        with self.target.connect(MAINTENANCE) as maintenance:
+            return str(one(maintenance, query, [self.target.database])["it"])
 
 
 def _comment(maintenance: Connection, name: str, text: str) -> None:
