@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from psycopg import sql
@@ -72,7 +73,7 @@ class Copies(States):
             drop(maintenance, name, force=True)
             if of:
                 command = sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE {}")
-                names = [sql.Identifier(each) for each in (name, self.owner(), self.name(of))]
+                names = [sql.Identifier(each) for each in (name, self.owner, self.name(of))]
                 maintenance.execute(command.format(*names))
             else:
                 create_alike(maintenance, self.target.database, name)
@@ -92,18 +93,18 @@ class Copies(States):
         """A connection to the database of a state, as whom the target belongs to."""
         with self.target.connect(self.name(state)) as connection:
             connection.execute("SET statement_timeout = 0")
-            connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(self.owner())))
+            connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(self.owner)))
             yield connection
 
     def run(self, state: str, files: Sequence[Path]) -> str:
         """Run scripts until a statement fails: what the server said of it, "" where none did. Changes the database."""
-        first, name = f"SET ROLE {quote(self.owner())}", self.name(state)
+        first, name = f"SET ROLE {quote(self.owner)}", self.name(state)
         return next((said for each in files if (said := self.tools.run_script(each, name, TIMEOUT, first))), "")
 
     def restore(self, state: str, dump: Path) -> None:
         """Make a state of a dump, all in it owned by whom the target belongs to. Changes the server."""
         self.make(state)
-        options = ("--no-owner", f"--role={self.owner()}", *LEFT_OUT)
+        options = ("--no-owner", f"--role={self.owner}", *LEFT_OUT)
         self.tools.restore_listed(dump, self.name(state), TIMEOUT, *options, without=EVENT_TRIGGERS)
 
     def copy_live(self, state: str) -> None:
@@ -114,7 +115,7 @@ class Copies(States):
         dump = self.scratch / f"live-{self.target.run}.dump"
         try:
             self.tools.dump_part(dump, TIMEOUT, f"--exclude-schema={OWN_SCHEMA}", *LEFT_OUT, "--lock-wait-timeout=5000")
-            for options in ([f"--role={self.owner()}"], []):
+            for options in ([f"--role={self.owner}"], []):
                 self.make(state)
                 try:
                     self.tools.restore_listed(dump, self.name(state), TIMEOUT, *LEFT_OUT, *options, without=EVENT_TRIGGERS)
@@ -153,6 +154,7 @@ class Copies(States):
         )
         return [row["name"] for row in rows]
 
+    @cached_property
     def owner(self) -> str:
         """Whom the target belongs to. Read-only."""
         query = "SELECT pg_get_userbyid(datdba) AS it FROM pg_database WHERE datname = %s"
