@@ -132,7 +132,7 @@ await approve(run, APPROVE)
 # ## The steps
 
 # %% [markdown]
-# ### Option C: restore the backup aside
+# ### Option C: restore the backup to a staging database
 #
 # **Option C only.** With another one the cell says so and does nothing.
 #
@@ -143,7 +143,7 @@ await approve(run, APPROVE)
 # not*: Read what pg_restore reports; make room or fix the right that is named, and apply again.
 
 # %%
-await apply(run, "restore-aside")
+await apply(run, "restore-staging")
 
 # %% [markdown]
 # ### Approve the loss

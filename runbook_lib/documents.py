@@ -14,7 +14,7 @@ from runbook_lib import checks, services, steps
 from runbook_lib.config.kinds import by_name, union
 from runbook_lib.config.loading import NOTHING_TOUCHED, ROOT, explained, load, located, packaged, problems_of, read, secret
 from runbook_lib.config.plan import Plan
-from runbook_lib.config.plan.migration import of_earlier_plan
+from runbook_lib.config.plan.earlier import of_earlier_plan
 from runbook_lib.config.plan.parts import Unfit
 from runbook_lib.config.plan.standard import extended, left_out
 from runbook_lib.config.target import Target

@@ -1,4 +1,4 @@
-"""What must hold before a database can be restored aside and put in the live one's place, each looked at."""
+"""What must hold before a database can be restored to a staging database and put in the live one's place, each looked at."""
 
 import shutil
 from collections.abc import Callable

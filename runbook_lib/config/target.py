@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from runbook_lib.config.loading import NOTHING_TOUCHED, Model
 from runbook_lib.config.plan import Plan
+from runbook_lib.config.plan.earlier import renamed
 from runbook_lib.config.plan.steps import Name
 from runbook_lib.errors import ParametersError
 
@@ -120,10 +121,15 @@ class ServicesTarget(Model):
     """The repository that each service is built from."""
     pinned: dict[Name, str] = {}
     """Services that are not built here: the image or release that they go back to."""
-    left_alone: list[Name] = []
+    unmanaged: list[Name] = []
     """What the manager runs besides, and goes on running: a database, say."""
     listens: dict[Name, list[str]] = {}
     """Where each service itself listens: URLs, or host:port."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_an_earlier_version(cls, data: Any) -> Any:
+        return renamed(data, {"left_alone": "unmanaged"}) if isinstance(data, dict) else data
 
     pins_are_told_by_manager: ClassVar[bool]  # whether nothing but the manager tells that a pinned service runs
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CATALOG_BEFORE = "evidence/catalog-before.json"
-CATALOG_RESTORED = "evidence/catalog-restored.json"  # of the database restored aside, where one takes the live one's place
+CATALOG_RESTORED = "evidence/catalog-restored.json"  # of the staging database, where one takes the live one's place
 ROWS_BEFORE = "evidence/rows-before.json"
 
 

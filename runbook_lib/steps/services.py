@@ -169,7 +169,7 @@ class Stop(_ServicesStep):
         ]
 
     def _forgotten(self) -> list[str]:
-        named = {*self.context.plan.services, *self.context.target.services.left_alone}
+        named = {*self.context.plan.services, *self.context.target.services.unmanaged}
         return sorted(self.context.adapters.services.all_running() - named)
 
     def _ports(self) -> list[Result]:

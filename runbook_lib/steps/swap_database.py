@@ -1,4 +1,4 @@
-"""Option C, second half: put the database that was restored aside in the place of the live one."""
+"""Option C, second half: put the restored staging database in the place of the live one."""
 
 import itertools
 import time
@@ -42,7 +42,7 @@ from runbook_lib.steps.loss import (
     unknown,
     watching,
 )
-from runbook_lib.steps.restore_aside import CLEANUP as STAGED
+from runbook_lib.steps.restore_staging import CLEANUP as STAGED
 
 ISSUED = "evidence/sequences-issued.json"  # what each sequence had issued when the names were exchanged
 OLD, CLOSED = "old-database", "refused-connections"  # items of cleanup
@@ -59,7 +59,7 @@ class Exchange(Step):
         live, run = self.context.adapters.postgres.database, self.context.adapters.postgres.run
         return staging_database.staging_name(live, run), staging_database.kept_name(live, run, datetime.now(UTC).date())
 
-    def exchange(self, holder: Connection, incoming: str, outgoing: str, *, adopt: bool) -> float:
+    def cut_over(self, holder: Connection, incoming: str, outgoing: str, *, adopt: bool) -> float:
         """Exchange the names; what hangs on the old database is given to the one that comes in, where it is to adopt it.
 
         Returns the seconds for which nobody could connect. Changes the target.
@@ -67,7 +67,7 @@ class Exchange(Step):
         context, live = self.context, self.context.adapters.postgres.database
         with context.adapters.postgres.connect(incoming) as target:
             cutover.carry_records(context.adapters.dump_tools, holder, target, context.adapters.scratch)
-            context.adapters.lease.check(holder)  # its table is locked by now, so that nobody takes over before the exchange
+            context.adapters.lease.check(holder)  # its table is locked by now, so that nobody takes over before the cut-over
 
             def last() -> None:
                 values = catalog.issued(holder)
@@ -85,7 +85,7 @@ class Exchange(Step):
                 CLOSED, f"The database {live} refuses connections while names are exchanged; let them in again."
             )
             try:
-                return cutover.exchange(
+                return cutover.cut_over(
                     context.adapters.postgres, live, incoming, outgoing, holder, last=last, renamed=renamed, ended=self._tell
                 )
             finally:
@@ -146,7 +146,7 @@ class Exchange(Step):
 
 
 class CheckedExchange(Exchange):
-    """An exchange of names with the checks around it, and the choice that they depend on."""
+    """A cut-over with the checks around it, and the choice that they depend on."""
 
     CHOICES = {
         "SALVAGE": {
@@ -186,15 +186,20 @@ class CheckedExchange(Exchange):
             return Status.PASS, "no session of a superuser is there"
 
         return [
-            self.need("restored", "The whole backup is restored aside", When.AT_THE_STEP, self._before_the_exchange(whole)),
-            self.need("loss", "The loss is known", When.AT_THE_STEP, self._before_the_exchange(known)),
             self.need(
-                "sessions", "Our role may end every session there is", When.BEFOREHAND, self._before_the_exchange(weak)
+                "restored",
+                "The whole backup is restored to the staging database",
+                When.AT_THE_STEP,
+                self._before_the_cut_over(whole),
+            ),
+            self.need("loss", "The loss is known", When.AT_THE_STEP, self._before_the_cut_over(known)),
+            self.need(
+                "sessions", "Our role may end every session there is", When.BEFOREHAND, self._before_the_cut_over(weak)
             ),
         ]
 
-    def _before_the_exchange(self, look: Callable[[StagingState], Found]) -> Callable[[], Found]:
-        """The look where the names are still to be exchanged; afterwards nothing is needed."""
+    def _before_the_cut_over(self, look: Callable[[StagingState], Found]) -> Callable[[], Found]:
+        """The look before the cut-over; afterwards nothing is needed."""
 
         def looked() -> Found:
             found = staging_state_of(self.context)
@@ -241,7 +246,7 @@ class CheckedExchange(Exchange):
         ]
 
 
-NOT_MADE = "not made yet: restore aside first, then preview and approve again"
+NOT_MADE = "not made yet: restore the backup first, then preview and approve again"
 
 
 class SwapDatabaseKeys(DatabaseStep):
@@ -277,7 +282,7 @@ class SwapDatabaseKeys(DatabaseStep):
 
 
 class SwapDatabase(CheckedExchange):
-    """Fence writes, compare once more, exchange the names; the old database is kept under a dated one."""
+    """Fence writes, compare once more, cut over; the old database is kept under a dated one."""
 
     Keys = SwapDatabaseKeys
 
@@ -357,7 +362,7 @@ class SwapDatabase(CheckedExchange):
         return "it was given before the loss was counted" if approved["facts"].get("ledger") == NOT_MADE else ""
 
     def apply(self) -> Facts:
-        """Fence, compare, carry, exchange, export; where a try was cut short before the exchange, from the fence on.
+        """Fence, compare, carry, cut over, export; where a try was cut short before the cut-over, from the fence on.
 
         Changes the target.
         """
@@ -372,7 +377,7 @@ class SwapDatabase(CheckedExchange):
         return {"old database": kept, **left}
 
     def undo(self) -> Facts:
-        """Exchange the names back; the restored database is kept aside. Changes the target."""
+        """Exchange the names back; the restored database is kept. Changes the target."""
         found = self.opened()
         new, _ = self.names
         if found.staging:
@@ -387,12 +392,12 @@ class SwapDatabase(CheckedExchange):
             )
         self.reporter.open_cleanup(STAGED, f"The database {new} was restored beside {found.live}; drop it, or swap it in.")
         with cutover.fenced(self.context.adapters.postgres, found.live, self.reporter.waiting) as holder:
-            closed = self.exchange(holder, found.kept, new, adopt=False)
+            closed = self.cut_over(holder, found.kept, new, adopt=False)
         return {"restored database": new, "cannot connect, seconds": round(closed, 3)}
 
     def undo_leaves(self) -> str:
-        """That what was written since the exchange stays in the restored database. Read-only."""
-        return f"what was written since the exchange stays in {self.names[0]}, which is kept"
+        """That what was written since the cut-over stays in the restored database. Read-only."""
+        return f"what was written since the cut-over stays in {self.names[0]}, which is kept"
 
     def cannot_undo(self) -> str:
         """That neither database of the swap is kept, "" where one is. Read-only."""
@@ -410,7 +415,7 @@ class SwapDatabase(CheckedExchange):
                 over = self._carried(live, new) if self.carries else None
             predict(self.context, final, over)
             self.reporter.open_cleanup(OLD, f"The database {old} is kept; drop it once nobody needs it.")
-            closed = self.exchange(holder, new, old, adopt=True)
+            closed = self.cut_over(holder, new, old, adopt=True)
         return {
             "last comparison, seconds": round(seconds, 3),
             "cannot write, seconds": round(time.monotonic() - begun, 3),

@@ -30,7 +30,7 @@ def test_the_counted_loss_is_shown_with_the_command_that_approves_it(tmp_path: P
         assert said["approval"]["digest"] == command[-1]
         assert said["approval"]["command"] == f"runbook {' '.join(command)}"
         assert said["approval"]["loses"]["swap-database"]
-        assert {event["step"] for event in plan.events("started")} == {"restore-aside"}
+        assert {event["step"] for event in plan.events("started")} == {"restore-staging"}
 
         last = ended(plan.started(*command))
 

@@ -22,7 +22,7 @@ def test_the_application_is_kept_out_while_the_database_changes(broken: Stack, t
     run.look_before()
     run.approve(run.previews()[0], "tester")
     if option == "C":
-        engine.apply(run, "restore-aside")  # the loss that it counts is approved too
+        engine.apply(run, "restore-staging")  # the loss that it counts is approved too
         run.approve(run.previews()[0], "tester")
     steps = list(run.steps)
 

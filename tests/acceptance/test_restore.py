@@ -45,10 +45,13 @@ def test_corrupt_data_lead_from_triage_to_a_verified_restore(corrupt: Stack, tmp
     assert (outcome.status, state.type, state.option) == ("verified", "restore", "C"), outcome
     assert len(set(digests)) == 2
     events = [(e.kind, e.data.get("step", "")) for e in run.journal.events()]
-    assert events.index(("started", "restore-aside")) < events.index(("started", "stop-services"))
+    assert events.index(("started", "restore-staging")) < events.index(("started", "stop-services"))
     approvals = [n for n, (kind, _) in enumerate(events) if kind == "approved"]
     assert (
-        approvals[0] < events.index(("started", "restore-aside")) < approvals[1] < events.index(("started", "stop-services"))
+        approvals[0]
+        < events.index(("started", "restore-staging"))
+        < approvals[1]
+        < events.index(("started", "stop-services"))
     )
     assert "- [x] Database rolled back" in (run.folder.path / "rollback-log.md").read_text()
     assert set(state.pending) == {"old-database"}

@@ -28,7 +28,7 @@ def test_a_target_left_by_another_run_names_the_command_to_take_it_over(target: 
 
 def test_a_table_that_the_backup_lacks_names_the_choice_that_loses_it(target: Bare) -> None:
     target.ask("CREATE TABLE later AS SELECT 1 AS a")
-    target.steps("restore-aside")
+    target.steps("restore-staging")
 
     refused, chosen = target.planned("C"), target.planned("C", "MISSING_TABLES=lose")
 

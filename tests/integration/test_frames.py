@@ -34,10 +34,10 @@ from ..support.rooms import floors, modules, room, rooms
 MOST = 12
 STEPS = [  # of the plan, one of each kind that speaks SQL
     "stop-services", "fence-application", "let-application-in", "back-up", "clear-backfill", "remove-columns",
-    "restore-aside", "swap-database", "restore-media-url", "end-sessions",
+    "restore-staging", "swap-database", "restore-media-url", "end-sessions",
     "take-back",
 ]  # fmt: skip
-RESTS_ON = {"let-application-in": ["fence-application"], "swap-database": ["restore-aside"]}
+RESTS_ON = {"let-application-in": ["fence-application"], "swap-database": ["restore-staging"]}
 SILENT = {"start", "restart"}  # in the module of `stop`, but they ask the services alone
 
 

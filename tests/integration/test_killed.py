@@ -68,7 +68,7 @@ def test_a_killed_undo_is_no_obstacle_to_the_run(target: Bare) -> None:
 @pytest.fixture
 def exchanging(target: Bare) -> Bare:
     """A restore whose process dies while it exchanges the names of the databases: nobody can connect then."""
-    target.steps("stop-services", "back-up", "restore-aside", "swap-database")
+    target.steps("stop-services", "back-up", "restore-staging", "swap-database")
     target.backed_up()
     assert target.planned("C").exit_code == 0
     assert target.carried_out().exit_code == 1

@@ -58,7 +58,7 @@ def silent(seen: Sequence[Blocker]) -> None:
 @pytest.mark.parametrize(
     ("kept", "wait", "whole"),
     [(lock_budget.RENAMING, 100, 150), (lock_budget.DROPPING, 200, 300), (lock_budget.EXCHANGING, 250, 250)],
-    ids=["quarantine", "drop", "exchange"],
+    ids=["quarantine", "drop", "cut_over"],
 )
 def test_no_lock_is_planned_to_be_longer_than_its_bar(kept: LockBudget, wait: int, whole: int) -> None:
     assert max(kept.waits) <= wait

@@ -61,7 +61,7 @@ def test_columns_are_removed_and_put_back_without_a_backfill(target: Bare) -> No
 def test_the_backup_is_restored_without_a_backfill_or_a_migration(target: Bare, absent: tuple[str, ...]) -> None:
     before = target.ask(ROWS)
     leave_out(target, *absent)
-    keep_steps(target, "stop-services", "back-up", "restore-aside", "swap-database")
+    keep_steps(target, "stop-services", "back-up", "restore-staging", "swap-database")
     keep_checks(target, *(["schema-expected"] if "migration" in absent else []), "only-intended-rows")
     target.ask("UPDATE messages SET content = 'written since' WHERE id = 1")
 

@@ -9,7 +9,7 @@ from runbook_lib.rehearsal.database import Database, dump
 
 from ..support.bare import Bare, words
 
-OPTIONS = {"restore-aside": "C", "restore-media-url": "R", "clear-backfill": "A"}  # of the steps that read a backup
+OPTIONS = {"restore-staging": "C", "restore-media-url": "R", "clear-backfill": "A"}  # of the steps that read a backup
 OTHER_ROWS = "UPDATE messages SET content = 'of another firm ' || id, created_at = created_at - interval '400 days'"
 
 
@@ -41,7 +41,7 @@ def rename(of: Database, *names: tuple[str, str]) -> None:
             connection.execute(f'ALTER DATABASE "{old}" RENAME TO "{new}"')  # type: ignore[call-overload]
 
 
-def planned(target: Bare, step: str = "restore-aside") -> str:
+def planned(target: Bare, step: str = "restore-staging") -> str:
     target.plan["database"]["backfill"]["cleared"] = "dump"  # which reads the backup too
     target.steps(step)
     return words(target.planned(OPTIONS[step]).text)

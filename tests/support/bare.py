@@ -23,7 +23,7 @@ from runbook_lib.run import Run, lifecycle
 from .places import PLAN
 
 SERVICES = ("frontend", "backend", "worker")
-STEPS = ("stop-services", "back-up", "clear-backfill", "remove-columns", "restore-aside", "swap-database")
+STEPS = ("stop-services", "back-up", "clear-backfill", "remove-columns", "restore-staging", "swap-database")
 CODES = ("feature", "before")
 CELLS = (
     "from runbook_lib.notebook import apply, approve, check_prerequisites, choose_details, close, open_run, preview, verify",

@@ -58,7 +58,7 @@ def quarantined(target: Bare) -> None:
 
 def restored(target: Bare) -> None:
     """Option C, verified; the old database is kept."""
-    target.steps("stop-services", "back-up", "restore-aside", "swap-database")
+    target.steps("stop-services", "back-up", "restore-staging", "swap-database")
     assert target.planned("C").exit_code == 0
     assert target.carried_out().exit_code == 1
     target.digest = next(reversed(target.opened().state.previews))  # the loss is counted by now

@@ -20,7 +20,7 @@ from runbook_lib.steps import Effect
 ROWS: LiteralString = "SELECT to_jsonb(m) FROM messages m ORDER BY id"
 ADDED: LiteralString = "INSERT INTO messages (conversation_id, sender_id, content) VALUES (1, 1, 'written since')"
 MINE: LiteralString = "SELECT id, content FROM messages WHERE content IN ('mine', 'written since') ORDER BY id"
-ASIDE, SWAP = "restore-aside", "swap-database"
+ASIDE, SWAP = "restore-staging", "swap-database"
 
 
 @dataclass
@@ -63,7 +63,7 @@ class Restoring:
         self.approve()
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(
-                staging_database, "restore_aside", partial(self._restored_or_copied, staging_database.restore_aside)
+                staging_database, "restore_staging", partial(self._restored_or_copied, staging_database.restore_staging)
             )
             return engine.apply(self.run, ASIDE)
 

@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from runbook_lib.config.plan.migration import Migration, migration_tools, of_earlier_plan
+from runbook_lib.config.plan.earlier import of_earlier_plan
+from runbook_lib.config.plan.migration import Migration, migration_tools
 from runbook_lib.context.migration_files import Line, companions, files_of, line, recorded
 
 from ..support.recorded import migration
@@ -238,3 +239,18 @@ def test_a_plan_of_an_earlier_version_is_still_read(previous: str | None) -> Non
     assert data["database"] == {"table": "x"}
     assert (found.versions, found.table, found.column, found.directory) == (["039"], "t", "c", "sql")
     assert (found.rows, found.previous) == ("one" if previous else "each", previous)
+
+
+def test_the_keys_and_kinds_of_an_earlier_version_are_still_read() -> None:
+    old = {"kind": "restore_aside", "uncounted": "lose", "jobs": 2}
+
+    assert of_earlier_plan({"steps": {"restore": old, "start": {"kind": "start"}}})["steps"] == {
+        "restore": {"kind": "restore_staging", "on_uncountable": "lose", "jobs": 2},
+        "start": {"kind": "start"},
+    }
+
+
+def test_a_key_that_is_given_by_both_of_its_names_is_not_one_of_them_alone() -> None:
+    both = {"kind": "restore_staging", "uncounted": "lose", "on_uncountable": "stop"}
+
+    assert of_earlier_plan({"steps": {"restore": both}})["steps"]["restore"] == both

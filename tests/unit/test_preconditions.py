@@ -39,7 +39,7 @@ TABLE: dict[str, dict[str, tuple[When, bool]]] = {
         "lasting": (ONLY_B, True),
         "schema-as-in-backup": (B, True),
     },
-    "restore_aside": {
+    "restore_staging": {
         n: (B, True) for n in ("tools", "restorable-backup", "same-database", "restore-rights", "server-disk", "ties")
     },
     "swap_database": {"restored": (S, False), "loss": (S, False), "sessions": (B, False)},

@@ -120,7 +120,7 @@ def test_an_option_goes_with_the_step_that_is_its_own(tmp_path: Path) -> None:
 
 
 def test_a_type_that_is_its_option_goes_with_it(tmp_path: Path) -> None:
-    plan = read(tmp_path, first(without=["restore-aside", "swap-database"]))
+    plan = read(tmp_path, first(without=["restore-staging", "swap-database"]))
 
     assert ("restore" in plan.types, list(plan.types["full"].options)) == (False, ["A", "B"])
     assert plan.escalation == ["frontend", "full", "senior engineering"]

@@ -64,7 +64,7 @@ def told(way: RecoveryPath) -> list[str]:
     ("option", "last", "moves"),
     [
         pytest.param("A", "", [], id="nothing done: they run"),
-        pytest.param("C", "restore-aside", [], id="a restore aside stops nothing"),
+        pytest.param("C", "restore-staging", [], id="a restore to a staging database stops nothing"),
         pytest.param("A", "stop-services", ["undo stop-services"], id="stopped"),
         pytest.param("A", "back-up", ["undo stop-services"], id="a backup is left alone"),
         pytest.param("B", "back-up", ["undo fence-application", "undo stop-services"], id="let in before the start"),

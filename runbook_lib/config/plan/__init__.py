@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from runbook_lib.config.compatibility import BEFORE, FEATURE, alone, contradictions
 from runbook_lib.config.loading import Model
 from runbook_lib.config.plan.decide import Decision, Draft
+from runbook_lib.config.plan.earlier import of_earlier_plan
 from runbook_lib.config.plan.feature import (
     Api,
     Backfill,
@@ -24,7 +25,7 @@ from runbook_lib.config.plan.feature import (
     Sample,
     Trouble,
 )
-from runbook_lib.config.plan.migration import DEFAULT_SCHEMA, Companion, Migration, MigrationTool, of_earlier_plan
+from runbook_lib.config.plan.migration import DEFAULT_SCHEMA, Companion, Migration, MigrationTool
 from runbook_lib.config.plan.parts import Part, Unfit, there
 from runbook_lib.config.plan.steps import (
     BuildingStep,

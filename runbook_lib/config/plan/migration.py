@@ -161,17 +161,3 @@ class Migration(MigrationTool):
     def named(self) -> str:
         """The migrations, in words."""
         return f"{'migrations' if self.versions[1:] else 'migration'} {', '.join(self.versions)}"
-
-
-def of_earlier_plan(data: Any) -> Any:
-    """The keys of a plan whose migration is under `database`, with the names of today. Pure."""
-    database = data.get("database") if isinstance(data, dict) else None
-    if not isinstance(database, dict) or not isinstance(database.get("migration"), dict) or "migration" in data:
-        return data
-    old: dict[str, Any] = database["migration"]
-    found = {"tool": "plain", "versions": [old.get("version")]}
-    if old.get("previous") is not None:
-        found["rows"] = "one"
-    renamed = {"history_table": "table", "history_column": "column"}
-    found |= {renamed.get(key, key): value for key, value in old.items() if key != "version"}
-    return {**data, "migration": found, "database": {key: value for key, value in database.items() if key != "migration"}}

@@ -156,5 +156,5 @@ class RestoringStep(DatabaseStep):
 
     missing_tables: Literal["refuse", "lose"] = "refuse"
     """Whether tables with rows that the backup lacks are refused or lost (MISSING_TABLES)."""
-    uncounted: Literal["stop", "lose"] = "stop"
+    on_uncountable: Literal["stop", "lose"] = "stop"
     """What to do where the loss of a table cannot be counted (UNCOUNTED)."""

@@ -1,1 +1,1 @@
-"""Going back to a backup: restored aside, compared, salvaged into, and put in the live one's place by renaming."""
+"""Going back to a backup: restored to a staging database, compared, salvaged into, put in the live one's place."""

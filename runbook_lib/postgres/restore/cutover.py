@@ -1,6 +1,6 @@
-"""Puts one database in another's place by renaming both at once: writes fenced, connections refused, then the exchange.
+"""Puts one database in another's place by renaming both at once: writes fenced, connections refused, then the cut-over.
 
-Writes are fenced by a lock on every table, under which reading goes on. Connections are refused for the exchange alone: new
+Writes are fenced by a lock on every table, under which reading goes on. Connections are refused for the cut-over alone: new
 ones first, then the present ones are ended, so that none comes back in between.
 """
 
@@ -54,7 +54,7 @@ def fenced(postgres: Postgres, live: str, waiting: Callable[[Sequence[Blocker]],
         yield holder
 
 
-def exchange(
+def cut_over(
     postgres: Postgres,
     live: str,
     incoming: str,
@@ -70,7 +70,7 @@ def exchange(
     Args:
         holder: The connection that fences the live database; it is closed when its turn has come.
         last: What is done once nobody else is connected, while `holder` still is; it leaves no connection of its own.
-        renamed: What belongs into the transaction of the exchange.
+        renamed: What belongs into the transaction of the cut-over.
         ended: Is told which sessions were ended.
 
     Returns:

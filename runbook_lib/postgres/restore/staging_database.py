@@ -105,7 +105,7 @@ def create_alike(maintenance: Connection, live: str, name: str) -> None:
     )
 
 
-def restore_aside(
+def restore_staging(
     postgres: Postgres,
     tools: DumpTools,
     live: str,

@@ -12,7 +12,7 @@ from runbook_lib.errors import StepFailed
 from runbook_lib.postgres import catalog
 from runbook_lib.postgres.restore import cutover, staging_database
 from runbook_lib.run import engine
-from runbook_lib.steps import Effect, restore_aside, swap_database
+from runbook_lib.steps import Effect, restore_staging, swap_database
 
 from ...support.restoring import ADDED, ASIDE, MINE, ROWS, SWAP, Restoring
 
@@ -42,11 +42,11 @@ def killed(restoring: Restoring, action: Callable[[], object], module: Any, name
     [
         pytest.param(staging_database, "create_alike", True, Effect.HALF_DONE, id="the side database is empty"),
         pytest.param(staging_database, "mark", False, Effect.HALF_DONE, id="restored, not marked"),
-        pytest.param(staging_database, "restore_aside", True, Effect.HALF_DONE, id="marked, not compared"),
-        pytest.param(restore_aside, "keep", True, Effect.DONE, id="compared, not journaled"),
+        pytest.param(staging_database, "restore_staging", True, Effect.HALF_DONE, id="marked, not compared"),
+        pytest.param(restore_staging, "keep", True, Effect.DONE, id="compared, not journaled"),
     ],
 )
-def test_a_restore_aside_that_was_killed_is_gone_on_with(
+def test_a_restore_staging_that_was_killed_is_gone_on_with(
     restoring: Restoring, module: Any, name: str, after: bool, left: Effect
 ) -> None:
     before = restoring.ask(ROWS)
@@ -66,7 +66,7 @@ STAGES = [
     pytest.param(cutover, "carry_records", Effect.NOT_DONE, {"restored-database", "old-database"}, id="records carried"),
     pytest.param(cutover, "let_in", Effect.HALF_DONE, None, id="connections refused"),
     pytest.param(catalog, "raise_sequences", Effect.HALF_DONE, None, id="sequences raised"),
-    pytest.param(cutover, "exchange", Effect.HALF_DONE, None, id="renamed, not exported"),
+    pytest.param(cutover, "cut_over", Effect.HALF_DONE, None, id="renamed, not exported"),
     pytest.param(swap_database, "exported", Effect.DONE, {"old-database"}, id="exported, not journaled"),
 ]
 CARRYING = [
@@ -165,7 +165,7 @@ def test_values_that_a_crashed_server_skips_were_never_issued(restoring: Restori
 
 @pytest.mark.parametrize(
     ("module", "name", "undone"),
-    [(cutover, "let_in", False), (catalog, "raise_sequences", False), (cutover, "exchange", True)],
+    [(cutover, "let_in", False), (catalog, "raise_sequences", False), (cutover, "cut_over", True)],
 )
 def test_an_undo_of_the_swap_that_was_killed_is_gone_on_with(
     restoring: Restoring, module: Any, name: str, undone: bool

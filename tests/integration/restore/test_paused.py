@@ -11,7 +11,7 @@ from runbook_lib.journal import control
 from runbook_lib.postgres.restore import staging_database
 from runbook_lib.run import engine
 from runbook_lib.steps import Effect
-from runbook_lib.steps import restore_aside as restoring_
+from runbook_lib.steps import restore_staging as restoring_
 from runbook_lib.system import processes
 from runbook_lib.system.processes import until
 
@@ -127,5 +127,5 @@ def test_counting_ends_between_two_tables_and_nothing_is_restored_again(
     assert restoring.run.steps[ASIDE].probe().detail.endswith("the loss is not counted yet")
 
     told(lambda text: None)
-    monkeypatch.setattr(staging_database, "restore_aside", lambda *_: 1 / 0)
+    monkeypatch.setattr(staging_database, "restore_staging", lambda *_: 1 / 0)
     assert {r.status for r in engine.apply(restoring.run, ASIDE).results} == {"PASS"}

@@ -84,10 +84,10 @@ class RestoreProgress:
 CLEANUP = "restored-database"
 
 
-class RestoreAsideKeys(RestoringStep):
+class RestoreStagingKeys(RestoringStep):
     """Restore the newest backup into a staging database, and count what its taking the place would lose."""
 
-    kind: Literal["restore_aside"]
+    kind: Literal["restore_staging"]
     jobs: Annotated[int, Field(gt=0)] = 2
     """Parallel jobs of pg_restore."""
 
@@ -116,10 +116,10 @@ class RestoreAsideKeys(RestoringStep):
         return state
 
 
-class RestoreAside(Step):
+class RestoreStaging(Step):
     """Restore the newest backup into a side database; the live one is only read."""
 
-    Keys = RestoreAsideKeys
+    Keys = RestoreStagingKeys
 
     WORKS_IN_PARTS = True
     CHOICES = {
@@ -229,7 +229,14 @@ class RestoreAside(Step):
         """That the side database holds all that the backup names, and that the loss is known. Read-only."""
         name = staging_state_of(self.context).staging
         if not name:
-            return [self.result("restored", "The backup is restored aside", Status.PASS, "it is in the live one's place")]
+            return [
+                self.result(
+                    "restored",
+                    "The backup is restored to the staging database",
+                    Status.PASS,
+                    "it is in the live one's place",
+                )
+            ]
         with self.context.adapters.postgres.connect(name) as connection:
             problems = staging_database.problems(connection, self.context.dump)
             if not self._agrees_with_history(connection):
@@ -238,7 +245,7 @@ class RestoreAside(Step):
         return [
             self.result(
                 "restored",
-                "The backup is restored aside, whole and valid",
+                "The staging database holds the backup, whole and valid",
                 Status.FAIL if problems else Status.PASS,
                 "; ".join(problems) or f"{name} holds every table of the backup; constraints and indexes are valid",
             ),
@@ -270,12 +277,12 @@ class RestoreAside(Step):
         return {"dropped": name}
 
     def _restore(self, live: str, name: str, checked: str) -> None:
-        assert isinstance(self.spec, RestoreAsideKeys)
+        assert isinstance(self.spec, RestoreStagingKeys)
         postgres, dump = self.context.adapters.postgres, self.context.dump.path
         with postgres.connect(MAINTENANCE) as maintenance:
             restoring = RestoreProgress(self.control, maintenance, live, name, dump.name)
             tools = replace(self.context.adapters.dump_tools, hold=restoring.must_pause)
-            staging_database.restore_aside(postgres, tools, live, dump, checked, self.spec.jobs, self.control.must_pause)
+            staging_database.restore_staging(postgres, tools, live, dump, checked, self.spec.jobs, self.control.must_pause)
 
     def _written_since(self, connection: Connection) -> str:
         database = self.context.plan.database
@@ -285,7 +292,7 @@ class RestoreAside(Step):
             staging_database.written_since(connection, (database.schema_, database.table), touch, moment) if touch else None
         )
         if rows is None:
-            return "rows written since the backup: how many can be told once it is restored aside"
+            return "rows written since the backup: counted once it is restored to a staging database"
         return f"at least {rows} rows of {database.table} written since the backup, by {touch}; the full count follows"
 
     def _objects_not_in_backup(self) -> list[str]:
