@@ -100,6 +100,10 @@ def room_for(context: Context, databases: int) -> Found:
     return (Status.PASS if free > needed else Status.FAIL), f"{_gb(free)} free on the server, {_gb(needed)} needed"
 
 
+def _room(context: Context) -> Found:
+    return room_for(context, 2 if context.plan.draft_ else 1)  # a copy on which the migrations run
+
+
 def _ties(context: Context) -> Found:
     with context.adapters.postgres.connect() as connection:
         found = dump_inspector.ties(connection)
@@ -116,6 +120,6 @@ RESTORABLE: dict[str, tuple[str, Callable[[Context], Found]]] = {  # name -> tit
     "restorable-backup": ("The backup holds what the live database holds, and can be restored here", _dump),
     SAME: ("The backup is of this database", _same),
     "restore-rights": ("Our role may restore a database and rename both", _rights),
-    "server-disk": ("There is room on the server for a second database", lambda context: room_for(context, 1)),
+    "server-disk": ("There is room on the server for what is restored", _room),
     "ties": ("Nothing is tied to the live database that renaming would leave behind", _ties),
 }

@@ -45,6 +45,7 @@ def count(context: Context, live: str, backup: str, watch: Watch = UNWATCHED) ->
         context.plan.database,
         context.plan.history_tables,
         watch,
+        context.folder.short,
     )
 
 

@@ -4,6 +4,7 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated, Literal
 
 import psycopg
@@ -19,12 +20,15 @@ from runbook_lib.errors import AdapterError, Declined, RunbookError
 from runbook_lib.journal.control import Control
 from runbook_lib.postgres import Connection
 from runbook_lib.postgres.catalog import OWN_SCHEMA, catalog, database_size
+from runbook_lib.postgres.changes import draft
 from runbook_lib.postgres.connection import MAINTENANCE, identity
 from runbook_lib.postgres.dump import Entry
 from runbook_lib.postgres.restore import staging_database
 from runbook_lib.postgres.restore.cutover import attributes, copy_settings
+from runbook_lib.postgres.restore.migrated import kept
+from runbook_lib.postgres.restore.rerun import derive
 from runbook_lib.postgres.sessions import cancelled_by
-from runbook_lib.results import Precondition, Result, Status
+from runbook_lib.results import Found, Precondition, Result, Status, When
 from runbook_lib.steps import Effect, Facts, Preview, Probe, Step
 from runbook_lib.steps.loss import (
     LEDGER,
@@ -198,7 +202,10 @@ class RestoreStaging(Step):
 
     def needs(self) -> list[Precondition]:
         """That the backup is whole, and that server and role allow what is to be done. Pure."""
-        return [prerequisite(self.context, name) for name in ("tools", *RESTORABLE)]
+        known = [prerequisite(self.context, name) for name in ("tools", *RESTORABLE)]
+        if self.context.plan.draft_ is None:
+            return known
+        return [*known, self.need("draft", "The draft is the one that the plan names", When.BEFOREHAND, self._drafted)]
 
     def apply(self) -> Facts:
         """Restore, look over, and count the loss; what is whole already is not restored again. Changes the target.
@@ -217,6 +224,7 @@ class RestoreStaging(Step):
                 self._restore(live, name, checked)
             with postgres.connect(MAINTENANCE) as maintenance:
                 copy_settings(maintenance, attributes(maintenance, live), name, comment=False)
+            self._derive(live, name)
             self.control.part(0, 0, "comparing with the live database", "tables")
             with postgres.connect(name) as connection, cancelled_by(connection, self.control.must_pause):
                 self.context.folder.write_json(CATALOG_RESTORED, catalog(connection))
@@ -270,9 +278,10 @@ class RestoreStaging(Step):
     def purge(self, item: str) -> Facts:
         """Drop the side database, if it is there. Changes the target."""
         name = staging_state_of(self.context).staging
-        if name:
-            with self.context.adapters.postgres.connect(MAINTENANCE) as maintenance:
-                staging_database.drop(maintenance, name, force=True)
+        postgres = self.context.adapters.postgres
+        with postgres.connect(MAINTENANCE) as maintenance:
+            for each in filter(None, (name, staging_database.migrated_name(postgres.database, postgres.run))):
+                staging_database.drop(maintenance, each, force=True)
         self.reporter.close_cleanup(CLEANUP)
         return {"dropped": name}
 
@@ -283,6 +292,33 @@ class RestoreStaging(Step):
             restoring = RestoreProgress(self.control, maintenance, live, name, dump.name)
             tools = replace(self.context.adapters.dump_tools, hold=restoring.must_pause)
             staging_database.restore_staging(postgres, tools, live, dump, checked, self.spec.jobs, self.control.must_pause)
+
+    @property
+    def _draft(self) -> Path:
+        return Path(self.context.target.backups.directory) / self.context.plan.draft.changes
+
+    def _drafted(self) -> Found:
+        found = draft.read(self._draft, self.context.plan.draft.sha256)
+        return Status.PASS, f"{self._draft.name}, made {found.made}"
+
+    def _derive(self, live: str, name: str) -> None:
+        """Find what the migrations write, on a copy, where a draft has them and the backup is from before them."""
+        postgres, run, recorded = self.context.adapters.postgres, self.context.folder.short, history(self.context)
+        if self.context.plan.draft_ is None:
+            return
+        with postgres.connect(name) as connection:
+            if kept(connection, run) is not None or (recorded and recorded.exists(connection) and recorded.rows(connection)):
+                return
+        found = draft.read(self._draft, self.context.plan.draft.sha256)
+        self.control.part(0, 0, "running the migrations on a copy of the backup", "")
+        scripts = draft.unpack(self._draft, self.context.adapters.scratch / f"states-{self.name}").scripts
+        with staging_database.migrated(postgres, self.context.adapters.dump_tools, live, scripts) as (copy, said):
+            why = (
+                f"the migrations do not run on the backup: {said}"
+                if said and not (found.stopped and found.stopped in said)
+                else ""
+            )
+            derive(copy, lambda: postgres.connect(name), self.context.plan.history_tables, run, found.changing, why)
 
     def _written_since(self, connection: Connection) -> str:
         database = self.context.plan.database

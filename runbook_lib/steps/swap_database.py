@@ -18,6 +18,7 @@ from runbook_lib.postgres.restore import cutover, staging_database
 from runbook_lib.postgres.restore.diff import Ledger, compare
 from runbook_lib.postgres.restore.difference_kinds import CARRIED, Kind
 from runbook_lib.postgres.restore.export import Outcome
+from runbook_lib.postgres.restore.migrated import forget
 from runbook_lib.postgres.restore.shape import written
 from runbook_lib.postgres.restore.staging_database import StagingState
 from runbook_lib.postgres.sessions import Session, of_database
@@ -131,6 +132,8 @@ class Exchange(Step):
         if found.kept:
             with self.context.adapters.postgres.connect(MAINTENANCE) as maintenance:
                 staging_database.drop(maintenance, found.kept)
+            with self.context.adapters.postgres.connect() as connection:
+                forget(connection, self.context.folder.short)
         self.reporter.close_cleanup(OLD)
         return {"dropped": found.kept}
 
@@ -312,6 +315,10 @@ class SwapDatabase(CheckedExchange):
                 if self.carries
                 else f"carry nothing over: what was written since the backup stays in {old}, and is exported",
                 *(f"carry over {rows}: {what}" for what, rows in kept.items()),
+                *(
+                    f"leave {rows} rows of {name}, which the migrations wrote, as in the backup, but for users' changes"
+                    for name, rows in (counted.migrated if counted else {}).items()
+                ),
                 *(
                     f"neither compare nor carry {name}: {why}"
                     for name, why in (counted.not_compared if counted else {}).items()

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
@@ -15,6 +15,7 @@ from runbook_lib.errors import PreconditionError
 from runbook_lib.postgres import Connection, Open
 from runbook_lib.postgres.connection import one
 from runbook_lib.postgres.restore.difference_kinds import Collision, Hashes, Kind, defined_otherwise, merged
+from runbook_lib.postgres.restore.migrated import Migrated, bring, kept, seen
 from runbook_lib.postgres.restore.pair import Matched, Pair, matched
 from runbook_lib.postgres.restore.shape import Name, Table, tables, written
 from runbook_lib.postgres.restore.stream import ahead, chunks, pinned
@@ -79,6 +80,7 @@ class Ledger:
     only_in_live: tuple[str, ...] = ()  # publications, subscriptions, extensions
     only_in_backup: tuple[str, ...] = ()
     defined_otherwise: tuple[str, ...] = ()  # functions, procedures, views and triggers
+    migrated: Mapping[str, int] = field(default_factory=dict)  # table -> rows that the migrations write, nobody's to lose
 
     @property
     def totals(self) -> dict[Kind, int]:
@@ -188,35 +190,40 @@ UNION ALL SELECT 'event trigger ' || evtname FROM pg_event_trigger
 """
 
 
-def diff(live: Open, backup: Open, database: Database, history: Collection[Name], watch: Watch = UNWATCHED) -> Ledger:
+def diff(
+    live: Open, backup: Open, database: Database, history: Collection[Name], watch: Watch = UNWATCHED, run: str = ""
+) -> Ledger:
     """Every difference between the live database and one restored from a backup, each seen at one moment. Read-only.
 
-    The rows of the tables of `history`, the migration tool's, are not compared.
+    The rows of the tables of `history`, the migration tool's, are not compared. What the migrations write, as the restored
+    database keeps it for a run, is no difference.
 
     Raises:
         PreconditionError: The databases cannot be compared by hashes.
         AdapterError: A database could not be read to its end.
     """
-    with opened(live, backup, watch.look) as (here, there):
-        found = matched(tables(here), tables(there), database, history)
+    with opened(live, backup, watch.look, run) as (here, there):
+        migrated = kept(there, run) or []
+        found = matched(seen(migrated, tables(here)), tables(there), database, history)
         tables_ = []
         for pair in found.pairs:
             tables_.append(summarized(here, there, pair, lambda seeded: compared(here, there, seeded, heed=watch.heed)))
             watch.between(pair.name)
-        return ledger(here, there, found, tuple(tables_))
+        return ledger(here, there, found, tuple(tables_), migrated)
 
 
 @contextmanager
-def opened(live: Open, backup: Open, look: Callable[[], object]) -> Iterator[tuple[Connection, Connection]]:
+def opened(live: Open, backup: Open, look: Callable[[], object], run: str = "") -> Iterator[tuple[Connection, Connection]]:
     """A read-only transaction in each of two databases, the settings that values depend on pinned alike.
 
-    What they are at is cancelled once `look` raises.
+    The live one has what the backup keeps of a run's migrations, for `seen`. Statements are cancelled once `look` raises.
     """
     with (
         live() as here,
         backup() as there,
         cancelled_by(here, look),
         cancelled_by(there, look),
+        _brought(there, here, run),
         pinned(here),
         pinned(there),
     ):
@@ -230,8 +237,22 @@ def opened(live: Open, backup: Open, look: Callable[[], object]) -> Iterator[tup
         yield here, there
 
 
-def ledger(live: Connection, backup: Connection, found: Matched, compared_: tuple[TableDiff, ...]) -> Ledger:
+@contextmanager
+def _brought(there: Connection, here: Connection, run: str) -> Iterator[None]:
+    bring(there, here, run)
+    yield
+
+
+def ledger(
+    live: Connection,
+    backup: Connection,
+    found: Matched,
+    compared_: tuple[TableDiff, ...],
+    migrated: Sequence[Migrated] = (),
+) -> Ledger:
     """The account of all differences, those of the tables being known. Read-only."""
+    unknown = {each.table: TableDiff(each.table, unknown=each.unknown) for each in migrated if each.unknown}
+    compared_ = (*(unknown.pop(each.table, each) for each in compared_), *unknown.values())
     objects = [{row["name"] for row in connection.execute(_OBJECTS)} for connection in (live, backup)]
     return Ledger(
         compared_,
@@ -242,6 +263,7 @@ def ledger(live: Connection, backup: Connection, found: Matched, compared_: tupl
         tuple(sorted(objects[0] - objects[1])),
         tuple(sorted(objects[1] - objects[0])),
         defined_otherwise(live, backup),
+        {each.table: each.rows for each in migrated if each.rows},
     )
 
 

@@ -145,14 +145,14 @@ class Matched:
 
 
 def matched(
-    live: Mapping[Name, Table], backup: Mapping[Name, Table], database: Database, history: Collection[Name]
+    live: Mapping[Name, Table], backup: Mapping[Name, Table], database: Database | None, history: Collection[Name]
 ) -> Matched:
     """Which tables of two databases belong together; `history` are the migration tool's, whose rows are not compared."""
-    backfill, columns = _option_a(database), tuple(database.columns)
+    backfill, columns = (_option_a(database), tuple(database.columns)) if database else (None, ())
     why = {id: reason for id, table in (*live.items(), *backup.items()) if (reason := _why_skipped(table, history))}
     skipped = {written(id): reason for id, reason in why.items()}
     here, there = ({n: t for n, t in each.items() if n not in why} for each in (live, backup))
-    feature = (database.schema_, database.table)
+    feature = (database.schema_, database.table) if database else None
     return Matched(
         tuple(
             Pair(here[name], there[name], backfill, columns) if name == feature else Pair(here[name], there[name])

@@ -16,6 +16,7 @@ from runbook_lib.postgres.restore.applier import Applier, Between
 from runbook_lib.postgres.restore.diff import UNWATCHED, Ledger, TableDiff, Watch, compared, ledger, opened, summarized
 from runbook_lib.postgres.restore.difference_kinds import CARRIED, EXPORTED, Hashes, Kind
 from runbook_lib.postgres.restore.export import EARLIER, SEQUENCES, Export, Outcome, added, export, outcome
+from runbook_lib.postgres.restore.migrated import bring, kept, seen
 from runbook_lib.postgres.restore.pair import Pair, matched
 from runbook_lib.postgres.restore.shape import Name, tables, written
 from runbook_lib.postgres.restore.staged_rows import Progress, StagedRows, staged_as
@@ -134,23 +135,28 @@ class Salvage:
             self.progress.begin(writer)
             if found := self._ledger(writer):
                 return found
-            with (
-                opened(self.live, self.staging, watch.look) as (here, there),
-                self.live() as reader,
-                pinned(reader, one(here, "SELECT pg_export_snapshot() AS it")["it"]),
-            ):
-                matches = matched(tables(here), tables(there), self.database, self.history)
-                done = self.progress.done(writer, STAGED)
-                for number, pair in enumerate(matches.pairs):
-                    if pair.name not in done:
-                        store = f"cargo_{self.progress.run}_{number}"
-                        self._stage(here, there, reader, writer, pair, store, kinds, watch.heed)
-                        watch.between(pair.name)
-                diffs = [content["diff"] for content in self.progress.done(writer, STAGED).values()]
-                found = ledger(here, there, matches, tuple(map(TableDiff.from_json, diffs)))
-            with writer.transaction():
-                self.progress.note(writer, COMPARED, "", found.as_json())
-            return found
+            with self.live() as reader:
+                bring(writer, reader, self.progress.run)  # before the moment that it shares
+                return self._stage_all(writer, reader, watch, kinds)
+
+    def _stage_all(self, writer: Connection, reader: Connection, watch: Watch, kinds: Collection[Kind]) -> Ledger:
+        with (
+            opened(self.live, self.staging, watch.look, self.progress.run) as (here, there),
+            pinned(reader, one(here, "SELECT pg_export_snapshot() AS it")["it"]),
+        ):
+            migrated = kept(there, self.progress.run) or []
+            matches = matched(seen(migrated, tables(here)), tables(there), self.database, self.history)
+            done = self.progress.done(writer, STAGED)
+            for number, pair in enumerate(matches.pairs):
+                if pair.name not in done:
+                    store = f"cargo_{self.progress.run}_{number}"
+                    self._stage(here, there, reader, writer, pair, store, kinds, watch.heed)
+                    watch.between(pair.name)
+            diffs = [content["diff"] for content in self.progress.done(writer, STAGED).values()]
+            found = ledger(here, there, matches, tuple(map(TableDiff.from_json, diffs)), migrated)
+        with writer.transaction():
+            self.progress.note(writer, COMPARED, "", found.as_json())
+        return found
 
     def carry(
         self,

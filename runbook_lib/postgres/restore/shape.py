@@ -43,6 +43,7 @@ class Table:
     columns: tuple[Column, ...]
     keys: tuple[tuple[str, ...], ...]  # the primary key, then other unique ones of columns that are NOT NULL
     unique: tuple[tuple[str, ...], ...]  # those, and the others
+    seen_as: sql.Composed | None = None  # a query to read instead of the table itself
 
     @property
     def id(self) -> Name:
@@ -52,7 +53,7 @@ class Table:
     @property
     def rows(self) -> sql.Composed:
         """What to select from, so that each of its rows comes once."""
-        return sql.SQL("{}{}").format(sql.SQL("" if self.partitioned else "ONLY "), sql.Identifier(*self.id))
+        return self.seen_as or sql.SQL("{}{}").format(sql.SQL("" if self.partitioned else "ONLY "), sql.Identifier(*self.id))
 
     def column(self, name: str) -> Column:
         """A column by its name."""

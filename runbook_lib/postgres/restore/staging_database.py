@@ -1,7 +1,8 @@
 """The database beside the live one that a dump is restored into: made alike, filled, looked over and marked complete."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from runbook_lib.postgres import Connection, Row
+from runbook_lib.postgres import Connection, Open, Row
 from runbook_lib.postgres.catalog import OWN_SCHEMA
 from runbook_lib.postgres.connection import MAINTENANCE, Postgres, one
 from runbook_lib.postgres.dump import DumpTools
@@ -40,6 +41,11 @@ def staging_name(live: str, run: str) -> str:
 def kept_name(live: str, run: str, day: date) -> str:
     """What the old database is called once another has taken its name."""
     return fitted(live, f"_before_rollback_{day:%Y%m%d}_{run}")
+
+
+def migrated_name(live: str, run: str) -> str:
+    """What the copy of a restored database is called on which the migrations run."""
+    return fitted(live, f"_migrated_{run}")
 
 
 def part_name(live: str, run: str) -> str:
@@ -132,6 +138,27 @@ def restore_staging(
             connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(OWN_SCHEMA)))
             connection.execute("ANALYZE")
         mark(maintenance, staging, postgres.run, sha256)
+
+
+@contextmanager
+def migrated(postgres: Postgres, tools: DumpTools, live: str, scripts: Iterable[Path]) -> Iterator[tuple[Open, str]]:
+    """A copy of the staging database on which the migrations ran, as whom the target belongs to; dropped at the end.
+
+    Changes the target by that database alone. With it comes what the server said of a statement that failed, "" for none.
+    """
+    name, staging = migrated_name(live, postgres.run), staging_name(live, postgres.run)
+    with postgres.connect(MAINTENANCE) as maintenance:
+        drop(maintenance, name, force=True)
+        query = "SELECT pg_get_userbyid(datdba) AS it FROM pg_database WHERE datname = %s"
+        owner = sql.Identifier(one(maintenance, query, [live])["it"])
+        command = sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE {}")
+        maintenance.execute(command.format(sql.Identifier(name), owner, sql.Identifier(staging)))
+        try:
+            role = sql.SQL("SET ROLE {}").format(owner).as_string(maintenance)
+            said = (tools.run_script(each, name, TIMEOUT, role) for each in scripts)
+            yield lambda: postgres.connect(name), next(filter(None, said), "")
+        finally:
+            drop(maintenance, name, force=True)
 
 
 def mark(maintenance: Connection, staging: str, run: str, sha256: str) -> None:
