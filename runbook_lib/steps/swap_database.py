@@ -316,6 +316,11 @@ class SwapDatabase(CheckedExchange):
                 else f"carry nothing over: what was written since the backup stays in {old}, and is exported",
                 *(f"carry over {rows}: {what}" for what, rows in kept.items()),
                 *(
+                    ["RISK: without a draft in the plan, what the migrations wrote besides the backfill is carried over too"]
+                    if self.carries and self.context.plan.migration and not self.context.plan.draft_
+                    else []
+                ),
+                *(
                     f"leave {rows} rows of {name}, which the migrations wrote, as in the backup, but for users' changes"
                     for name, rows in (counted.migrated if counted else {}).items()
                 ),

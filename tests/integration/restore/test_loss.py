@@ -114,6 +114,7 @@ def test_what_was_written_since_is_carried_by_choice_and_is_no_loss(restoring: R
     assert restoring.ask("SELECT id FROM messages WHERE id = 7") == []
     assert all("feature's own columns" in what for what in preview.facts["loss"])
     assert "carry over 1: public.messages: rows written since the backup" in preview.would
+    assert any(line.startswith("RISK: without a draft in the plan") for line in preview.would)
     assert done.outcome["carried over"]["carried"]["public.messages"] == {"new": 2, "changed": 1, "deleted": 1}
     assert {r.status for r in done.results} == {"PASS"}
     assert restoring.ask("SELECT nextval('messages_id_seq')") == [(603,)]
