@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import subprocess
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -40,17 +41,18 @@ class Scratch(States):
         else:
             self._parameters = dict(ending.enter_context(embedded_server()).parameters)
         try:
-            self._maintenance = ending.enter_context(self._connect(dbname="postgres"))
+            with self._connect(dbname="postgres") as maintenance:
+                self.major = maintenance.info.server_version // 10_000
         except psycopg.OperationalError as error:
             raise _out_of_reach("server", error) from None
-        self.major = self._maintenance.info.server_version // 10_000
         self._programs = debian_programs(self.major) or binaries()
 
     def make(self, state: str, of: str = "") -> None:
         """Make the database of a state, empty or as a copy of another state's. Changes the server."""
         self._names[state] = f"{self._mark}_{state}"
         names = [sql.Identifier(self._names[state]), sql.Identifier(self._names[of] if of else "template0")]
-        self._maintenance.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(*names))
+        with self._connect(dbname="postgres") as maintenance:
+            maintenance.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(*names))
 
     @contextmanager
     def connected(self, state: str) -> Iterator[Connection]:
@@ -65,12 +67,19 @@ class Scratch(States):
         """
         self.make("before")
         self.load("before", before)
-        for state in ("after", "second"):
-            self.make(state, "before")
-        with self.connected("after") as after, keys_watched(after, catalog_of(after)):
-            stopped = self.run("after", migrations)
-        self.run("second", migrations)
+        with self.connected("before") as connection:
+            catalog = catalog_of(connection)
+        with ThreadPoolExecutor() as pool:
+            second = pool.submit(self._migrated_again, migrations)
+            self.make("after", "before")
+            with self.connected("after") as after, keys_watched(after, catalog):
+                stopped = self.run("after", migrations)
+            second.result()
         return stopped
+
+    def _migrated_again(self, migrations: Sequence[Path]) -> None:
+        self.make("second", "before")
+        self.run("second", migrations)
 
     def changing(self) -> list[str]:
         """The columns into which migrations write something else each time. Read-only."""

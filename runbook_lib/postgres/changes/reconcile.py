@@ -24,6 +24,13 @@ STAYING = (
     "type",
     "sequence",
 )  # kinds that hold something, never dropped meanwhile
+WRITING = (
+    "INSERT ",
+    "UPDATE ",
+    "DELETE ",
+    "SELECT set_config(",
+    "SELECT setval(",
+)  # how statements begin that write rows alone
 
 _DEPENDENTS = f"""
     SELECT DISTINCT {KEY.format("i")} AS key
@@ -51,14 +58,18 @@ _CLASSES = {
 
 
 class Reconciler:
-    """Statements that were tried on a scratch database, in order; `failures` says what the last try could not do."""
+    """Statements that were tried on a scratch database, in order; `failures` says what the last try could not do.
 
-    def __init__(self, connection: Connection) -> None:
+    It is given the catalog as it is, and reads it again after statements that may have changed it.
+    """
+
+    def __init__(self, connection: Connection, catalog: Catalog) -> None:
         self.connection = connection
         self.statements: list[str] = []
         self.failures: dict[str, psycopg.Error] = {}
         self._away: set[str] = set()  # dropped meanwhile
         self._back: set[str] = set()  # was dropped meanwhile, and is not again
+        self._catalog: Catalog | None = catalog  # as it is now, None where a statement may have changed it
 
     def run(self, *statements: str) -> None:
         """Execute statements, all or none, and note them. Changes the scratch database.
@@ -70,6 +81,14 @@ class Reconciler:
             for each in statements:
                 self.connection.execute(each)
         self.statements += statements
+        if not all(each.startswith(WRITING) for each in statements):
+            self._catalog = None
+
+    def catalog(self) -> Catalog:
+        """What is there now. Read-only."""
+        if self._catalog is None:
+            self._catalog = catalog_of(self.connection)
+        return self._catalog
 
     def reach(self, wanted: Mapping[str, Object], *, whole: bool) -> None:
         """Go as far as possible to a wanted catalog, in at most `ROUNDS` rounds. Changes the scratch database.
@@ -79,7 +98,7 @@ class Reconciler:
             whole: Whether what was dropped meanwhile comes back.
         """
         for _ in range(ROUNDS):
-            there, self.failures = catalog_of(self.connection), {}
+            there, self.failures = self.catalog(), {}
             steps = list(_steps(there, Catalog({k: v for k, v in wanted.items() if k not in self._away})))
             progress = [self._tried(key, statements) for key, statements in steps]
             if any(progress):

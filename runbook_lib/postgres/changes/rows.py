@@ -16,6 +16,7 @@ SCRATCH = "runbook"  # the schema of what is kept for a reversal
 CELLS = f"{SCRATCH}.cells"  # the values to be written, by table, column and key
 GONE = f"{SCRATCH}.gone"  # the keys of rows to be deleted
 RULED = f"{SCRATCH}.ruled"  # the keys of rows whose value a person decided, by table and column
+EMPTY = "0"  # the sum over no rows
 ORIGINAL = "was "  # before the name of a key column: what it held before migrations changed it
 
 _REKEYED = f"""
@@ -37,21 +38,21 @@ _WATCH = f"""{_REKEYED};
 @contextmanager
 def keys_watched(connection: Connection, catalog: Catalog) -> Iterator[None]:
     """Note, while a block runs migrations, which rows get another primary key. Changes the scratch database."""
-    execute(connection, _WATCH)
+    made = [_WATCH]
     for table in catalog.of("table"):
         for key in [each for each in catalog.parts(table, "constraint") if each.definition["type"] == "p"]:
             names = ", ".join(map(literal, key.keeps["columns"]))
-            execute(
-                connection,
+            made.append(
                 f"CREATE TRIGGER runbook_rekeyed AFTER UPDATE ON {table.quoted} FOR EACH ROW "
-                f"EXECUTE FUNCTION {SCRATCH}.rekeyed({names})",
+                f"EXECUTE FUNCTION {SCRATCH}.rekeyed({names})"
             )
+    execute(connection, ";".join(made))
     yield
     listed = "SELECT tgrelid::regclass::text AS name FROM pg_trigger WHERE tgname = 'runbook_rekeyed' AND tgparentid = 0"
     with connection.transaction():
         connection.execute("SET LOCAL search_path = ''")
-        for row in connection.execute(listed).fetchall():
-            execute(connection, f"DROP TRIGGER runbook_rekeyed ON {row['name']}")
+        dropped = [f"DROP TRIGGER runbook_rekeyed ON {row['name']}" for row in connection.execute(listed).fetchall()]
+        execute(connection, ";".join(dropped))
 
 
 def rekeyed(connection: Connection, table: Object) -> list[tuple[list[str], list[str]]]:
@@ -166,16 +167,27 @@ def same_rows(connection: Connection, sides: Sides, one: str, other: str) -> boo
     return bool(row and not row["differ"])
 
 
-def row_sums(connection: Connection, tables: Iterable[Object]) -> dict[str, object]:
+def row_sums(connection: Connection, tables: Sequence[Object]) -> dict[str, object]:
     """A sum over the rows of each table, by its address; equal where the rows are, in whatever order. Read-only."""
     hashed = ", ".join(f"sum(hashtextextended(x::text, {seed})::numeric)" for seed in (0, 1))
+    found: dict[str, object] = {each.address: EMPTY for each in tables}
     parts = [
         f"SELECT {literal(each.address)} AS name, (SELECT concat_ws(' ', count(*), {hashed}) FROM {each.rows} x) AS sum"
-        for each in tables
+        for each in _with_pages(connection, tables)
     ]
-    with connection.transaction():
-        pin(connection, local=True, search_path="", row_security="off")
-        return {str(row["name"]): row["sum"] for row in execute(connection, " UNION ALL ".join(parts))} if parts else {}
+    if parts:
+        with connection.transaction():
+            pin(connection, local=True, search_path="", row_security="off")
+            found |= {str(row["name"]): row["sum"] for row in execute(connection, " UNION ALL ".join(parts))}
+    return found
+
+
+def _with_pages(connection: Connection, tables: Sequence[Object]) -> list[Object]:
+    """The tables that may have rows: all but the plain ones of which nothing was ever written to the disk. Read-only."""
+    asked = """SELECT t.name FROM unnest(%s::text[]) t(name) JOIN pg_class c ON c.oid = t.name::regclass
+        JOIN pg_am a ON a.oid = c.relam WHERE c.relkind = 'r' AND a.amname = 'heap' AND pg_relation_size(c.oid) = 0"""
+    empty = {row["name"] for row in execute(connection, asked, [each.quoted for each in tables])}
+    return [each for each in tables if each.quoted not in empty]
 
 
 def row_differences(one: Connection, other: Connection, catalog: Catalog) -> list[str]:

@@ -16,7 +16,7 @@ from psycopg import sql
 
 from runbook_lib.config.plan.decide import Decision
 from runbook_lib.postgres import Connection
-from runbook_lib.postgres.changes.kinds import catalog_of
+from runbook_lib.postgres.changes.kinds import catalogs_of
 from runbook_lib.postgres.changes.losses import lost
 from runbook_lib.postgres.changes.net_change import Renames, differences, renames
 from runbook_lib.postgres.changes.objects import Catalog, Object
@@ -115,8 +115,8 @@ def drop_staged(live: Connection) -> None:
 
 def unlike(wanted: Connection, live: Connection) -> tuple[list[str], list[str]]:
     """What of catalog and rows differs from a database as it should be. Changes that one's own schema."""
-    catalog = catalog_of(wanted)
-    return differences(catalog.objects, catalog_of(live).objects), row_differences(wanted, live, catalog)
+    catalog, there = catalogs_of(wanted, live)
+    return differences(catalog.objects, there.objects), row_differences(wanted, live, catalog)
 
 
 def refuse_unstable(reversal: Reversal, columns: Sequence[str]) -> None:
@@ -139,11 +139,11 @@ def _applied_again(states: States, reversal: Reversal, files: Sequence[Path]) ->
         execute(again, f"DROP SCHEMA {KEPT} CASCADE")
     stopped = states.run("again", files)
     with states.connected("again") as again, states.connected("first") as first, states.connected("made") as made:
-        there, catalog = catalog_of(made), catalog_of(again)
-        created = [now for each in reversal.changes if each.before is None and (now := _now(each.key, reversal, there))]
+        catalog, now, there = catalogs_of(again, first, made)
+        created = [each for of in reversal.changes if of.before is None and (each := _now(of.key, reversal, there))]
         same = all((found := catalog.get(each.key)) is not None and found.like(each) for each in created)
         held = [each for each in created if each.kind in ("table", "column")]
-        return same, lost(again, first, made, held, redone=not stopped)
+        return same, lost(again, first, made, held, (now, there, Catalog({}) if stopped else catalog))
 
 
 def _now(key: str, reversal: Reversal, there: Catalog) -> Object | None:

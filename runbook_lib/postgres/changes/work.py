@@ -9,7 +9,6 @@ import psycopg
 
 from runbook_lib.config.plan.decide import Decision
 from runbook_lib.postgres import Connection
-from runbook_lib.postgres.changes.kinds import catalog_of
 from runbook_lib.postgres.changes.net_change import Change, Refusal, Rename
 from runbook_lib.postgres.changes.objects import Catalog, Object, quote, short
 from runbook_lib.postgres.changes.reading import Script
@@ -74,7 +73,7 @@ class Work:
 
     def keys_where(self, table: Object, condition: str) -> list[str]:
         """The keys of some rows of the copy for which a condition on `t` holds. Read-only."""
-        parts = catalog_of(self.copy).parts(table, "column")
+        parts = self.reconciler.catalog().parts(table, "column")
         listed = (candidates(self.live, table) or [[each.name for each in parts]])[0]
         there = {each.name for each in parts}
         terms = ", ".join(f"t.{quote(each)}" for each in listed if each in there) or "1"
