@@ -76,17 +76,17 @@ def make(
         stopped = place.migrated(before, migrations)
         dumps = {state: scratch / f"{state}.dump" for state in ("before", "after")}
         with ThreadPoolExecutor() as pool:
-            dumping = [pool.submit(place.dump, *each) for each in dumps.items()]
+            dumping = {state: pool.submit(place.dump, state, dumps[state]) for state in ("after", "before")}
             changing = place.changing()
-            for each in dumping:
-                each.result()
-        live = "second"  # as the first, where both runs wrote the same
-        if changing:
-            place.make(live := "copy", "after")
-        report("taking them back on a copy …")
-        with place.connected("before") as was, place.connected("after") as made, place.connected(live) as copy:
-            reversal = reverse(was, made, copy, [path.read_text() for path in migrations], decide=decide)
-        refuse_unstable(reversal, changing)
+            dumping["after"].result()  # things get other names in it
+            live = "second"  # as the first, where both runs wrote the same
+            if changing:
+                place.make(live := "copy", "after")
+            report("taking them back on a copy …")
+            with place.connected("before") as was, place.connected("after") as made, place.connected(live) as copy:
+                reversal = reverse(was, made, copy, [path.read_text() for path in migrations], decide=decide)
+            refuse_unstable(reversal, changing)
+            dumping["before"].result()
         states_of(changes).unlink(missing_ok=True)
         draft.pack(states_of(changes), dumps["before"], dumps["after"], list(migrations))
         found = Draft(

@@ -67,12 +67,10 @@ class Scratch(States):
         """
         self.make("before")
         self.load("before", before)
-        with self.connected("before") as connection:
-            catalog = catalog_of(connection)
         with ThreadPoolExecutor() as pool:
             second = pool.submit(self._migrated_again, migrations)
             self.make("after", "before")
-            with self.connected("after") as after, keys_watched(after, catalog):
+            with self.connected("after") as after, keys_watched(after):
                 stopped = self.run("after", migrations)
             second.result()
         return stopped

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from runbook_lib.postgres import Connection
-from runbook_lib.postgres.changes.objects import Catalog, Object, literal, quote
+from runbook_lib.postgres.changes.objects import USERS, Catalog, Object, literal, of_no_extension, quote
 from runbook_lib.postgres.text_settings import pin
 
 SCRATCH = "runbook"  # the schema of what is kept for a reversal
@@ -32,21 +32,30 @@ _WATCH = f"""{_REKEYED};
             INSERT INTO {SCRATCH}.rekeyed (relation, before, after) VALUES (TG_RELID, old_key, new_key);
         END IF;
         RETURN NULL;
+    END $$;
+    DO $$
+    DECLARE
+        watching text;
+    BEGIN
+        FOR watching IN
+            SELECT format('CREATE TRIGGER runbook_rekeyed AFTER UPDATE ON %I.%I FOR EACH ROW '
+                'EXECUTE FUNCTION {SCRATCH}.rekeyed(%s)', n.nspname, c.relname, (
+                    SELECT string_agg(quote_literal(a.attname), ', ' ORDER BY u.n)
+                    FROM unnest(k.conkey) WITH ORDINALITY u (attnum, n)
+                    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = u.attnum))
+            FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+            WHERE {USERS} AND c.relkind IN ('r', 'p') AND k.contype = 'p' AND k.conparentid = 0
+              AND {of_no_extension("pg_class", "c.oid")}
+        LOOP
+            EXECUTE watching;
+        END LOOP;
     END $$"""
 
 
 @contextmanager
-def keys_watched(connection: Connection, catalog: Catalog) -> Iterator[None]:
+def keys_watched(connection: Connection) -> Iterator[None]:
     """Note, while a block runs migrations, which rows get another primary key. Changes the scratch database."""
-    made = [_WATCH]
-    for table in catalog.of("table"):
-        for key in [each for each in catalog.parts(table, "constraint") if each.definition["type"] == "p"]:
-            names = ", ".join(map(literal, key.keeps["columns"]))
-            made.append(
-                f"CREATE TRIGGER runbook_rekeyed AFTER UPDATE ON {table.quoted} FOR EACH ROW "
-                f"EXECUTE FUNCTION {SCRATCH}.rekeyed({names})"
-            )
-    execute(connection, ";".join(made))
+    execute(connection, _WATCH)
     yield
     listed = "SELECT tgrelid::regclass::text AS name FROM pg_trigger WHERE tgname = 'runbook_rekeyed' AND tgparentid = 0"
     with connection.transaction():
