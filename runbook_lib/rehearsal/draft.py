@@ -74,19 +74,18 @@ def make(
         place, scratch = Scratch(ending, server), ending.enter_context(temporary.directory())
         report("applying the migrations to scratch databases …")
         stopped = place.migrated(before, migrations)
+        changing = place.changing()
+        live = "second"  # as the first, where both runs wrote the same
+        if changing:
+            place.make(live := "copy", "after")
+        report("taking them back on a copy …")
+        with place.connected("before") as was, place.connected("after") as made, place.connected(live) as copy:
+            reversal = reverse(was, made, copy, [path.read_text() for path in migrations], decide=decide)
+        refuse_unstable(reversal, changing)
         dumps = {state: scratch / f"{state}.dump" for state in ("before", "after")}
         with ThreadPoolExecutor() as pool:
-            dumping = {state: pool.submit(place.dump, state, dumps[state]) for state in ("after", "before")}
-            changing = place.changing()
-            dumping["after"].result()  # things get other names in it
-            live = "second"  # as the first, where both runs wrote the same
-            if changing:
-                place.make(live := "copy", "after")
-            report("taking them back on a copy …")
-            with place.connected("before") as was, place.connected("after") as made, place.connected(live) as copy:
-                reversal = reverse(was, made, copy, [path.read_text() for path in migrations], decide=decide)
-            refuse_unstable(reversal, changing)
-            dumping["before"].result()
+            for dumped in [pool.submit(place.dump, *each, reversal.concerned) for each in dumps.items()]:
+                dumped.result()
         states_of(changes).unlink(missing_ok=True)
         draft.pack(states_of(changes), dumps["before"], dumps["after"], list(migrations))
         found = Draft(
@@ -101,6 +100,8 @@ def make(
             notes=reversal.notes,
             renamed=renamed(reversal),
             changing=changing,
+            tables=sorted(reversal.concerned.tables) if reversal.concerned else None,
+            referred=sorted(reversal.concerned.referred) if reversal.concerned else [],
         )
         return Made(found, changes, draft.write(found, changes))
 

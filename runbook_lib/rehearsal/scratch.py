@@ -20,6 +20,7 @@ from runbook_lib.postgres.changes.kinds import catalog_of
 from runbook_lib.postgres.changes.losses import unstable
 from runbook_lib.postgres.changes.rows import keys_watched
 from runbook_lib.postgres.changes.trial import States
+from runbook_lib.postgres.changes.work import Concerned
 from runbook_lib.rehearsal.postgres import binaries, clean_environment, debian_programs, embedded_server
 
 UNCHANGED = "Nothing was changed."
@@ -84,9 +85,12 @@ class Scratch(States):
         with self.connected("after") as after, self.connected("second") as second:
             return unstable(after, second, catalog_of(after))
 
-    def dump(self, state: str, to: Path) -> None:
-        """Write the database of a state to a file, as pg_dump does. Changes that file."""
-        if said := self._client("pg_dump", state, "--format=custom", f"--file={to}"):
+    def dump(self, state: str, to: Path, of: Concerned | None) -> None:
+        """Write the database of a state to a file, with the rows of some tables alone. Changes that file."""
+        with self.connected(state) as connection:
+            tables = catalog_of(connection).of("table") if of else []
+        without = [f"--exclude-table-data={each.quoted}" for each in tables if of and each.address not in of.tables]
+        if said := self._client("pg_dump", state, "--format=custom", f"--file={to}", *without):
             raise AdapterError(f"The database {state} cannot be dumped: {said}", state="The scratch databases are dropped.")
 
     def load(self, state: str, file: Path) -> None:

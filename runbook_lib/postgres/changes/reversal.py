@@ -13,6 +13,7 @@ import psycopg
 from runbook_lib.config.plan.decide import Decision
 from runbook_lib.postgres import Connection
 from runbook_lib.postgres.changes import comparison, moved, reading, retyping, writing
+from runbook_lib.postgres.changes.concerned import bodies, concerned
 from runbook_lib.postgres.changes.kinds import KINDS, catalog_of, catalogs_of
 from runbook_lib.postgres.changes.net_change import (
     IN_A_TABLE,
@@ -42,11 +43,11 @@ def reverse(
     renamed: Renames = renames,
     decide: Mapping[str, Decision] | None = None,
 ) -> Reversal:
-    """Take back what led from `before` to `after`, on a copy of the live database. Changes `after` and `copy`, both scratch.
+    """Take back what led from `before` to `after`, on a copy of the live database. Changes `copy`, which is scratch.
 
     Args:
         before: The state before.
-        after: The state after; things get their names from before again in it.
+        after: The state after, a scratch copy; things have their names from before in it meanwhile.
         copy: A copy of the live database, outside of a transaction.
         scripts: The migrations' SQL, which tells whether values moved.
         rekeyed: Rows that the change gave another key, by the OID of their table; `keys_watched` notes them too.
@@ -61,9 +62,9 @@ def reverse(
     was, made, live = catalogs_of(before, after, copy)
     reconciler = Reconciler(copy, live)
     try:
-        with copy.transaction():
+        with after.transaction(force_rollback=True), copy.transaction():
             made = _rename(was, made, after, reconciler, reversal, renamed)
-            script = reading.read(scripts, _bodies(was) | _bodies(made))
+            script = reading.read(scripts, bodies(was) | bodies(made))
             live = reconciler.catalog()
             work = Work(
                 copy, after, script, was, made, live, reversal, reconciler, rekeyed=rekeyed or {}, decide=decide or {}
@@ -88,6 +89,7 @@ def _tried(work: Work, before: Connection) -> None:
     retyping.refuse_filled_fields(work)
     retyping.find_conversions(work)
     moved.refuse_moved(work)
+    reversal.concerned = concerned(work)
     if not reversal.refusals:
         _act(work)
 
@@ -99,12 +101,6 @@ def _refuse_unknown(work: Work) -> None:
         for thing in (name, *(f"{name}.{column}" for column in decision.columns)):
             if thing not in there:
                 work.reversal.refuse(thing, "a plan decides it, and it was not there before")
-
-
-def _bodies(catalog: Catalog) -> dict[str, str]:
-    """The text of each function and view, by its name."""
-    functions = {each.name: str(each.keeps["text"]) for each in catalog.of("function")}
-    return functions | {each.name: str(each.definition["text"]) for each in catalog.of("view")}
 
 
 def _rename(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -199,11 +199,15 @@ def _with_pages(connection: Connection, tables: Sequence[Object]) -> list[Object
     return [each for each in tables if each.quoted not in empty]
 
 
-def row_differences(one: Connection, other: Connection, catalog: Catalog) -> list[str]:
-    """The tables of a catalog whose rows differ between two databases, as text. Changes the scratch schema of the first."""
+def row_differences(one: Connection, other: Connection, catalog: Catalog, left_out: Collection[str] = ()) -> list[str]:
+    """The tables of a catalog, but for some, whose rows differ between two databases, as text.
+
+    Changes the scratch schema of the first.
+    """
     found = []
     execute(one, f"CREATE SCHEMA IF NOT EXISTS {SCRATCH}")
-    tables = [each for each in catalog.of("table") if not each.definition["bound"] and catalog.parts(each, "column")]
+    whole = [each for each in catalog.of("table") if not each.definition["bound"] and each.address not in left_out]
+    tables = [each for each in whole if catalog.parts(each, "column")]
     sums = [row_sums(connection, tables) for connection in (one, other)]
     for place, table in enumerate(tables):
         columns = {each.name: each.name for each in catalog.parts(table, "column")}

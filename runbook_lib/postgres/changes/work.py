@@ -19,6 +19,14 @@ Rekeyed = list[tuple[list[str], list[str]]]  # the key that a row had, and the o
 MANY = 20  # rows that a refusal names
 
 
+@dataclass(frozen=True)
+class Concerned:
+    """The tables, by address, whose rows a change concerns, and those of them to whose rows others may not refer."""
+
+    tables: frozenset[str]
+    referred: frozenset[str]
+
+
 @dataclass
 class Reversal:
     """What takes a change back: what it does, what it cannot know, what is lost and what has no value any more."""
@@ -36,6 +44,7 @@ class Reversal:
     edited: dict[str, int] = field(default_factory=dict)  # column -> values that the change wrote and users changed since
     lost: dict[str, int] = field(default_factory=dict)  # table -> rows that the change inserted and users changed since
     notes: list[str] = field(default_factory=list)
+    concerned: Concerned | None = None  # None where it was not found out: all tables may be
     rekeyed: dict[str, Rekeyed] = field(default_factory=dict)  # OID of a table -> rows that get another key
 
     def refuse(self, thing: str, why: str, rows: Sequence[object] = ()) -> None:
