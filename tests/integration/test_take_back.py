@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from runbook_lib.config.plan import Plan
+from runbook_lib.postgres import Connection
+from runbook_lib.postgres.changes import live
+from runbook_lib.postgres.changes.work import Reversal
 from runbook_lib.postgres.dump import sha256
 from runbook_lib.rehearsal.postgres import Server
 from runbook_lib.results import Result, Status, not_passed
@@ -351,3 +354,25 @@ def test_a_draft_from_before_tables_were_chosen_copies_all(make: Make) -> None:
     assert "0 tables without their rows" in next(
         each.summary for each in step.previewed(begun=False)[1] if "copies" in each.name
     )
+
+
+STRONG = """SELECT DISTINCT relation::regclass::text FROM pg_locks JOIN pg_class c ON c.oid = relation
+    WHERE pid = pg_backend_pid() AND relkind = 'r' AND relnamespace = 'public'::regnamespace
+    AND mode IN ('AccessExclusiveLock', 'ShareRowExclusiveLock')"""
+
+
+def test_all_tables_are_locked_before_any_is_changed(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, apply = make(BEFORE, UP, USE), live.apply
+    step, locked = approved(found), list[set[str]]()
+
+    def watched(reversal: Reversal, connection: Connection) -> None:
+        apply(replace(reversal, statements=[]), connection)
+        locked.append({row["relation"] for row in connection.execute(STRONG)})
+        apply(replace(reversal, locks=[]), connection)
+        locked.append({row["relation"] for row in connection.execute(STRONG)})
+
+    monkeypatch.setattr(live, "apply", watched)
+    step.apply()
+
+    assert {each.rpartition(".")[2].strip('"') for each in locked[0]} == {"Orders", "shops", "fees"}
+    assert locked[1] <= locked[0]

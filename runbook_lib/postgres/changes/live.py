@@ -27,7 +27,7 @@ from runbook_lib.postgres.migration_history import History
 from runbook_lib.postgres.round_trip import Statements
 
 TABLE = sql.Identifier(OWN_SCHEMA, "taken_back")
-BUDGET = LockBudget(LADDER)
+MORE = 3  # times what the statements took on the copy may pass before a try is ended
 Waiting = Callable[[Sequence[Blocker]], None]
 
 
@@ -83,7 +83,12 @@ def take_back(
         made = sql.SQL("INSERT INTO {} (run, draft, others) VALUES (%s, %s, %s)").format(TABLE)
         live.execute(made, [run, record.draft, Jsonb(record.others)])
 
-    with_short_lock(open_, work, waiting, budget=BUDGET)
+    with_short_lock(open_, work, waiting, budget=_budget(reversal))
+
+
+def _budget(reversal: Reversal) -> LockBudget:
+    """How long the locks may be waited for and held: not much longer than it took on the copy."""
+    return LockBudget(LADDER, LADDER[-1] + int(MORE * 1000 * reversal.seconds))
 
 
 def compare(open_: Open, copies: Copies) -> list[str]:
@@ -127,7 +132,7 @@ def undo(open_: Open, copies: Copies, history: History | None, waiting: Waiting)
             drop_staged(live)
             live.execute(sql.SQL("DELETE FROM {} WHERE run = %s").format(TABLE), [copies.target.run])
 
-        with_short_lock(open_, work, waiting, budget=BUDGET)
+        with_short_lock(open_, work, waiting, budget=_budget(reversal))
         with open_() as live:
             return _unlike(undone, live, others)
 

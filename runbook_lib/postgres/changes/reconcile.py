@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from time import monotonic
 
 import psycopg
 
@@ -66,6 +67,7 @@ class Reconciler:
     def __init__(self, connection: Connection, catalog: Catalog) -> None:
         self.connection = connection
         self.statements: list[str] = []
+        self.seconds = 0.0  # that they took
         self.failures: dict[str, psycopg.Error] = {}
         self._away: set[str] = set()  # dropped meanwhile
         self._back: set[str] = set()  # was dropped meanwhile, and is not again
@@ -77,12 +79,26 @@ class Reconciler:
         Raises:
             psycopg.Error: One failed; none was done.
         """
+        begun = monotonic()
         with self.connection.transaction():
             for each in statements:
                 self.connection.execute(each)
         self.statements += statements
+        self.seconds += monotonic() - begun
         if not all(each.startswith(WRITING) for each in statements):
             self._catalog = None
+
+    def locks(self, before: Catalog) -> list[str]:
+        """The statements that take the strong locks of the present transaction at once, by earlier names. Read-only."""
+        asked = """SELECT relation::text AS id, bool_or(mode = 'AccessExclusiveLock') AS whole FROM pg_locks
+            WHERE pid = pg_backend_pid() AND granted
+              AND mode IN ('AccessExclusiveLock', 'ShareRowExclusiveLock', 'ShareLock')
+            GROUP BY 1 ORDER BY 1"""
+        tables, locked = {each.id: each for each in before.of("table")}, dict[str, list[str]]()
+        for row in self.connection.execute(asked):
+            if table := tables.get(row["id"]):
+                locked.setdefault("ACCESS EXCLUSIVE" if row["whole"] else "SHARE ROW EXCLUSIVE", []).append(table.quoted)
+        return [f"LOCK TABLE ONLY {', ONLY '.join(names)} IN {mode} MODE" for mode, names in sorted(locked.items())]
 
     def catalog(self) -> Catalog:
         """What is there now. Read-only."""

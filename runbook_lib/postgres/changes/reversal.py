@@ -70,9 +70,10 @@ def reverse(
                 copy, after, script, was, made, live, reversal, reconciler, rekeyed=rekeyed or {}, decide=decide or {}
             )
             _tried(work, before)
+            reversal.locks = reconciler.locks(live)
     except psycopg.Error as error:
         reversal.refuse("the rollback", f"the server refused what was tried on the copy: {said(error)}")
-    reversal.statements = reconciler.statements
+    reversal.statements, reversal.seconds = reconciler.statements, reconciler.seconds
     return reversal
 
 

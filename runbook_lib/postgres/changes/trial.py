@@ -99,11 +99,9 @@ def stage(reversal: Reversal, copy: Connection, live: Connection) -> None:
 
 
 def apply(reversal: Reversal, live: Connection) -> None:
-    """Execute what was tried, whose rows are staged, in a transaction of the caller's. Changes the target."""
-    live.execute("SET LOCAL search_path = ''")
-    live.execute("SET LOCAL check_function_bodies = off")
-    for statement in reversal.statements:
-        execute(live, statement)
+    """Execute what was tried, all locks first, in a transaction of the caller's; rows are staged. Changes the target."""
+    settings = ["SET LOCAL search_path = ''", "SET LOCAL check_function_bodies = off"]
+    execute(live, "\n;\n".join([*settings, *reversal.locks, *reversal.statements]))
 
 
 def drop_staged(live: Connection) -> None:

@@ -34,7 +34,9 @@ class Reversal:
     changes: list[Change] = field(default_factory=list)
     renames: list[Rename] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
+    locks: list[str] = field(default_factory=list)  # what takes the locks of the statements
     statements: list[str] = field(default_factory=list)  # what was executed on the copy, in order
+    seconds: float = 0  # that it took
     staged: list[str] = field(default_factory=list)  # the text tables that the statements read
     goal: Mapping[str, Object] = field(default_factory=dict)  # all that is in the catalog afterwards, by key
     wrote: dict[str, int] = field(default_factory=dict)  # column -> values that the change wrote
