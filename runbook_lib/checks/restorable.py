@@ -88,11 +88,11 @@ def _rights(context: Context) -> Found:
     return (Status.FAIL, "; ".join(problems)) if problems else (Status.PASS, "it may")
 
 
-def room_for(context: Context, databases: int) -> Found:
-    """Whether the server has room for so many databases as large as the live one. Read-only."""
+def room_for(context: Context, databases: int, size: int | None = None) -> Found:
+    """Whether the server has room for so many databases of a size, that of the live one where none is named. Read-only."""
     with context.adapters.postgres.connect() as connection:
-        size, place = database_size(connection), dump_inspector.directory(connection)
-    needed = size * databases * ROOM
+        place = dump_inspector.directory(connection)
+        needed = (size or database_size(connection)) * databases * ROOM
     directory = Path(place or "-")
     if not directory.is_dir():
         return Status.UNKNOWN, f"the server's disk cannot be seen from here; what is made may take {_gb(needed)}"

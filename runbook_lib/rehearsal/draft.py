@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -74,15 +75,17 @@ def make(
         report("applying the migrations to scratch databases …")
         stopped = place.migrated(before, migrations)
         changing = place.changing()
-        for state in ("tried", "copy"):
-            place.make(state, "after")
+        live = "second"  # as the first, where both runs wrote the same
+        if changing:
+            place.make(live := "copy", "after")
         report("taking them back on a copy …")
-        with place.connected("before") as was, place.connected("tried") as made, place.connected("copy") as copy:
+        with place.connected("before") as was, place.connected("after") as made, place.connected(live) as copy:
             reversal = reverse(was, made, copy, [path.read_text() for path in migrations], decide=decide)
         refuse_unstable(reversal, changing)
         dumps = {state: scratch / f"{state}.dump" for state in ("before", "after")}
-        for state, path in dumps.items():
-            place.dump(state, path)
+        with ThreadPoolExecutor() as pool:
+            for dumped in [pool.submit(place.dump, *each, reversal.concerned) for each in dumps.items()]:
+                dumped.result()
         states_of(changes).unlink(missing_ok=True)
         draft.pack(states_of(changes), dumps["before"], dumps["after"], list(migrations))
         found = Draft(
@@ -97,6 +100,8 @@ def make(
             notes=reversal.notes,
             renamed=renamed(reversal),
             changing=changing,
+            tables=sorted(reversal.concerned.tables) if reversal.concerned else None,
+            referred=sorted(reversal.concerned.referred) if reversal.concerned else [],
         )
         return Made(found, changes, draft.write(found, changes))
 

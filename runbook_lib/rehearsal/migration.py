@@ -138,7 +138,6 @@ def _rows(refusal: Refusal) -> str:
 def _set_up(place: Scratch, before: Path, migrations: Sequence[Path], use: Path | None) -> str:
     """Make the states: before; after, twice; live. What the server said of a statement that failed, "" for none."""
     stopped = place.migrated(before, migrations)
-    place.make("made", "after")
     if not place.keeps:
         place.make("live")
     place.load("live", before)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import subprocess
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from runbook_lib.postgres.changes.kinds import catalog_of
 from runbook_lib.postgres.changes.losses import unstable
 from runbook_lib.postgres.changes.rows import keys_watched
 from runbook_lib.postgres.changes.trial import States
+from runbook_lib.postgres.changes.work import Concerned
 from runbook_lib.rehearsal.postgres import binaries, clean_environment, debian_programs, embedded_server
 
 UNCHANGED = "Nothing was changed."
@@ -40,17 +42,18 @@ class Scratch(States):
         else:
             self._parameters = dict(ending.enter_context(embedded_server()).parameters)
         try:
-            self._maintenance = ending.enter_context(self._connect(dbname="postgres"))
+            with self._connect(dbname="postgres") as maintenance:
+                self.major = maintenance.info.server_version // 10_000
         except psycopg.OperationalError as error:
             raise _out_of_reach("server", error) from None
-        self.major = self._maintenance.info.server_version // 10_000
         self._programs = debian_programs(self.major) or binaries()
 
     def make(self, state: str, of: str = "") -> None:
         """Make the database of a state, empty or as a copy of another state's. Changes the server."""
         self._names[state] = f"{self._mark}_{state}"
         names = [sql.Identifier(self._names[state]), sql.Identifier(self._names[of] if of else "template0")]
-        self._maintenance.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(*names))
+        with self._connect(dbname="postgres") as maintenance:
+            maintenance.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(*names))
 
     @contextmanager
     def connected(self, state: str) -> Iterator[Connection]:
@@ -65,21 +68,29 @@ class Scratch(States):
         """
         self.make("before")
         self.load("before", before)
-        for state in ("after", "second"):
-            self.make(state, "before")
-        with self.connected("after") as after, keys_watched(after, catalog_of(after)):
-            stopped = self.run("after", migrations)
-        self.run("second", migrations)
+        with ThreadPoolExecutor() as pool:
+            second = pool.submit(self._migrated_again, migrations)
+            self.make("after", "before")
+            with self.connected("after") as after, keys_watched(after):
+                stopped = self.run("after", migrations)
+            second.result()
         return stopped
+
+    def _migrated_again(self, migrations: Sequence[Path]) -> None:
+        self.make("second", "before")
+        self.run("second", migrations)
 
     def changing(self) -> list[str]:
         """The columns into which migrations write something else each time. Read-only."""
         with self.connected("after") as after, self.connected("second") as second:
             return unstable(after, second, catalog_of(after))
 
-    def dump(self, state: str, to: Path) -> None:
-        """Write the database of a state to a file, as pg_dump does. Changes that file."""
-        if said := self._client("pg_dump", state, "--format=custom", f"--file={to}"):
+    def dump(self, state: str, to: Path, of: Concerned | None) -> None:
+        """Write the database of a state to a file, with the rows of some tables alone. Changes that file."""
+        with self.connected(state) as connection:
+            tables = catalog_of(connection).of("table") if of else []
+        without = [f"--exclude-table-data={each.quoted}" for each in tables if of and each.address not in of.tables]
+        if said := self._client("pg_dump", state, "--format=custom", f"--file={to}", *without):
             raise AdapterError(f"The database {state} cannot be dumped: {said}", state="The scratch databases are dropped.")
 
     def load(self, state: str, file: Path) -> None:

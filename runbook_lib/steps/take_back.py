@@ -11,10 +11,12 @@ from runbook_lib.config.compatibility import BEFORE, Rules, State
 from runbook_lib.config.plan.steps import DATABASE, About, DatabaseStep, Touches
 from runbook_lib.context.migration_files import history
 from runbook_lib.errors import PreconditionError, RunbookError
-from runbook_lib.postgres.catalog import catalog, database_size
-from runbook_lib.postgres.changes import draft, live
+from runbook_lib.postgres import Connection
+from runbook_lib.postgres.catalog import catalog
+from runbook_lib.postgres.changes import draft, live, untouched
 from runbook_lib.postgres.changes.copies import Copies
 from runbook_lib.postgres.changes.draft import Draft
+from runbook_lib.postgres.changes.live import Record
 from runbook_lib.postgres.changes.objects import short
 from runbook_lib.postgres.changes.trial import Trial, tried
 from runbook_lib.postgres.connection import identity, unreadable
@@ -25,8 +27,10 @@ from runbook_lib.steps import Effect, Facts, Preview, Probe, Step
 from runbook_lib.steps.backfill_step import no_feature_service
 from runbook_lib.steps.services import disconnected
 
-LARGEST = 2_000_000_000  # bytes of a database of which every row is compared
-COPIES = 6  # databases as large as the live one at most
+LARGEST = 2_000_000_000  # bytes of the tables of which every row is compared
+COPIES = 5  # databases with these tables at most
+EMPTY = 10_000_000  # bytes of a database without rows
+NAMED = 5  # tables that are named where they are too large
 CLEANUP = "copies-for-undo"
 
 
@@ -185,13 +189,16 @@ class TakeBack(Step):
         """
         postgres = self.context.adapters.postgres
         with self._copies.alone() as copies:
+            with postgres.connect() as connection:
+                others = untouched.fingerprints(connection, [each.id for each in self._chosen(connection).left_out])
             reversal = self._try(copies).trial.reversal
             live.require(reversal, "It cannot be taken back")
             self.reporter.open_cleanup(
                 CLEANUP, "two copies of the database are kept for the undo; purge them, or undo the step"
             )
             copies.keep()
-            live.take_back(postgres.connect, copies, reversal, history(self.context), self._sha256, self.reporter.waiting)
+            record = Record(self._sha256, None, others)
+            live.take_back(postgres.connect, copies, reversal, history(self.context), record, self.reporter.waiting)
         return {"statements": len(reversal.statements), "differences": live.compare(postgres.connect, self._copies)}
 
     def verify(self) -> list[Result]:
@@ -274,8 +281,9 @@ class TakeBack(Step):
         unpacked = draft.unpack(self.file, self.context.adapters.scratch / f"states-{self.name}")
         copies.restore("before", unpacked.before)
         copies.restore("after", unpacked.after)
-        copies.make("made", "after")
-        copies.copy_live("first")
+        with self.context.adapters.postgres.connect() as connection:
+            chosen = self._chosen(connection)
+        copies.copy_live("first", chosen.left_out)
         copies.make("copy", "first")
         trial = tried(copies, unpacked.scripts, found.changing, found.renames, self.context.plan.decide)
         if (rows := history(self.context)) and not trial.reversal.refusals:
@@ -283,6 +291,9 @@ class TakeBack(Step):
                 if rows.exists(copy):
                     rows.take(Statements(copy))
         return _Tried(found, trial)
+
+    def _chosen(self, connection: Connection) -> untouched.Chosen:
+        return untouched.choose(connection, self._draft(), self.context.plan.decide, self.context.plan.history_tables)
 
     def _require_copies(self) -> None:
         for look in (self._fits, self._may, self._room):
@@ -296,7 +307,9 @@ class TakeBack(Step):
                 )
 
     def _room(self) -> Found:
-        return room_for(self.context, COPIES)
+        with self.context.adapters.postgres.connect() as connection:
+            size = self._chosen(connection).bytes
+        return room_for(self.context, COPIES, size + EMPTY)
 
     def _fits(self) -> Found:
         found = self._draft()
@@ -309,15 +322,20 @@ class TakeBack(Step):
 
     def _may(self) -> Found:
         with self.context.adapters.postgres.connect() as connection:
-            size, hidden = database_size(connection), unreadable(connection)
+            chosen, hidden = self._chosen(connection), unreadable(connection)
             lacking = [right for right, held in rights(connection).items() if not held]
         problems = [f"our role may not read, or not every row of: {', '.join(hidden)}"] if hidden else []
         problems += [f"our role may not {right}" for right in lacking]
-        if size > LARGEST:
+        if chosen.bytes > LARGEST:
+            largest = ", ".join(f"{name} {size / 1e9:.1f} GB" for name, size in list(chosen.copied.items())[:NAMED])
             problems.append(
-                f"the database is {size / 1e9:.1f} GB; every row is compared, so {LARGEST / 1e9:.0f} GB is the most"
+                f"every row is compared of the tables that the change concerns, and of those that they refer to: "
+                f"{chosen.bytes / 1e9:.1f} GB ({largest}), and {LARGEST / 1e9:.0f} GB is the most; roll back by other "
+                "kinds of step, or from a backup"
             )
-        return (Status.FAIL, "; ".join(problems)) if problems else (Status.PASS, f"it may; {size / 1e6:.0f} MB")
+        if problems:
+            return Status.FAIL, "; ".join(problems)
+        return Status.PASS, f"it may; {chosen.said}"
 
     def _recorded(self) -> Found:
         rows = history(self.context)

@@ -14,8 +14,8 @@ class Columns(Kind):
     name = "column"
     query = f"""
         SELECT a.attrelid || ':' || a.attnum AS id,
-               (pg_identify_object('pg_class'::regclass, c.oid, a.attnum)).identity AS address,
-               'table ' || (pg_identify_object('pg_class'::regclass, c.oid, 0)).identity AS parent,
+               format('%I.%I.%I', n.nspname, c.relname, a.attname) AS address,
+               format('table %I.%I', n.nspname, c.relname) AS parent,
                n.nspname::text AS schema, a.attname::text AS name,
                jsonb_build_object('type', format_type(a.atttypid, a.atttypmod), 'not null', a.attnotnull,
                    'default', CASE WHEN a.attgenerated = '' THEN pg_get_expr(d.adbin, d.adrelid) END,

@@ -14,7 +14,7 @@ from psycopg import sql
 from runbook_lib.errors import AdapterError
 from runbook_lib.postgres import Connection
 from runbook_lib.postgres.catalog import OWN_SCHEMA
-from runbook_lib.postgres.changes.objects import quote
+from runbook_lib.postgres.changes.objects import Object, quote
 from runbook_lib.postgres.changes.trial import States
 from runbook_lib.postgres.connection import MAINTENANCE, Postgres, one
 from runbook_lib.postgres.dump import DumpTools
@@ -93,6 +93,7 @@ class Copies(States):
         """A connection to the database of a state, as whom the target belongs to."""
         with self.target.connect(self.name(state)) as connection:
             connection.execute("SET statement_timeout = 0")
+            connection.execute("SET idle_in_transaction_session_timeout = 0")
             connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(self.owner)))
             yield connection
 
@@ -107,14 +108,16 @@ class Copies(States):
         options = ("--no-owner", f"--role={self.owner}", *LEFT_OUT)
         self.tools.restore_listed(dump, self.name(state), TIMEOUT, *options, without=EVENT_TRIGGERS)
 
-    def copy_live(self, state: str) -> None:
+    def copy_live(self, state: str, left_out: Sequence[Object]) -> None:
         """Make a state of the target as it is, owners and rights included, but for the runbook's own. Changes the server.
 
-        It is restored as whom the target belongs to, so that extensions are that role's too; where it may not, as ours.
+        Tables that are left out are empty there. It is restored as whom the target belongs to, so that extensions are that
+        role's too; where it may not, as ours.
         """
         dump = self.scratch / f"live-{self.target.run}.dump"
+        without = [f"--exclude-schema={OWN_SCHEMA}", *(f"--exclude-table-data={each.quoted}" for each in left_out)]
         try:
-            self.tools.dump_part(dump, TIMEOUT, f"--exclude-schema={OWN_SCHEMA}", *LEFT_OUT, "--lock-wait-timeout=5000")
+            self.tools.dump_part(dump, TIMEOUT, *without, *LEFT_OUT, "--lock-wait-timeout=5000")
             for options in ([f"--role={self.owner}"], []):
                 self.make(state)
                 try:

@@ -17,7 +17,7 @@ from runbook_lib.config.loading import Model, load
 from runbook_lib.errors import PreconditionError
 from runbook_lib.postgres.changes.net_change import Rename
 from runbook_lib.postgres.changes.objects import Catalog, Object, short
-from runbook_lib.postgres.changes.work import Reversal
+from runbook_lib.postgres.changes.work import Concerned, Reversal
 from runbook_lib.postgres.dump import sha256
 
 What = Literal["created", "dropped", "renamed", "changed", "retyped", "wrote", "inserted", "deleted"]
@@ -85,6 +85,21 @@ class Draft(Model):
     notes: list[str]
     renamed: list[Renamed]
     changing: list[str]
+    tables: list[str] | None = None
+    """The tables whose rows the states hold; None of an older draft: all of them."""
+    referred: list[str] = []
+    """Those of them to whose rows others may not refer."""
+
+    @property
+    def concerned(self) -> Concerned | None:
+        """The tables whose rows the change concerns, None where all may be."""
+        return None if self.tables is None else Concerned(frozenset(self.tables), frozenset(self.referred))
+
+    @property
+    def renamed_tables(self) -> list[tuple[str, str]]:
+        """The addresses of tables before and after the migrations renamed them."""
+        pairs = [(each.before.partition(" "), each.after.partition(" ")) for each in self.renamed]
+        return [(before[2], after[2]) for before, after in pairs if before[0] == "table"]
 
     def renames(self, was: Catalog, made: Catalog) -> list[Rename]:
         """The renames, in two catalogs of which the second was restored, so that its OIDs tell nothing. Pure."""

@@ -1,5 +1,7 @@
 """The kinds of object that are read and changed, in the order in which they are made."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 from runbook_lib.postgres import Connection
 from runbook_lib.postgres.changes import (
     columns,
@@ -43,3 +45,9 @@ RANK = {kind.name: place for place, kind in enumerate(_IN_ORDER)}
 def catalog_of(connection: Connection) -> Catalog:
     """All objects of a database. Read-only."""
     return read(connection, _IN_ORDER)
+
+
+def catalogs_of(*connections: Connection) -> list[Catalog]:
+    """All objects of several databases, read at once. Read-only."""
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(catalog_of, connections))

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from psycopg import sql
+from psycopg.types.json import Jsonb
 
 from runbook_lib.errors import PreconditionError
 from runbook_lib.postgres import Connection, Open
 from runbook_lib.postgres.blockers import Blocker
 from runbook_lib.postgres.catalog import OWN_SCHEMA, make_own_schema
+from runbook_lib.postgres.changes import untouched
+from runbook_lib.postgres.changes.concerned import still_left_out
 from runbook_lib.postgres.changes.copies import Copies
+from runbook_lib.postgres.changes.kinds import catalog_of
 from runbook_lib.postgres.changes.reversal import reverse
 from runbook_lib.postgres.changes.rows import note_rekeyed
 from runbook_lib.postgres.changes.trial import apply, drop_staged, stage, unlike
@@ -23,29 +27,33 @@ from runbook_lib.postgres.migration_history import History
 from runbook_lib.postgres.round_trip import Statements
 
 TABLE = sql.Identifier(OWN_SCHEMA, "taken_back")
-BUDGET = LockBudget(LADDER)
+MORE = 3  # times what the statements took on the copy may pass before a try is ended
 Waiting = Callable[[Sequence[Blocker]], None]
 
 
 @dataclass(frozen=True)
 class Record:
-    """What a run took back: the draft's SHA-256, and what differed from what was tried, None where not compared yet."""
+    """What a run took back: the draft's SHA-256, and what differed from what was tried, None where not compared yet.
+
+    `others` are the fingerprints, from before, of the tables whose rows were not copied, by their OIDs.
+    """
 
     draft: str
     differences: list[str] | None
+    others: dict[str, str] | None  # None of an older run, which copied all rows
 
 
 def find(connection: Connection, run: str) -> Record | None:
     """The record of a run, None where it took nothing back. Read-only."""
     if not exists(connection, TABLE):
         return None
-    query = sql.SQL("SELECT draft, differences FROM {} WHERE run = %s").format(TABLE)
+    query = sql.SQL("SELECT draft, differences, to_jsonb(t) -> 'others' AS others FROM {} t WHERE run = %s").format(TABLE)
     row = connection.execute(query, [run]).fetchone()
     return Record(**row) if row else None
 
 
 def take_back(
-    open_: Open, copies: Copies, reversal: Reversal, history: History | None, draft: str, waiting: Waiting
+    open_: Open, copies: Copies, reversal: Reversal, history: History | None, record: Record, waiting: Waiting
 ) -> None:
     """Apply what was tried on a copy, which is kept, in one transaction with history and record. Changes the target.
 
@@ -60,8 +68,8 @@ def take_back(
             make_own_schema(live)
             live.execute(
                 sql.SQL(
-                    "CREATE TABLE IF NOT EXISTS {} (run text PRIMARY KEY, draft text NOT NULL, differences text[], "
-                    "at timestamptz NOT NULL DEFAULT now())"
+                    "CREATE TABLE IF NOT EXISTS {0} (run text PRIMARY KEY, draft text NOT NULL, differences text[], "
+                    "at timestamptz NOT NULL DEFAULT now()); ALTER TABLE {0} ADD COLUMN IF NOT EXISTS others jsonb"
                 ).format(TABLE)
             )
             stage(reversal, copy, live)
@@ -72,16 +80,25 @@ def take_back(
         drop_staged(live)
         if history:
             history.take(Statements(live))
-        live.execute(sql.SQL("INSERT INTO {} (run, draft) VALUES (%s, %s)").format(TABLE), [run, draft])
+        made = sql.SQL("INSERT INTO {} (run, draft, others) VALUES (%s, %s, %s)").format(TABLE)
+        live.execute(made, [run, record.draft, Jsonb(record.others)])
 
-    with_short_lock(open_, work, waiting, budget=BUDGET)
+    with_short_lock(open_, work, waiting, budget=_budget(reversal))
+
+
+def _budget(reversal: Reversal) -> LockBudget:
+    """How long the locks may be waited for and held: not much longer than it took on the copy."""
+    return LockBudget(LADDER, LADDER[-1] + int(MORE * 1000 * reversal.seconds))
 
 
 def compare(open_: Open, copies: Copies) -> list[str]:
-    """Compare the target with what was tried, object by object and row by row, and record it. Changes the record."""
+    """Compare the target with what was tried, object by object and row by row, and record it. Changes the record.
+
+    Rows that were not copied are compared with their fingerprints.
+    """
     with copies.connected("kept_copy") as copy, open_() as live:
-        catalog, rows = unlike(copy, live)
-        found = catalog + rows
+        record = find(live, copies.target.run)
+        found = _unlike(copy, live, (record.others if record else None) or {})
         live.execute(sql.SQL("UPDATE {} SET differences = %s WHERE run = %s").format(TABLE), [found, copies.target.run])
     return found
 
@@ -96,7 +113,11 @@ def undo(open_: Open, copies: Copies, history: History | None, waiting: Waiting)
         AdapterError: A statement failed, and nothing was changed.
     """
     _require_no_other_migration(open_, copies, history)
-    copies.copy_live("undone")
+    with open_() as live:
+        record = find(live, copies.target.run)
+        left_out = still_left_out(catalog_of(live), (record.others if record else None) or {})
+        others = untouched.fingerprints(live, [each.id for each in left_out])
+    copies.copy_live("undone", left_out)
     for state, of in (("start", "kept_first"), ("done", "kept_copy")):
         copies.make(state, of)
     with copies.connected("start") as start, copies.connected("done") as done, copies.connected("undone") as undone:
@@ -111,10 +132,14 @@ def undo(open_: Open, copies: Copies, history: History | None, waiting: Waiting)
             drop_staged(live)
             live.execute(sql.SQL("DELETE FROM {} WHERE run = %s").format(TABLE), [copies.target.run])
 
-        with_short_lock(open_, work, waiting, budget=BUDGET)
+        with_short_lock(open_, work, waiting, budget=_budget(reversal))
         with open_() as live:
-            catalog, rows = unlike(undone, live)
-    return catalog + rows
+            return _unlike(undone, live, others)
+
+
+def _unlike(wanted: Connection, live: Connection, others: Mapping[str, str]) -> list[str]:
+    left_out = untouched.addresses(live, others).values()
+    return unlike(wanted, live, frozenset(left_out)) + untouched.changed(live, others)
 
 
 @contextmanager

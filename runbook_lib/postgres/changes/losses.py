@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from runbook_lib.postgres import Connection
-from runbook_lib.postgres.changes.kinds import catalog_of
 from runbook_lib.postgres.changes.objects import Catalog, Object, quote
 from runbook_lib.postgres.changes.rows import SCRATCH, Source, candidates, execute, is_key, load, quoted_list, row_sums
 
 
 def lost(
-    again: Connection, live: Connection, after: Connection, created: Sequence[Object], *, redone: bool
+    again: Connection,
+    live: Connection,
+    after: Connection,
+    created: Sequence[Object],
+    catalogs: tuple[Catalog, Catalog, Catalog],
 ) -> dict[str, int]:
     """Count the values in created columns, and the rows in created tables, that are neither the migrations' nor come back.
 
@@ -20,14 +23,13 @@ def lost(
         live: The state before the rollback.
         after: The state right after the migrations.
         created: The tables and columns that the migrations created, as they are in `live`.
-        redone: Whether the migrations did run again.
+        catalogs: Of `live`, of `after` and of `again`, the last empty where the migrations did not run again.
 
     Returns:
         Table or column -> rows, of those that lose any.
     """
     execute(again, f"CREATE SCHEMA IF NOT EXISTS {SCRATCH}")
-    now, made = catalog_of(live), catalog_of(after)
-    then = catalog_of(again) if redone else Catalog({})
+    now, made, then = catalogs
     found: dict[str, int] = {}
     tables = {each.key for each in created if each.kind == "table"}
     for place, each in enumerate(created):
@@ -38,7 +40,7 @@ def lost(
             others = made.get(each.key), then.get(each.key)
             found[each.address] = _rows(again, live, after, there, others, place, now)
         elif each.kind == "column" and each.parent not in tables and not there.definition["generated"]:
-            found[each.address] = _values(again, live, after, there, (now, made, then), place)
+            found[each.address] = _values(again, live, after, there, catalogs, place)
     return {name: count for name, count in found.items() if count}
 
 

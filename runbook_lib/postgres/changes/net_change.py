@@ -77,6 +77,15 @@ Renames = Callable[[Catalog, Catalog], list[Rename]]  # what has another name th
 IN_A_TABLE = ("column", "constraint", "index", "trigger", "policy", "rule")
 
 
+def named_now(address: str, renames: Iterable[Rename]) -> str:
+    """What is called by an address before the renames is called after them. Pure."""
+    for rename in renames:
+        before = rename.before.address
+        if address == before or address.startswith(f"{before}."):
+            address = rename.after.address + address.removeprefix(before)
+    return address
+
+
 def net_changes(before: Catalog, after: Catalog) -> list[Change]:
     """What differs once everything has its name from before again. Pure."""
     found = []

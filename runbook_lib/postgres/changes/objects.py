@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, LiteralString
+
+from psycopg import sql
 
 from runbook_lib.postgres import Connection
 
@@ -128,25 +131,29 @@ class Catalog:
         return {f"{each.kind} {each.id}": each for each in self.objects.values()}
 
 
+_AS_TEXT = "SELECT id, address, parent, schema, name, definition::text, keeps::text FROM ({}) each"
+
+
 def read(connection: Connection, kinds: Iterable[Kind]) -> Catalog:
     """Read all objects of some kinds. Read-only."""
     found: dict[str, Object] = {}
     with connection.transaction():
         connection.execute("SET LOCAL search_path = ''")
-        for kind in kinds:
-            for row in connection.execute(kind.query):
-                each = Object(
-                    kind.name,
-                    row["id"],
-                    row["address"],
-                    row["parent"],
-                    row["schema"],
-                    row["name"],
-                    row["definition"],
-                    row["keeps"] or {},
-                )
+        with connection.pipeline():
+            read = [(kind.name, connection.execute(sql.SQL(_AS_TEXT).format(sql.SQL(kind.query)))) for kind in kinds]
+        for kind_name, rows in read:
+            for row in rows:
+                texts = row.pop("definition"), row.pop("keeps")
+                each = Object(kind_name, **row, definition=_parsed(texts[0]), keeps=_parsed(texts[1] or "{}"))
                 found[each.key] = each
     return Catalog(found)
+
+
+@lru_cache(20_000)
+def _parsed(text: str) -> Definition:
+    """A definition, which many objects share and which a database that is read again has again. Pure."""
+    parsed: Definition = json.loads(text)
+    return parsed
 
 
 def quote(name: str) -> str:

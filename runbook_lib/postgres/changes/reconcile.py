@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from time import monotonic
 
 import psycopg
 
@@ -24,6 +25,13 @@ STAYING = (
     "type",
     "sequence",
 )  # kinds that hold something, never dropped meanwhile
+WRITING = (
+    "INSERT ",
+    "UPDATE ",
+    "DELETE ",
+    "SELECT set_config(",
+    "SELECT setval(",
+)  # how statements begin that write rows alone
 
 _DEPENDENTS = f"""
     SELECT DISTINCT {KEY.format("i")} AS key
@@ -51,14 +59,19 @@ _CLASSES = {
 
 
 class Reconciler:
-    """Statements that were tried on a scratch database, in order; `failures` says what the last try could not do."""
+    """Statements that were tried on a scratch database, in order; `failures` says what the last try could not do.
 
-    def __init__(self, connection: Connection) -> None:
+    It is given the catalog as it is, and reads it again after statements that may have changed it.
+    """
+
+    def __init__(self, connection: Connection, catalog: Catalog) -> None:
         self.connection = connection
         self.statements: list[str] = []
+        self.seconds = 0.0  # that they took
         self.failures: dict[str, psycopg.Error] = {}
         self._away: set[str] = set()  # dropped meanwhile
         self._back: set[str] = set()  # was dropped meanwhile, and is not again
+        self._catalog: Catalog | None = catalog  # as it is now, None where a statement may have changed it
 
     def run(self, *statements: str) -> None:
         """Execute statements, all or none, and note them. Changes the scratch database.
@@ -66,10 +79,32 @@ class Reconciler:
         Raises:
             psycopg.Error: One failed; none was done.
         """
+        begun = monotonic()
         with self.connection.transaction():
             for each in statements:
                 self.connection.execute(each)
         self.statements += statements
+        self.seconds += monotonic() - begun
+        if not all(each.startswith(WRITING) for each in statements):
+            self._catalog = None
+
+    def locks(self, before: Catalog) -> list[str]:
+        """The statements that take the strong locks of the present transaction at once, by earlier names. Read-only."""
+        asked = """SELECT relation::text AS id, bool_or(mode = 'AccessExclusiveLock') AS whole FROM pg_locks
+            WHERE pid = pg_backend_pid() AND granted
+              AND mode IN ('AccessExclusiveLock', 'ShareRowExclusiveLock', 'ShareLock')
+            GROUP BY 1 ORDER BY 1"""
+        tables, locked = {each.id: each for each in before.of("table")}, dict[str, list[str]]()
+        for row in self.connection.execute(asked):
+            if table := tables.get(row["id"]):
+                locked.setdefault("ACCESS EXCLUSIVE" if row["whole"] else "SHARE ROW EXCLUSIVE", []).append(table.quoted)
+        return [f"LOCK TABLE ONLY {', ONLY '.join(names)} IN {mode} MODE" for mode, names in sorted(locked.items())]
+
+    def catalog(self) -> Catalog:
+        """What is there now. Read-only."""
+        if self._catalog is None:
+            self._catalog = catalog_of(self.connection)
+        return self._catalog
 
     def reach(self, wanted: Mapping[str, Object], *, whole: bool) -> None:
         """Go as far as possible to a wanted catalog, in at most `ROUNDS` rounds. Changes the scratch database.
@@ -79,7 +114,7 @@ class Reconciler:
             whole: Whether what was dropped meanwhile comes back.
         """
         for _ in range(ROUNDS):
-            there, self.failures = catalog_of(self.connection), {}
+            there, self.failures = self.catalog(), {}
             steps = list(_steps(there, Catalog({k: v for k, v in wanted.items() if k not in self._away})))
             progress = [self._tried(key, statements) for key, statements in steps]
             if any(progress):

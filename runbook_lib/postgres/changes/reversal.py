@@ -13,7 +13,8 @@ import psycopg
 from runbook_lib.config.plan.decide import Decision
 from runbook_lib.postgres import Connection
 from runbook_lib.postgres.changes import comparison, moved, reading, retyping, writing
-from runbook_lib.postgres.changes.kinds import KINDS, catalog_of
+from runbook_lib.postgres.changes.concerned import bodies, concerned
+from runbook_lib.postgres.changes.kinds import KINDS, catalog_of, catalogs_of
 from runbook_lib.postgres.changes.net_change import (
     IN_A_TABLE,
     Rename,
@@ -42,11 +43,11 @@ def reverse(
     renamed: Renames = renames,
     decide: Mapping[str, Decision] | None = None,
 ) -> Reversal:
-    """Take back what led from `before` to `after`, on a copy of the live database. Changes `after` and `copy`, both scratch.
+    """Take back what led from `before` to `after`, on a copy of the live database. Changes `copy`, which is scratch.
 
     Args:
         before: The state before.
-        after: The state after; things get their names from before again in it.
+        after: The state after, a scratch copy; things have their names from before in it meanwhile.
         copy: A copy of the live database, outside of a transaction.
         scripts: The migrations' SQL, which tells whether values moved.
         rekeyed: Rows that the change gave another key, by the OID of their table; `keys_watched` notes them too.
@@ -58,32 +59,28 @@ def reverse(
     for connection in (after, copy):
         execute(connection, "SET check_function_bodies = off")
         execute(connection, "SET search_path = ''")
-    reconciler = Reconciler(copy)
+    was, made, live = catalogs_of(before, after, copy)
+    reconciler = Reconciler(copy, live)
     try:
-        with copy.transaction():
-            _rename(catalog_of(before), after, reconciler, reversal, renamed)
-            _tried(before, after, scripts, reconciler, reversal, rekeyed or {}, decide or {})
+        with after.transaction(force_rollback=True), copy.transaction():
+            made = _rename(was, made, after, reconciler, reversal, renamed)
+            script = reading.read(scripts, bodies(was) | bodies(made))
+            live = reconciler.catalog()
+            work = Work(
+                copy, after, script, was, made, live, reversal, reconciler, rekeyed=rekeyed or {}, decide=decide or {}
+            )
+            _tried(work, before)
+            reversal.locks = reconciler.locks(live)
     except psycopg.Error as error:
         reversal.refuse("the rollback", f"the server refused what was tried on the copy: {said(error)}")
-    reversal.statements = reconciler.statements
+    reversal.statements, reversal.seconds = reconciler.statements, reconciler.seconds
     return reversal
 
 
-def _tried(
-    before: Connection,
-    after: Connection,
-    scripts: Sequence[str],
-    reconciler: Reconciler,
-    reversal: Reversal,
-    rekeyed: Mapping[str, Rekeyed],
-    decide: Mapping[str, Decision],
-) -> None:
-    copy = reconciler.connection
-    was, made, live = catalog_of(before), catalog_of(after), catalog_of(copy)
-    script = reading.read(scripts, _bodies(was) | _bodies(made))
-    work = Work(copy, after, script, was, made, live, reversal, reconciler, rekeyed=rekeyed, decide=decide)
+def _tried(work: Work, before: Connection) -> None:
+    reversal = work.reversal
     _refuse_unknown(work)
-    reversal.changes = net_changes(was, work.made)
+    reversal.changes = net_changes(work.was, work.made)
     merged = merge(reversal.changes, work.live)
     reversal.refusals += merged.refusals
     reversal.notes += merged.since + merged.left
@@ -93,6 +90,7 @@ def _tried(
     retyping.refuse_filled_fields(work)
     retyping.find_conversions(work)
     moved.refuse_moved(work)
+    reversal.concerned = concerned(work)
     if not reversal.refusals:
         _act(work)
 
@@ -106,19 +104,16 @@ def _refuse_unknown(work: Work) -> None:
                 work.reversal.refuse(thing, "a plan decides it, and it was not there before")
 
 
-def _bodies(catalog: Catalog) -> dict[str, str]:
-    """The text of each function and view, by its name."""
-    functions = {each.name: str(each.keeps["text"]) for each in catalog.of("function")}
-    return functions | {each.name: str(each.definition["text"]) for each in catalog.of("view")}
-
-
-def _rename(was: Catalog, after: Connection, reconciler: Reconciler, reversal: Reversal, renamed: Renames) -> None:
-    """Give everything its name from before, tables before what is in them."""
-    if not renamed(was, catalog_of(after)):
-        return
+def _rename(
+    was: Catalog, made: Catalog, after: Connection, reconciler: Reconciler, reversal: Reversal, renamed: Renames
+) -> Catalog:
+    """Give everything its name from before, tables before what is in them; returns what the second state is then."""
+    if not renamed(was, made):
+        return made
     for kinds in (("schema",), tuple(KINDS.keys() - {"schema", *IN_A_TABLE}), IN_A_TABLE):
-        made, live = catalog_of(after), catalog_of(reconciler.connection)
-        found = [each for each in renamed(was, made) if each.before.kind in kinds]
+        found, live = [each for each in renamed(was, made) if each.before.kind in kinds], reconciler.catalog()
+        if not found:
+            continue
         _make_schemas(found, after, reconciler)
         reversal.renames += found
         there = {each.before.id: live.get(each.after.key) for each in found}
@@ -131,15 +126,18 @@ def _rename(was: Catalog, after: Connection, reconciler: Reconciler, reversal: R
         for each in found:
             if there[each.before.id] is None and live.get(each.before.key) is None:
                 reversal.refuse(each.after.name, f"{each.after.key} was renamed, and is not there any more")
+        made = catalog_of(after)
+    return made
 
 
 def _make_schemas(found: Sequence[Rename], after: Connection, reconciler: Reconciler) -> None:
     """Make the schemas that things move back to."""
     for schema in {each.before.schema for each in found if each.before.schema != each.after.schema and each.before.schema}:
-        for connection in (after, reconciler.connection):
-            if f"schema {schema}" not in catalog_of(connection).objects:
-                statement = f"CREATE SCHEMA {quote(schema)}"
-                execute(after, statement) if connection is after else reconciler.run(statement)
+        made = f"CREATE SCHEMA {quote(schema)}"
+        if f"schema {schema}" not in reconciler.catalog().objects:
+            reconciler.run(made)
+        if f"schema {schema}" not in catalog_of(after).objects:
+            execute(after, made)
 
 
 def _act(work: Work) -> None:
@@ -164,7 +162,7 @@ def _act(work: Work) -> None:
                 work.reversal.refuse(each.name, f"it cannot be made again: {said(error)} {error.diag.message_detail}")
     for key, failure in failures.items():
         _refuse(work, key, failure)
-    if not work.reversal.refusals and (left := differences(work.reversal.goal, catalog_of(work.copy).objects)):
+    if not work.reversal.refusals and (left := differences(work.reversal.goal, work.reconciler.catalog().objects)):
         work.reversal.refuse(left[0].partition(" ")[2], f"the catalog would not be as it was: {', '.join(left)}")
 
 

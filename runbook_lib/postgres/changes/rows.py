@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from psycopg import sql
 
 from runbook_lib.postgres import Connection
-from runbook_lib.postgres.changes.objects import Catalog, Object, literal, quote
+from runbook_lib.postgres.changes.objects import USERS, Catalog, Object, literal, of_no_extension, quote
 from runbook_lib.postgres.text_settings import pin
 
 SCRATCH = "runbook"  # the schema of what is kept for a reversal
 CELLS = f"{SCRATCH}.cells"  # the values to be written, by table, column and key
 GONE = f"{SCRATCH}.gone"  # the keys of rows to be deleted
 RULED = f"{SCRATCH}.ruled"  # the keys of rows whose value a person decided, by table and column
+EMPTY = "0"  # the sum over no rows
 ORIGINAL = "was "  # before the name of a key column: what it held before migrations changed it
 
 _REKEYED = f"""
@@ -31,27 +32,36 @@ _WATCH = f"""{_REKEYED};
             INSERT INTO {SCRATCH}.rekeyed (relation, before, after) VALUES (TG_RELID, old_key, new_key);
         END IF;
         RETURN NULL;
+    END $$;
+    DO $$
+    DECLARE
+        watching text;
+    BEGIN
+        FOR watching IN
+            SELECT format('CREATE TRIGGER runbook_rekeyed AFTER UPDATE ON %I.%I FOR EACH ROW '
+                'EXECUTE FUNCTION {SCRATCH}.rekeyed(%s)', n.nspname, c.relname, (
+                    SELECT string_agg(quote_literal(a.attname), ', ' ORDER BY u.n)
+                    FROM unnest(k.conkey) WITH ORDINALITY u (attnum, n)
+                    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = u.attnum))
+            FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+            WHERE {USERS} AND c.relkind IN ('r', 'p') AND k.contype = 'p' AND k.conparentid = 0
+              AND {of_no_extension("pg_class", "c.oid")}
+        LOOP
+            EXECUTE watching;
+        END LOOP;
     END $$"""
 
 
 @contextmanager
-def keys_watched(connection: Connection, catalog: Catalog) -> Iterator[None]:
+def keys_watched(connection: Connection) -> Iterator[None]:
     """Note, while a block runs migrations, which rows get another primary key. Changes the scratch database."""
     execute(connection, _WATCH)
-    for table in catalog.of("table"):
-        for key in [each for each in catalog.parts(table, "constraint") if each.definition["type"] == "p"]:
-            names = ", ".join(map(literal, key.keeps["columns"]))
-            execute(
-                connection,
-                f"CREATE TRIGGER runbook_rekeyed AFTER UPDATE ON {table.quoted} FOR EACH ROW "
-                f"EXECUTE FUNCTION {SCRATCH}.rekeyed({names})",
-            )
     yield
     listed = "SELECT tgrelid::regclass::text AS name FROM pg_trigger WHERE tgname = 'runbook_rekeyed' AND tgparentid = 0"
     with connection.transaction():
         connection.execute("SET LOCAL search_path = ''")
-        for row in connection.execute(listed).fetchall():
-            execute(connection, f"DROP TRIGGER runbook_rekeyed ON {row['name']}")
+        dropped = [f"DROP TRIGGER runbook_rekeyed ON {row['name']}" for row in connection.execute(listed).fetchall()]
+        execute(connection, ";".join(dropped))
 
 
 def rekeyed(connection: Connection, table: Object) -> list[tuple[list[str], list[str]]]:
@@ -166,23 +176,38 @@ def same_rows(connection: Connection, sides: Sides, one: str, other: str) -> boo
     return bool(row and not row["differ"])
 
 
-def row_sums(connection: Connection, tables: Iterable[Object]) -> dict[str, object]:
+def row_sums(connection: Connection, tables: Sequence[Object]) -> dict[str, object]:
     """A sum over the rows of each table, by its address; equal where the rows are, in whatever order. Read-only."""
     hashed = ", ".join(f"sum(hashtextextended(x::text, {seed})::numeric)" for seed in (0, 1))
+    found: dict[str, object] = {each.address: EMPTY for each in tables}
     parts = [
         f"SELECT {literal(each.address)} AS name, (SELECT concat_ws(' ', count(*), {hashed}) FROM {each.rows} x) AS sum"
-        for each in tables
+        for each in _with_pages(connection, tables)
     ]
-    with connection.transaction():
-        pin(connection, local=True, search_path="", row_security="off")
-        return {str(row["name"]): row["sum"] for row in execute(connection, " UNION ALL ".join(parts))} if parts else {}
+    if parts:
+        with connection.transaction():
+            pin(connection, local=True, search_path="", row_security="off")
+            found |= {str(row["name"]): row["sum"] for row in execute(connection, " UNION ALL ".join(parts))}
+    return found
 
 
-def row_differences(one: Connection, other: Connection, catalog: Catalog) -> list[str]:
-    """The tables of a catalog whose rows differ between two databases, as text. Changes the scratch schema of the first."""
+def _with_pages(connection: Connection, tables: Sequence[Object]) -> list[Object]:
+    """The tables that may have rows: all but the plain ones of which nothing was ever written to the disk. Read-only."""
+    asked = """SELECT t.name FROM unnest(%s::text[]) t(name) JOIN pg_class c ON c.oid = t.name::regclass
+        JOIN pg_am a ON a.oid = c.relam WHERE c.relkind = 'r' AND a.amname = 'heap' AND pg_relation_size(c.oid) = 0"""
+    empty = {row["name"] for row in execute(connection, asked, [each.quoted for each in tables])}
+    return [each for each in tables if each.quoted not in empty]
+
+
+def row_differences(one: Connection, other: Connection, catalog: Catalog, left_out: Collection[str] = ()) -> list[str]:
+    """The tables of a catalog, but for some, whose rows differ between two databases, as text.
+
+    Changes the scratch schema of the first.
+    """
     found = []
     execute(one, f"CREATE SCHEMA IF NOT EXISTS {SCRATCH}")
-    tables = [each for each in catalog.of("table") if not each.definition["bound"] and catalog.parts(each, "column")]
+    whole = [each for each in catalog.of("table") if not each.definition["bound"] and each.address not in left_out]
+    tables = [each for each in whole if catalog.parts(each, "column")]
     sums = [row_sums(connection, tables) for connection in (one, other)]
     for place, table in enumerate(tables):
         columns = {each.name: each.name for each in catalog.parts(table, "column")}

@@ -1,7 +1,7 @@
 """Tries a rollback on scratch databases, applies to the live database what worked, and undoes that the same way.
 
-The states are: `before`; `after`, a copy of it that the migrations changed, and `made`, another; `first`, the live database
-as it is, and `copy`, another.
+The states are: `before`; `after`, a copy of it that the migrations changed; `first`, the live database as it is, and `copy`,
+a copy of that.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from psycopg import sql
 
 from runbook_lib.config.plan.decide import Decision
 from runbook_lib.postgres import Connection
-from runbook_lib.postgres.changes.kinds import catalog_of
+from runbook_lib.postgres.changes.kinds import catalogs_of
 from runbook_lib.postgres.changes.losses import lost
-from runbook_lib.postgres.changes.net_change import Renames, differences, renames
-from runbook_lib.postgres.changes.objects import Catalog, Object
+from runbook_lib.postgres.changes.net_change import Renames, differences, named_now, renames
+from runbook_lib.postgres.changes.objects import Catalog
 from runbook_lib.postgres.changes.reversal import reverse
 from runbook_lib.postgres.changes.rows import SCRATCH, execute, row_differences
 from runbook_lib.postgres.changes.work import Reversal
@@ -63,7 +63,7 @@ def tried(
     """Take the change back on `copy`, and run the migrations again on another copy of the result. Changes the states.
 
     Args:
-        states: The five states.
+        states: The four states.
         files: The migrations' scripts.
         changing: The columns into which they write something else each time, as `losses.unstable` names them.
         renamed: What finds the renames.
@@ -99,11 +99,9 @@ def stage(reversal: Reversal, copy: Connection, live: Connection) -> None:
 
 
 def apply(reversal: Reversal, live: Connection) -> None:
-    """Execute what was tried, whose rows are staged, in a transaction of the caller's. Changes the target."""
-    live.execute("SET LOCAL search_path = ''")
-    live.execute("SET LOCAL check_function_bodies = off")
-    for statement in reversal.statements:
-        execute(live, statement)
+    """Execute what was tried, all locks first, in a transaction of the caller's; rows are staged. Changes the target."""
+    settings = ["SET LOCAL search_path = ''", "SET LOCAL check_function_bodies = off"]
+    execute(live, "\n;\n".join([*settings, *reversal.locks, *reversal.statements]))
 
 
 def drop_staged(live: Connection) -> None:
@@ -113,10 +111,14 @@ def drop_staged(live: Connection) -> None:
         execute(live, f"DROP TABLE {SCRATCH}.{row['relname']}")
 
 
-def unlike(wanted: Connection, live: Connection) -> tuple[list[str], list[str]]:
-    """What of catalog and rows differs from a database as it should be. Changes that one's own schema."""
-    catalog = catalog_of(wanted)
-    return differences(catalog.objects, catalog_of(live).objects), row_differences(wanted, live, catalog)
+def unlike(wanted: Connection, live: Connection, left_out: frozenset[str]) -> list[str]:
+    """What of catalog and rows differs from a database as it should be, in which the rows of some tables were left out.
+
+    Changes that one's own schema.
+    """
+    catalog, there = catalogs_of(wanted, live)
+    gone = {each.address for each in catalog.of("table") if there.get(each.key) is None}
+    return differences(catalog.objects, there.objects) + row_differences(wanted, live, catalog, gone | left_out)
 
 
 def refuse_unstable(reversal: Reversal, columns: Sequence[str]) -> None:
@@ -138,19 +140,15 @@ def _applied_again(states: States, reversal: Reversal, files: Sequence[Path]) ->
     with states.connected("again") as again:
         execute(again, f"DROP SCHEMA {KEPT} CASCADE")
     stopped = states.run("again", files)
-    with states.connected("again") as again, states.connected("first") as first, states.connected("made") as made:
-        there, catalog = catalog_of(made), catalog_of(again)
-        created = [now for each in reversal.changes if each.before is None and (now := _now(each.key, reversal, there))]
+    with states.connected("again") as again, states.connected("first") as first, states.connected("after") as made:
+        catalog, now, there = catalogs_of(again, first, made)
+        created = [each for of in reversal.changes if of.before is None and (each := there.get(_now(of.key, reversal)))]
         same = all((found := catalog.get(each.key)) is not None and found.like(each) for each in created)
         held = [each for each in created if each.kind in ("table", "column")]
-        return same, lost(again, first, made, held, redone=not stopped)
+        return same, lost(again, first, made, held, (now, there, Catalog({}) if stopped else catalog))
 
 
-def _now(key: str, reversal: Reversal, there: Catalog) -> Object | None:
-    """An object by its key from before, in a catalog where things still have the names that migrations gave them."""
+def _now(key: str, reversal: Reversal) -> str:
+    """The key of an object, by its key from before, where things still have the names that migrations gave them."""
     kind, _, address = key.partition(" ")
-    for rename in reversal.renames:
-        before = rename.before.address
-        if address == before or address.startswith(f"{before}."):
-            address = rename.after.address + address.removeprefix(before)
-    return there.get(f"{kind} {address}")
+    return f"{kind} {named_now(address, reversal.renames)}"

@@ -9,7 +9,6 @@ import psycopg
 
 from runbook_lib.config.plan.decide import Decision
 from runbook_lib.postgres import Connection
-from runbook_lib.postgres.changes.kinds import catalog_of
 from runbook_lib.postgres.changes.net_change import Change, Refusal, Rename
 from runbook_lib.postgres.changes.objects import Catalog, Object, quote, short
 from runbook_lib.postgres.changes.reading import Script
@@ -20,6 +19,14 @@ Rekeyed = list[tuple[list[str], list[str]]]  # the key that a row had, and the o
 MANY = 20  # rows that a refusal names
 
 
+@dataclass(frozen=True)
+class Concerned:
+    """The tables, by address, whose rows a change concerns, and those of them to whose rows others may not refer."""
+
+    tables: frozenset[str]
+    referred: frozenset[str]
+
+
 @dataclass
 class Reversal:
     """What takes a change back: what it does, what it cannot know, what is lost and what has no value any more."""
@@ -27,7 +34,9 @@ class Reversal:
     changes: list[Change] = field(default_factory=list)
     renames: list[Rename] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
+    locks: list[str] = field(default_factory=list)  # what takes the locks of the statements
     statements: list[str] = field(default_factory=list)  # what was executed on the copy, in order
+    seconds: float = 0  # that it took
     staged: list[str] = field(default_factory=list)  # the text tables that the statements read
     goal: Mapping[str, Object] = field(default_factory=dict)  # all that is in the catalog afterwards, by key
     wrote: dict[str, int] = field(default_factory=dict)  # column -> values that the change wrote
@@ -37,6 +46,7 @@ class Reversal:
     edited: dict[str, int] = field(default_factory=dict)  # column -> values that the change wrote and users changed since
     lost: dict[str, int] = field(default_factory=dict)  # table -> rows that the change inserted and users changed since
     notes: list[str] = field(default_factory=list)
+    concerned: Concerned | None = None  # None where it was not found out: all tables may be
     rekeyed: dict[str, Rekeyed] = field(default_factory=dict)  # OID of a table -> rows that get another key
 
     def refuse(self, thing: str, why: str, rows: Sequence[object] = ()) -> None:
@@ -74,7 +84,7 @@ class Work:
 
     def keys_where(self, table: Object, condition: str) -> list[str]:
         """The keys of some rows of the copy for which a condition on `t` holds. Read-only."""
-        parts = catalog_of(self.copy).parts(table, "column")
+        parts = self.reconciler.catalog().parts(table, "column")
         listed = (candidates(self.live, table) or [[each.name for each in parts]])[0]
         there = {each.name for each in parts}
         terms = ", ".join(f"t.{quote(each)}" for each in listed if each in there) or "1"

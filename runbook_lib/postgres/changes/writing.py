@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import psycopg
 
-from runbook_lib.postgres.changes.kinds import catalog_of
 from runbook_lib.postgres.changes.objects import Object, literal, quote, short
 from runbook_lib.postgres.changes.reading import require_expression
 from runbook_lib.postgres.changes.rows import CELLS, GONE, RULED, SCRATCH, Sides, execute, quoted_list
@@ -23,9 +22,9 @@ def put_back(work: Work) -> None:
             f"INSERT INTO {sides.table.quoted} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM {aside}",
             f"DROP TABLE {aside} CASCADE",
         )
-    triggers = catalog_of(work.copy).of("trigger")
+    triggers = work.reconciler.catalog().of("trigger")
     quiet = {each.parent for each in triggers if each.parent.startswith("table ")}
-    tables = [each for each in catalog_of(work.copy).of("table") if each.key in quiet]
+    tables = [each for each in work.reconciler.catalog().of("table") if each.key in quiet]
     work.reconciler.run(*(f"ALTER TABLE {each.quoted} DISABLE TRIGGER USER" for each in tables))
     _leave_partitions(work)
     _join_partitions(work)
@@ -42,7 +41,7 @@ def put_back(work: Work) -> None:
 
 def continue_sequences(work: Work) -> None:
     """Let sequences that were made again continue after the highest value of now. Changes the scratch copy."""
-    now = catalog_of(work.copy)
+    now = work.reconciler.catalog()
     for column in now.of("column"):
         before, default = work.live.get(column.key), column.definition["default"] or ""
         same = before is not None and all(before.definition[a] == column.definition[a] for a in ("default", "identity"))
@@ -91,7 +90,7 @@ def _join_partitions(work: Work) -> None:
         if is_replaced(work, goal.definition["inherits"]):
             continue
         parent = work.live[f"table {goal.definition['inherits'][0]}"]
-        parts = catalog_of(work.copy).parts(goal, "column")
+        parts = work.reconciler.catalog().parts(goal, "column")
         columns = quoted_list(each.name for each in parts if not each.definition["generated"])
         work.reconciler.run(
             f"WITH gone AS (DELETE FROM {parent.quoted} WHERE {goal.keeps['belongs']} RETURNING {columns}) "
@@ -259,7 +258,7 @@ def _delete(work: Work) -> None:
 
 
 def _referring(work: Work, sides: Sides) -> list[str]:
-    found, now = list[str](), catalog_of(work.copy)
+    found, now = list[str](), work.reconciler.catalog()
     for each in now.of("constraint"):
         child = now[each.parent]
         if each.definition["type"] != "f" or each.keeps["references"] != sides.table.address:

@@ -1,0 +1,144 @@
+"""Which tables' rows a reversal needs; the rows of all others are left out of copies. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+from runbook_lib.config.plan.decide import Decision
+from runbook_lib.postgres.changes import reading
+from runbook_lib.postgres.changes.net_change import Rename, named_now
+from runbook_lib.postgres.changes.objects import Catalog, Object
+from runbook_lib.postgres.changes.work import Concerned, Work
+
+
+def concerned(work: Work) -> Concerned:
+    """The tables that a change concerns, by their names from before and by those that it gave them. Pure."""
+    reversal, sides = work.reversal, [side for each in work.reversal.changes for side in (each.before, each.after) if side]
+    tables = {name for side in sides if (name := _table_of(side))}
+    types = {side.address for side in sides if side.kind == "type"} | {
+        each.before.address for each in reversal.renames if each.labels
+    }
+    written = {*reversal.wrote, *reversal.inserted, *reversal.deleted, *reversal.unfilled}
+    changed = {(side.parent, side.name) for side in sides if side.kind == "column"}
+    referred = set(reversal.inserted)
+    for catalog in (work.was, work.made):
+        tables |= _of_types(types | tables, catalog) | decided(work.decide, catalog, ())
+        for table in catalog.of("table"):
+            if work.script.reads(table.name, None) or any(_is_in(each, table) for each in written):
+                tables.add(table.address)
+        for each in _foreign_keys(catalog):
+            parent = each.keeps["references"]
+            for column in each.keeps["referred"]:
+                if f"{parent}.{column}" in written or (f"table {parent}", column) in changed:
+                    referred.add(parent)
+    for catalog in (work.was, work.made):
+        tables |= with_others(tables, referred, catalog)
+    return Concerned(*(_by_both_names(each, reversal.renames) for each in (tables, referred)))
+
+
+def left_out(
+    catalog: Catalog,
+    of: Concerned,
+    decide: Mapping[str, Decision],
+    renamed: Iterable[tuple[str, str]],
+    more: Collection[tuple[str, str]],
+) -> list[Object]:
+    """The tables of a database whose rows a reversal does not need. Pure.
+
+    Args:
+        catalog: The database.
+        of: The tables that the change concerns.
+        decide: What a plan decides.
+        renamed: The tables that the change renamed, by their addresses before and after.
+        more: Further tables that are needed, by schema and name.
+    """
+    needed = decided(decide, catalog, renamed) | of.tables
+    needed |= {each.address for each in catalog.of("table") if (each.schema, each.name) in more}
+    needed = with_others(needed, of.referred, catalog)
+    return [each for each in catalog.of("table") if each.address not in needed]
+
+
+def still_left_out(catalog: Catalog, before: Collection[str]) -> list[Object]:
+    """The tables, of some by their OIDs, whose rows an undo does not need either. Pure."""
+    needed = with_others({each.address for each in catalog.of("table") if each.id not in before}, (), catalog)
+    return [each for each in catalog.of("table") if each.address not in needed]
+
+
+def decided(decide: Mapping[str, Decision], catalog: Catalog, renamed: Iterable[tuple[str, str]]) -> set[str]:
+    """The tables that SQL of a person's reads, which names them as before. Pure."""
+    queries = [each.rows or f"SELECT ({each.value})" for each in decide.values() if each.rows or each.value]
+    queries += [f'SELECT FROM "{each.from_}" WHERE {each.match}' for each in decide.values() if each.match]
+    script = reading.read(queries, bodies(catalog))
+    names = {after: _name(before) for before, after in renamed}
+    return {each.address for each in catalog.of("table") if script.reads(names.get(each.address, each.name), None)}
+
+
+def bodies(catalog: Catalog) -> dict[str, str]:
+    """The text of each function and view, by its name. Pure."""
+    functions = {each.name: str(each.keeps["text"]) for each in catalog.of("function")}
+    return functions | {each.name: str(each.definition["text"]) for each in catalog.of("view")}
+
+
+def with_others(tables: Iterable[str], referred: Collection[str], catalog: Catalog) -> set[str]:
+    """Tables with all that they refer to, with what refers to some of them, and with all parts of partitioned ones. Pure."""
+    needs: dict[str, set[str]] = {}
+    found = set(tables)
+    for each in _foreign_keys(catalog):
+        child = each.parent.removeprefix("table ")
+        needs.setdefault(child, set()).add(each.keeps["references"])
+        if each.keeps["references"] in referred:
+            found.add(child)
+    for table in catalog.of("table"):
+        for parent in table.definition["inherits"] or []:
+            needs.setdefault(table.address, set()).add(parent)
+            needs.setdefault(parent, set()).add(table.address)
+    left = list(found)
+    while left:
+        new = needs.get(left.pop(), set()) - found
+        found |= new
+        left += new
+    return found
+
+
+def _table_of(each: Object) -> str:
+    """The table whose rows count where an object changed, "" for none: an index that is not unique fits any rows."""
+    if each.kind == "table":
+        return each.address
+    unique = each.kind == "index" and each.definition["text"].startswith("CREATE UNIQUE ")
+    in_a_table = each.kind in ("column", "constraint") or unique
+    return each.parent.removeprefix("table ") if in_a_table and each.parent.startswith("table ") else ""
+
+
+def _of_types(names: set[str], catalog: Catalog) -> set[str]:
+    """The tables with a column of some types, or of a type that is made of them."""
+    found, new = set[str](), set(names)
+    while new:
+        found |= new
+        new = {each.address for each in catalog.of("type") if not found.isdisjoint(_parts(each))} - found
+    columns = [each for each in catalog.of("column") if _plain(each.definition["type"]) in found]
+    return {each.parent.removeprefix("table ") for each in columns}
+
+
+def _parts(kind: Object) -> set[str]:
+    of = kind.definition
+    return {_plain(each) for each in (of["base"], of["subtype"], *(field for _, field in of["fields"] or [])) if each}
+
+
+def _plain(kind: str) -> str:
+    return kind.partition("(")[0].removesuffix("[]")
+
+
+def _is_in(written: str, table: Object) -> bool:
+    return written == table.address or written.startswith(f"{table.address}.")
+
+
+def _foreign_keys(catalog: Catalog) -> list[Object]:
+    return [each for each in catalog.of("constraint") if each.definition["type"] == "f"]
+
+
+def _name(address: str) -> str:
+    return address.rpartition(".")[2].removeprefix('"').removesuffix('"').replace('""', '"')
+
+
+def _by_both_names(tables: Iterable[str], renames: Collection[Rename]) -> frozenset[str]:
+    return frozenset(name for each in tables for name in (each, named_now(each, renames)))
