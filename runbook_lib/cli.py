@@ -1,5 +1,7 @@
 """The command line: one library call a command. Exit codes: 0 verified, 1 declined, 2 usage, 3 failed, 4 unknown."""
 
+from __future__ import annotations
+
 import atexit
 import gc
 import json
@@ -8,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 import yaml
@@ -30,6 +32,9 @@ from runbook_lib.run.approval import named_reason
 from runbook_lib.system.signals import settle
 from runbook_lib.ui import display, mirror
 from runbook_lib.ui.progress import Report, to_console
+
+if TYPE_CHECKING:
+    from runbook_lib.rehearsal.executed import Asked
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else.")
 WIDTH = 120  # of YAML that is printed
@@ -88,7 +93,9 @@ def _errors_of_the_system_named() -> Iterator[None]:
 @click.option("--migration", "migrations", type=click.Path(path_type=Path), multiple=True, help="Its script; repeatable.")
 @click.option("--use", type=click.Path(path_type=Path), help="A script of what users wrote after it.")
 @click.option("--keep", default="", metavar="DSN", help="An empty database to do it in, and to leave as it is then.")
+@click.option("--server", default="", metavar="DSN", help="A server for it, in place of an embedded one.")
 @click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="A plan, for what it decides of the migration.")
+@click.option("--notebook", "file", type=click.Path(path_type=Path), help="Execute it as a notebook, and keep that here.")
 @click.option("--verbose", is_flag=True, help="Print the statements, too.")
 @json_option
 def rehearse(
@@ -99,7 +106,9 @@ def rehearse(
     migrations: tuple[Path, ...],
     use: Path | None,
     keep: str,
+    server: str,
     plan_file: Path | None,
+    file: Path | None,
     verbose: bool,
     as_json: bool,
 ) -> None:
@@ -108,11 +117,17 @@ def rehearse(
     With --before and --migration no stack is needed: on scratch databases the migration is applied, taken back, verified,
     undone, and applied again.
     """
-    if bool(before) != bool(migrations) or (not before and (use or keep or plan_file)):
-        raise click.UsageError("--before and --migration go together; --use, --keep and --plan go with them.")
+    if bool(before) != bool(migrations) or (not before and (use or keep or server or plan_file or file)):
+        raise click.UsageError(
+            "--before and --migration go together; --use, --keep, --server, --plan and --notebook go with them."
+        )
+    if keep and server:
+        raise click.UsageError("--keep names its server itself: leave --server out.")
     require_extra("rehearsal")
     if before:
-        sys.exit(_migration(before, migrations, use, keep, plan_file, verbose, as_json))
+        from runbook_lib.rehearsal.executed import Asked
+
+        sys.exit(_rehearsed(Asked(before, migrations, use, keep, server, plan_file), file, verbose, as_json))
     if matrix:
         sys.exit(_matrix(rows, as_json))
     from runbook_lib.rehearsal.rehearse import rehearse as carry_out
@@ -554,22 +569,13 @@ def _decided(plan_file: Path | None) -> Mapping[str, Decision]:
     return load_plan(plan_file).decide if plan_file else {}
 
 
-def _migration(
-    before: Path,
-    migrations: tuple[Path, ...],
-    use: Path | None,
-    keep: str,
-    plan_file: Path | None,
-    verbose: bool,
-    as_json: bool,
-) -> int:
-    from runbook_lib.rehearsal import migration
+def _rehearsed(asked: Asked, file: Path | None, verbose: bool, as_json: bool) -> int:
+    from runbook_lib.rehearsal.migration import in_words
 
-    found = migration.rehearse(before, migrations, use, keep, _teller(as_json), _decided(plan_file))
-    if as_json:
-        click.echo(json.dumps(asdict(found), default=lambda each: each.model_dump()))
-    else:
-        click.echo("\n".join(migration.in_words(found, verbose=verbose)))
+    found = asked.executed(file) if file else asked.rehearsed(_teller(as_json))
+    click.echo(json.dumps(found.as_json()) if as_json else "\n".join(in_words(found, verbose=verbose)))
+    if file and not as_json:
+        click.echo(f"The executed notebook: {file}")
     return found.exit_code
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import monotonic
-from typing import Literal
+from typing import Any, Literal
+
+import yaml
 
 from runbook_lib.config.plan.decide import Decision
 from runbook_lib.errors import ParametersError
@@ -19,7 +21,10 @@ from runbook_lib.postgres.changes.reversal import reverse
 from runbook_lib.postgres.changes.rows import SCRATCH, execute, row_differences
 from runbook_lib.postgres.changes.trial import apply, drop_staged, stage, tried
 from runbook_lib.postgres.changes.work import Reversal
+from runbook_lib.rehearsal.planned import planned
 from runbook_lib.rehearsal.scratch import Scratch
+
+WIDTH = 120  # of YAML that is shown
 
 
 @dataclass
@@ -32,7 +37,10 @@ class Count:
 
 @dataclass
 class Rehearsal:
-    """How the rollback of a migration went; `statements` are what took it back, in order."""
+    """How the rollback of a migration went.
+
+    `statements` are what took it back, in order; `plan` is what a person writes for it, null where something is to fill in.
+    """
 
     outcome: Literal["verified", "refused", "failed"] = "failed"
     refused_because: list[Refusal] = field(default_factory=list)
@@ -40,6 +48,7 @@ class Rehearsal:
     unfilled: list[Count] = field(default_factory=list)
     edited: list[Count] = field(default_factory=list)
     changes: list[Changed] = field(default_factory=list)
+    plan: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     statements: list[str] = field(default_factory=list)
     catalog_differences: list[str] = field(default_factory=list)
@@ -54,6 +63,10 @@ class Rehearsal:
         """0 where it is verified, else 3."""
         return 0 if self.outcome == "verified" else 3
 
+    def as_json(self) -> dict[str, Any]:
+        """The same as plain values."""
+        return {**asdict(self), "changes": [each.model_dump() for each in self.changes]}
+
 
 def rehearse(
     before: Path,
@@ -62,6 +75,9 @@ def rehearse(
     keep: str,
     report: Callable[[str], None],
     decide: Mapping[str, Decision] | None = None,
+    *,
+    server: str = "",
+    plan: Mapping[str, Any] | None = None,
 ) -> Rehearsal:
     """Roll a migration back on scratch databases. Changes the database that `keep` names, and no other that it finds.
 
@@ -70,9 +86,11 @@ def rehearse(
         migrations: The migration's scripts, in order; a statement that fails ends them, as it did for whoever ran them.
         use: A script of what users wrote afterwards.
         keep: libpq settings of an empty database, which is left as it is after the rollback, or as it was before where the
-            rollback is refused; "" for a database that is dropped, on an embedded server.
+            rollback is refused; "" for a database that is dropped.
         report: Is told what is done.
         decide: What a plan decides.
+        server: libpq settings of a server whose scratch databases are dropped; "" for that of `keep`, else an embedded one.
+        plan: The keys of that plan, None where there is none yet.
 
     Raises:
         ParametersError: A file is missing or cannot be loaded, or the database cannot be reached or is not empty.
@@ -80,13 +98,15 @@ def rehearse(
     require_files([before, *migrations, *([use] if use else [])])
     begun = monotonic()
     with ExitStack() as ending:
-        place = Scratch(ending, keep, keeps=bool(keep))
+        place = Scratch(ending, keep or server, keeps=bool(keep))
         report("applying the migration to scratch databases …")
         stopped = _set_up(place, before, migrations, use)
         report("taking it back on a copy …")
         found = _rolled_back(place, migrations, report, decide or {})
     if stopped:
         found.notes.insert(0, f"The migration stopped at a statement that failed: {stopped}")
+    refused = [each.object for each in found.refused_because]
+    found.plan = planned(migrations, found.changes, refused, plan)
     found.seconds = round(monotonic() - begun, 1)
     return found
 
@@ -122,7 +142,10 @@ def in_words(found: Rehearsal, *, verbose: bool) -> list[str]:
         f"  {each.what} {f'{each.rows} rows of ' if each.rows else ''}{each.kind} {each.object}" for each in found.changes
     ]
     if verbose:
-        lines += ["What took it back:", *(f"  {each.rstrip(';')};" for each in found.statements)]
+        lines += ["What took it back:"] if found.statements else []
+        lines += [f"  {each.rstrip(';')};" for each in found.statements]
+        text = yaml.safe_dump(found.plan, sort_keys=False, allow_unicode=True, default_flow_style=None, width=WIDTH)
+        lines += ["Its plan, null where something is to be filled in:", *(f"  {line}" for line in text.splitlines())]
     elif found.statements:
         lines.append(f"It was taken back by {len(found.statements)} statements in one transaction; --verbose prints them.")
     return lines
