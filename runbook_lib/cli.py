@@ -17,7 +17,7 @@ import yaml
 from rich.console import Console
 
 from runbook_lib.config.installed import require_extra
-from runbook_lib.config.plan import Decision, summary
+from runbook_lib.config.plan import summary
 from runbook_lib.config.target import pair
 from runbook_lib.documents import load_plan, load_target, resolved
 from runbook_lib.errors import ParametersError, RunbookError
@@ -29,6 +29,7 @@ from runbook_lib.journal.state import RunState, replay
 from runbook_lib.redaction import in_clear, redact, redact_output, redact_values
 from runbook_lib.run import Run, approval, cleanup, lease, lifecycle, recovery, undo
 from runbook_lib.run.approval import named_reason
+from runbook_lib.system import temporary
 from runbook_lib.system.signals import settle
 from runbook_lib.ui import display, mirror
 from runbook_lib.ui.progress import Report, to_console
@@ -139,13 +140,13 @@ def rehearse(
 
 
 @commands.command()
-@click.option("--feature", required=True, metavar="ID", help="The feature's id, which names the files.")
+@click.option("--feature", default="", metavar="ID", help="The feature's id, which names the files; else the plan's.")
 @click.option("--before", required=True, type=click.Path(path_type=Path), help="A script or a dump of what was before.")
-@click.option(
-    "--migration", "migrations", required=True, type=click.Path(path_type=Path), multiple=True, help="A script; repeatable."
-)
+@click.option("--migration", "migrations", type=click.Path(path_type=Path), multiple=True, help="A script; repeatable.")
 @click.option("--server", default="", metavar="DSN", help="A server of the target's version, in place of an embedded one.")
-@click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="A plan, for what it decides of the migrations.")
+@click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="A plan: what it decides, and its migrations.")
+@click.option("--target", "target_file", type=click.Path(path_type=Path), help="The target whose checkout has their files.")
+@click.option("--repository", type=click.Path(path_type=Path), help="That checkout, in place of a target's.")
 @click.option("--folder", default=".", type=click.Path(path_type=Path), help="Where the files go.")
 @json_option
 def draft(
@@ -154,17 +155,31 @@ def draft(
     migrations: tuple[Path, ...],
     server: str,
     plan_file: Path | None,
+    target_file: Path | None,
+    repository: Path | None,
     folder: Path,
     as_json: bool,
 ) -> None:
     """Derive what a feature's migrations changed, and how each thing is taken back, for a plan.
 
-    Writes ID.changes.yaml, to be read, and ID.states.zip, which holds the rows of BEFORE: keep it as you keep a backup.
+    Without --migration their SQL is what the tool of the plan has in its files, or prints. Writes ID.changes.yaml, to be
+    read, and ID.states.zip, which holds the rows of BEFORE: keep it as you keep a backup.
     """
+    place = repository or (load_target(target_file) if target_file else None)
+    if not migrations and not (plan_file and place):
+        raise click.UsageError(
+            "Name the scripts by --migration, or their --plan, and its checkout by --target or --repository."
+        )
     require_extra("rehearsal")
     from runbook_lib.rehearsal import draft as drafting
 
-    made = drafting.make(feature, before, migrations, server, folder, _teller(as_json), _decided(plan_file))
+    plan = load_plan(plan_file, undrafted=True) if plan_file else None
+    with temporary.directory() as own:
+        if plan and place and not migrations:
+            migrations = (*drafting.scripts_of(plan, place, own),)
+        decide = plan.decide if plan else {}
+        named = feature or (plan.feature if plan else "")
+        made = drafting.make(named, before, migrations, server, folder, _teller(as_json), decide)
     if as_json:
         click.echo(json.dumps({"file": str(made.file), "sha256": made.sha256, **made.draft.model_dump()}))
     else:
@@ -563,10 +578,6 @@ def _choose(run: Run, chosen: str) -> None:
         approval.require_known([value], known[name][0], f"a value of {name}")
     for name, value in wanted.items():
         run.choose(name, value, "parameter")
-
-
-def _decided(plan_file: Path | None) -> Mapping[str, Decision]:
-    return load_plan(plan_file).decide if plan_file else {}
 
 
 def _rehearsed(asked: Asked, file: Path | None, verbose: bool, as_json: bool) -> int:

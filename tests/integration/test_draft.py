@@ -1,6 +1,7 @@
 """A draft says what migrations changed, how each thing is taken back, and what only a person can decide."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,32 @@ def test_an_id_that_cannot_name_a_file_is_refused(before: Path, feature: str) ->
     assert exit_code == 2
     assert "cannot name a file" in text
     assert not (before.parent / "drafts").exists()
+
+
+def test_the_files_of_a_plans_migrations_are_found_by_their_tool(before: Path) -> None:
+    checkout = before.with_name("checkout")
+    (checkout / "db" / "migrations").mkdir(parents=True)
+    for name, up in (("20260102_prices", UP), ("20260103_more", "CREATE TABLE more (id int);")):
+        text = f"-- migrate:up\n{up}\n-- migrate:down\nDROP TABLE items;\n"
+        (checkout / "db" / "migrations" / f"{name}.sql").write_text(text)
+    for words in (["init", "-q"], ["add", "."], ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "SHOP-7"]):
+        subprocess.run(["git", *words], cwd=checkout, check=True)
+    plan = before.with_name("plan.yaml")
+    migration = {"tool": "dbmate", "repository": "shop", "versions": ["20260102"]}
+    keys = {
+        "feature": "SHOP-7",
+        "title": "Prices",
+        "extends": "standard",
+        "repositories": {"shop": {}},
+        "services": ["shop"],
+    }
+    plan.write_text(yaml.safe_dump({**keys, "migration": migration}))
+    words = ["draft", "--before", before, "--plan", plan, "--folder", before.parent]
+
+    made = runbook(*words, "--repository", checkout, "--json")
+    nowhere = runbook(*words)
+
+    assert made.exit_code == 0, made.text
+    kept = yaml.safe_load((before.parent / "SHOP-7.changes.yaml").read_text())
+    assert ([*kept["migrations"]], len(kept["changes"])) == (["20260102.sql"], 4)
+    assert (nowhere.exit_code, "--target or --repository" in nowhere.text) == (2, True)

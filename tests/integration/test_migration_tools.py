@@ -15,6 +15,7 @@ from psycopg import sql
 
 from runbook_lib.config.plan import Migration
 from runbook_lib.context.migration_files import files_of, of_files, read
+from runbook_lib.context.migration_sql import scripts
 from runbook_lib.git import Checkout
 from runbook_lib.postgres.connection import Postgres
 from runbook_lib.postgres.migration_history import Applied, History
@@ -148,13 +149,17 @@ class Project:
     postgres: Postgres
     migration: Migration
 
-    def run(self, command: list[str]) -> tuple[int, str]:
+    @property
+    def environment(self) -> dict[str, str]:
+        """Where its database is, as tools are told."""
         parameters = self.database.parameters(self.database.application)
         names = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "password": "PGPASSWORD", "dbname": "PGDATABASE"}
         login = f"{parameters['user']}:{parameters['password']}"
         url = f"postgres://{login}@localhost/{parameters['dbname']}?socket={parameters['host']}&sslmode=disable"
-        environment = {**os.environ, **WITHOUT_DOWNLOADS, "NO_COLOR": "1", "DATABASE_URL": url}
-        environment |= {variable: parameters[name] for name, variable in names.items()}
+        return {"DATABASE_URL": url, **{variable: parameters[name] for name, variable in names.items()}}
+
+    def run(self, command: list[str]) -> tuple[int, str]:
+        environment = {**os.environ, **WITHOUT_DOWNLOADS, "NO_COLOR": "1", **self.environment}
         done = subprocess.run(command, cwd=self.path, env=environment, capture_output=True, text=True, timeout=120)
         return done.returncode, done.stdout + done.stderr
 
@@ -311,3 +316,16 @@ def test_where_another_head_rests_on_the_revision_before_the_row_goes(project: P
     project.take_back(history)
     assert project.run(upgrade)[0] == 0
     assert rows() == heads
+
+
+@pytest.mark.parametrize("project", ["alembic", "django"], indirect=True)
+def test_what_the_tool_prints_of_migrations_is_their_sql(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in project.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PATH", f"{PYTHON.parent}:{os.environ['PATH']}")
+    found = scripts(project.migration, Checkout(project.path, LocalProcesses()))
+
+    assert [*found] == [*project.tool.versions]
+    for column, text in zip(project.tool.columns, found.values(), strict=True):
+        assert f"ALTER TABLE products ADD {column} int" in text
+        assert project.migration.table not in text

@@ -53,6 +53,26 @@ class Companion(Model):
     """Why."""
 
 
+class MigrationSql(Model):
+    """Where the SQL of a migration is: in its files, or in what the tool prints.
+
+    Patterns and commands are filled in for {version}; commands for {previous}, the version before, and what `where` has too.
+    """
+
+    files: Pattern | None = None
+    """Which of its files apply it, by their path from the migrations' folder."""
+    begins: Pattern | None = None
+    """What comes before the part of a file that applies it."""
+    ends: Pattern | None = None
+    """What comes after that part."""
+    printed_by: list[str] = []
+    """The command that prints it, run in the checkout."""
+    incomplete: Pattern | None = None
+    """What it prints in place of what is code."""
+    shown_by: list[str] = []
+    """The command that shows it while it applies the migration, where none prints it alone."""
+
+
 class MigrationTool(Model):
     """How a migration tool names its files and records what it applied."""
 
@@ -94,6 +114,8 @@ class MigrationTool(Model):
     """How a file's text shows it, where the name need not."""
     parents: Pattern | None = None
     """How the text names the versions before; of a tool with one row else the next smaller number is."""
+    sql: MigrationSql = MigrationSql()
+    """Where the SQL of a migration is."""
     companions: list[Companion] = []
     """Files that all migrations share."""
     validator: list[str] = []
