@@ -95,6 +95,7 @@ def _errors_of_the_system_named() -> Iterator[None]:
 @click.option("--use", type=click.Path(path_type=Path), help="A script of what users wrote after it.")
 @click.option("--keep", default="", metavar="DSN", help="An empty database to do it in, and to leave as it is then.")
 @click.option("--server", default="", metavar="DSN", help="A server for it, in place of an embedded one.")
+@click.option("--option", default="", help="What to take back: data-only (A) or data-and-schema (B); else all that changed.")
 @click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="A plan, for what it decides of the migration.")
 @click.option("--notebook", "file", type=click.Path(path_type=Path), help="Execute it as a notebook, and keep that here.")
 @click.option("--verbose", is_flag=True, help="Print the statements, too.")
@@ -108,6 +109,7 @@ def rehearse(
     use: Path | None,
     keep: str,
     server: str,
+    option: str,
     plan_file: Path | None,
     file: Path | None,
     verbose: bool,
@@ -118,9 +120,9 @@ def rehearse(
     With --before and --migration no stack is needed: on scratch databases the migration is applied, taken back, verified,
     undone, and applied again.
     """
-    if bool(before) != bool(migrations) or (not before and (use or keep or server or plan_file or file)):
+    if bool(before) != bool(migrations) or (not before and (use or keep or server or option or plan_file or file)):
         raise click.UsageError(
-            "--before and --migration go together; --use, --keep, --server, --plan and --notebook go with them."
+            "--before and --migration go together; --use, --keep, --server, --option, --plan and --notebook do too."
         )
     if keep and server:
         raise click.UsageError("--keep names its server itself: leave --server out.")
@@ -128,7 +130,7 @@ def rehearse(
     if before:
         from runbook_lib.rehearsal.executed import Asked
 
-        sys.exit(_rehearsed(Asked(before, migrations, use, keep, server, plan_file), file, verbose, as_json))
+        sys.exit(_rehearsed(Asked(before, migrations, use, keep, server, option, plan_file), file, verbose, as_json))
     if matrix:
         sys.exit(_matrix(rows, as_json))
     from runbook_lib.rehearsal.rehearse import rehearse as carry_out

@@ -23,7 +23,7 @@ CELLS = (
         "# Rehearsal of a rollback\n\n"
         "On scratch databases the migrations are applied to what was before, and users write. What the migrations\n"
         "changed is then taken back where users have not changed it since, verified, undone, and the migrations run again.",
-        'BEFORE: str = ""\nMIGRATIONS: list = []\nUSE: str = ""\nPLAN: str = ""',
+        'BEFORE: str = ""\nMIGRATIONS: list = []\nUSE: str = ""\nOPTION: str = ""\nPLAN: str = ""',
     ),
     (
         "## Apply, take back, verify, undo\n\n"
@@ -31,7 +31,7 @@ CELLS = (
         "from IPython.display import display\n\n"
         "from runbook_lib.rehearsal.executed import from_parameters\n"
         "from runbook_lib.rehearsal.migration import in_words\n\n"
-        "found = from_parameters(BEFORE, MIGRATIONS, USE, PLAN)",
+        "found = from_parameters(BEFORE, MIGRATIONS, USE, OPTION, PLAN)",
     ),
     ("## What it came to", 'print("\\n".join(in_words(found, verbose=False)))'),
     ("## The statements that took it back", 'print("\\n".join(found.statements) or "None.")'),
@@ -48,6 +48,7 @@ class Asked:
     use: Path | None = None
     keep: str = ""
     server: str = ""
+    option: str = ""
     plan: Path | None = None
 
     def rehearsed(self, report: Callable[[str], None]) -> Rehearsal:
@@ -57,7 +58,17 @@ class Asked:
             ParametersError: A file is missing or wrong, or the server cannot be used.
         """
         decide, keys = (load_plan(self.plan).decide, read(self.plan)) if self.plan else (None, None)
-        return rehearse(self.before, self.migrations, self.use, self.keep, report, decide, server=self.server, plan=keys)
+        return rehearse(
+            self.before,
+            self.migrations,
+            self.use,
+            self.keep,
+            report,
+            decide,
+            server=self.server,
+            option=self.option,
+            plan=keys,
+        )
 
     def executed(self, file: Path) -> Rehearsal:
         """Do it in a notebook, which is kept. Changes that file, and the database that is to be kept.
@@ -75,6 +86,7 @@ class Asked:
             "BEFORE": str(self.before.resolve()),
             "MIGRATIONS": [str(path.resolve()) for path in self.migrations],
             "USE": str(self.use.resolve()) if self.use else "",
+            "OPTION": self.option,
             "PLAN": str(self.plan.resolve()) if self.plan else "",
         }
         cells = []
@@ -94,12 +106,11 @@ class Asked:
         return TypeAdapter(Rehearsal).validate_python(shown)
 
 
-def from_parameters(before: str, migrations: Sequence[str], use: str, plan: str) -> Rehearsal:
+def from_parameters(before: str, migrations: Sequence[str], use: str, option: str, plan: str) -> Rehearsal:
     """Rehearse as the notebook's parameters and the environment say. Changes the database that is to be kept."""
     keep, server = (os.environ.get(name, "") for name in (KEEP, SERVER))
-    files = (Path(each) if each else None for each in (use, plan))
-    asked = Asked(Path(before), [*map(Path, migrations)], next(files), keep, server, next(files))
-    return asked.rehearsed(print)
+    used, planned = (Path(each) if each else None for each in (use, plan))
+    return Asked(Path(before), [*map(Path, migrations)], used, keep, server, option, planned).rehearsed(print)
 
 
 def _require_place(file: Path) -> None:
