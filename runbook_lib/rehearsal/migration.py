@@ -203,8 +203,9 @@ def _named(option: str) -> str:
 
 
 def _histories(plan: Mapping[str, Any]) -> set[str]:
-    """The tables in which tools, or the plan's, record migrations."""
-    found = {tool.table for tool in migration_tools().values()}
+    """The tables in which tools, or the plan's, record migrations, and those of their locks."""
+    tools = migration_tools().values()
+    found = {each.table for tool in tools for each in (tool, tool.lock) if each}
     return found | ({plan["migration"]["table"]} if "table" in plan.get("migration", {}) else set())
 
 

@@ -121,6 +121,14 @@ TOOLS = {
     "drizzle": Tool(
         ("0001_fat_hulk",), ["node", "migrate.mjs"], ["node", "migrate.mjs", "status"], "pending: 1", "pending: 0"
     ),
+    "drizzle-1": Tool(
+        ("20251103111429_fat_hulk",),
+        ["node", "migrate.mjs"],
+        ["node", "migrate.mjs", "status"],
+        "^pending: 20251103111429_fat_hulk$",
+        "^pending: $",
+        later=("20251201000000_tall_hulk",),
+    ),
     "dbmate": Tool(
         ("20251103111429",),
         [str(DBMATE), "--no-dump-schema", "up"],
@@ -316,6 +324,21 @@ def test_where_another_head_rests_on_the_revision_before_the_row_goes(project: P
     project.take_back(history)
     assert project.run(upgrade)[0] == 0
     assert rows() == heads
+
+
+@pytest.mark.parametrize("project", ["knex"], indirect=True)
+def test_a_lock_that_the_tool_left_is_named_until_its_own_command_frees_it(project: Project) -> None:
+    assert project.run(project.tool.apply)[0] == 0
+    history = project.history()
+    with project.postgres.connect() as connection:
+        connection.execute("UPDATE knex_migrations_lock SET is_locked = 1")
+        assert "`npx knex migrate:unlock` frees it" in history.in_the_way(connection)[0]
+
+    assert "locked" in project.run(project.tool.apply)[1]
+    assert project.run([*KNEX, "migrate:unlock"])[0] == 0
+
+    with project.postgres.connect() as connection:
+        assert history.in_the_way(connection) == []
 
 
 @pytest.mark.parametrize("project", ["alembic", "django"], indirect=True)

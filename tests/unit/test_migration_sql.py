@@ -33,6 +33,11 @@ IN_FILES: dict[
     "golang-migrate": (["12"], {"migrations/000012_bins.up.sql": UP, "migrations/000012_bins.down.sql": DOWN}),
     "prisma": (["20260102_bins"], {"prisma/migrations/20260102_bins/migration.sql": UP}),
     "drizzle": (["0003_calm_fox"], {"drizzle/0003_calm_fox.sql": UP, "drizzle/0004_wild_cat.sql": LATER}),
+    "drizzle-1": (
+        ["20260102030405_wet_owl"],
+        {f"drizzle/20260102030405_wet_owl/{n}": UP for n in ("migration.sql", "snapshot.json")},
+    ),
+    "sqlx": (["12"], {"migrations/0012_bins.up.sql": UP, "migrations/0012_bins.down.sql": DOWN}),
     "diesel": (
         ["2026-01-02-030405"],
         {f"{DIESEL}/up.sql": UP, f"{DIESEL}/down.sql": DOWN},

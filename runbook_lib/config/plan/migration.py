@@ -53,6 +53,17 @@ class Companion(Model):
     """Why."""
 
 
+class Lock(Model):
+    """The table by which a tool keeps another of its processes away; its row stays as it is."""
+
+    table: Identifier
+    """Its name, in the schema of the history."""
+    held: dict[Identifier, Scalar]
+    """What its row holds while a process migrates, or after one that was killed."""
+    freed_by: list[str]
+    """The tool's own command that frees it."""
+
+
 class MigrationSql(Model):
     """Where the SQL of a migration is: in its files, or in what the tool prints.
 
@@ -102,6 +113,8 @@ class MigrationTool(Model):
     """Tables whose rows go with a row -> the column that both have."""
     referred: list[Identifier] = []
     """Tables that the history refers to."""
+    lock: Lock | None = None
+    """The table by which it keeps another of its processes away."""
     recorded: Journal | None = None
     """Where to read what the history holds, if it is not the version."""
     directory: str
