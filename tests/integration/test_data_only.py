@@ -15,6 +15,8 @@ from .conftest import EMBEDDED
 BEFORE = """
 CREATE TABLE boats (id int PRIMARY KEY, name text, crew int);
 CREATE TABLE crews (code text PRIMARY KEY, boat int REFERENCES boats);
+CREATE FUNCTION grow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.crew := NEW.crew + 1; RETURN NEW; END';
+CREATE TRIGGER grows BEFORE UPDATE ON boats FOR EACH ROW EXECUTE FUNCTION grow();
 CREATE TABLE flyway_schema_history (version text PRIMARY KEY);
 INSERT INTO boats VALUES (1, ' Ida', 2), (2, 'Ole ', 3), (3, 'Una', NULL), (4, 'Kai', 1);
 INSERT INTO crews VALUES ('a', 1), ('b', 4);
@@ -75,7 +77,7 @@ def test_what_was_written_goes_back_and_the_schema_stays(kept: Kept) -> None:
     assert (found.outcome, found.undo_exact, found.redeploys) == ("verified", True, None), found
     assert kept.rows("SELECT id, title, crew, berth FROM boats ORDER BY 1") == [
         (1, " Ida", 2, "none"),
-        (2, "Olga", 3, "none"),
+        (2, "Olga", 5, "none"),
         (3, "Una", None, "south"),
         (4, "Kai", 1, "none"),
         (9, "Neo", 1, "east"),
@@ -83,7 +85,7 @@ def test_what_was_written_goes_back_and_the_schema_stays(kept: Kept) -> None:
     assert kept.rows("SELECT code FROM crews ORDER BY 1") == [("a",), ("b",)]
     assert kept.rows("SELECT * FROM berths") == []
     assert kept.rows("SELECT * FROM flyway_schema_history") == [("7",)]
-    assert found.edited == [Count("boats.title", 1), Count("boats.berth", 1)]
+    assert found.edited == [Count("boats.title", 1), Count("boats.crew", 1), Count("boats.berth", 1)]
 
 
 @pytest.mark.parametrize(

@@ -101,12 +101,23 @@ def test_a_notebook_of_it_is_executed_and_kept(desk: Desk) -> None:
 
 
 def test_a_notebook_whose_rehearsal_cannot_be_made_says_why(desk: Desk) -> None:
-    (desk.folder / "wrong.sql").write_text("SELECT nonsense;")
-    ended = desk.rehearsed(PLACES, "--use", desk.folder / "wrong.sql", "--notebook", desk.folder / "meters.ipynb")
+    file = desk.folder / "meters.ipynb"
+    ended = desk.rehearsed(PLACES, "--server", f"host={desk.folder}", "--notebook", file)
 
     assert ended.exit_code != 0
-    assert "wrong.sql cannot be loaded" in ended.text
-    assert "cannot be loaded" in (desk.folder / "meters.ipynb").read_text()
+    assert "The server cannot be reached" in ended.text
+    assert "The server cannot be reached" in file.read_text()
+
+
+@pytest.mark.parametrize(
+    ("server", "said"),
+    [("host={folder}", "The server cannot be reached"), ("my server", "These are no settings of libpq")],
+    ids=["out of reach", "no settings"],
+)
+def test_a_server_that_cannot_be_used_is_one_error(desk: Desk, server: str, said: str) -> None:
+    ended = desk.rehearsed(PLACES, "--server", server.format(folder=desk.folder))
+
+    assert (ended.exit_code, said in ended.text, "Nothing was changed." in ended.text) == (2, True, True)
 
 
 def test_a_database_to_keep_names_its_server_itself(desk: Desk) -> None:
