@@ -61,8 +61,9 @@ def _of_files(migration: Migration, checkout: Checkout, version: str, files: Seq
     wanted = migration.sql.files
     chosen = [path for path in files if wanted and re.search(wanted, below(migration, path))]
     if not chosen:
-        shown = _filled(migration, migration.sql.shown_by, version)
-        how = f"`{shlex.join(shown)}` shows its SQL while it applies it to a copy. " if shown else ""
+        shown, where = _filled(migration, migration.sql.shown_by, version), migration.sql.shown_where
+        also = f" ({where})" if where else ""
+        how = f"`{shlex.join(shown)}` shows its SQL{also} while it applies it to a copy. " if shown else ""
         _refuse(f"{migration.title} applies {version} by {', '.join(files)}, which is no SQL.", how)
     texts = checkout.texts(chosen)
     return "\n".join(_part(migration, version, path, texts[path]) for path in chosen)

@@ -16,6 +16,7 @@ from psycopg import sql
 from runbook_lib.config.plan import Migration
 from runbook_lib.context.migration_files import files_of, of_files, read
 from runbook_lib.context.migration_sql import scripts
+from runbook_lib.errors import ParametersError
 from runbook_lib.git import Checkout
 from runbook_lib.postgres.connection import Postgres
 from runbook_lib.postgres.migration_history import Applied, History
@@ -352,3 +353,24 @@ def test_what_the_tool_prints_of_migrations_is_their_sql(project: Project, monke
     for column, text in zip(project.tool.columns, found.values(), strict=True):
         assert f"ALTER TABLE products ADD {column} int" in text
         assert project.migration.table not in text
+
+
+@pytest.mark.parametrize(
+    ("project", "command", "settings"),
+    [("knex", KNEX, ""), ("typeorm", TYPEORM, ""), ("sequelize", SEQUELIZE, "config/config.cjs")],
+    indirect=["project"],
+)
+def test_what_is_said_to_show_the_sql_of_code_does(project: Project, command: list[str], settings: str) -> None:
+    if settings:
+        path = project.path / settings
+        path.write_text(path.read_text().replace("dialect:", "logging: console.log, dialect:"))
+    version = project.tool.versions[0]
+    with pytest.raises(ParametersError) as refused:
+        scripts(migration(project.migration.tool, version, **project.tool.keys), Checkout(project.path, LocalProcesses()))
+
+    words = refused.value.safe_next.split("`")[1].replace("DATA_SOURCE", "data-source.js").split()
+    first = [*command, "migrate:up"] if command is KNEX else None  # one at a time
+    assert first is None or project.run(first)[0] == 0
+    exit_code, said = project.run([*command, *words[2:]])
+
+    assert (exit_code, "ALTER TABLE products ADD fee int" in said) == (0, True), said

@@ -69,8 +69,8 @@ IN_FILES: dict[
 BY_CODE = {  # tool -> version, file, the command that shows its SQL
     "rails": ("20260102", "db/migrate/20260102_bins.rb", "bin/rails db:migrate:up VERSION=20260102"),
     "knex": ("20260102_bins.js", "migrations/20260102_bins.js", "npx knex migrate:up 20260102_bins.js --debug"),
-    "typeorm": ("Bins1762168469000", "src/migrations/bins.ts", "npx typeorm migration:run"),
-    "sequelize": ("20260102-bins.js", "migrations/20260102-bins.js", "npx sequelize-cli db:migrate --to 20260102-bins.js"),
+    "typeorm": ("Bins1762168469000", "src/migrations/bins.ts", "npx typeorm migration:run -d DATA_SOURCE` shows"),
+    "sequelize": ("20260102-bins.js", "migrations/20260102-bins.js", "with logging: console.log in its settings"),
     "liquibase": ("bins-1", "db/changelog/bins.xml", "liquibase update-sql"),
 }
 

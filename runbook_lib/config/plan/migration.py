@@ -82,6 +82,8 @@ class MigrationSql(Model):
     """What it prints in place of what is code."""
     shown_by: list[str] = []
     """The command that shows it while it applies the migration, where none prints it alone."""
+    shown_where: str = ""
+    """Where that shows it, or what it needs to do so."""
 
 
 class MigrationTool(Model):
