@@ -132,8 +132,15 @@ def scripts_of(plan: Plan, place: Path | Target, into: Path) -> list[Path]:
                 safe_next="Add it under `repositories` there, or name the checkout by --repository.",
             )
         place = Path(place.repositories[plan.migration.repository].path)
+    checkout = Checkout(place, LocalProcesses())
+    if not (place.is_dir() and checkout.git.says("rev-parse", "HEAD")):
+        raise ParametersError(
+            f"{place} is no checkout of git with a commit.",
+            state="Nothing was started.",
+            safe_next="Name the checkout of the feature's release: by --repository, or in the target.",
+        )
     found = []
-    for version, script in scripts(plan.migration, Checkout(place, LocalProcesses())).items():
+    for version, script in scripts(plan.migration, checkout).items():
         found.append(into / f"{version.replace('/', '-')}.sql")
         found[-1].write_text(script)
     return found
