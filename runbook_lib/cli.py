@@ -1,5 +1,7 @@
 """The command line: one library call a command. Exit codes: 0 verified, 1 declined, 2 usage, 3 failed, 4 unknown."""
 
+from __future__ import annotations
+
 import atexit
 import gc
 import json
@@ -8,14 +10,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 import yaml
 from rich.console import Console
 
 from runbook_lib.config.installed import require_extra
-from runbook_lib.config.plan import Decision, summary
+from runbook_lib.config.plan import summary
 from runbook_lib.config.target import pair
 from runbook_lib.documents import load_plan, load_target, resolved
 from runbook_lib.errors import ParametersError, RunbookError
@@ -27,9 +29,13 @@ from runbook_lib.journal.state import RunState, replay
 from runbook_lib.redaction import in_clear, redact, redact_output, redact_values
 from runbook_lib.run import Run, approval, cleanup, lease, lifecycle, recovery, undo
 from runbook_lib.run.approval import named_reason
+from runbook_lib.system import temporary
 from runbook_lib.system.signals import settle
 from runbook_lib.ui import display, mirror
 from runbook_lib.ui.progress import Report, to_console
+
+if TYPE_CHECKING:
+    from runbook_lib.rehearsal.executed import Asked
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else.")
 WIDTH = 120  # of YAML that is printed
@@ -88,7 +94,10 @@ def _errors_of_the_system_named() -> Iterator[None]:
 @click.option("--migration", "migrations", type=click.Path(path_type=Path), multiple=True, help="Its script; repeatable.")
 @click.option("--use", type=click.Path(path_type=Path), help="A script of what users wrote after it.")
 @click.option("--keep", default="", metavar="DSN", help="An empty database to do it in, and to leave as it is then.")
+@click.option("--server", default="", metavar="DSN", help="A server for it, in place of an embedded one.")
+@click.option("--option", default="", help="What to take back: data-only (A) or data-and-schema (B); else all that changed.")
 @click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="A plan, for what it decides of the migration.")
+@click.option("--notebook", "file", type=click.Path(path_type=Path), help="Execute it as a notebook, and keep that here.")
 @click.option("--verbose", is_flag=True, help="Print the statements, too.")
 @json_option
 def rehearse(
@@ -99,7 +108,10 @@ def rehearse(
     migrations: tuple[Path, ...],
     use: Path | None,
     keep: str,
+    server: str,
+    option: str,
     plan_file: Path | None,
+    file: Path | None,
     verbose: bool,
     as_json: bool,
 ) -> None:
@@ -108,11 +120,17 @@ def rehearse(
     With --before and --migration no stack is needed: on scratch databases the migration is applied, taken back, verified,
     undone, and applied again.
     """
-    if bool(before) != bool(migrations) or (not before and (use or keep or plan_file)):
-        raise click.UsageError("--before and --migration go together; --use, --keep and --plan go with them.")
+    if bool(before) != bool(migrations) or (not before and (use or keep or server or option or plan_file or file)):
+        raise click.UsageError(
+            "--before and --migration go together; --use, --keep, --server, --option, --plan and --notebook do too."
+        )
+    if keep and server:
+        raise click.UsageError("--keep names its server itself: leave --server out.")
     require_extra("rehearsal")
     if before:
-        sys.exit(_migration(before, migrations, use, keep, plan_file, verbose, as_json))
+        from runbook_lib.rehearsal.executed import Asked
+
+        sys.exit(_rehearsed(Asked(before, migrations, use, keep, server, option, plan_file), file, verbose, as_json))
     if matrix:
         sys.exit(_matrix(rows, as_json))
     from runbook_lib.rehearsal.rehearse import rehearse as carry_out
@@ -124,13 +142,13 @@ def rehearse(
 
 
 @commands.command()
-@click.option("--feature", required=True, metavar="ID", help="The feature's id, which names the files.")
+@click.option("--feature", default="", metavar="ID", help="The feature's id, which names the files; else the plan's.")
 @click.option("--before", required=True, type=click.Path(path_type=Path), help="A script or a dump of what was before.")
-@click.option(
-    "--migration", "migrations", required=True, type=click.Path(path_type=Path), multiple=True, help="A script; repeatable."
-)
+@click.option("--migration", "migrations", type=click.Path(path_type=Path), multiple=True, help="A script; repeatable.")
 @click.option("--server", default="", metavar="DSN", help="A server of the target's version, in place of an embedded one.")
-@click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="A plan, for what it decides of the migrations.")
+@click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="A plan: what it decides, and its migrations.")
+@click.option("--target", "target_file", type=click.Path(path_type=Path), help="The target whose checkout has their files.")
+@click.option("--repository", type=click.Path(path_type=Path), help="That checkout, in place of a target's.")
 @click.option("--folder", default=".", type=click.Path(path_type=Path), help="Where the files go.")
 @json_option
 def draft(
@@ -139,17 +157,31 @@ def draft(
     migrations: tuple[Path, ...],
     server: str,
     plan_file: Path | None,
+    target_file: Path | None,
+    repository: Path | None,
     folder: Path,
     as_json: bool,
 ) -> None:
     """Derive what a feature's migrations changed, and how each thing is taken back, for a plan.
 
-    Writes ID.changes.yaml, to be read, and ID.states.zip, which holds the rows of BEFORE: keep it as you keep a backup.
+    Without --migration their SQL is what the tool of the plan has in its files, or prints. Writes ID.changes.yaml, to be
+    read, and ID.states.zip, which holds the rows of BEFORE: keep it as you keep a backup.
     """
+    place = repository or (load_target(target_file) if target_file else None)
+    if not migrations and not (plan_file and place):
+        raise click.UsageError(
+            "Name the scripts by --migration, or their --plan, and its checkout by --target or --repository."
+        )
     require_extra("rehearsal")
     from runbook_lib.rehearsal import draft as drafting
 
-    made = drafting.make(feature, before, migrations, server, folder, _teller(as_json), _decided(plan_file))
+    plan = load_plan(plan_file, undrafted=True) if plan_file else None
+    with temporary.directory() as own:
+        if plan and place and not migrations:
+            migrations = (*drafting.scripts_of(plan, place, own),)
+        decide = plan.decide if plan else {}
+        named = feature or (plan.feature if plan else "")
+        made = drafting.make(named, before, migrations, server, folder, _teller(as_json), decide)
     if as_json:
         click.echo(json.dumps({"file": str(made.file), "sha256": made.sha256, **made.draft.model_dump()}))
     else:
@@ -550,26 +582,13 @@ def _choose(run: Run, chosen: str) -> None:
         run.choose(name, value, "parameter")
 
 
-def _decided(plan_file: Path | None) -> Mapping[str, Decision]:
-    return load_plan(plan_file).decide if plan_file else {}
+def _rehearsed(asked: Asked, file: Path | None, verbose: bool, as_json: bool) -> int:
+    from runbook_lib.rehearsal.migration import in_words
 
-
-def _migration(
-    before: Path,
-    migrations: tuple[Path, ...],
-    use: Path | None,
-    keep: str,
-    plan_file: Path | None,
-    verbose: bool,
-    as_json: bool,
-) -> int:
-    from runbook_lib.rehearsal import migration
-
-    found = migration.rehearse(before, migrations, use, keep, _teller(as_json), _decided(plan_file))
-    if as_json:
-        click.echo(json.dumps(asdict(found), default=lambda each: each.model_dump()))
-    else:
-        click.echo("\n".join(migration.in_words(found, verbose=verbose)))
+    found = asked.executed(file) if file else asked.rehearsed(_teller(as_json))
+    click.echo(json.dumps(found.as_json()) if as_json else "\n".join(in_words(found, verbose=verbose)))
+    if file and not as_json:
+        click.echo(f"The executed notebook: {file}")
     return found.exit_code
 
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError, create_model
@@ -39,13 +40,15 @@ def target_model() -> type[Target]:
     return create_model("Target", __base__=Target, **fields)
 
 
-def load_plan(path: Path) -> Plan:
+def load_plan(path: Path, *, undrafted: bool = False) -> Plan:
     """Read a plan from its YAML file, over the standard plan where it extends that. Read-only.
+
+    Where it is `undrafted`, its draft is what it is read for: one that it names need not be there yet.
 
     Raises:
         ParametersError: A key is unknown, missing or of the wrong type, or something requires a part that is absent.
     """
-    return _resolved(path)[1]
+    return _resolved(path, UNDRAFTED if undrafted else {})[1]
 
 
 def resolved(path: Path) -> dict[str, Any]:
@@ -86,8 +89,11 @@ def _standard() -> dict[str, Any]:
     return packaged("runbook_lib.config.plan", "standard.yaml")
 
 
-def _resolved(path: Path) -> tuple[dict[str, Any], Plan]:
-    data, model = of_earlier_plan(read(path)), plan_model()
+UNDRAFTED = {"draft": {"changes": "none.changes.yaml", "sha256": "0" * 64}}
+
+
+def _resolved(path: Path, instead: Mapping[str, Any] = MappingProxyType({})) -> tuple[dict[str, Any], Plan]:
+    data, model = of_earlier_plan(read(path)) | instead, plan_model()
     if data.get("extends") is None:
         if data.get("without"):
             raise ParametersError(
@@ -96,7 +102,10 @@ def _resolved(path: Path) -> tuple[dict[str, Any], Plan]:
                 state=NOTHING_TOUCHED,
                 safe_next="Add `extends: standard`, or take `without` out.",
             )
-        return data, load(path, model)
+        try:
+            return data, model.model_validate(data)
+        except ValidationError as error:
+            raise explained(path, problems_of(error), model) from None
     try:
         model.model_validate(data)
     except ValidationError as error:

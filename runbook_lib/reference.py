@@ -53,8 +53,8 @@ def _of_tools() -> str:
         "What `tool` under `migration` brings; a plan overrides any of it. A file's name shows its version by these",
         "patterns, from that folder; where there are none, its text does. Files that all migrations share go or stay",
         "with the migration, go with the code, or stay as they are.\n",
-        "| `tool` | History | Row of a migration | Stopped midway | Files | Shared files | Command |",
-        "|---|---|---|---|---|---|---|",
+        "| `tool` | History | Row of a migration | Stopped midway | Files | SQL | Shared files | Command |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name, tool in migration_tools().items():
         table = ".".join(filter(None, (tool.schema_, tool.table)))
@@ -64,7 +64,8 @@ def _of_tools() -> str:
         shown = ", ".join(f"`{pattern.replace('|', chr(92) + '|')}`" for pattern in tool.files) or "by their text"
         others = ", ".join(f"`{each.file}` ({each.follows})" for each in tool.companions)
         command = f"`{' '.join(tool.validator)}`" if tool.validator else ""
-        cells = (f"`{name}`", f"`{table}`", row, half, f"`{tool.directory}`: {shown}", others, command)
+        printed = f"`{' '.join(tool.sql.printed_by)}`" if tool.sql.printed_by else "its files" if tool.sql.files else "none"
+        cells = (f"`{name}`", f"`{table}`", row, half, f"`{tool.directory}`: {shown}", printed, others, command)
         lines.append(f"| {' | '.join(cell or 'none' for cell in cells)} |")
     return "\n".join(lines) + "\n"
 

@@ -114,7 +114,19 @@ def line(migration: Migration, texts: Texts) -> Line:
     if migration.parents is None:
         found = _by_number({version for version in known if version.isdecimal()}, own)
         return replace(found, previous=found.previous and spelt.get(found.previous, found.previous))
-    return _by_parents({version: _parents(migration.parents, said[0]) for version, said in known.items()}, own)
+    return _by_parents(parents(migration, texts), own)
+
+
+def parents(migration: Migration, texts: Texts) -> dict[str, tuple[str, ...]]:
+    """Version -> the versions before, as the texts of the files name them. Pure."""
+    found = {version: text for path, text in texts.items() for version in _shown(migration, path, text)}
+    return {version: _parents(migration.parents or "", text) for version, text in found.items()}
+
+
+def below(migration: Migration, path: str) -> str:
+    """A file's path from the migrations' folder. Pure."""
+    directory, whole = PurePosixPath(migration.directory), PurePosixPath(path)
+    return str(whole.relative_to(directory) if whole.is_relative_to(directory) else whole)
 
 
 def recorded(migration: Migration, journal: str) -> dict[str, str]:
@@ -163,9 +175,7 @@ def _parents(pattern: str, text: str) -> tuple[str, ...]:
 
 def _shown(migration: Migration, path: str, text: str) -> set[str]:
     """The versions that a file shows, by its path from the migrations' folder and by its text."""
-    directory = PurePosixPath(migration.directory)
-    below = PurePosixPath(path)
-    name = str(below.relative_to(directory) if below.is_relative_to(directory) else below)
+    name = below(migration, path)
     found = {match["version"] for pattern in migration.files if (match := re.match(pattern, name))}
     if migration.content:
         for match in re.finditer(migration.content, text, re.MULTILINE):

@@ -6,7 +6,7 @@ import atexit
 import gc
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +24,10 @@ OPTIONS = ["-f", "{connection_file}", "--HistoryManager.hist_file=:memory:"]
 
 
 @contextmanager
-def started(*, opens_page: bool = True) -> Iterator[AsyncKernelManager]:
+def started(*, opens_page: bool = True, given: Mapping[str, str] | None = None) -> Iterator[AsyncKernelManager]:
     """A kernel of our own, through sockets that only this user reaches; what is left of it at the end is killed.
 
-    Where no check `opens_page`, it does not start the browser's driver beforehand.
+    Where no check `opens_page`, it does not start the browser's driver beforehand. What is `given` is in its environment.
     """
     from jupyter_client.manager import AsyncKernelManager  # here, since the kernel itself needs no manager
     from jupyter_core.utils import run_sync
@@ -39,7 +39,7 @@ def started(*, opens_page: bool = True) -> Iterator[AsyncKernelManager]:
         manager.shutdown_wait_time = EXIT_GRACE
         assert manager.kernel_spec
         manager.kernel_spec.argv = [sys.executable, "-P", "-m", __name__, *OPTIONS]
-        environment = {**os.environ, NO_PAGE: "" if opens_page else "1"}
+        environment = {**os.environ, **(given or {}), NO_PAGE: "" if opens_page else "1"}
         run_sync(manager.start_kernel)(preexec_fn=end_with_parent, env=environment)
         try:
             yield manager

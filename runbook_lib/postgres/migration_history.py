@@ -1,6 +1,7 @@
 """The rows of the feature's migrations in the table in which their tool records what it applied."""
 
 import json
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
@@ -33,7 +34,8 @@ class Applied:
     @classmethod
     def by_version(cls, migration: Migration, schema: str) -> Self:
         """What the plan alone says of it. Pure."""
-        return cls(migration, schema, {version: version for version in migration.versions}, previous=migration.previous)
+        values = {v: "".join(c for c in v if c not in migration.without) for v in migration.versions}
+        return cls(migration, schema, values, previous=migration.previous)
 
 
 class History:
@@ -98,6 +100,8 @@ class History:
     def in_the_way(self, connection: Connection) -> list[str]:
         """Why the rows cannot be taken out without harm, a line each. Read-only."""
         migration, table = self.migration, self.migration.table
+        if held := self._locked(connection):
+            return held
         found = self.rows(connection)
         for version, value in self.applied.values.items():
             if (number := self._count(connection, self._named([value]))) > 1:
@@ -250,6 +254,20 @@ class History:
                 table=table, names=names, rows=sql.Literal(rows)
             )
         )
+
+    def _locked(self, connection: Connection) -> list[str]:
+        """That a migration runs, or that one was killed while it did, by the tool's own lock."""
+        lock = self.migration.lock
+        if lock is None or not exists(connection, sql.Identifier(self.applied.schema, lock.table)):
+            return []
+        condition = AND.join(_equal(name, value) for name, value in lock.held.items())
+        if not self._json_of(connection, lock.table, condition):
+            return []
+        said = ", ".join(f"{name} = {_word(value)}" for name, value in lock.held.items())
+        return [
+            f"{lock.table} says that a migration is running ({said}): wait for it; where none does, "
+            f"`{shlex.join(lock.freed_by)}` frees it"
+        ]
 
     def _is_deleted(self, connection: Connection) -> bool:
         """Whether no row is left to say the version before: each migration has its own, or others imply it."""

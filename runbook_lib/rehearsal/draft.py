@@ -10,8 +10,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from runbook_lib.config.plan import Plan
 from runbook_lib.config.plan.decide import Decision
+from runbook_lib.config.target import Target
+from runbook_lib.context.migration_sql import scripts
 from runbook_lib.errors import ParametersError
+from runbook_lib.git import Checkout
 from runbook_lib.postgres.changes import draft
 from runbook_lib.postgres.changes.draft import Draft, Undecided, listed, renamed, states_of
 from runbook_lib.postgres.changes.reversal import reverse
@@ -20,6 +24,7 @@ from runbook_lib.postgres.dump import sha256
 from runbook_lib.rehearsal.migration import require_files
 from runbook_lib.rehearsal.scratch import Scratch
 from runbook_lib.system import temporary
+from runbook_lib.system.processes import LocalProcesses
 
 NAME = r"\w[\w.-]*"
 
@@ -104,6 +109,46 @@ def make(
             referred=sorted(reversal.concerned.referred) if reversal.concerned else [],
         )
         return Made(found, changes, draft.write(found, changes))
+
+
+def scripts_of(plan: Plan, place: Path | Target, into: Path) -> list[Path]:
+    """Write the SQL of a plan's migrations, as its tool has it, to files in their order. Changes that folder.
+
+    Args:
+        plan: The plan that names them.
+        place: The checkout that has their files, or the target that names it.
+        into: Where the files go.
+
+    Raises:
+        AdapterError: The checkout cannot be read, or the tool's command cannot be started.
+        ParametersError: The plan names no migration, no file shows it, or the tool gives no SQL of it.
+    """
+    if plan.migration is None:
+        raise ParametersError(
+            "The plan names no migration.",
+            state="Nothing was started.",
+            safe_next="Add `migration: {tool: …, repository: …, versions: […]}` to it, or name the scripts by --migration.",
+        )
+    if isinstance(place, Target):
+        if plan.migration.repository not in place.repositories:
+            raise ParametersError(
+                f"The target {place.name} has no repository {plan.migration.repository}.",
+                state="Nothing was started.",
+                safe_next="Add it under `repositories` there, or name the checkout by --repository.",
+            )
+        place = Path(place.repositories[plan.migration.repository].path)
+    checkout = Checkout(place, LocalProcesses())
+    if not (place.is_dir() and checkout.git.says("rev-parse", "HEAD")):
+        raise ParametersError(
+            f"{place} is no checkout of git with a commit.",
+            state="Nothing was started.",
+            safe_next="Name the checkout of the feature's release: by --repository, or in the target.",
+        )
+    found = []
+    for version, script in scripts(plan.migration, checkout).items():
+        found.append(into / f"{version.replace('/', '-')}.sql")
+        found[-1].write_text(script)
+    return found
 
 
 def in_words(made: Made) -> list[str]:

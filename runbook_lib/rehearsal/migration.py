@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import monotonic
-from typing import Literal
+from typing import Any, Literal
+
+import yaml
 
 from runbook_lib.config.plan.decide import Decision
+from runbook_lib.config.plan.migration import migration_tools
 from runbook_lib.errors import ParametersError
 from runbook_lib.postgres.changes.draft import Changed, listed
 from runbook_lib.postgres.changes.kinds import catalog_of
@@ -17,9 +20,20 @@ from runbook_lib.postgres.changes.net_change import Refusal, differences
 from runbook_lib.postgres.changes.objects import short
 from runbook_lib.postgres.changes.reversal import reverse
 from runbook_lib.postgres.changes.rows import SCRATCH, execute, row_differences
-from runbook_lib.postgres.changes.trial import apply, drop_staged, stage, tried
+from runbook_lib.postgres.changes.schema_kept import bring_rows_back
+from runbook_lib.postgres.changes.trial import Trial, apply, drop_staged, refuse_unstable, stage, tried
 from runbook_lib.postgres.changes.work import Reversal
+from runbook_lib.rehearsal.planned import planned
 from runbook_lib.rehearsal.scratch import Scratch
+
+WIDTH = 120  # of YAML that is shown
+OPTIONS = {"A": "data-only", "B": "data-and-schema"}  # what is taken back
+DATA_ONLY = OPTIONS["A"]
+AGAIN = {
+    True: "runs again on the result",
+    False: "DOES NOT RUN AGAIN ON THE RESULT",
+    None: "need not run again, as its schema stays",
+}
 
 
 @dataclass
@@ -32,7 +46,10 @@ class Count:
 
 @dataclass
 class Rehearsal:
-    """How the rollback of a migration went; `statements` are what took it back, in order."""
+    """How the rollback of a migration went; `changes` are what it was to take back.
+
+    `statements` are what took it back, in order; `plan` is what a person writes for it, null where something is to fill in.
+    """
 
     outcome: Literal["verified", "refused", "failed"] = "failed"
     refused_because: list[Refusal] = field(default_factory=list)
@@ -40,6 +57,7 @@ class Rehearsal:
     unfilled: list[Count] = field(default_factory=list)
     edited: list[Count] = field(default_factory=list)
     changes: list[Changed] = field(default_factory=list)
+    plan: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     statements: list[str] = field(default_factory=list)
     catalog_differences: list[str] = field(default_factory=list)
@@ -54,6 +72,10 @@ class Rehearsal:
         """0 where it is verified, else 3."""
         return 0 if self.outcome == "verified" else 3
 
+    def as_json(self) -> dict[str, Any]:
+        """The same as plain values."""
+        return {**asdict(self), "changes": [each.model_dump() for each in self.changes]}
+
 
 def rehearse(
     before: Path,
@@ -62,6 +84,10 @@ def rehearse(
     keep: str,
     report: Callable[[str], None],
     decide: Mapping[str, Decision] | None = None,
+    *,
+    server: str = "",
+    option: str = "",
+    plan: Mapping[str, Any] | None = None,
 ) -> Rehearsal:
     """Roll a migration back on scratch databases. Changes the database that `keep` names, and no other that it finds.
 
@@ -70,23 +96,30 @@ def rehearse(
         migrations: The migration's scripts, in order; a statement that fails ends them, as it did for whoever ran them.
         use: A script of what users wrote afterwards.
         keep: libpq settings of an empty database, which is left as it is after the rollback, or as it was before where the
-            rollback is refused; "" for a database that is dropped, on an embedded server.
+            rollback is refused; "" for a database that is dropped.
         report: Is told what is done.
         decide: What a plan decides.
+        server: libpq settings of a server whose scratch databases are dropped; "" for that of `keep`, else an embedded one.
+        option: Which of OPTIONS, by its letter or name; "" for all that the migration changed.
+        plan: The keys of that plan, None where there is none yet.
 
     Raises:
-        ParametersError: A file is missing or cannot be loaded, or the database cannot be reached or is not empty.
+        ParametersError: A file is missing or cannot be loaded, there is no such option, or the database cannot be reached or
+            is not empty.
     """
     require_files([before, *migrations, *([use] if use else [])])
+    only = _named(option)
     begun = monotonic()
     with ExitStack() as ending:
-        place = Scratch(ending, keep, keeps=bool(keep))
+        place = Scratch(ending, keep or server, keeps=bool(keep))
         report("applying the migration to scratch databases …")
         stopped = _set_up(place, before, migrations, use)
         report("taking it back on a copy …")
-        found = _rolled_back(place, migrations, report, decide or {})
+        found = _rolled_back(place, migrations, report, decide or {}, only, plan or {})
     if stopped:
         found.notes.insert(0, f"The migration stopped at a statement that failed: {stopped}")
+    refused = [each.object for each in found.refused_because]
+    found.plan = planned(migrations, found.changes, refused, plan)
     found.seconds = round(monotonic() - begun, 1)
     return found
 
@@ -108,7 +141,7 @@ def in_words(found: Rehearsal, *, verbose: bool) -> list[str]:
     """What a person reads of a rehearsal: the outcome, what is lost, what was changed; lines of text. Pure."""
     lines = [f"{found.outcome.upper()} in {found.seconds} s"]
     if found.outcome == "verified":
-        again = "runs again on the result" if found.redeploys else "DOES NOT RUN AGAIN ON THE RESULT"
+        again = AGAIN[found.redeploys]
         lines.append(f"The rollback is verified, its undo is exact, and the migration {again}.")
     lines += [f"  refused: {each.object}: {each.why}{_rows(each)}" for each in found.refused_because]
     lines += [f"  lost: {each.count} of {each.object} that users wrote" for each in found.lost]
@@ -122,7 +155,10 @@ def in_words(found: Rehearsal, *, verbose: bool) -> list[str]:
         f"  {each.what} {f'{each.rows} rows of ' if each.rows else ''}{each.kind} {each.object}" for each in found.changes
     ]
     if verbose:
-        lines += ["What took it back:", *(f"  {each.rstrip(';')};" for each in found.statements)]
+        lines += ["What took it back:"] if found.statements else []
+        lines += [f"  {each.rstrip(';')};" for each in found.statements]
+        text = yaml.safe_dump(found.plan, sort_keys=False, allow_unicode=True, default_flow_style=None, width=WIDTH)
+        lines += ["Its plan, null where something is to be filled in:", *(f"  {line}" for line in text.splitlines())]
     elif found.statements:
         lines.append(f"It was taken back by {len(found.statements)} statements in one transaction; --verbose prints them.")
     return lines
@@ -149,10 +185,60 @@ def _set_up(place: Scratch, before: Path, migrations: Sequence[Path], use: Path 
     return stopped
 
 
+def _named(option: str) -> str:
+    """The name of an option.
+
+    Raises:
+        ParametersError: There is none.
+    """
+    if option and option not in {*OPTIONS, *OPTIONS.values()}:
+        listed = ", ".join(f"{letter} ({name})" for letter, name in OPTIONS.items())
+        raise ParametersError(
+            f"There is no option {option!r} to rehearse a migration with.",
+            state="Nothing was started.",
+            safe_next=f"Choose one of: {listed}. What a restored backup loses is in the preview of a run.",
+        )
+    return OPTIONS.get(option, option)
+
+
+def _histories(plan: Mapping[str, Any]) -> set[str]:
+    """The tables in which tools, or the plan's, record migrations, and those of their locks."""
+    tools = migration_tools().values()
+    found = {each.table for tool in tools for each in (tool, tool.lock) if each}
+    return found | ({plan["migration"]["table"]} if "table" in plan.get("migration", {}) else set())
+
+
+def _tried(
+    place: Scratch, migrations: Sequence[Path], decide: Mapping[str, Decision], only: str, plan: Mapping[str, Any]
+) -> Trial:
+    """How it goes on a copy, refused where the net change leaves the option nothing to do."""
+    if only != DATA_ONLY:
+        trial = tried(place, migrations, place.changing(), decide=decide)
+        if only and not (trial.reversal.changes or trial.reversal.renames):
+            trial.reversal.refuse(only, f"the migration did not change the schema: {DATA_ONLY} takes back all of it")
+        return trial
+    changing = place.changing()
+    place.make("kept", "after")
+    with place.connected("before") as before, place.connected("kept") as kept:
+        if refused := bring_rows_back(before, kept, _histories(plan)):
+            return Trial(Reversal(refusals=refused))
+        with place.connected("after") as after, place.connected("copy") as copy:
+            reversal = reverse(kept, after, copy, [path.read_text() for path in migrations], decide=decide)
+    refuse_unstable(reversal, changing)
+    if not (reversal.wrote or reversal.inserted or reversal.deleted or reversal.refusals):
+        reversal.refuse(only, f"the migration wrote no values: {OPTIONS['B']} takes back what it changed")
+    return Trial(reversal, lost=dict(reversal.lost))
+
+
 def _rolled_back(
-    place: Scratch, migrations: Sequence[Path], report: Callable[[str], None], decide: Mapping[str, Decision]
+    place: Scratch,
+    migrations: Sequence[Path],
+    report: Callable[[str], None],
+    decide: Mapping[str, Decision],
+    only: str,
+    plan: Mapping[str, Any],
 ) -> Rehearsal:
-    trial = tried(place, migrations, place.changing(), decide=decide)
+    trial = _tried(place, migrations, decide, only, plan)
     reversal = trial.reversal
     found = Rehearsal(changes=listed(reversal), notes=list(reversal.notes))
     if reversal.refusals:

@@ -35,17 +35,18 @@ class Scratch(States):
         self._mark = f"runbook_rehearsal_{secrets.token_hex(4)}"
         self._names: dict[str, str] = {}
         if conninfo:
-            self._parameters = {name: str(value) for name, value in conninfo_to_dict(conninfo).items() if value is not None}
+            self._parameters = _parameters(conninfo)
             if keeps:
                 self._names["live"] = self._empty()
-            ending.callback(self._drop)
         else:
             self._parameters = dict(ending.enter_context(embedded_server()).parameters)
         try:
             with self._connect(dbname="postgres") as maintenance:
                 self.major = maintenance.info.server_version // 10_000
         except psycopg.OperationalError as error:
-            raise _out_of_reach("server", error) from None
+            raise _out_of_reach("server", error, "Name one that answers, by a role that may make databases.") from None
+        if conninfo:
+            ending.callback(self._drop)
         self._programs = debian_programs(self.major) or binaries()
 
     def make(self, state: str, of: str = "") -> None:
@@ -147,7 +148,7 @@ class Scratch(States):
                     )
                 return str(connection.info.dbname)
         except psycopg.OperationalError as error:
-            raise _out_of_reach("database to be kept", error) from None
+            raise _out_of_reach("database to be kept", error, ANOTHER) from None
 
     @contextmanager
     def _connect(self, **parameters: str) -> Iterator[Connection]:
@@ -163,5 +164,16 @@ class Scratch(States):
                     connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
-def _out_of_reach(what: str, error: psycopg.Error) -> ParametersError:
-    return ParametersError(f"The {what} cannot be reached: {str(error).strip()}", state=UNCHANGED, safe_next=ANOTHER)
+def _parameters(conninfo: str) -> dict[str, str]:
+    try:
+        return {name: str(value) for name, value in conninfo_to_dict(conninfo).items() if value is not None}
+    except psycopg.ProgrammingError as error:
+        raise ParametersError(
+            f"These are no settings of libpq: {str(error).strip()}",
+            state=UNCHANGED,
+            safe_next="Write them as “host=… port=… dbname=…”, or as postgresql://…",
+        ) from None
+
+
+def _out_of_reach(what: str, error: psycopg.Error, safe_next: str) -> ParametersError:
+    return ParametersError(f"The {what} cannot be reached: {str(error).strip()}", state=UNCHANGED, safe_next=safe_next)

@@ -1,12 +1,15 @@
 """A draft says what migrations changed, how each thing is taken back, and what only a person can decide."""
 
 import json
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
 
-from ..support.bare import runbook
+from ..support.bare import Ended, runbook
 
 BEFORE = (
     "CREATE TABLE items (id int PRIMARY KEY, name text, code text); INSERT INTO items VALUES (1, ' a', 'x'), (2, 'b', 'y');"
@@ -79,3 +82,73 @@ def test_an_id_that_cannot_name_a_file_is_refused(before: Path, feature: str) ->
     assert exit_code == 2
     assert "cannot name a file" in text
     assert not (before.parent / "drafts").exists()
+
+
+TARGET = """
+name: desk
+environment: rehearsal
+database: {service: shop, application_role: shop}
+backups: {directory: backups, pattern: "*.dump", oldest_hours: 48}
+services:
+  manager: commands
+  directory: .
+  timeout: 10
+  commands: {list: ["true"], running: ["true"], stop: ["true"], start: ["true"], logs: ["true"]}
+  versions: {shop: {log: "version (.*)"}}
+  built_from: {shop: shop}
+contacts: {}
+"""
+
+
+@dataclass
+class Desk:
+    """A plan without a draft, a checkout with its migrations, and what `runbook draft` says of them."""
+
+    before: Path
+    checkout: Path
+
+    def drafted(self, *more: object, migration: Mapping[str, object] | None = None) -> Ended:
+        plan, target = self.before.with_name("plan.yaml"), self.before.with_name("target.yaml")
+        keys = {"feature": "SHOP-7", "title": "Prices", "extends": "standard", "services": ["shop"]}
+        named = migration or {"tool": "dbmate", "repository": "shop", "versions": ["20260102"]}
+        plan.write_text(yaml.safe_dump({**keys, "repositories": {"shop": {}}, "migration": named}))
+        target.write_text(f"{TARGET}repositories: {{shop: {{path: {self.checkout}, build: ['true']}}}}\n")
+        words = [target if word == "TARGET" else word for word in more]
+        return runbook("draft", "--before", self.before, "--plan", plan, "--folder", self.before.parent, *words)
+
+
+@pytest.fixture
+def desk(before: Path) -> Desk:
+    checkout = before.with_name("checkout")
+    (checkout / "db" / "migrations").mkdir(parents=True)
+    for name, up in (("20260102_prices", UP), ("20260103_more", "CREATE TABLE more (id int);")):
+        text = f"-- migrate:up\n{up}\n-- migrate:down\nDROP TABLE items;\n"
+        (checkout / "db" / "migrations" / f"{name}.sql").write_text(text)
+    for words in (["init", "-q"], ["add", "."], ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "SHOP-7"]):
+        subprocess.run(["git", *words], cwd=checkout, check=True)
+    return Desk(before, checkout)
+
+
+@pytest.mark.parametrize("where", [["--repository", "checkout"], ["--target", "TARGET"]], ids=["repository", "target"])
+def test_the_files_of_a_plans_migrations_are_found_by_their_tool(
+    desk: Desk, where: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(desk.before.parent)
+    made = desk.drafted(*where, "--json")
+
+    assert made.exit_code == 0, made.text
+    kept = yaml.safe_load((desk.before.parent / "SHOP-7.changes.yaml").read_text())
+    assert ([*kept["migrations"]], len(kept["changes"])) == (["20260102.sql"], 4)
+
+
+def test_a_draft_that_finds_no_migration_is_one_error(desk: Desk) -> None:
+    other = {"tool": "dbmate", "repository": "shop", "versions": ["20260109"]}
+    said = [
+        (desk.drafted(), "--target or --repository"),
+        (desk.drafted("--repository", desk.before.parent), "is no checkout of git"),
+        (desk.drafted("--repository", desk.checkout / "nowhere"), "is no checkout of git"),
+        (desk.drafted("--repository", desk.checkout, migration=other), "No file in db/migrations of"),
+    ]
+
+    for ended, words in said:
+        assert (ended.exit_code, words in ended.text) == (2, True), ended.text

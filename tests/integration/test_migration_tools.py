@@ -15,6 +15,8 @@ from psycopg import sql
 
 from runbook_lib.config.plan import Migration
 from runbook_lib.context.migration_files import files_of, of_files, read
+from runbook_lib.context.migration_sql import scripts
+from runbook_lib.errors import ParametersError
 from runbook_lib.git import Checkout
 from runbook_lib.postgres.connection import Postgres
 from runbook_lib.postgres.migration_history import Applied, History
@@ -120,6 +122,14 @@ TOOLS = {
     "drizzle": Tool(
         ("0001_fat_hulk",), ["node", "migrate.mjs"], ["node", "migrate.mjs", "status"], "pending: 1", "pending: 0"
     ),
+    "drizzle-1": Tool(
+        ("20251103111429_fat_hulk",),
+        ["node", "migrate.mjs"],
+        ["node", "migrate.mjs", "status"],
+        "^pending: 20251103111429_fat_hulk$",
+        "^pending: $",
+        later=("20251201000000_tall_hulk",),
+    ),
     "dbmate": Tool(
         ("20251103111429",),
         [str(DBMATE), "--no-dump-schema", "up"],
@@ -148,13 +158,17 @@ class Project:
     postgres: Postgres
     migration: Migration
 
-    def run(self, command: list[str]) -> tuple[int, str]:
+    @property
+    def environment(self) -> dict[str, str]:
+        """Where its database is, as tools are told."""
         parameters = self.database.parameters(self.database.application)
         names = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "password": "PGPASSWORD", "dbname": "PGDATABASE"}
         login = f"{parameters['user']}:{parameters['password']}"
         url = f"postgres://{login}@localhost/{parameters['dbname']}?socket={parameters['host']}&sslmode=disable"
-        environment = {**os.environ, **WITHOUT_DOWNLOADS, "NO_COLOR": "1", "DATABASE_URL": url}
-        environment |= {variable: parameters[name] for name, variable in names.items()}
+        return {"DATABASE_URL": url, **{variable: parameters[name] for name, variable in names.items()}}
+
+    def run(self, command: list[str]) -> tuple[int, str]:
+        environment = {**os.environ, **WITHOUT_DOWNLOADS, "NO_COLOR": "1", **self.environment}
         done = subprocess.run(command, cwd=self.path, env=environment, capture_output=True, text=True, timeout=120)
         return done.returncode, done.stdout + done.stderr
 
@@ -311,3 +325,52 @@ def test_where_another_head_rests_on_the_revision_before_the_row_goes(project: P
     project.take_back(history)
     assert project.run(upgrade)[0] == 0
     assert rows() == heads
+
+
+@pytest.mark.parametrize("project", ["knex"], indirect=True)
+def test_a_lock_that_the_tool_left_is_named_until_its_own_command_frees_it(project: Project) -> None:
+    assert project.run(project.tool.apply)[0] == 0
+    history = project.history()
+    with project.postgres.connect() as connection:
+        connection.execute("UPDATE knex_migrations_lock SET is_locked = 1")
+        assert "`npx knex migrate:unlock` frees it" in history.in_the_way(connection)[0]
+
+    assert "locked" in project.run(project.tool.apply)[1]
+    assert project.run([*KNEX, "migrate:unlock"])[0] == 0
+
+    with project.postgres.connect() as connection:
+        assert history.in_the_way(connection) == []
+
+
+@pytest.mark.parametrize("project", ["alembic", "django"], indirect=True)
+def test_what_the_tool_prints_of_migrations_is_their_sql(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in project.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PATH", f"{PYTHON.parent}:{os.environ['PATH']}")
+    found = scripts(project.migration, Checkout(project.path, LocalProcesses()))
+
+    assert [*found] == [*project.tool.versions]
+    for column, text in zip(project.tool.columns, found.values(), strict=True):
+        assert f"ALTER TABLE products ADD {column} int" in text
+        assert project.migration.table not in text
+
+
+@pytest.mark.parametrize(
+    ("project", "command", "settings"),
+    [("knex", KNEX, ""), ("typeorm", TYPEORM, ""), ("sequelize", SEQUELIZE, "config/config.cjs")],
+    indirect=["project"],
+)
+def test_what_is_said_to_show_the_sql_of_code_does(project: Project, command: list[str], settings: str) -> None:
+    if settings:
+        path = project.path / settings
+        path.write_text(path.read_text().replace("dialect:", "logging: console.log, dialect:"))
+    version = project.tool.versions[0]
+    with pytest.raises(ParametersError) as refused:
+        scripts(migration(project.migration.tool, version, **project.tool.keys), Checkout(project.path, LocalProcesses()))
+
+    words = refused.value.safe_next.split("`")[1].replace("DATA_SOURCE", "data-source.js").split()
+    first = [*command, "migrate:up"] if command is KNEX else None  # one at a time
+    assert first is None or project.run(first)[0] == 0
+    exit_code, said = project.run([*command, *words[2:]])
+
+    assert (exit_code, "ALTER TABLE products ADD fee int" in said) == (0, True), said

@@ -11,8 +11,8 @@ from runbook_lib.context.migration_files import Line, companions, files_of, line
 from ..support.recorded import migration
 
 NAMES = {
-    "flyway", "golang-migrate", "alembic", "django", "rails", "knex", "typeorm", "sequelize", "prisma", "drizzle", "diesel",
-    "goose", "dbmate", "liquibase", "sqitch", "plain",
+    "flyway", "golang-migrate", "alembic", "django", "rails", "knex", "typeorm", "sequelize", "prisma", "drizzle",
+    "drizzle-1", "diesel", "goose", "sqlx", "dbmate", "liquibase", "sqitch", "plain",
 }  # fmt: skip
 BY_ITS_TEXT = {  # tool -> version, a file and its text
     "alembic": ("b7c2d9e8f1a0", "b7c2d9e8f1a0_fees.py", 'revision: str = "b7c2d9e8f1a0"\ndown_revision = None\n'),
@@ -46,6 +46,10 @@ BY_ITS_NAME = [  # tool, version, file
     ("knex", "20251103111429_message_replies.js", "20251103111429_message_replies.js"),
     ("sequelize", "20251103111429-message-replies.cjs", "20251103111429-message-replies.cjs"),
     ("drizzle", "0039_fat_hulk", "0039_fat_hulk.sql"),
+    ("drizzle-1", "20251103111429_fat_hulk", "20251103111429_fat_hulk/migration.sql"),
+    ("drizzle-1", "20251103111429_fat_hulk", "20251103111429_fat_hulk/snapshot.json"),
+    ("sqlx", "20251103111429", "20251103111429_message_replies.up.sql"),
+    ("sqlx", "39", "0039_message_replies.sql"),
     ("diesel", "20251103111429", "2025-11-03-111429_message_replies/up.sql"),
     ("diesel", "2025-11-03-111429", "2025-11-03-111429_message_replies/down.sql"),
     ("diesel", "00000000000039", "00000000000039_message_replies/up.sql"),
@@ -199,6 +203,8 @@ def test_a_journal_says_what_the_history_holds() -> None:
     [
         ("prisma", "db/migrations/migration_lock.toml", "nothing"),
         ("prisma", "db/schema.prisma", "code"),
+        ("prisma", "db/models/bins.prisma", "code"),
+        ("prisma", "prisma.config.ts", "code"),
         ("drizzle", "db/migrations/meta/_journal.json", "migration"),
         ("drizzle", "db/migrations/meta/0039_snapshot.json", "migration"),
         ("rails", "db/schema.rb", "migration"),

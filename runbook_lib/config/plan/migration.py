@@ -53,6 +53,39 @@ class Companion(Model):
     """Why."""
 
 
+class Lock(Model):
+    """The table by which a tool keeps another of its processes away; its row stays as it is."""
+
+    table: Identifier
+    """Its name, in the schema of the history."""
+    held: dict[Identifier, Scalar]
+    """What its row holds while a process migrates, or after one that was killed."""
+    freed_by: list[str]
+    """The tool's own command that frees it."""
+
+
+class MigrationSql(Model):
+    """Where the SQL of a migration is: in its files, or in what the tool prints.
+
+    Patterns and commands are filled in for {version}; commands for {previous}, the version before, and what `where` has too.
+    """
+
+    files: Pattern | None = None
+    """Which of its files apply it, by their path from the migrations' folder."""
+    begins: Pattern | None = None
+    """What comes before the part of a file that applies it."""
+    ends: Pattern | None = None
+    """What comes after that part."""
+    printed_by: list[str] = []
+    """The command that prints it, run in the checkout."""
+    incomplete: Pattern | None = None
+    """What it prints in place of what is code."""
+    shown_by: list[str] = []
+    """The command that shows it while it applies the migration, where none prints it alone."""
+    shown_where: str = ""
+    """Where that shows it, or what it needs to do so."""
+
+
 class MigrationTool(Model):
     """How a migration tool names its files and records what it applied."""
 
@@ -82,6 +115,8 @@ class MigrationTool(Model):
     """Tables whose rows go with a row -> the column that both have."""
     referred: list[Identifier] = []
     """Tables that the history refers to."""
+    lock: Lock | None = None
+    """The table by which it keeps another of its processes away."""
     recorded: Journal | None = None
     """Where to read what the history holds, if it is not the version."""
     directory: str
@@ -94,6 +129,8 @@ class MigrationTool(Model):
     """How a file's text shows it, where the name need not."""
     parents: Pattern | None = None
     """How the text names the versions before; of a tool with one row else the next smaller number is."""
+    sql: MigrationSql = MigrationSql()
+    """Where the SQL of a migration is."""
     companions: list[Companion] = []
     """Files that all migrations share."""
     validator: list[str] = []

@@ -158,7 +158,8 @@ def test_the_matrix_fails_where_a_fault_is_not_told_by_its_own_check_alone(
 
 
 @pytest.mark.parametrize(
-    "options", [["--before", "a.sql"], ["--migration", "a.sql"], ["--use", "a.sql"], ["--keep", "dbname=a"]]
+    "options",
+    [["--before", "a.sql"], ["--migration", "a.sql"], ["--use", "a.sql"], ["--keep", "dbname=a"], ["--option", "A"]],
 )
 def test_a_rehearsal_of_a_migration_needs_before_and_migration(runbook: Command, options: list[str]) -> None:
     code, _, error = runbook("rehearse", *options)
@@ -172,3 +173,12 @@ def test_a_rehearsal_of_a_migration_needs_files_that_are_there(runbook: Command)
 
     assert code == 2
     assert "There is no file nothing.sql" in error
+
+
+def test_a_rehearsal_of_a_migration_has_two_options(runbook: Command, tmp_path: Path) -> None:
+    (tmp_path / "a.sql").touch()
+    files = ["--before", str(tmp_path / "a.sql"), "--migration", str(tmp_path / "a.sql")]
+    code, _, error = runbook("rehearse", *files, "--option", "from-backup")
+
+    assert code == 2
+    assert "A (data-only), B (data-and-schema)" in error
