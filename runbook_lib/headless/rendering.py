@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Literal
 from runbook_lib.checks.prerequisites import MARK, NOTEBOOKS
 from runbook_lib.config.plan import DatabaseStep, Plan, RestoringStep, RollbackType, ServicesStep, StepSpec
 from runbook_lib.errors import ParametersError
-from runbook_lib.journal.event import clock
 from runbook_lib.run.lifecycle import notebook_of
+from runbook_lib.ui.estimates import outage, planned, roughly
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -162,24 +162,11 @@ def _about(plan: Plan, name: str, options: Sequence[str]) -> Iterator[str]:
     yield f"{plan.feature}: {plan.title}. Everything that can be known beforehand is looked at before the first change."
     for option, steps in _by_option(plan, name, options).items():
         described = f"Option {option}, {plan.types[name].options[option]}: " if option else ""
-        down = _outage(steps)
-        outage = f"services are down for {_about_seconds(down)} of it" if down else "no service stops"
-        yield f"- {described}{len(steps)} steps, {_about_seconds(sum(step.estimate for step in steps))}; {outage}."
+        yield f"- {described}{planned(steps)}."
 
 
 def _by_option(plan: Plan, name: str, options: Sequence[str]) -> dict[str, list[StepSpec]]:
     return {option: [plan.steps[step] for step in plan.steps_of(name, option)] for option in options or [""]}
-
-
-def _outage(steps: Sequence[StepSpec]) -> int:
-    """The seconds from the first step that stops services to the last one that starts some, 0 where none stops. Pure."""
-    down = [n for n, step in enumerate(steps) if step.about.starts_on_undo]
-    up = [n for n, step in enumerate(steps) if step.about.starts]
-    return sum(step.estimate for step in steps[down[0] : up[-1] + 1]) if down and up else 0
-
-
-def _about_seconds(seconds: int) -> str:
-    return f"about {seconds} s" if seconds < 60 else f"about {clock(seconds)}"
 
 
 def _parameters(plan_file: str, options: Sequence[str], steps: Iterable[StepSpec]) -> Iterator[str]:
@@ -239,7 +226,7 @@ def _before(plan: Plan, name: str, options: Sequence[str]) -> Iterator[Cell]:
         yield "code", "await look_before(run)"
     yield "prose", _prose("### Tell the team that it begins", NOTIFY)
     yield "code", 'await notify(run, "start")'
-    stops = any(map(_outage, _by_option(plan, name, options).values()))
+    stops = any(map(outage, _by_option(plan, name, options).values()))
     warning = f"**After this the steps below change the target{', and services stop' if stops else ''}.**"
     yield "prose", _prose("### The approval", f"{warning} {APPROVE}")
     yield "code", "await approve(run, APPROVE)"
@@ -261,7 +248,7 @@ def _of_step(spec: StepSpec, options: Sequence[str]) -> Iterator[str]:
     if of and len(of) < len(options):
         yield f"**Option {' or '.join(of)} only.** With another one the cell says so and does nothing."
     services = f" ({', '.join(spec.services)})" if isinstance(spec, ServicesStep) else ""
-    yield f"{about.does.rstrip('.')}{services}. *Kept*: {about.preserves} *Takes*: {_about_seconds(spec.estimate)}."
+    yield f"{about.does.rstrip('.')}{services}. *Kept*: {about.preserves} *Takes*: {roughly(spec.estimate)}."
     yield f"*Do*: run the cell. *Expect*: {about.expect} *If not*: {about.if_not}"
 
 

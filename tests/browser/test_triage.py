@@ -41,7 +41,7 @@ def test_a_tick_suggests_another_type_until_one_is_chosen(browser: Browser, begi
     with begin() as lab, seated(browser, lab.link) as seat:
         seat.run_all()
         shown = seat.output(SYMPTOMS)
-        expect(seat.waiting("TYPE:")).to_contain_text("Quick: frontend alone (suggested)", timeout=STEP)
+        expect(seat.waiting("TYPE:")).to_contain_text("► frontend: Quick: frontend alone (recommended)", timeout=STEP)
         expect(shown.get_by_role("checkbox", name="Frontend errors")).to_be_checked()
 
         for ticked in (
@@ -79,7 +79,7 @@ def test_by_keyboard_alone_from_triage_to_a_confirmed_step(browser: Browser, beg
         keys.press("Space")
         expect(seat.output(SYMPTOMS)).to_contain_text("Recommended: frontend")
         seat.press_to(seat.waiting_cell, "ArrowDown")
-        seat.tab_to("(suggested)")
+        seat.tab_to("(recommended)")
         keys.press("Enter")
         expect(seat.output(CHOICE)).to_contain_text("TYPE = frontend (operator)")
         seat.until_idle()

@@ -218,7 +218,7 @@ class Seat:
         self.waiting_cell.locator(".jp-InputPrompt").click()
         self.page.locator(".jp-NotebookPanel-toolbar [data-jp-item-name=run]").click()
 
-    def choose(self, name: str, text: str = "(suggested)") -> None:
+    def choose(self, name: str, text: str = "(recommended)") -> None:
         """Click the button of a choice that says this; a click just as it appears may go unheard, so once more then."""
         chosen = self.notebook.get_by_text(re.compile(rf"{name} = \w+ \(operator\)"))
         button = self.waiting(f"{name}:").get_by_role("button", name=text)
@@ -238,15 +238,15 @@ class Seat:
             self.choose(name, text)
 
     def choose_details(self, **chosen: str) -> None:
-        """Answer every further choice, with what is suggested unless told otherwise."""
+        """Answer every further choice, with what is recommended unless told otherwise."""
         cell = self.cell("await choose_details")
         over = cell.locator(".jp-InputPrompt", has_text=re.compile(r"\d"))
         while True:
             expect(over.or_(cell.locator(".widget-label")).first).to_be_visible(timeout=STEP)
             if over.count():
                 return
-            name = (cell.locator(".widget-label").first.text_content() or "").strip(" :")
-            self.choose(name, chosen.get(name, "(suggested)"))
+            name = (cell.locator(".widget-label").first.text_content() or "").partition(":")[0]
+            self.choose(name, chosen.get(name, "(recommended)"))
 
     def interrupt(self) -> None:
         """Click Interrupt in the toolbar."""

@@ -16,7 +16,7 @@ from runbook_lib.journal.event import Event
 from runbook_lib.run import Run
 from runbook_lib.run.engine import Done
 from runbook_lib.ui import banner as live
-from runbook_lib.ui import failure_menu, mirror, step_runner, triage_cells, widgets
+from runbook_lib.ui import display, failure_menu, mirror, step_runner, triage_cells, widgets
 from runbook_lib.ui import widgets as confirming
 
 BEGIN = datetime(2025, 11, 3, 12, 0, tzinfo=UTC)
@@ -62,7 +62,7 @@ def told(*events: tuple[float, str, dict[str, Any]]) -> list[Event]:
 def chooses(monkeypatch: pytest.MonkeyPatch, *answers: str) -> None:
     given = iter(answers)
 
-    async def choice(*_: Any) -> tuple[str, str]:
+    async def choice(*_: Any, **__: Any) -> tuple[str, str]:
         return next(given), "operator"
 
     monkeypatch.setattr(failure_menu, "choice", choice)
@@ -384,3 +384,12 @@ def test_a_way_back_tells_which_of_its_steps_acts(screen: Screen, run: Run) -> N
 
     assert asyncio.run(step_runner.walked(run, "Service back", ["back-up", "stop-services"], walk)) == "walked"
     assert str(screen.last) == "Service back: Stop the services: 0 s"
+
+
+def test_each_choice_after_a_failure_says_what_it_means_for_the_outage(run: Run) -> None:
+    means = failure_menu.consequences(run, STEP)
+    ways = failure_menu.choices_after(run, STEP)
+
+    assert set(ways) - {"undo"} <= set(means)
+    assert "services are down for about" in means["escalate"]
+    assert display.ALL_RUN in means["retry"]
