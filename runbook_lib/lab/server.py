@@ -50,6 +50,8 @@ def serving(folder: Path, notebooks: Sequence[Path], environment: Mapping[str, s
     with temporary.directory() as own:
         write_cards(own / "cards", folder, notebooks)
         shutil.copytree(SETTINGS / "user", own / "settings")
+        shutil.copytree(SETTINGS / "workspaces", own / "workspaces")
+        shutil.copytree(SETTINGS / "custom", own / "config" / "custom")
         log = own / "jupyterlab.log"
         with log.open("wb") as output:
             process = subprocess.Popen(

@@ -76,10 +76,39 @@ def banner(folder: RunFolder, plan: Plan, state: RunState, clock: Sequence[str] 
     html = "<br>".join(
         f"<b>{escape(text)}</b>" if place < 2 + production else escape(text) for place, text in enumerate(lines)
     )
-    colour = ENVIRONMENTS[opened["environment"]]
-    ground = f"background:{colour};color:#ffffff" if production else "background:#f6f8fa;color:#1f2328"
-    style = f"border-left:8px solid {colour};padding:8px 14px;{ground}"
-    return Shown(f'<div style="{style}">{html}</div>', "\n".join(lines))
+    return Shown(_coloured(opened["environment"], html), "\n".join(lines))
+
+
+def headline(plan: Plan, state: RunState, clock: Sequence[str] = ()) -> Shown:
+    """The banner in short: where, what, how long; production in white on red, and in words."""
+    opened = state.opened
+    production = opened["environment"] == "production"
+    kind = plan.types[state.type].title if state.type else "not chosen yet"
+    options = plan.types[state.type].options if state.type else {}
+    lines = [
+        f"{opened['target']} ({opened['environment'].upper()})" + (": REACHES CUSTOMERS" if production else ""),
+        f"Rollback: {kind}" + (f", option {state.option}: {options[state.option]}" if state.option in options else ""),
+        *clock,
+        *_pending(state),
+    ]
+    html = "<br>".join(f"<b>{escape(text)}</b>" if place < 2 else escape(text) for place, text in enumerate(lines))
+    return Shown(_coloured(opened["environment"], html), "\n".join(lines))
+
+
+def _coloured(environment: str, html: str) -> str:
+    colour = ENVIRONMENTS[environment]
+    ground = f"background:{colour};color:#ffffff" if environment == "production" else "background:#f6f8fa;color:#1f2328"
+    return f'<div style="border-left:8px solid {colour};padding:8px 14px;line-height:1.4;{ground}">{html}</div>'
+
+
+STATES = {"started": "► begun", "done": "✔ done", "failed": "✘ failed", "pending": "· pending"}
+
+
+def steps(plan: Plan, state: RunState) -> Shown:
+    """The steps of the run, each with its state. Pure."""
+    names = plan.steps_of(state.type, state.option) if state.type else []
+    rows = [[STATES.get(state.step(name).status, state.step(name).status), plan.steps[name].title] for name in names]
+    return table(f"Steps: {progress(plan, state)}", ["state", "step"], rows)
 
 
 def progress(plan: Plan, state: RunState) -> str:
@@ -288,6 +317,11 @@ def _figure(folder: RunFolder, file: str) -> str:
 def line(text: str) -> Shown:
     """One static line, as a choice leaves behind."""
     return Shown(f"<p><code>{escape(text)}</code></p>", text)
+
+
+def text(text: str) -> Shown:
+    """A paragraph."""
+    return Shown(f"<p>{escape(text)}</p>", text)
 
 
 def block(text: str) -> Shown:

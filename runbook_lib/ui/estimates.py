@@ -191,6 +191,7 @@ def lines(plan: Plan, state: RunState, events: Sequence[Event], runs: Sequence[P
         f"{where} · {_elapsed(plan, state, events, now)}",
         f"waiting for people, counted apart: {people}",
         _expected(plan, state, events, runs, left, acting, now),
+        f"planned: {planned([plan.steps[name] for name in names])}",
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from html import escape
 from typing import Any
@@ -229,26 +229,27 @@ class Gate:
     for the thread that clicks are read on, and a click before that one is there waits for the cell that waits for it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, always: Sequence[Any] = ()) -> None:
         import ipywidgets
 
+        self._always = ipywidgets.HBox(always) if always else NOTHING
         button = ipywidgets.Button(description="Ask me here", layout={"width": "max-content"})
         button.on_click(lambda _: self._handle.update(self._question))
         label = ipywidgets.Label("A question waits in the cell marked [*]. Is it gone from there, as after Shift+Enter?")
-        self._offer = ipywidgets.HBox([label, button])
+        self._offer = ipywidgets.HBox([*always, label, button])
         self._question: Any = None
         self._handle: Any = None
 
     def show(self) -> None:
-        """Take the place; the latest one is told of each question."""
-        self._handle = show(NOTHING, display_id=True)
-        elsewhere[:] = [self.put]  # a panel follows
+        """Take the place; the latest one gets each question."""
+        self._handle = show(self._always, display_id=True)
+        elsewhere[:] = [*(each for each in elsewhere if not isinstance(getattr(each, "__self__", None), Gate)), self.put]
 
     def put(self, box: Any) -> None:
         """Offer the question that waits, or nothing once it is answered."""
         self._question = box
         if self._handle is not None:
-            self._handle.update(NOTHING if box is None else self._offer)
+            self._handle.update(self._always if box is None else self._offer)
 
 
 @contextmanager
