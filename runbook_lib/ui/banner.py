@@ -16,7 +16,7 @@ from runbook_lib.journal import Journal
 from runbook_lib.journal.event import Event
 from runbook_lib.journal.state import RunState, replay
 from runbook_lib.run import Run, recovery
-from runbook_lib.ui import display, estimates, panel
+from runbook_lib.ui import display, estimates, next_notebook, panel
 from runbook_lib.ui.display import Shown
 from runbook_lib.ui.estimates import Past
 from runbook_lib.ui.panel import Panel
@@ -81,7 +81,19 @@ class Banner:
         if self._panel:
             plan = self.run.context.plan
             head = display.headline(plan, self._state, self._lines)
-            self._panel.put(head, display.side_by_side(display.steps(plan, self._state), display.text(self._way[1])))
+            rest = display.side_by_side(display.steps(plan, self._state), display.text(self._way[1]))
+            self._panel.put(head, rest, self._recovery if self._way[1] not in ("", display.ALL_RUN) else None)
+
+    @cached_property
+    def _recovery(self) -> Any:
+        """What opens the notebook of the recovery path."""
+        if not next_notebook.is_served():
+            return None
+        import ipywidgets
+
+        button = ipywidgets.Button(description=f"Open {next_notebook.RECOVERY}", layout={"width": "max-content"})
+        button.on_click(lambda _: next_notebook.open_file(f"{next_notebook.RECOVERY}.ipynb"))
+        return button
 
     @cached_property
     def _runs(self) -> list[Past]:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from runbook_lib.config.plan import Plan
 from runbook_lib.journal.folder import RunFolder
@@ -317,6 +318,11 @@ def _figure(folder: RunFolder, file: str) -> str:
 def line(text: str) -> Shown:
     """One static line, as a choice leaves behind."""
     return Shown(f"<p><code>{escape(text)}</code></p>", text)
+
+
+def link(text: str, file: str) -> Shown:
+    """A line that ends in a link to a file next to the notebook."""
+    return Shown(f'<p>{escape(text)}<a href="{escape(quote(file))}">{escape(file)}</a></p>', f"{text}{file}")
 
 
 def text(text: str) -> Shown:

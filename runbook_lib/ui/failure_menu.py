@@ -10,7 +10,7 @@ from runbook_lib.errors import Declined, PreconditionError, RunbookError, StepFa
 from runbook_lib.run import Run, engine, lifecycle, recovery
 from runbook_lib.run.engine import Done
 from runbook_lib.run.recovery_path import RecoveryPath
-from runbook_lib.ui import display, estimates, step_runner
+from runbook_lib.ui import display, estimates, next_notebook, step_runner
 from runbook_lib.ui.display import Shown
 from runbook_lib.ui.widgets import asked, attended, choice
 
@@ -102,7 +102,8 @@ def escalate(run: Run, name: str, error: RunbookError) -> Shown:
         return display.line(f"Call {up} now. {_contacts(run)}")
     run.go_on_as(up, because)
     notebook = lifecycle.notebook_of(run.context.plan, up)
-    return display.line(f"This run goes on as {up}. Open {notebook}, RUN = {run.folder.label}. {_contacts(run)}")
+    said = display.line(f"This run goes on as {up}. Open {notebook}, RUN = {run.folder.label}. {_contacts(run)}")
+    return display.side_by_side(said, next_notebook.opened(run))
 
 
 async def _next(run: Run, name: str, error: RunbookError) -> step_runner.Act:
@@ -134,6 +135,8 @@ async def _next(run: Run, name: str, error: RunbookError) -> step_runner.Act:
                 return engine.undo
             case "troubleshoot":
                 show(display.line(f"Open {TROUBLESHOOTING} with RUN = {run.folder.label}; then choose here."))
+                if next_notebook.is_served():
+                    next_notebook.open_file(f"{TROUBLESHOOTING}.ipynb")
             case "escalate":
                 show(escalate(run, name, error))
                 raise error

@@ -18,8 +18,8 @@ class Panel:
         import ipywidgets as widgets
 
         self._head, self._work, self._rest = (widgets.HTML() for _ in range(3))
-        self._question, self._controls = widgets.VBox(), widgets.VBox()
-        self._body = widgets.VBox([self._head, self._question, self._work, self._controls, self._rest])
+        self._question, self._controls, self._offer = (widgets.VBox() for _ in range(3))
+        self._body = widgets.VBox([self._head, self._question, self._work, self._controls, self._rest, self._offer])
         self._body.add_class(STYLE)
         self._place: Any = None
         self.opener = widgets.Button(description="Open the panel", layout={"width": "max-content"})
@@ -29,14 +29,21 @@ class Panel:
         """Show it on the page; where it is there already, in its place."""
         from sidecar import Sidecar
 
-        if self._place is not None:
-            self._place.close()
+        self.close()
         self._place = Sidecar(title="Rollback", anchor="right")
         self._place.append_display_data(self._body)
 
-    def put(self, head: Shown, rest: Shown) -> None:
-        """Show the banner, and as the rest the steps and the recovery path."""
+    def close(self) -> None:
+        """Take it off the page."""
+        if self._place is not None:
+            self._place.close()
+        self._place = None
+
+    def put(self, head: Shown, rest: Shown, offer: Any = None) -> None:
+        """Show the banner, as the rest the steps and the recovery path, and what is offered below."""
         self._head.value, self._rest.value = head.html, rest.html
+        if (offered := [offer] if offer else []) != list(self._offer.children):
+            self._offer.children = offered
 
     def ask(self, box: Any) -> None:
         """Show the question that waits, the same as in its cell, or none once it is answered."""

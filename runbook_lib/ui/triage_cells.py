@@ -14,7 +14,7 @@ from runbook_lib.run import Run, approval, lifecycle
 from runbook_lib.steps import Step, step_named
 from runbook_lib.triage import decision_matrix
 from runbook_lib.triage.decision_matrix import Recommendation, RowFound, Word
-from runbook_lib.ui import display, estimates, failure_menu, widgets
+from runbook_lib.ui import display, estimates, failure_menu, next_notebook, widgets
 from runbook_lib.ui.cells import journaled
 from runbook_lib.ui.display import Shown
 from runbook_lib.ui.step_runner import in_background
@@ -52,6 +52,8 @@ async def choose_trouble(run: Run, value: str = "") -> Shown:
         run.choose("TYPE", plan.carried_out(plan.troubles[chosen].fix), by)
     kind, notebook = plan.types[run.context.type], lifecycle.notebook_of(plan, run.context.type)
     if notebook != failure_menu.TROUBLESHOOTING:
+        if next_notebook.is_served():
+            show(next_notebook.opened(run))
         raise Declined(
             f"{kind.title} is carried out by the notebook {notebook}.",
             where=str(run.folder.path),

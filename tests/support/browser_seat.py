@@ -34,7 +34,7 @@ class Served:
 
     def at(self, notebook: str) -> "Served":
         """The same, at another notebook."""
-        return Served(self.folder, self.link.replace("01-triage", notebook))
+        return Served(self.folder, re.sub(r"/lab/[^/]+\.ipynb", f"/lab/{notebook}.ipynb", self.link))
 
     @property
     def state(self) -> RunState:
