@@ -80,7 +80,9 @@ class Banner:
     def _put_in_panel(self) -> None:
         if self._panel:
             plan = self.run.context.plan
-            head = display.headline(plan, self._state, self._lines)
+            head = display.headline(
+                plan, self._state, [line for line in self._lines if not line.startswith(estimates.WAITED)]
+            )
             rest = display.side_by_side(display.steps(plan, self._state), display.text(self._way[1]))
             self._panel.put(head, rest, self._recovery if self._way[1] not in ("", display.ALL_RUN) else None)
 

@@ -102,14 +102,21 @@ def _coloured(environment: str, html: str) -> str:
     return f'<div style="border-left:8px solid {colour};padding:8px 14px;line-height:1.4;{ground}">{html}</div>'
 
 
-STATES = {"started": "► begun", "done": "✔ done", "failed": "✘ failed", "pending": "· pending"}
+MARKS = {"started": "►", "done": "✔", "found done": "✔", "failed": "✘", "pending": "·", "undone": "↺"}
 
 
 def steps(plan: Plan, state: RunState) -> Shown:
-    """The steps of the run, each with its state. Pure."""
+    """The steps of the run in short, each with its state in shape and word. Pure."""
+    lines = []
     names = plan.steps_of(state.type, state.option) if state.type else []
-    rows = [[STATES.get(state.step(name).status, state.step(name).status), plan.steps[name].title] for name in names]
-    return table(f"Steps: {progress(plan, state)}", ["state", "step"], rows)
+    for name in names:
+        known = state.step(name)
+        word = "begun" if known.status == "started" else known.status
+        took = f", {known.seconds:.1f} s" if known.is_done and known.seconds is not None else ""
+        lines.append(f"{MARKS[known.status]} {plan.steps[name].title} ({word}{took})")
+    html = "".join(f'<div style="padding-left:1.2em;text-indent:-1.2em">{escape(text)}</div>' for text in lines)
+    heading = f"Steps: {sum(state.step(name).is_done for name in names)} of {len(names)} done" if names else "No step yet"
+    return Shown(f'<div style="line-height:1.5"><b>{escape(heading)}</b>{html}</div>', "\n".join([heading, *lines]))
 
 
 def progress(plan: Plan, state: RunState) -> str:

@@ -170,6 +170,7 @@ def roughly(seconds: int) -> str:
     return f"about {seconds} s" if seconds < 60 else f"about {clock(seconds)}"
 
 
+WAITED = "waiting for people"
 PEOPLE = {"asked": "answered", "cell-ended": "cell-started"}  # what begins a wait for people -> what ends it
 BEGINS = ("started", "found")  # the first of these starts the clock that the plan's budget is held against
 
@@ -189,7 +190,7 @@ def lines(plan: Plan, state: RunState, events: Sequence[Event], runs: Sequence[P
     )
     return [
         f"{where} · {_elapsed(plan, state, events, now)}",
-        f"waiting for people, counted apart: {people}",
+        f"{WAITED}, counted apart: {people}",
         _expected(plan, state, events, runs, left, acting, now),
         f"planned: {planned([plan.steps[name] for name in names])}",
     ]

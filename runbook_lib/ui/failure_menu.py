@@ -114,13 +114,8 @@ async def _next(run: Run, name: str, error: RunbookError) -> step_runner.Act:
             with asked(run, f"What next, after {name} failed?"):
                 ways = choices_after(run, name, error.offers)
                 means = consequences(run, name)
-                chosen, by = await choice(
-                    "WHAT NEXT",
-                    ways,
-                    error.offers,
-                    question=f"“{run.context.plan.steps[name].title}” failed",
-                    consequences=means,
-                )
+                question = f"“{run.context.plan.steps[name].title}” failed. {error.what}"
+                chosen, by = await choice("WHAT NEXT", ways, error.offers, question=question, consequences=means)
         except asyncio.CancelledError:
             raise error from None
         run.journal.append("chosen-after-failure", step=name, value=chosen, by=by)

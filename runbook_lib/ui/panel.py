@@ -5,9 +5,10 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Any
 
-from runbook_lib.ui.display import Shown
+from runbook_lib.ui.display import Shown, text
 from runbook_lib.ui.widgets import attended, elsewhere
 
+INTERRUPT = text("It has no pause: ■ in the notebook's toolbar interrupts it.")
 STYLE = "runbook-panel"  # by which JupyterLab's style sheet here knows it
 
 
@@ -50,8 +51,8 @@ class Panel:
         self._question.children = [] if box is None else [box]
 
     def work(self, shown: Shown, controls: Any = None) -> None:
-        """Show the work under way, and what controls it, as in its cell."""
-        self._work.value = shown.html
+        """Show the work under way, and what controls it, as in its cell; what has no controls can be interrupted."""
+        self._work.value = shown.html + (INTERRUPT.html if shown.text and controls is None else "")
         self._controls.children = [] if controls is None else [controls]
 
 

@@ -20,6 +20,7 @@ from .places import ROOT
 LAB = ROOT / ".venv-lab"
 PICTURES = ROOT / "outputs" / "browser-tests"
 OLDER_KERNEL = LAB / "ipykernel-7.3"
+SOURCE = ".jp-InputArea, .jp-InputPlaceholder"  # of a cell; the other one where it is collapsed
 STEP = 60_000  # milliseconds that a cell may take
 
 expect.set_options(timeout=STEP / 2)  # both cores are busy with other tests as well, and machines differ
@@ -106,10 +107,10 @@ class Seat:
         with self.connecting():
             self.page.goto(link)
 
-    def open(self, notebook: str) -> None:
-        """Open another notebook of the run, by a double click in the list of files."""
-        with self.connecting():
-            self.page.locator(".jp-DirListing-item", has_text=notebook[:12]).dblclick()
+    def until_at(self, notebook: str) -> None:
+        """Wait until this notebook has opened by itself, and its kernel has nothing to do."""
+        front = self.page.locator("#jp-main-dock-panel .lm-TabBar-tab.jp-mod-current")
+        expect(front).to_contain_text(notebook, timeout=STEP)
         self.until_idle()
 
     @property
@@ -117,9 +118,20 @@ class Seat:
         """The notebook that is in front."""
         return self.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden)")
 
+    @property
+    def panel(self) -> Locator:
+        """The panel next to the notebook."""
+        return self.page.locator(".runbook-panel:visible")
+
+    def close_panel(self) -> None:
+        """Click the cross of the panel's tab, which is drawn at its lower end."""
+        box = self.page.locator(".jp-SideBar.jp-mod-right .lm-mod-closable").bounding_box()
+        assert box
+        self.page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] - 28)
+
     def cell(self, code: str) -> Locator:
         """The code cell that holds this text."""
-        return self.notebook.locator(".jp-CodeCell").filter(has=self.page.locator(".jp-InputArea", has_text=code)).first
+        return self.notebook.locator(".jp-CodeCell").filter(has=self.page.locator(SOURCE, has_text=code)).first
 
     def output(self, code: str) -> Locator:
         """What the cell that holds this text shows."""
