@@ -119,6 +119,8 @@ def clicks(seat: Seat) -> list[float]:
         text = f"yes, says {OPERATOR}"  # is there after every other click
         took.append(float(seat.page.evaluate(CLICKED, [box, text, number % 2 == 0])))
     seat.choose("TYPE")
+    expect(seat.waiting("OPTION:")).to_be_attached()
+    seat.interrupt()  # an answer would open the next notebook
     seat.until_idle()
     return took
 

@@ -19,7 +19,7 @@
 # Looks at the running system, holds it against the plan's decision matrix and recommends a rollback. Nothing here
 # changes anything.
 
-# %% tags=["parameters"]
+# %% jupyter={"source_hidden": true} tags=["parameters"]
 PLAN: str = "parameters/feat-2025-20251103111429.yaml"  # what the rollback is
 TARGET: str = "rehearsal"  # where it runs: a file below parameters/
 TYPE: str = ""  # headless: the rollback type to choose; empty takes the recommendation
@@ -38,7 +38,7 @@ RUN: str = ""  # the folder of a run to take up again; empty begins a new one
 # key to mend.
 
 # %%
-from runbook_lib.notebook import choose, investigate, monitor, open_run, symptoms
+from runbook_lib.notebook import choose, investigate, monitor, next_notebook, open_run, symptoms
 
 run = await open_run(PLAN, TARGET, run=RUN, operator=OPERATOR, reason=REASON, incident=INCIDENT)
 
@@ -76,8 +76,17 @@ await monitor(run, MONITOR)
 # ## Choose the rollback
 #
 # *Do*: confirm the recommendation, or choose another type with a reason that stays on record. *Expect*: one line that says
-# what was chosen, and by whom; a type that would leave code and data apart is carried out as the next larger one. *Then*:
-# open the notebook of that type.
+# what was chosen, and by whom; a type that would leave code and data apart is carried out as the next larger one.
 
 # %%
 chosen = await choose(run, "TYPE", TYPE, OVERRIDE)
+
+# %% [markdown]
+# ## Open its notebook
+#
+# *Do*: run the cell; where the rollback has several options, choose one. *Expect*: its notebook opens, with the steps of
+# that option and no others. *If not*: click its link; in a JupyterLab that `runbook lab` did not start, open the notebook
+# of that name and give it RUN.
+
+# %%
+await next_notebook(run)

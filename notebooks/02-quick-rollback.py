@@ -21,7 +21,7 @@
 #
 # - 7 steps, about 2 min 35 s; services are down for about 30 s of it.
 
-# %% tags=["parameters"]
+# %% jupyter={"source_hidden": true} tags=["parameters"]
 PLAN: str = "parameters/feat-2025-20251103111429.yaml"  # what the rollback is
 TARGET: str = "rehearsal"  # where it runs: a file, or the name of one below parameters/
 OPERATOR: str = ""  # who is at the keyboard

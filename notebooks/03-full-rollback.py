@@ -26,7 +26,7 @@
 # - Option C, Restore the database from the backup: 17 steps, about 10 min 05 s; services are down for about 5 min 55 s
 #   of it.
 
-# %% tags=["parameters"]
+# %% jupyter={"source_hidden": true} tags=["parameters"]
 PLAN: str = "parameters/feat-2025-20251103111429.yaml"  # what the rollback is
 TARGET: str = "rehearsal"  # where it runs: a file, or the name of one below parameters/
 OPTION: str = "A"  # what happens to the data: one of those above

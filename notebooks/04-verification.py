@@ -18,7 +18,7 @@
 #
 # Makes the whole checklist of a run again, at any later time. Nothing here changes the target.
 
-# %% tags=["parameters"]
+# %% jupyter={"source_hidden": true} tags=["parameters"]
 RUN: str = ""  # the folder of the run to verify
 OPERATOR: str = ""  # who is at the keyboard
 

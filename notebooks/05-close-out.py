@@ -18,7 +18,7 @@
 #
 # Adds what people know to the record of a run, and writes log, report and manifest anew. Nothing here changes the target.
 
-# %% tags=["parameters"]
+# %% jupyter={"source_hidden": true} tags=["parameters"]
 RUN: str = ""  # the folder of the run to close
 OPERATOR: str = ""  # who is at the keyboard
 NOTES: str = ""  # what the log should say besides

@@ -21,7 +21,7 @@
 #
 # - 2 steps, about 2 min; no service stops.
 
-# %% tags=["parameters"]
+# %% jupyter={"source_hidden": true} tags=["parameters"]
 PLAN: str = "parameters/feat-2025-20251103111429.yaml"  # what the rollback is
 TARGET: str = "rehearsal"  # where it runs: a file, or the name of one below parameters/
 CHOICES: str = ""  # other than the plan, a name and its value each: STRATEGY, EDITED, REMOVAL, FILL, …

@@ -19,7 +19,7 @@
 # For a rollback that was carried out and did not help, or that is stuck. Looks for each of the plan's troubles, shows what
 # it found, and mends the one that is chosen, step by step as a rollback is.
 
-# %% tags=["parameters"]
+# %% jupyter={"source_hidden": true} tags=["parameters"]
 PLAN: str = "parameters/feat-2025-20251103111429.yaml"  # what the rollback is
 TARGET: str = "rehearsal"  # where it runs: a file below parameters/
 TROUBLE: str = ""  # headless: which one to mend; empty takes the one that is found alone

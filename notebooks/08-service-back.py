@@ -19,7 +19,7 @@
 # From wherever a rollback stands: the shortest way to services that run in a combination of code, schema and data that the
 # plan's compatibility table allows. That may be on to the end of the rollback, or back over what was done.
 
-# %% tags=["parameters"]
+# %% jupyter={"source_hidden": true} tags=["parameters"]
 RUN: str = ""  # the folder of the run that stands in the middle
 OPERATOR: str = ""  # who is at the keyboard
 APPROVE: str = ""  # headless: the digest of the way that was approved

@@ -19,7 +19,7 @@
 # Puts back what a run changed, newest step first: the whole run, or one step of it. What someone changed since stays, and is
 # counted. Undo data that was deleted by `runbook purge` cannot be put back.
 
-# %% tags=["parameters"]
+# %% jupyter={"source_hidden": true} tags=["parameters"]
 RUN: str = ""  # the folder of the run to undo
 OPERATOR: str = ""  # who is at the keyboard
 STEP: str = ""  # one step; empty for the whole run

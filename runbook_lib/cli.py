@@ -196,6 +196,8 @@ def draft(
 @click.option("--rehearsal", is_flag=True, help="A game day: the embedded stack with a fault in it, gone afterwards.")
 @click.option("--scenario", default="all-media-missing", show_default=True, help="Which fault, on a game day.")
 @click.option("--rows", default=20_000, show_default=True, type=click.IntRange(min=200), help="Rows, on a game day.")
+@click.option("--type", "type_name", default="", help="The rollback type of a new run; else triage asks for it.")
+@click.option("--option", default="", help="Its option; else it is asked for.")
 @click.option("--operator", default="", help="Who is at the keyboard.")
 @click.option("--reason", default="", help="Why, for the log.")
 @click.option("--incident", default="", help="The incident's number.")
@@ -212,7 +214,10 @@ def lab(
     as_json: bool,
     **about: str,
 ) -> None:
-    """Open a new run, or RUN, in JupyterLab; Ctrl-C ends it."""
+    """Open a new run, or RUN, in JupyterLab; Ctrl-C ends it.
+
+    It opens the triage; where the type is known, the notebook of that, with the steps of its option if that is known too.
+    """
     from runbook_lib.lab import server
 
     def opened(run: Run, link: str) -> None:
@@ -225,6 +230,8 @@ def lab(
 
     if sum([rehearsal, run is not None, plan_file is not None and target_file is not None]) != 1:
         raise click.UsageError("Name a plan and a target, or a run to go on with, or --rehearsal.")
+    if (about["option"] and not about["type_name"]) or (run and about["type_name"]):
+        raise click.UsageError("--type is for a new run, and --option goes with it.")
     try:
         if rehearsal:
             server.game_day(scenario, rows, opened, **about)
@@ -286,16 +293,23 @@ def check_plan(plan_file: Path, target_file: Path | None, whole: bool, as_json: 
 
 @commands.command()
 @click.option("--plan", "plan_file", required=True, type=click.Path(path_type=Path), help="A plan file.")
+@click.option(
+    "--target", "target_file", type=click.Path(path_type=Path), help="The target it is for, checked with the plan."
+)
 @click.option("--type", "type_name", required=True, help="The rollback type, such as frontend or full.")
 @click.option("--option", default="", help="Only the steps of this option; else of all.")
 @click.option("-o", "file", type=click.Path(path_type=Path), help="Where to write it; else here, by the plan's name for it.")
 @json_option
-def notebook(plan_file: Path, type_name: str, option: str, file: Path | None, as_json: bool) -> None:
+def notebook(
+    plan_file: Path, target_file: Path | None, type_name: str, option: str, file: Path | None, as_json: bool
+) -> None:
     """Render the notebook of a rollback from its plan, and its text next to it."""
     from runbook_lib.headless import rendering
 
     plan = load_plan(plan_file)
-    made = rendering.rendered(plan, type_name, option, str(plan_file))
+    if target_file:
+        pair(plan, load_target(target_file), target_file)
+    made = rendering.rendered(plan, type_name, option, str(plan_file), str(target_file or rendering.TARGET))
     files = rendering.write_pair(made, file or Path(f"{rendering.name_of(plan, type_name)}.ipynb"))
     click.echo(json.dumps({"files": [*map(str, files)]}) if as_json else "\n".join(map(str, files)))
 

@@ -13,6 +13,7 @@ from runbook_lib.run import Run, cleanup, engine, lease, lifecycle
 from runbook_lib.run import undo as undoing_run
 from runbook_lib.run.approval import named_reason
 from runbook_lib.ui import banner, cells, display, failure_menu, messages, mirror, review, step_runner
+from runbook_lib.ui import next_notebook as following
 from runbook_lib.ui import widgets as confirming
 from runbook_lib.ui.cells import journaled
 from runbook_lib.ui.display import Shown
@@ -31,10 +32,11 @@ from runbook_lib.ui.triage_cells import (
 from runbook_lib.ui.widgets import asked, attended, confirmation
 
 __all__ = [
-    "apply", "approve", "approve_again", "check_prerequisites", "choose", "choose_details", "choose_trouble", "close",
-    "compare", "diagnose", "end_run", "escalate", "fix", "follow_ups", "handover", "investigate", "look_before",
-    "monitor", "note", "notify", "open_run", "preview", "recommended", "resume", "rollback_log", "status", "symptoms",
-    "take_over", "timeline", "undo", "undo_preview", "undo_run", "verify", "walk_back", "way_back",
+    "apply", "approve", "approve_again", "check_prerequisites", "choose", "choose_details", "choose_trouble",
+    "close", "compare", "diagnose", "end_run", "escalate", "fix", "follow_ups", "handover", "investigate",
+    "look_before", "monitor", "next_notebook", "note", "notify", "open_run", "preview", "recommended", "resume",
+    "rollback_log", "status", "symptoms", "take_over", "timeline", "undo", "undo_preview", "undo_run", "verify",
+    "walk_back", "way_back",
 ]  # fmt: skip
 
 
@@ -208,6 +210,14 @@ async def verify(run: Run) -> Shown:
 
 
 @journaled
+async def next_notebook(run: Run) -> Shown:
+    """Open the notebook of the rollback that was chosen; where it is made for this run, the option is asked first."""
+    if following.is_served() and not run.state.steps and len(run.context.plan.types[run.context.type].options) > 1:
+        await choose(run, "OPTION", run.context.option)
+    return following.opened(run)
+
+
+@journaled
 async def escalate(run: Run) -> Shown:
     """Go on to the next type of the plan's ladder in this run, where the checks call for it."""
     if not run.escalation():
@@ -215,7 +225,8 @@ async def escalate(run: Run) -> Shown:
     to = run.escalate()
     because = run.state.escalations[-1]["because"]
     notebook = lifecycle.notebook_of(run.context.plan, to)
-    return display.line(f"This rollback is not enough ({because}). Go on with {notebook}, RUN = {run.folder.label}")
+    enough = display.line(f"This rollback is not enough ({because}). Go on with {notebook}, RUN = {run.folder.label}")
+    return display.side_by_side(enough, following.opened(run))
 
 
 @journaled

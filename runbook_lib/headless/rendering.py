@@ -12,17 +12,19 @@ from typing import TYPE_CHECKING, Literal
 from runbook_lib.checks.prerequisites import MARK, NOTEBOOKS
 from runbook_lib.config.plan import DatabaseStep, Plan, RestoringStep, RollbackType, ServicesStep, StepSpec
 from runbook_lib.errors import ParametersError
-from runbook_lib.journal.event import clock
 from runbook_lib.run.lifecycle import notebook_of
+from runbook_lib.ui.estimates import outage, planned, roughly
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
+TARGET = "rehearsal"  # where a notebook runs that was rendered for no target
 WIDTH = 118  # characters of a line of prose
+PARAMETERS: Mapping[str, object] = {"jupyter": {"source_hidden": True}, "tags": ["parameters"]}  # the cell's metadata
 Cell = tuple[Literal["prose", "parameters", "code"], str]
 
 
-def rendered(plan: Plan, type_name: str, option: str, plan_file: str) -> NotebookNode:
+def rendered(plan: Plan, type_name: str, option: str, plan_file: str, target: str = TARGET) -> NotebookNode:
     """Return the notebook of a rollback type, with the steps of one option, or of all of them where it is "". Read-only.
 
     Raises:
@@ -40,8 +42,8 @@ def rendered(plan: Plan, type_name: str, option: str, plan_file: str) -> Noteboo
         )
     options = [option] if option else list(kind.options)
     cells = []
-    for number, (role, text) in enumerate(_cells(plan, name, options, plan_file), 1):
-        about = {"id": f"cell-{number:02}", "metadata": {"tags": ["parameters"]} if role == "parameters" else {}}
+    for number, (role, text) in enumerate(_cells(plan, name, options, plan_file, target), 1):
+        about = {"id": f"cell-{number:02}", "metadata": PARAMETERS if role == "parameters" else {}}
         cells.append(v4.new_markdown_cell(text, **about) if role == "prose" else v4.new_code_cell(text, **about))
     kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
     notebook: NotebookNode = v4.new_notebook(cells=cells, metadata={"kernelspec": kernel, MARK: {"type": name}})
@@ -56,21 +58,17 @@ def for_all_plans(name: str) -> Path | None:
     return file
 
 
-def all_of(plan: Plan, plan_file: str, into: Path) -> list[Path]:
-    """The notebooks of a plan by name: those for all plans, and one for each type, which is written to `into`."""
-    found = {file.stem: file for file in NOTEBOOKS.glob("*.ipynb") if for_all_plans(file.stem)}
-    for name in sorted(plan.types, key=lambda name: -len(plan.types[name].steps)):  # of two with one name, the longer
-        if plan.types[name].steps and name_of(plan, name) not in found:
-            file = written(plan, name, "", plan_file, into)
-            found[file.stem] = file
-    return [found[name] for name in sorted(found)]
+def all_for_all_plans() -> list[Path]:
+    """The notebooks that no plan renders, by name. Read-only."""
+    return [file for file in sorted(NOTEBOOKS.glob("*.ipynb")) if for_all_plans(file.stem)]
 
 
 def written(plan: Plan, type_name: str, option: str, plan_file: str, into: Path) -> Path:
-    """Write the notebook of a rollback, without its text, to the folder `into`."""
+    """Write the notebook of a rollback, without its text, to `into`; one option of several is part of its name."""
     import nbformat
 
-    file = into / f"{name_of(plan, type_name)}.ipynb"
+    of = f"-option-{option}" if option and len(plan.types[plan.carried_out(type_name)].options) > 1 else ""
+    file = into / f"{name_of(plan, type_name)}{of}.ipynb"
     nbformat.write(rendered(plan, type_name, option, plan_file), file)
     return file
 
@@ -105,11 +103,11 @@ def write_pair(notebook: NotebookNode, file: Path) -> tuple[Path, Path]:
     return pair
 
 
-def _cells(plan: Plan, name: str, options: Sequence[str], plan_file: str) -> Iterator[Cell]:
+def _cells(plan: Plan, name: str, options: Sequence[str], plan_file: str, target: str) -> Iterator[Cell]:
     kind = plan.types[name]
     steps = {step: plan.steps[step] for step in kind.steps if not options or _is_of(plan.steps[step], options)}
     yield "prose", _prose(f"# {_one_line(kind.title)}", *_about(plan, name, options))
-    yield "parameters", "\n".join(_parameters(plan_file, options, steps.values()))
+    yield "parameters", "\n".join(_parameters(plan_file, target, options, steps.values()))
     yield "prose", _prose("## Open the run", OPEN)
     rest = [*_opening(kind, options, steps), *_before(plan, name, options), *_steps(steps, options)]
     rest += _closing(plan, kind, steps)
@@ -162,29 +160,16 @@ def _about(plan: Plan, name: str, options: Sequence[str]) -> Iterator[str]:
     yield f"{plan.feature}: {plan.title}. Everything that can be known beforehand is looked at before the first change."
     for option, steps in _by_option(plan, name, options).items():
         described = f"Option {option}, {plan.types[name].options[option]}: " if option else ""
-        down = _outage(steps)
-        outage = f"services are down for {_about_seconds(down)} of it" if down else "no service stops"
-        yield f"- {described}{len(steps)} steps, {_about_seconds(sum(step.estimate for step in steps))}; {outage}."
+        yield f"- {described}{planned(steps)}."
 
 
 def _by_option(plan: Plan, name: str, options: Sequence[str]) -> dict[str, list[StepSpec]]:
     return {option: [plan.steps[step] for step in plan.steps_of(name, option)] for option in options or [""]}
 
 
-def _outage(steps: Sequence[StepSpec]) -> int:
-    """The seconds from the first step that stops services to the last one that starts some, 0 where none stops. Pure."""
-    down = [n for n, step in enumerate(steps) if step.about.starts_on_undo]
-    up = [n for n, step in enumerate(steps) if step.about.starts]
-    return sum(step.estimate for step in steps[down[0] : up[-1] + 1]) if down and up else 0
-
-
-def _about_seconds(seconds: int) -> str:
-    return f"about {seconds} s" if seconds < 60 else f"about {clock(seconds)}"
-
-
-def _parameters(plan_file: str, options: Sequence[str], steps: Iterable[StepSpec]) -> Iterator[str]:
+def _parameters(plan_file: str, target: str, options: Sequence[str], steps: Iterable[StepSpec]) -> Iterator[str]:
     yield f"PLAN: str = {_quoted(plan_file)}  # what the rollback is"
-    yield 'TARGET: str = "rehearsal"  # where it runs: a file, or the name of one below parameters/'
+    yield f"TARGET: str = {_quoted(target)}  # where it runs: a file, or the name of one below parameters/"
     if options:
         which = "the one that this notebook is for" if len(options) == 1 else "one of those above"
         yield f"OPTION: str = {_quoted(options[0])}  # what happens to the data: {which}"
@@ -239,7 +224,7 @@ def _before(plan: Plan, name: str, options: Sequence[str]) -> Iterator[Cell]:
         yield "code", "await look_before(run)"
     yield "prose", _prose("### Tell the team that it begins", NOTIFY)
     yield "code", 'await notify(run, "start")'
-    stops = any(map(_outage, _by_option(plan, name, options).values()))
+    stops = any(map(outage, _by_option(plan, name, options).values()))
     warning = f"**After this the steps below change the target{', and services stop' if stops else ''}.**"
     yield "prose", _prose("### The approval", f"{warning} {APPROVE}")
     yield "code", "await approve(run, APPROVE)"
@@ -261,7 +246,7 @@ def _of_step(spec: StepSpec, options: Sequence[str]) -> Iterator[str]:
     if of and len(of) < len(options):
         yield f"**Option {' or '.join(of)} only.** With another one the cell says so and does nothing."
     services = f" ({', '.join(spec.services)})" if isinstance(spec, ServicesStep) else ""
-    yield f"{about.does.rstrip('.')}{services}. *Kept*: {about.preserves} *Takes*: {_about_seconds(spec.estimate)}."
+    yield f"{about.does.rstrip('.')}{services}. *Kept*: {about.preserves} *Takes*: {roughly(spec.estimate)}."
     yield f"*Do*: run the cell. *Expect*: {about.expect} *If not*: {about.if_not}"
 
 

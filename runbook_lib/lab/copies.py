@@ -16,22 +16,41 @@ from runbook_lib.run import Run
 from runbook_lib.system import temporary
 
 DIRECTORY = "lab"
-FIRST = "01-triage"
+OF_THE_PAGE = ("@jupyter-widgets/jupyterlab-sidecar", "ipylab")
 
 
 def prepare(run: Run) -> list[Path]:
-    """Copy each notebook of the run's plan into its folder, its parameters injected; a copy that exists stays as it is."""
+    """Copy the notebooks of a run into its folder, their parameters injected; a copy that exists stays as it is.
+
+    The first is that of the run's type, with the steps of its option, once these are known; the others serve all plans.
+    """
     directory = run.folder.path.resolve() / DIRECTORY
     make_private(directory)
     parameters = _parameters(run)
     with temporary.directory() as own:
-        sources = rendering.all_of(run.context.plan, parameters["PLAN"], own)
+        sources = [*_of_type(run, own), *rendering.all_for_all_plans()]
         missing = [source for source in sources if not (directory / source.name).exists()]
         for source in missing:
             _copy(source, directory / source.name, parameters)
     if missing:
         run.journal.append("notebooks-prepared", directory=DIRECTORY, notebooks=[source.stem for source in missing])
-    return [directory / source.name for source in sources]
+    return list(dict.fromkeys(directory / source.name for source in sources))
+
+
+def _of_type(run: Run, own: Path) -> list[Path]:
+    """The notebook of the run's type, rendered into `own` unless it serves all plans; none before there is a type."""
+    plan, name = run.context.plan, run.context.type
+    if not name:
+        return []
+    there = rendering.for_all_plans(rendering.name_of(plan, name))
+    return [there or rendering.written(plan, name, _option(run), run.state.opened["plan_file"], own)]
+
+
+def _option(run: Run) -> str:
+    """The option of the run, "" while it is open which of several."""
+    options = run.context.plan.types[run.context.type].options
+    known = len(options) == 1 or run.state.steps or "OPTION" in run.state.choices
+    return run.context.option if options and known else ""
 
 
 def _parameters(run: Run) -> dict[str, str]:
@@ -40,7 +59,7 @@ def _parameters(run: Run) -> dict[str, str]:
     return {
         "PLAN": opened["plan_file"],
         "TARGET": opened["target_file"],
-        "OPTION": opened["option"],
+        "OPTION": run.context.option,
         "OPERATOR": opened["operator"],
         "REASON": opened["reason"],
         "INCIDENT": opened["incident"],
@@ -61,6 +80,16 @@ def _copy(source: Path, copy: Path, parameters: Mapping[str, str]) -> None:
         prepare_only=True,
         progress_bar=False,
     )
+    _collapse(copy)
+
+
+def _collapse(copy: Path) -> None:
+    """Have JupyterLab show no source of the cell that was injected: the banner says the same."""
+    notebook = json.loads(copy.read_text(encoding="utf-8"))
+    for cell in notebook["cells"]:
+        if "injected-parameters" in cell["metadata"].get("tags", []):
+            cell["metadata"]["jupyter"] = {"source_hidden": True}
+    copy.write_text(json.dumps(notebook, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 def _known(notebook: Path) -> set[str]:
@@ -102,6 +131,14 @@ def write_cards(directory: Path, folder: Path, notebooks: Sequence[Path]) -> Non
     (directory / "jp_app_launcher.yaml").write_text(json.dumps(cards, indent=2))
 
 
+def _forget_the_page(notebook: Mapping[str, Any]) -> None:
+    """Keep what acts on the page, as a panel does, out of the saved widgets: opened again, it would be dead."""
+    saved = notebook.get("metadata", {}).get("widgets", {}).values()
+    for state in (each["state"] for each in saved):
+        for name in [name for name, one in state.items() if one.get("model_module") in OF_THE_PAGE]:
+            del state[name]
+
+
 def redacted(model: dict[str, Any], **_: Any) -> None:
     """Take the secrets out of a notebook or a text before it is written; a hook of Jupyter Server's contents manager.
 
@@ -114,6 +151,7 @@ def redacted(model: dict[str, Any], **_: Any) -> None:
         if model["type"] == "notebook" and model.get("content"):
             register_environment()
             model["content"] = clean(model["content"])
+            _forget_the_page(model["content"])
         if model["type"] == "file" and model.get("format") == "text":
             register_environment()
             model["content"] = redact(model["content"])

@@ -16,10 +16,11 @@ from urllib.parse import quote
 
 from runbook_lib.config.installed import packaged, require_extra
 from runbook_lib.config.loading import PROJECT, ROOT
+from runbook_lib.documents import load_plan
 from runbook_lib.errors import PreconditionError
 from runbook_lib.lab.copies import prepare, write_cards
 from runbook_lib.rehearsal.rehearse import require_programs, scenario_named
-from runbook_lib.rehearsal.workspace import MARK, OUTPUTS, PLAN, TARGET, settled_in
+from runbook_lib.rehearsal.workspace import MARK, PLAN, TARGET, settled_in
 from runbook_lib.run import Run, lifecycle
 from runbook_lib.system import temporary
 from runbook_lib.system.signals import ending_signals_raise, undisturbed, with_default_signals
@@ -50,6 +51,8 @@ def serving(folder: Path, notebooks: Sequence[Path], environment: Mapping[str, s
     with temporary.directory() as own:
         write_cards(own / "cards", folder, notebooks)
         shutil.copytree(SETTINGS / "user", own / "settings")
+        shutil.copytree(SETTINGS / "workspaces", own / "workspaces")
+        shutil.copytree(SETTINGS / "custom", own / "config" / "custom")
         log = own / "jupyterlab.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
@@ -140,11 +143,11 @@ def seat(run: Run, opened: Opened, environment: Mapping[str, str] = os.environ) 
                 _seal(run)
 
 
-def game_day(scenario: str, rows: int, opened: Opened, **about: str) -> None:
+def game_day(scenario: str, rows: int, opened: Opened, type_name: str = "", option: str = "", **about: str) -> None:
     """Bring up the embedded stack with the fault of a scenario in it, seat the engineer, take all down at the end.
 
     Raises:
-        ParametersError: There is no such scenario.
+        ParametersError: There is no such scenario, type or option.
         PreconditionError: An extra, git or Chromium is not installed, or JupyterLab does not start.
         StackError: A part of the stack does not come up.
     """
@@ -157,18 +160,32 @@ def game_day(scenario: str, rows: int, opened: Opened, **about: str) -> None:
     with stack(rows=rows, fault=chosen.fault) as up, settled_in(up.environment):
         told = {"operator": "rehearsal", "reason": chosen.about, "incident": f"rehearsal-{scenario}"}
         given = {name: value for name, value in about.items() if value}
-        run = lifecycle.open_new(PLAN, TARGET, "", option=chosen.option, outputs=OUTPUTS, **{**told, **given})
+        run = begin(PLAN, TARGET, type_name, option, recommended=chosen.option, **{**told, **given})
         seat(run, opened, {**os.environ, MARK: str(up.root)})  # so that what is left of it ends with the stack
 
 
-def begin(plan_file: Path, target_file: Path, **about: str) -> Run:
-    """Begin a run whose type is to be chosen by triage.
+def begin(
+    plan_file: Path,
+    target_file: Path,
+    type_name: str = "",
+    option: str = "",
+    *,
+    recommended: str = "A",
+    **about: str,
+) -> Run:
+    """Begin a run; without a type, triage chooses it, and without an option, that is asked for, with one recommended.
 
     Raises:
-        ParametersError: Anything about the plan or the target is wrong; no folder was made.
+        ParametersError: Anything about the plan, the target, the type or the option is wrong; no folder was made.
     """
     require_extra("lab")
-    return lifecycle.open_new(plan_file, target_file, "", **about)  # type: ignore[arg-type]
+    plan = load_plan(plan_file)
+    options = plan.types[plan.carried_out(type_name)].options if type_name else {}
+    first = option or (recommended if recommended in options or not options else next(iter(options)))
+    run = lifecycle.open_new(plan_file, target_file, type_name, option=first, **about)  # type: ignore[arg-type]
+    if option and options:
+        run.choose("OPTION", option, "parameter")
+    return run
 
 
 def show(link: str) -> None:

@@ -16,9 +16,10 @@ from runbook_lib.journal import Journal
 from runbook_lib.journal.event import Event
 from runbook_lib.journal.state import RunState, replay
 from runbook_lib.run import Run, recovery
-from runbook_lib.ui import display, estimates
+from runbook_lib.ui import display, estimates, next_notebook, panel
 from runbook_lib.ui.display import Shown
 from runbook_lib.ui.estimates import Past
+from runbook_lib.ui.panel import Panel
 from runbook_lib.ui.widgets import Gate, attended
 
 PERIOD = 0.5  # seconds between two looks at the journal, and so between two updates at least
@@ -34,6 +35,9 @@ class Banner:
         self._handle: Any = None
         self._over = False
         self._text = ""
+        self._panel: Panel | None = None
+        self._lines: list[str] = []
+        self._state = run.state
         self._way = (0, "")  # by how many events of the journal, and the line
 
     def show(self) -> None:
@@ -44,7 +48,9 @@ class Banner:
             show(shown)
             return
         self._handle = show(shown, display_id=True)
-        Gate().show()
+        self._panel = panel.open_one()
+        Gate([self._panel.opener] if self._panel else []).show()
+        self._put_in_panel()
         context = contextvars.copy_context()
         name = f"banner-{self.run.folder.id}"
         threading.Thread(target=context.run, args=(self._follow,), name=name, daemon=True).start()
@@ -61,14 +67,35 @@ class Banner:
             return False
         self._text = shown.text
         self._handle.update(shown)
+        self._put_in_panel()
         return True
 
     def now(self) -> Shown:
         """The banner as the journal has it now. Read-only."""
         events = self._journal.events()
-        state = replay(events)
-        lines = estimates.lines(self.run.context.plan, state, events, self._runs, datetime.now(UTC))
-        return display.banner(self.run.folder, self.run.context.plan, state, lines, self._way_back(state, events))
+        state = self._state = replay(events)
+        self._lines = estimates.lines(self.run.context.plan, state, events, self._runs, datetime.now(UTC))
+        return display.banner(self.run.folder, self.run.context.plan, state, self._lines, self._way_back(state, events))
+
+    def _put_in_panel(self) -> None:
+        if self._panel:
+            plan = self.run.context.plan
+            head = display.headline(
+                plan, self._state, [line for line in self._lines if not line.startswith(estimates.WAITED)]
+            )
+            rest = display.side_by_side(display.steps(plan, self._state), display.text(self._way[1]))
+            self._panel.put(head, rest, self._recovery if self._way[1] not in ("", display.ALL_RUN) else None)
+
+    @cached_property
+    def _recovery(self) -> Any:
+        """What opens the notebook of the recovery path."""
+        if not next_notebook.is_served():
+            return None
+        import ipywidgets
+
+        button = ipywidgets.Button(description=f"Open {next_notebook.RECOVERY}", layout={"width": "max-content"})
+        button.on_click(lambda _: next_notebook.open_file(f"{next_notebook.RECOVERY}.ipynb"))
+        return button
 
     @cached_property
     def _runs(self) -> list[Past]:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from runbook_lib.config.plan import Plan
 from runbook_lib.journal.folder import RunFolder
@@ -76,10 +77,46 @@ def banner(folder: RunFolder, plan: Plan, state: RunState, clock: Sequence[str] 
     html = "<br>".join(
         f"<b>{escape(text)}</b>" if place < 2 + production else escape(text) for place, text in enumerate(lines)
     )
-    colour = ENVIRONMENTS[opened["environment"]]
-    ground = f"background:{colour};color:#ffffff" if production else "background:#f6f8fa;color:#1f2328"
-    style = f"border-left:8px solid {colour};padding:8px 14px;{ground}"
-    return Shown(f'<div style="{style}">{html}</div>', "\n".join(lines))
+    return Shown(_coloured(opened["environment"], html), "\n".join(lines))
+
+
+def headline(plan: Plan, state: RunState, clock: Sequence[str] = ()) -> Shown:
+    """The banner in short: where, what, how long; production in white on red, and in words."""
+    opened = state.opened
+    production = opened["environment"] == "production"
+    kind = plan.types[state.type].title if state.type else "not chosen yet"
+    options = plan.types[state.type].options if state.type else {}
+    lines = [
+        f"{opened['target']} ({opened['environment'].upper()})" + (": REACHES CUSTOMERS" if production else ""),
+        f"Rollback: {kind}" + (f", option {state.option}: {options[state.option]}" if state.option in options else ""),
+        *clock,
+        *_pending(state),
+    ]
+    html = "<br>".join(f"<b>{escape(text)}</b>" if place < 2 else escape(text) for place, text in enumerate(lines))
+    return Shown(_coloured(opened["environment"], html), "\n".join(lines))
+
+
+def _coloured(environment: str, html: str) -> str:
+    colour = ENVIRONMENTS[environment]
+    ground = f"background:{colour};color:#ffffff" if environment == "production" else "background:#f6f8fa;color:#1f2328"
+    return f'<div style="border-left:8px solid {colour};padding:8px 14px;line-height:1.4;{ground}">{html}</div>'
+
+
+MARKS = {"started": "►", "done": "✔", "found done": "✔", "failed": "✘", "pending": "·", "undone": "↺"}
+
+
+def steps(plan: Plan, state: RunState) -> Shown:
+    """The steps of the run in short, each with its state in shape and word. Pure."""
+    lines = []
+    names = plan.steps_of(state.type, state.option) if state.type else []
+    for name in names:
+        known = state.step(name)
+        word = "begun" if known.status == "started" else known.status
+        took = f", {known.seconds:.1f} s" if known.is_done and known.seconds is not None else ""
+        lines.append(f"{MARKS[known.status]} {plan.steps[name].title} ({word}{took})")
+    html = "".join(f'<div style="padding-left:1.2em;text-indent:-1.2em">{escape(text)}</div>' for text in lines)
+    heading = f"Steps: {sum(state.step(name).is_done for name in names)} of {len(names)} done" if names else "No step yet"
+    return Shown(f'<div style="line-height:1.5"><b>{escape(heading)}</b>{html}</div>', "\n".join([heading, *lines]))
 
 
 def progress(plan: Plan, state: RunState) -> str:
@@ -288,6 +325,16 @@ def _figure(folder: RunFolder, file: str) -> str:
 def line(text: str) -> Shown:
     """One static line, as a choice leaves behind."""
     return Shown(f"<p><code>{escape(text)}</code></p>", text)
+
+
+def link(text: str, file: str) -> Shown:
+    """A line that ends in a link to a file next to the notebook."""
+    return Shown(f'<p>{escape(text)}<a href="{escape(quote(file))}">{escape(file)}</a></p>', f"{text}{file}")
+
+
+def text(text: str) -> Shown:
+    """A paragraph."""
+    return Shown(f"<p>{escape(text)}</p>", text)
 
 
 def block(text: str) -> Shown:

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from runbook_lib.config.plan import DatabaseStep, Plan
+from runbook_lib.config.plan import DatabaseStep, Plan, StepSpec
 from runbook_lib.journal.elapsed import seconds, steady, steady_now
 from runbook_lib.journal.event import Event, clock
 from runbook_lib.journal.state import RunState
@@ -135,6 +135,42 @@ def _p90(values: Sequence[float]) -> float:
     return values[-(-9 * len(values) // 10) - 1]
 
 
+def planned(*ways: Sequence[StepSpec]) -> str:
+    """How many steps these are, how long they take by the plan, and the outage within; for several ways, a range. Pure."""
+    numbers, wholes, outages = ([of(steps) for steps in ways] for of in (len, _whole, outage))
+    down = f"services are down for {_from_to(outages)} of it" if any(outages) else "no service stops"
+    few, many = min(numbers), max(numbers)
+    return f"{few if few == many else f'{few} to {many}'} steps, {_from_to(wholes)}; {down}"
+
+
+def ways(plan: Plan, type_name: str) -> list[list[StepSpec]]:
+    """The steps of a type, for each of its options. Pure."""
+    options = plan.types[type_name].options or [""]
+    return [[plan.steps[name] for name in plan.steps_of(type_name, option)] for option in options]
+
+
+def _whole(steps: Sequence[StepSpec]) -> int:
+    return sum(step.estimate for step in steps)
+
+
+def _from_to(seconds: Sequence[int]) -> str:
+    least, most = roughly(min(seconds)), roughly(max(seconds))
+    return least if least == most else f"{least} to {most.removeprefix('about ')}"
+
+
+def outage(steps: Sequence[StepSpec]) -> int:
+    """The seconds from the first step that stops services to the last one that starts some, 0 where none stops. Pure."""
+    down = [n for n, step in enumerate(steps) if step.about.starts_on_undo]
+    up = [n for n, step in enumerate(steps) if step.about.starts]
+    return sum(step.estimate for step in steps[down[0] : up[-1] + 1]) if down and up else 0
+
+
+def roughly(seconds: int) -> str:
+    """Planned seconds for reading. Pure."""
+    return f"about {seconds} s" if seconds < 60 else f"about {clock(seconds)}"
+
+
+WAITED = "waiting for people"
 PEOPLE = {"asked": "answered", "cell-ended": "cell-started"}  # what begins a wait for people -> what ends it
 BEGINS = ("started", "found")  # the first of these starts the clock that the plan's budget is held against
 
@@ -154,8 +190,9 @@ def lines(plan: Plan, state: RunState, events: Sequence[Event], runs: Sequence[P
     )
     return [
         f"{where} · {_elapsed(plan, state, events, now)}",
-        f"waiting for people, counted apart: {people}",
+        f"{WAITED}, counted apart: {people}",
         _expected(plan, state, events, runs, left, acting, now),
+        f"planned: {planned([plan.steps[name] for name in names])}",
     ]
 
 

@@ -7,9 +7,10 @@ import asyncio
 from IPython.display import display as show
 
 from runbook_lib.errors import Declined, PreconditionError, RunbookError, StepFailed, UnknownOutcome
-from runbook_lib.run import Run, engine, lifecycle
+from runbook_lib.run import Run, engine, lifecycle, recovery
 from runbook_lib.run.engine import Done
-from runbook_lib.ui import display, step_runner
+from runbook_lib.run.recovery_path import RecoveryPath
+from runbook_lib.ui import display, estimates, next_notebook, step_runner
 from runbook_lib.ui.display import Shown
 from runbook_lib.ui.widgets import asked, attended, choice
 
@@ -58,6 +59,22 @@ def choices_after(run: Run, name: str, offers: str = "") -> dict[str, str]:
     return ways
 
 
+def consequences(run: Run, name: str) -> dict[str, str]:
+    """What each choice after a failure means for the outage, in a line. Read-only."""
+    plan = run.context.plan
+    way = recovery.recover(run) if run.context.type else RecoveryPath()
+    down = "Some services stay down meanwhile." if way.moves or way.blocked else display.ALL_RUN
+    means = {
+        "retry": f"{estimates.roughly(plan.steps[name].estimate).capitalize()} by the plan. {down}",
+        "undo": f"What was done before this step stays. {down}",
+        "troubleshoot": f"Changes nothing, and this question waits. {down}",
+        "stop": display.recovery_in_short(way, plan),
+    }
+    if (up := next_level(run)) in plan.types:
+        means["escalate"] = estimates.planned(*estimates.ways(plan, plan.carried_out(up)))
+    return means
+
+
 def next_level(run: Run) -> str:
     """What follows the run's type on the plan's ladder, "" at its end. Read-only."""
     ladder = run.context.plan.escalation
@@ -85,7 +102,8 @@ def escalate(run: Run, name: str, error: RunbookError) -> Shown:
         return display.line(f"Call {up} now. {_contacts(run)}")
     run.go_on_as(up, because)
     notebook = lifecycle.notebook_of(run.context.plan, up)
-    return display.line(f"This run goes on as {up}. Open {notebook}, RUN = {run.folder.label}. {_contacts(run)}")
+    said = display.line(f"This run goes on as {up}. Open {notebook}, RUN = {run.folder.label}. {_contacts(run)}")
+    return display.side_by_side(said, next_notebook.opened(run))
 
 
 async def _next(run: Run, name: str, error: RunbookError) -> step_runner.Act:
@@ -94,7 +112,10 @@ async def _next(run: Run, name: str, error: RunbookError) -> step_runner.Act:
     while True:
         try:
             with asked(run, f"What next, after {name} failed?"):
-                chosen, by = await choice("WHAT NEXT", choices_after(run, name, error.offers), "")
+                ways = choices_after(run, name, error.offers)
+                means = consequences(run, name)
+                question = f"“{run.context.plan.steps[name].title}” failed. {error.what}"
+                chosen, by = await choice("WHAT NEXT", ways, error.offers, question=question, consequences=means)
         except asyncio.CancelledError:
             raise error from None
         run.journal.append("chosen-after-failure", step=name, value=chosen, by=by)
@@ -109,6 +130,8 @@ async def _next(run: Run, name: str, error: RunbookError) -> step_runner.Act:
                 return engine.undo
             case "troubleshoot":
                 show(display.line(f"Open {TROUBLESHOOTING} with RUN = {run.folder.label}; then choose here."))
+                if next_notebook.is_served():
+                    next_notebook.open_file(f"{TROUBLESHOOTING}.ipynb")
             case "escalate":
                 show(escalate(run, name, error))
                 raise error

@@ -22,10 +22,10 @@ from runbook_lib.journal.event import Event, clock
 from runbook_lib.postgres.sessions import cancel
 from runbook_lib.run import Run, recovery
 from runbook_lib.run.engine import Done
-from runbook_lib.ui import display
+from runbook_lib.ui import display, panel
 from runbook_lib.ui.cells import journaled
 from runbook_lib.ui.display import Shown
-from runbook_lib.ui.widgets import LIVE, asked, attended, confirmation, confirmed_for_good
+from runbook_lib.ui.widgets import LIVE, NOTHING, asked, attended, confirmation, confirmed_for_good
 
 PERIOD = 0.5  # seconds between two looks at the work, and so between two updates at least
 GRACE = 60.0  # seconds that interrupted work has to let go
@@ -56,12 +56,13 @@ class BackgroundTask(Generic[R]):
         self._thread = 0
         self._interrupted = False
         self._text = ""
+        self._controls: Any = None
 
     async def done(self) -> R:
         """What the work returns, once it has ended."""
         self._begun = monotonic()
         handle = show(self.shown(), display_id=True)
-        controls = self.controls()
+        controls = self._controls = self.controls()
         shown_controls = show(controls.add_class(LIVE), display_id=True) if controls is not None else None
         task = asyncio.ensure_future(asyncio.to_thread(self._work))
         try:
@@ -74,6 +75,8 @@ class BackgroundTask(Generic[R]):
         finally:
             self.put_away()
             self._redraw(handle)
+            if place := panel.opened():
+                place.work(NOTHING)
             if shown_controls is not None:
                 controls.remove_class(LIVE)
                 shown_controls.update(display.line("The controls of this step are put away: it has ended."))
@@ -113,6 +116,8 @@ class BackgroundTask(Generic[R]):
         if handle is not None and shown.text != self._text:
             self._text = shown.text
             handle.update(shown)
+            if place := panel.opened():
+                place.work(shown, self._controls)
 
     async def _end(self, task: asyncio.Future[R]) -> None:
         """Have the thread interrupted, and what it waits for too, until it has let go."""
@@ -170,7 +175,7 @@ async def walked(run: Run, title: str, names: Sequence[str], work: Callable[[], 
     return await _Acting(run, title, names, work).done()
 
 
-def panel(title: str, events: list[Event], now: datetime) -> Shown:
+def under_way(title: str, events: list[Event], now: datetime) -> Shown:
     """How far a step has come by what it told since it was last begun, and who is in its way. Pure."""
     events, now = steady(events), steady_now(events, now)
     begun = max((n for n, event in enumerate(events) if event.kind == "started"), default=0)
@@ -207,7 +212,7 @@ class _Acting(BackgroundTask[T]):
 
     def shown(self) -> Shown:
         events = self._journal.events()
-        shown = panel(self._acting_title(events), events, datetime.now(UTC))
+        shown = under_way(self._acting_title(events), events, datetime.now(UTC))
         return display.side_by_side(shown, display.line(self._told)) if self._told else shown
 
     def controls(self) -> Any:

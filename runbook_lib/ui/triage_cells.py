@@ -7,14 +7,14 @@ from typing import Any, Literal
 
 from IPython.display import display as show
 
-from runbook_lib.config.plan import Plan
+from runbook_lib.config.plan import DatabaseStep, Plan
 from runbook_lib.errors import Declined, ParametersError, RunbookError
 from runbook_lib.results import Result
 from runbook_lib.run import Run, approval, lifecycle
 from runbook_lib.steps import Step, step_named
 from runbook_lib.triage import decision_matrix
 from runbook_lib.triage.decision_matrix import Recommendation, RowFound, Word
-from runbook_lib.ui import display, failure_menu, widgets
+from runbook_lib.ui import display, estimates, failure_menu, next_notebook, widgets
 from runbook_lib.ui.cells import journaled
 from runbook_lib.ui.display import Shown
 from runbook_lib.ui.step_runner import in_background
@@ -52,6 +52,8 @@ async def choose_trouble(run: Run, value: str = "") -> Shown:
         run.choose("TYPE", plan.carried_out(plan.troubles[chosen].fix), by)
     kind, notebook = plan.types[run.context.type], lifecycle.notebook_of(plan, run.context.type)
     if notebook != failure_menu.TROUBLESHOOTING:
+        if next_notebook.is_served():
+            show(next_notebook.opened(run))
         raise Declined(
             f"{kind.title} is carried out by the notebook {notebook}.",
             where=str(run.folder.path),
@@ -248,15 +250,23 @@ def recommended(run: Run) -> str:
     return next((e.data["type"] for e in reversed(run.journal.events()) if e.kind == "recommended"), "")
 
 
-def in_numbers(run: Run) -> Shown:
-    """Each option of the run's type with what it would change and lose, in numbers where those come quickly. Read-only."""
-    plan, kind = run.context.plan, run.context.plan.types[run.context.type]
-    rows = []
-    for option, text in kind.options.items():
-        changes, loses = "nothing in the data", "nothing"
-        for name in plan.steps_of(run.context.type, option):
-            changes, loses = _counted(step_named(run.context, name)) or (changes, loses)
-        rows.append([option, text, changes, loses])
+Counted = Mapping[str, tuple[str, str]]  # each option: what it would change, and what it would lose
+
+
+def counted(run: Run) -> Counted:
+    """What each option of the run's type would change and lose, in numbers where those come quickly. Read-only."""
+    found = {}
+    for option in run.context.plan.types[run.context.type].options:
+        found[option] = ("nothing in the data", "nothing")
+        for name in run.context.plan.steps_of(run.context.type, option):
+            found[option] = _counted(step_named(run.context, name)) or found[option]
+    return found
+
+
+def in_numbers(run: Run, found: Counted) -> Shown:
+    """Each option of the run's type with what it would change and lose. Pure."""
+    options = run.context.plan.types[run.context.type].options
+    rows = [[option, text, *found[option]] for option, text in options.items()]
     return display.table("What each option would change and lose", ["option", "", "would change", "would lose"], rows)
 
 
@@ -304,8 +314,16 @@ async def _type(run: Run, value: str, override: str, again: bool) -> str:
     plan = run.context.plan
     if before := widgets.chosen_before(run, "TYPE", plan.rollbacks, again):
         return before
+    question, consequences = "which rollback is executed?", {name: consequence(plan, name) for name in plan.rollbacks}
     with asked(run, "TYPE"):
-        chosen, by = await choice("TYPE", plan.rollbacks, value or recommended(run), lambda: value or recommended(run))
+        chosen, by = await choice(
+            "TYPE",
+            plan.rollbacks,
+            value or recommended(run),
+            lambda: value or recommended(run),
+            question=question,
+            consequences=consequences,
+        )
     if chosen != (advised := recommended(run)) and triaged(run):
         question = f"Why {chosen} and not what triage recommends ({advised or 'nothing'})?"
         run.override(advised, chosen, await reason("OVERRIDE", question, override))
@@ -318,13 +336,33 @@ async def _type(run: Run, value: str, override: str, again: bool) -> str:
     return chosen
 
 
+def consequence(plan: Plan, name: str) -> str:
+    """How long a type takes, how long services are down, and whether data changes, in a line. Pure."""
+    kind = plan.types[name]
+    if kind.by_hand:
+        return f"By hand: {kind.by_hand}"
+    done = plan.carried_out(name)
+    of = estimates.ways(plan, done)
+    data = any(isinstance(step, DatabaseStep) for steps in of for step in steps)
+    loses = "Data changes: what users lose is counted per option, next." if data else "No data changes, so users lose none."
+    return f"{f'Executed as {done}. ' * (done != name)}{estimates.planned(*of)}. {loses}"
+
+
 async def _option(run: Run, value: str, again: bool) -> str:
-    options = run.context.plan.types[run.context.type].options
+    plan, options = run.context.plan, run.context.plan.types[run.context.type].options
+    consequences = {}
     if attended() and len(options) > 1:
-        show(in_numbers(run))
+        found = await in_background(run, "Counting what each option would change", lambda: counted(run))
+        show(in_numbers(run, found))
+        for option, (_, loses) in found.items():
+            steps = [plan.steps[name] for name in plan.steps_of(run.context.type, option)]
+            consequences[option] = f"{estimates.planned(steps)}. Users lose: {loses}."
     if before := widgets.chosen_before(run, "OPTION", options, again):
         return before
+    planned = next(iter(options)) if len(options) == 1 else value
     with asked(run, "OPTION"):
-        chosen, by = await choice("OPTION", options, next(iter(options)) if len(options) == 1 else value)
+        chosen, by = await choice(
+            "OPTION", options, planned, question="what happens to the data?", consequences=consequences
+        )
     run.choose("OPTION", chosen, by)
     return chosen

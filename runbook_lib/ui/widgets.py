@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from html import escape
 from typing import Any
 
 from IPython.core.getipython import get_ipython
@@ -18,10 +19,12 @@ from runbook_lib.ui import display
 from runbook_lib.ui.display import Shown, line
 
 WAKE = 0.2  # seconds after which a waiting cell looks whether the kernel was interrupted, or a suggestion has changed
-SUGGESTED = " (suggested)"
+RECOMMENDED = "► {} (recommended)"  # by shape and word, never by colour alone
 LIVE = "runbook-live"  # by which JupyterLab's settings here know a cell that waits or acts: no key runs it again
 
-elsewhere: list[Callable[[Any], None]] = []  # are told of each question that waits, and of None once none does
+NONE: Mapping[str, str] = {}
+
+elsewhere: list[Callable[[Any], None]] = []  # get each question that waits, and None once none does
 
 
 def attended() -> bool:
@@ -33,11 +36,18 @@ def attended() -> bool:
 
 
 async def choice(
-    name: str, options: Mapping[str, str], value: str, suggested: Callable[[], str] | None = None
+    name: str,
+    options: Mapping[str, str],
+    value: str,
+    suggested: Callable[[], str] | None = None,
+    *,
+    question: str = "",
+    consequences: Mapping[str, str] = NONE,
 ) -> tuple[str, str]:
     """One of `options` (value -> description): the parameter's where nobody sits, else the one whose button is clicked.
 
-    A person is suggested `value`, or what `suggested` says by now.
+    A person is recommended `value`, or what `suggested` says by now: it is shown first. What an option would mean is
+    shown below its button.
 
     Returns the value and who chose it, "parameter" or "operator".
 
@@ -60,23 +70,52 @@ async def choice(
         show(line(f"{name} = {value} (parameter)"))
         return value, "parameter"
 
-    import ipywidgets as widgets
+    asked = _Choice(f"{name}: {question}".strip(), options, consequences, suggested() if suggested else value)
+    meanwhile = (lambda: asked.recommend(suggested())) if suggested else None
+    return await asked.answer.to(asked.box, lambda chosen: f"{name} = {chosen} (operator)", meanwhile), "operator"
 
-    answer = _Answer()
 
-    def label(key: str) -> str:
-        return f"{key}: {options[key]}{SUGGESTED if key == (suggested() if suggested else value) else ''}"
+class _Choice:
+    """A button for each option, with what it would mean below; the recommended one comes first."""
 
-    buttons = {key: widgets.Button(description=label(key), layout={"width": "max-content"}) for key in options}
+    def __init__(self, heading: str, options: Mapping[str, str], consequences: Mapping[str, str], recommended: str) -> None:
+        import ipywidgets as widgets
 
-    def labelled() -> None:
-        for key, button in buttons.items():
-            button.description = label(key)
+        self.answer = _Answer()
+        self.options = options
+        self._label = widgets.Label(heading)
+        self._shown: dict[str, list[Any]] = {}
+        self._recommended = recommended
+        for key in options:
+            button = widgets.Button(**self._look(key), layout={"width": "max-content", "max_width": "100%"})
+            button.on_click(lambda _, key=key: self.answer.give(key))
+            means = consequences.get(key)
+            self._shown[key] = [button, widgets.HTML(_means(means))] if means else [button]
+        self.box = widgets.VBox(self._ordered())
 
-    for key, button in buttons.items():
-        button.on_click(lambda _, key=key: answer.give(key))
-    box = widgets.VBox([widgets.Label(f"{name}:"), *buttons.values()])
-    return await answer.to(box, lambda chosen: f"{name} = {chosen} (operator)", labelled), "operator"
+    def recommend(self, recommended: str) -> None:
+        """Show this option first, and say that it is recommended; the others follow in their order."""
+        if recommended == self._recommended:
+            return
+        self._recommended = recommended
+        for key, (button, *_) in self._shown.items():
+            for name, value in self._look(key).items():
+                setattr(button, name, value)
+        self.box.children = self._ordered()
+
+    def _look(self, key: str) -> dict[str, str]:
+        text = f"{key}: {self.options[key]}"
+        if key == self._recommended:
+            return {"description": RECOMMENDED.format(text), "tooltip": text, "button_style": "primary"}
+        return {"description": text, "tooltip": text, "button_style": ""}
+
+    def _ordered(self) -> list[Any]:
+        keys = sorted(self._shown, key=lambda key: key != self._recommended)
+        return [self._label, *(each for key in keys for each in self._shown[key])]
+
+
+def _means(consequence: str) -> str:
+    return f'<div style="margin:0 0 6px 12px;line-height:1.35">{escape(consequence)}</div>'
 
 
 async def confirmation(question: str, answer: str, value: str) -> str:
@@ -150,7 +189,7 @@ class _Answer:
         """Answer, from whatever thread the click comes on; the first answer counts."""
         self._loop.call_soon_threadsafe(self._settle, value)
 
-    async def to(self, box: Any, said: Callable[[str], str], meanwhile: Callable[[], None] = lambda: None) -> str:
+    async def to(self, box: Any, said: Callable[[str], str], meanwhile: Callable[[], None] | None = None) -> str:
         """Show `box` until the answer is given, doing `meanwhile` now and then; then only one static line is left."""
         box.add_class(LIVE)
         _told_elsewhere(box)  # first, since what is shown there moves what stands below it, this box too
@@ -158,7 +197,8 @@ class _Answer:
         try:
             while not self._future.done():
                 await asyncio.wait({self._future}, timeout=WAKE)
-                meanwhile()
+                if meanwhile:
+                    meanwhile()
         finally:
             box.remove_class(LIVE)
             _told_elsewhere(None)
@@ -189,26 +229,27 @@ class Gate:
     for the thread that clicks are read on, and a click before that one is there waits for the cell that waits for it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, always: Sequence[Any] = ()) -> None:
         import ipywidgets
 
+        self._always = ipywidgets.HBox(always) if always else NOTHING
         button = ipywidgets.Button(description="Ask me here", layout={"width": "max-content"})
         button.on_click(lambda _: self._handle.update(self._question))
         label = ipywidgets.Label("A question waits in the cell marked [*]. Is it gone from there, as after Shift+Enter?")
-        self._offer = ipywidgets.HBox([label, button])
+        self._offer = ipywidgets.HBox([*always, label, button])
         self._question: Any = None
         self._handle: Any = None
 
     def show(self) -> None:
-        """Take the place; the latest one is told of each question."""
-        self._handle = show(NOTHING, display_id=True)
-        elsewhere[:] = [self.put]
+        """Take the place; the latest one gets each question."""
+        self._handle = show(self._always, display_id=True)
+        elsewhere[:] = [*(each for each in elsewhere if not isinstance(getattr(each, "__self__", None), Gate)), self.put]
 
     def put(self, box: Any) -> None:
         """Offer the question that waits, or nothing once it is answered."""
         self._question = box
         if self._handle is not None:
-            self._handle.update(NOTHING if box is None else self._offer)
+            self._handle.update(self._always if box is None else self._offer)
 
 
 @contextmanager

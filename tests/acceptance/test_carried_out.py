@@ -110,7 +110,7 @@ def with_a_person(begin: Begin, fault: str, type_name: str, notebook: str) -> Ru
 
 
 def execute(client: BlockingKernelClient, code: str) -> None:
-    """Execute a cell as a person does: what is suggested is clicked, what is to be typed is typed and confirmed."""
+    """Execute a cell as a person does: what is recommended is clicked, what is to be typed is typed and confirmed."""
     cell, answered = Cell(client, code), set[str]()
 
     def settled() -> bool:
@@ -120,7 +120,7 @@ def execute(client: BlockingKernelClient, code: str) -> None:
                 cell.choose(field, value=cell.models[field]["placeholder"])
                 cell.click(buttons[-1])
         for button in set(cell.of("ButtonModel")) - answered:
-            if "(suggested)" in cell.models[button]["description"]:
+            if "(recommended)" in cell.models[button]["description"]:
                 answered.add(button)
                 cell.click(button)
         return cell.idle

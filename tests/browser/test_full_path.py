@@ -47,10 +47,10 @@ def walked(kernel: str, browser: Browser) -> Iterator[tuple[Served, Seat]]:
         seat.show(seat.output("await symptoms"))
         seat.picture("triage")
         seat.choose("TYPE")
-        seat.until_idle()
-        seat.open("03-full-rollback")
+        with seat.connecting():
+            seat.choose("OPTION", "A:")
+        seat.until_at("03-full-rollback-option-A")
         seat.run_all()
-        seat.choose("OPTION", "A:")
         seat.choose_details()
         seat.show(seat.waiting("Carry out preview"))
         seat.picture("approval")

@@ -87,7 +87,11 @@ def test_the_abort_button_in_mid_batch_keeps_what_is_done_and_stops(
         seat.show(seat.output(CLEAR))
         seat.picture("abort")
         seat.stray_keys(seat.cell(CLEAR))
-        seat.output(CLEAR).get_by_role("button", name="Abort this step").click()
+        seat.panel.get_by_role("button", name="Abort this step").click()  # the same as the one in the cell
+        expect(seat.panel).to_contain_text("“Option A: clear the backfilled entries” failed")
+        expect(seat.panel).to_contain_text("Some services stay down meanwhile")
+        expect(seat.panel.get_by_role("button", name="Open 08-service-back")).to_be_attached()
+        seat.picture("failure-menu")
         seat.output(CLEAR).get_by_role("button", name="stop:").click()
         seat.until_idle()
         expect(seat.output(CLEAR)).to_contain_text("FAILED: Option A: clear the backfilled entries")

@@ -24,7 +24,8 @@ def test_each_option_is_told_in_numbers(plan: Plan, postgres: Postgres, connecti
     affected = context.backfill.count(connection)
     filled = one(connection, "SELECT count(attachments) AS n FROM messages")["n"]
 
-    text = triage_cells.in_numbers(Run(folder, context)).text
+    run = Run(folder, context)
+    text = triage_cells.in_numbers(run, triage_cells.counted(run)).text
 
     assert affected > 0
     assert f"{affected} rows of messages lose the backfilled entries" in text

@@ -20,6 +20,7 @@ from .places import ROOT
 LAB = ROOT / ".venv-lab"
 PICTURES = ROOT / "outputs" / "browser-tests"
 OLDER_KERNEL = LAB / "ipykernel-7.3"
+SOURCE = ".jp-InputArea, .jp-InputPlaceholder"  # of a cell; the other one where it is collapsed
 STEP = 60_000  # milliseconds that a cell may take
 
 expect.set_options(timeout=STEP / 2)  # both cores are busy with other tests as well, and machines differ
@@ -34,7 +35,7 @@ class Served:
 
     def at(self, notebook: str) -> "Served":
         """The same, at another notebook."""
-        return Served(self.folder, self.link.replace("01-triage", notebook))
+        return Served(self.folder, re.sub(r"/lab/[^/]+\.ipynb", f"/lab/{notebook}.ipynb", self.link))
 
     @property
     def state(self) -> RunState:
@@ -106,10 +107,10 @@ class Seat:
         with self.connecting():
             self.page.goto(link)
 
-    def open(self, notebook: str) -> None:
-        """Open another notebook of the run, by a double click in the list of files."""
-        with self.connecting():
-            self.page.locator(".jp-DirListing-item", has_text=notebook[:12]).dblclick()
+    def until_at(self, notebook: str) -> None:
+        """Wait until this notebook has opened by itself, and its kernel has nothing to do."""
+        front = self.page.locator("#jp-main-dock-panel .lm-TabBar-tab.jp-mod-current")
+        expect(front).to_contain_text(notebook, timeout=STEP)
         self.until_idle()
 
     @property
@@ -117,9 +118,20 @@ class Seat:
         """The notebook that is in front."""
         return self.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden)")
 
+    @property
+    def panel(self) -> Locator:
+        """The panel next to the notebook."""
+        return self.page.locator(".runbook-panel:visible")
+
+    def close_panel(self) -> None:
+        """Click the cross of the panel's tab, which is drawn at its lower end."""
+        box = self.page.locator(".jp-SideBar.jp-mod-right .lm-mod-closable").bounding_box()
+        assert box
+        self.page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] - 28)
+
     def cell(self, code: str) -> Locator:
         """The code cell that holds this text."""
-        return self.notebook.locator(".jp-CodeCell").filter(has=self.page.locator(".jp-InputArea", has_text=code)).first
+        return self.notebook.locator(".jp-CodeCell").filter(has=self.page.locator(SOURCE, has_text=code)).first
 
     def output(self, code: str) -> Locator:
         """What the cell that holds this text shows."""
@@ -218,7 +230,7 @@ class Seat:
         self.waiting_cell.locator(".jp-InputPrompt").click()
         self.page.locator(".jp-NotebookPanel-toolbar [data-jp-item-name=run]").click()
 
-    def choose(self, name: str, text: str = "(suggested)") -> None:
+    def choose(self, name: str, text: str = "(recommended)") -> None:
         """Click the button of a choice that says this; a click just as it appears may go unheard, so once more then."""
         chosen = self.notebook.get_by_text(re.compile(rf"{name} = \w+ \(operator\)"))
         button = self.waiting(f"{name}:").get_by_role("button", name=text)
@@ -238,15 +250,15 @@ class Seat:
             self.choose(name, text)
 
     def choose_details(self, **chosen: str) -> None:
-        """Answer every further choice, with what is suggested unless told otherwise."""
+        """Answer every further choice, with what is recommended unless told otherwise."""
         cell = self.cell("await choose_details")
         over = cell.locator(".jp-InputPrompt", has_text=re.compile(r"\d"))
         while True:
             expect(over.or_(cell.locator(".widget-label")).first).to_be_visible(timeout=STEP)
             if over.count():
                 return
-            name = (cell.locator(".widget-label").first.text_content() or "").strip(" :")
-            self.choose(name, chosen.get(name, "(suggested)"))
+            name = (cell.locator(".widget-label").first.text_content() or "").partition(":")[0]
+            self.choose(name, chosen.get(name, "(recommended)"))
 
     def interrupt(self) -> None:
         """Click Interrupt in the toolbar."""

@@ -1,8 +1,10 @@
 """What JupyterLab is given of a run: copies with its parameters, cards, settings, and nothing secret saved."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nbformat
@@ -17,7 +19,7 @@ from runbook_lib.system import temporary
 
 from ..support.places import ROOT
 
-NAMES = sorted(notebook.stem for notebook in (ROOT / "notebooks").glob("*.ipynb"))
+ALL_PLANS = ["01-triage", "04-verification", "05-close-out", "07-troubleshooting", "08-service-back", "09-undo"]
 TOLD = {
     "plan_file": "parameters/a-plan.yaml",
     "target_file": "parameters/rehearsal.yaml",
@@ -31,11 +33,11 @@ TOLD = {
 class Opened:
     """As much of a run as its copies need."""
 
-    def __init__(self, path: Path, plan: Plan) -> None:
-        self.context = type("Context", (), {"plan": plan})
+    def __init__(self, path: Path, plan: Plan, type_name: str = "", option: str = "") -> None:
+        self.context = SimpleNamespace(plan=plan, type=type_name, option=option or "A")
         self.folder = RunFolder.create(path, "inc", "triage")
         self.journal = Journal(self.folder.journal_path)
-        self.state = type("State", (), {"opened": TOLD})
+        self.state = SimpleNamespace(opened=TOLD, steps={}, choices={"OPTION": option} if option else {})
 
 
 @pytest.fixture
@@ -54,20 +56,55 @@ def parameters(notebook: Path) -> dict[str, Any]:
 
 def test_each_notebook_is_copied_with_what_the_run_was_told(run: Any) -> None:
     made = copies.prepare(run)
-    full = parameters(made[2])
+    triage = parameters(made[0])
 
-    assert [notebook.stem for notebook in made] == NAMES
+    assert [notebook.stem for notebook in made] == ALL_PLANS
     assert {notebook.parent.name for notebook in made} == {"lab"}
-    assert (full["PLAN"], full["OPERATOR"], full["INCIDENT"]) == (TOLD["plan_file"], TOLD["operator"], "INC-1")
-    assert Path(full["RUN"]) == run.folder.path.resolve()
-    assert parameters(made[0])["TYPE"] == ""
+    assert (triage["PLAN"], triage["OPERATOR"], triage["INCIDENT"]) == (TOLD["plan_file"], TOLD["operator"], "INC-1")
+    assert Path(triage["RUN"]) == run.folder.path.resolve()
+    assert triage["TYPE"] == ""
+
+
+def steps_of(notebook: Path) -> list[str]:
+    cells = nbformat.read(notebook, as_version=4).cells
+    return re.findall(r'await apply\(run, "(.+)"\)', "\n".join(c.source for c in cells if c.cell_type == "code"))
+
+
+def test_the_first_notebook_has_the_steps_of_the_chosen_option(tmp_path: Path, plan: Plan) -> None:
+    for option in ("A", "B"):
+        first = copies.prepare(Opened(tmp_path, plan, "full", option))[0]
+
+        assert first.stem == f"03-full-rollback-option-{option}"
+        assert parameters(first)["OPTION"] == option
+        assert steps_of(first) == plan.steps_of("full", option)
+
+
+def test_while_the_option_is_open_its_notebook_has_the_steps_of_all(tmp_path: Path, plan: Plan) -> None:
+    first = copies.prepare(Opened(tmp_path, plan, "full"))[0]
+
+    assert first.stem == "03-full-rollback"
+    assert steps_of(first) == plan.types["full"].steps
+
+
+def test_a_type_that_a_notebook_for_all_plans_walks_opens_that(tmp_path: Path, plan: Plan) -> None:
+    made = copies.prepare(Opened(tmp_path, plan, "end-sessions"))
+
+    assert (made[0].stem, len(made)) == ("07-troubleshooting", len(ALL_PLANS))
+
+
+def test_no_cell_of_parameters_is_open(tmp_path: Path, plan: Plan) -> None:
+    for made in copies.prepare(Opened(tmp_path, plan, "full", "A")):
+        cells = nbformat.read(made, as_version=4).cells
+        hidden = {c.metadata["tags"][0]: c.metadata.get("jupyter") for c in cells if c.metadata.get("tags")}
+
+        assert hidden == {tag: {"source_hidden": True} for tag in ("parameters", "injected-parameters")}
 
 
 def test_the_originals_stay_as_they_are(run: Any) -> None:
-    before = [(ROOT / "notebooks" / f"{name}.ipynb").read_bytes() for name in NAMES]
+    before = [(ROOT / "notebooks" / f"{name}.ipynb").read_bytes() for name in ALL_PLANS]
     copies.prepare(run)
 
-    assert [(ROOT / "notebooks" / f"{name}.ipynb").read_bytes() for name in NAMES] == before
+    assert [(ROOT / "notebooks" / f"{name}.ipynb").read_bytes() for name in ALL_PLANS] == before
 
 
 def test_a_copy_that_was_worked_in_is_not_made_anew(run: Any) -> None:
@@ -81,22 +118,18 @@ def test_a_copy_that_was_worked_in_is_not_made_anew(run: Any) -> None:
 
 def test_a_type_of_another_plan_has_a_notebook_of_its_own(tmp_path: Path, plan: Plan) -> None:
     own = plan.types["frontend"].model_copy(update={"notebook": None, "steps": ["revert-frontend", "push-frontend"]})
-    made = copies.prepare(Opened(tmp_path, plan.model_copy(update={"types": {**plan.types, "our-own": own}})))
-    code = [cell.source for cell in nbformat.read(made[-1], as_version=4).cells if cell.cell_type == "code"]
+    made = copies.prepare(Opened(tmp_path, plan.model_copy(update={"types": {**plan.types, "our-own": own}}), "our-own"))
 
-    assert [notebook.stem for notebook in made] == [*NAMES, "our-own"]
-    assert [source for source in code if "apply(" in source and "import" not in source] == [
-        'await apply(run, "revert-frontend")',
-        'await apply(run, "push-frontend")',
-    ]
+    assert [notebook.stem for notebook in made] == ["our-own", *ALL_PLANS]
+    assert steps_of(made[0]) == ["revert-frontend", "push-frontend"]
 
 
 def test_each_notebook_has_a_card_that_opens_the_copy(tmp_path: Path) -> None:
-    copies.write_cards(tmp_path / "cards", tmp_path, [tmp_path / "lab" / f"{name}.ipynb" for name in NAMES])
+    copies.write_cards(tmp_path / "cards", tmp_path, [tmp_path / "lab" / f"{name}.ipynb" for name in ALL_PLANS])
     written = json.loads((tmp_path / "cards" / "jp_app_launcher.yaml").read_text())
 
-    assert [card["source"][0]["args"]["path"] for card in written] == [f"lab/{name}.ipynb" for name in NAMES]
-    assert [card["title"][:2] for card in written] == [f"{int(name[:2])} " for name in NAMES]
+    assert [card["source"][0]["args"]["path"] for card in written] == [f"lab/{name}.ipynb" for name in ALL_PLANS]
+    assert [card["title"][:2] for card in written] == [f"{int(name[:2])} " for name in ALL_PLANS]
     assert all((tmp_path / "cards" / card["icon"]).exists() for card in written)
 
 
@@ -106,6 +139,17 @@ def test_a_secret_is_not_saved_by_jupyterlab() -> None:
     copies.redacted(model, path="lab/01-triage.ipynb", contents_manager=None)
 
     assert secret not in json.dumps(model)
+
+
+def test_what_acts_on_the_page_is_not_saved_with_the_notebook() -> None:
+    kept = {"model_module": "@jupyter-widgets/controls"}
+    state = {"a": kept, "b": {"model_module": "ipylab"}, "c": {"model_module": "@jupyter-widgets/jupyterlab-sidecar"}}
+    widgets = {"application/vnd.jupyter.widget-state+json": {"state": state}}
+    model = {"type": "notebook", "content": {"cells": [], "metadata": {"widgets": widgets}}}
+    copies.redacted(model)
+
+    content: Any = model["content"]
+    assert [each["state"] for each in content["metadata"]["widgets"].values()] == [{"a": kept}]
 
 
 def test_a_notebook_that_cannot_be_redacted_is_not_saved(monkeypatch: pytest.MonkeyPatch) -> None:

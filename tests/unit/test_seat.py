@@ -16,7 +16,7 @@ from runbook_lib.journal.event import Event
 from runbook_lib.run import Run
 from runbook_lib.run.engine import Done
 from runbook_lib.ui import banner as live
-from runbook_lib.ui import failure_menu, mirror, step_runner, triage_cells, widgets
+from runbook_lib.ui import display, failure_menu, mirror, step_runner, triage_cells, widgets
 from runbook_lib.ui import widgets as confirming
 
 BEGIN = datetime(2025, 11, 3, 12, 0, tzinfo=UTC)
@@ -62,7 +62,7 @@ def told(*events: tuple[float, str, dict[str, Any]]) -> list[Event]:
 def chooses(monkeypatch: pytest.MonkeyPatch, *answers: str) -> None:
     given = iter(answers)
 
-    async def choice(*_: Any) -> tuple[str, str]:
+    async def choice(*_: Any, **__: Any) -> tuple[str, str]:
         return next(given), "operator"
 
     monkeypatch.setattr(failure_menu, "choice", choice)
@@ -93,7 +93,7 @@ def test_a_panel_tells_rows_rate_rest_and_who_is_in_the_way() -> None:
         (11, "waiting", {"blockers": ["pid 42 (app, 3.0 s): SELECT"]}),
     )
 
-    text = step_runner.panel("Clear", events, BEGIN + timedelta(seconds=12)).text
+    text = step_runner.under_way("Clear", events, BEGIN + timedelta(seconds=12)).text
 
     assert "200 of 1,000 rows, 20 a second, 40 s remain" in text
     assert "in the way: pid 42 (app" in text
@@ -102,7 +102,7 @@ def test_a_panel_tells_rows_rate_rest_and_who_is_in_the_way() -> None:
 def test_a_panel_shows_the_count_and_no_rest_where_the_total_is_unknown() -> None:
     events = told((0, "started", {}), (10, "progress", {"done": 3, "total": 0, "text": "compared: a", "unit": "tables"}))
 
-    text = step_runner.panel("Restore", events, BEGIN + timedelta(seconds=12)).text
+    text = step_runner.under_way("Restore", events, BEGIN + timedelta(seconds=12)).text
 
     assert text.splitlines()[1:] == ["3 tables so far", "compared: a"]
 
@@ -110,7 +110,7 @@ def test_a_panel_shows_the_count_and_no_rest_where_the_total_is_unknown() -> Non
 def test_a_panel_forgets_what_an_earlier_try_told() -> None:
     events = told((0, "started", {}), (1, "progress", {"done": 5, "total": 9}), (2, "failed", {}), (3, "started", {}))
 
-    assert step_runner.panel("Clear", events, BEGIN + timedelta(seconds=4)).text == "Clear: 1 s"
+    assert step_runner.under_way("Clear", events, BEGIN + timedelta(seconds=4)).text == "Clear: 1 s"
 
 
 def test_a_step_that_tells_much_costs_few_updates(screen: Screen, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -384,3 +384,12 @@ def test_a_way_back_tells_which_of_its_steps_acts(screen: Screen, run: Run) -> N
 
     assert asyncio.run(step_runner.walked(run, "Service back", ["back-up", "stop-services"], walk)) == "walked"
     assert str(screen.last) == "Service back: Stop the services: 0 s"
+
+
+def test_each_choice_after_a_failure_says_what_it_means_for_the_outage(run: Run) -> None:
+    means = failure_menu.consequences(run, STEP)
+    ways = failure_menu.choices_after(run, STEP)
+
+    assert set(ways) - {"undo"} <= set(means)
+    assert "services are down for about" in means["escalate"]
+    assert display.ALL_RUN in means["retry"]

@@ -120,7 +120,7 @@ def test_a_tick_stays_when_the_cell_is_run_again(screen: Screen, probed: Run) ->
 def test_once_the_type_is_chosen_static_text_is_left(
     screen: Screen, probed: Run, plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def choice(name: str, options: Any, value: str, suggested: Any) -> tuple[str, str]:
+    async def choice(name: str, options: Any, value: str, suggested: Any, **_: Any) -> tuple[str, str]:
         return suggested(), "operator"
 
     monkeypatch.setattr(triage_cells, "choice", choice)
@@ -164,3 +164,11 @@ def test_a_word_that_agrees_with_the_probes_changes_nothing(plan: Plan) -> None:
     found = [Result(n, n, Status.FAIL if n == gone else Status.PASS, "seen") for n in decision_matrix.checks_needed(plan)]
 
     assert decision_matrix.recommend(plan, found, {GONE: Word("yes", "Dana")}) == decision_matrix.recommend(plan, found)
+
+
+def test_each_type_says_what_choosing_it_means(plan: Plan) -> None:
+    means = {name: triage_cells.consequence(plan, name) for name in plan.rollbacks}
+
+    assert "services are down for about 30 s of it. No data changes" in means["frontend"]
+    assert "services are down for about" in means["full"] and "counted per option" in means["full"]
+    assert means["data"].startswith("Executed as full. ")

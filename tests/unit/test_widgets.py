@@ -145,12 +145,44 @@ def test_nothing_is_chosen_for_a_person(screen: Screen, parameter: str) -> None:
 
 
 @pytest.mark.usefixtures("person")
-def test_a_parameter_is_only_suggested_to_a_person(screen: Screen) -> None:
-    seen: list[bool] = []
+def test_a_parameter_is_recommended_to_a_person_by_place_shape_and_word(screen: Screen) -> None:
+    seen: list[str] = []
 
-    answered(choosing("B"), lambda: seen.extend("suggested" in button.description for button in screen.controls[1:]))
+    given = answered(choosing("B"), lambda: seen.extend(button.description for button in screen.controls[1:]))
 
-    assert seen == [False, True]
+    assert given == (False, None)
+    assert seen == ["► B: drop the columns (recommended)", "A: keep the columns"]
+
+
+@pytest.mark.usefixtures("person")
+def test_what_is_recommended_meanwhile_moves_to_the_first_place(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(widgets, "WAKE", 0)
+    seen: list[list[str]] = []
+    advice = ["A"]
+
+    def look() -> None:
+        seen.append([button.description[:3] for button in screen.controls[1:]])
+        advice[0] = "B"
+
+    answered(lambda: widgets.choice("OPTION", OPTIONS, "A", lambda: advice[0]), look, look)
+
+    assert seen == [["► A", "B: "], ["► B", "A: "]]
+
+
+@pytest.mark.usefixtures("person")
+def test_each_option_says_below_its_button_what_it_would_mean(screen: Screen) -> None:
+    means = {"A": "no service stops & users lose nothing", "B": "down for 30 s"}
+    seen: list[str] = []
+
+    answered(
+        lambda: widgets.choice("OPTION", OPTIONS, "", question="what happens to the data?", consequences=means),
+        lambda: seen.extend(getattr(each, "description", "") or each.value for each in screen.controls),
+    )
+
+    assert seen[0] == "OPTION: what happens to the data?"
+    assert (seen[1], seen[3]) == ("A: keep the columns", "B: drop the columns")
+    assert "no service stops &amp; users lose nothing" in seen[2]
+    assert "down for 30 s" in seen[4]
 
 
 @pytest.mark.usefixtures("person")

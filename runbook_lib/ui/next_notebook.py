@@ -1,0 +1,47 @@
+"""The notebook in which a run goes on: named by a link, and opened by itself where `runbook lab` serves the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from runbook_lib.run import Run, lifecycle
+from runbook_lib.ui import display, panel
+from runbook_lib.ui.display import Shown
+from runbook_lib.ui.widgets import attended
+
+RECOVERY = "08-service-back"
+
+prepare: list[Callable[[Run], Path]] = []  # what makes it; a kernel of `runbook lab` has one
+
+
+def is_served() -> bool:
+    """Whether `runbook lab` serves this kernel, and a person sits there."""
+    return bool(prepare) and attended()
+
+
+def opened(run: Run) -> Shown:
+    """Name the notebook of the run's type; where `runbook lab` serves it, make it, open it, and close this one's panel."""
+    name = lifecycle.notebook_of(run.context.plan, run.context.type)
+    if not is_served():
+        return display.line(f"Next: {name}, RUN = {run.folder.label}")
+    file = prepare[0](run)
+    open_file(file.name)
+    if place := panel.opened():
+        place.close()
+    return display.link("Next, if it has not opened by itself: ", file.name)
+
+
+def open_file(name: str) -> None:
+    """Have JupyterLab open a notebook that is in the folder of this one."""
+    folder = Path.cwd()
+    _front_end().commands.execute("docmanager:open", {"path": f"{folder.name}/{name}", "factory": "Notebook"})
+
+
+@cache
+def _front_end() -> Any:
+    from ipylab import JupyterFrontEnd
+
+    return JupyterFrontEnd()
