@@ -97,7 +97,7 @@ def wal(database: Database) -> float:
 
 def untouched() -> DatabasePlan:
     """The plan's database part without touching the time of change, which a swap cannot do."""
-    return PLAN.model_copy(update={"backfill": PLAN.backfill.model_copy(update={"touch": None})})
+    return PLAN.model_copy(update={"backfill": PLAN.backfill.model_copy(update={"touch_column": None})})
 
 
 def cleared(postgres: Postgres, database: DatabasePlan, strategy: str, *, stopped: bool, proof: bool) -> None:
