@@ -50,12 +50,12 @@ def preview(step: BackfillStep) -> tuple[Preview, KeySet, backfill_step.Choice]:
     with step.looking() as connection:
         if not Records(step.backfill).exist(connection):  # once begun, indexes may be away
             _require_named(connection, step.backfill.database)
-        here = identity(connection)
+        here, whole = identity(connection), catalog(connection)
+        shape = {name: it for name, it in whole.items() if step.context.folder.short not in name}  # not this run's own
         seen = survey(step, connection)
         _require_fit(step, seen)
         backfill = seen.terms
         keys = approved_keys(connection, backfill, passing)
-        shape = catalog(connection)
         published = [each.name for each in publications(connection, backfill.database)]
         firing = update_triggers(connection, backfill.database, backfill.run)
         chosen = _chosen(step, seen, connection, keys.count)
