@@ -16,6 +16,8 @@ from runbook_lib.postgres.backfill_terms import UNBOUND, BackfillTerms, Bounds
 from runbook_lib.postgres.row_expression import RowExpression
 
 TRUE = sql.SQL("TRUE")
+_VALUE = """CASE WHEN {mine} THEN (SELECT it.value FROM (
+    SELECT f.value FROM {prior} f WHERE f.key = t.{key} AND {differ} UNION ALL SELECT {own}) it LIMIT 1) ELSE {own} END"""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,14 @@ class ScalarTerms(BackfillTerms):
         )
         self.kept_of_affected = cleared
         self.value = sql.SQL("CASE WHEN {} THEN {} ELSE {} END").format(self.affected, cleared, own)
+        if bounds.prior is not None:  # the same by one look into that table
+            self.value = sql.SQL(_VALUE).format(
+                mine=sql.SQL("{} AND {}{}").format(self.scope, self._mine(), self.and_approved()),
+                prior=bounds.prior,
+                key=self.key,
+                own=own,
+                differ=self.differ(sql.SQL("f.value"), own),
+            )
         self.value_unless_plain = self.value
         as_filled = self.same(own, self.fill)
         self.plain = (

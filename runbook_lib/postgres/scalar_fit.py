@@ -108,7 +108,8 @@ WITH a AS (SELECT * FROM pg_attribute WHERE attrelid = %(table)s::regclass AND a
 SELECT 'the constraint ' || c.conname AS name, 'row' AS kind, pg_get_expr(c.conbin, c.conrelid) AS rule, NULL AS condition
 FROM a JOIN pg_constraint c ON c.conrelid = a.attrelid AND c.contype = 'c' AND a.attnum = ANY (c.conkey)
 UNION ALL SELECT 'NOT NULL of ' || attname, 'row', quote_ident(attname) || ' IS NOT NULL', NULL FROM a WHERE attnotnull
-UNION ALL SELECT 'the unique index ' || i.indexrelid::regclass, 'unique',
+UNION ALL SELECT 'the unique index ' || i.indexrelid::regclass,
+       CASE WHEN i.indnullsnotdistinct THEN 'unique, NULL too' ELSE 'unique' END,
        (SELECT string_agg(pg_get_indexdef(i.indexrelid, n, TRUE), ', ' ORDER BY n) FROM generate_series(1, i.indnkeyatts) n),
        pg_get_expr(i.indpred, i.indrelid)
 FROM a JOIN pg_index i ON i.indrelid = a.attrelid AND i.indisunique
@@ -121,12 +122,13 @@ UNION ALL SELECT 'the foreign key ' || c.conname, 'foreign',
 FROM a JOIN pg_constraint c ON c.conrelid = a.attrelid AND c.contype = 'f' AND a.attnum = ANY (c.conkey)
 """
 
+_UNIQUE = """SELECT count(*) AS n, (array_agg(it ORDER BY it))[1:{shown}] AS keys FROM (
+    SELECT min({key}::text) AS it FROM {then} w WHERE {condition} GROUP BY {rule} HAVING count(*) > 1 AND bool_or({mark})"""
 _BROKEN = {
     "row": """SELECT count(*) AS n, (array_agg({key}::text ORDER BY {key}))[1:{shown}] AS keys FROM {then} w
 WHERE {mark} AND NOT ({rule})""",
-    "unique": """SELECT count(*) AS n, (array_agg(it ORDER BY it))[1:{shown}] AS keys FROM (
-    SELECT min({key}::text) AS it FROM {then} w WHERE {condition}
-    GROUP BY {rule} HAVING count(*) > 1 AND bool_or({mark}) AND num_nulls({rule}) = 0) d""",
+    "unique": _UNIQUE + " AND num_nulls({rule}) = 0) d",
+    "unique, NULL too": _UNIQUE + ") d",
     "foreign": """SELECT count(*) AS n, (array_agg({key}::text ORDER BY {key}))[1:{shown}] AS keys FROM {then} w
 WHERE {mark} AND w.{column} IS NOT NULL AND NOT EXISTS (SELECT FROM {condition} r WHERE {rule})""",
 }

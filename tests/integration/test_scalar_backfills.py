@@ -141,3 +141,44 @@ def test_what_cannot_go_back_is_named_before_anything_is_stopped(
 
     assert (ended.exit_code in (2, 3), orders.running()) == (True, set(SERVICES)), ended.text
     assert said in words(ended.text)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["swap", "batched", "keyed"])
+@pytest.mark.parametrize("statement", range(3, 60, 14))
+def test_a_killed_step_is_resumed_by_the_same_command(orders: Bare, strategy: str, statement: int) -> None:
+    orders.plan["backfills"][0]["touch_column"] = None
+    orders.steps("stop-services", "back-up", "fees", "clear-backfill", "taxes")
+    rows = orders.ask(ROWS)
+    assert orders.planned(choose=f"STRATEGY={strategy}").exit_code == 0
+    orders.dying_in("fees", statement)
+    orders.carried_out()
+    orders.dying("")
+
+    ended = orders.carried_out()
+
+    assert (ended.exit_code, orders.status()) == (0, "verified"), ended.text
+    assert orders.ask(CLEARED) == [as_before(number) for number in range(1, 302)]
+    for step in ("taxes", "clear-backfill", "fees"):
+        digest = re.findall(r"--approve (\w{16})", runbook("undo", orders.run, "--step", step).text)[-1]
+        assert runbook("undo", orders.run, "--step", step, "--approve", digest).exit_code == 0
+    assert orders.ask(ROWS) == rows
+
+
+@pytest.mark.parametrize("strategy", ["swap", "batched"])
+def test_what_is_purged_is_gone_and_leaves_nothing_to_clear(orders: Bare, strategy: str) -> None:
+    orders.plan["backfills"][0]["touch_column"] = None
+    assert orders.planned(choose=f"STRATEGY={strategy}").exit_code == 0
+    assert orders.carried_out().exit_code == 0
+    after = orders.ask(ROWS)
+    purge = re.findall(r"--approve (\w{16})", runbook("purge", orders.run).text)[-1]
+
+    assert runbook("purge", orders.run, "--approve", purge).exit_code == 0
+
+    assert "the old values were purged" in words(runbook("undo", orders.run, "--step", "fees").text)
+    assert [{k: v for k, v in row.items() if "__" not in k} for (row,) in orders.ask(ROWS)] == [
+        {k: v for k, v in row.items() if "__" not in k} for (row,) in after
+    ]
+    assert orders.ask("SELECT attname FROM pg_attribute WHERE attname LIKE '%\\_\\_old\\_%' AND NOT attisdropped") == []
+    fees = orders.opened().steps["fees"]
+    assert fees.probe().effect == "done"

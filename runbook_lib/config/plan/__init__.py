@@ -249,6 +249,12 @@ class Plan(Model):
         return [database.backfill_.model_copy(update={"column": column}), *self.backfills_]
 
     @property
+    def tables(self) -> list[tuple[str, str]]:
+        """The tables that the plan names rows of, each by schema and name."""
+        own = [(self.database_.schema_, self.database_.table)] if self.database_ else []
+        return list(dict.fromkeys([*own, *((each.place.schema_, each.place.table) for each in self.backfills)]))
+
+    @property
     def parts(self) -> frozenset[Part]:
         """The optional parts that the plan has."""
         found: dict[Part, object] = {

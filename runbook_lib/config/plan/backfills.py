@@ -125,6 +125,11 @@ class Backfill(BackfillOfColumn):
     cleared: Literal["[]", "null", "from_backup"] = "[]"
     """What a row holds again once nothing is left in it; from_backup: NULL where the backup has NULL, else "[]"."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_null(cls, data: Any) -> Any:
+        return {**data, "cleared": "null"} if isinstance(data, dict) and data.get("cleared", "") is None else data
+
 
 class ScalarBackfill(BackfillOfColumn):
     """The values that a job wrote into a plain column, of any type, and what its rows hold again."""

@@ -260,6 +260,7 @@ def _values(plan: Data) -> Values:
     return found | {
         "built": built,
         "backfill.source": source,
+        **({"backfills": True} if _backfills(plan) else {}),
         "each repository": repositories,
         "each later": [name for name in repositories if name != first],
         "first": first,
