@@ -257,7 +257,7 @@ def _by_api(checked: CheckContext, name: str, column: str) -> Result:
     now = {sample: checked.ask(sample) for sample in before}  # asked after it: what is posted in between is in both
     if (early := unusable(checked, name, now)) is not None:
         return early
-    field = plan.api.absent_or_empty if column == plan.database.backfill.column else plan.api.present
+    field = plan.api.absent_or_empty if column == plan.database.backfill.name else plan.api.present
     had = [at(item, plan.api.key) for answer in before.values() for item in _with(checked, answer, plan.api.present)]
     have = [at(item, plan.api.key) for answer in now.values() for item in _with(checked, answer, field)]
     missing = [str(key) for key in had if key not in have]
@@ -279,4 +279,4 @@ def _shown(checked: CheckContext) -> str:
     """The column that the deployed page reads: the feature's, while any of its commits is in effect there."""
     context, backfill = checked.context, checked.context.plan.database.backfill
     repository = context.target.services.built_from[context.plan.page.service]
-    return backfill.column if old_code.live_commits(context, repository) else backfill.source
+    return backfill.name if old_code.live_commits(context, repository) else backfill.source

@@ -167,8 +167,7 @@ def _backup(context: Context) -> Found:
     contents = context.adapters.dump_tools.contents(path)
     hours = (context.now() - contents.made).total_seconds() / 3600
     facts = f"{path.name}, {path.stat().st_size / 1e6:.1f} MB, {hours:.1f} h old, {len(contents.tables_with_data)} tables"
-    table = context.plan.database_
-    if table and (lacking := contents.lacks(table.schema_, table.table)):
+    if lacking := [name for table in context.plan.tables for name in contents.lacks(*table)]:
         return Status.FAIL, f"{facts}, without the data of {', '.join(lacking)}"
     if hours < -FUTURE:
         return Status.UNKNOWN, f"{facts}; by this machine's clock it was made in the future"

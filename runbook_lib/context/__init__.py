@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
-from runbook_lib.config.plan import DatabaseStep, Plan, RepositoryStep, StepSpec
+from runbook_lib.config.plan import Backfill as ListSpec
+from runbook_lib.config.plan import BackfillOfColumn, DatabaseStep, Plan, RepositoryStep, StepSpec
 from runbook_lib.config.target import Target
 from runbook_lib.context.adapters import Adapters
 from runbook_lib.context.host_lease import HostLease
@@ -19,6 +21,8 @@ from runbook_lib.journal.state import RunState
 from runbook_lib.postgres.backfill import Backfill
 from runbook_lib.postgres.backfill_statistics import BackfillStatistics
 from runbook_lib.postgres.restore.dump_inspector import Dump
+
+AnySpec = TypeVar("AnySpec", bound=BackfillOfColumn)
 
 
 @dataclass
@@ -91,9 +95,18 @@ class Context:
     @property
     def backfill(self) -> Backfill:
         """The feature's backfill, as SQL; what becomes of edited entries is the engineer's choice, else the plan's."""
-        spec = self.plan.database.backfill
-        chosen = spec.model_copy(update={"edited": self.state.choices.get("EDITED", spec.edited)})
-        return Backfill(self.plan.database.model_copy(update={"backfill": chosen}), self.folder.short)
+        database = self.plan.database
+        number = next(n for n, each in enumerate(self.plan.backfills) if each.is_on(database) and isinstance(each, ListSpec))
+        chosen = self.as_chosen(database.backfill)
+        return Backfill(database.model_copy(update={"backfill": chosen}), self.run_of(number))
+
+    def as_chosen(self, spec: AnySpec) -> AnySpec:
+        """A backfill as the plan has it, with the engineer's choice of what becomes of edited values."""
+        return spec.model_copy(update={"edited": self.state.choices.get("EDITED", spec.edited)})
+
+    def run_of(self, backfill: int) -> str:
+        """What the tables are named after that the run keeps of the plan's backfill of this number."""
+        return f"{self.folder.short}_{backfill}" if backfill else self.folder.short
 
     @property
     def statistics(self) -> BackfillStatistics:

@@ -44,7 +44,7 @@ def tables(context: Context) -> dict[str, pd.DataFrame]:
     before = context.folder.read_json(ROWS_BEFORE)
     if not before:
         return {}
-    key, column = context.plan.database.key, context.plan.database.backfill.column
+    key, column = context.plan.database.key, context.plan.database.backfill.name
     with context.adapters.postgres.connect() as connection:
         there = is_there(context, connection)
         kinds = context.statistics.kinds(connection) if there else [{"rows": 0} for _ in before["kinds"]]
@@ -81,7 +81,7 @@ def tables(context: Context) -> dict[str, pd.DataFrame]:
 def is_there(context: Context, connection: Connection) -> bool:
     """Whether the backfilled column is in its table. Read-only."""
     database = context.plan.database
-    return has_column(connection, database, database.backfill.column)
+    return has_column(connection, database, database.backfill.name)
 
 
 def _short(value: Any, width: int = 300) -> str:

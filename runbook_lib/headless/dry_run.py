@@ -88,5 +88,5 @@ def fingerprint(context: Context, with_database: bool) -> dict[str, str]:
 def _can_count(context: Context, connection: Connection) -> bool:
     """Whether all columns are there by which a backfilled entry is recognised."""
     database, backfill = context.plan.database, context.plan.database.backfill
-    needed = [backfill.column, *(v.column for v in backfill.written.values() if isinstance(v, ColumnOfRow))]
+    needed = [backfill.name, *(v.column for v in backfill.written.values() if isinstance(v, ColumnOfRow))]
     return all(has_column(connection, database, column) for column in needed)

@@ -4,10 +4,9 @@ Two sets of keys bind a removal, each in a table of the run's own: the rows that
 before the backfill.
 """
 
-import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -15,41 +14,22 @@ from pathlib import Path
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from runbook_lib.config.plan import ColumnOfRow, Database
+from runbook_lib.config.plan import Backfill as ListSpec
+from runbook_lib.config.plan import ColumnOfRow, Database, path_of
 from runbook_lib.errors import PreconditionError
 from runbook_lib.postgres import Connection, dump
-from runbook_lib.postgres.catalog import OWN_SCHEMA
-from runbook_lib.postgres.connection import one
+from runbook_lib.postgres.backfill_terms import UNBOUND, BackfillTerms, Bounds
 
 
-@dataclass(frozen=True)
-class Bounds:
-    """What narrows a clearing down: edited entries that were decided to go, and whether only approved rows count."""
+class Backfill(BackfillTerms):
+    """A backfill of a JSON list column, as SQL over its table `t`."""
 
-    decided: Sequence[str] = ()  # keys, as text, of rows whose edited entries go too
-    approved_only: bool = False
+    type_name = "jsonb"
+    spec: ListSpec
 
-
-def written_by_triggers(database: Database) -> list[sql.Identifier]:
-    """The tables that triggers may write when a row is changed, by the plan. Pure."""
-    named = [name for tables in database.triggers.values() for name in tables]
-    return [sql.Identifier(*(name.split(".") if "." in name else (database.schema_, name))) for name in named]
-
-
-class Backfill:
-    """The feature's backfill, as SQL over its table `t`; `run` names the tables that this run keeps of it."""
-
-    def __init__(self, database: Database, run: str, bounds: Bounds = Bounds()) -> None:
-        self.database = database
-        self.run = run
-        self.bounds = bounds
+    def __init__(self, database: Database, run: str, bounds: Bounds = UNBOUND) -> None:
         spec = database.backfill
-        self.table = sql.Identifier(database.schema_, database.table)
-        self.key = sql.Identifier(database.key)
-        self.column = sql.Identifier(spec.column)
-        self.undo = self.own("undo")
-        self.approved = self.own("approved")
-        self.prior_nulls = self.own("former")
+        super().__init__(database, spec, run, bounds)
         terms: dict[str, sql.Composable] = {"column": self.column, "key": self.key}
         self.written = written = sql.SQL("jsonb_build_object({})").format(sql.SQL(", ").join(self._written()))
         terms["elements"] = self.elements = sql.SQL(
@@ -65,7 +45,9 @@ class Backfill:
         terms["alone"] = self.alone = self._alone()
         terms["holds"] = sql.SQL("EXISTS (SELECT FROM {elements} WHERE {cleared})").format(**terms)
         self.affected = sql.SQL("t.{column} @> {marker} AND ({alone} OR {holds}){approved}").format(**terms)
-        self.fill = sql.SQL("NULL::jsonb" if spec.cleared == "null" else "'[]'::jsonb")  # what most cleared rows then hold
+        self.perhaps = sql.SQL("t.{column} @> {marker}").format(**terms)
+        self.fills_null = spec.cleared == "null"
+        self.fill = sql.SQL("NULL::jsonb" if self.fills_null else "'[]'::jsonb")
         terms["rest"] = sql.SQL(
             "coalesce((SELECT jsonb_agg(e.value ORDER BY e.place) FROM {elements} WHERE NOT ({cleared})), {empty})"
         ).format(**terms)
@@ -77,42 +59,21 @@ class Backfill:
         self.value_if_more = sql.SQL(
             "CASE WHEN t.{column} @> {marker} AND {holds}{approved} THEN {rest} ELSE t.{column} END"
         ).format(**terms)  # what a row that holds more than one element of the backfill's holds once cleared
-
-    @property
-    def value(self) -> sql.Composed:
-        """What a row holds once it is cleared, whether it is affected or not."""
-        return sql.SQL("CASE WHEN {}{} THEN {} ELSE {} END").format(
-            self.alone, self.and_approved(), self.empty, self.value_if_more
+        self.value = sql.SQL("CASE WHEN {}{} THEN {} ELSE {} END").format(
+            self.alone, terms["approved"], self.empty, self.value_if_more
         )
-
-    @property
-    def plain(self) -> sql.Composed:
-        """That the column, once cleared, holds what most cleared rows hold; where a glance does not tell so, it is false."""
         alone = sql.SQL(" OR {}").format(self.alone) if self._same_for_all else sql.SQL("")
-        return sql.SQL("(t.{} IS NOT DISTINCT FROM {}{})").format(self.column, self.fill, alone)
-
-    @property
-    def value_unless_plain(self) -> sql.Composed:
-        """What a row that is not plain holds once it is cleared."""
-        return self.value_if_more if self._same_for_all else self.value
+        self.plain = sql.SQL("(t.{} IS NOT DISTINCT FROM {}{})").format(self.column, self.fill, alone)
+        self.value_unless_plain = self.value_if_more if self._same_for_all else self.value
 
     @property
     def _same_for_all(self) -> bool:
-        return self.database.backfill.cleared in ("[]", "null") and not self.bounds.approved_only
+        return self.spec.cleared in ("[]", "null") and not self.bounds.approved_only
 
     def over(self, column: str) -> "Backfill":
         """The same terms, over another column that holds such lists."""
-        spec = self.database.backfill.model_copy(update={"column": column})
+        spec = self.spec.model_copy(update={"column": path_of(column)})
         return Backfill(self.database.model_copy(update={"backfill": spec}), self.run, self.bounds)
-
-    def own(self, name: str) -> sql.Identifier:
-        """A table of this run in the runbook's own schema."""
-        return sql.Identifier(OWN_SCHEMA, f"{name}_{self.run}")
-
-    @property
-    def written_by_triggers(self) -> list[sql.Identifier]:
-        """The tables that triggers may write when a row is cleared, by the plan."""
-        return written_by_triggers(self.database)
 
     def bound(self, bounds: Bounds) -> "Backfill":
         """The same, narrowed down."""
@@ -121,52 +82,60 @@ class Backfill:
     @property
     def columns_read(self) -> list[str]:
         """The columns on which it depends whether and how a row is cleared."""
-        values = self.database.backfill.written.values()
-        return [self.database.backfill.column, *(value.column for value in values if isinstance(value, ColumnOfRow))]
+        values = self.spec.written.values()
+        return [self.spec.name, *(value.column for value in values if isinstance(value, ColumnOfRow))]
 
-    def filled(self, query: sql.SQL, **parts: sql.Composable) -> sql.Composed:
-        """A query with the backfill's own terms, and any others, put in."""
-        own: dict[str, sql.Composable] = {
-            "table": self.table,
-            "key": self.key,
-            "column": self.column,
-            "source": sql.Identifier(self.database.backfill.source),
-            "undo": self.undo,
+    @property
+    def decided(self) -> str:
+        """What was decided on what is cleared and what is left then, as text."""
+        return " ".join([self.spec.edited, self.spec.cleared, *sorted(self.bounds.decided)])
+
+    def terms(self) -> dict[str, sql.Composable]:
+        """The terms that every query may use, and those of lists, by name."""
+        return {
+            **super().terms(),
+            "source": sql.Identifier(self.spec.source),
             "elements": self.elements,
             "marked": self.marked,
             "pristine": self.pristine,
             "written": self.written,
-            "affected": self.affected,
             "kept": self.kept,
-            "kept_of_affected": self.kept_of_affected,
             "empty": self.empty,
         }
-        return query.format(**{**own, **parts})
 
-    def touch(self) -> sql.Composable:
-        """The rest of an UPDATE's SET list: the plan's column that takes the present time, or nothing."""
-        name = self.database.backfill.touch
-        return sql.SQL(", {} = now()").format(sql.Identifier(name)) if name else sql.SQL("")
+    @contextmanager
+    def expected(self, connection: Connection) -> Iterator[tuple[sql.Composable, sql.Composable]]:
+        """What a row `t` is to hold once cleared, as a term for its text, and what it joins to `t`; within a transaction.
 
-    def touched(self, of: str = "t") -> sql.Composable:
-        """The value of the touched column, NULL where the plan touches none."""
-        name = self.database.backfill.touch
-        return sql.Identifier(of, name) if name else sql.SQL("NULL::timestamptz")
+        The server scans with one core where a term holds a query of its own, as `value` does. Here a function of the
+        runbook's schema goes through the elements; it is dropped again at the end. Changes nothing else.
+        """
+        left = self.own("left")
+        gone = sql.SQL("{marked}" if self.spec.edited == "clear" else "e.value = written OR decided AND {marked}").format(
+            marked=self.marked
+        )
+        body = sql.SQL(_BODY).format(gone=gone).as_string(connection)
+        connection.execute(sql.SQL(_LEFT).format(left=left, body=sql.Literal(body)))
+        decided = sql.SQL("t.{}::text = ANY ({}::text[])").format(self.key, sql.Literal(list(self.bounds.decided)))
+        value = self.filled(
+            sql.SQL(_EXPECTED),
+            plain=self.plain,
+            fill=self.fill,
+            marker=self.marker,
+            and_approved=self.and_approved(),
+            decided=decided,
+            left=left,
+        )
+        yield value, sql.SQL("")
+        connection.execute(sql.SQL("DROP FUNCTION {}(jsonb, jsonb, boolean)").format(left))
 
-    def count(self, connection: Connection) -> int:
-        """How many rows hold an element to be cleared. Read-only."""
-        query = sql.SQL("SELECT count(*) AS n FROM {table} t WHERE {affected}")
-        return int(one(connection, self.filled(query))["n"])
-
-    def and_approved(self) -> sql.Composable:
-        """The rest of a condition: that a row is among the approved ones, or nothing where all are."""
-        if not self.bounds.approved_only:
-            return sql.SQL("")
-        return sql.SQL(" AND EXISTS (SELECT FROM {} a WHERE a.key = t.{})").format(self.approved, self.key)
+    def prepare_prior(self, connection: Connection) -> None:
+        """Make the empty table of the keys of rows that held NULL. Changes the runbook's own tables."""
+        connection.execute(self.filled(sql.SQL("CREATE TABLE {prior} AS SELECT t.{key} AS key FROM {table} t WITH NO DATA")))
 
     def _written(self) -> list[sql.Composable]:
         parts: list[sql.Composable] = []
-        for name, value in self.database.backfill.written.items():
+        for name, value in self.spec.written.items():
             parts.append(sql.Literal(name))
             parts.append(sql.Identifier("t", value.column) if isinstance(value, ColumnOfRow) else sql.Literal(Jsonb(value)))
         return parts
@@ -178,7 +147,7 @@ class Backfill:
         What is the same for all rows stands in brackets, so that the server puts it together once.
         """
         pieces: list[tuple[bool, sql.Composable]] = [(True, sql.Literal("[{"))]
-        for name, value in sorted(self.database.backfill.written.items(), key=_place_of_key):
+        for name, value in sorted(self.spec.written.items(), key=_place_of_key):
             comma = ", " if len(pieces) > 1 else ""
             pieces.append((True, sql.Literal(f"{comma}{json.dumps(name, ensure_ascii=False)}: ")))
             if isinstance(value, ColumnOfRow):
@@ -193,7 +162,7 @@ class Backfill:
         return sql.SQL("coalesce(t.{}::text = {}, FALSE)").format(self.column, sql.SQL(" || ").join(together))
 
     def _cleared(self) -> sql.Composable:
-        if self.database.backfill.edited == "clear":
+        if self.spec.edited == "clear":
             return self.marked
         if not self.bounds.decided:
             return self.pristine
@@ -202,14 +171,14 @@ class Backfill:
         )
 
     def _empty(self) -> sql.Composable:
-        match self.database.backfill.cleared:
+        match self.spec.cleared:
             case "[]":
                 return sql.SQL("'[]'::jsonb")
             case "null":
                 return sql.SQL("NULL::jsonb")
         return sql.SQL(
             "CASE WHEN EXISTS (SELECT FROM {} f WHERE f.key = t.{}) THEN NULL::jsonb ELSE '[]'::jsonb END"
-        ).format(self.prior_nulls, self.key)
+        ).format(self.prior, self.key)
 
 
 def _place_of_key(item: tuple[str, object]) -> tuple[int, bytes]:
@@ -221,56 +190,13 @@ def _place_of_key(item: tuple[str, object]) -> tuple[int, bytes]:
     return len(key), key
 
 
-@dataclass(frozen=True)
-class KeySet:
-    """A set of keys: how many, and the SHA-256 of their sorted list."""
-
-    count: int
-    sha256: str
-
-
-def approved_keys(connection: Connection, backfill: Backfill, path: Path) -> KeySet:
-    """Write the keys of all affected rows to `path`, sorted, one a line. Read-only."""
-    query = backfill.filled(
-        sql.SQL("COPY (SELECT t.{key}::text FROM {table} t WHERE {affected} ORDER BY t.{key}) TO STDOUT")
-    )
-    digest, count = hashlib.sha256(), 0
-    with open(path, "wb") as file, connection.cursor() as cursor, cursor.copy(query) as copy:
-        for block in copy:
-            data = bytes(block)
-            digest.update(data)
-            count += data.count(b"\n")
-            file.write(data)
-    return KeySet(count, digest.hexdigest())
-
-
-def load_approved(connection: Connection, backfill: Backfill, path: Path) -> int:
-    """Put the approved keys of `path` into this run's table of them; returns how many affected rows are not among them.
-
-    Changes the runbook's own tables.
-    """
-    with connection.transaction():
-        connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(backfill.approved))
-        connection.execute(
-            backfill.filled(
-                sql.SQL("CREATE TABLE {approved} AS SELECT t.{key} AS key FROM {table} t WITH NO DATA"),
-                approved=backfill.approved,
-            )
-        )
-        with (
-            open(path, "rb") as file,
-            connection.cursor() as cursor,
-            cursor.copy(sql.SQL("COPY {} FROM STDIN").format(backfill.approved)) as copy,
-        ):
-            while data := file.read(1 << 20):
-                copy.write(data)
-        connection.execute(sql.SQL("ALTER TABLE {} ADD PRIMARY KEY (key)").format(backfill.approved))
-        connection.execute(sql.SQL("ANALYZE {}").format(backfill.approved))
-    query = sql.SQL(
-        "SELECT count(*) AS n FROM {table} t WHERE {affected}"
-        " AND NOT EXISTS (SELECT FROM {approved} a WHERE a.key = t.{key})"
-    )
-    return int(one(connection, backfill.filled(query, approved=backfill.approved))["n"])
+_LEFT = """CREATE FUNCTION {left}(list jsonb, written jsonb, decided boolean) RETURNS jsonb
+LANGUAGE sql STABLE PARALLEL SAFE AS {body}"""
+_BODY = """SELECT jsonb_agg(e.value ORDER BY e.place) FROM jsonb_array_elements(list) WITH ORDINALITY e(value, place)
+WHERE NOT ({gone})"""
+_EXPECTED = """CASE WHEN {plain} THEN {fill}::text
+WHEN t.{column} @> {marker} {and_approved} THEN coalesce({left}(t.{column}, {written}, {decided}), {empty})::text
+ELSE t.{column}::text END"""
 
 
 def load_prior_nulls(connection: Connection, backfill: Backfill, rows: Path) -> int:
@@ -283,24 +209,14 @@ def load_prior_nulls(connection: Connection, backfill: Backfill, rows: Path) -> 
     """
     found = 0
     with connection.transaction():
-        connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(backfill.prior_nulls))
-        prepare_prior_nulls(connection, backfill)
-        with connection.cursor() as cursor, cursor.copy(sql.SQL("COPY {} FROM STDIN").format(backfill.prior_nulls)) as copy:
-            for key in _null_keys(rows, backfill.database.key, backfill.database.backfill.column):
+        connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(backfill.prior))
+        backfill.prepare_prior(connection)
+        with connection.cursor() as cursor, cursor.copy(sql.SQL("COPY {} FROM STDIN").format(backfill.prior)) as copy:
+            for key in _null_keys(rows, backfill.database.key, backfill.spec.name):
                 copy.write(key + b"\n")
                 found += 1
-        connection.execute(sql.SQL("ALTER TABLE {} ADD PRIMARY KEY (key)").format(backfill.prior_nulls))
+        connection.execute(sql.SQL("ALTER TABLE {} ADD PRIMARY KEY (key)").format(backfill.prior))
     return found
-
-
-def prepare_prior_nulls(connection: Connection, backfill: Backfill) -> None:
-    """Make the empty table of such keys. Changes the runbook's own tables."""
-    connection.execute(
-        backfill.filled(
-            sql.SQL("CREATE TABLE {prior_nulls} AS SELECT t.{key} AS key FROM {table} t WITH NO DATA"),
-            prior_nulls=backfill.prior_nulls,
-        )
-    )
 
 
 def _null_keys(path: Path, key: str, column: str) -> Iterator[bytes]:

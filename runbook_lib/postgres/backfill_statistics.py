@@ -55,7 +55,7 @@ class BackfillStatistics:
     def _invisible(self) -> dict[str, sql.Composed]:
         """Why older code does not show a row -> the count of such rows."""
         database = self.backfill.database
-        column, source = database.backfill.column, database.backfill.source
+        column, source = database.backfill.name, database.backfill.source
         others = [name for name in database.columns if name != column]
         lost = self.backfill.filled(
             sql.SQL("count(*) FILTER (WHERE t.{source} IS NULL AND EXISTS (SELECT FROM {elements} WHERE NOT {marked}))")
@@ -67,7 +67,7 @@ class BackfillStatistics:
     def kind_label(self) -> str:
         """What a sample calls the kind of a row, which no column of it is called."""
         spec = self.backfill.database.backfill
-        return "kind" if "kind" not in (self.backfill.database.key, spec.source, spec.column) else "kind of row"
+        return "kind" if "kind" not in (self.backfill.database.key, spec.source, spec.name) else "kind of row"
 
     def samples(self, connection: Connection, each: int = 2) -> list[Row]:
         """A few rows of each kind: the kind as `kind_label`, the key, the column and its source. Read-only."""
@@ -176,11 +176,11 @@ def missed(connection: Connection, backfill: Backfill, data: Path, column: str) 
         PreconditionError: The file holds no data of the table with its key and source.
     """
     spec = backfill.database.backfill
-    of_list = column == spec.column
+    of_list = column == spec.name
     connection.execute(
         backfill.filled(sql.SQL("CREATE TEMPORARY TABLE referred AS SELECT t.{key} AS key FROM {table} t WITH NO DATA"))
     )
-    columns = [spec.source, *([spec.column] if of_list else [])]
+    columns = [spec.source, *([spec.name] if of_list else [])]
     with connection.cursor() as cursor, cursor.copy("COPY pg_temp.referred FROM STDIN") as copy:
         for key in _visible(data, backfill.database.key, columns):
             copy.write(key + b"\n")

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 from psycopg import errors, sql
 
-from runbook_lib.config.plan import Database
+from runbook_lib.config.plan import Database, HasTable
 from runbook_lib.errors import PreconditionError
 from runbook_lib.postgres import Connection, Row
 from runbook_lib.postgres.connection import one
@@ -68,12 +68,12 @@ def catalog(connection: Connection) -> Catalog:
     return {row["object"]: row["definition"] for row in connection.execute(_CATALOG)}
 
 
-def has_column(connection: Connection, database: Database, name: str) -> bool:
-    """Whether the plan's table has a column of that name. Read-only."""
+def has_column(connection: Connection, of: HasTable, name: str) -> bool:
+    """Whether a table has a column of that name. Read-only."""
     row = connection.execute(
         """SELECT 1 AS it FROM pg_attribute WHERE attrelid = to_regclass(quote_ident(%s) || '.' || quote_ident(%s))
            AND attname = %s AND attnum > 0 AND NOT attisdropped""",
-        [database.schema_, database.table, name],
+        [of.schema_, of.table, name],
     ).fetchone()
     return row is not None
 

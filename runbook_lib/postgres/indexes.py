@@ -10,7 +10,7 @@ from psycopg import sql
 
 from runbook_lib.errors import StepFailed
 from runbook_lib.postgres import Connection, Open
-from runbook_lib.postgres.backfill import Backfill
+from runbook_lib.postgres.backfill_terms import BackfillTerms
 from runbook_lib.postgres.blockers import Blocker, watched
 from runbook_lib.postgres.connection import exists, one
 from runbook_lib.postgres.lock_budget import with_short_lock
@@ -98,7 +98,7 @@ class Index:
 class Indexes:
     """The plan's indexes on the cleared column; what was dropped is kept in the target until it is there again."""
 
-    def __init__(self, backfill: Backfill) -> None:
+    def __init__(self, backfill: BackfillTerms) -> None:
         self.backfill = backfill
         self.dropped = backfill.own("dropped")
 
@@ -112,7 +112,7 @@ class Indexes:
                  AND NOT i.indisunique AND NOT i.indisreplident ORDER BY 1""",
             [
                 self.backfill.table.as_string(connection),
-                self.backfill.database.backfill.column,
+                self.backfill.spec.name,
                 self.backfill.database.indexes,
             ],
         )

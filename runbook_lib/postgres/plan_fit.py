@@ -30,16 +30,16 @@ def _read_by(spec: Backfill, database: Database) -> dict[str, str]:
     """The older columns that the backfill read or touched, by the plan's keys."""
     written = {f"written.{name}": value.column for name, value in spec.written.items() if isinstance(value, ColumnOfRow)}
     return {
-        "backfill.source": spec.source,
-        **({"backfill.touch": spec.touch} if spec.touch else {}),
-        **{f"backfill.{key}": name for key, name in written.items() if name not in database.columns},
+        "backfills.source": spec.source,
+        **({"backfills.touch_column": spec.touch_column} if spec.touch_column else {}),
+        **{f"backfills.{key}": name for key, name in written.items() if name not in database.columns},
     }
 
 
 def feature_misfits(connection: Connection, database: Database) -> list[str]:
     """What of the feature's own objects the plan names and is not there, or is of another type. Read-only."""
     named = {f"columns.{name}": name for name in database.columns}
-    named |= {"backfill.column": database.backfill_.column} if database.backfill_ else {}
+    named |= {"backfills.column": database.backfill_.name} if database.backfill_ else {}
     lines = _absent(connection, database, named) + _mistyped(connection, database, "columns")
     table = _table(connection, database)
     for key, names, query in (("indexes", database.indexes, _INDEXES), ("constraints", database.constraints, _CONSTRAINTS)):
@@ -195,7 +195,8 @@ def _absent(connection: Connection, database: Database, named: Mapping[str, str]
 
 
 def _line(key: str, what: str, name: str, there: Iterable[str]) -> str:
-    return f"database.{key}: {what}{_alike(name, there)}"
+    place = "" if key.startswith("backfills.") else "database."
+    return f"{place}{key}: {what}{_alike(name, there)}"
 
 
 def _alike(name: str, there: Iterable[str]) -> str:

@@ -6,54 +6,20 @@ afterwards. Where a change touches one more column, no row was written since by 
 *Live*: no row outside the change carries a transaction of this run's.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from psycopg import sql
 
 from runbook_lib.postgres import Connection
-from runbook_lib.postgres.backfill import Backfill
 from runbook_lib.postgres.backfill_removal.guard import Named, Records, named
+from runbook_lib.postgres.backfill_terms import BackfillTerms
 from runbook_lib.postgres.catalog import identify_rows
 from runbook_lib.postgres.connection import exists, one
 from runbook_lib.postgres.fingerprint import row_hash
 from runbook_lib.postgres.text_settings import in_parallel, pin
 
-_LEFT = """CREATE FUNCTION {left}(list jsonb, written jsonb, decided boolean) RETURNS jsonb
-LANGUAGE sql STABLE PARALLEL SAFE AS {body}"""
-_BODY = """SELECT jsonb_agg(e.value ORDER BY e.place) FROM jsonb_array_elements(list) WITH ORDINALITY e(value, place)
-WHERE NOT ({gone})"""
-_EXPECTED = """CASE WHEN {plain} THEN {fill}::text
-WHEN t.{column} @> {marker} {and_approved} THEN coalesce({left}(t.{column}, {written}, {decided}), {empty})::text
-ELSE t.{column}::text END"""
-
-
-@contextmanager
-def expected_value(connection: Connection, backfill: Backfill) -> Iterator[sql.Composed]:
-    """What a row `t` is to hold in the cleared column, as a term for its text; within a transaction.
-
-    The server scans with one core where a term holds a query of its own, as `Backfill.value` does. Here a function of the
-    runbook's schema goes through the elements; it is dropped again at the end. Changes nothing else.
-    """
-    left, edited = backfill.own("left"), backfill.database.backfill.edited
-    gone = sql.SQL("{marked}" if edited == "clear" else "e.value = written OR decided AND {marked}").format(
-        marked=backfill.marked
-    )
-    body = sql.SQL(_BODY).format(gone=gone).as_string(connection)
-    connection.execute(sql.SQL(_LEFT).format(left=left, body=sql.Literal(body)))
-    yield backfill.filled(
-        sql.SQL(_EXPECTED),
-        plain=backfill.plain,
-        fill=backfill.fill,
-        marker=backfill.marker,
-        and_approved=backfill.and_approved(),
-        decided=sql.SQL("t.{}::text = ANY ({}::text[])").format(backfill.key, sql.Literal(list(backfill.bounds.decided))),
-        left=left,
-    )
-    connection.execute(sql.SQL("DROP FUNCTION {}(jsonb, jsonb, boolean)").format(left))
-
-
+NONE = sql.SQL("")
 _KEY_HASH = sql.SQL('hashtextextended({}.{}::text COLLATE "C", 0)')
 
 
@@ -63,14 +29,14 @@ class Proof:
     `shadow` names the columns that a swap adds next to the plan's; without them the change is one in place.
     """
 
-    def __init__(self, backfill: Backfill, shadow: Sequence[str] = ()) -> None:
+    def __init__(self, backfill: BackfillTerms, shadow: Sequence[str] = ()) -> None:
         self.backfill = backfill
         self.table = backfill.own("proof")
         self.records = Records(backfill)
         self.in_place = not shadow
-        spec = backfill.database.backfill
-        self.written = {spec.column, spec.touch, *shadow}
-        self.touches = spec.touch is not None
+        spec = backfill.spec
+        self.written = {spec.name, spec.touch_column, *shadow}
+        self.touches = spec.touch_column is not None
 
     def record(self, connection: Connection) -> None:
         """Keep the fingerprints of the table as it is now, unless this run has them already. Changes the target."""
@@ -78,8 +44,8 @@ class Proof:
             if exists(connection, self.table):
                 return
             pin(connection, local=True)
-            with expected_value(connection, self.backfill) as value:
-                made = one(connection, self._fingerprints(connection, value))
+            with self.backfill.expected(connection) as (value, joined):
+                made = one(connection, self._fingerprints(connection, value, joined=joined))
             # A statement of its own, since the server scans with one core where a transaction's number is asked for.
             keep = sql.SQL(
                 """CREATE TABLE {} AS
@@ -101,7 +67,9 @@ class Proof:
                 "SELECT a.*, b.n - a.n AS gone, (a.n, a.s) IS DISTINCT FROM (b.n, b.s) AS differs FROM ({}) a, {} b"
             )
             written = self._written(connection) if self.in_place or self.touches else []
-            found = one(connection, query.format(self._fingerprints(connection, self.backfill.column, *written), self.table))
+            found = one(
+                connection, query.format(self._fingerprints(connection, self.backfill.of("t"), *written), self.table)
+            )
             undoable = self._undoable(connection)
             just_those = written and (found["since"], found["ours"]) == (undoable["n"], undoable["s"])
             others = self._others(connection) if found["differs"] or (self.touches and not just_those) else None
@@ -143,11 +111,13 @@ class Proof:
         """Drop the fingerprints kept. Changes the target."""
         connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(self.table))
 
-    def _fingerprints(self, connection: Connection, value: sql.Composable, *counted: sql.Composable) -> sql.Composed:
+    def _fingerprints(
+        self, connection: Connection, value: sql.Composable, *counted: sql.Composable, joined: sql.Composable = NONE
+    ) -> sql.Composed:
         """The number of rows, the sum of their hashes with `value` in them, and what else is `counted`, as a query."""
         hashed = row_hash(connection, self.backfill.table, self.written, last=sql.SQL("({})").format(value))
         columns = [sql.SQL("count(*) AS n"), sql.SQL("sum({}) AS s").format(hashed), *counted]
-        return sql.SQL("SELECT {} FROM {} t").format(sql.SQL(", ").join(columns), self.backfill.table)
+        return sql.SQL("SELECT {} FROM {} t{}").format(sql.SQL(", ").join(columns), self.backfill.table, joined)
 
     def _written(self, connection: Connection) -> list[sql.Composable]:
         """How many rows were written since, by anybody, and the keys of this run's own as a sum of hashes, as columns."""
@@ -169,8 +139,7 @@ class Proof:
 
     def _meant(self) -> sql.Literal:
         """What was decided on what is cleared, and what is left then; a change of that makes fingerprints useless."""
-        spec = self.backfill.database.backfill
-        return sql.Literal(" ".join([spec.edited, spec.cleared, *sorted(self.backfill.bounds.decided)]))
+        return sql.Literal(self.backfill.decided)
 
     def _kept(self, connection: Connection) -> bool:
         if not exists(connection, self.table):

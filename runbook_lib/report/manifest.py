@@ -22,7 +22,7 @@ REQUIRED = (JOURNAL, "report.html", "rollback-log.md")  # of every sealed run, w
 DIRECTORIES = ("evidence", "lab", "salvage")
 
 _SEALED = re.compile(
-    r"journal\.jsonl|report\.html|rollback-log\.md|postmortem\.md|edited-rows\.csv"
+    r"journal\.jsonl|report\.html|rollback-log\.md|postmortem\.md|edited-rows(?:-[\w-]+)?\.csv"
     r"|evidence/[\w:-][\w.:-]*\.(?:json|png|svg|txt)"
     r"|salvage/(?:manifest\.json|[\w-][\w.-]*\.[0-9a-f]{6}\.copy\.gz)"
 )

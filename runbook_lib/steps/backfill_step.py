@@ -14,11 +14,14 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from runbook_lib.config.plan import Backfill as ListSpec
+from runbook_lib.config.plan import ClearingStep, Database, ScalarBackfill
 from runbook_lib.context import Context, builds, old_code
 from runbook_lib.errors import AdapterError, ParametersError, RunbookError
 from runbook_lib.journal.folder import RunFolder
 from runbook_lib.postgres import Connection
-from runbook_lib.postgres.backfill import Backfill, Bounds
+from runbook_lib.postgres.backfill_kinds import backfill_terms, edited_rows
+from runbook_lib.postgres.backfill_terms import BackfillTerms, Bounds
 from runbook_lib.postgres.blockers import lasting
 from runbook_lib.postgres.catalog import catalog, differences
 from runbook_lib.postgres.clone import Clone, cloned
@@ -44,13 +47,13 @@ class Decisions:
     undecided: int
 
 
-def write(folder: RunFolder, rows: Iterable[dict[str, Any]]) -> None:
+def write(folder: RunFolder, rows: Iterable[dict[str, Any]], file: str = FILE) -> None:
     """Write the list to be decided, unless it is there. Changes the run folder only.
 
     Raises:
         ParametersError: There are more rows than a person can decide.
     """
-    if (folder.path / FILE).exists():
+    if (folder.path / file).exists():
         return
     text = io.StringIO()
     table = csv.writer(text)
@@ -63,22 +66,22 @@ def write(folder: RunFolder, rows: Iterable[dict[str, Any]]) -> None:
                 safe_next="Choose `edited: keep` or `edited: clear` in the plan.",
             )
         table.writerow([row["key"], json.dumps(row["edited"], ensure_ascii=False), json.dumps(row["written"]), ""])
-    folder.write_text(FILE, text.getvalue())
+    folder.write_text(file, text.getvalue())
 
 
-def read(folder: RunFolder) -> Decisions:
+def read(folder: RunFolder, name: str = FILE) -> Decisions:
     """What stands in the file by now. Read-only.
 
     Raises:
         ParametersError: A decision is neither keep nor clear, or the file is not as it was written.
     """
-    with open(folder.path / FILE, encoding="utf-8", newline="") as file:
+    with open(folder.path / name, encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))
     wrong = [row for row in rows[1:] if len(row) != len(HEAD) or row[3].strip() not in (*DECISIONS, "")]
     if rows[:1] != [HEAD] or wrong:
         raise ParametersError(
-            f"{FILE} cannot be read: " + (f"the row {wrong[0]}" if wrong else "its first line was changed") + " is wrong.",
-            where=str(folder.path / FILE),
+            f"{name} cannot be read: " + (f"the row {wrong[0]}" if wrong else "its first line was changed") + " is wrong.",
+            where=str(folder.path / name),
             state="Nothing was touched.",
             safe_next=f"Write {' or '.join(DECISIONS)} into the last column, and change nothing else.",
         )
@@ -179,35 +182,66 @@ def _share(rows: int, found: Circumstances) -> float:
 
 
 class BackfillStep(Step):
-    """A step on the rows that the plan's backfill wrote to."""
+    """A step on the rows that a backfill of the plan's wrote to."""
 
     CHOICES: Mapping[str, Mapping[str, str]] = {
         "STRATEGY": STRATEGIES,
         "EDITED": {
-            "keep": "entries that users edited since the backfill stay",
-            "clear": "entries that users edited since the backfill go too",
+            "keep": "what users edited since the backfill stays",
+            "clear": "what users edited since the backfill goes too",
             "list": f"decided row by row, in {FILE}",
         },
     }
 
     def default(self, choice: str) -> str:
         """What the plan says where the engineer does not choose. Read-only."""
-        return self.context.plan.database.backfill.edited if choice == "EDITED" else super().default(choice)
+        return self.entry.edited if choice == "EDITED" else super().default(choice)
 
     @property
     @abstractmethod
     def stopped(self) -> bool:
         """Whether nobody else is to use the table meanwhile."""
 
-    @cached_property
-    def backfill(self) -> Backfill:
-        """What is to be cleared, with what was decided of edited entries."""
-        plain = self.context.backfill
-        if plain.database.backfill.edited != "list":
-            return plain
+    @property
+    def number(self) -> int:
+        """Which of the plan's backfills it takes back."""
+        assert isinstance(self.spec, ClearingStep)
+        columns = [each.column for each in self.context.plan.backfills]
+        return columns.index(self.spec.backfill) if self.spec.backfill else 0
+
+    @property
+    def entry(self) -> ListSpec | ScalarBackfill:
+        """What the plan says of the backfill, and the engineer of edited values."""
+        return self.context.as_chosen(self.context.plan.backfills[self.number])
+
+    @property
+    def table(self) -> sql.Identifier:
+        """The table that it works on."""
+        return sql.Identifier(self.entry.place.schema_, self.entry.place.table)
+
+    @property
+    def backfill(self) -> BackfillTerms:
+        """What is to be cleared, with what was decided of edited values, and the earlier values that this run has read."""
+        if not self._terms.reads_earlier_values:
+            return self._terms
         with self.context.adapters.postgres.connect() as connection:
-            write(self.context.folder, self.context.statistics.edited(connection))
-        return plain.bound(Bounds(decided=read(self.context.folder).clear))
+            return self._terms.known(connection)
+
+    @cached_property
+    def _terms(self) -> BackfillTerms:
+        with self.context.adapters.postgres.connect() as connection:
+            run = self.context.run_of(self.number)
+            plain = backfill_terms(connection, self.entry, self.context.plan.database_, run)
+            if self.entry.edited != "list":
+                return plain
+            file = self.decisions_file
+            write(self.context.folder, edited_rows(connection, plain), file)
+        return plain.bound(Bounds(decided=read(self.context.folder, file).clear))
+
+    @property
+    def decisions_file(self) -> str:
+        """The file in the run folder in which edited values are decided row by row."""
+        return f"edited-rows-{self.name}.csv" if self.number else FILE
 
     @contextmanager
     def looking(self) -> Iterator[Connection]:
@@ -275,7 +309,7 @@ NAME = "ddl-on-clone"  # by which it is waived
 WITHOUT = f"to go on without, waive {NAME} with a reason"
 
 
-def dry_run_of_ddl(context: Context, what: str, work: Callable[[Clone], object]) -> Result:
+def dry_run_of_ddl(context: Context, database: Database, what: str, work: Callable[[Clone], object]) -> Result:
     """Make a clone, do `work` on it, which takes back what it did, and see that all is as before. Changes the server only.
 
     PASS where it is; FAIL where something went wrong in the clone, as it would in the target; UNKNOWN where there was none.
@@ -287,7 +321,7 @@ def dry_run_of_ddl(context: Context, what: str, work: Callable[[Clone], object])
     try:
         with cloned(context.adapters.postgres, there, context.adapters.dump_tools, tools, context.adapters.scratch) as clone:
             status, said = _outcome(clone, work)
-            if not clone.with_owners and status is Status.PASS and (foreign := _not_ours(context)):
+            if not clone.with_owners and status is Status.PASS and (foreign := _not_ours(context, database)):
                 status, said = Status.FAIL, foreign
     except AdapterError as error:
         status, said = Status.UNKNOWN, f"{said}; no clone, or it is left: {error.what}"
@@ -313,8 +347,8 @@ def _outcome(clone: Clone, work: Callable[[Clone], object]) -> tuple[Status, str
     return Status.PASS, f"done and taken back on a clone{owners}, which is as before"
 
 
-def _not_ours(context: Context) -> str:
+def _not_ours(context: Context, database: Database) -> str:
     """Why our role may not change the shape of the table, "" where it may. Read-only."""
     with context.adapters.postgres.connect() as connection:
-        owner = owner_not_ours(connection, context.plan.database)
+        owner = owner_not_ours(connection, database)
     return f"the table belongs to {owner}, for whom our role may not act" if owner else ""

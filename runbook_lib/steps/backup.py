@@ -332,14 +332,14 @@ class Backup(Step):
         file = self.left.get("file", "" if self.ahead else str(self.path))
         if not file:
             return [self.result("readable", "The snapshot exists", Status.PASS, self.probe().detail)]
-        database = self.context.plan.database_
+        tables = self.context.plan.tables
         contents = self.context.adapters.dump_tools.contents(Path(file))
-        lacking = ", ".join(contents.lacks(database.schema_, database.table)) if database else ""
+        lacking = ", ".join(name for table in tables for name in contents.lacks(*table))
         held = f"{Path(file).name} holds {len(contents.tables_with_data)} tables with data"
         return [
             self.result(
                 "readable",
-                "The backup can be read and holds the table" if database else "The backup can be read",
+                "The backup can be read and holds the table" if tables else "The backup can be read",
                 Status.FAIL if lacking else Status.PASS,
                 f"{held}, but not {lacking}" if lacking else held,
             )

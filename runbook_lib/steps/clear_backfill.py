@@ -7,12 +7,15 @@ from typing import Literal
 from runbook_lib.checks.prerequisites import prerequisite
 from runbook_lib.checks.restorable import SAME
 from runbook_lib.config.compatibility import BEFORE, Rules, State
-from runbook_lib.config.plan.steps import DATABASE, About, DatabaseStep, Touches
+from runbook_lib.config.plan.steps import DATABASE, About, ClearingStep, Touches
 from runbook_lib.errors import PreconditionError, RunbookError
 from runbook_lib.postgres import Connection
-from runbook_lib.postgres.backfill import Backfill, Bounds, KeySet, load_approved, load_prior_nulls, prepare_prior_nulls
+from runbook_lib.postgres.approved_rows import KeySet, load_approved
+from runbook_lib.postgres.backfill import Backfill, load_prior_nulls
 from runbook_lib.postgres.backfill_removal.guard import Records
 from runbook_lib.postgres.backfill_removal.removal import BackfillRemoval, Progress
+from runbook_lib.postgres.backfill_statistics import BackfillStatistics
+from runbook_lib.postgres.backfill_terms import BackfillTerms
 from runbook_lib.postgres.catalog import has_column
 from runbook_lib.postgres.clone import Clone
 from runbook_lib.postgres.connection import limit_statements
@@ -25,6 +28,7 @@ from runbook_lib.postgres.restore.fetch import fetched, gone_since
 from runbook_lib.results import Found, Precondition, Result, Status, When
 from runbook_lib.steps import PATIENCE, Effect, Facts, Preview, Probe, backfill_step, clear_preview
 from runbook_lib.steps.backfill_step import BackfillStep, none_lasting
+from runbook_lib.steps.backfill_survey import keep_earlier_values
 from runbook_lib.steps.backup import path_of_backup
 from runbook_lib.steps.services import disconnected
 
@@ -34,7 +38,7 @@ def gone(step: BackfillStep) -> str:
 
     Reads the table's keys out of the backup, which takes as long as to unpack it. Changes nothing that outlasts its session.
     """
-    path, database = path_of_backup(step.context), step.context.plan.database
+    path, database = path_of_backup(step.context), step.backfill.database
     if not path.exists():
         return ""
     try:
@@ -96,17 +100,18 @@ def unused_indexes(step: BackfillStep, connection: Connection, removal: Backfill
     return unused(connection, indexes, removal.progress.cleared, backfill_step.since(step.context, step.name))
 
 
-def read_prior_nulls(step: BackfillStep, connection: Connection) -> None:
-    """Note which rows held NULL before the backfill, where the plan has them hold it again. Changes the runbook's tables."""
-    if step.backfill.database.backfill.cleared != "dump":
-        return
-    rows = step.context.adapters.scratch / "table-before"
-    database = step.backfill.database
-    step.context.adapters.dump_tools.rows_of(step.context.dump.path, database.schema_, database.table, rows, TIMEOUT)
-    load_prior_nulls(connection, step.backfill, rows)
+def read_prior(step: BackfillStep, connection: Connection) -> None:
+    """Keep what rows held before the backfill, where the plan has them hold it again. Changes the runbook's own tables."""
+    backfill = step.backfill
+    if not isinstance(backfill, Backfill):
+        keep_earlier_values(step, connection)
+    elif backfill.spec.cleared == "from_backup":
+        rows, database = step.context.adapters.scratch / "table-before", backfill.database
+        step.context.adapters.dump_tools.rows_of(step.context.dump.path, database.schema_, database.table, rows, TIMEOUT)
+        load_prior_nulls(connection, backfill, rows)
 
 
-def bounded(step: BackfillStep, connection: Connection, previewed: KeySet | None) -> tuple[Backfill, int]:
+def bounded(step: BackfillStep, connection: Connection, previewed: KeySet | None) -> tuple[BackfillTerms, int]:
     """What may be cleared: everything affected where that is just what was approved, else the approved rows alone.
 
     Changes the runbook's own tables.
@@ -126,15 +131,15 @@ def bounded(step: BackfillStep, connection: Connection, previewed: KeySet | None
             safe_next="Take a new preview and approve it.",
         )
     left_out = load_approved(connection, step.backfill, file)
-    return step.backfill.bound(Bounds(step.backfill.bounds.decided, approved_only=True)), left_out
+    return step.backfill.among_approved(), left_out
 
 
 UNDO_ROWS = "undo-rows"  # an item of cleanup
 MOST_CONFLICTS = 100  # keys that are told one by one
 
 
-class ClearBackfillKeys(DatabaseStep):
-    """Remove what the backfill wrote from the data."""
+class ClearBackfillKeys(ClearingStep):
+    """Remove what a backfill wrote from the data."""
 
     kind: Literal["clear_backfill"]
     strategy: Literal["auto", "swap", "batched", "keyed"] = "auto"
@@ -142,7 +147,7 @@ class ClearBackfillKeys(DatabaseStep):
     live: bool = False
     """Whether the application may go on using the table meanwhile."""
 
-    requires = ("database", "backfill")
+    requires = ("backfills",)
     about = About(
         title="Clear the backfilled entries",
         estimate=120,
@@ -182,49 +187,53 @@ class ClearBackfill(BackfillStep):
 
     def in_brief(self) -> tuple[str, str]:
         """How many rows lose entries, and what older code does not show. Read-only."""
-        database = self.context.plan.database
+        place, name = self.entry.place, self.entry.name
         with self.context.adapters.postgres.connect() as connection:
             limit_statements(connection, PATIENCE)
-            if not has_column(connection, database, database.backfill.column):
-                return f"nothing: {database.backfill.column} is not there", "nothing"
-            rows, hidden = self.context.backfill.count(connection), self.context.statistics.invisible(connection)
+            if not has_column(connection, place, name):
+                return f"nothing: {name} is not there", "nothing"
+            backfill = self.backfill
+            rows = backfill.count(connection)
+            if not isinstance(backfill, Backfill):
+                return f"up to {rows} rows of {place.table} get the earlier value of {name} again", "no row"
+            hidden = BackfillStatistics(backfill).invisible(connection)
         unseen = ", ".join(f"{what}: {number} rows" for what, number in hidden.items())
-        return f"{rows} rows of {database.table} lose the backfilled entries", f"no row; older code does not show {unseen}"
+        return f"{rows} rows of {place.table} lose the backfilled entries", f"no row; older code does not show {unseen}"
 
     def preview(self) -> Preview:
         """How many rows would be changed and how, and what older code will not show. Read-only."""
-        found, self._previewed, self._choice = clear_preview.preview(self, self.backfill)
+        found, self._previewed, self._choice = clear_preview.preview(self)
         return found
 
     def dry_run_of_ddl(self, preview: Preview) -> Result | None:
         """Clear a schema-only clone by the strategy, and take that back. Changes nothing in the target's database."""
-        strategy = str(preview.facts["strategy"])
+        strategy, backfill = str(preview.facts["strategy"]), self.backfill
         with self.context.adapters.postgres.connect() as connection:
-            begun = Records(self.backfill).exist(connection)
+            begun = Records(backfill).exist(connection)
         if begun or strategy == "keyed":  # keys are cleared without any DDL on the table
             return None
 
         def there_and_back(clone: Clone) -> None:
             with clone.connect() as connection:
-                Records(self.backfill).prepare(connection)
-                prepare_prior_nulls(connection, self.backfill)
-                indexes = [index.name for index in Indexes(self.backfill).present(connection)]
-            removal = BackfillRemoval(clone.connect, self.backfill, strategy, self.stopped)
+                Records(backfill).prepare(connection)
+                backfill.prepare_prior(connection)
+                indexes = [index.name for index in Indexes(backfill).present(connection)]
+            removal = BackfillRemoval(clone.connect, backfill.with_prior(backfill.prior), strategy, self.stopped)
             removal.apply(indexes)
             removal.undo()
 
-        return backfill_step.dry_run_of_ddl(self.context, f"{strategy} and undo", there_and_back)
+        return backfill_step.dry_run_of_ddl(self.context, backfill.database, f"{strategy} and undo", there_and_back)
 
     def await_target(self) -> None:
         """Wait while somebody keeps the table from being read. Read-only."""
-        await_readable(self.context.adapters.postgres.connect, self.context.backfill.table, self.reporter.waiting)
+        await_readable(self.context.adapters.postgres.connect, self.table, self.reporter.waiting)
 
     def probe(self) -> Probe:
         """Whether anything is left to clear, and whether this run began. Read-only."""
         self._choice = None  # what a preview saw before it counts no more
         removal = self._removal(self.backfill)
         with self.looking() as connection:
-            if hides_rows(connection, self.context.plan.database):
+            if hides_rows(connection, self.backfill.database):
                 return Probe(Effect.UNKNOWN, "row security hides rows of the table from our role")
             left, begun = self.backfill.count(connection), removal.begun(connection)
             unfinished = Indexes(self.backfill).missing(connection)
@@ -248,9 +257,9 @@ class ClearBackfill(BackfillStep):
             *([disconnected(self)] if self.stopped else []),
             self.need("table", "Every row can be found and written", When.BEFOREHAND, lambda: clear_preview.fit_table(self)),
             self.need("strategy", "The strategy is possible here", When.BEFOREHAND, self._possible),
-            none_lasting(self, self.context.backfill.table, without_application=self.stopped),
+            none_lasting(self, self.table, without_application=self.stopped),
             self.need("decided", "Edited entries are decided", When.BEFOREHAND, self._decided),
-            *([prerequisite(self.context, SAME)] if self.backfill.database.backfill.cleared == "dump" else []),
+            *([prerequisite(self.context, SAME)] if self.entry.cleared == "from_backup" else []),
         ]
 
     def apply(self) -> Facts:
@@ -258,7 +267,7 @@ class ClearBackfill(BackfillStep):
         with self.control.listening():
             with self.looking() as connection:
                 Records(self.backfill).prepare(connection)
-                read_prior_nulls(self, connection)
+                read_prior(self, connection)
                 bound, left_out = bounded(self, connection, self._previewed)
                 removal = self._removal(bound)
                 if self.stopped:
@@ -291,7 +300,7 @@ class ClearBackfill(BackfillStep):
         if why := self.cannot_undo():
             raise PreconditionError(
                 f"Nothing can be put back: {why}.",
-                where=f"table {self.context.plan.database.schema_}.{self.context.plan.database.table}",
+                where=f"table {self.entry.place.schema_}.{self.entry.place.table}",
                 state="Nothing was changed.",
                 safe_next="The old values are in the backup that this run made, and nowhere else: restore them from it.",
             )
@@ -317,7 +326,7 @@ class ClearBackfill(BackfillStep):
     def cannot_undo(self) -> str:
         """That the old values were purged, "" where they are kept. Read-only."""
         with self.context.adapters.postgres.connect() as connection:
-            purged = Records(self.context.backfill).purged(connection)
+            purged = Records(self.backfill).purged(connection)
         return "the old values were purged" if purged else ""
 
     def purge_preview(self, item: str) -> Preview:
@@ -345,11 +354,10 @@ class ClearBackfill(BackfillStep):
         return {"purged": item}
 
     def _decided(self) -> Found:
-        edited = self.backfill.database.backfill.edited
-        if edited != "list":
-            return Status.PASS, f"for all of them: {edited}"
-        undecided = backfill_step.read(self.context.folder).undecided
-        return Status.FAIL if undecided else Status.PASS, f"{undecided} rows of {backfill_step.FILE} have no decision"
+        if self.entry.edited != "list":
+            return Status.PASS, f"for all of them: {self.entry.edited}"
+        undecided = backfill_step.read(self.context.folder, self.decisions_file).undecided
+        return Status.FAIL if undecided else Status.PASS, f"{undecided} rows of {self.decisions_file} have no decision"
 
     _previewed: KeySet | None = None
     _choice: backfill_step.Choice | None = None
@@ -361,7 +369,7 @@ class ClearBackfill(BackfillStep):
     def _proof(self) -> Proof:
         return self._removal(self.backfill).proof
 
-    def _removal(self, backfill: Backfill) -> BackfillRemoval:
+    def _removal(self, backfill: BackfillTerms) -> BackfillRemoval:
         agreed = self.approved.get("strategy")
         connect, progress = self.context.adapters.postgres.connect, self._progress()
         return BackfillRemoval(connect, backfill, agreed or "keyed", self.stopped, progress, self.control.requested)

@@ -6,14 +6,14 @@ from pathlib import Path
 
 from runbook_lib.config.plan import Database
 from runbook_lib.errors import PreconditionError
-from runbook_lib.postgres import Connection, Row, plan_fit
-from runbook_lib.postgres.backfill import Backfill, KeySet, approved_keys
+from runbook_lib.postgres import Connection, plan_fit
+from runbook_lib.postgres.approved_rows import KeySet, approved_keys
 from runbook_lib.postgres.backfill_removal.column import swap_blockers
 from runbook_lib.postgres.backfill_removal.guard import Records
-from runbook_lib.postgres.backfill_statistics import BackfillStatistics
+from runbook_lib.postgres.backfill_terms import BackfillTerms
 from runbook_lib.postgres.catalog import catalog
 from runbook_lib.postgres.column_removal.definitions import of_table
-from runbook_lib.postgres.connection import identity
+from runbook_lib.postgres.connection import identity, rights_missing
 from runbook_lib.postgres.dependents import (
     dependents,
     objections,
@@ -26,6 +26,7 @@ from runbook_lib.postgres.indexes import WATCH, Indexes
 from runbook_lib.results import Found, Status
 from runbook_lib.steps import Preview, backfill_step
 from runbook_lib.steps.backfill_step import BackfillStep
+from runbook_lib.steps.backfill_survey import Survey, survey
 
 LOCKS = {
     "swap": "ACCESS EXCLUSIVE twice, for a moment each; row locks between them",
@@ -39,37 +40,38 @@ UNDONE_BY = {
 }
 
 
-def preview(step: BackfillStep, backfill: Backfill) -> tuple[Preview, KeySet, backfill_step.Choice]:
+def preview(step: BackfillStep) -> tuple[Preview, KeySet, backfill_step.Choice]:
     """The step's preview, the keys of the rows that it is about, kept in the run folder, and the strategy. Read-only.
 
     Raises:
-        PreconditionError: The plan names something that is not there.
+        PreconditionError: The plan names something that is not there, or rows cannot hold what they held before.
     """
-    spec = backfill.database.backfill
-    statistics = BackfillStatistics(backfill)
     passing = step.context.adapters.scratch / f"{step.name}.keys"
     with step.looking() as connection:
-        if not Records(backfill).exist(connection):  # once begun, indexes may be away
-            _require_named(connection, backfill.database)
-        here = identity(connection)
-        kinds, invisible = statistics.kinds_and_invisible(connection)
+        if not Records(step.backfill).exist(connection):  # once begun, indexes may be away
+            _require_named(connection, step.backfill.database)
+        here, whole = identity(connection), catalog(connection)
+        shape = {name: it for name, it in whole.items() if step.context.folder.short not in name}  # not this run's own
+        seen = survey(step, connection)
+        _require_fit(step, seen)
+        backfill = seen.terms
         keys = approved_keys(connection, backfill, passing)
-        shape = catalog(connection)
         published = [each.name for each in publications(connection, backfill.database)]
         firing = update_triggers(connection, backfill.database, backfill.run)
-        chosen = _chosen(step, backfill, connection, kinds, keys.count)
+        chosen = _chosen(step, seen, connection, keys.count)
         if chosen.strategy == "batched" and not step.stopped:
             backfill_step.begin(step.context, step.name, connection, Indexes(backfill))
     kept = keys_file(step, keys.sha256)
     step.context.folder.keep(passing, kept.relative_to(step.context.folder.path).as_posix())
+    spec = backfill.spec
+    first, *others = seen.would
     found = Preview(
         step.name,
         step.title,
         would=[
-            f"take the backfilled entries out of {keys.count} rows of {backfill.database.table}"
-            + (f"; {spec.touch} becomes the present time" if spec.touch else ""),
-            f"{_rows(kinds, 'backfilled and own')} of them keep entries of their own, in their order",
-            f"{_rows(kinds, 'edited since')} rows hold entries that were edited since the backfill: {_EDITED[spec.edited]}",
+            first.replace("{rows}", str(keys.count))
+            + (f"; {spec.touch_column} becomes the present time" if spec.touch_column else ""),
+            *others,
             f"strategy {chosen.strategy}: {chosen.because}",
             *(f"{strategy} is out: {why}" for strategy, why in chosen.refused.items() if strategy != chosen.strategy),
             *([f"these triggers fire for each changed row: {', '.join(firing)}"] if firing else []),
@@ -78,7 +80,7 @@ def preview(step: BackfillStep, backfill: Backfill) -> tuple[Preview, KeySet, ba
             *([_WITHOUT] if chosen.strategy != "keyed" and step.stopped else []),
             *([_NEW_PLACE] if chosen.strategy == "swap" else []),
         ],
-        loses=[f"{number} rows: {what} (older code does not show it)" for what, number in invisible.items() if number],
+        loses=[*seen.loses],
         locks=LOCKS[chosen.strategy],
         undone_by=UNDONE_BY[chosen.strategy],
         estimate=step.spec.estimate,
@@ -90,22 +92,23 @@ def preview(step: BackfillStep, backfill: Backfill) -> tuple[Preview, KeySet, ba
             "decided": hashlib.sha256(json.dumps(sorted(backfill.bounds.decided)).encode()).hexdigest()[:16],
             "strategy": chosen.strategy,
         },
-        volumes={"rows": keys.count},
+        volumes={"rows": keys.count, **seen.volumes},
         keys=keys.sha256,
     )
     return found, keys, chosen
 
 
-def choice(step: BackfillStep, backfill: Backfill) -> backfill_step.Choice:
+def choice(step: BackfillStep) -> backfill_step.Choice:
     """The strategy for what is there now, or the one that the engineer wants. Read-only."""
     with step.looking() as connection:
-        kinds = BackfillStatistics(backfill).kinds(connection)
-        return _chosen(step, backfill, connection, kinds, backfill.count(connection))
+        seen = survey(step, connection)
+        _require_fit(step, seen)
+        return _chosen(step, seen, connection, seen.terms.count(connection))
 
 
 def possible(step: BackfillStep, seen: backfill_step.Choice | None) -> Found:
     """Whether the strategy can be applied to what is there now, by what a preview has just `seen`. Read-only."""
-    chosen = seen or choice(step, step.backfill)
+    chosen = seen or choice(step)
     refused = chosen.refused.get(chosen.strategy)
     return Status.FAIL if refused else Status.PASS, f"{chosen.strategy}: {refused or chosen.because}"
 
@@ -115,24 +118,20 @@ def keys_file(step: BackfillStep, sha256: str) -> Path:
     return step.context.folder.path / "evidence" / f"approved-rows-{sha256[:16]}.txt"
 
 
-def _chosen(
-    step: BackfillStep, backfill: Backfill, connection: Connection, kinds: list[Row], affected: int
-) -> backfill_step.Choice:
+def _chosen(step: BackfillStep, seen: Survey, connection: Connection, affected: int) -> backfill_step.Choice:
+    backfill = seen.terms
     hanging = [f"its column: {why}" for why in swap_blockers(connection, backfill)]
     hanging += would_lack_columns(connection, backfill.database)
-    hanging += dependents(connection, backfill.database, [backfill.database.backfill.column], backfill.run)
-    total = sum(row["rows"] for row in kinds)
-    like_cleared = "null" if backfill.database.backfill.cleared == "null" else "empty"
-    kept = total - _rows(kinds, like_cleared) - _rows(kinds, "backfilled")
+    hanging += dependents(connection, backfill.database, [backfill.spec.name], backfill.run)
     return backfill_step.choose(
         backfill_step.Circumstances(
-            rows=total,
+            rows=seen.rows,
             affected=affected,
-            kept=kept,
-            touches=backfill.database.backfill.touch is not None,
+            kept=seen.kept,
+            touches=backfill.spec.touch_column is not None,
             hanging=tuple(hanging),
             stopped=step.stopped,
-            fired=_fired(connection, backfill, fills=bool(kept) or not step.stopped),
+            fired=_fired(connection, backfill, fills=bool(seen.kept) or not step.stopped),
         ),
         step.chosen("STRATEGY"),
     )
@@ -141,7 +140,9 @@ def _chosen(
 def fit_table(step: BackfillStep) -> Found:
     """Whether the table is one of which every row can be found and written. Read-only."""
     with step.looking() as connection:
-        lines = of_table(connection, step.context.plan.database)
+        lines = of_table(connection, step.backfill.database)
+        missing = rights_missing(connection, step.entry.place.schema_, step.entry.place.table)
+        lines += [f"our role may not {', '.join(missing)}"] if missing else []
     return (Status.FAIL, "; ".join(lines)) if lines else (Status.PASS, "it is")
 
 
@@ -155,21 +156,26 @@ def _require_named(connection: Connection, database: Database) -> None:
         )
 
 
-def _fired(connection: Connection, backfill: Backfill, *, fills: bool) -> dict[str, str]:
+def _require_fit(step: BackfillStep, seen: Survey) -> None:
+    if seen.misfits:
+        raise PreconditionError(
+            f"The backfill of {step.entry.column} cannot be taken back: {'; '.join(seen.misfits)}.",
+            where=f"table {step.entry.place.schema_}.{step.entry.place.table}",
+            state="Nothing was changed.",
+            safe_next="Correct `backfills` in the plan, or those rows; then take a new preview.",
+        )
+
+
+def _fired(connection: Connection, backfill: BackfillTerms, *, fills: bool) -> dict[str, str]:
     """Strategy -> why the triggers that it would fire must not be; a swap fires those without a list of columns alone."""
-    spec, found = backfill.database.backfill, triggers(connection, backfill.table, "UPDATE", backfill.run)
-    touched = [spec.touch] if spec.touch else []
-    in_place = objections(found, [spec.column, *touched], touched, backfill.database.triggers)
+    spec, found = backfill.spec, triggers(connection, backfill.table, "UPDATE", backfill.run)
+    touched = [spec.touch_column] if spec.touch_column else []
+    in_place = objections(found, [spec.name, *touched], touched, backfill.database.triggers)
     by_swap = objections(found, [], touched, backfill.database.triggers) if fills else []
     found_by = {"swap": by_swap, "batched": in_place, "keyed": in_place}
     return {strategy: "; ".join(lines) for strategy, lines in found_by.items() if lines}
 
 
-def _rows(kinds: list[Row], kind: str) -> int:
-    return int(next(row["rows"] for row in kinds if row["kind"] == kind))
-
-
-_EDITED = {"keep": "kept as they are", "clear": "cleared too", "list": "as decided, row by row"}
 _UNUSED = (
     f"an index on the column that nobody scans from now until then, for {WATCH:g} s at least, is dropped meanwhile, and made"
     " anew afterwards, both concurrently"

@@ -221,7 +221,7 @@ class RemoveColumns(Step):
                 drop_columns.set_aside(removal, {}, _silent)
             restore_columns.restore(removal, _silent, _silent)
 
-        return backfill_step.dry_run_of_ddl(self.context, f"{mode} and undo", there_and_back)
+        return backfill_step.dry_run_of_ddl(self.context, self.context.plan.database, f"{mode} and undo", there_and_back)
 
     def await_target(self) -> None:
         """Wait while somebody keeps the table from being read. Read-only."""

@@ -11,7 +11,7 @@ from runbook_lib.checks.restorable import SAME
 from runbook_lib.config.compatibility import Rules, State
 from runbook_lib.config.plan.steps import DATABASE, About, DatabaseStep, Identifier, Touches
 from runbook_lib.errors import PreconditionError
-from runbook_lib.postgres.backfill import written_by_triggers
+from runbook_lib.postgres.backfill_terms import written_by_triggers
 from runbook_lib.postgres.connection import identity
 from runbook_lib.postgres.dependents import objections, triggers
 from runbook_lib.postgres.lock_budget import await_readable

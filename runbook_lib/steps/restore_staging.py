@@ -322,7 +322,7 @@ class RestoreStaging(Step):
 
     def _written_since(self, connection: Connection) -> str:
         database = self.context.plan.database
-        touch = database.backfill_.touch if database.backfill_ else None
+        touch = database.backfill_.touch_column if database.backfill_ else None
         moment = self.context.dump.made + timedelta(seconds=1)  # the dump tells it to the second
         rows = (
             staging_database.written_since(connection, (database.schema_, database.table), touch, moment) if touch else None

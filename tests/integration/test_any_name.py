@@ -14,7 +14,8 @@ from psycopg import sql
 from runbook_lib.config.plan import Database as DatabasePlan
 from runbook_lib.config.plan import Plan
 from runbook_lib.postgres import plan_fit
-from runbook_lib.postgres.backfill import Backfill, approved_keys
+from runbook_lib.postgres.approved_rows import approved_keys
+from runbook_lib.postgres.backfill import Backfill
 from runbook_lib.postgres.backfill_removal.guard import Records
 from runbook_lib.postgres.backfill_removal.removal import BackfillRemoval
 from runbook_lib.postgres.backfill_statistics import BackfillStatistics
@@ -81,7 +82,7 @@ def table_of(names: dict[str, str], plan: Plan, application: psycopg.Connection)
         "source": names["source"],
         "marker": {"source": LEGACY},
         "written": {"type": {"column": names["type"]}, "url": {"column": names["source"]}, "source": LEGACY},
-        "touch": names["touch"],
+        "touch_column": names["touch"],
     }
     database = plan.database.model_dump(by_alias=True) | {
         "table": "things",
@@ -114,15 +115,15 @@ def test_a_clearing_its_proof_and_its_undo_work_with_any_names(
 ) -> None:
     database = named.plan
     if strategy == "swap":
-        database = database.model_copy(update={"backfill": database.backfill.model_copy(update={"touch": None})})
+        database = database.model_copy(update={"backfill": database.backfill.model_copy(update={"touch_column": None})})
     backfill, before = Backfill(database, "test"), named.rows()
     work, statistics = BackfillRemoval(postgres.connect, backfill, strategy, stopped=True), BackfillStatistics(backfill)
     with postgres.connect() as connection:
         shape = catalog(connection)
         lines = plan_fit.misfits(connection, database) + plan_fit.feature_misfits(connection, database)
         assert (lines, plan_fit.no_key(connection, database)) == ([], "")
-        dependents(connection, database, [backfill.database.backfill.column], "test")
-        risks(connection, database, [backfill.database.backfill.column])
+        dependents(connection, database, [backfill.database.backfill.name], "test")
+        risks(connection, database, [backfill.database.backfill.name])
         kinds = {row["kind"]: row["rows"] for row in statistics.kinds(connection)}
         samples, _ = statistics.samples(connection), statistics.invisible(connection)
         edited, malformed = list(statistics.edited(connection)), statistics.malformed(connection)
@@ -188,15 +189,16 @@ def test_a_run_works_where_the_source_has_such_a_name(target: Bare, name: str, s
     target.ask(f"ALTER TABLE messages RENAME media_url TO {quoted}")
     database = target.plan["database"]
     database["kept_columns"] = {name: "text"}
-    database["backfill"] |= {"source": name}
-    database["backfill"]["written"]["url"] = {"column": name}
+    target.plan["backfills"][0]["source"] = name
+    target.plan["backfills"][0]["written"]["url"] = {"column": name}
     target.backed_up()
     if option == "R":
         target.ask(f"UPDATE messages SET {quoted} = NULL WHERE id % 2 = 0")
     target.plan["types"]["full"]["checks"] = ["only-intended-rows", "backfill-intact"] if option == "A" else []
     target.steps("stop-services", step, restore_media_url={"column": name})
 
-    assert target.planned(option).exit_code == 0
+    ended = target.planned(option)
+    assert ended.exit_code == 0, ended.text
     ended = target.carried_out()
 
     assert (ended.exit_code, target.status()) == (0, "verified"), ended.text

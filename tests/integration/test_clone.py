@@ -45,7 +45,9 @@ def context(plan: Plan, database: Database, postgres: Postgres, tmp_path: Path) 
     environment |= {"REHEARSAL_APPLICATION_ROLE": database.application.name, "REHEARSAL_PG_BIN": str(database.server.tools)}
     target = load_target(TARGET, environment)
     target = target.model_copy(update={"database": target.database.model_copy(update={"service": "test"})})
-    untouched = plan.database.model_copy(update={"backfill": plan.database.backfill.model_copy(update={"touch": None})})
+    untouched = plan.database.model_copy(
+        update={"backfill": plan.database.backfill.model_copy(update={"touch_column": None})}
+    )
     plan = plan.model_copy(update={"database": untouched})
     folder = RunFolder.create(tmp_path, "INC-1", "full")
     state = RunState({"option": "A"}, "2025-11-03T12:00:00+00:00", "full")

@@ -51,7 +51,7 @@ PREPARED = ["BEGIN", "UPDATE messages SET content = content WHERE id < 50", "PRE
 def test_a_step_waits_for_whoever_holds_the_table_and_names_him(
     target: Bare, held: list[str], step: str, option: str, choose: str
 ) -> None:
-    target.plan["database"]["backfill"]["touch"] = None
+    target.plan["backfills"][0]["touch_column"] = None
     target.steps("stop-services", "back-up", "clear-backfill" if option == "A" else "remove-columns")
     then = "ROLLBACK PREPARED 'payment-7'" if held is PREPARED else "ROLLBACK"
     conninfo = target.database.conninfo()

@@ -40,7 +40,7 @@ def killed_and_run_again(target: Bare) -> list[object]:
     ],
 )
 def test_what_a_killed_clearing_has_made_does_not_stop_the_same_command(target: Bare, strategy: str, at: str) -> None:
-    target.plan["database"]["backfill"]["touch"] = None
+    target.plan["backfills"][0]["touch_column"] = None
     assert target.planned(choose=f"STRATEGY={strategy}").exit_code == 0
     target.dying(at)
 
@@ -48,7 +48,7 @@ def test_what_a_killed_clearing_has_made_does_not_stop_the_same_command(target: 
 
 
 def test_a_killed_undo_is_no_obstacle_to_the_run(target: Bare) -> None:
-    target.plan["database"]["backfill"]["touch"] = None
+    target.plan["backfills"][0]["touch_column"] = None
     assert target.planned(choose="STRATEGY=swap").exit_code == 0
     assert target.carried_out().exit_code == 0
     before = target.ask(ALL)
@@ -108,7 +108,7 @@ def test_a_kill_during_the_cut_over_offers_what_can_be_done_instead(exchanging: 
 def test_a_step_killed_before_any_statement_is_resumed(
     target: Bare, step: str, option: str, choose: str, statement: int
 ) -> None:
-    target.plan["database"]["backfill"]["touch"] = None
+    target.plan["backfills"][0]["touch_column"] = None
     target.steps("stop-services", "back-up", step)
     if option == "R":
         target.ask("UPDATE messages SET media_url = NULL WHERE id % 2 = 0")

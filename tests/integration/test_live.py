@@ -49,7 +49,7 @@ def step_of(context: Context, strategy: str) -> ClearBackfill:
     """The step of a plan that has it done on the live table by a strategy."""
     plan = context.plan
     spec = plan.steps["clear-backfill"].model_copy(update={"live": True, "strategy": strategy})
-    touching = plan.database.backfill.model_copy(update={"touch": None})
+    touching = plan.database.backfill.model_copy(update={"touch_column": None})
     database = plan.database.model_copy(update={"backfill": touching})
     context.plan = plan.model_copy(update={"steps": {**plan.steps, "clear-backfill": spec}, "database": database})
     return ClearBackfill("clear-backfill", context)

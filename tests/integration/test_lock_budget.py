@@ -41,7 +41,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def backfill(changed: Callable[..., DatabasePlan]) -> Backfill:
-    return Backfill(changed(touch=None), "test")
+    return Backfill(changed(touch_column=None), "test")
 
 
 def clearing(postgres: Postgres, backfill: Backfill) -> BackfillRemoval:

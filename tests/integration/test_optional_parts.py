@@ -9,7 +9,7 @@ ROWS = "SELECT * FROM messages ORDER BY id"
 
 def leave_out(target: Bare, *parts: str) -> None:
     for part in parts:
-        (target.plan["database"] if part == "backfill" else target.plan).pop(part)
+        target.plan.pop("backfills" if part == "backfill" else part)
 
 
 def keep_checks(target: Bare, *names: str) -> None:

@@ -38,10 +38,10 @@ def refused(target: Bare, text: str, option: str = "A") -> None:
         ("columns", {"attachment": "jsonb"}, "columns.attachment: messages has no column attachment (is attachments"),
         ("indexes", ["idx_attachments"], "database.indexes.idx_attachments: idx_attachments is not on messages"),
         ("constraints", ["fk_messages"], "database.constraints.fk_messages: fk_messages is not on messages"),
-        ("backfill.column", "attachment", "backfill.column: messages has no column attachment"),
-        ("backfill.source", "media_uri", "backfill.source: messages has no column media_uri"),
-        ("backfill.touch", "updated", "backfill.touch: messages has no column updated"),
-        ("backfill.written", {"type": {"column": "mediatype"}}, "backfill.written.type: messages has no column mediatype"),
+        ("backfills.column", "messages.attachment", "backfills.column: messages has no column attachment"),
+        ("backfills.source", "media_uri", "backfills.source: messages has no column media_uri"),
+        ("backfills.touch_column", "updated", "backfills.touch_column: messages has no column updated"),
+        ("backfills.written", {"type": {"column": "mediatype"}}, "backfills.written.type: messages has no column mediatype"),
     ],
 )
 def test_a_wrong_name_is_found_before_anything_is_stopped(target: Bare, path: str, value: object, text: str) -> None:

@@ -31,7 +31,7 @@ def undone(target: Bare, step: str) -> Ended:
 def test_a_step_and_its_undo_work_where_all_tables_are_published(
     target: Bare, step: str, option: str, choose: str, first: bool
 ) -> None:
-    target.plan["database"]["backfill"]["touch"] = None
+    target.plan["backfills"][0]["touch_column"] = None
     target.steps("stop-services", "back-up", step)
     if option == "R":
         target.ask("UPDATE messages SET media_url = NULL WHERE id % 2 = 0")
@@ -60,7 +60,7 @@ PUBLISHED = {
 
 @pytest.mark.parametrize("publication", PUBLISHED)
 def test_the_preview_refuses_a_swap_whose_column_would_be_published(target: Bare, publication: str) -> None:
-    target.plan["database"]["backfill"]["touch"] = None
+    target.plan["backfills"][0]["touch_column"] = None
     target.as_superuser(publication)
 
     ended = target.planned(choose="STRATEGY=swap")
@@ -70,7 +70,7 @@ def test_the_preview_refuses_a_swap_whose_column_would_be_published(target: Bare
 
 
 def test_a_swap_is_made_where_only_other_columns_are_published(target: Bare) -> None:
-    target.plan["database"]["backfill"]["touch"] = None
+    target.plan["backfills"][0]["touch_column"] = None
     target.as_superuser("CREATE PUBLICATION ids FOR TABLE messages (id)")
 
     planned = target.planned(choose="STRATEGY=swap")

@@ -42,7 +42,7 @@ def rename(of: Database, *names: tuple[str, str]) -> None:
 
 
 def planned(target: Bare, step: str = "restore-staging") -> str:
-    target.plan["database"]["backfill"]["cleared"] = "dump"  # which reads the backup too
+    target.plan["backfills"][0]["cleared"] = "dump"  # which reads the backup too
     target.steps(step)
     return words(target.planned(OPTIONS[step]).text)
 

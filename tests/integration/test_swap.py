@@ -39,7 +39,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def backfill(changed: Callable[..., DatabasePlan]) -> Backfill:
-    return Backfill(changed(touch=None), "test")
+    return Backfill(changed(touch_column=None), "test")
 
 
 def interrupted(*_: object, **__: object) -> None:

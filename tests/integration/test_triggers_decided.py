@@ -28,7 +28,7 @@ RULE = "CREATE TABLE audit (id bigint); CREATE RULE r AS ON UPDATE TO messages D
     ],
 )
 def test_a_trigger_that_does_more_is_refused_by_the_preview(target: Bare, statement: str, strategy: str, text: str) -> None:
-    target.plan["database"]["backfill"]["touch"] = None
+    target.plan["backfills"][0]["touch_column"] = None
     target.ask(statement)
 
     ended = target.planned(choose=f"STRATEGY={strategy}")
@@ -39,7 +39,7 @@ def test_a_trigger_that_does_more_is_refused_by_the_preview(target: Bare, statem
 
 @pytest.mark.parametrize("strategy", ["swap", "batched"])
 def test_what_a_trigger_writes_is_allowed_by_name(target: Bare, strategy: str) -> None:
-    target.plan["database"]["backfill"]["touch"] = None
+    target.plan["backfills"][0]["touch_column"] = None
     target.plan["database"]["triggers"] = {"note": ["audit"]}
     target.ask(AUDIT.format(of=""))
 
@@ -59,7 +59,7 @@ def test_a_trigger_that_touches_what_the_plan_touches_is_no_obstacle(target: Bar
 
 def test_a_strategy_that_does_not_fire_it_is_chosen(target: Bare) -> None:
     target.ask(AUDIT.format(of="OF updated_at"))  # fires where the row's time of change is touched, and for nothing else
-    target.plan["database"]["backfill"]["touch"] = None
+    target.plan["backfills"][0]["touch_column"] = None
 
     assert target.planned(choose="STRATEGY=batched").exit_code == 0
 

@@ -18,7 +18,7 @@ def digest(text: str) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["swap", "batched", "keyed"])
 def test_an_undo_of_a_clearing_that_was_purged_is_refused_by_name(target: Bare, strategy: str) -> None:
-    target.plan["database"]["backfill"]["touch"] = None
+    target.plan["backfills"][0]["touch_column"] = None
     target.steps("back-up", "clear-backfill", clear_backfill={"live": True})
     assert target.planned(choose=f"STRATEGY={strategy}").exit_code == 0
     assert target.carried_out().exit_code == 0

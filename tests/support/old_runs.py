@@ -103,7 +103,7 @@ def _make(kind: Callable[[Bare], None], template: Database) -> None:
     root.mkdir(parents=True)
     database = template.clone(kind.__name__)
     with _service(database, root), bare(database, root) as target:
-        target.plan["database"]["backfill"]["touch"] = None
+        target.plan["backfills"][0]["touch_column"] = None
         target.target["services"]["commands"]["logs"] = ["sh", "-c", 'echo "version $(git -C ../backend rev-parse HEAD)"']
         kind(target)
         (root / "databases").mkdir()

@@ -38,7 +38,7 @@ def with_all() -> dict[str, Any]:
 
 def without(part: str) -> dict[str, Any]:
     data = with_all()
-    del (data["database"] if part == "backfill" else data)[part]
+    del data["backfills" if part == "backfill" else part]
     return data
 
 

@@ -101,7 +101,8 @@ def test_the_standard_plan_names_no_repository_and_no_service() -> None:
 )
 def test_what_requires_an_absent_part_is_left_out(absent: str, gone: list[str], kept: list[str], tmp_path: Path) -> None:
     data = first(types=None, steps=None, checks=None)
-    del (data["database"] if absent == "backfill" else data)[absent]
+    for key in {"backfill": ["backfills"], "database": ["database", "backfills"]}.get(absent, [absent]):
+        del data[key]
     data["compatibility"] += [{"code": "before", "schema": "before", "data": "feature"}] if absent == "migration" else []
 
     plan = read(tmp_path, data)

@@ -8,12 +8,21 @@ from pydantic import Field, model_validator
 
 from runbook_lib.config.compatibility import BEFORE, FEATURE, alone, contradictions
 from runbook_lib.config.loading import Model
+from runbook_lib.config.plan.backfills import (
+    AnyBackfill,
+    Backfill,
+    BackfillOfColumn,
+    ColumnOfRow,
+    Expression,
+    HasTable,
+    ScalarBackfill,
+    parts_of,
+    path_of,
+)
 from runbook_lib.config.plan.decide import Decision, Draft
 from runbook_lib.config.plan.earlier import of_earlier_plan
 from runbook_lib.config.plan.feature import (
     Api,
-    Backfill,
-    ColumnOfRow,
     Compatible,
     Database,
     MatrixRow,
@@ -29,6 +38,7 @@ from runbook_lib.config.plan.migration import DEFAULT_SCHEMA, Companion, Migrati
 from runbook_lib.config.plan.parts import Part, Unfit, there
 from runbook_lib.config.plan.steps import (
     BuildingStep,
+    ClearingStep,
     DatabaseStep,
     Name,
     RepositoryStep,
@@ -43,8 +53,10 @@ __all__ = [
     "Api",
     "Area",
     "Backfill",
+    "BackfillOfColumn",
     "BuildingStep",
     "CheckSpec",
+    "ClearingStep",
     "ColumnOfRow",
     "Companion",
     "Compatible",
@@ -52,6 +64,8 @@ __all__ = [
     "DatabaseStep",
     "Decision",
     "Draft",
+    "Expression",
+    "HasTable",
     "MatrixRow",
     "Migration",
     "MigrationTool",
@@ -65,9 +79,11 @@ __all__ = [
     "RevertingStep",
     "RollbackType",
     "Sample",
+    "ScalarBackfill",
     "ServicesStep",
     "StepSpec",
     "Trouble",
+    "path_of",
 ]
 
 Area = Literal["Services", "Database", "API", "Frontend"]  # of the rollback log
@@ -111,6 +127,8 @@ class Plan(Model):
     """A name for people."""
     database_: Database | None = Field(default=None, alias="database")
     """The table that the feature changed."""
+    backfills_: list[AnyBackfill] = Field(default=[], alias="backfills")
+    """What jobs wrote, of which no migration file shows anything, by the column that each filled."""
     migration: Migration | None = None
     """The feature's migrations, by the tool that applied them."""
     repositories: dict[Name, Repository] = {}
@@ -176,6 +194,8 @@ class Plan(Model):
         options = [option for kind in self.types.values() for option in kind.options]
         for name, step in self.steps.items():
             known(step.options, options, f"steps.{name}", "the options of types")
+            if isinstance(step, ClearingStep) and step.backfill:
+                known([step.backfill], [each.column for each in self.backfills], f"steps.{name}", "backfills")
             if isinstance(step, ServicesStep):
                 known(step.services, self.services, f"steps.{name}", "services")
             if isinstance(step, RepositoryStep):
@@ -203,17 +223,49 @@ class Plan(Model):
             raise Unfit("; ".join(found.values()), (("types", name) for name in found))
         return self
 
+    @model_validator(mode="after")
+    def _each_backfill_is_cleared(self) -> Self:
+        columns = [each.column for each in self.backfills]
+        for each in self.backfills_:
+            if len(parts_of(each.column)) == 1:
+                raise ValueError(f"backfills names {each.column!r} without its table: it must be table.column")
+        if twice := [column for number, column in enumerate(columns) if column in columns[:number]]:
+            raise ValueError(f"backfills names {twice[0]!r} twice")
+        clearing = [(name, step) for name, step in self.steps.items() if isinstance(step, ClearingStep)]
+        unsaid = [name for name, step in clearing if step.backfill is None]
+        if len(columns) > 1 and unsaid:
+            raise ValueError(f"steps.{unsaid[0]} must say which `backfill` it takes back: {', '.join(columns)}")
+        named = {step.backfill or columns[0] for _, step in clearing if columns}
+        if clearing and (forgotten := [column for column in columns if column not in named]):
+            raise ValueError(f"no step takes the backfill of {', '.join(forgotten)} back")
+        return self
+
+    @property
+    def backfills(self) -> list[Backfill | ScalarBackfill]:
+        """What jobs wrote, the one that an earlier plan has under `database` among them."""
+        database = self.database_
+        if not database or not database.backfill_:
+            return self.backfills_
+        column = path_of(database.schema_, database.table, database.backfill_.name)
+        return [database.backfill_.model_copy(update={"column": column}), *self.backfills_]
+
+    @property
+    def tables(self) -> list[tuple[str, str]]:
+        """The tables that the plan names rows of, each by schema and name."""
+        own = [(self.database_.schema_, self.database_.table)] if self.database_ else []
+        return list(dict.fromkeys([*own, *((each.place.schema_, each.place.table) for each in self.backfills)]))
+
     @property
     def parts(self) -> frozenset[Part]:
         """The optional parts that the plan has."""
-        database = self.database_
         found: dict[Part, object] = {
             "api": self.api_,
             "page": self.page_,
             "repositories": self.repositories,
-            "database": database,
+            "database": self.database_,
             "migration": self.migration,
-            "backfill": database and database.backfill_,
+            "backfill": self.database_ and self.database.backfill_,
+            "backfills": self.backfills,
             "draft": self.draft_,
         }
         return frozenset(name for name, part in found.items() if part)
@@ -225,7 +277,9 @@ class Plan(Model):
         Raises:
             ParametersError: The plan has none.
         """
-        return there(self.database_, "database")
+        database = there(self.database_, "database")
+        lists = [each for each in self.backfills_ if isinstance(each, Backfill) and each.is_on(database)]
+        return database.model_copy(update={"backfill": lists[0]}) if lists and not database.backfill_ else database
 
     @property
     def draft(self) -> Draft:
@@ -256,9 +310,9 @@ class Plan(Model):
 
     @property
     def drift_tolerance(self) -> float:
-        """By what share affected rows may differ from those approved: none where it names no table and no draft."""
+        """By what share affected rows may differ from those approved: none where nothing says so."""
         part = self.database_ or self.draft_
-        return part.drift_tolerance if part else 0.0
+        return part.drift_tolerance if part else min((each.drift_tolerance for each in self.backfills), default=0.0)
 
     @property
     def combinations(self) -> frozenset[tuple[str, str, str]]:
@@ -270,7 +324,8 @@ class Plan(Model):
             return frozenset((row.code, row.schema_, row.data) for row in self.compatibility)
         if self.parts & {"database", "migration", "draft"}:
             return frozenset({(BEFORE, BEFORE, BEFORE), (FEATURE, FEATURE, FEATURE)})
-        return frozenset({(BEFORE, FEATURE, FEATURE), (FEATURE, FEATURE, FEATURE)})
+        data = BEFORE if self.backfills else FEATURE
+        return frozenset({(BEFORE, FEATURE, data), (FEATURE, FEATURE, FEATURE)})
 
     @property
     def history_schema(self) -> str:

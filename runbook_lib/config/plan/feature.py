@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from runbook_lib.config.loading import Model
+from runbook_lib.config.plan.backfills import Backfill, path_of
 from runbook_lib.config.plan.parts import there
-from runbook_lib.config.plan.steps import Identifier, Inside, Name, Scalar
+from runbook_lib.config.plan.steps import Identifier, Inside, Name
 
 CommitId = Annotated[str, Field(pattern=r"^[0-9a-f]{7,64}$")]
 
@@ -104,32 +105,6 @@ class Page(Model):
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
-class ColumnOfRow(Model):
-    """A value that each row takes from one of its own columns."""
-
-    column: Identifier
-    """The column of the same row."""
-
-
-class Backfill(Model):
-    """The elements that the feature's backfill put into a JSON list column, and what clearing them means."""
-
-    column: Identifier
-    """The JSON list column that was filled."""
-    source: Identifier
-    """The older column that the media were copied from."""
-    marker: dict[str, Scalar]
-    """What each written element holds, by which it is recognised."""
-    written: dict[str, ColumnOfRow | Scalar]
-    """The whole element; {column: x} is the row's own value."""
-    cleared: Literal["[]", "null", "dump"]
-    """"dump": NULL where the backup from before the backfill has NULL, else "[]"."""
-    edited: Literal["keep", "clear", "list"]
-    """"list": row by row, by a file of decisions."""
-    touch: Identifier | None
-    """A timestamp column that is set with each change, or null."""
-
-
 class Database(Model):
     """The part of the database that the feature touched."""
 
@@ -148,13 +123,21 @@ class Database(Model):
     constraints: list[Identifier]
     """The constraints that the feature added."""
     backfill_: Backfill | None = Field(default=None, alias="backfill")
-    """What the feature's backfill wrote, where there was one."""
+    """An earlier form of the one entry of `backfills` on this table, whose `column` has no table."""
     drift_tolerance: Fraction
     """By what share the affected rows may differ from those approved."""
     triggers: dict[Identifier, list[Identifier]] = {}
     """Those that may fire -> the tables that they write."""
     unmanaged: list[str] = []
     """What came since the backup and is not the feature's, as a preview names it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_an_earlier_version(cls, data: Any) -> Any:
+        found = data.get("backfill") if isinstance(data, dict) else None
+        if not isinstance(found, dict) or not isinstance(found.get("column"), str):
+            return data
+        return {**data, "backfill": {**found, "column": path_of(found["column"])}}
 
     @property
     def backfill(self) -> Backfill:

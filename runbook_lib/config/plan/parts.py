@@ -5,7 +5,7 @@ from typing import Literal, TypeVar
 
 from runbook_lib.errors import ParametersError
 
-Part = Literal["api", "page", "repositories", "database", "migration", "backfill", "draft"]
+Part = Literal["api", "page", "repositories", "database", "migration", "backfill", "backfills", "draft"]
 
 P = TypeVar("P")
 

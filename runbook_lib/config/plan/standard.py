@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
+from runbook_lib.config.plan.backfills import path_of, place_of
 from runbook_lib.errors import ParametersError
 
 TABLES = ("steps", "checks", "types", "troubles")
@@ -17,6 +18,7 @@ LISTS = {
 }
 OF_ROWS = ("failing", "passing", "findings", "confirmed_by")
 EACH = ("repository", "later")  # a placeholder that stands for one repository after another
+CLEAR = "clear-backfill"
 PLACEHOLDER = re.compile(r"\{([\w.]+)(?:\|(name|capital))?\}")
 
 Data = dict[str, Any]
@@ -48,6 +50,7 @@ def extended(plan: Data, standard: Data, where: str) -> Extended:
     """
     values = _values(plan)
     under = {key: _table(each, values) if key in TABLES else _filled(each, values) for key, each in standard.items()}
+    _clear_each(under, plan)
     with_others = [
         (table, name, _list(entry.pop("only_with", []))) for table in TABLES for name, entry in under[table].items()
     ]
@@ -223,10 +226,15 @@ def _value(match: re.Match[str], values: Values) -> Any:
         raise _Absent
     match match[2]:
         case "name":
-            return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+", "-", str(value)).strip("-").lower()
+            return _named(value)
         case "capital":
             return str(value)[:1].upper() + str(value)[1:]
     return value
+
+
+def _named(value: object) -> str:
+    """A value as a name: orderTotal as order-total."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+", "-", str(value)).strip("-").lower()
 
 
 def _in_turn(node: Any, values: Values) -> list[Values]:
@@ -248,8 +256,11 @@ def _values(plan: Data) -> Values:
         of = next((name for name in repositories if service in found.get(f"repositories.{name}.paths", {})), service)
         built.setdefault(of if of in built else str(first), []).append(service)
     alone = [name for name in repositories if built[name] == [found.get("page.service")]]
+    source = next((each["source"] for each in _backfills(plan) if each.get("source") and _of_table(each, plan)), None)
     return found | {
         "built": built,
+        "backfill.source": source,
+        **({"backfills": True} if _backfills(plan) else {}),
         "each repository": repositories,
         "each later": [name for name in repositories if name != first],
         "first": first,
@@ -257,6 +268,48 @@ def _values(plan: Data) -> Values:
         "unbuilt": [] if repositories else services,
         "page.repository": next(iter(alone), None),
     }
+
+
+def _backfills(plan: Data) -> list[Data]:
+    """The plan's backfills that name their columns, the one that an earlier plan has under `database` among them."""
+    database = plan.get("database") or {}
+    old, listed = database.get("backfill"), plan.get("backfills") or []
+    if isinstance(old, dict) and isinstance(old.get("column"), str):
+        names = [str(database.get(key)) for key in ("schema", "table")]
+        listed = [{**old, "column": path_of(*names, old["column"])}, *listed]
+    return [each for each in listed if isinstance(each, dict) and isinstance(each.get("column"), str)]
+
+
+def _of_table(backfill: Data, plan: Data) -> bool:
+    """Whether a backfill is on the plan's table."""
+    database = plan.get("database") or {}
+    place = place_of(backfill["column"])
+    return (place.schema_, place.table) == (database.get("schema"), database.get("table"))
+
+
+def _clear_each(under: Data, plan: Data) -> None:
+    """Give each of the plan's backfills a step, in the options in which it is cleared by itself."""
+    options = {each["column"]: _options_of(each, plan) for each in _backfills(plan)}
+    if not options:
+        return
+    sole = under["steps"].pop(CLEAR)
+    names = {column: f"clear-{_named(column)}" if len(options) > 1 else CLEAR for column in options}
+    for column, name in names.items():
+        said = {"title": f"Clear what the backfill wrote into {column}", "backfill": column} if len(options) > 1 else {}
+        under["steps"][name] = {**sole, "options": options[column], **said}
+    for kind in under["types"].values():
+        kind["steps"] = [n for name in kind.get("steps", []) for n in (names.values() if name == CLEAR else [name])]
+        if not any("A" in each for each in options.values()):
+            kind["options"] = {name: text for name, text in kind.get("options", {}).items() if name != "A"}
+
+
+def _options_of(backfill: Data, plan: Data) -> list[str]:
+    """The options that clear a backfill: A alone where B takes its column, else all in which code from before then runs."""
+    if _of_table(backfill, plan) and place_of(backfill["column"]).column in plan["database"].get("columns", {}):
+        return ["A"]
+    one_schema = not plan.keys() & {"database", "draft", "migration"}
+    schema_stays = {"code": "before", "schema": "feature", "data": "before"} in plan.get("compatibility", [])
+    return [*(["A"] if one_schema or schema_stays else []), "B", "D"]
 
 
 def _flat(node: Data, key: str = "") -> Iterator[tuple[str, Any]]:

@@ -151,6 +151,13 @@ class DatabaseStep(StepSpec):
     """A step that works on the database."""
 
 
+class ClearingStep(DatabaseStep):
+    """A step that takes a backfill back."""
+
+    backfill: str | None = None
+    """Which of the plan's `backfills`, by its column; the only one where it is left out."""
+
+
 class RestoringStep(DatabaseStep):
     """A step that restores a backup next to the live database."""
 

@@ -9,9 +9,9 @@ from functools import partial
 from psycopg import errors, sql
 
 from runbook_lib.postgres import Connection, Open
-from runbook_lib.postgres.backfill import Backfill
 from runbook_lib.postgres.backfill_removal.guard import BUNDLED, Expected, Records, transaction
 from runbook_lib.postgres.backfill_removal.throttle import Lines, PaceOn, Throttle, among, over_pages
+from runbook_lib.postgres.backfill_terms import BackfillTerms
 from runbook_lib.postgres.connection import one
 from runbook_lib.postgres.page_ranges import Range, within
 from runbook_lib.postgres.round_trip import Statements
@@ -24,16 +24,16 @@ RETURNS_OLD = 180000  # the first version of the server whose RETURNING tells th
 _AT_ONCE = """
 WITH changed AS (
     UPDATE {table} t SET {column} = {kept_of_affected} {touch} WHERE {chosen} AND {wanted}
-    RETURNING t.{key} AS key, old.{column} AS old, new.{column} AS new, {old_touched} AS touched
+    RETURNING t.{key} AS key, {saved_old} AS old, {saved_new} AS new, {old_touched} AS touched
 )"""
 
 _CHOSEN_FIRST = """
 WITH chosen AS MATERIALIZED (
-    SELECT t.{key} AS key, t.{column} AS old, {kept_of_affected} AS new, {touched} AS touched
+    SELECT t.{key} AS key, {old} AS old, {kept_of_affected} AS new, {touched} AS touched
     FROM {table} t WHERE {chosen} AND {wanted} FOR UPDATE OF t
 ), changed AS (
     UPDATE {table} t SET {column} = c.new {touch} FROM chosen c WHERE t.{key} = c.key
-    RETURNING c.key, c.old, c.new, c.touched
+    RETURNING c.key, c.old, {saved_chosen} AS new, c.touched
 )"""
 
 _KEPT = """, numbered AS (SELECT *, row_number() OVER () / {bundle} AS place FROM changed
@@ -44,7 +44,7 @@ _KEPT = """, numbered AS (SELECT *, row_number() OVER () / {bundle} AS place FRO
 SELECT count(*) AS bundles, coalesce(sum(rows), 0)::bigint AS rows FROM bundled"""
 
 
-def clear(connection: Connection, backfill: Backfill, chosen: sql.Composable, among: sql.Composable = ALL) -> int:
+def clear(connection: Connection, backfill: BackfillTerms, chosen: sql.Composable, among: sql.Composable = ALL) -> int:
     """Clear the affected rows of `t` among some, in one transaction with their undo rows; returns how many there were.
 
     Changes the target.
@@ -70,6 +70,9 @@ def clear(connection: Connection, backfill: Backfill, chosen: sql.Composable, am
         touch=backfill.touch(),
         touched=backfill.touched(),
         old_touched=backfill.touched("old"),
+        saved_old=backfill.saved(backfill.of("old")),
+        saved_new=backfill.saved(backfill.of("new")),
+        saved_chosen=backfill.saved(sql.SQL("c.new")),
     )
     expected: Expected = []
     with transaction(connection, expected, backfill.written_by_triggers):
@@ -87,7 +90,7 @@ def clear(connection: Connection, backfill: Backfill, chosen: sql.Composable, am
 ROWS = 2000  # a transaction
 
 
-def clear_by_key(connection: Connection, backfill: Backfill, pace: Throttle, rows: int = ROWS) -> None:
+def clear_by_key(connection: Connection, backfill: BackfillTerms, pace: Throttle, rows: int = ROWS) -> None:
     """Clear every affected row, `rows` a transaction. Changes the target.
 
     Args:
@@ -107,7 +110,7 @@ def clear_by_key(connection: Connection, backfill: Backfill, pace: Throttle, row
     pace(cleared)
 
 
-def _keys(connection: Connection, backfill: Backfill, rows: int) -> Iterator[list[object]]:
+def _keys(connection: Connection, backfill: BackfillTerms, rows: int) -> Iterator[list[object]]:
     after: sql.Composable = sql.SQL("TRUE")
     while True:
         query = backfill.filled(
@@ -122,11 +125,11 @@ def _keys(connection: Connection, backfill: Backfill, rows: int) -> Iterator[lis
         after = sql.SQL("t.{} > {}").format(backfill.key, sql.Literal(keys[-1]))
 
 
-_ANY_MARKED = sql.SQL("SELECT count(*) > 0 AS it FROM {table} t WHERE t.{column} @> {marker}")  # quicker than all terms
+_ANY = sql.SQL("SELECT count(*) > 0 AS it FROM {table} t WHERE {perhaps}")  # quicker than all terms
 TOO_LONG = (errors.LockNotAvailable, errors.DeadlockDetected, errors.QueryCanceled)
 
 
-def clear_by_pages(open_: Open, backfill: Backfill, throttle_on: PaceOn, workers: int) -> None:
+def clear_by_pages(open_: Open, backfill: BackfillTerms, throttle_on: PaceOn, workers: int) -> None:
     """Clear every affected row, range by range, but those that others move meanwhile. Changes the target.
 
     Args:
@@ -146,7 +149,7 @@ def clear_by_pages(open_: Open, backfill: Backfill, throttle_on: PaceOn, workers
     over_pages(open_, backfill, backfill.affected, throttle_on, workers, work)
 
 
-def clear_moved(open_: Open, backfill: Backfill, throttle_on: PaceOn, *, in_a_hurry: bool) -> None:
+def clear_moved(open_: Open, backfill: BackfillTerms, throttle_on: PaceOn, *, in_a_hurry: bool) -> None:
     """Clear what others have moved from page to page past the ranges. Changes the target.
 
     Args:
@@ -162,13 +165,13 @@ def clear_moved(open_: Open, backfill: Backfill, throttle_on: PaceOn, *, in_a_hu
     with open_() as connection, in_parallel(connection, in_a_hurry):
         if in_a_hurry:  # the server's statistics still are those of before, and tell it not to use an index
             connection.execute("SET LOCAL enable_seqscan = off")
-        perhaps_moved = one(connection, backfill.filled(_ANY_MARKED, marker=backfill.marker))["it"]
+        perhaps_moved = one(connection, backfill.filled(_ANY, perhaps=backfill.perhaps))["it"]
     if perhaps_moved:
         with open_() as connection, open_() as looking:
             clear_by_key(connection, backfill, throttle_on(looking))
 
 
-def _patiently(connection: Connection, backfill: Backfill, pages: Range, lines: Lines, pace: Throttle) -> int:
+def _patiently(connection: Connection, backfill: BackfillTerms, pages: Range, lines: Lines, pace: Throttle) -> int:
     """Clear some lines of a range; where that waits too long for others, its halves one after the other.
 
     What keeps a single page, or the whole table, from being written is waited for.
@@ -185,7 +188,7 @@ def _patiently(connection: Connection, backfill: Backfill, pages: Range, lines: 
     return sum(_patiently(connection, backfill, half, lines, pace) for half in ((first, middle), (middle, beyond)))
 
 
-def _lock_for_writing(connection: Connection, backfill: Backfill) -> int:
+def _lock_for_writing(connection: Connection, backfill: BackfillTerms) -> int:
     with connection.transaction():
         connection.execute(sql.SQL("LOCK TABLE {} IN ROW EXCLUSIVE MODE").format(backfill.table))
     return 0

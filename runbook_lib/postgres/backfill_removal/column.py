@@ -8,7 +8,7 @@ from psycopg import sql
 
 from runbook_lib.errors import PreconditionError
 from runbook_lib.postgres import Connection, Open
-from runbook_lib.postgres.backfill import Backfill
+from runbook_lib.postgres.backfill_terms import BackfillTerms
 from runbook_lib.postgres.connection import one
 from runbook_lib.postgres.indexes import IndexBuilder, Waiting
 from runbook_lib.postgres.round_trip import Statements
@@ -28,9 +28,9 @@ class Named:
 class Column:
     """The backfilled column of one run's swap, as its table's catalog has it."""
 
-    def __init__(self, backfill: Backfill) -> None:
+    def __init__(self, backfill: BackfillTerms) -> None:
         self.backfill = backfill
-        self.name = backfill.database.backfill.column
+        self.name = backfill.spec.name
         self.shadow = self._named(self.name, "new")
         self.old = self._named(self.name, "old")
 
@@ -49,8 +49,8 @@ class Column:
     def add_shadow(self, statements: Statements) -> None:
         """Add the shadow column, each row holding what a cleared one holds, in the catalog alone. Changes the target."""
         not_null = sql.SQL("NOT NULL " if self._attribute(statements.connection, self.name)["attnotnull"] else "")
-        shadow = sql.Identifier(self.shadow)
-        self._alter(statements, "ADD COLUMN {} jsonb {}DEFAULT {}", shadow, not_null, self.backfill.fill)
+        shadow, type_name = sql.Identifier(self.shadow), sql.SQL(self.backfill.type_name)
+        self._alter(statements, "ADD COLUMN {} {} {}DEFAULT {}", shadow, type_name, not_null, self.backfill.fill)
 
     def index_shadow(self, open_: Open, waiting: Waiting, *, concurrently: bool) -> None:
         """Make on the shadow column the indexes that the column has. Changes the target."""
@@ -72,7 +72,7 @@ class Column:
         self._rename(statements, shadow, name)
         self._take_after(statements, before, attribute)
         if attribute["attnotnull"]:
-            self._alter(statements, "ALTER {} SET DEFAULT '[]'::jsonb", old)
+            self._alter(statements, "ALTER {} SET DEFAULT {}", old, self.backfill.fill)
         for index in indexes:
             self._rename_index(statements, index.name, index.old)
             self._rename_index(statements, index.shadow, index.name)
@@ -201,25 +201,25 @@ class Column:
         return fitted(name, f"__{what}_{self.backfill.run}")
 
 
-def swap_blockers(connection: Connection, backfill: Backfill) -> list[str]:
+def swap_blockers(connection: Connection, backfill: BackfillTerms) -> list[str]:
     """What the backfilled column has that one put in its place would not take over, a line each. Read-only."""
-    spec = backfill.database.backfill
+    asked = {"type": backfill.type_name, "nulls": backfill.fills_null}
     rows = connection.execute(
         _SWAP_BLOCKERS.encode(),
-        {"table": backfill.table.as_string(connection), "column": spec.column, "nulls": spec.cleared == "null"},
+        {"table": backfill.table.as_string(connection), "column": backfill.spec.name, **asked},
     )
     return [row["why"] for row in rows]
 
 
 _SWAP_BLOCKERS = """
 SELECT 'its type is ' || format_type(atttypid, atttypmod) AS why FROM pg_attribute a
-WHERE {mine} AND atttypid <> 'jsonb'::regtype
+WHERE {mine} AND format_type(atttypid, atttypmod) <> %(type)s
 UNION ALL SELECT 'its storage, compression, options or statistics are set' FROM pg_attribute a
 JOIN pg_type y ON y.oid = atttypid
 WHERE {mine} AND (attstorage <> typstorage OR attcompression <> '' OR attoptions IS NOT NULL
                   OR coalesce(attstattarget, -1) <> -1)
 UNION ALL SELECT 'it is computed' FROM pg_attribute a WHERE {mine} AND attgenerated <> ''
-UNION ALL SELECT 'it is NOT NULL, and the plan has cleared rows hold NULL' FROM pg_attribute a
+UNION ALL SELECT 'it is NOT NULL, and the new one would hold NULL at first' FROM pg_attribute a
 WHERE {mine} AND attnotnull AND %(nulls)s
 UNION ALL SELECT 'the index ' || i.indexrelid::regclass || ' is partial, unique or of an expression'
 FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)

@@ -10,7 +10,7 @@ from psycopg import sql
 
 from runbook_lib.errors import AdapterError, StepFailed
 from runbook_lib.postgres import Connection
-from runbook_lib.postgres.backfill import Backfill
+from runbook_lib.postgres.backfill_terms import BackfillTerms
 from runbook_lib.postgres.catalog import identify_rows, make_own_schema
 from runbook_lib.postgres.connection import exists, one
 from runbook_lib.postgres.round_trip import Statements
@@ -187,7 +187,7 @@ UNBUNDLED = sql.SQL("unnest(b.key, b.old, b.new, b.touched) AS u(key, old, new, 
 class Records:
     """The tables that one run's clearing keeps, each row committed with the data that it tells of."""
 
-    def __init__(self, backfill: Backfill) -> None:
+    def __init__(self, backfill: BackfillTerms) -> None:
         self.backfill = backfill
         self.undo = backfill.undo
         self.bundles = backfill.own("bundles")
@@ -201,7 +201,7 @@ class Records:
             connection.execute(
                 self.backfill.filled(
                     sql.SQL("""CREATE TABLE IF NOT EXISTS {bundles} WITH (parallel_workers = 2) AS
-                    SELECT array_agg(t.{key}) AS key, array_agg(t.{column}) AS old, array_agg(t.{column}) AS new,
+                    SELECT array_agg(t.{key}) AS key, array_agg({old}) AS old, array_agg({old}) AS new,
                            array_agg({touched}) AS touched FROM {table} t
                     WITH NO DATA"""),
                     bundles=self.bundles,
@@ -237,6 +237,8 @@ class Records:
         with connection.transaction():
             self.drop(connection)
             make_own_schema(connection)
+            if self.backfill.reads_earlier_values:  # none of which is known any more, so that no row is affected
+                self.backfill.prepare_prior(connection)
             connection.execute(
                 sql.SQL("CREATE TABLE {} AS SELECT {}::text AS wanted").format(self.control, sql.Literal(PURGED))
             )
@@ -258,17 +260,18 @@ class Records:
     def drop(self, connection: Connection) -> None:
         """Drop them. Changes the target."""
         connection.execute(sql.SQL("DROP VIEW IF EXISTS {}").format(self.undo))
-        for table in (self.bundles, self.writes, self.control, self.backfill.approved, self.backfill.prior_nulls):
+        for table in (self.bundles, self.writes, self.control, self.backfill.approved, self.backfill.prior):
             connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(table))
 
 
-def unexpected(connection: Connection, backfill: Backfill, *, stopped: bool) -> Named:
+def unexpected(connection: Connection, backfill: BackfillTerms, *, stopped: bool) -> Named:
     """The changed rows that do not hold the value that was computed for them. Read-only.
 
     Where others use the table meanwhile, what they have written since is theirs and does not count.
     """
     ours = sql.SQL("t.xmin IN (SELECT xid FROM {}) AND").format(Records(backfill).writes)
     query = sql.SQL("""SELECT u.key FROM {undo} u LEFT JOIN {table} t ON t.{key} = u.key
-    WHERE {ours} (t.{key} IS NULL OR t.{column} IS DISTINCT FROM u.new)""")
+    WHERE {ours} (t.{key} IS NULL OR {differ})""")
+    differ = backfill.differ(backfill.of("t"), backfill.restored(sql.SQL("u.new")))
     with in_parallel(connection, stopped):
-        return named(connection, backfill.filled(query, ours=sql.SQL("") if stopped else ours))
+        return named(connection, backfill.filled(query, ours=sql.SQL("") if stopped else ours, differ=differ))

@@ -9,13 +9,13 @@ from psycopg import sql
 
 from runbook_lib.journal.control import Request
 from runbook_lib.postgres import Connection, Open
-from runbook_lib.postgres.backfill import Backfill
 from runbook_lib.postgres.backfill_removal import guard
 from runbook_lib.postgres.backfill_removal.batches import clear_by_key, clear_by_pages, clear_moved
 from runbook_lib.postgres.backfill_removal.guard import Named, Records
 from runbook_lib.postgres.backfill_removal.swap import Stage, Swap
 from runbook_lib.postgres.backfill_removal.throttle import Throttle
 from runbook_lib.postgres.backfill_removal.undo import undo_batches, undo_swap
+from runbook_lib.postgres.backfill_terms import BackfillTerms
 from runbook_lib.postgres.blockers import Blocker
 from runbook_lib.postgres.indexes import Index, IndexBuilder, Indexes
 from runbook_lib.postgres.lock_budget import EXCHANGING, with_patience, with_short_lock_in_one_message
@@ -44,7 +44,7 @@ class BackfillRemoval:
     """One run's clearing of a backfill; `stopped` says that nobody else uses the table meanwhile."""
 
     open: Open
-    backfill: Backfill
+    backfill: BackfillTerms
     strategy: str
     stopped: bool
     progress: Progress = field(default_factory=Progress)

@@ -12,10 +12,10 @@ from functools import partial
 from psycopg import sql
 
 from runbook_lib.postgres import Connection, Open
-from runbook_lib.postgres.backfill import Backfill
 from runbook_lib.postgres.backfill_removal.column import Column
 from runbook_lib.postgres.backfill_removal.guard import Expected, Named, Records, block, labelled, named, transaction
 from runbook_lib.postgres.backfill_removal.throttle import Lines, PaceOn, Throttle, among, over_pages
+from runbook_lib.postgres.backfill_terms import BackfillTerms
 from runbook_lib.postgres.blockers import Blocker
 from runbook_lib.postgres.change_capture import MOST, ChangeCapture
 from runbook_lib.postgres.connection import one
@@ -39,7 +39,7 @@ class Stage(StrEnum):
 class Swap:
     """One run's swap of the backfilled column; each method goes on where a crash left it."""
 
-    def __init__(self, open_: Open, backfill: Backfill, waiting: Waiting) -> None:
+    def __init__(self, open_: Open, backfill: BackfillTerms, waiting: Waiting) -> None:
         self.open = open_
         self.backfill = backfill
         self.waiting = waiting
@@ -94,15 +94,14 @@ class Swap:
         """
         old = self.backfill.over(self.column.old)
         query = sql.SQL("""SELECT t.{key} AS key FROM {table} t
-        WHERE NOT (t.{column} IS NOT DISTINCT FROM {fill} AND {plain}) AND t.{column} IS DISTINCT FROM ({value})
+        WHERE NOT ({as_filled} AND {plain}) AND {differ}
           AND (age(t.xmin) >= (SELECT min(age(xid)) FROM {writes}) OR t.xmin IN (SELECT xid FROM {writes}))""").format(
             key=self.backfill.key,
             table=self.backfill.table,
             writes=self.records.writes,
-            column=self.backfill.column,
-            fill=self.backfill.fill,
+            as_filled=self.backfill.same(self.backfill.of("t"), self.backfill.fill),
             plain=old.plain,
-            value=old.value,
+            differ=self.backfill.differ(self.backfill.of("t"), old.value),
         )
         with in_parallel(connection, in_a_hurry):
             return named(connection, query)
@@ -151,9 +150,10 @@ class Swap:
                     sql.SQL("""UPDATE {table} t SET {shadow} = k.value
                     FROM (SELECT t.ctid AS place, {value} AS value FROM {table} t
                           WHERE {within} AND CASE WHEN {among} THEN NOT {plain} ELSE FALSE END OFFSET 0) k
-                    WHERE t.ctid = k.place AND {within} AND t.{shadow} IS DISTINCT FROM k.value"""),
+                    WHERE t.ctid = k.place AND {within} AND {differ}"""),
                     shadow=sql.Identifier(self.column.shadow),
                     value=self.backfill.value_unless_plain,
+                    differ=self.backfill.differ(self._of_shadow, sql.SQL("k.value")),
                     within=within("t", pages),
                     among=among(lines),
                     plain=self.backfill.plain,
@@ -164,6 +164,10 @@ class Swap:
                 expected += [(self.backfill.table, (0, rows, 0)), (self.records.writes, (1, 0, 0))]
         return rows
 
+    @property
+    def _of_shadow(self) -> sql.Identifier:
+        return sql.Identifier("t", self.column.shadow)
+
     def _capture_missed(self, connection: Connection) -> None:
         """Capture, in one snapshot, the rows that others moved from page to page past the filling."""
         expected: Expected = []
@@ -171,10 +175,9 @@ class Swap:
             rows = connection.execute(
                 self.backfill.filled(
                     sql.SQL("""INSERT INTO {captured} SELECT t.{key} FROM {table} t
-                    WHERE NOT {plain} AND t.{shadow} IS DISTINCT FROM ({value})"""),
+                    WHERE NOT {plain} AND {differ}"""),
                     captured=self.capture.keys,
-                    shadow=sql.Identifier(self.column.shadow),
-                    value=self.backfill.value_unless_plain,
+                    differ=self.backfill.differ(self._of_shadow, self.backfill.value_unless_plain),
                     plain=self.backfill.plain,
                 )
             ).rowcount
@@ -227,7 +230,7 @@ def _brought_up_to_date(swap: Swap, most: int | None) -> sql.Composed:
     return backfill.filled(
         sql.SQL("""WITH taken AS ({taken}), changed AS (
             UPDATE {table} t SET {shadow} = {value} WHERE t.{key} = ANY (ARRAY (SELECT key FROM taken))
-              AND t.{shadow} IS DISTINCT FROM ({value}) RETURNING TRUE
+              AND {differ} RETURNING TRUE
         ), noted AS (
             INSERT INTO {writes} SELECT pg_current_xact_id()::xid, count(*) FROM changed HAVING count(*) > 0
         )
@@ -235,5 +238,6 @@ def _brought_up_to_date(swap: Swap, most: int | None) -> sql.Composed:
         taken=swap.capture.taken(most),
         shadow=sql.Identifier(swap.column.shadow),
         value=backfill.value,
+        differ=backfill.differ(sql.Identifier("t", swap.column.shadow), backfill.value),
         writes=swap.records.writes,
     )

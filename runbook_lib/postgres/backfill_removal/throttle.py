@@ -18,7 +18,7 @@ from psycopg import sql
 from runbook_lib.errors import Declined
 from runbook_lib.journal.control import Request
 from runbook_lib.postgres import Connection, Open
-from runbook_lib.postgres.backfill import Backfill
+from runbook_lib.postgres.backfill_terms import BackfillTerms
 from runbook_lib.postgres.connection import one
 from runbook_lib.postgres.page_ranges import PageQueue, Range, run_workers, within
 
@@ -165,7 +165,7 @@ SLICES, SLICE = 4, 8  # of a range, and the pages of each, that tell how many ro
 FEW = 3  # rows a page
 
 
-def passes_of(connection: Connection, backfill: Backfill, pages: Range, wanted: sql.Composable) -> Sequence[Lines]:
+def passes_of(connection: Connection, backfill: BackfillTerms, pages: Range, wanted: sql.Composable) -> Sequence[Lines]:
     """The passes by which the wanted rows `t` of a range are best written: none where there is no such row. Read-only."""
     slices = _slices(pages)
     count = sql.SQL("(SELECT count(*) FROM {table} t WHERE {within} AND {wanted})")
@@ -227,7 +227,7 @@ def _slices(pages: Range) -> list[Range]:
 
 def over_pages(
     open_: Open,
-    backfill: Backfill,
+    backfill: BackfillTerms,
     wanted: sql.Composable,
     throttle_on: PaceOn,
     workers: int,

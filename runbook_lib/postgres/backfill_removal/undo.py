@@ -7,10 +7,10 @@ from typing import Any
 from psycopg import sql
 
 from runbook_lib.postgres import Connection, Open
-from runbook_lib.postgres.backfill import Backfill
 from runbook_lib.postgres.backfill_removal.guard import BUNDLED, UNBUNDLED, Records
 from runbook_lib.postgres.backfill_removal.swap import Stage, Swap
 from runbook_lib.postgres.backfill_removal.throttle import PaceOn
+from runbook_lib.postgres.backfill_terms import BackfillTerms
 from runbook_lib.postgres.blockers import Blocker
 from runbook_lib.postgres.catalog import identify_rows
 from runbook_lib.postgres.change_capture import MOST
@@ -22,7 +22,7 @@ from runbook_lib.postgres.round_trip import Statements
 PAGES = 1  # of bundles, a transaction
 
 
-def undo_batches(open_: Open, backfill: Backfill, throttle_on: PaceOn) -> tuple[int, list[Any]]:
+def undo_batches(open_: Open, backfill: BackfillTerms, throttle_on: PaceOn) -> tuple[int, list[Any]]:
     """Put back each old value where the present one is still the one this run wrote. Changes the target.
 
     Returns how many rows were restored, and the keys of those that someone has changed since: their undo rows stay.
@@ -45,14 +45,17 @@ def undo_batches(open_: Open, backfill: Backfill, throttle_on: PaceOn) -> tuple[
     return restored, [row["key"] for row in conflicts]
 
 
-def _given_back(connection: Connection, backfill: Backfill, pages: Range) -> int:
-    touch = backfill.database.backfill.touch
+def _given_back(connection: Connection, backfill: BackfillTerms, pages: Range) -> int:
+    touch = backfill.spec.touch_column
     parts = {
         "bundles": Records(backfill).bundles,
         "bundled": BUNDLED,
         "unbundled": UNBUNDLED,
         "touch": sql.SQL(", {} = u.touched").format(sql.Identifier(touch)) if touch else sql.SQL(""),
         "within": within("b", pages),
+        "old": (old := backfill.restored(sql.SQL("u.old"))),
+        "same_as_old": backfill.same(backfill.of("t"), old),
+        "same_as_new": backfill.same(backfill.of("t"), backfill.restored(sql.SQL("u.new"))),
     }
     with connection.transaction():
         connection.execute(backfill.filled(sql.SQL(_RESTORE), **parts))
@@ -60,9 +63,9 @@ def _given_back(connection: Connection, backfill: Backfill, pages: Range) -> int
 
 
 _RESTORE = """
-UPDATE {table} t SET {column} = u.old {touch}
+UPDATE {table} t SET {column} = {old} {touch}
 FROM (SELECT u.* FROM {bundles} b, {unbundled} WHERE {within}) u
-WHERE t.{key} = u.key AND t.{column} IS NOT DISTINCT FROM u.new"""
+WHERE t.{key} = u.key AND {same_as_new}"""
 
 # A bundle of which some rows were changed since is put back with those alone.
 _FORGET = """
@@ -70,7 +73,7 @@ WITH taken AS (DELETE FROM {bundles} b WHERE {within} RETURNING b.*
 ), each AS (
     SELECT u.*, t.{key} IS NOT NULL AS restored
     FROM taken b CROSS JOIN LATERAL {unbundled}
-    LEFT JOIN {table} t ON t.{key} = u.key AND t.{column} IS NOT DISTINCT FROM u.old
+    LEFT JOIN {table} t ON t.{key} = u.key AND {same_as_old}
 ), left_over AS (
     INSERT INTO {bundles} SELECT {bundled}
     FROM each WHERE NOT restored HAVING count(*) > 0
@@ -184,7 +187,7 @@ def _merged(swap: Swap, conflicts: sql.Identifier, among: sql.Composable, most: 
     """
     old = swap.backfill.over(swap.column.old)
     return sql.SQL("""WITH taken AS ({taken}), written AS (
-            UPDATE {table} t SET {old} = t.{column} WHERE {among} AND t.{column} IS DISTINCT FROM ({value})
+            UPDATE {table} t SET {old} = t.{column} WHERE {among} AND {differ}
             RETURNING t.{key} AS key
         ), noted AS (
             INSERT INTO {conflicts} SELECT key FROM written
@@ -195,7 +198,7 @@ def _merged(swap: Swap, conflicts: sql.Identifier, among: sql.Composable, most: 
         old=old.column,
         column=swap.backfill.column,
         among=among,
-        value=old.value,
+        differ=old.differ(swap.backfill.of("t"), old.value),
         key=swap.backfill.key,
         conflicts=conflicts,
     )

@@ -14,8 +14,8 @@ from runbook_lib.config.plan import Database
 from runbook_lib.errors import PreconditionError
 from runbook_lib.postgres import Connection
 from runbook_lib.postgres import dump as dump_files
-from runbook_lib.postgres.backfill import Backfill
 from runbook_lib.postgres.backfill_removal.guard import Named, named
+from runbook_lib.postgres.backfill_terms import BackfillTerms
 from runbook_lib.postgres.catalog import OWN_SCHEMA
 from runbook_lib.postgres.connection import MAINTENANCE, Postgres, one
 from runbook_lib.postgres.dump import DumpTools
@@ -26,6 +26,7 @@ from runbook_lib.system import temporary
 
 ROWS = 10_000  # read between two looks at whether to go on
 FETCHED = sql.Identifier("pg_temp", "fetched")
+PRIOR = sql.Identifier("pg_temp", "prior")  # the same, of rows that hold another value now
 
 
 @contextmanager
@@ -142,7 +143,7 @@ def lacking(what: str, safe_next: str) -> PreconditionError:
     return PreconditionError(what, state="Nothing was changed.", safe_next=safe_next)
 
 
-def gone_since(connection: Connection, backfill: Backfill) -> Named | None:
+def gone_since(connection: Connection, backfill: BackfillTerms) -> Named | None:
     """The rows that were fetched and that the backfill's table does not hold any more. Read-only."""
     return named(connection, backfill.filled(sql.SQL(_GONE), fetched=FETCHED))
 
@@ -186,7 +187,9 @@ class Sample:
         return self.same / self.rows if self.rows else 0.0
 
 
-def sampled(tools: DumpTools, dump: Dump, connection: Connection, database: Database, history: Collection[Name]) -> Sample:
+def sampled(
+    tools: DumpTools, dump: Dump, connection: Connection, database: Database | None, history: Collection[Name]
+) -> Sample:
     """Look for some rows of a table in a dump, and for the same keys in the live database. Read-only.
 
     It is the plan's table where both have it and it can be read, else a large one with a primary key of one column that
@@ -258,12 +261,12 @@ def _types(connection: Connection, table: _Table) -> dict[str, str]:
     return {row["name"]: row["type"] for row in found}
 
 
-def _candidates(connection: Connection, database: Database, history: Collection[Name]) -> list[_Table]:
-    found, of_plan = [], [database.schema_, database.table, database.key]
-    touch = [database.backfill_.touch] if database.backfill_ and database.backfill_.touch else []
+def _candidates(connection: Connection, database: Database | None, history: Collection[Name]) -> list[_Table]:
+    found, of_plan = [], [database.schema_, database.table, database.key] if database else [""] * 3
+    spec = database.backfill_ if database else None
+    changed = [*(database.columns if database else []), *([spec.touch_column] if spec and spec.touch_column else [])]
     for row in connection.execute(_CANDIDATES, [*of_plan, OWN_SCHEMA, [".".join(name) for name in history], TABLES]):
-        is_plans = (row["schema"], row["name"]) == (database.schema_, database.table)
-        without = [*database.columns, *touch] if is_plans else []
+        without = changed if [row["schema"], row["name"]] == of_plan[:2] else []
         found.append(_Table(row["schema"], row["name"], row["key"], tuple(without), tuple(row["leaves"])))
     return found
 

@@ -49,7 +49,7 @@ class Pair:
     @cached_property
     def touch(self) -> tuple[str, ...]:
         """The shared column that says when a row was written last, if the plan names one."""
-        return self._of([self.backfill.database.backfill.touch] if self.backfill else ())
+        return self._of([self.backfill.database.backfill.touch_column] if self.backfill else ())
 
     @cached_property
     def user(self) -> tuple[str, ...]:
@@ -69,7 +69,7 @@ class Pair:
 
     def cleared(self, name: str) -> sql.Composable:
         """A column of a row `t` of either, through Option A where the backfill wrote to it."""
-        if self.backfill is None or name != self.backfill.database.backfill.column or not self.clearable:
+        if self.backfill is None or name != self.backfill.database.backfill.name or not self.clearable:
             return sql.Identifier("t", name)
         marker = sql.Literal(Jsonb([self.backfill.database.backfill.marker]))
         return self.backfill.filled(
@@ -111,16 +111,16 @@ class Pair:
         if self.backfill is None:
             return False
         spec = self.backfill.database.backfill
-        tables = [table for table in (self.live, self.backup) if spec.column in table.names]
+        tables = [table for table in (self.live, self.backup) if spec.name in table.names]
         return all(
-            table.column(spec.column).base == "jsonb" and set(self.backfill.columns_read) <= set(table.names)
+            table.column(spec.name).base == "jsonb" and set(self.backfill.columns_read) <= set(table.names)
             for table in tables
         )
 
     @property
     def _without_backfill(self) -> sql.Composed | None:
         """The hash of the feature's columns as Option A leaves them, an empty list counting as none."""
-        column = self.backfill.database.backfill.column if self.backfill else ""
+        column = self.backfill.database.backfill.name if self.backfill else ""
         if column not in self.feature or not self.clearable:
             return None
         others = [name for name in self.feature if name != column]
@@ -180,7 +180,7 @@ def _option_a(database: Database) -> Backfill | None:
     spec = database.backfill_
     if spec is None:
         return None
-    cleared = "[]" if spec.cleared == "dump" else spec.cleared
+    cleared = "[]" if spec.cleared == "from_backup" else spec.cleared
     edited = "keep" if spec.edited == "list" else spec.edited
     alone = spec.model_copy(update={"cleared": cleared, "edited": edited})
     return Backfill(database.model_copy(update={"backfill": alone}), "")

@@ -33,7 +33,7 @@ def staged_rows_of(pair: Pair, store: str) -> StagedRows:
 
     A column that the backfill wrote to is left out where what it wrote cannot be told from the rest.
     """
-    unclear = [pair.backfill.database.backfill.column] if pair.backfill and not pair.clearable else []
+    unclear = [pair.backfill.database.backfill.name] if pair.backfill and not pair.clearable else []
     withheld = tuple(name for name in pair.live.names if name in unclear)
     columns = {
         column.name: staged_as(column, pair.backup.column(column.name) if column.name in pair.backup.names else None)

@@ -102,7 +102,7 @@ def write_plan(trial: Trial, file: Path) -> Plan:
     for trouble in plan["troubles"].values():
         trouble["signs"] = [name for name in trouble["signs"] if _is_kept(plan, name)]
     if not trial.touch:
-        plan["database"]["backfill"]["touch"] = None
+        plan["backfills"][0]["touch_column"] = None
     file.write_text(yaml.safe_dump(plan, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return load_plan(file)
 

@@ -9,9 +9,11 @@ import psycopg
 import pytest
 
 from runbook_lib.config.plan import Database as DatabasePlan
-from runbook_lib.postgres.backfill import Backfill, Bounds, approved_keys, load_approved, load_prior_nulls
+from runbook_lib.postgres.approved_rows import approved_keys, load_approved
+from runbook_lib.postgres.backfill import Backfill, load_prior_nulls
 from runbook_lib.postgres.backfill_removal.guard import Records
 from runbook_lib.postgres.backfill_statistics import BackfillStatistics
+from runbook_lib.postgres.backfill_terms import Bounds
 from runbook_lib.postgres.connection import Connection, Postgres
 
 from ...support.clearing import LEGACY, OWN, attachments, clearing, insert, proved
@@ -98,7 +100,7 @@ def test_updated_at_is_touched_by_the_plans_choice(
 ) -> None:
     before = application.execute("SELECT updated_at FROM messages WHERE id = 3").fetchone()
 
-    clearing(postgres, Backfill(changed(touch=touch), "test"), in_place).apply()
+    clearing(postgres, Backfill(changed(touch_column=touch), "test"), in_place).apply()
 
     assert (application.execute("SELECT updated_at FROM messages WHERE id = 3").fetchone() != before) is moved
 
@@ -197,7 +199,7 @@ def test_a_row_that_was_null_in_the_backup_is_null_again(
     strategy: str,
     tmp_path: Path,
 ) -> None:
-    backfill = Backfill(changed(cleared="dump"), "test")
+    backfill = Backfill(changed(cleared="from_backup"), "test")
     was_null, was_empty = insert(application, [LEGACY]), insert(application, [LEGACY])
     data = tmp_path / "data"
     data.write_text(

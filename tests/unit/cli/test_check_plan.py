@@ -78,7 +78,7 @@ def test_a_target_is_checked_against_the_plan(runbook: Command, plan: Path, code
         ),
         (
             SMALL.read_text() + "steps: {clear: {kind: clear_backfill}}\n",
-            "steps.clear is of the kind clear_backfill, which requires database and backfill, which the plan does not have",
+            "steps.clear is of the kind clear_backfill, which requires backfills, which the plan does not have",
         ),
         (
             SMALL.read_text() + "checks: {shown: {kind: page_media, title: Shown}}\n",

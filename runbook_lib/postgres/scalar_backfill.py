@@ -1,0 +1,201 @@
+"""What a job wrote into a plain column of any type, and what its rows hold again: the terms of its SQL.
+
+Under `from_backup` a table of the run's own holds the values that rows had before; a row that is not in it is not affected.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from runbook_lib.config.plan import ColumnOfRow, Database, Expression, ScalarBackfill, path_of
+from runbook_lib.config.plan.steps import Scalar
+from runbook_lib.postgres import Connection
+from runbook_lib.postgres.backfill_terms import UNBOUND, BackfillTerms, Bounds
+from runbook_lib.postgres.row_expression import RowExpression
+
+TRUE = sql.SQL("TRUE")
+_VALUE = """CASE WHEN {mine} THEN (SELECT it.value FROM (
+    SELECT f.value FROM {prior} f WHERE f.key = t.{key} AND {differ} UNION ALL SELECT {own}) it LIMIT 1) ELSE {own} END"""
+
+
+@dataclass(frozen=True)
+class ColumnType:
+    """The type of a column, as its catalog has it."""
+
+    name: str
+    by_text: bool = False  # whether equal values may differ, or cannot be compared at all, so that their texts are
+    is_array: bool = False
+
+
+class ScalarTerms(BackfillTerms):
+    """A backfill of a plain column, as SQL over its table `t`."""
+
+    spec: ScalarBackfill
+
+    def __init__(
+        self, database: Database, spec: ScalarBackfill, run: str, type_: ColumnType, bounds: Bounds = UNBOUND
+    ) -> None:
+        super().__init__(database, spec, run, bounds)
+        self.type = type_
+        self.type_name = type_.name
+        self.fills_null = spec.from_backup or spec.cleared is None
+        self.fill = self._cast(sql.SQL("NULL") if self.fills_null else _literal(spec.cleared))
+        self.written = self._cast(self._written())
+        own: sql.Composable = self.of("t")
+        self.scope: sql.Composable = TRUE
+        if spec.where is not None:
+            self.scope = sql.SQL("({} IS TRUE)").format(RowExpression(spec.where).term)
+        self.pristine = self.same(own, self.written)
+        cleared, self.differs_from_earlier = self._earlier()
+        self.affected = self.perhaps = sql.SQL("({} AND {} AND {}{})").format(
+            self.scope, self._mine(), self.differs_from_earlier, self.and_approved()
+        )
+        self.kept_of_affected = cleared
+        self.value = sql.SQL("CASE WHEN {} THEN {} ELSE {} END").format(self.affected, cleared, own)
+        if bounds.prior is not None:  # the same by one look into that table
+            self.value = sql.SQL(_VALUE).format(
+                mine=sql.SQL("{} AND {}{}").format(self.scope, self._mine(), self.and_approved()),
+                prior=bounds.prior,
+                key=self.key,
+                own=own,
+                differ=self.differ(sql.SQL("f.value"), own),
+            )
+        self.value_unless_plain = self.value
+        as_filled = self.same(own, self.fill)
+        self.plain = (
+            sql.SQL("({} AND NOT {})").format(as_filled, self.affected)
+            if spec.from_backup
+            else sql.SQL("({} OR {})").format(as_filled, self.affected)
+        )
+
+    def _earlier(self) -> tuple[sql.Composable, sql.Composable]:
+        """What an affected row holds again, and the condition that this is another value than it holds."""
+        own = self.of("t")
+        if not self.spec.from_backup:
+            return self.fill, self.differ(own, self.fill)
+        if self.bounds.prior is None:  # not read yet: any row may be in the backup, with any value
+            return own, TRUE
+        of_row = sql.SQL("FROM {} f WHERE f.key = t.{}").format(self.bounds.prior, self.key)
+        differs = self.differ(sql.SQL("f.value"), own)
+        return sql.SQL("(SELECT f.value {})").format(of_row), sql.SQL("EXISTS (SELECT {} AND {})").format(of_row, differs)
+
+    def over(self, column: str) -> "ScalarTerms":
+        """The same terms, over another column that holds such values."""
+        named = self.spec.model_copy(update={"column": path_of(self.database.schema_, self.database.table, column)})
+        return ScalarTerms(self.database, named, self.run, self.type, self.bounds)
+
+    def bound(self, bounds: Bounds) -> "ScalarTerms":
+        """The same, narrowed down."""
+        return ScalarTerms(self.database, self.spec, self.run, self.type, bounds)
+
+    @property
+    def columns_read(self) -> list[str]:
+        """The columns on which it depends whether and how a row is cleared."""
+        read = [self.spec.written.column] if isinstance(self.spec.written, ColumnOfRow) else []
+        texts = [self.spec.where, self.spec.written.sql if isinstance(self.spec.written, Expression) else None]
+        read += [name for text in texts if text is not None for name in RowExpression(text).columns]
+        return list(dict.fromkeys([self.spec.name, *read]))
+
+    @property
+    def decided(self) -> str:
+        """What was decided on what is cleared and what is left then, as text."""
+        return " ".join([self.spec.edited, repr(self.spec.cleared), *sorted(self.bounds.decided)])
+
+    def terms(self) -> dict[str, sql.Composable]:
+        """The terms that every query may use, and those of plain values, by name."""
+        return {
+            **super().terms(),
+            "scope": self.scope,
+            "pristine": self.pristine,
+            "written": self.written,
+            "differs_from_earlier": self.differs_from_earlier,
+            "value": self.value,
+            "fill": self.fill,
+        }
+
+    @contextmanager
+    def expected(self, connection: Connection) -> Iterator[tuple[sql.Composable, sql.Composable]]:
+        """What a row `t` is to hold once cleared, as a term for its text, and what it joins to `t`. Pure.
+
+        The server scans with one core where a term holds a query of its own, as `value` may; what that asks is joined.
+        """
+        own: sql.Composable = self.of("t")
+        cleared = self.fill
+        conditions: list[sql.Composable] = [self.scope, self._mine()]
+        joined: list[sql.Composable] = [sql.SQL("")]
+        if self.spec.from_backup:
+            joined.append(sql.SQL("LEFT JOIN {} f ON f.key = t.{}").format(self.bounds.prior or self.prior, self.key))
+            cleared = sql.SQL("f.value")
+            conditions += [sql.SQL("f.key IS NOT NULL")]
+        conditions += [self.differ(cleared, own)]
+        if self.bounds.approved_only:
+            joined.append(sql.SQL("LEFT JOIN {} a ON a.key = t.{}").format(self.approved, self.key))
+            conditions += [sql.SQL("a.key IS NOT NULL")]
+        yield (
+            sql.SQL("CASE WHEN {} THEN {}::text ELSE {}::text END").format(sql.SQL(" AND ").join(conditions), cleared, own),
+            sql.SQL(" ").join(joined),
+        )
+
+    def prepare_prior(self, connection: Connection, into: sql.Identifier | None = None) -> None:
+        """Make the empty table of the values that rows had before. Changes that table alone."""
+        query = sql.SQL("CREATE TABLE {own} AS SELECT t.{key} AS key, t.{column} AS value FROM {table} t WITH NO DATA")
+        connection.execute(self.filled(query, own=into or self.prior))
+
+    @property
+    def reads_earlier_values(self) -> bool:
+        """Whether each row gets a value of its own out of the backup."""
+        return self.spec.from_backup
+
+    def keep_prior(self, connection: Connection, read: sql.Identifier, into: sql.Identifier) -> "ScalarTerms":
+        """Keep the values of a table `read` out of the backup, of rows that hold another one now; returns terms with them.
+
+        Changes that table alone.
+        """
+        query = sql.SQL("""INSERT INTO {own} SELECT f.{key}, f.{column} FROM {read} f JOIN {table} t ON t.{key} = f.{key}
+            WHERE {differ}""")
+        differ = self.differ(self.of("f"), self.of("t"))
+        with connection.transaction():
+            self.prepare_prior(connection, into)
+            connection.execute(self.filled(query, own=into, read=read, differ=differ))
+            connection.execute(sql.SQL("ALTER TABLE {} ADD PRIMARY KEY (key)").format(into))
+        connection.execute(sql.SQL("ANALYZE {}").format(into))
+        return self.with_prior(into)
+
+    def comparable(self, term: sql.Composable) -> sql.Composable:
+        """A value of the column in a form in which two are equal just where they are the same."""
+        return sql.SQL('(({})::text COLLATE "C")').format(term) if self.type.by_text else term
+
+    def saved(self, term: sql.Composable) -> sql.Composable:
+        """A value of the column in a form of which many fit into an array: of an array, its text."""
+        return sql.SQL("({})::text").format(term) if self.type.is_array else term
+
+    def restored(self, term: sql.Composable) -> sql.Composable:
+        """A value that was `saved`, as one of the column."""
+        return self._cast(term) if self.type.is_array else term
+
+    def _written(self) -> sql.Composable:
+        written = self.spec.written
+        if isinstance(written, ColumnOfRow):
+            return sql.Identifier("t", written.column)
+        return RowExpression(written.sql).term if isinstance(written, Expression) else _literal(written)
+
+    def _mine(self) -> sql.Composable:
+        """That the value is the job's, or was decided to go."""
+        if self.spec.edited == "clear":
+            return TRUE
+        if not self.bounds.decided:
+            return self.pristine
+        decided = sql.SQL("t.{}::text = ANY ({})").format(self.key, sql.Literal(list(self.bounds.decided)))
+        return sql.SQL("({} OR {})").format(self.pristine, decided)
+
+    def _cast(self, term: sql.Composable) -> sql.Composable:
+        return sql.SQL("CAST({} AS {})").format(term, sql.SQL(self.type_name))
+
+
+def _literal(value: Scalar) -> sql.Composable:
+    """A value of a plan as text that the server reads as a value of whatever type is asked for."""
+    if value is None:
+        return sql.SQL("NULL")
+    return sql.Literal(str(value).lower() if isinstance(value, bool) else str(value))
