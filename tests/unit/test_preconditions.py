@@ -40,7 +40,8 @@ TABLE: dict[str, dict[str, tuple[When, bool]]] = {
         "schema-as-in-backup": (B, True),
     },
     "restore_staging": {
-        n: (B, True) for n in ("tools", "restorable-backup", "same-database", "restore-rights", "server-disk", "ties")
+        **{n: (B, True) for n in ("tools", "restorable-backup", "same-database", "restore-rights", "server-disk", "ties")},
+        "draft": (B, False),
     },
     "swap_database": {"restored": (S, False), "loss": (S, False), "sessions": (B, False)},
     "take_back": {
