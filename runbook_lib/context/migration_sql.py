@@ -24,7 +24,7 @@ def scripts(migration: Migration, checkout: Checkout) -> dict[str, str]:
 
     Raises:
         AdapterError: The checkout cannot be read, or the tool's command cannot be started.
-        ParametersError: No file shows a version, or its SQL is not to be had so.
+        ParametersError: No file shows a version, or its tool gives no SQL of it.
     """
     texts = read(migration, checkout)
     files = files_of(migration, texts)

@@ -57,7 +57,7 @@ class Asked:
         Raises:
             ParametersError: A file is missing or wrong, or the server cannot be used.
         """
-        decide, keys = (load_plan(self.plan).decide, read(self.plan)) if self.plan else (None, None)
+        decide, keys = (load_plan(self.plan, undrafted=True).decide, read(self.plan)) if self.plan else (None, None)
         return rehearse(
             self.before,
             self.migrations,

@@ -14,7 +14,8 @@ from .conftest import EMBEDDED
 
 BEFORE = """
 CREATE TABLE boats (id int PRIMARY KEY, name text, crew int);
-CREATE TABLE crews (code text PRIMARY KEY, boat int REFERENCES boats);
+CREATE TYPE mood AS ENUM ('Sad', 'Glad');
+CREATE TABLE crews (code text PRIMARY KEY, boat int REFERENCES boats, mood mood DEFAULT 'Sad');
 CREATE FUNCTION grow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.crew := NEW.crew + 1; RETURN NEW; END';
 CREATE TRIGGER grows BEFORE UPDATE ON boats FOR EACH ROW EXECUTE FUNCTION grow();
 CREATE TABLE flyway_schema_history (version text PRIMARY KEY);
@@ -24,6 +25,7 @@ INSERT INTO crews VALUES ('a', 1), ('b', 4);
 WROTE = """
 ALTER TABLE boats RENAME COLUMN name TO title;
 ALTER TABLE boats ADD COLUMN berth text NOT NULL DEFAULT 'none';
+ALTER TYPE mood RENAME VALUE 'Sad' TO 'Glum';
 CREATE TABLE berths (name text PRIMARY KEY);
 INSERT INTO berths VALUES ('north'), ('south');
 UPDATE boats SET title = btrim(title), berth = 'north' WHERE id < 4;
@@ -82,7 +84,7 @@ def test_what_was_written_goes_back_and_the_schema_stays(kept: Kept) -> None:
         (4, "Kai", 1, "none"),
         (9, "Neo", 1, "east"),
     ]
-    assert kept.rows("SELECT code FROM crews ORDER BY 1") == [("a",), ("b",)]
+    assert kept.rows("SELECT code, mood::text FROM crews ORDER BY 1") == [("a", "Glum"), ("b", "Glum")]
     assert kept.rows("SELECT * FROM berths") == []
     assert kept.rows("SELECT * FROM flyway_schema_history") == [("7",)]
     assert found.edited == [Count("boats.title", 1), Count("boats.crew", 1), Count("boats.berth", 1)]

@@ -160,7 +160,7 @@ class Project:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Where its database is, as tools are told."""
+        """Where its database is, in variables of the environment."""
         parameters = self.database.parameters(self.database.application)
         names = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "password": "PGPASSWORD", "dbname": "PGDATABASE"}
         login = f"{parameters['user']}:{parameters['password']}"

@@ -77,9 +77,11 @@ def test_the_plan_names_what_is_to_be_decided_and_then_serves(desk: Desk) -> Non
     assert (refused["outcome"], refused["plan"]["decide"]) == ("refused", {"meters.unit": None})
 
     decided = {"columns": ["unit"], "from": "units", "match": "units.meter = meters.id"}
-    draft = {**refused["plan"]["draft"], "sha256": "ab" * 32}
     file = desk.folder / "plan.yaml"
-    file.write_text(yaml.safe_dump({**refused["plan"], "draft": draft, "decide": {"meters": decided}}))
+    file.write_text(yaml.safe_dump(refused["plan"]))
+    undecided = desk.rehearsed(MOVED, "--plan", file)
+    assert (undecided.exit_code, "decide.meters.unit" in undecided.text) == (2, True)
+    file.write_text(yaml.safe_dump({**refused["plan"], "decide": {"meters": decided}}))
     found = desk.said(MOVED, "--plan", file)
 
     assert (found["outcome"], found["plan"]["decide"]) == ("verified", {"meters": decided})

@@ -9,8 +9,8 @@ import psycopg
 
 from runbook_lib.postgres import Connection
 from runbook_lib.postgres.changes.kinds import catalog_of
-from runbook_lib.postgres.changes.net_change import Refusal
-from runbook_lib.postgres.changes.objects import Catalog, Object, quote, short
+from runbook_lib.postgres.changes.net_change import Refusal, renames
+from runbook_lib.postgres.changes.objects import Catalog, Object, literal, quote, short
 from runbook_lib.postgres.changes.rows import SCRATCH, Source, candidates, execute, is_key, load, quoted_list, rekeyed
 from runbook_lib.postgres.changes.work import said
 from runbook_lib.postgres.text_settings import pin
@@ -88,6 +88,7 @@ def _bring_back(
     names = {each.name: old.name for each in columns if (old := was.by_id.get(f"column {each.id}"))}
     found = _Table(table, place, {each.name: each for each in columns if each.name in names})
     load(kept, found.of("was"), Source(before, there.rows, names))
+    _relabel(kept, was, made, found)
     load(kept, found.of("made"), Source(kept, table.rows, {name: name for name in names}))
     if rekeyed(kept, table):
         return [Refusal(table.name, "the migration gave rows another key")]
@@ -106,6 +107,16 @@ def _bring_back(
         return [Refusal(name, "its type was changed, and its values with it") for name in converted]
     _write(kept, found, [each for each in columns if each.name not in names and not _numbers_itself(each)])
     return []
+
+
+def _relabel(kept: Connection, was: Catalog, made: Catalog, table: _Table) -> None:
+    """Give values of enums the labels that these have now."""
+    labels = {each.after.address: each.labels for each in renames(was, made) if each.labels}
+    for name, column in table.common.items():
+        if renamed := labels.get(column.definition["type"]):
+            cases = " ".join(f"WHEN {literal(old)} THEN {literal(new)}" for new, old in renamed.items())
+            c = quote(name)
+            execute(kept, f"UPDATE {table.of('was')} SET {c} = CASE {c} {cases} ELSE {c} END")
 
 
 def _numbers_itself(column: Object) -> bool:
