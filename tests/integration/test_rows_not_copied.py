@@ -94,26 +94,26 @@ def test_a_draft_from_before_tables_were_chosen_copies_all(make: Make) -> None:
     )
 
 
-STRONG = """SELECT DISTINCT relation::regclass::text FROM pg_locks JOIN pg_class c ON c.oid = relation
+STRONG = """SELECT DISTINCT relation, relname FROM pg_locks JOIN pg_class c ON c.oid = relation
     WHERE pid = pg_backend_pid() AND relkind = 'r' AND relnamespace = 'public'::regnamespace
     AND mode IN ('AccessExclusiveLock', 'ShareRowExclusiveLock')"""
 
 
 def test_all_tables_are_locked_before_any_is_changed(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    found, apply = make(BEFORE, UP, USE), live.apply
-    step, locked = approved(found), list[set[str]]()
+    found, apply = make(BEFORE, UP + "ALTER TABLE shops RENAME TO stores;"), live.apply
+    step, locked = approved(found), list[dict[int, str]]()
 
     def watched(reversal: Reversal, connection: Connection) -> None:
         apply(replace(reversal, statements=[]), connection)
-        locked.append({row["relation"] for row in connection.execute(STRONG)})
+        locked.append({row["relation"]: row["relname"] for row in connection.execute(STRONG)})
         apply(replace(reversal, locks=[]), connection)
-        locked.append({row["relation"] for row in connection.execute(STRONG)})
+        locked.append({row["relation"]: row["relname"] for row in connection.execute(STRONG)})
 
     monkeypatch.setattr(live, "apply", watched)
     step.apply()
 
-    assert {each.rpartition(".")[2].strip('"') for each in locked[0]} == {"Orders", "shops", "fees"}
-    assert locked[1] <= locked[0]
+    assert set(locked[0].values()) == {"Orders", "stores", "fees"}
+    assert locked[1].keys() <= locked[0].keys()
 
 
 CHOSEN = """
