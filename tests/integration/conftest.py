@@ -19,6 +19,7 @@ from runbook_lib.rehearsal.postgres import Server, binaries, debian_programs, em
 from ..support.bare import Bare, bare
 from ..support.places import PLAN
 from ..support.relay import Pooler, Relay, relaying
+from ..support.taking_back import Make, Migrated, migrated
 from ..support.two import Two, two_of
 
 ROWS = 600
@@ -149,3 +150,15 @@ def target(database: Database, postgres: Postgres, tmp_path: Path, monkeypatch: 
     root.mkdir()
     with bare(database, root) as it:
         yield it
+
+
+@pytest.fixture
+def make(servers: Callable[[int], Server], version: int, plan: Plan, tmp_path: Path) -> Iterator[Make]:
+    """What makes a database of a test's own, to which a migration was applied, and its draft."""
+    with ExitStack() as ending:
+
+        def made(before: str, migration: str, use: str = "") -> Migrated:
+            suffix = f"_taken_{next(_numbers)}"
+            return ending.enter_context(migrated(servers(version), plan, tmp_path, suffix, before, migration, use))
+
+        yield made

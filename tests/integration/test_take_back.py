@@ -1,25 +1,13 @@
 """A migration of any kind is taken back on a live database by its draft, and brought back by the undo."""
 
-import itertools
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import replace
-from pathlib import Path
-
 import pytest
 
-from runbook_lib.config.plan import Plan
-from runbook_lib.postgres import Connection
-from runbook_lib.postgres.changes import live
-from runbook_lib.postgres.changes.work import Reversal
-from runbook_lib.postgres.dump import sha256
-from runbook_lib.rehearsal.postgres import Server
-from runbook_lib.results import Result, Status, not_passed
+from runbook_lib.results import Status, not_passed
 from runbook_lib.steps import Effect, take_back
-from runbook_lib.steps.take_back import CLEANUP, TakeBack
+from runbook_lib.steps.take_back import CLEANUP
 
 from ..support.removing import Killed
-from ..support.taking_back import Migrated, migrated
+from ..support.taking_back import Make, approved, summaries
 
 BEFORE = """
 CREATE TABLE shops (id uuid PRIMARY KEY, name text NOT NULL);
@@ -57,33 +45,6 @@ AS_BEFORE = 'SELECT to_jsonb(o) FROM "Orders" o ORDER BY id'
 MADE = "SELECT to_regclass('fees'), to_regclass('dear'), to_regtype('fee_kind'), to_regproc('charged')"
 FEES = "SELECT id, of, kind::text FROM fees ORDER BY id"
 NAMES = "SELECT name FROM shops ORDER BY id"
-
-_numbers = itertools.count()
-Make = Callable[..., Migrated]
-
-
-@pytest.fixture
-def make(servers: Callable[[int], Server], version: int, plan: Plan, tmp_path: Path) -> Iterator[Make]:
-    """What makes a migrated database of a test's own."""
-    with ExitStack() as ending:
-
-        def made(before: str, migration: str, use: str = "") -> Migrated:
-            suffix = f"_taken_{next(_numbers)}"
-            return ending.enter_context(migrated(servers(version), plan, tmp_path, suffix, before, migration, use))
-
-        yield made
-
-
-def summaries(found: list[Result]) -> str:
-    return "; ".join(f"{each.name}: {each.summary}" for each in not_passed(found))
-
-
-def approved(found: Migrated) -> TakeBack:
-    """The step, which was previewed, with nothing in its way."""
-    step = found.step()
-    _, looks = step.previewed(begun=False)
-    assert not_passed(looks) == []
-    return step
 
 
 def test_a_change_of_many_kinds_is_taken_back_verified_and_undone(make: Make) -> None:
@@ -274,105 +235,3 @@ def test_a_database_that_is_too_large_is_not_copied_at_all(make: Make, monkeypat
     assert "every row is compared" in summaries(looks) and "public.shops" in summaries(looks)
     assert [line for line in preview.would if "No copy was made" in line or "cannot be tried" in line]
     assert found.databases() == set()
-
-
-LARGE = """
-CREATE TABLE logs (id bigint PRIMARY KEY, line text NOT NULL);
-INSERT INTO logs SELECT n, repeat(md5(n::text), 40) FROM generate_series(1, 8000) n;
-CREATE TABLE days (at date NOT NULL, n int) PARTITION BY RANGE (at);
-CREATE TABLE days_now PARTITION OF days FOR VALUES FROM ('2025-01-01') TO ('2026-01-01');
-INSERT INTO days VALUES ('2025-11-03', 1);
-CREATE MATERIALIZED VIEW lines AS SELECT count(*) AS n FROM logs;
-"""
-LOGS = "SELECT count(*), sum(hashtext(l::text)) FROM logs l"
-SIZES = """SELECT max(pg_database_size(oid)) FILTER (WHERE datname NOT LIKE '%%\\_r1'),
-    max(pg_database_size(oid)) FILTER (WHERE datname LIKE '%%\\_r1') FROM pg_database WHERE datname LIKE %s"""
-
-
-def test_rows_that_the_change_does_not_concern_are_not_copied_and_stay(make: Make) -> None:
-    found = make(BEFORE + LARGE, UP, USE)
-    before, logs = found.execute(ALL), found.execute(LOGS)
-    step = approved(found)
-
-    step.apply()
-
-    with found.database.server.connect() as connection:
-        (live, copies) = connection.execute(SIZES, [found.database.name + "%"]).fetchone() or (0, 0)
-        assert live - copies > 8_000_000
-    assert not_passed(step.verify()) == []
-    assert found.execute(LOGS) == logs
-    assert found.execute("SELECT count(*) FROM days") == [(1,)]
-
-    assert found.step().undo() == {"differences": []}
-    assert (found.execute(ALL), found.execute(LOGS)) == (before, logs)
-
-
-@pytest.mark.parametrize(
-    ("written", "named"),
-    [
-        ("UPDATE logs SET line = 'other' WHERE id = 7", "public.logs: rows that are not the feature's were changed"),
-        ("DELETE FROM logs WHERE id = 7", "8000 before, 7999 now"),
-        ("INSERT INTO days VALUES ('2025-12-01', 2)", "public.days_now: rows that are not the feature's were changed"),
-        ("DROP TABLE logs CASCADE", "missing table public.logs"),
-    ],
-)
-def test_a_change_by_others_of_rows_that_were_not_copied_is_noticed(make: Make, written: str, named: str) -> None:
-    found = make(BEFORE + LARGE, UP)
-    step = approved(found)
-    step.apply()
-    with step.context.adapters.postgres.connect() as connection:
-        connection.execute("UPDATE runbook.taken_back SET differences = NULL")
-    found.execute(written)
-
-    taken, kept = step.verify()
-
-    assert (taken.status, kept.status) == (Status.FAIL, Status.PASS)
-    assert named in taken.summary
-
-
-def test_a_table_of_others_that_refers_to_inserted_rows_is_copied(make: Make) -> None:
-    kinds = "CREATE TABLE kinds (id int PRIMARY KEY); INSERT INTO kinds VALUES (1);"
-    of_others = "CREATE TABLE uses (kind int REFERENCES kinds); INSERT INTO uses VALUES (2);"
-    found = make(kinds, "INSERT INTO kinds VALUES (2);", of_others)
-
-    _, looks = found.step().previewed(begun=False)
-
-    assert "rows that the migration inserted are referred to" in summaries(looks)
-
-
-def test_a_draft_from_before_tables_were_chosen_copies_all(make: Make) -> None:
-    found = make(BEFORE + LARGE, UP, USE)
-    lines = [
-        line
-        for line in found.made.file.read_text().splitlines()
-        if not line.startswith(("tables:", "referred:", "- public"))
-    ]
-    found.made.file.write_text("\n".join(lines))
-    found.made = replace(found.made, sha256=sha256(found.made.file))
-    step = approved(found)
-
-    assert "0 tables without their rows" in next(
-        each.summary for each in step.previewed(begun=False)[1] if "copies" in each.name
-    )
-
-
-STRONG = """SELECT DISTINCT relation::regclass::text FROM pg_locks JOIN pg_class c ON c.oid = relation
-    WHERE pid = pg_backend_pid() AND relkind = 'r' AND relnamespace = 'public'::regnamespace
-    AND mode IN ('AccessExclusiveLock', 'ShareRowExclusiveLock')"""
-
-
-def test_all_tables_are_locked_before_any_is_changed(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    found, apply = make(BEFORE, UP, USE), live.apply
-    step, locked = approved(found), list[set[str]]()
-
-    def watched(reversal: Reversal, connection: Connection) -> None:
-        apply(replace(reversal, statements=[]), connection)
-        locked.append({row["relation"] for row in connection.execute(STRONG)})
-        apply(replace(reversal, locks=[]), connection)
-        locked.append({row["relation"] for row in connection.execute(STRONG)})
-
-    monkeypatch.setattr(live, "apply", watched)
-    step.apply()
-
-    assert {each.rpartition(".")[2].strip('"') for each in locked[0]} == {"Orders", "shops", "fees"}
-    assert locked[1] <= locked[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from runbook_lib.postgres.connection import Postgres
 from runbook_lib.rehearsal import draft as drafting
 from runbook_lib.rehearsal.database import Database, create_empty_database
 from runbook_lib.rehearsal.postgres import Server
+from runbook_lib.results import Result, not_passed
 from runbook_lib.services import MemoryServices
 from runbook_lib.steps.take_back import TakeBack, TakeBackKeys
 
@@ -89,3 +90,19 @@ def migrated(
             yield found
     finally:
         database.drop_all()
+
+
+Make = Callable[..., Migrated]
+
+
+def summaries(found: list[Result]) -> str:
+    """What the looks that did not pass found."""
+    return "; ".join(f"{each.name}: {each.summary}" for each in not_passed(found))
+
+
+def approved(found: Migrated) -> TakeBack:
+    """The step, which was previewed, with nothing in its way."""
+    step = found.step()
+    _, looks = step.previewed(begun=False)
+    assert not_passed(looks) == []
+    return step

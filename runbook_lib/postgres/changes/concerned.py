@@ -24,7 +24,8 @@ def concerned(work: Work) -> Concerned:
     for catalog in (work.was, work.made):
         tables |= _of_types(types | tables, catalog) | decided(work.decide, catalog, ())
         for table in catalog.of("table"):
-            if work.script.reads(table.name, None) or any(_is_in(each, table) for each in written):
+            names = {table.name, _name(named_now(table.address, reversal.renames))}
+            if any(work.script.reads(each, None) for each in names) or any(_is_in(each, table) for each in written):
                 tables.add(table.address)
         for each in _foreign_keys(catalog):
             parent = each.keeps["references"]

@@ -65,10 +65,8 @@ def reverse(
         with after.transaction(force_rollback=True), copy.transaction():
             made = _rename(was, made, after, reconciler, reversal, renamed)
             script = reading.read(scripts, bodies(was) | bodies(made))
-            live = reconciler.catalog()
-            work = Work(
-                copy, after, script, was, made, live, reversal, reconciler, rekeyed=rekeyed or {}, decide=decide or {}
-            )
+            work = Work(copy, after, script, was, made, reconciler.catalog(), reversal, reconciler)
+            work.rekeyed, work.decide = rekeyed or {}, decide or {}
             _tried(work, before)
             reversal.locks = reconciler.locks(live)
     except psycopg.Error as error:
