@@ -69,6 +69,35 @@ def test_rows_of_a_dropped_table_come_back_by_a_query(attempt: Deciding) -> None
     assert attempt.rows("SELECT mail FROM people ORDER BY id") == [("a@x",), ("new@x",), ("c@x",)]
 
 
+MERGED = """
+CREATE TABLE contacts (id serial PRIMARY KEY, old int, phone text, origin text);
+INSERT INTO contacts (old, phone, origin)
+    SELECT id, phone, 'p' FROM people UNION ALL SELECT s.id, s.phone, NULL FROM shops s;
+DROP TABLE people, shops;
+"""
+OF_PEOPLE = """SELECT coalesce(old, 100 + id) AS id, phone, '?' AS mail FROM contacts WHERE origin = 'p'"""
+OF_SHOPS = "SELECT old AS id, phone FROM contacts WHERE origin IS NULL AND old IS NOT NULL"
+
+
+@pytest.mark.parametrize(
+    ("use", "lost"),
+    [
+        ("INSERT INTO contacts (phone, origin) VALUES ('44', 'p'), ('44', 'p');", []),
+        ("INSERT INTO contacts (phone, origin) VALUES ('44', 'x');", [("contacts", 1)]),
+        ("UPDATE contacts SET old = NULL, origin = NULL WHERE old = 1 AND origin = 'p';", [("contacts", 1)]),
+        ("INSERT INTO contacts (old, phone, origin) VALUES (7, '77', 'p');", []),
+    ],
+    ids=["with other keys", "of no table", "NULL instead of more than a key", "with their keys"],
+)
+def test_rows_that_get_another_key_in_the_end_are_not_lost(attempt: Deciding, use: str, lost: list[tuple[str, int]]) -> None:
+    before = f"{BEFORE} CREATE TABLE shops (id int PRIMARY KEY, phone text); INSERT INTO shops VALUES (1, '9');"
+
+    found = attempt(before, MERGED, use, people={"rows": OF_PEOPLE}, shops={"rows": OF_SHOPS})
+
+    assert (found.outcome, found.redeploys) == ("verified", True)
+    assert [(each.object, each.count) for each in found.lost] == lost
+
+
 @pytest.mark.parametrize(
     ("match", "why"),
     [

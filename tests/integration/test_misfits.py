@@ -4,11 +4,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from runbook_lib.rehearsal.migration import Rehearsal
 from runbook_lib.rehearsal.postgres import Server
 
 from ..support.deciding import Deciding, deciding
+from .conftest import EMBEDDED
 
 TYPES = """SELECT column_name::text, data_type::text, is_nullable::text FROM information_schema.columns
     WHERE table_schema = 'public' ORDER BY table_name, column_name"""
@@ -282,3 +285,30 @@ def test_a_value_never_takes_the_place_of_a_key(attempt: Deciding) -> None:
     )
 
     assert "in the key of rooms" in refused(found)["id"]
+
+
+NUMBERS = st.one_of(st.none(), st.integers(-(2**15) - 2, 2**15 + 1), st.sampled_from([32767, 32768, -32768, -32769, 0]))
+HELD_NOW = st.dictionaries(st.integers(1, 8), NUMBERS, max_size=8)
+
+
+@pytest.mark.slow
+@given(held=HELD_NOW, decided=st.sampled_from(["refuse", "keep", "0"]))
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
+def test_every_value_that_fits_stays(
+    servers: Callable[[int], Server], tmp_path: Path, held: dict[int, int | None], decided: str
+) -> None:
+    before = "CREATE TABLE n (id int PRIMARY KEY, held smallint); INSERT INTO n VALUES (1, 32767), (2, NULL), (3, 3);"
+    use = "".join(
+        f"DELETE FROM n WHERE id = {row}; INSERT INTO n VALUES ({row}, {'NULL' if value is None else value});"
+        for row, value in held.items()
+    )
+    now = {1: 32767, 2: None, 3: 3, **held}
+    misfits = {row for row, value in held.items() if value is not None and not -(2**15) <= value < 2**15}
+    with deciding(servers(EMBEDDED), tmp_path) as attempt:
+        found = attempt(before, "ALTER TABLE n ALTER held TYPE bigint;", use, n__held={"misfits": decided})
+        rows = attempt.rows("SELECT id, held FROM n")
+
+    assert (found.outcome == "refused") is bool(misfits and decided == "refuse")
+    replaced = misfits if decided == "0" else set()
+    assert dict(rows) == {row: 0 if row in replaced else value for row, value in now.items()}
+    assert sum(each.count for each in found.lost) == len(replaced)

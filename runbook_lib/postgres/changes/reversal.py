@@ -90,6 +90,7 @@ def _tried(
     labels.refuse_filled_fields(work)
     retyping.find_conversions(work)
     moved.refuse_moved(work)
+    moved.note_key_copies(work)
     if not reversal.refusals:
         _act(work)
 

@@ -143,7 +143,7 @@ def _applied_again(states: States, reversal: Reversal, files: Sequence[Path]) ->
         created = [now for each in reversal.changes if each.before is None and (now := _now(each.key, reversal, there))]
         same = all((found := catalog.get(each.key)) is not None and found.like(each) for each in created)
         held = [each for each in created if each.kind in ("table", "column")]
-        return same, lost(again, first, made, held, redone=not stopped)
+        return same, lost(again, first, made, held, reversal.key_copies, redone=not stopped)
 
 
 def _now(key: str, reversal: Reversal, there: Catalog) -> Object | None:

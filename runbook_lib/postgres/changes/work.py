@@ -38,6 +38,7 @@ class Reversal:
     edited: dict[str, int] = field(default_factory=dict)  # column -> values that the change wrote and users changed since
     lost: dict[str, int] = field(default_factory=dict)  # table -> rows that the change inserted and users changed since
     notes: list[str] = field(default_factory=list)
+    key_copies: dict[str, set[str]] = field(default_factory=dict)  # created table -> columns with keys that a query gives
     kept: list[str] = field(default_factory=list)  # what is not as it was, by decision
     rekeyed: dict[str, Rekeyed] = field(default_factory=dict)  # OID of a table -> rows that get another key
 
