@@ -8,6 +8,7 @@ from runbook_lib.postgres import Connection
 from runbook_lib.postgres.changes.kinds import catalog_of
 from runbook_lib.postgres.changes.objects import Catalog, Object, quote
 from runbook_lib.postgres.changes.rows import SCRATCH, Source, candidates, execute, is_key, load, quoted_list, row_sums
+from runbook_lib.postgres.changes.work import MANY
 
 NUMBER = '"number of rows"'  # a name that no column should have
 
@@ -135,6 +136,22 @@ def _values(
         return int(str(execute(again, query)[0]["n"]))
     query = f"SELECT count(*) AS n FROM {table.rows} t WHERE t.{c}::text IS DISTINCT FROM {plain}"
     return int(str(execute(live, query)[0]["n"]))
+
+
+def not_repeated(again: Connection, live: Connection, table: Object, column: str, key: Sequence[str]) -> list[str]:
+    """The keys of rows that another run of the migrations leaves with another value of a column than they have now.
+
+    Changes the scratch copy's own schema.
+    """
+    execute(again, f"CREATE SCHEMA IF NOT EXISTS {SCRATCH}")
+    columns, names = {each: each for each in (*key, column)}, [f'{SCRATCH}."repeated {state}"' for state in ("now", "again")]
+    for name, connection in zip(names, (live, again), strict=True):
+        execute(again, f"DROP TABLE IF EXISTS {name}")
+        load(again, name, Source(connection, table.rows, columns))
+    on = " AND ".join(f"n.{quote(k)} = a.{quote(k)}" for k in key)
+    keys, c = ", ".join(f"n.{quote(k)}" for k in key), quote(column)
+    both = f"{names[0]} n JOIN {names[1]} a ON {on} WHERE n.{c} IS DISTINCT FROM a.{c}"
+    return [str(row["k"]) for row in execute(again, f"SELECT concat_ws(' ', {keys}) AS k FROM {both} LIMIT {MANY}")]
 
 
 def unstable(one: Connection, other: Connection, catalog: Catalog) -> list[str]:

@@ -12,7 +12,7 @@ import psycopg
 
 from runbook_lib.config.plan.decide import Decision
 from runbook_lib.postgres import Connection
-from runbook_lib.postgres.changes import comparison, labels, misfits, moved, reading, retyping, writing
+from runbook_lib.postgres.changes import comparison, flow, labels, misfits, moved, reading, retyping, writing
 from runbook_lib.postgres.changes.kinds import KINDS, catalog_of
 from runbook_lib.postgres.changes.net_change import (
     IN_A_TABLE,
@@ -77,8 +77,9 @@ def _tried(
 ) -> None:
     copy = reconciler.connection
     was, made, live = catalog_of(before), catalog_of(after), catalog_of(copy)
-    script = reading.read(scripts, _bodies(was) | _bodies(made))
-    work = Work(copy, after, script, was, made, live, reversal, reconciler, decide=decide)
+    bodies = _bodies(was) | _bodies(made)
+    script, followed = reading.read(scripts, bodies), flow.read(scripts, bodies.values())
+    work = Work(copy, after, script, followed, was, made, live, reversal, reconciler, decide=decide)
     _refuse_unknown(work)
     reversal.changes = net_changes(was, work.made)
     merged = merge(reversal.changes, work.live)

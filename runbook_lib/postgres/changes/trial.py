@@ -17,9 +17,9 @@ from psycopg import sql
 from runbook_lib.config.plan.decide import Decision
 from runbook_lib.postgres import Connection
 from runbook_lib.postgres.changes.kinds import catalog_of
-from runbook_lib.postgres.changes.losses import lost
+from runbook_lib.postgres.changes.losses import lost, not_repeated
 from runbook_lib.postgres.changes.net_change import Renames, differences, renames
-from runbook_lib.postgres.changes.objects import Catalog, Object
+from runbook_lib.postgres.changes.objects import Catalog, Object, short
 from runbook_lib.postgres.changes.reversal import reverse
 from runbook_lib.postgres.changes.rows import SCRATCH, execute, row_differences
 from runbook_lib.postgres.changes.work import Reversal
@@ -76,6 +76,8 @@ def tried(
     if reversal.refusals:
         return Trial(reversal)
     again, gone = _applied_again(states, reversal, files)
+    if reversal.refusals:
+        return Trial(reversal)
     return Trial(reversal, again, {**gone, **reversal.lost})
 
 
@@ -143,6 +145,13 @@ def _applied_again(states: States, reversal: Reversal, files: Sequence[Path]) ->
         created = [now for each in reversal.changes if each.before is None and (now := _now(each.key, reversal, there))]
         same = all((found := catalog.get(each.key)) is not None and found.like(each) for each in created)
         held = [each for each in created if each.kind in ("table", "column")]
+        for table, column, key in reversal.repeatable:
+            rows = not_repeated(again, first, there[f"table {table}"], column, key)
+            if rows or stopped:
+                why = (
+                    f"the migration changed {short(table)}.{column} in place, and would change what was written since again"
+                )
+                reversal.refuse(column, why, rows)
         return same, lost(again, first, made, held, reversal.key_copies, redone=not stopped)
 
 

@@ -10,6 +10,7 @@ import psycopg
 
 from runbook_lib.config.plan.decide import KEEP, REFUSE, Decision
 from runbook_lib.postgres import Connection
+from runbook_lib.postgres.changes.flow import Flow
 from runbook_lib.postgres.changes.kinds import catalog_of
 from runbook_lib.postgres.changes.net_change import Change, Refusal, Rename
 from runbook_lib.postgres.changes.objects import Catalog, Object, quote, short
@@ -39,6 +40,9 @@ class Reversal:
     lost: dict[str, int] = field(default_factory=dict)  # table -> rows that the change inserted and users changed since
     notes: list[str] = field(default_factory=list)
     key_copies: dict[str, set[str]] = field(default_factory=dict)  # created table -> columns with keys that a query gives
+    repeatable: list[tuple[str, str, Sequence[str]]] = field(
+        default_factory=list
+    )  # table, column, key: not changed by another run
     kept: list[str] = field(default_factory=list)  # what is not as it was, by decision
     rekeyed: dict[str, Rekeyed] = field(default_factory=dict)  # OID of a table -> rows that get another key
 
@@ -66,6 +70,7 @@ class Work:
     copy: Connection
     after: Connection
     script: Script
+    flow: Flow
     was: Catalog
     made: Catalog
     live: Catalog
