@@ -271,6 +271,34 @@ def test_rows_since_get_a_value_in_a_column_that_comes_back(attempt: Deciding) -
     assert attempt.rows("SELECT owner FROM keys ORDER BY id") == [("x",), ("y",), ("?",)]
 
 
+@pytest.mark.parametrize("table", ["n (v smallint)", "n (v text CHECK (v <> '9000'))", "n (v k)"])
+def test_a_value_that_no_undo_could_take_back_is_refused(attempt: Deciding, table: str) -> None:
+    up = {"smallint": "ALTER TABLE n ALTER v TYPE int;", "text": "ALTER TABLE n DROP CONSTRAINT n_v_check;"}
+
+    found = attempt(
+        f"CREATE TYPE k AS ENUM ('1'); CREATE TABLE {table};",
+        up.get(table.split()[2].strip("()"), "ALTER TYPE k ADD VALUE '9000'; ALTER TYPE k ADD VALUE '90000';"),
+        "INSERT INTO n VALUES ('9000'), ('90000');",
+        n__v={"misfits": "'1'"},
+    )
+
+    assert found.outcome == "refused"
+    assert any("nothing tells the rows of its table apart" in each.why for each in found.refused_because)
+
+
+def test_a_type_without_any_cast_comes_back_by_a_rule_and_is_undone(attempt: Deciding) -> None:
+    found = attempt(
+        "CREATE TABLE shops (id int PRIMARY KEY, open boolean NOT NULL); INSERT INTO shops VALUES (1, true), (2, false);",
+        """CREATE TYPE state AS ENUM ('open', 'shut', 'paused');
+           ALTER TABLE shops ALTER open TYPE state USING CASE WHEN open THEN 'open'::state ELSE 'shut' END;""",
+        "INSERT INTO shops VALUES (3, 'paused'), (4, 'open');",
+        shops__open={"misfits": "open = 'open'"},
+    )
+
+    assert lost(found) == {"shops.open": 2}
+    assert attempt.rows("SELECT open FROM shops ORDER BY id") == [(True,), (False,), (False,), (True,)]
+
+
 @pytest.mark.parametrize("name", ["keys", "keys__nothing", "nothing__code"])
 def test_misfits_of_what_was_not_there_are_refused(attempt: Deciding, name: str) -> None:
     assert [*refused(attempt(RULES, RELAXED, "", **{name: {"misfits": "keep"}}))] == [name.replace("__", ".")]
@@ -284,7 +312,7 @@ def test_a_value_never_takes_the_place_of_a_key(attempt: Deciding) -> None:
         rooms__id={"misfits": "7"},
     )
 
-    assert "in the key of rooms" in refused(found)["id"]
+    assert "is in the key of rooms" in refused(found)["id"]
 
 
 NUMBERS = st.one_of(st.none(), st.integers(-(2**15) - 2, 2**15 + 1), st.sampled_from([32767, 32768, -32768, -32769, 0]))

@@ -11,6 +11,7 @@ from runbook_lib.postgres.changes.reading import require_expression
 from runbook_lib.postgres.changes.rows import CELLS, PROVEN, Sides, execute
 from runbook_lib.postgres.changes.work import MANY, Work
 
+EVERY = "true"  # the condition that each value fulfils
 TEXTS = ("character", "bit")  # how types begin that a cast shortens without a word
 
 
@@ -84,11 +85,12 @@ def unfit_rows(work: Work, back: Back) -> list[str]:
 
 
 def is_rewritten(work: Work, back: Back) -> bool:
-    """Whether migrations changed how any value reads. Read-only."""
+    """Whether migrations changed any value but for its type. Read-only."""
     if back.sides is None:
         return False
     pairs = f"{back.sides.of('made')} m JOIN {back.sides.of('was')} w ON {back.sides.on('m', 'w')}"
-    return bool(work.count(f"SELECT count(*) AS n FROM {pairs} WHERE m.{back.name} IS DISTINCT FROM w.{back.name}"))
+    same = f"(w.{back.name}::{back.old}::{back.column.definition['type']})::text" if back.is_there else f"w.{back.name}"
+    return bool(work.count(f"SELECT count(*) AS n FROM {pairs} WHERE m.{back.name} IS DISTINCT FROM {same}"))
 
 
 def is_proven(work: Work, back: Back) -> bool:
@@ -130,16 +132,26 @@ def write_known(work: Work, column: Object) -> bool:
 
 def replaced(work: Work, goal: Object, back: Back, value: str, condition: str) -> Object | None:
     """A column in which values that fulfil a condition of `{0}` give way to a decided one; None where it is refused."""
-    sides, table = work.sides_of(back.column.parent), work.live[back.column.parent]
-    if sides and back.column.name in sides.key:
-        why = f"it is in the key of {short(table.address)}, so that no value can take the place of another"
-        work.reversal.refuse(back.column.name, why)
+    if not may_replace(work, back.column.parent, back.column.name, back.column.name):
         return None
     misfit = f"{back.name} IS NOT NULL AND {of(condition, back.name)}"
     if not _is_castable(work, back, value, misfit):
         return None
-    using = f"CASE WHEN {misfit} THEN {of(back.given, value)} ELSE {back.values} END"
-    return replace(goal, keeps={**goal.keeps, "using": using})
+    others = "" if condition == EVERY else f" ELSE {back.values}"
+    return replace(goal, keeps={**goal.keeps, "using": f"CASE WHEN {misfit} THEN {of(back.given, value)}{others} END"})
+
+
+def may_replace(work: Work, table: str, column: str, thing: str) -> bool:
+    """Whether a value may take the place of others in a column of a table, by its key in the catalogs; refused where not."""
+    sides = work.sides_of(table)
+    if not sides or not sides.key:
+        why = "nothing tells the rows of its table apart, so that an undo could not bring back what a value replaces"
+    elif column in sides.key:
+        why = f"{column} is in the key of {short(sides.name)}, so that no value can take the place of another"
+    else:
+        return True
+    work.reversal.refuse(thing, why)
+    return False
 
 
 def ruled(work: Work, goal: Object, back: Back, rule: str) -> Object | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from runbook_lib.config.plan.decide import KEEP, REFUSE
-from runbook_lib.postgres.changes.fitting import TEXTS
+from runbook_lib.postgres.changes.fitting import TEXTS, may_replace
 from runbook_lib.postgres.changes.objects import Object, literal, quote, short
 from runbook_lib.postgres.changes.rows import CELLS, RULED, Sides, execute, quoted_list
 from runbook_lib.postgres.changes.work import Work, column_of, is_value
@@ -75,15 +75,12 @@ def _keep(work: Work, goal: Object, count: int, rows: list[str]) -> None:
 def _replace(work: Work, goal: Object, table: Object, column: str, value: str) -> None:
     """Put a decided value into a column of the rows that violate what comes back; of equal ones, those written since."""
     found, sides = column_of(work.was, table, column), work.sides_of(table.key)
-    if found is None or (sides and column in sides.key):
-        why = f"a value of its own cannot take the place of others in {column}" if found else "a value is a column's"
-        work.reversal.refuse(goal.name, f"rows do not satisfy it, and {why}")
+    if found is None:
+        work.reversal.refuse(goal.name, "rows do not satisfy it, and a value is a column's: decide a column of it")
+    if found is None or sides is None or not may_replace(work, table.key, column, goal.name):
         return
     name, type_ = quote(table.name), found.definition["type"]
     if _is_unique(goal):
-        if sides is None or not sides.key:
-            work.reversal.refuse(goal.name, "rows do not satisfy it, and nothing tells those written since apart")
-            return
         _note_since(work, sides, goal)
         ruled = f"SELECT FROM {RULED} r WHERE r.place = {sides.place} AND r.col = {literal(goal.key)}"
         here, there = (f"EXISTS ({ruled} AND {on(work, sides, 'r', row)})" for row in ("t", name))

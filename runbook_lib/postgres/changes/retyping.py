@@ -78,7 +78,7 @@ def _converted(work: Work, goal: Object, back: Back) -> Object:
         fitting.write_known(work, there)
         return fitting.ruled(work, goal, back, rule) or using
     is_proven = fitting.is_proven(work, back)
-    misfit = f"NOT {back.fits}" if is_proven else "true"
+    misfit = f"NOT {back.fits}" if is_proven else fitting.EVERY
     count, rows = fitting.found(work, back, misfit)
     decided = work.misfits(table.address, there.name)
     if not count and not fitting.is_unfit(work, back):
@@ -87,7 +87,8 @@ def _converted(work: Work, goal: Object, back: Back) -> Object:
         rows = rows or fitting.unfit_rows(work, back)  # whether a value fits is not known once its type is made again
     elif not count:
         if fitting.write_known(work, there):
-            return replace(goal, keeps={**goal.keeps, "using": back.values})
+            values = back.values if is_proven else f"NULL::{back.old}"  # there may be no cast at all
+            return replace(goal, keeps={**goal.keeps, "using": values})
         rows = fitting.unfit_rows(work, back)
     elif decided == KEEP:
         return _kept(work, goal, back, (count, rows), is_proven=is_proven)
