@@ -19,7 +19,7 @@ from runbook_lib.postgres.changes.kinds import catalog_of
 from runbook_lib.postgres.changes.net_change import Refusal, differences
 from runbook_lib.postgres.changes.objects import short
 from runbook_lib.postgres.changes.reversal import reverse
-from runbook_lib.postgres.changes.rows import SCRATCH, execute, row_differences
+from runbook_lib.postgres.changes.rows import SCRATCH, execute, note_rekeyed, row_differences
 from runbook_lib.postgres.changes.schema_kept import bring_rows_back
 from runbook_lib.postgres.changes.trial import Trial, apply, drop_staged, refuse_unstable, stage, tried
 from runbook_lib.postgres.changes.work import Reversal
@@ -266,11 +266,12 @@ def _rolled_back(
 
 def _undone(place: Scratch, rollback: Reversal) -> list[str]:
     """What differs from the state before the rollback once it is undone; that is the same merge, the other way."""
-    for state, of in (("done", "live"), ("undone", "live")):
+    with place.connected("copy") as copy:
+        note_rekeyed(copy, rollback.rekeyed)
+    for state, of in (("start", "first"), ("done", "copy"), ("undone", "live")):
         place.make(state, of)
-    place.make("start", "first")
     with place.connected("start") as start, place.connected("done") as done, place.connected("undone") as undone:
-        reversal = reverse(start, done, undone, rekeyed=rollback.rekeyed)
+        reversal = reverse(start, done, undone)
         if reversal.refusals:
             return [f"refused: {each.object}: {each.why}" for each in reversal.refusals]
         execute(undone, f"DROP SCHEMA IF EXISTS {SCRATCH} CASCADE")

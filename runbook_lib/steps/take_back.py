@@ -120,6 +120,7 @@ class TakeBack(Step):
             would=[
                 *(f"{each.kind} {each.object}, which was {each.what}: {each.way_back}" for each in found.changes),
                 *(f"STOPPED by: {each.object}: {each.why}" for each in reversal.refusals),
+                *(f"KEPT: {each}" for each in reversal.kept),
                 *(f"note: {each}" for each in reversal.notes),
                 *([f"RISK: the draft's migrations stopped where one failed: {found.stopped}"] if found.stopped else []),
                 *recorded,
@@ -147,6 +148,7 @@ class TakeBack(Step):
                 "database": here.database,
                 "draft": self._sha256,
                 "catalog": hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest(),
+                **({"kept": reversal.kept} if reversal.kept else {}),
             },
             volumes=volumes,
         )
@@ -199,7 +201,8 @@ class TakeBack(Step):
             copies.keep()
             record = Record(self._sha256, None, others)
             live.take_back(postgres.connect, copies, reversal, history(self.context), record, self.reporter.waiting)
-        return {"statements": len(reversal.statements), "differences": live.compare(postgres.connect, self._copies)}
+        differences = live.compare(postgres.connect, self._copies)
+        return {"statements": len(reversal.statements), "differences": differences, "kept": reversal.kept}
 
     def verify(self) -> list[Result]:
         """That the database is what was tried, object by object and row by row, and that it can be undone.
@@ -214,12 +217,13 @@ class TakeBack(Step):
         if found is None:
             found = live.compare(self.context.adapters.postgres.connect, self._copies)
         kept = self._copies.kept()
+        compared = "; ".join(["every object and every row was compared just after", *self._not_as_before()])
         return [
             self.result(
                 "taken back",
                 "The database is, object by object and row by row, what was tried",
                 Status.FAIL if found else Status.PASS,
-                "; ".join(found) or "every object and every row was compared just after",
+                "; ".join(found) or compared,
             ),
             self.result(
                 "kept",
@@ -263,6 +267,11 @@ class TakeBack(Step):
         dropped = self._copies.drop_kept()
         self.reporter.close_cleanup(CLEANUP)
         return {"dropped": dropped}
+
+    def _not_as_before(self) -> list[str]:
+        """What is not as it was before the migrations, as was approved. Pure."""
+        kept = self.left.get("kept", self.approved.get("kept", []))
+        return [f"as decided: {', '.join(kept)}"] if kept else []
 
     @property
     def _sha256(self) -> str:

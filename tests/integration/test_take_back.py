@@ -2,6 +2,7 @@
 
 import pytest
 
+from runbook_lib.config.plan import Decision
 from runbook_lib.results import Status, not_passed
 from runbook_lib.steps import Effect, take_back
 from runbook_lib.steps.take_back import CLEANUP
@@ -111,6 +112,39 @@ def test_what_is_written_between_preview_and_step_is_respected(make: Make) -> No
 
     assert not_passed(step.verify()) == []
     assert found.execute(NAMES) == [("Northern",), ("South",)]
+
+
+def test_what_is_kept_or_replaced_is_shown_verified_and_undone(make: Make) -> None:
+    up = 'ALTER TABLE "Orders" ALTER total TYPE numeric(12,2), ALTER note TYPE varchar(40)'
+    found = make(
+        BEFORE.replace("note text", "note varchar(8)"),
+        up,
+        "UPDATE \"Orders\" SET total = 1e9, note = 'a long note' WHERE id < 3",
+    )
+    kept, replaced = Decision(misfits="keep"), Decision(misfits="left(note, 8)")
+    found.plan = found.plan.model_copy(update={"decide": {"Orders.total": kept, "Orders.note": replaced}})
+    before = found.execute(ALL)
+    step = found.step()
+    preview, looks = step.previewed(begun=False)
+
+    assert not_passed(looks) == []
+    assert "KEPT: Orders.total keeps its type numeric(12,2)" in preview.would
+    assert preview.volumes["lost: Orders.note"] == 2
+
+    step.apply()
+
+    state = {"previews": {"d": {"take-back": {"facts": preview.facts}}}, "approved": "d"}
+    taken = found.step(**state).verify()
+    assert not_passed(taken) == []
+    assert taken[0].summary.endswith("as decided: Orders.total keeps its type numeric(12,2)")
+    assert found.execute('SELECT total, note FROM "Orders" WHERE id = 1') == [(1000000000, "a long n")]
+    found.execute("INSERT INTO \"Orders\" VALUES (42, NULL, 7, 'after')")
+
+    assert found.step().undo() == {"differences": []}
+
+    assert found.execute('SELECT note FROM "Orders" WHERE id = 42') == [("after",)]
+    found.execute('DELETE FROM "Orders" WHERE id = 42')
+    assert found.execute(ALL) == before
 
 
 def test_the_owner_of_the_database_takes_it_back_itself(make: Make) -> None:

@@ -37,8 +37,8 @@ class Migrated:
     made: drafting.Made
     journal: Journal
 
-    def step(self) -> TakeBack:
-        """The step as a process of the run makes it."""
+    def step(self, **journaled: object) -> TakeBack:
+        """The step as a process of the run makes it, with what it has journaled."""
         names = ("BACKEND_URL", "FRONTEND_URL", "API_TOKEN", "PG_BIN", "PYTHON")
         environment = {f"REHEARSAL_{name}": str(self.folder) for name in names}
         environment |= {"REHEARSAL_ROOT": str(self.folder), "REHEARSAL_APPLICATION_ROLE": self.database.application.name}
@@ -53,7 +53,7 @@ class Migrated:
         folder = RunFolder.create(self.folder / "outputs", "INC-1", "full")
         services = MemoryServices(plan.services, lambda name: [])
         adapters = Adapters(target, folder, services=services, postgres=Postgres("test", "r1"))
-        state = RunState({"option": "B"}, "2025-11-03T12:00:00+00:00", "full")
+        state = RunState({"option": "B"}, "2025-11-03T12:00:00+00:00", "full", **journaled)  # type: ignore[arg-type]
         reporter = Reporter(self.journal, lambda: self.journal.debts)
         return TakeBack("take-back", Context(plan, target, folder, adapters, state, "Dana", reporter))
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from runbook_lib.postgres.changes.reading import read
+from runbook_lib.postgres.changes.reading import Copied, read
 
 
 @pytest.mark.parametrize(
@@ -63,3 +63,24 @@ def test_a_conversion_by_anything_else_has_none() -> None:
     ]
 
     assert read(scripts, {}).zones == {}
+
+
+@pytest.mark.parametrize(
+    ("script", "found"),
+    [
+        ("INSERT INTO b (x, y) SELECT 1, k FROM a", [Copied("b", "y", "a", "k")]),
+        (
+            "INSERT INTO b SELECT k, 1 FROM a UNION SELECT 2, c.l FROM c",
+            [Copied("b", 0, "a", "k"), Copied("b", 1, "c", "l")],
+        ),
+        ("INSERT INTO b (x) SELECT o.k FROM a o JOIN c USING (k)", [Copied("b", "x", "a", "k")]),
+        ("CREATE TABLE b AS SELECT k AS x FROM s.a", [Copied("b", 0, "a", "k")]),
+        ("INSERT INTO b (x) SELECT k FROM a, c", []),
+        ("INSERT INTO b (x) SELECT k + 1 FROM a", []),
+        ("INSERT INTO b (x) SELECT q.k FROM (SELECT k FROM a) q", [Copied("b", "x", "", "k")]),
+        ("INSERT INTO b (x) VALUES (1)", []),
+        ("INSERT INTO b DEFAULT VALUES", []),
+    ],
+)
+def test_columns_that_are_copied_as_they_are_are_seen(script: str, found: list[Copied]) -> None:
+    assert read([script], {}).copied == found

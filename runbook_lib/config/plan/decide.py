@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from runbook_lib.config.loading import Model
 from runbook_lib.config.plan.steps import Identifier, Inside
+
+REFUSE, KEEP = "refuse", "keep"
+
+
+def _text(given: object) -> object:
+    """A number, true or false as SQL writes it. Pure."""
+    return str(given).lower() if isinstance(given, bool | int | float) else given
+
+
+def _word_or_sql(text: str) -> str:
+    is_word = re.fullmatch(r"([^\W\d]\w*)?", text.strip()) and text.strip().lower() not in ("null", "true", "false")
+    if is_word and text not in (REFUSE, KEEP):
+        raise ValueError(f"misfits is {REFUSE}, {KEEP} or SQL of a value; a text has quotes of its own, as \"'open'\"")
+    return text
+
+
+Misfits = Annotated[str, BeforeValidator(_text), AfterValidator(_word_or_sql)]
 
 
 class Draft(Model):
@@ -22,7 +40,7 @@ class Draft(Model):
 
 
 class Decision(Model):
-    """How something comes back that cannot be derived, in one of three ways.
+    """How something comes back that cannot be derived, in one of four ways.
 
     SQL in it uses the names from before of all that the migrations renamed, and of what they created the names that it has.
     """
@@ -37,12 +55,17 @@ class Decision(Model):
     """Of a column: an expression on its row, for each row that does not get its value from before."""
     rows: str | None = None
     """Of a table that was dropped: a query whose columns are the table's."""
+    misfits: Misfits | None = None
+    """Of a column or constraint: what is done where values do not fit what comes back. `refuse` is what happens undecided.
+    An expression on the row is put in their place, and they count as lost. With `keep` the enum keeps its label, the
+    constraint comes back NOT VALID, the column keeps its wider type or comes back without NOT NULL."""
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
         follows = (bool(self.columns), self.from_ is not None, self.match is not None)
         if any(follows) and not all(follows):
             raise ValueError("columns, from and match go together")
-        if sum([all(follows), self.value is not None, self.rows is not None]) != 1:
-            raise ValueError("exactly one of columns (with from and match), value and rows must stand here")
+        ways = (all(follows), *(each is not None for each in (self.value, self.rows, self.misfits)))
+        if sum(ways) != 1:
+            raise ValueError("exactly one of columns (with from and match), value, rows and misfits must stand here")
         return self

@@ -92,7 +92,7 @@ def _follow_keys(work: Work, sides: Sides) -> None:
         execute(work.copy, f"ALTER TABLE {was} ADD COLUMN {quote(ORIGINAL + column)} text")
     execute(work.copy, f"UPDATE {was} SET {', '.join(f'{quote(ORIGINAL + c)} = {quote(c)}' for c in key)}")
     made = work.made[sides.table.key]
-    for before, after in (*rekeyed(work.after, made), *work.rekeyed.get(made.id, [])):
+    for before, after in rekeyed(work.after, made):
         given = ", ".join(f"{quote(c)} = {literal(value)}" for c, value in zip(key, after, strict=True))
         had = " AND ".join(f"{quote(ORIGINAL + c)} = {literal(value)}" for c, value in zip(key, before, strict=True))
         execute(work.copy, f"UPDATE {was} SET {given} WHERE {had}")

@@ -8,7 +8,7 @@ from runbook_lib.config.plan.decide import Decision
 from runbook_lib.postgres.changes import reading
 from runbook_lib.postgres.changes.net_change import Rename, named_now
 from runbook_lib.postgres.changes.objects import Catalog, Object
-from runbook_lib.postgres.changes.work import Concerned, Work
+from runbook_lib.postgres.changes.work import Concerned, Work, is_value
 
 
 def concerned(work: Work) -> Concerned:
@@ -67,7 +67,8 @@ def still_left_out(catalog: Catalog, before: Collection[str]) -> list[Object]:
 
 def decided(decide: Mapping[str, Decision], catalog: Catalog, renamed: Iterable[tuple[str, str]]) -> set[str]:
     """The tables that SQL of a person's reads, which names them as before. Pure."""
-    queries = [each.rows or f"SELECT ({each.value})" for each in decide.values() if each.rows or each.value]
+    values = [value for each in decide.values() for value in (each.value, each.misfits) if value and is_value(value)]
+    queries = [each.rows for each in decide.values() if each.rows] + [f"SELECT ({value})" for value in values]
     queries += [f'SELECT FROM "{each.from_}" WHERE {each.match}' for each in decide.values() if each.match]
     script = reading.read(queries, bodies(catalog))
     names = {after: _name(before) for before, after in renamed}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from runbook_lib.postgres import Connection
 from runbook_lib.postgres.changes.objects import Catalog, Object, quote
 from runbook_lib.postgres.changes.rows import SCRATCH, Source, candidates, execute, is_key, load, quoted_list, row_sums
+from runbook_lib.postgres.changes.work import MANY
+
+NUMBER = '"number of rows"'  # a name that no column should have
 
 
 def lost(
@@ -15,6 +18,7 @@ def lost(
     after: Connection,
     created: Sequence[Object],
     catalogs: tuple[Catalog, Catalog, Catalog],
+    key_copies: Mapping[str, Collection[str]],
 ) -> dict[str, int]:
     """Count the values in created columns, and the rows in created tables, that are neither the migrations' nor come back.
 
@@ -24,6 +28,7 @@ def lost(
         after: The state right after the migrations.
         created: The tables and columns that the migrations created, as they are in `live`.
         catalogs: Of `live`, of `after` and of `again`, the last empty where the migrations did not run again.
+        key_copies: The columns of such tables that hold keys which the rollback may have made: NULL before, filled again.
 
     Returns:
         Table or column -> rows, of those that lose any.
@@ -38,7 +43,8 @@ def lost(
             continue
         if each.kind == "table" and not there.definition["bound"]:
             others = made.get(each.key), then.get(each.key)
-            found[each.address] = _rows(again, live, after, there, others, place, now)
+            keys = key_copies.get(each.address, ())
+            found[each.address] = _rows(again, live, after, there, others, place, now, keys)
         elif each.kind == "column" and each.parent not in tables and not there.definition["generated"]:
             found[each.address] = _values(again, live, after, there, catalogs, place)
     return {name: count for name, count in found.items() if count}
@@ -52,6 +58,7 @@ def _rows(
     others: tuple[Object | None, Object | None],
     place: int,
     now: Catalog,
+    keys: Collection[str],
 ) -> int:
     columns = {each.name: each.name for each in now.parts(there, "column") if not _is_made(each)}
     name = f'{SCRATCH}."lost {place} '
@@ -65,7 +72,25 @@ def _rows(
     query = f"SELECT {listed} FROM {left[0]}"
     for other in left[1:]:
         query = f"({query}) EXCEPT ALL (SELECT {listed} FROM {other})"
-    return int(str(execute(again, f"SELECT count(*) AS n FROM ({query}) x")[0]["n"]))
+    count = int(str(execute(again, f"SELECT count(*) AS n FROM ({query}) x")[0]["n"]))
+    if keys and others[1]:
+        new = f"SELECT {listed} FROM {left[-1]} EXCEPT ALL SELECT {listed} FROM {left[0]}"
+        count -= _keyed_again(again, query, new, [each for each in columns if each not in keys], keys)
+    return count
+
+
+def _keyed_again(again: Connection, lost: str, new: str, others: Sequence[str], keys: Collection[str]) -> int:
+    """How many lost rows, which had no key of a table from before, are there again with one and are alike otherwise."""
+    if not others:
+        return 0
+    listed, empty = quoted_list(others), " AND ".join(f"{quote(each)} IS NULL" for each in keys)
+    rows = [
+        f"(SELECT {listed}, count(*) AS {NUMBER} FROM ({query}) x WHERE {condition} GROUP BY {listed})"
+        for query, condition in ((lost, empty), (new, f"NOT ({empty})"))
+    ]
+    same = " AND ".join(f"l.{quote(each)} IS NOT DISTINCT FROM n.{quote(each)}" for each in others)
+    asked = f"SELECT coalesce(sum(least(l.{NUMBER}, n.{NUMBER})), 0) AS n FROM {rows[0]} l JOIN {rows[1]} n ON {same}"
+    return int(str(execute(again, asked)[0]["n"]))
 
 
 def _is_made(column: Object) -> bool:
@@ -108,6 +133,22 @@ def _values(
         return int(str(execute(again, query)[0]["n"]))
     query = f"SELECT count(*) AS n FROM {table.rows} t WHERE t.{c}::text IS DISTINCT FROM {plain}"
     return int(str(execute(live, query)[0]["n"]))
+
+
+def not_repeated(again: Connection, live: Connection, table: Object, column: str, key: Sequence[str]) -> list[str]:
+    """The keys of rows that another run of the migrations leaves with another value of a column than they have now.
+
+    Changes the scratch copy's own schema.
+    """
+    execute(again, f"CREATE SCHEMA IF NOT EXISTS {SCRATCH}")
+    columns, names = {each: each for each in (*key, column)}, [f'{SCRATCH}."repeated {state}"' for state in ("now", "again")]
+    for name, connection in zip(names, (live, again), strict=True):
+        execute(again, f"DROP TABLE IF EXISTS {name}")
+        load(again, name, Source(connection, table.rows, columns))
+    on = " AND ".join(f"n.{quote(k)} = a.{quote(k)}" for k in key)
+    keys, c = ", ".join(f"n.{quote(k)}" for k in key), quote(column)
+    both = f"{names[0]} n JOIN {names[1]} a ON {on} WHERE n.{c} IS DISTINCT FROM a.{c}"
+    return [str(row["k"]) for row in execute(again, f"SELECT concat_ws(' ', {keys}) AS k FROM {both} LIMIT {MANY}")]
 
 
 def unstable(one: Connection, other: Connection, catalog: Catalog) -> list[str]:

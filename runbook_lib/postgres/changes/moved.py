@@ -36,6 +36,27 @@ def refuse_moved(work: Work) -> None:
             _name_unknown_values(work, thing)
 
 
+def note_key_copies(work: Work) -> None:
+    """Note which columns of created tables hold keys of tables that come back by a query, which may give others."""
+    created = {each.after.name: each.after for each in work.reversal.changes if each.what == "created" and each.after}
+    for name, decision in work.decide.items():
+        table = next((each for each in work.was.of("table") if short(each.address) == name and decision.rows), None)
+        keys = (
+            [each.keeps["columns"] for each in work.was.parts(table, "constraint") if each.definition["type"] == "p"]
+            if table
+            else []
+        )
+        for copied in work.script.copied:
+            into = created.get(copied.into)
+            if not table or not into or copied.source != table.name or [copied.of] not in keys:
+                continue
+            parts = sorted(work.made.parts(into, "column"), key=lambda each: each.keeps["place"])
+            names = [each.name for each in parts]
+            column = copied.column if isinstance(copied.column, str) else "".join(names[copied.column : copied.column + 1])
+            if column in names:
+                work.reversal.key_copies.setdefault(into.address, set()).add(column)
+
+
 def _is_decided(work: Work, thing: Object) -> bool:
     if thing.kind == "column":
         return bool(work.rule(thing.parent.partition(" ")[2], thing.name))
@@ -45,6 +66,8 @@ def _is_decided(work: Work, thing: Object) -> bool:
 
 def refuse_moved_to_a_new_column(work: Work, sides: Sides, column: str, wrote: str, since: tuple[str, str]) -> None:
     """Refuse where values may have moved to a column that was created, in rows that were written since.
+
+    They have not where the statements show it; then another run of the migrations must leave those rows alone.
 
     Args:
         work: The reversal.
@@ -67,7 +90,11 @@ def refuse_moved_to_a_new_column(work: Work, sides: Sides, column: str, wrote: s
         held = f"JOIN {now} x ON {sides.on('x', 'n')} AND x.{c} IS DISTINCT FROM {default}"
         listed = f"SELECT array_to_string({sides.keys('n')}, ' ') AS k"
         parts = [f"{begin} {held} WHERE {end}" for begin, end in (_WHERE.split(part, maxsplit=1) for part in since)]
-        if rows := [key for part in parts for key in work.keys_of(f"{listed} {part} LIMIT {MANY}")]:
+        if not (rows := [key for part in parts for key in work.keys_of(f"{listed} {part} LIMIT {MANY}")]):
+            continue
+        if work.flow.keeps_apart(sides.table.name, column, created.name):
+            work.reversal.repeatable.append((sides.table.address, column, sides.key))
+        else:
             why = f"values of {sides.name}.{column} may have moved to {created.name}, and rows were written since"
             work.reversal.refuse(column, why, rows)
 

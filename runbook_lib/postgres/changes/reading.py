@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,11 +33,22 @@ class _Read:
     text: str = ""  # a body that is not parsed
 
 
+@dataclass(frozen=True)
+class Copied:
+    """A column of one table into which a statement puts a column of another, as it is."""
+
+    into: str
+    column: str | int  # its name, or its place where the statement names none
+    source: str
+    of: str
+
+
 @dataclass
 class Script:
     """What migrations read and convert; names are without schemas."""
 
     zones: dict[str, str] = field(default_factory=dict)  # column -> the time zone that its new type was computed by
+    copied: list[Copied] = field(default_factory=list)  # what rows that they insert hold of other tables
     _read: list[_Read] = field(default_factory=list)
 
     def reads(self, table: str, column: str | None) -> bool:
@@ -120,11 +131,54 @@ def _note(statement: Any, found: Script, bodies: Mapping[str, str]) -> None:
         fired = {name for name, text in bodies.items() if ROW.search(text)}
         used = _used(names.tables | names.functions | fired, bodies)
         found._read += [_Read(frozenset(), frozenset(), True, text) for text in used]
+        found.copied += _copied(statement)
     elif kind is ast.CreateFunctionStmt:  # a trigger of the migration's own may call it
         body = " ".join(each.sval for option in statement.options if option.defname == "as" for each in option.arg)
         found._read.append(_Read(frozenset(), frozenset(), True, body))
     elif kind is ast.AlterTableStmt:
         found.zones |= dict(_zones(statement.cmds))
+
+
+def _copied(statement: Any) -> Iterator[Copied]:
+    match statement:
+        case ast.InsertStmt(relation=relation, cols=cols, selectStmt=ast.SelectStmt() as query):
+            names = [each.name for each in cols or ()]
+        case ast.CreateTableAsStmt(into=ast.IntoClause(rel=relation), query=ast.SelectStmt() as query):
+            names = []
+        case _:
+            return
+    into = str(relation.relname) if relation else ""
+    for select in _selects(query):
+        tables = dict(_joined(select.fromClause or ()))
+        for place, target in enumerate(select.targetList or ()):
+            match target.val:
+                case ast.ColumnRef(fields=(*_, ast.String(sval=called), ast.String(sval=name))):
+                    source = tables.get(str(called), "")
+                case ast.ColumnRef(fields=(ast.String(sval=name),)) if len(tables) == 1:
+                    source = next(iter(tables.values()))
+                case _:
+                    continue
+            yield Copied(into, names[place] if place < len(names) else place, source, str(name))
+
+
+def _selects(query: Any) -> Iterator[Any]:
+    """The SELECTs of which a UNION or the like consists."""
+    if query.larg is None:
+        yield query
+    else:
+        yield from _selects(query.larg)
+        yield from _selects(query.rarg)
+
+
+def _joined(parts: Iterable[Any]) -> Iterator[tuple[str, str]]:
+    """What FROM calls each table, and the table; what is no table has no name."""
+    for part in parts:
+        if isinstance(part, ast.JoinExpr):
+            yield from _joined((part.larg, part.rarg))
+        elif isinstance(part, ast.RangeVar):
+            yield str(part.alias.aliasname if part.alias else part.relname), str(part.relname)
+        else:
+            yield "", ""
 
 
 def _used(names: set[str], bodies: Mapping[str, str]) -> list[str]:

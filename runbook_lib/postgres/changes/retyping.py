@@ -1,46 +1,20 @@
-"""Columns that get another type, and enums that lose a label: how values come back, and which do not fit."""
+"""Columns that get another type back: what turns their values back, and what is done with those that do not fit."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
-from runbook_lib.postgres.changes.kinds import KINDS
-from runbook_lib.postgres.changes.objects import Object, literal, quote
-from runbook_lib.postgres.changes.rows import CELLS, execute
-from runbook_lib.postgres.changes.work import MANY, Work
+from runbook_lib.config.plan.decide import KEEP
+from runbook_lib.postgres.changes import fitting
+from runbook_lib.postgres.changes.fitting import Back, of
+from runbook_lib.postgres.changes.objects import Object, literal, short
+from runbook_lib.postgres.changes.rows import SCRATCH, execute
+from runbook_lib.postgres.changes.work import Work, is_value
 
-
-def refuse_used_labels(work: Work) -> None:
-    """Refuse where rows hold a label of an enum that goes; note the types that have to be made again."""
-    for goal in list(work.goal.values()):
-        there = work.live.get(goal.key) if goal else None
-        if goal is None or there is None or goal.kind != "type" or goal.definition["kind"] != "e":
-            continue
-        labels = goal.definition["labels"] or []
-        for label in (each for each in there.definition["labels"] or [] if each not in labels):
-            if rows := _holding(work, there, label):
-                work.reversal.refuse(label, f"rows hold {label!r}, which {there.address} did not have", rows)
-        if KINDS["type"].alter(there, goal, work.live) is None:
-            work.remade.append(there)
-
-
-def refuse_filled_fields(work: Work) -> None:
-    """Refuse where rows hold something in a field of a composite type that goes."""
-    for goal in list(work.goal.values()):
-        there = work.live.get(goal.key) if goal else None
-        if goal is None or there is None or goal.kind != "type" or goal.definition["kind"] != "c":
-            continue
-        left = [name for name, _ in goal.definition["fields"] or []]
-        for name in (name for name, _ in there.definition["fields"] or [] if name not in left):
-            for column in work.live.of("column"):
-                if column.definition["type"].removesuffix("[]") != there.address:
-                    continue
-                value, table = f"t.{quote(column.name)}", work.live[column.parent]
-                is_list = column.definition["type"].endswith("[]")
-                held = f"{value} IS NOT NULL" if is_list else f"({value}).{quote(name)} IS NOT NULL"
-                if rows := work.keys_where(table, held):
-                    why = f"{column.address} holds it, and {there.address} did not have it"
-                    work.reversal.refuse(name, why, rows)
+OF_TYPE = ("type", "collation", "storage", "compression", "sequence")  # what of a column goes with its type
+CHARACTERS = ("character varying", "character")
+_LENGTHS = re.compile(r"\((\d+)(?:,(\d+))?\)")
 
 
 def find_conversions(work: Work) -> None:
@@ -49,90 +23,113 @@ def find_conversions(work: Work) -> None:
         there = work.live.get(key)
         if goal is None or there is None or goal.kind != "column" or goal.definition["type"] == there.definition["type"]:
             continue
-        old, zone = goal.definition["type"], work.script.zones.get(there.name)
-        through = "::text" if f"type {there.definition['type'].removesuffix('[]')}" in work.live.objects else ""
-        through += "[]" if through and old.endswith("[]") else ""
-        expression = f"{{0}} AT TIME ZONE {literal(zone)}" if zone else f"({{0}}){through}::{old}"
-        if rows := _misfits(work, there, old, expression, has_zone=bool(zone)):
-            if _all_known(work, there):
-                expression = f"NULL::{old}"
-            else:
-                work.reversal.refuse(there.name, f"values of {there.address} do not fit {old}", rows)
-        work.goal[key] = replace(goal, keeps={**goal.keeps, "using": expression.format(quote(there.name))})
+        back = _back(work, goal, there)
+        work.goal[key] = wanted = _converted(work, goal, back)
+        if back.fits in wanted.keeps.get("using", "").replace(back.name, "{0}"):
+            work.reconciler.statements += back.made
+            work.helpers += back.dropped
+        else:
+            for statement in back.dropped:
+                execute(work.copy, statement)
+        if wanted.like(there):
+            del work.goal[key]
 
 
-def _all_known(work: Work, column: Object) -> bool:
-    """Whether every value is still what migrations made of one from before; then all of those are written back."""
-    sides = work.sides_of(column.parent)
-    if sides is None or not sides.key or column.name in sides.key:
-        return False
-    was, made, now, c = sides.of("was"), sides.of("made"), sides.of("now"), quote(column.name)
-    same = f"{made} m JOIN {was} w ON {sides.on('m', 'w')} WHERE {sides.on('n', 'm')} AND m.{c} IS NOT DISTINCT FROM n.{c}"
-    if work.count(f"SELECT count(*) AS n FROM {now} n WHERE n.{c} IS NOT NULL AND NOT EXISTS (SELECT FROM {same})"):
-        return False
-    name = literal(column.name)
-    execute(work.copy, f"DELETE FROM {CELLS} WHERE place = {sides.place} AND col = {name}")
-    execute(
-        work.copy,
-        f"""INSERT INTO {CELLS} SELECT {sides.place}, {name}, {sides.keys("n")}, n.{c}, w.{c}
-        FROM {now} n JOIN {was} w ON {sides.on("n", "w")} WHERE n.{c} IS NOT NULL""",
-    )
-    return True
-
-
-def _holding(work: Work, enum: Object, label: str) -> list[str]:
-    found = []
-    for column in work.live.of("column"):
-        kind, value = column.definition["type"], f"t.{quote(column.name)}"
-        if kind.removesuffix("[]") == enum.address:
-            holds = (
-                f"{literal(label)} = ANY ({value}::text[])" if kind.endswith("[]") else f"{value}::text = {literal(label)}"
-            )
-            found += work.keys_where(work.live[column.parent], holds)
-    return found
-
-
-def _misfits(work: Work, column: Object, old: str, expression: str, *, has_zone: bool) -> list[str]:
-    """Rows whose value cannot be turned back, or would not be what it was."""
+def _back(work: Work, goal: Object, there: Object) -> Back:
+    """How a column's values come back. Changes the scratch copy's own schema."""
+    old, new, zone = goal.definition["type"], there.definition["type"], work.script.zones.get(there.name)
+    through = "::text" if f"type {new.removesuffix('[]')}" in work.live.objects else ""
+    through += "[]" if through and old.endswith("[]") else ""
+    sides, given = fitting.keyed(work, there), f"({{0}}){through}::{old}"
+    cast = f"{{0}} AT TIME ZONE {literal(zone)}" if zone else given
     if not work.count(f"SELECT (to_regtype({literal(old)}) IS NOT NULL)::int AS n"):
-        return _unknown_labels(work, column, old)
-    new, table = column.definition["type"], work.live[column.parent]
-    same = f"RETURN (({expression.format('v')})::{new})::text IS NOT DISTINCT FROM v::text;"
-    body = f"PERFORM {expression.format('v')}; RETURN true;" if has_zone else same
-    execute(
-        work.copy,
-        f"CREATE FUNCTION pg_temp.fits(v {new}) RETURNS boolean LANGUAGE plpgsql AS "
-        f"$fits$ BEGIN {body} EXCEPTION WHEN OTHERS THEN RETURN false; END $fits$",
+        known = _is_label(work, old)
+        return Back(there, old, cast, known, sides, given, accepts=known, is_there=False, is_exact=False)
+    same = f"RETURN (({of(cast, 'v')})::{new})::text IS NOT DISTINCT FROM v::text;"
+    body = f"PERFORM {of(cast, 'v')}; RETURN true;" if zone else same
+    name = f"{SCRATCH}.fits_{there.id.replace(':', '_')}"
+    made = (
+        f"CREATE FUNCTION {name}(v {new}) RETURNS boolean LANGUAGE plpgsql AS "
+        f"$fits$ BEGIN {body} EXCEPTION WHEN OTHERS THEN RETURN false; END $fits$"
     )
-    value = f"t.{quote(column.name)}"
-    found = work.keys_where(table, f"{value} IS NOT NULL AND NOT pg_temp.fits({value})")
-    execute(work.copy, f"DROP FUNCTION pg_temp.fits({new})")
-    return found if found or has_zone else _unlike(work, column, expression, new)
+    execute(work.copy, made)
+    dropped = (f"DROP FUNCTION {name}({new})",)
+    return Back(there, old, cast, f"{name}({{0}})", sides, given, is_exact=not zone, made=(made,), dropped=dropped)
 
 
-def _unlike(work: Work, column: Object, expression: str, new: str) -> list[str]:
-    """Rows written since, where the rows from before show that a cast does not give what was there."""
-    sides = work.sides_of(column.parent)
-    if sides is None or not sides.key:
-        return []
-    was, made, now, c = sides.of("was"), sides.of("made"), sides.of("now"), quote(column.name)
-    back = expression.format(f"m.{c}::{new}")
-    both = f"{made} m JOIN {was} w ON {sides.on('m', 'w')} WHERE ({back})::text IS DISTINCT FROM w.{c}"
-    if not work.count(f"SELECT count(*) AS n FROM {both}"):
-        return []
-    return work.keys_of(
-        f"""SELECT array_to_string({sides.keys("n")}, ' ') AS k FROM {now} n WHERE n.{c} IS NOT NULL AND NOT EXISTS (
-        SELECT FROM {made} m WHERE {sides.on("n", "m")} AND m.{c} IS NOT DISTINCT FROM n.{c}) LIMIT {MANY}"""
-    )
-
-
-def _unknown_labels(work: Work, column: Object, old: str) -> list[str]:
-    """Rows that hold what an enum that is made again does not have."""
+def _is_label(work: Work, old: str) -> str:
+    """The condition that a value is one of an enum that is made again."""
     enum = work.goal.get(f"type {old.removesuffix('[]')}")
     if enum is None or enum.definition["kind"] != "e":
-        return []
-    labels, value = ", ".join(map(literal, enum.definition["labels"] or [])), f"t.{quote(column.name)}"
-    unknown = (
-        f"NOT ({value}::text[] <@ ARRAY[{labels}]::text[])" if old.endswith("[]") else f"{value}::text NOT IN ({labels})"
+        return "true"
+    labels = ", ".join(map(literal, enum.definition["labels"] or []))
+    return (
+        f"{{0}}::text[] <@ ARRAY[{labels}]::text[]" if old.endswith("[]") else f"{{0}}::text = ANY (ARRAY[{labels}]::text[])"
     )
-    return work.keys_where(work.live[column.parent], unknown)
+
+
+def _converted(work: Work, goal: Object, back: Back) -> Object:
+    """The column with what turns its values back, or with the type that it keeps, as decided; refuse where undecided."""
+    there, table = back.column, work.live[back.column.parent]
+    if table.definition["bound"]:
+        return goal  # it follows the whole table's
+    using = replace(goal, keeps={**goal.keeps, "using": of(back.cast, back.name)})
+    if rule := work.rule(table.address, there.name):
+        fitting.write_known(work, there)
+        return fitting.ruled(work, goal, back, rule) or using
+    is_proven = fitting.is_proven(work, back)
+    misfit = f"NOT {back.fits}" if is_proven else fitting.EVERY
+    count, rows = fitting.found(work, back, misfit)
+    decided = work.misfits(table.address, there.name)
+    if not count and not fitting.is_unfit(work, back):
+        return using
+    if back.made and back.column.definition["type"].removesuffix("[]") in [each.address for each in work.remade]:
+        rows = rows or fitting.unfit_rows(work, back)  # whether a value fits is not known once its type is made again
+    elif not count:
+        if fitting.write_known(work, there):
+            values = back.values if is_proven else f"NULL::{back.old}"  # there may be no cast at all
+            return replace(goal, keeps={**goal.keeps, "using": values})
+        rows = fitting.unfit_rows(work, back)
+    elif decided == KEEP:
+        return _kept(work, goal, back, (count, rows), is_proven=is_proven)
+    elif is_value(decided):
+        if not (found := fitting.replaced(work, goal, back, decided, misfit)):
+            return using
+        fitting.note_proven(work, there) if is_proven else fitting.write_known(work, there)
+        what = f"do not fit {back.old}" if is_proven else f"cannot be turned into {back.old} by a cast"
+        work.reversal.replace_misfits(f"{table.address}.{there.name}", what, decided, count, rows)
+        return found
+    work.reversal.refuse(there.name, f"values of {there.address} do not fit {back.old}", rows)
+    return using
+
+
+def _kept(work: Work, goal: Object, back: Back, found: tuple[int, list[str]], *, is_proven: bool) -> Object:
+    """The column with the type that it has by now, where that holds all that it held; refused where it does not."""
+    there, new = back.column, back.column.definition["type"]
+    count, rows = found
+    why = f"values do not fit {back.old}"
+    if not is_proven or fitting.is_rewritten(work, back):
+        problem = "the migration changed its values too"
+    elif not back.is_there or not _is_wider(work, back.old, new):
+        problem = f"old code cannot use {new} as it does {back.old}"
+    else:
+        work.reversal.keep_misfits(f"{short(there.address)} keeps its type {new}", why, count, rows)
+        return replace(goal, definition={**goal.definition, **{part: there.definition[part] for part in OF_TYPE}})
+    work.reversal.refuse(there.name, f"{why}, and it cannot keep its type: {problem}", rows)
+    return goal
+
+
+def _is_wider(work: Work, old: str, new: str) -> bool:
+    """Whether a type takes all values of another as they are: one that is longer, or that the server casts to unasked."""
+    if old.endswith("[]") != new.endswith("[]"):
+        return False
+    names = [_LENGTHS.sub("", each.removesuffix("[]")) for each in (old, new)]
+    shorter, longer = (
+        [int(n or 0) for n in found.groups()] if (found := _LENGTHS.search(each)) else [] for each in (old, new)
+    )
+    alike = names[0] == names[1] or set(names) <= set(CHARACTERS)
+    if longer:
+        whole = [each[0] - each[1] for each in (shorter, longer) if each]
+        return alike and bool(shorter) and shorter[0] <= longer[0] and shorter[1] <= longer[1] and whole[0] <= whole[-1]
+    cast = f"castsource = {literal(names[0])}::regtype AND casttarget = {literal(names[1])}::regtype"
+    return alike or bool(work.count(f"SELECT count(*) AS n FROM pg_cast WHERE {cast} AND castcontext = 'i'"))

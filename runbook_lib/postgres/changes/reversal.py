@@ -12,7 +12,7 @@ import psycopg
 
 from runbook_lib.config.plan.decide import Decision
 from runbook_lib.postgres import Connection
-from runbook_lib.postgres.changes import comparison, moved, reading, retyping, writing
+from runbook_lib.postgres.changes import comparison, flow, labels, misfits, moved, reading, retyping, writing
 from runbook_lib.postgres.changes.concerned import bodies, concerned
 from runbook_lib.postgres.changes.kinds import KINDS, catalog_of, catalogs_of
 from runbook_lib.postgres.changes.net_change import (
@@ -28,7 +28,7 @@ from runbook_lib.postgres.changes.net_change import (
 from runbook_lib.postgres.changes.objects import Catalog, Object, quote, short
 from runbook_lib.postgres.changes.reconcile import Reconciler
 from runbook_lib.postgres.changes.rows import SCRATCH, execute
-from runbook_lib.postgres.changes.work import Rekeyed, Reversal, Work, said
+from runbook_lib.postgres.changes.work import Reversal, Work, said
 
 LOOSE = ("constraint", "index", "view", "trigger", "rule", "policy", "statistics")  # away while values are put back
 FIRST = ("schema", "extension", "type", "table", "column", "sequence")  # made before values are put back
@@ -39,7 +39,6 @@ def reverse(
     after: Connection,
     copy: Connection,
     scripts: Sequence[str] = (),
-    rekeyed: Mapping[str, Rekeyed] | None = None,
     renamed: Renames = renames,
     decide: Mapping[str, Decision] | None = None,
 ) -> Reversal:
@@ -50,7 +49,6 @@ def reverse(
         after: The state after, a scratch copy; things have their names from before in it meanwhile.
         copy: A copy of the live database, outside of a transaction.
         scripts: The migrations' SQL, which tells whether values moved.
-        rekeyed: Rows that the change gave another key, by the OID of their table; `keys_watched` notes them too.
         renamed: What finds the renames; by OIDs, where `after` is a copy of `before`.
         decide: What a person decided, by table or column.
     """
@@ -64,9 +62,10 @@ def reverse(
     try:
         with after.transaction(force_rollback=True), copy.transaction():
             made = _rename(was, made, after, reconciler, reversal, renamed)
-            script = reading.read(scripts, bodies(was) | bodies(made))
-            work = Work(copy, after, script, was, made, reconciler.catalog(), reversal, reconciler)
-            work.rekeyed, work.decide = rekeyed or {}, decide or {}
+            texts = bodies(was) | bodies(made)
+            script, followed = reading.read(scripts, texts), flow.read(scripts, texts.values())
+            work = Work(copy, after, script, followed, was, made, reconciler.catalog(), reversal, reconciler)
+            work.decide = decide or {}
             _tried(work, before)
             reversal.locks = reconciler.locks(live)
     except psycopg.Error as error:
@@ -84,10 +83,11 @@ def _tried(work: Work, before: Connection) -> None:
     reversal.notes += merged.since + merged.left
     work.goal = dict(merged.goal)
     comparison.compare(work, before)
-    retyping.refuse_used_labels(work)
-    retyping.refuse_filled_fields(work)
+    labels.settle_labels(work)
+    labels.refuse_filled_fields(work)
     retyping.find_conversions(work)
     moved.refuse_moved(work)
+    moved.note_key_copies(work)
     reversal.concerned = concerned(work)
     if not reversal.refusals:
         _act(work)
@@ -96,10 +96,18 @@ def _tried(work: Work, before: Connection) -> None:
 def _refuse_unknown(work: Work) -> None:
     """Refuse decisions about what was not there before."""
     there = {short(each.address) for kind in ("table", "column") for each in work.was.of(kind)}
+    fitted = {short(each.address) for each in work.was.of("column")} | {
+        short(f"{each.parent.partition(' ')[2]}.{quote(each.name)}")
+        for kind in ("constraint", "index")
+        for each in work.was.of(kind)
+    }
     for name, decision in work.decide.items():
-        for thing in (name, *(f"{name}.{column}" for column in decision.columns)):
-            if thing not in there:
-                work.reversal.refuse(thing, "a plan decides it, and it was not there before")
+        if decision.misfits is not None and name not in fitted:
+            work.reversal.refuse(name, "a plan decides its misfits, and no column, constraint or index was so called before")
+        elif decision.misfits is None:
+            for thing in (name, *(f"{name}.{column}" for column in decision.columns)):
+                if thing not in there:
+                    work.reversal.refuse(thing, "a plan decides it, and it was not there before")
 
 
 def _rename(
@@ -147,7 +155,11 @@ def _act(work: Work) -> None:
     for each in work.remade:
         work.reconciler.run(f"ALTER TYPE {each.quoted} SET SCHEMA {SCRATCH}")
     work.reconciler.reach(_loosened(work), whole=False)
-    writing.put_back(work)
+    work.reconciler.run(*work.helpers)
+    writing.take_over(work)
+    with writing.triggers_off(work):
+        writing.put_back(work)
+        misfits.settle(work)
     work.reversal.goal = _wanted(work)
     work.reconciler.reach(work.reversal.goal, whole=True)
     failures = dict(work.reconciler.failures)
@@ -185,7 +197,7 @@ def _loosened(work: Work) -> dict[str, Object]:
         elif each.kind in LOOSE:
             continue
         elif goal is None:
-            found[key] = _alone(each) if each.kind == "table" else each
+            found[key] = _alone(each) if each.kind == "table" else work.meanwhile.get(key, each)
         elif each.kind == "column":
             found[key] = _bare(goal, each)
         else:
@@ -238,24 +250,7 @@ def _refuse(work: Work, key: str, error: psycopg.Error) -> None:
 
 
 def _violating(work: Work, goal: Object) -> list[str]:
-    """The keys of rows that a constraint, or a column's NOT NULL, would not let in."""
-    if goal.kind not in ("column", "constraint"):
-        return []
-    table = work.was.get(goal.parent) or work.live[goal.parent]
-    if goal.kind == "column":
-        return work.keys_where(table, f"t.{quote(goal.name)} IS NULL")
-    columns = [f"t.{quote(c)}" for c in goal.keeps["columns"] or []]
-    match goal.definition["type"]:
-        case "c":
-            return work.keys_where(table, f"NOT ({goal.keeps['expression']})")
-        case "f":
-            pairs = zip(columns, goal.keeps["referred"], strict=True)
-            match_ = " AND ".join(f"p.{quote(there)} = {here}" for here, there in pairs)
-            filled = " AND ".join(f"{c} IS NOT NULL" for c in columns)
-            parent = goal.keeps["references"]
-            return work.keys_where(table, f"{filled} AND NOT EXISTS (SELECT FROM {parent} p WHERE {match_})")
-        case "p" | "u":
-            listed = ", ".join(c.removeprefix("t.") for c in columns)
-            twice = f"SELECT {listed} FROM {table.rows} GROUP BY {listed} HAVING count(*) > 1"
-            return work.keys_where(table, f"({', '.join(columns)}) IN ({twice})")
-    return []
+    """The keys of rows that a constraint, a unique index, or a column's NOT NULL, would not let in."""
+    table = work.was.get(goal.parent) or work.live.get(goal.parent)
+    condition = misfits.violation(goal, table) if table else ""
+    return work.keys_where(table, condition) if table and condition else []

@@ -17,6 +17,7 @@ CELLS = f"{SCRATCH}.cells"  # the values to be written, by table, column and key
 GONE = f"{SCRATCH}.gone"  # the keys of rows to be deleted
 RULED = f"{SCRATCH}.ruled"  # the keys of rows whose value a person decided, by table and column
 EMPTY = "0"  # the sum over no rows
+PROVEN = f"{SCRATCH}.proven"  # the ids of columns whose cast back is proven, though decided values differ from it
 ORIGINAL = "was "  # before the name of a key column: what it held before migrations changed it
 
 _REKEYED = f"""
@@ -62,6 +63,13 @@ def keys_watched(connection: Connection) -> Iterator[None]:
         connection.execute("SET LOCAL search_path = ''")
         dropped = [f"DROP TRIGGER runbook_rekeyed ON {row['name']}" for row in connection.execute(listed).fetchall()]
         execute(connection, ";".join(dropped))
+
+
+def proven(connection: Connection) -> frozenset[str]:
+    """The ids of columns whose cast a rollback found to be proven. Read-only."""
+    if not execute(connection, f"SELECT 1 AS n FROM pg_class WHERE oid = to_regclass('{PROVEN}')"):
+        return frozenset()
+    return frozenset(str(row["col"]) for row in execute(connection, f"SELECT col FROM {PROVEN}"))
 
 
 def rekeyed(connection: Connection, table: Object) -> list[tuple[list[str], list[str]]]:

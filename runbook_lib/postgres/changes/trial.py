@@ -17,9 +17,9 @@ from psycopg import sql
 from runbook_lib.config.plan.decide import Decision
 from runbook_lib.postgres import Connection
 from runbook_lib.postgres.changes.kinds import catalogs_of
-from runbook_lib.postgres.changes.losses import lost
+from runbook_lib.postgres.changes.losses import lost, not_repeated
 from runbook_lib.postgres.changes.net_change import Renames, differences, named_now, renames
-from runbook_lib.postgres.changes.objects import Catalog
+from runbook_lib.postgres.changes.objects import Catalog, short
 from runbook_lib.postgres.changes.reversal import reverse
 from runbook_lib.postgres.changes.rows import SCRATCH, execute, row_differences
 from runbook_lib.postgres.changes.work import Reversal
@@ -76,6 +76,8 @@ def tried(
     if reversal.refusals:
         return Trial(reversal)
     again, gone = _applied_again(states, reversal, files)
+    if reversal.refusals:
+        return Trial(reversal)
     return Trial(reversal, again, {**gone, **reversal.lost})
 
 
@@ -145,7 +147,15 @@ def _applied_again(states: States, reversal: Reversal, files: Sequence[Path]) ->
         created = [each for of in reversal.changes if of.before is None and (each := there.get(_now(of.key, reversal)))]
         same = all((found := catalog.get(each.key)) is not None and found.like(each) for each in created)
         held = [each for each in created if each.kind in ("table", "column")]
-        return same, lost(again, first, made, held, (now, there, Catalog({}) if stopped else catalog))
+        for table, column, key in reversal.repeatable:
+            rows = not_repeated(again, first, there[f"table {table}"], column, key)
+            if rows or stopped:
+                why = (
+                    f"the migration changed {short(table)}.{column} in place, and would change what was written since again"
+                )
+                reversal.refuse(column, why, rows)
+        catalogs = (now, there, Catalog({}) if stopped else catalog)
+        return same, lost(again, first, made, held, catalogs, reversal.key_copies)
 
 
 def _now(key: str, reversal: Reversal) -> str:

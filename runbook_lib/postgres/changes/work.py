@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import psycopg
 
-from runbook_lib.config.plan.decide import Decision
+from runbook_lib.config.plan.decide import KEEP, REFUSE, Decision
 from runbook_lib.postgres import Connection
+from runbook_lib.postgres.changes.flow import Flow
 from runbook_lib.postgres.changes.net_change import Change, Refusal, Rename
 from runbook_lib.postgres.changes.objects import Catalog, Object, quote, short
 from runbook_lib.postgres.changes.reading import Script
 from runbook_lib.postgres.changes.reconcile import Reconciler
-from runbook_lib.postgres.changes.rows import Sides, candidates, execute
+from runbook_lib.postgres.changes.rows import Sides, candidates, execute, proven
 
 Rekeyed = list[tuple[list[str], list[str]]]  # the key that a row had, and the one that it has
 MANY = 20  # rows that a refusal names
@@ -47,6 +49,11 @@ class Reversal:
     lost: dict[str, int] = field(default_factory=dict)  # table -> rows that the change inserted and users changed since
     notes: list[str] = field(default_factory=list)
     concerned: Concerned | None = None  # None where it was not found out: all tables may be
+    key_copies: dict[str, set[str]] = field(default_factory=dict)  # created table -> columns with keys that a query gives
+    repeatable: list[tuple[str, str, Sequence[str]]] = field(
+        default_factory=list
+    )  # table, column, key: not changed by another run
+    kept: list[str] = field(default_factory=list)  # what is not as it was, by decision
     rekeyed: dict[str, Rekeyed] = field(default_factory=dict)  # OID of a table -> rows that get another key
 
     def refuse(self, thing: str, why: str, rows: Sequence[object] = ()) -> None:
@@ -54,6 +61,16 @@ class Reversal:
         made = Refusal(thing, why, tuple(map(str, rows)))
         if made not in self.refusals:
             self.refusals.append(made)
+
+    def replace_misfits(self, thing: str, what: str, value: str, count: int, rows: Sequence[str]) -> None:
+        """Note that a decided value takes the place of values of a column, which are lost."""
+        self.lost[thing] = self.lost.get(thing, 0) + count
+        self.notes.append(f"{count} values of {short(thing)} {what}; decided: {value} {_named(count, rows)}")
+
+    def keep_misfits(self, what: str, why: str, count: int, rows: Sequence[str]) -> None:
+        """Note that something is not as it was, so that values which do not fit can stay."""
+        self.kept.append(what)
+        self.notes.append(f"{what}, as decided: {count} {why} {_named(count, rows)}")
 
 
 @dataclass
@@ -63,6 +80,7 @@ class Work:
     copy: Connection
     after: Connection
     script: Script
+    flow: Flow
     was: Catalog
     made: Catalog
     live: Catalog
@@ -73,7 +91,8 @@ class Work:
     inserts: list[Sides] = field(default_factory=list)  # tables into which rows from before come back
     followed: dict[tuple[str, str], str] = field(default_factory=dict)  # key column of a table -> where it holds what it was
     remade: list[Object] = field(default_factory=list)  # types that lose a label
-    rekeyed: Mapping[str, Rekeyed] = field(default_factory=dict)  # what is known of keys that the change gave rows
+    meanwhile: dict[str, Object] = field(default_factory=dict)  # columns that go -> how they are until then
+    helpers: list[str] = field(default_factory=list)  # functions that conversions call
     replaced: list[Sides] = field(default_factory=list)  # tables that become another kind of table
     ruled: dict[tuple[int, str], str] = field(default_factory=dict)  # place and column -> SQL of the rows in RULED
     decide: Mapping[str, Decision] = field(default_factory=dict)  # table or column, as people write it -> how it comes back
@@ -104,6 +123,16 @@ class Work:
         of_table, of_column = (self.decide.get(short(each)) for each in (table, f"{table}.{quote(column)}"))
         return next((rule for each in (of_column, of_table) if each and (rule := _expression(each, column))), "")
 
+    @cached_property
+    def proven(self) -> frozenset[str]:
+        """The ids of columns whose cast the change that is taken back found to be proven."""
+        return proven(self.after)
+
+    def misfits(self, table: str, thing: str) -> str:
+        """What a person decided of values that do not fit a table's column or constraint. Pure."""
+        found = self.decide.get(short(f"{table}.{quote(thing)}"))
+        return found.misfits if found and found.misfits else REFUSE
+
     def type_of(self, sides: Sides, column: str) -> str:
         """The type that a column had before. Pure."""
         return type_in(self.was, sides, column)
@@ -117,6 +146,16 @@ def _expression(decision: Decision, column: str) -> str:
         source = quote(decision.from_)
         return f"SELECT {source}.{quote(column)} FROM {source} WHERE {decision.match}"
     return ""
+
+
+def _named(count: int, rows: Sequence[str]) -> str:
+    """Some of the rows, by their keys. Pure."""
+    return f"(rows {', '.join(rows)}{', …' if count > len(rows) else ''})"
+
+
+def is_value(decided: str) -> bool:
+    """Whether what was decided of misfits is SQL of a value. Pure."""
+    return decided not in (REFUSE, KEEP)
 
 
 def column_of(catalog: Catalog, table: Object, name: str) -> Object | None:

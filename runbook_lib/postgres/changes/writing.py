@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import psycopg
 
@@ -14,18 +15,32 @@ from runbook_lib.postgres.changes.work import MANY, Work, column_of, said
 ENABLE = {"O": "ENABLE", "D": "DISABLE", "R": "ENABLE REPLICA", "A": "ENABLE ALWAYS"}
 
 
-def put_back(work: Work) -> None:
-    """Write all that is to be written, with the users' triggers off. Changes the scratch copy."""
+@contextmanager
+def triggers_off(work: Work) -> Iterator[None]:
+    """Do without the users' triggers while a block writes. Changes the scratch copy."""
+    triggers = work.reconciler.catalog().of("trigger")
+    quiet = {each.parent for each in triggers if each.parent.startswith("table ")}
+    tables = [each for each in work.reconciler.catalog().of("table") if each.key in quiet]
+    work.reconciler.run(*(f"ALTER TABLE {each.quoted} DISABLE TRIGGER USER" for each in tables))
+    yield
+    for each in triggers:
+        if each.parent in quiet:
+            how = ENABLE[each.definition["enabled"]]
+            work.reconciler.run(f"ALTER TABLE {each.keeps['table']} {how} TRIGGER {quote(each.name)}")
+
+
+def take_over(work: Work) -> None:
+    """Give tables that become another kind of table the rows of the ones that they replace. Changes the scratch copy."""
     for sides in work.replaced:
         columns, aside = quoted_list(sides.columns), f"{SCRATCH}.{quote(sides.table.name)}"
         work.reconciler.run(
             f"INSERT INTO {sides.table.quoted} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM {aside}",
             f"DROP TABLE {aside} CASCADE",
         )
-    triggers = work.reconciler.catalog().of("trigger")
-    quiet = {each.parent for each in triggers if each.parent.startswith("table ")}
-    tables = [each for each in work.reconciler.catalog().of("table") if each.key in quiet]
-    work.reconciler.run(*(f"ALTER TABLE {each.quoted} DISABLE TRIGGER USER" for each in tables))
+
+
+def put_back(work: Work) -> None:
+    """Write all that is to be written. Changes the scratch copy."""
     _leave_partitions(work)
     _join_partitions(work)
     _insert(work)
@@ -33,10 +48,6 @@ def put_back(work: Work) -> None:
         _update(work, sides)
         _decided(work, sides)
     _delete(work)
-    for each in triggers:
-        if each.parent in quiet:
-            how = ENABLE[each.definition["enabled"]]
-            work.reconciler.run(f"ALTER TABLE {each.keeps['table']} {how} TRIGGER {quote(each.name)}")
 
 
 def continue_sequences(work: Work) -> None:
@@ -72,7 +83,7 @@ def _leave_partitions(work: Work) -> None:
         sides = work.sides_of(parent.key)
         staying = ""
         if sides and sides.key:
-            staying = f" WHERE NOT EXISTS (SELECT FROM {GONE} g WHERE g.place = {sides.place} AND {_on(work, sides, 'g')})"
+            staying = f" WHERE NOT EXISTS (SELECT FROM {GONE} g WHERE g.place = {sides.place} AND {on(work, sides, 'g')})"
         try:
             work.reconciler.run(
                 f"INSERT INTO {parent.quoted} ({columns}) OVERRIDING SYSTEM VALUE "
@@ -105,7 +116,7 @@ def _update(work: Work, sides: Sides) -> None:
         if sides.key and work.count(f"SELECT count(*) AS n {cells}"):
             value = f"c.value::{work.type_of(sides, column)}"
             work.reconciler.run(
-                f"UPDATE {sides.table.rows} t SET {quote(column)} = {value} {cells} AND {_on(work, sides, 'c')}"
+                f"UPDATE {sides.table.rows} t SET {quote(column)} = {value} {cells} AND {on(work, sides, 'c')}"
             )
     if sides.key:
         _note_keys(work, sides)
@@ -117,23 +128,26 @@ def _decided(work: Work, sides: Sides) -> None:
     where = {column: "" for column in sides.dropped}
     for place, column in work.ruled:
         if place == sides.place:
-            on = _on(work, sides, "r", quote(sides.table.name))
+            same = on(work, sides, "r", quote(sides.table.name))
             where[column] = (
-                f" WHERE EXISTS (SELECT FROM {RULED} r WHERE r.place = {place} AND r.col = {literal(column)} AND {on})"
+                f" WHERE EXISTS (SELECT FROM {RULED} r WHERE r.place = {place} AND r.col = {literal(column)} AND {same})"
             )
     for column, condition in where.items():
         rule = work.rule(sides.name, column)
         if not rule:
             continue
         value, name = f"({rule})::{work.type_of(sides, column)}", quote(sides.table.name)
-        _run_decided(
+        run_decided(
             work, sides.table, column, rule, f"UPDATE {sides.table.rows} AS {name} SET {quote(column)} = {value}{condition}"
         )
     _fill_defaults(work, sides)
 
 
-def _run_decided(work: Work, table: Object, thing: str, rule: str, statement: str) -> None:
-    """Execute a statement with SQL of a person's in it, which names things without their schema."""
+def run_decided(work: Work, table: Object, thing: str, rule: str, statement: str) -> bool:
+    """Execute a statement with SQL of a person's in it, which names things without their schema; refused where it fails.
+
+    Changes the scratch copy.
+    """
     path = f"{quote(table.schema)}, public"
     to, back = (f"SELECT set_config('search_path', {literal(each)}, true)" for each in (path, ""))
     try:
@@ -141,6 +155,8 @@ def _run_decided(work: Work, table: Object, thing: str, rule: str, statement: st
         work.reconciler.run(to, statement, back)
     except (psycopg.Error, ValueError) as error:
         work.reversal.refuse(thing, f"what was decided of it fails: {str(error).strip().splitlines()[0]}")
+        return False
+    return True
 
 
 def _fill_defaults(work: Work, sides: Sides) -> None:
@@ -166,8 +182,8 @@ def _note_keys(work: Work, sides: Sides) -> None:
         work.reversal.rekeyed[work.live[sides.table.key].id] = [(list(before), after) for before, after in found.items()]
 
 
-def _on(work: Work, sides: Sides, staged: str, row: str = "t") -> str:
-    """The condition that a row of a table has the key that a text table names."""
+def on(work: Work, sides: Sides, staged: str, row: str = "t") -> str:
+    """The condition that a row of a table has the key that a text table names. Pure."""
     keys = enumerate(sides.key, 1)
     return " AND ".join(f"{row}.{quote(k)} = {staged}.k[{place}]::{work.type_of(sides, k)}" for place, k in keys)
 
@@ -200,7 +216,7 @@ def _insert_into(work: Work, sides: Sides) -> None:
         inserted = (
             f"INSERT INTO {sides.table.quoted} ({listed}) OVERRIDING SYSTEM VALUE SELECT {listed} FROM ({decided.rows}) q"
         )
-        _run_decided(work, sides.table, sides.table.name, decided.rows, inserted)
+        run_decided(work, sides.table, sides.table.name, decided.rows, inserted)
         return
     names = {*sides.columns, *sides.dropped}
     columns = [each.name for each in work.was.parts(sides.table, "column") if each.name in names]
@@ -246,7 +262,7 @@ def _delete(work: Work) -> None:
             try:
                 work.reconciler.run(
                     f"DELETE FROM {sides.table.rows} t USING {GONE} g WHERE g.place = {sides.place} "
-                    f"AND {_on(work, sides, 'g')}"
+                    f"AND {on(work, sides, 'g')}"
                 )
             except psycopg.Error as error:
                 failed.append((sides, error))
@@ -274,6 +290,6 @@ def _referring(work: Work, sides: Sides) -> list[str]:
         listed = ", ".join(f"x.{quote(c)}" for c in each.keeps["columns"])
         found += work.keys_of(
             f"""SELECT concat_ws(' ', {listed}) AS k FROM {child.rows} x, {sides.table.rows} t, {GONE} g
-            WHERE g.place = {sides.place} AND {_on(work, sides, "g")} AND {match} AND NOT {going} LIMIT {MANY}"""
+            WHERE g.place = {sides.place} AND {on(work, sides, "g")} AND {match} AND NOT {going} LIMIT {MANY}"""
         )
     return found
