@@ -61,7 +61,8 @@ def _dump(context: Context) -> Found:
 def _same(context: Context) -> Found:
     dump, live = context.dump, context.adapters.postgres.database
     with context.adapters.postgres.connect() as connection:
-        sample = sampled(context.adapters.dump_tools, dump, connection, context.plan.database_, context.plan.history_tables)
+        table = context.plan.database if context.plan.database_ else None
+        sample = sampled(context.adapters.dump_tools, dump, connection, table, context.plan.history_tables)
     facts = (
         f"{dump.path.name} is of the database {dump.contents.database}; of {sample.rows} rows of {sample.table} in it the "
         f"live database has {sample.found} keys, {sample.same} with the same values"

@@ -45,7 +45,11 @@ def refused(target: Bare, text: str, option: str = "A") -> None:
     ],
 )
 def test_a_wrong_name_is_found_before_anything_is_stopped(target: Bare, path: str, value: object, text: str) -> None:
-    changed(target.plan["database"], path, value)
+    entry = target.plan["backfills"][0]
+    if path in ("table", "schema"):  # the backfill is on the plan's table, however that is called
+        place = {"schema": "public", "table": "messages", path: value}
+        entry["column"] = f"{place['schema']}.{place['table']}.attachments"
+    changed(entry if path.startswith("backfills.") else target.plan["database"], path.removeprefix("backfills."), value)
 
     refused(target, text)
 

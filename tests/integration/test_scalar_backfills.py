@@ -175,7 +175,7 @@ def test_what_is_purged_is_gone_and_leaves_nothing_to_clear(orders: Bare, strate
 
     assert runbook("purge", orders.run, "--approve", purge).exit_code == 0
 
-    assert "the old values were purged" in words(runbook("undo", orders.run, "--step", "fees").text)
+    assert "the old values were purged" in words(runbook("undo", orders.run, "--step", "taxes").text)
     assert [{k: v for k, v in row.items() if "__" not in k} for (row,) in orders.ask(ROWS)] == [
         {k: v for k, v in row.items() if "__" not in k} for (row,) in after
     ]
