@@ -33,7 +33,10 @@ CHANGED = "≠ "  # stands before a value that differs from the one before
 DOLLAR = '<code style="font:inherit;background:none;padding:0">$</code>'  # between two bare ones a notebook sees a formula
 ALL_RUN = "All services run in an allowed combination."
 WATCHED_SHOWN = 10  # rounds of a watch
-CELL = "padding:3px 10px;border-bottom:1px solid #d0d7de;text-align:left;vertical-align:top;white-space:normal"
+CELL = (
+    "padding:3px 10px;border-bottom:1px solid #d0d7de;text-align:left;vertical-align:top;white-space:normal;"
+    "overflow-wrap:anywhere"
+)
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,6 @@ def headline(plan: Plan, state: RunState, clock: Sequence[str] = ()) -> Shown:
         f"{opened['target']} ({opened['environment'].upper()})" + (": REACHES CUSTOMERS" if production else ""),
         f"Rollback: {kind}" + (f", option {state.option}: {options[state.option]}" if state.option in options else ""),
         *clock,
-        *_pending(state),
     ]
     html = "<br>".join(f"<b>{escape(text)}</b>" if place < 2 else escape(text) for place, text in enumerate(lines))
     return Shown(_coloured(opened["environment"], html), "\n".join(lines))
@@ -106,7 +108,7 @@ MARKS = {"started": "►", "done": "✔", "found done": "✔", "failed": "✘", 
 
 
 def steps(plan: Plan, state: RunState) -> Shown:
-    """The steps of the run in short, each with its state in shape and word. Pure."""
+    """The steps of the run in short, each with its state in shape and word, and pending cleanup. Pure."""
     lines = []
     names = plan.steps_of(state.type, state.option) if state.type else []
     for name in names:
@@ -114,6 +116,7 @@ def steps(plan: Plan, state: RunState) -> Shown:
         word = "begun" if known.status == "started" else known.status
         took = f", {known.seconds:.1f} s" if known.is_done and known.seconds is not None else ""
         lines.append(f"{MARKS[known.status]} {plan.steps[name].title} ({word}{took})")
+    lines += _pending(state)
     html = "".join(f'<div style="padding-left:1.2em;text-indent:-1.2em">{escape(text)}</div>' for text in lines)
     heading = f"Steps: {sum(state.step(name).is_done for name in names)} of {len(names)} done" if names else "No step yet"
     return Shown(f'<div style="line-height:1.5"><b>{escape(heading)}</b>{html}</div>', "\n".join([heading, *lines]))
