@@ -218,7 +218,7 @@ def done(what: Done) -> Shown:
     """What became of a step."""
     facts = ", ".join(f"{name} {_fact(value)}" for name, value in what.outcome.items())
     line = f"{what.title}: {what.how} ({what.seconds:.1f} s, planned {what.estimate} s){': ' + facts if facts else ''}"
-    shown = Shown(f"<p><b>{escape(line)}</b></p>", line)
+    shown = Shown(f'<p style="overflow-wrap:anywhere"><b>{escape(line)}</b></p>', line)
     return side_by_side(shown, results(what.results, "Verified")) if what.results else shown
 
 
@@ -327,7 +327,7 @@ def _figure(folder: RunFolder, file: str) -> str:
 
 def line(text: str) -> Shown:
     """One static line, as a choice leaves behind."""
-    return Shown(f"<p><code>{escape(text)}</code></p>", text)
+    return Shown(f'<p style="overflow-wrap:anywhere"><code>{escape(text)}</code></p>', text)
 
 
 def link(text: str, file: str) -> Shown:
