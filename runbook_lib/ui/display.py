@@ -33,10 +33,7 @@ CHANGED = "≠ "  # stands before a value that differs from the one before
 DOLLAR = '<code style="font:inherit;background:none;padding:0">$</code>'  # between two bare ones a notebook sees a formula
 ALL_RUN = "All services run in an allowed combination."
 WATCHED_SHOWN = 10  # rounds of a watch
-CELL = (
-    "padding:3px 10px;border-bottom:1px solid #d0d7de;text-align:left;vertical-align:top;white-space:normal;"
-    "overflow-wrap:anywhere"
-)
+CELL = "padding:3px 6px;border-bottom:1px solid #d0d7de;text-align:left;vertical-align:top;white-space:normal"
 
 
 @dataclass(frozen=True)
@@ -380,9 +377,13 @@ def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], colour
 
 
 def _breakable(text: str) -> str:
-    """A text as HTML in which a long word, a path or a name, may go on in the next line after a mark in it."""
+    """A text as HTML in which a long word, such as a path, may go on in the next line, after a mark in it if it can."""
     html = re.sub(r"\S{20,}", lambda word: re.sub(r"([/_-])(?=[^/_-])", r"\1<wbr>", word[0]), escape(text))
+    html = re.sub(r"\S{13,}", lambda word: LONG.format(word[0]), html)
     return html.replace("$", DOLLAR)
+
+
+LONG = '<span style="overflow-wrap:anywhere">{}</span>'  # other words stay whole
 
 
 def _has_before(name: str, names: Sequence[str]) -> bool:
