@@ -379,7 +379,7 @@ def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], colour
 def _breakable(text: str) -> str:
     """A text as HTML in which a long word, such as a path, may go on in the next line, after a mark in it if it can."""
     html = re.sub(r"\S{20,}", lambda word: re.sub(r"([/_-])(?=[^/_-])", r"\1<wbr>", word[0]), escape(text))
-    html = re.sub(r"\S{13,}", lambda word: LONG.format(word[0]), html)
+    html = re.sub(r"\S{10,}", lambda word: LONG.format(word[0]), html)
     return html.replace("$", DOLLAR)
 
 
