@@ -33,7 +33,7 @@ CHANGED = "≠ "  # stands before a value that differs from the one before
 DOLLAR = '<code style="font:inherit;background:none;padding:0">$</code>'  # between two bare ones a notebook sees a formula
 ALL_RUN = "All services run in an allowed combination."
 WATCHED_SHOWN = 10  # rounds of a watch
-CELL = "padding:3px 10px;border-bottom:1px solid #d0d7de;text-align:left;vertical-align:top;white-space:normal"
+CELL = "padding:3px 6px;border-bottom:1px solid #d0d7de;text-align:left;vertical-align:top;white-space:normal"
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,6 @@ def headline(plan: Plan, state: RunState, clock: Sequence[str] = ()) -> Shown:
         f"{opened['target']} ({opened['environment'].upper()})" + (": REACHES CUSTOMERS" if production else ""),
         f"Rollback: {kind}" + (f", option {state.option}: {options[state.option]}" if state.option in options else ""),
         *clock,
-        *_pending(state),
     ]
     html = "<br>".join(f"<b>{escape(text)}</b>" if place < 2 else escape(text) for place, text in enumerate(lines))
     return Shown(_coloured(opened["environment"], html), "\n".join(lines))
@@ -106,7 +105,7 @@ MARKS = {"started": "►", "done": "✔", "found done": "✔", "failed": "✘", 
 
 
 def steps(plan: Plan, state: RunState) -> Shown:
-    """The steps of the run in short, each with its state in shape and word. Pure."""
+    """The steps of the run in short, each with its state in shape and word, and pending cleanup. Pure."""
     lines = []
     names = plan.steps_of(state.type, state.option) if state.type else []
     for name in names:
@@ -114,6 +113,7 @@ def steps(plan: Plan, state: RunState) -> Shown:
         word = "begun" if known.status == "started" else known.status
         took = f", {known.seconds:.1f} s" if known.is_done and known.seconds is not None else ""
         lines.append(f"{MARKS[known.status]} {plan.steps[name].title} ({word}{took})")
+    lines += _pending(state)
     html = "".join(f'<div style="padding-left:1.2em;text-indent:-1.2em">{escape(text)}</div>' for text in lines)
     heading = f"Steps: {sum(state.step(name).is_done for name in names)} of {len(names)} done" if names else "No step yet"
     return Shown(f'<div style="line-height:1.5"><b>{escape(heading)}</b>{html}</div>', "\n".join([heading, *lines]))
@@ -215,7 +215,7 @@ def done(what: Done) -> Shown:
     """What became of a step."""
     facts = ", ".join(f"{name} {_fact(value)}" for name, value in what.outcome.items())
     line = f"{what.title}: {what.how} ({what.seconds:.1f} s, planned {what.estimate} s){': ' + facts if facts else ''}"
-    shown = Shown(f"<p><b>{escape(line)}</b></p>", line)
+    shown = Shown(f'<p style="overflow-wrap:anywhere"><b>{escape(line)}</b></p>', line)
     return side_by_side(shown, results(what.results, "Verified")) if what.results else shown
 
 
@@ -324,7 +324,7 @@ def _figure(folder: RunFolder, file: str) -> str:
 
 def line(text: str) -> Shown:
     """One static line, as a choice leaves behind."""
-    return Shown(f"<p><code>{escape(text)}</code></p>", text)
+    return Shown(f'<p style="overflow-wrap:anywhere"><code>{escape(text)}</code></p>', text)
 
 
 def link(text: str, file: str) -> Shown:
@@ -377,9 +377,13 @@ def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], colour
 
 
 def _breakable(text: str) -> str:
-    """A text as HTML in which a long word, a path or a name, may go on in the next line after a mark in it."""
+    """A text as HTML in which a long word, such as a path, may go on in the next line, after a mark in it if it can."""
     html = re.sub(r"\S{20,}", lambda word: re.sub(r"([/_-])(?=[^/_-])", r"\1<wbr>", word[0]), escape(text))
+    html = re.sub(r"\S{10,}", lambda word: LONG.format(word[0]), html)
     return html.replace("$", DOLLAR)
+
+
+LONG = '<span style="overflow-wrap:anywhere">{}</span>'  # other words stay whole
 
 
 def _has_before(name: str, names: Sequence[str]) -> bool:
