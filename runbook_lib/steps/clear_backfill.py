@@ -134,7 +134,7 @@ def bounded(step: BackfillStep, connection: Connection, previewed: KeySet | None
     return step.backfill.among_approved(), left_out
 
 
-UNDO_ROWS = "undo-rows"  # an item of cleanup
+UNDO_ROWS, OLD_COLUMN = "undo-rows", "old-column"  # items of cleanup
 MOST_CONFLICTS = 100  # keys that are told one by one
 
 
@@ -311,10 +311,11 @@ class ClearBackfill(BackfillStep):
                 self._proof.forget(connection)
         if conflicts:
             self.reporter.open_cleanup(
-                UNDO_ROWS, f"what is known of {len(conflicts)} rows that someone changed since is kept until it is purged"
+                self._kept(UNDO_ROWS),
+                f"what is known of {len(conflicts)} rows that someone changed since is kept until it is purged",
             )
-        for item in ("old-column", *([] if conflicts else [UNDO_ROWS])):
-            self.reporter.close_cleanup(item)
+        for item in (OLD_COLUMN, *([] if conflicts else [UNDO_ROWS])):
+            self.reporter.close_cleanup(self._kept(item))
         return {"restored": restored, "conflicts": len(conflicts), "keys of conflicts": conflicts[:MOST_CONFLICTS]}
 
     def undo_leaves(self) -> str:
@@ -338,7 +339,7 @@ class ClearBackfill(BackfillStep):
             f"Give up the way back of “{self.title}”",
             would=[f"drop what is kept of the old values of {rows} rows ({item})"],
             loses=[f"the old values of {rows} rows: afterwards nothing can be put back from the database itself"],
-            locks="ACCESS EXCLUSIVE for a moment" if item == "old-column" else "none on the table",
+            locks="ACCESS EXCLUSIVE for a moment" if item == self._kept(OLD_COLUMN) else "none on the table",
             undone_by="nothing",
             irreversible=True,
             facts={"debt": item},
@@ -385,4 +386,14 @@ class ClearBackfill(BackfillStep):
                 if rows or why:
                     self.reporter.progress(done, total, why)
 
-        return Progress(cleared, self.reporter.waiting, self.reporter.open_cleanup, self.reporter.close_cleanup)
+        return Progress(
+            cleared,
+            self.reporter.waiting,
+            lambda item, text: self.reporter.open_cleanup(self._kept(item), text),
+            lambda item: self.reporter.close_cleanup(self._kept(item)),
+        )
+
+    def _kept(self, item: str) -> str:
+        """What an item of cleanup is called; where a plan has several backfills, each step has its own."""
+        assert isinstance(self.spec, ClearBackfillKeys)
+        return f"{item}-{self.name}" if self.spec.backfill else item

@@ -97,7 +97,7 @@ def unknown(context: Context, counted: Ledger | None) -> dict[str, str]:
     if counted is None:
         return {"the loss": "not counted"}
     spec = restores(context)
-    return {} if spec and context.state.choices.get("UNCOUNTED", spec.on_uncountable) == "lose" else counted.unknown
+    return {} if spec and context.state.choices.get("ON_UNCOUNTABLE", spec.on_uncountable) == "lose" else counted.unknown
 
 
 def beyond(approved: Mapping[str, int], actual: Mapping[str, int], tolerance: float, *, less: bool = False) -> list[str]:

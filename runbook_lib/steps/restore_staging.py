@@ -131,7 +131,7 @@ class RestoreStaging(Step):
             "refuse": "stop where the backup lacks a table that holds rows now",
             "lose": "go back without the tables that the backup lacks",
         },
-        "UNCOUNTED": {
+        "ON_UNCOUNTABLE": {
             "stop": "stop where the loss of a table cannot be counted",
             "lose": "go back though nobody can say what is lost, as where a table is corrupt",
         },

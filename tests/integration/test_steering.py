@@ -46,7 +46,7 @@ def begin(postgres: Postgres, database: Database, tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(run_module, "steps_of", steps_of)
     plan = tmp_path / "plan.yaml"
-    plan.write_text(PLAN.read_text().replace("touch: updated_at", "touch: null"))
+    plan.write_text(PLAN.read_text().replace("touch_column: updated_at", "touch_column: null"))
 
     def begin(strategy: str) -> Run:
         made = open_new(plan, target, "full", operator="Ann", reason="a test of it", outputs=tmp_path)

@@ -164,4 +164,4 @@ class RestoringStep(DatabaseStep):
     missing_tables: Literal["refuse", "lose"] = "refuse"
     """Whether tables with rows that the backup lacks are refused or lost (MISSING_TABLES)."""
     on_uncountable: Literal["stop", "lose"] = "stop"
-    """What to do where the loss of a table cannot be counted (UNCOUNTED)."""
+    """What to do where the loss of a table cannot be counted (ON_UNCOUNTABLE)."""

@@ -159,7 +159,7 @@ def test_a_corrupt_table_is_restored_by_choice_with_an_unknown_loss(restoring: R
         file.write(os.urandom(200))
     with pytest.raises(StepFailed, match=r"public\.messages: invalid page"):
         restoring.aside()
-    restoring.run.choose("UNCOUNTED", "lose", "tester")
+    restoring.run.choose("ON_UNCOUNTABLE", "lose", "tester")
     restoring.approve()
     preview = restoring.run.steps[SWAP].preview()
 
