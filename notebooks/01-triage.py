@@ -76,7 +76,7 @@ await monitor(run, MONITOR)
 # ## Choose the rollback
 #
 # *Do*: confirm the recommendation, or choose another type with a reason that stays on record. *Expect*: one line that says
-# what was chosen, and by whom; a type that would leave code and data apart is carried out as the next larger one.
+# what was chosen, and by whom; a type that would leave code and data apart is run as the next larger one.
 
 # %%
 chosen = await choose(run, "TYPE", TYPE, OVERRIDE)

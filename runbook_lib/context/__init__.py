@@ -101,7 +101,7 @@ class Context:
         return Backfill(database.model_copy(update={"backfill": chosen}), self.run_of(number))
 
     def as_chosen(self, spec: AnySpec) -> AnySpec:
-        """A backfill as the plan has it, with the engineer's choice of what becomes of edited values."""
+        """A backfill as the plan has it, with the engineer's choice about edited values."""
         return spec.model_copy(update={"edited": self.state.choices.get("EDITED", spec.edited)})
 
     def run_of(self, backfill: int) -> str:

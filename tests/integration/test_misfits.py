@@ -283,7 +283,7 @@ def test_a_value_that_no_undo_could_take_back_is_refused(attempt: Deciding, tabl
     )
 
     assert found.outcome == "refused"
-    assert any("nothing tells the rows of its table apart" in each.why for each in found.refused_because)
+    assert any("its table has no key" in each.why for each in found.refused_because)
 
 
 def test_a_type_without_any_cast_comes_back_by_a_rule_and_is_undone(attempt: Deciding) -> None:

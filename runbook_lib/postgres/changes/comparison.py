@@ -105,7 +105,7 @@ def _compare(work: Work, sides: Sides) -> None:
         return
     if not sides.key:
         if not same_rows(work.copy, sides, "was", "made"):
-            work.reversal.refuse(sides.table.name, "its rows were written, and nothing tells them apart: it has no key")
+            work.reversal.refuse(sides.table.name, "its rows were written, and the table has no key: it has no key")
         elif sides.dropped:
             work.reversal.refuse(sides.table.name, "a column was dropped, and nothing tells its rows apart: it has no key")
         return

@@ -145,7 +145,7 @@ def may_replace(work: Work, table: str, column: str, thing: str) -> bool:
     """Whether a value may take the place of others in a column of a table, by its key in the catalogs; refused where not."""
     sides = work.sides_of(table)
     if not sides or not sides.key:
-        why = "nothing tells the rows of its table apart, so that an undo could not bring back what a value replaces"
+        why = "its table has no key, so that an undo could not bring back what a value replaces"
     elif column in sides.key:
         why = f"{column} is in the key of {short(sides.name)}, so that no value can take the place of another"
     else:

@@ -97,7 +97,7 @@ def _bring_back(
     both = [found.of("was"), found.of("made")]
     found.key = next((key for key in keys if set(key) <= {*names} and is_key(kept, both, key)), [])
     if not found.key:
-        return [] if _same(kept, found) else [Refusal(table.name, "its rows were written, and nothing tells them apart")]
+        return [] if _same(kept, found) else [Refusal(table.name, "its rows were written, and the table has no key")]
     retyped = [
         n
         for n, column in found.common.items()

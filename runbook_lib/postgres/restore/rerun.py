@@ -60,7 +60,7 @@ def _of_table(
     store: str,
     changing: Collection[str],
 ) -> Migrated | None:
-    """Keep what the migrations wrote into one table; None where they wrote nothing, or no key tells rows apart."""
+    """Keep what the migrations wrote into one table; None where they wrote nothing, or the table has no key."""
     schema, name = pair.live.id
     columns = {c.name: _type(c, pair) for c in pair.live.columns if c.name in pair.backup.names}
     key = {each: columns.pop(each) for each in pair.key}
