@@ -21,9 +21,9 @@ from ..support.places import PLAN, TARGET
 def untouching(tmp_path: Path) -> Path:
     """The plan, but that no row's time of change is touched."""
     text = PLAN.read_text()
-    assert "touch: updated_at" in text
+    assert "touch_column: updated_at" in text
     path = tmp_path / "plan.yaml"
-    path.write_text(text.replace("touch: updated_at", "touch: null"))
+    path.write_text(text.replace("touch_column: updated_at", "touch_column: null"))
     return path
 
 
