@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -103,7 +104,7 @@ class Asked:
             saved = f"runbook://{file.resolve()}"
             made = papermill.execute_notebook(str(own / file.name), saved, parameters, progress_bar=False, **engine)
         (shown,) = (each.data[FORM] for cell in made.cells[-1:] for each in cell.outputs)
-        return TypeAdapter(Rehearsal).validate_python(shown)
+        return TypeAdapter(Rehearsal).validate_json(json.dumps(shown))
 
 
 def from_parameters(before: str, migrations: Sequence[str], use: str, option: str, plan: str) -> Rehearsal:

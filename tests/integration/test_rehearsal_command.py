@@ -98,6 +98,8 @@ def test_a_notebook_of_it_is_executed_and_kept(desk: Desk) -> None:
     assert shown[-1].data["application/json"] == found
     assert (found["outcome"], "VERIFIED in" in str(shown)) == ("verified", True)
     assert desk.server.parameters["password"] not in file.read_text()
+    in_words = desk.rehearsed(PLACES, "--notebook", desk.folder / "words.ipynb", "--verbose")
+    assert (in_words.exit_code, "repositories:" in in_words.text) == (0, True)
     again = desk.rehearsed(PLACES, "--notebook", file)
     assert (again.exit_code, "is no place for a new notebook" in again.text) == (2, True)
 
