@@ -179,7 +179,7 @@ def test_what_is_purged_is_gone_and_leaves_nothing_to_clear(orders: Bare, strate
     assert [{k: v for k, v in row.items() if "__" not in k} for (row,) in orders.ask(ROWS)] == [
         {k: v for k, v in row.items() if "__" not in k} for (row,) in after
     ]
-    kept = "SELECT attname, attrelid::regclass::text FROM pg_attribute WHERE NOT attisdropped AND attname LIKE '%__old__%'"
+    kept = "SELECT attname, attrelid::regclass::text FROM pg_attribute WHERE NOT attisdropped AND attname ~ '__old_'"
     assert orders.ask(kept) == []
     fees = orders.opened().steps["fees"]
     assert fees.probe().effect == "done"
