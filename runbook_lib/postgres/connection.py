@@ -157,6 +157,28 @@ def identity(connection: Connection) -> Identity:
     return Identity(**row)
 
 
+def copied(source: Connection, rows: Any, target: Connection, into: Any) -> int:
+    """Copy rows from one connection to another as they come; how many there were. Changes the target.
+
+    Args:
+        source: Where `rows` is executed, a COPY … TO STDOUT.
+        rows: What is read.
+        target: Where `into` is executed, a COPY … FROM STDIN.
+        into: Where the rows go.
+    """
+    cursor = target.cursor()
+    with source.cursor().copy(rows) as reading, cursor.copy(into) as writing:
+        for block in reading:
+            writing.write(block)
+    return cursor.rowcount
+
+
+def owner_of(connection: Connection, database: str) -> str:
+    """Whom a database belongs to. Read-only."""
+    query = "SELECT pg_get_userbyid(datdba) AS it FROM pg_database WHERE datname = %s"
+    return str(one(connection, query, [database])["it"])
+
+
 def one(connection: Connection, query: Any, parameters: Any = None) -> Row:
     """The single row that a query gives.
 

@@ -16,7 +16,7 @@ from runbook_lib.postgres import Connection
 from runbook_lib.postgres.catalog import OWN_SCHEMA
 from runbook_lib.postgres.changes.objects import Object, quote
 from runbook_lib.postgres.changes.trial import States
-from runbook_lib.postgres.connection import MAINTENANCE, Postgres, one
+from runbook_lib.postgres.connection import MAINTENANCE, Postgres, owner_of
 from runbook_lib.postgres.dump import DumpTools
 from runbook_lib.postgres.lease import exclusively, key_of
 from runbook_lib.postgres.restore.staging_database import create_alike, drop
@@ -160,9 +160,8 @@ class Copies(States):
     @cached_property
     def owner(self) -> str:
         """Whom the target belongs to. Read-only."""
-        query = "SELECT pg_get_userbyid(datdba) AS it FROM pg_database WHERE datname = %s"
         with self.target.connect(MAINTENANCE) as maintenance:
-            return str(one(maintenance, query, [self.target.database])["it"])
+            return owner_of(maintenance, self.target.database)
 
 
 def _comment(maintenance: Connection, name: str, text: str) -> None:

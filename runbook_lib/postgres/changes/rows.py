@@ -10,6 +10,7 @@ from psycopg import sql
 
 from runbook_lib.postgres import Connection
 from runbook_lib.postgres.changes.objects import USERS, Catalog, Object, literal, of_no_extension, quote
+from runbook_lib.postgres.connection import copied
 from runbook_lib.postgres.text_settings import pin
 
 SCRATCH = "runbook"  # the schema of what is kept for a reversal
@@ -145,12 +146,7 @@ def load(connection: Connection, name: str, source: Source) -> None:
     given = f"COPY {name} FROM STDIN"
     with source.connection.transaction():
         pin(source.connection, local=True, search_path="", row_security="off")
-        with (
-            source.connection.cursor().copy(asked) as reading,
-            connection.cursor().copy(given) as writing,
-        ):
-            for data in reading:
-                writing.write(data)
+        copied(source.connection, asked, connection, given)
 
 
 def is_key(connection: Connection, tables: Iterable[str], columns: Sequence[str]) -> bool:

@@ -23,6 +23,7 @@ from runbook_lib.postgres.changes.objects import Catalog, short
 from runbook_lib.postgres.changes.reversal import reverse
 from runbook_lib.postgres.changes.rows import SCRATCH, execute, row_differences
 from runbook_lib.postgres.changes.work import Reversal
+from runbook_lib.postgres.connection import copied
 
 STAGED = "^(cells|gone|ruled|was_[0-9]+)$"  # the names of tables that statements read
 KEPT = "runbook_kept"  # what the schema of staged rows is called while migrations run again
@@ -92,12 +93,7 @@ def stage(reversal: Reversal, copy: Connection, live: Connection) -> None:
             WHERE attrelid = '{table}'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum""",
         )
         execute(live, f"CREATE TABLE {table} ({', '.join(str(row['made']) for row in columns)})")
-        with (
-            copy.cursor().copy(sql.SQL(f"COPY {table} TO STDOUT")) as reading,
-            live.cursor().copy(sql.SQL(f"COPY {table} FROM STDIN")) as writing,
-        ):
-            for data in reading:
-                writing.write(data)
+        copied(copy, sql.SQL(f"COPY {table} TO STDOUT"), live, sql.SQL(f"COPY {table} FROM STDIN"))
 
 
 def apply(reversal: Reversal, live: Connection) -> None:

@@ -14,7 +14,7 @@ from psycopg import sql
 
 from runbook_lib.postgres import Connection
 from runbook_lib.postgres.catalog import OWN_SCHEMA
-from runbook_lib.postgres.connection import exists, one
+from runbook_lib.postgres.connection import copied, exists, one
 from runbook_lib.postgres.restore.difference_kinds import Kind
 from runbook_lib.postgres.restore.shape import Column, Name, Table, written
 from runbook_lib.postgres.restore.stream import pin
@@ -94,12 +94,8 @@ def bring(staging: Connection, live: Connection, run: str) -> list[Migrated]:
             pin(live)
             pin(staging)
             into, source = _temporary(each), sql.Identifier(OWN_SCHEMA, each.store)
-            with (
-                staging.cursor().copy(sql.SQL("COPY {} TO STDOUT").format(source)) as reading,
-                live.cursor().copy(sql.SQL("COPY {} FROM STDIN").format(into)) as writing,
-            ):
-                for block in reading:
-                    writing.write(block)
+            rows = sql.SQL("COPY {} TO STDOUT").format(source)
+            copied(staging, rows, live, sql.SQL("COPY {} FROM STDIN").format(into))
         live.execute(sql.SQL("CREATE UNIQUE INDEX ON {} ({})").format(into, COMMA.join(map(each.k, each.key))))
         live.execute(sql.SQL("ANALYZE {}").format(into))
     return found

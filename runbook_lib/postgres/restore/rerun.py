@@ -10,6 +10,7 @@ from psycopg.types.json import Json
 
 from runbook_lib.postgres import Connection, Open
 from runbook_lib.postgres.catalog import OWN_SCHEMA, make_own_schema
+from runbook_lib.postgres.connection import copied
 from runbook_lib.postgres.restore.diff import TableDiff, compared, opened, summarized
 from runbook_lib.postgres.restore.difference_kinds import Hashes, Kind
 from runbook_lib.postgres.restore.migrated import AND, COMMA, TEXT, Migrated, as_text, forget, kept_as, listed_in
@@ -100,13 +101,18 @@ def _keep(found: Migrated, pair: Pair, reader: Connection, writer: Connection, p
     made += [sql.SQL("{} text").format(found.a(name)) for name in columns]
     writer.execute(sql.SQL("CREATE TABLE {} ({})").format(rows, COMMA.join(made)))
     for kind, wanted in places.items():
-        source, table = (writer, pair.backup) if kind == Kind.DELETED else (reader, pair.live)
+        table = pair.backup if kind == Kind.DELETED else pair.live
         texts = [sql.SQL("NULL") if kind == Kind.DELETED else as_text(name) for name in columns]
         terms = COMMA.join([sql.Literal(str(kind)), *(kept_as(name, type_) for name, type_ in key.items()), *texts])
         for start in range(0, len(wanted), AT_ONCE):
             some = sql.Literal(list(wanted[start : start + AT_ONCE]))
             query = sql.SQL("SELECT {} FROM {} t WHERE {} = ANY ({})").format(terms, table.rows, pair.place, some)
-            _copied(source, query, writer, rows)
+            if kind == Kind.DELETED:
+                writer.execute(sql.SQL("INSERT INTO {} {}").format(rows, query))
+            else:
+                copied(
+                    reader, sql.SQL("COPY ({}) TO STDOUT").format(query), writer, sql.SQL("COPY {} FROM STDIN").format(rows)
+                )
     on = AND.join(sql.SQL("{} = c.{}").format(kept_as(name, type_), found.k(name)) for name, type_ in key.items())
     held = [sql.SQL("c.kind"), *(sql.SQL("c.{}").format(found.k(name)) for name in key)]
     held += [
@@ -118,18 +124,6 @@ def _keep(found: Migrated, pair: Pair, reader: Connection, writer: Connection, p
         )
     )
     writer.execute(sql.SQL("DROP TABLE {}").format(rows))
-
-
-def _copied(source: Connection, query: sql.Composed, writer: Connection, into: sql.Composable) -> None:
-    if source is writer:
-        writer.execute(sql.SQL("INSERT INTO {} {}").format(into, query))
-        return
-    with (
-        source.cursor().copy(sql.SQL("COPY ({}) TO STDOUT").format(query)) as reading,
-        writer.cursor().copy(sql.SQL("COPY {} FROM STDIN").format(into)) as writing,
-    ):
-        for block in reading:
-            writing.write(block)
 
 
 def _type(column: Column, pair: Pair) -> str:

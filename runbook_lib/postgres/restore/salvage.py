@@ -11,7 +11,7 @@ from runbook_lib.config.plan import Database
 from runbook_lib.errors import PreconditionError, StepFailed
 from runbook_lib.postgres import Connection, Open
 from runbook_lib.postgres.catalog import issued, raise_sequences
-from runbook_lib.postgres.connection import one
+from runbook_lib.postgres.connection import copied, one
 from runbook_lib.postgres.restore.applier import Applier, Between
 from runbook_lib.postgres.restore.diff import UNWATCHED, Ledger, TableDiff, Watch, compared, ledger, opened, summarized
 from runbook_lib.postgres.restore.difference_kinds import CARRIED, EXPORTED, Hashes, Kind
@@ -90,7 +90,7 @@ class Stager:
         into = sql.SQL("COPY {} (runbook_kind, {}) FROM STDIN").format(
             self.staged.lies_in, COMMA.join(map(sql.Identifier, names))
         )
-        return copy(self.live, rows, self.writer, into)
+        return copied(self.live, rows, self.writer, into)
 
     def _name(self, kind: Kind, wanted: sql.Composable) -> int:
         return self.writer.execute(
@@ -103,15 +103,6 @@ class Stager:
                 wanted,
             )
         ).rowcount
-
-
-def copy(source: Connection, rows: sql.Composed, target: Connection, into: sql.Composed) -> int:
-    """Copy rows from one connection to another as they come; how many there were. Changes the target."""
-    cursor = target.cursor()
-    with source.cursor().copy(rows) as reading, cursor.copy(into) as writing:
-        for block in reading:
-            writing.write(block)
-    return cursor.rowcount
 
 
 STAGED, COMPARED = "staged", "compared"

@@ -12,7 +12,7 @@ from psycopg import sql
 
 from runbook_lib.postgres import Connection, Open, Row
 from runbook_lib.postgres.catalog import OWN_SCHEMA
-from runbook_lib.postgres.connection import MAINTENANCE, Postgres, one
+from runbook_lib.postgres.connection import MAINTENANCE, Postgres, one, owner_of
 from runbook_lib.postgres.dump import DumpTools
 from runbook_lib.postgres.restore.dump_inspector import Dump
 from runbook_lib.postgres.sessions import cancelled_by
@@ -149,8 +149,7 @@ def migrated(postgres: Postgres, tools: DumpTools, live: str, scripts: Iterable[
     name, staging = migrated_name(live, postgres.run), staging_name(live, postgres.run)
     with postgres.connect(MAINTENANCE) as maintenance:
         drop(maintenance, name, force=True)
-        query = "SELECT pg_get_userbyid(datdba) AS it FROM pg_database WHERE datname = %s"
-        owner = sql.Identifier(one(maintenance, query, [live])["it"])
+        owner = sql.Identifier(owner_of(maintenance, live))
         command = sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE {}")
         maintenance.execute(command.format(sql.Identifier(name), owner, sql.Identifier(staging)))
         try:
