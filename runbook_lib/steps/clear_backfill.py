@@ -30,7 +30,7 @@ from runbook_lib.steps import PATIENCE, Effect, Facts, Preview, Probe, backfill_
 from runbook_lib.steps.backfill_step import BackfillStep, none_lasting
 from runbook_lib.steps.backfill_survey import keep_earlier_values
 from runbook_lib.steps.backup import path_of_backup
-from runbook_lib.steps.dry_run import Look, dry_run_of_ddl
+from runbook_lib.steps.ddl_dry_run import Look, dry_run_of_ddl
 from runbook_lib.steps.services import disconnected
 
 

@@ -32,7 +32,7 @@ from runbook_lib.redaction import redact
 from runbook_lib.results import Found, Precondition, Result, Status, When
 from runbook_lib.steps import PATIENCE, Effect, Facts, Preview, Probe, Step, removal_preview
 from runbook_lib.steps.backfill_step import no_feature_service, none_lasting
-from runbook_lib.steps.dry_run import Look, dry_run_of_ddl
+from runbook_lib.steps.ddl_dry_run import Look, dry_run_of_ddl
 from runbook_lib.steps.services import disconnected
 from runbook_lib.system.processes import shown
 

@@ -25,7 +25,7 @@ from runbook_lib.postgres.round_trip import Statements
 from runbook_lib.results import Found, Precondition, Result, Status, When
 from runbook_lib.steps import Effect, Facts, Preview, Probe, Step
 from runbook_lib.steps.backfill_step import no_feature_service
-from runbook_lib.steps.dry_run import Exercised
+from runbook_lib.steps.ddl_dry_run import Exercised
 from runbook_lib.steps.services import disconnected
 
 LARGEST = 2_000_000_000  # bytes of the tables of which every row is compared

@@ -20,7 +20,7 @@ from runbook_lib.rehearsal.database import Database
 from runbook_lib.rehearsal.postgres import Server, embedded_server
 from runbook_lib.results import Result, Status
 from runbook_lib.run import Run
-from runbook_lib.steps import dry_run
+from runbook_lib.steps import ddl_dry_run
 from runbook_lib.steps.clear_backfill import ClearBackfill
 from runbook_lib.steps.remove_columns import RemoveColumns
 
@@ -219,7 +219,7 @@ def run_of(context: Context, result: Result, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def result(status: Status) -> Result:
-    return Result(dry_run.NAME, "The DDL runs", status, "as it does")
+    return Result(ddl_dry_run.NAME, "The DDL runs", status, "as it does")
 
 
 @pytest.mark.parametrize(("status", "error"), [(Status.FAIL, PreconditionError), (Status.UNKNOWN, UnknownOutcome)])
@@ -233,7 +233,7 @@ def test_what_failed_on_the_clone_is_not_approved_unless_waived(
         run.approve(digest, "Dana")
     assert not run.state.approved
 
-    run.waive(dry_run.NAME, "the server lets nobody make databases")
+    run.waive(ddl_dry_run.NAME, "the server lets nobody make databases")
     run.approve(digest, "Dana")
     assert run.state.approved == digest
 

@@ -11,7 +11,7 @@ from runbook_lib.context import Context
 from runbook_lib.postgres.connection import Postgres, one
 from runbook_lib.rehearsal.database import Database
 from runbook_lib.results import Result, Status
-from runbook_lib.steps.dry_run import EXERCISE, NAME
+from runbook_lib.steps.ddl_dry_run import EXERCISE, NAME
 
 from ..support.cloned import all_tried, as_superuser, context_of, has_superuser_service
 

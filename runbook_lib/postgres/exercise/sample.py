@@ -30,17 +30,21 @@ class Sample:
     sequences: Mapping[str, int]
 
 
-def sample(connection: Connection, statements: Iterable[Statement], search_path: str) -> Sample:
+def sample(
+    connection: Connection, statements: Iterable[Statement], search_path: str, left_out: Collection[Name] = ()
+) -> Sample:
     """Some rows of each table that statements name, as text, and all that they refer to, each table's once. Read-only.
 
-    An extension's tables are left out, since it fills them itself.
+    An extension's tables are left out too, since it fills them itself.
     """
     named = {each for statement in statements for each in statement.tables}
     with connection.transaction(force_rollback=True):
         pin(connection, local=True, search_path=search_path, statement_timeout=TIMEOUT)
         wanted = _tables_of(connection, named)
         pin(connection, local=True, search_path="")
-        known = {id: table for id, table in tables(connection).items() if not (table.foreign or table.extension)}
+        known = {
+            id: table for id, table in tables(connection).items() if not (table.foreign or table.extension or id in left_out)
+        }
         keys = foreign_keys(connection)
         sequences = connection.execute(_SEQUENCES).fetchall()
         found: _Rows = {}

@@ -84,9 +84,9 @@ class Exercised:
     def fill(self, clone: Connection) -> None:
         """Copy the rows that the statements need from the target into a clone. Changes the clone."""
         if self.compared is not None:
-            of = self.compared.of
+            of, history = self.compared.of, self.context.plan.history_tables  # whose rows the DDL brings itself
             with self.context.adapters.postgres.connect() as connection:
-                rows = sample(connection, of.statements, of.search_path)
+                rows = sample(connection, of.statements, of.search_path, history)
             copy_into(clone, rows)
 
     def begin(self, connect: Connect) -> None:
