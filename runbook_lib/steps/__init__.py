@@ -171,12 +171,12 @@ class Step(ABC):
     def preview(self) -> Preview:
         """What the step would change and lose. Read-only."""
 
-    def dry_run_of_ddl(self, preview: Preview) -> Result | None:
-        """What came of trying what was previewed on a schema-only clone; None where there is no DDL to be tried.
+    def dry_run_of_ddl(self, preview: Preview) -> list[Result]:
+        """What came of trying what was previewed on a clone; nothing where there is no DDL to be tried.
 
         Changes nothing in the target's database.
         """
-        return None
+        return []
 
     def await_target(self) -> None:
         """Wait while somebody keeps the step from reading what it works on, and journal who. Read-only.
