@@ -113,6 +113,12 @@ class Exchange(Step):
             finally:
                 self.settle(staging_state_of(context))
 
+    def bring_records(self, incoming: str) -> None:
+        """Bring our own records into the database that comes in, before anybody waits for it. Changes that database."""
+        postgres, tools = self.context.adapters.postgres, self.context.adapters.dump_tools
+        with postgres.connect() as live, postgres.connect(incoming) as target:
+            cutover.bring_records(tools, live, target, self.context.adapters.scratch)
+
     def opened(self) -> staging_database.StagingState:
         """How the databases stand, once the live one lets connections in. Changes the target, where it did not."""
         found = staging_state_of(self.context)
@@ -448,6 +454,7 @@ class SwapDatabase(CheckedExchange):
             )
         self.reporter.open_cleanup(STAGED, f"The database {new} was restored beside {found.live}; drop it, or swap it in.")
         postgres, pausing = self.context.adapters.postgres, self.context.adapters.pausing
+        self.bring_records(found.kept)
         with pausing(), cutover.fenced(postgres, found.live, self.reporter.waiting) as holder:
             closed = self.cut_over(holder, found.kept, new, adopt=False)
         return {"restored database": new, "cannot connect, seconds": round(closed, 3)}
@@ -463,6 +470,7 @@ class SwapDatabase(CheckedExchange):
 
     def _swap(self, live: str) -> dict[str, Any]:
         new, old = self.names
+        self.bring_records(new)
         begun = time.monotonic()
         pausing = self.context.adapters.pausing if self.seconds_paused_before else nullcontext
         with pausing(), cutover.fenced(self.context.adapters.postgres, live, self.reporter.waiting) as holder:
