@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from runbook_lib.errors import PreconditionError
 from runbook_lib.rehearsal.postgres import binaries
 from runbook_lib.rehearsal.stack import stack
 from runbook_lib.rehearsal.workspace import StackError, started, sweep, until
@@ -131,10 +132,21 @@ def test_exception_brings_everything_down_and_changes_no_permission(temporary: P
 def test_a_tool_that_is_missing_is_one_clear_error_and_leaves_nothing(
     temporary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unshare = shutil.which("unshare")
-    assert unshare
-    (tmp_path / "unshare").symlink_to(unshare)
+    for name in ("unshare", "git"):
+        found = shutil.which(name)
+        assert found
+        (tmp_path / name).symlink_to(found)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(StackError, match=r"No such file or directory: 'git'"), stack(ROWS):
+    monkeypatch.setattr(sys, "executable", "no-such-python")
+    with pytest.raises(StackError, match=r"No such file or directory: 'no-such-python'"), stack(ROWS):
+        pytest.fail("it came up without a Python")
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_program_of_the_stack_that_is_missing_is_named_before_anything_starts(
+    temporary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(PreconditionError, match="no git"), stack(ROWS):
         pytest.fail("it came up without git")
     assert list(temporary.iterdir()) == []
