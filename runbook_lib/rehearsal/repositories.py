@@ -20,9 +20,9 @@ def build(described: StackFile, root: Path, fault: Fault, environment: Mapping[s
 
     Raises StackError when that fails.
     """
-    for name, repository in described.repositories.items():
+    for name in described.repositories:
         create(described, name, root / name, fault)
-        for command in filled(repository.build, environment, name):
+        for command in filled(described.builds.get(name, []), environment, name):
             result = subprocess.run(
                 command, cwd=root / name, env={**os.environ, **environment}, capture_output=True, text=True, check=False
             )

@@ -88,12 +88,10 @@ Event = Annotated[
 
 
 class Repository(Model):
-    """A repository: how its history came to be, and what builds the code."""
+    """A repository, by how its history came to be."""
 
     history: Annotated[list[Event], Field(min_length=1)]
     """What happened in it, oldest first."""
-    build: list[Command] = []
-    """The commands that build what is checked out."""
 
 
 class Migrated(Model):
@@ -172,6 +170,8 @@ class StackFile(Model):
     """What listens on a port: `${REHEARSAL_NAME_PORT}`, and `${REHEARSAL_NAME_URL}`."""
     repositories: dict[Name, Repository]
     """The repositories."""
+    builds: dict[Name, list[Command]]
+    """Repository -> the commands that build what it has checked out."""
     database: DatabaseFill
     """The database."""
     services: ManagerKeys
