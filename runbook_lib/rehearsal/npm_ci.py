@@ -57,4 +57,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    install(Path.cwd())
+    try:
+        install(Path.cwd())
+    except subprocess.CalledProcessError as error:
+        sys.exit(error.returncode)  # npm has said why
