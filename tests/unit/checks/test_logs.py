@@ -199,6 +199,9 @@ def test_what_was_logged_before_the_release_is_counted_apart(
 
 
 def test_an_error_of_another_service_before_the_release_clears_nothing(checked: CheckContext, world: Any) -> None:
-    world.services.lines["frontend"] = [OLD]
+    world.services.lines["frontend"] = [OLD, OLD_NOW]
 
-    assert looked(checked, world, OLD_NOW, services=["backend", "frontend"], released=RELEASED).status is Status.FAIL
+    found = looked(checked, world, OLD_NOW, services=["backend", "frontend"], released=RELEASED)
+
+    assert (found.status, found.summary.partition(" since")[0]) == ("FAIL", "1 errors of 1 kind")
+    assert (found.evidence["errors"], found.evidence["before"]) == ([f"backend: {OLD_NOW}"], [f"frontend: {OLD_NOW}"])
