@@ -32,6 +32,11 @@ class Result:
     summary: str
     evidence: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def findings(self) -> list[str]:
+        """What is wrong, one by one where the check says so, else its summary."""
+        return list(self.evidence.get("findings", [])) or [self.summary]
+
     def __bool__(self) -> NoReturn:
         raise TypeError("A result is not a truth value: compare its status, and treat UNKNOWN as what it is.")
 

@@ -49,6 +49,7 @@ def no_errors(checked: CheckContext, name: str) -> Result:
         worst(status for status, _ in found.values()),
         "; ".join(f"{url}: {text}" for url, (_, text) in (bad or found).items()),
         screenshots=[checked.screenshot(sample) for sample in visits],
+        findings=[text for _, text in bad.values()],
         errors={visit.url: [[error.text, error.url] for error in visit.errors] for visit in visits.values()},
     )
 

@@ -239,6 +239,7 @@ def judged(
         status,
         "; ".join(f"{url}: {'; '.join(texts)}" for url, texts in lines.items() if texts),
         screenshots=[checked.screenshot(sample) for sample in visits],
+        findings=[text for seen in found.values() for each, text in seen if each is not Status.PASS],
     )
 
 

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from runbook_lib.config.loading import Model
 from runbook_lib.config.plan.answer_path import AnswerPath
-from runbook_lib.config.plan.steps import Identifier
+from runbook_lib.config.plan.steps import Identifier, Name
 
 
 def _pattern(text: str) -> str:
@@ -90,6 +90,17 @@ class IgnoredError(Model):
         if self.url is None and self.text is None:
             raise ValueError("`url` or `text` must stand here: a status alone would hide errors of every request")
         return self
+
+
+class KnownBefore(Model):
+    """A finding of a check that is no reason for a rollback, as it was there before the release."""
+
+    check: Name
+    """The check."""
+    says: Pattern
+    """A regular expression for the whole of a finding."""
+    because: Annotated[str, Field(min_length=1)]
+    """How it is known that it was there before."""
 
 
 class Errors(Model):
