@@ -20,6 +20,7 @@ from runbook_lib.postgres.catalog import OWN_SCHEMA
 from runbook_lib.postgres.connection import MAINTENANCE, Postgres, one
 from runbook_lib.postgres.dump import DumpTools
 from runbook_lib.postgres.restore.dump_inspector import Dump, plain_names
+from runbook_lib.postgres.restore.dump_needs import left_out, sections, unmet
 from runbook_lib.postgres.restore.shape import Name
 from runbook_lib.postgres.restore.staging_database import TIMEOUT, create_alike, drop, part_name
 from runbook_lib.system import temporary
@@ -44,10 +45,13 @@ def staging_name_of(postgres: Postgres, tools: DumpTools, dump: Dump, table: Nam
     with postgres.connect(MAINTENANCE) as maintenance:
         drop(maintenance, name, force=True)
         create_alike(maintenance, postgres.database, name)
+        with postgres.connect() as live:
+            entries = sections(dump.contents.schema)
+            without = {each.number for each in left_out(entries, unmet(live, entries))[0]}  # it is there for the rows alone
         try:
-            tools.restore(dump.path, name, TIMEOUT, "--section=pre-data")
+            tools.restore_listed(dump.path, name, TIMEOUT, "--section=pre-data", left_out=without)
             tools.restore(dump.path, name, TIMEOUT, "--data-only", f"--schema={table[0]}", f"--table={table[1]}")
-            tools.restore_listed(dump.path, name, TIMEOUT, "--section=post-data", without="FK CONSTRAINT")
+            tools.restore_listed(dump.path, name, TIMEOUT, "--section=post-data", without="FK CONSTRAINT", left_out=without)
             yield name
         finally:
             drop(maintenance, name, force=True)
