@@ -155,7 +155,8 @@ ORDER BY 1
 
 _PUBLICATIONS = """
 SELECT DISTINCT p.pubname AS name FROM pg_publication_tables p JOIN pg_class c ON c.relname = p.tablename
-WHERE c.oid = %(table)s::regclass AND p.schemaname = c.relnamespace::regnamespace::text ORDER BY 1
+JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = p.schemaname
+WHERE c.oid = %(table)s::regclass ORDER BY 1
 """
 
 
@@ -193,7 +194,8 @@ SELECT c.oid::regclass || ' is published with its ' || concat_ws(' and ', CASE W
        || ', but has no replica identity, so no row of it can be updated or deleted. Give it one: ALTER TABLE '
        || c.oid::regclass || ' REPLICA IDENTITY FULL' AS why
 FROM unnest(%s::text[]) n(name) JOIN pg_class c ON c.oid = to_regclass(n.name)
-JOIN pg_publication_tables s ON s.tablename = c.relname AND s.schemaname = c.relnamespace::regnamespace::name
+JOIN pg_namespace h ON h.oid = c.relnamespace
+JOIN pg_publication_tables s ON s.tablename = c.relname AND s.schemaname = h.nspname
 JOIN pg_publication p ON p.pubname = s.pubname AND (p.pubupdate OR p.pubdelete)
 WHERE c.relreplident = 'n' OR c.relreplident = 'd' AND NOT EXISTS (
           SELECT FROM pg_index WHERE indrelid = c.oid AND indisprimary AND indisvalid)

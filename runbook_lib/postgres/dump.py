@@ -181,9 +181,8 @@ class DumpTools:
         chosen = [f"--schema={schema}", f"--table={table}", "--data-only", f"--file={to}"]
         self.processes.run([self._path("pg_restore"), *chosen, str(path)], timeout=timeout, hold=self.hold).require()
 
-    def first_rows(self, path: Path, table: str, rows: int, timeout: float) -> str:
-        """The first rows that a dump has of a table ("schema.name"), as a COPY command with its data. Read-only."""
-        schema, _, name = table.partition(".")
+    def first_rows(self, path: Path, schema: str, name: str, rows: int, timeout: float) -> str:
+        """The first rows that a dump has of a table, as a COPY command with its data. Read-only."""
         whole = [self._path("pg_restore"), f"--schema={schema}", f"--table={name}", "--data-only", "--file=-", str(path)]
         begins = f'"$@" 2>/dev/null | grep -m 1 -A {rows} "^COPY "'
         return self.processes.run(["sh", "-c", begins, "sh", *whole], timeout=timeout).require().output
