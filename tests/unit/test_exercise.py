@@ -40,11 +40,21 @@ def test_the_tables_and_columns_that_it_names_are_known_but_not_those_of_its_own
     assert found.columns == {("", "a"), ("w", "a"), ("k", "b"), ("k", "c")}
 
 
+def test_a_literal_with_a_type_that_was_made_a_parameter_is_one_that_the_server_reads() -> None:
+    text = "SELECT 'ä', now() - interval $1, double precision $2 + $3::int FROM m WHERE d > timestamptz $4"
+
+    assert (
+        read(text).text
+        == "SELECT 'ä', now() - $1::interval, $2::double precision + $3::int FROM m WHERE d > $4::timestamptz"
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [
         ("BEGIN", "neither reads nor writes rows"),
         ("COPY m TO PROGRAM 'mail'", "neither reads nor writes rows"),
+        ("SELECT * FROM pg_catalog.pg_class JOIN pg_attribute ON true", "the server's own tables alone"),
         ("SELEC 1", "cannot be read"),
         ("SELECT 1; SELECT 2", "not one statement"),
         ("-- nothing", "not one statement"),
