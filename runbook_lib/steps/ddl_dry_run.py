@@ -54,7 +54,7 @@ def dry_run_of_ddl(
             context.adapters.scratch,
             fill=exercise.fill if exercise.statements or rows else None,
         ) as clone:
-            exercise.begin(clone.connect)
+            exercise.begin(clone.connect, with_owners=clone.with_owners)
             status, said = _outcome(clone, lambda: work(clone, lambda change: exercise.again(clone.connect, change)))
             if not clone.with_owners and status is Status.PASS and (foreign := _not_ours(context, database)):
                 status, said = Status.FAIL, foreign
@@ -95,9 +95,9 @@ class Exercised:
             rows = sample(connection, statements, path, history, self.rows)
         copy_into(clone, rows)
 
-    def begin(self, connect: Connect) -> None:
+    def begin(self, connect: Connect, *, with_owners: bool) -> None:
         """Execute the statements before the change. Changes nothing that lasts."""
-        self._with(connect, lambda compared, connection: compared.begin(connection))
+        self._with(connect, lambda compared, connection: compared.begin(connection, with_owners=with_owners))
 
     def again(self, connect: Connect, change: str) -> None:
         """Execute them after it. Changes nothing that lasts."""
