@@ -87,9 +87,7 @@ def test_a_statement_that_names_what_goes_is_the_features_own(tried: Tried, way:
     assert "they name what goes: 1 (`UPDATE messages m SET attachments" in found.summary
 
 
-def test_a_trigger_that_uses_what_goes_fails_though_the_statement_does_not_name_it(
-    tried: Tried, application: psycopg.Connection
-) -> None:
+def test_a_trigger_that_uses_what_goes_fails(tried: Tried, application: psycopg.Connection) -> None:
     application.execute(
         """CREATE FUNCTION looks() RETURNS trigger LANGUAGE plpgsql AS
              $$BEGIN EXECUTE 'SELECT ($1).att' || 'achments' USING NEW; RETURN NEW; END$$;
