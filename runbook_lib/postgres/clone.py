@@ -90,7 +90,7 @@ def cloned(
         try:
             without = EVENT_TRIGGERS if to_read else NOTHING
             with_owners = _made(target, there, tools, backup or dump, maintenance, name, without, fill)
-            yield Clone(there.service, target.run, None, name, with_owners)
+            yield Clone(there.service, target.run, name=name, with_owners=with_owners)
         finally:
             drop(maintenance, name, force=True)
             dump.unlink(missing_ok=True)

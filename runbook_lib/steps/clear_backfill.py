@@ -22,7 +22,7 @@ from runbook_lib.postgres.connection import limit_statements
 from runbook_lib.postgres.dependents import hides_rows
 from runbook_lib.postgres.exercise.one_row import changed_by_one_row, to_try
 from runbook_lib.postgres.indexes import Indexes, unused
-from runbook_lib.postgres.lock_budget import await_readable
+from runbook_lib.postgres.lock_budget import EXCHANGING, await_readable, milliseconds_paused
 from runbook_lib.postgres.proof import Proof
 from runbook_lib.postgres.restore.dump_inspector import look
 from runbook_lib.postgres.restore.fetch import fetched, gone_since
@@ -208,6 +208,10 @@ class ClearBackfill(BackfillStep):
         """How many rows would be changed and how, and what older code will not show. Read-only."""
         found, self._previewed, self._choice = clear_preview.preview(self)
         return found
+
+    def milliseconds_paused(self, preview: Preview) -> int:
+        """As long as one of a swap's short locks is held; the other strategies take none. Pure."""
+        return milliseconds_paused(EXCHANGING) if preview.facts["strategy"] == "swap" else 0
 
     def dry_run_of_ddl(self, preview: Preview) -> list[Result]:
         """Clear a schema-only clone by the strategy, and take that back. Changes nothing in the target's database.

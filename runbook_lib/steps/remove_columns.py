@@ -25,7 +25,7 @@ from runbook_lib.postgres.column_removal import (
 )
 from runbook_lib.postgres.column_removal.previous_values import Snapshot
 from runbook_lib.postgres.connection import limit_statements
-from runbook_lib.postgres.lock_budget import await_readable
+from runbook_lib.postgres.lock_budget import DROPPING, RENAMING, await_readable, milliseconds_paused
 from runbook_lib.postgres.round_trip import Statements
 from runbook_lib.postgres.text_settings import identifier
 from runbook_lib.redaction import redact
@@ -201,6 +201,10 @@ class RemoveColumns(Step):
             PreconditionError: The plan names something that is not there.
         """
         return removal_preview.of_removal(self.context, self.removal, self.name, self.mode)
+
+    def milliseconds_paused(self, preview: Preview) -> int:
+        """As long as the locks are held. Pure."""
+        return milliseconds_paused(RENAMING if preview.facts["mode"] == "quarantine" else DROPPING)
 
     def dry_run_of_ddl(self, preview: Preview) -> list[Result]:
         """Remove the columns of a schema-only clone, and give them back. Changes nothing in the target's database."""

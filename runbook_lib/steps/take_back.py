@@ -20,6 +20,7 @@ from runbook_lib.postgres.changes.live import Record
 from runbook_lib.postgres.changes.objects import short
 from runbook_lib.postgres.changes.trial import Trial, tried
 from runbook_lib.postgres.connection import identity, unreadable
+from runbook_lib.postgres.lock_budget import milliseconds_paused
 from runbook_lib.postgres.restore.dump_inspector import rights
 from runbook_lib.postgres.round_trip import Statements
 from runbook_lib.results import Found, Precondition, Result, Status, When
@@ -162,6 +163,10 @@ class TakeBack(Step):
     def dry_run_of_ddl(self, preview: Preview) -> list[Result]:
         """How the application's statements ended on the copies that the preview has made. Read-only."""
         return self._exercised.results() if self._exercised else []
+
+    def milliseconds_paused(self, preview: Preview) -> int:
+        """As long as the transaction may take, going by the one that the preview tried. Pure."""
+        return milliseconds_paused(live.budget_of(self._last.trial.reversal)) if self._last else 0
 
     def probe(self) -> Probe:
         """Whether this run took it back, by the record that commits with it. Read-only."""
