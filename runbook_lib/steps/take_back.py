@@ -112,7 +112,7 @@ class TakeBack(Step):
         with self._copies.alone() as copies:
             self._last = self._try(copies)
             if not self._last.trial.reversal.refusals:
-                self._exercised.begin(lambda: copies.connected("first"))
+                self._exercised.begin(lambda: copies.connected("first"), with_owners=True)
                 self._exercised.again(lambda: copies.connected("copy"), "taking it back")
         found, trial = self._last.draft, self._last.trial
         reversal = trial.reversal
