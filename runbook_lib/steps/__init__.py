@@ -175,12 +175,12 @@ class Step(ABC):
     def preview(self) -> Preview:
         """What the step would change and lose. Read-only."""
 
-    def dry_run_of_ddl(self, preview: Preview) -> Result | None:
-        """What came of trying what was previewed on a schema-only clone; None where there is no DDL to be tried.
+    def dry_run_of_ddl(self, preview: Preview) -> list[Result]:
+        """What came of trying what was previewed on a clone; nothing where there is no DDL to be tried.
 
         Changes nothing in the target's database.
         """
-        return None
+        return []
 
     def await_target(self) -> None:
         """Wait while somebody keeps the step from reading what it works on, and journal who. Read-only.
@@ -252,6 +252,10 @@ class Step(ABC):
     def approval_gap(self, approved: Mapping[str, Any]) -> str:
         """Why what was approved ("facts" and "volumes") is not enough to act on, "" where it is. Read-only."""
         return ""
+
+    def make_ready(self) -> None:
+        """Do, before the first step of the run, what the step needs and no user notices. Changes the target."""
+        return  # most steps need nothing
 
     @abstractmethod
     def apply(self) -> Facts:
