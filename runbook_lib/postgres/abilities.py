@@ -67,8 +67,8 @@ def lost(connection: Connection, application: str) -> list[Lost]:
 _HELD = """
 SELECT us.rolsuper AS superuser, us.rolsuper AS ends_superusers, us.rolsuper AS event_triggers,
        us.rolsuper OR us.rolcreaterole AND (current_setting('server_version_num')::int < 160000
-           OR coalesce(pg_has_role(us.oid, to_regrole(quote_ident(%(application)s))::oid, 'MEMBER WITH ADMIN OPTION'), false))
-           AS alters,
+           OR coalesce(pg_has_role(us.oid, to_regrole(quote_ident(%(application)s))::oid, 'MEMBER WITH ADMIN OPTION'),
+                       false)) AS alters,
        inet_server_addr() IS NULL AND pg_has_role('pg_read_all_settings', 'USAGE') AS sees_disk,
        has_parameter_privilege('session_replication_role', 'SET') AS replica,
        pg_has_role('pg_signal_backend', 'USAGE') AS ends_sessions

@@ -9,6 +9,7 @@ from psycopg.rows import dict_row
 from runbook_lib.checks.prerequisites import looked
 from runbook_lib.postgres.abilities import ABILITIES, lost
 from runbook_lib.postgres.connection import Connection
+from runbook_lib.rehearsal import stack_file
 from runbook_lib.rehearsal.database import Database, create_empty_database, fill
 from runbook_lib.rehearsal.postgres import Server
 from runbook_lib.results import not_passed
@@ -29,7 +30,7 @@ OPTIONS = {
     "restore": ("C", ("restore-staging", "swap-database"), ""),
     "part": ("R", ("restore-media-url",), ""),
 }
-OWN: tuple[LiteralString, ...] = (*MASTER, "ALTER DATABASE {db} OWNER TO {us}")
+OWN: tuple[LiteralString, ...] = ("ALTER DATABASE {db} OWNER TO {us}", "GRANT CREATE ON SCHEMA public TO {app}")
 ELSEWHERE = "the server's disk cannot be seen from here"  # what a server on another machine says
 
 
@@ -37,7 +38,7 @@ ELSEWHERE = "the server's disk cannot be seen from here"  # what a server on ano
 def template(servers: Callable[[int], Server], version: int) -> Iterator[Database]:
     """The sample database of two roles of its own."""
     made = create_empty_database(servers(version), "_managed")
-    fill(made, ROWS)
+    fill(stack_file.named("sample"), made, ROWS)
     yield made
     made.drop_all()
 
@@ -71,8 +72,14 @@ def carried_out(target: Bare) -> Run:
     return run
 
 
-@pytest.mark.parametrize("owner", [(), OWN], ids=["the application's", "ours"])
-@pytest.mark.parametrize("what", OPTIONS)
+@pytest.mark.parametrize(
+    ("what", "owner"),
+    [
+        *(pytest.param(what, (), id=what) for what in OPTIONS),
+        pytest.param("keyed", OWN, id="keyed, the database is ours"),
+        pytest.param("restore", OWN, id="restore, the database is ours"),
+    ],
+)
 def test_each_option_works_to_its_proof_and_back(managed: Bare, what: str, owner: tuple[LiteralString, ...]) -> None:
     as_managed(managed.database, owner)
     said = planned(managed, what)
@@ -123,6 +130,17 @@ def test_a_membership_that_does_not_let_us_become_the_owner(managed: Bare, versi
     assert "started" not in {event.kind for event in managed.opened().journal.events()}
 
 
+@pytest.mark.parametrize("what", ["restore", "quarantine"])
+def test_an_owner_who_may_not_create_in_its_schema_any_more(managed: Bare, what: str) -> None:
+    as_managed(managed.database, OWN[:1])
+
+    said = planned(managed, what)
+
+    assert said.exit_code == (3 if what == "restore" else 0), said.text
+    named = f"{managed.database.application.name} in the schema public may not create"
+    assert (named in words(said.text)) == (what == "restore")
+
+
 def test_what_is_lost_is_said_with_what_is_done_instead(managed: Bare) -> None:
     said = words(planned(managed, "quarantine").text)
     shown = looked(managed.opened().context, "server-role")
@@ -133,8 +151,9 @@ def test_what_is_lost_is_said_with_what_is_done_instead(managed: Bare) -> None:
     assert "What our role may not do on this server is known" in said
 
 
-def test_a_superuser_loses_nothing_but_the_sight_of_another_machines_disk(database: Database) -> None:
-    with database.server.connect(dbname=database.name, row_factory=dict_row) as superuser:
+def test_a_superuser_loses_nothing(database: Database) -> None:
+    with database.server.connect(dbname=database.name) as superuser:
+        superuser.row_factory = dict_row  # type: ignore[assignment]
         assert lost(superuser, database.application.name) == []
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from runbook_lib.config.plan import Database
 from runbook_lib.postgres import Connection
+from runbook_lib.postgres.catalog import OWN_SCHEMA
 from runbook_lib.postgres.connection import MAINTENANCE, one
 from runbook_lib.postgres.dump import DumpContents, DumpTools
 from runbook_lib.postgres.restore.shape import Name
@@ -184,6 +185,14 @@ def tables_of_others(connection: Connection) -> list[str]:
     return _names(connection, _OTHERS_TABLES)
 
 
+def owners_kept_out(connection: Connection) -> list[str]:
+    """Owners who may not create in the schema that holds what is theirs: there only a superuser may give it to them again.
+
+    Read-only.
+    """
+    return _names(connection, _KEPT_OUT, [OWN_SCHEMA])
+
+
 def settings_out_of_hand(connection: Connection) -> list[str]:
     """The settings of the database that our role may not make on another one. Read-only."""
     return _names(connection, _OUT_OF_HAND)
@@ -232,6 +241,18 @@ SELECT oid::regclass::text AS name FROM pg_class c
 WHERE relkind IN ('r', 'p') AND relpersistence <> 't' AND relnamespace::regnamespace::text NOT LIKE 'pg\\_%'
   AND relnamespace <> 'information_schema'::regnamespace AND NOT pg_has_role(relowner, 'USAGE')
   AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype = 'e')
+"""
+
+_KEPT_OUT = """
+SELECT DISTINCT format('%%s in the schema %%s', pg_get_userbyid(owner), nspname) AS name FROM (
+    SELECT 'pg_class'::regclass AS class, oid, relowner AS owner, relnamespace AS schema FROM pg_class WHERE relkind <> 't'
+    UNION ALL SELECT 'pg_proc'::regclass, oid, proowner, pronamespace FROM pg_proc
+    UNION ALL SELECT 'pg_type'::regclass, oid, typowner, typnamespace FROM pg_type
+) o JOIN pg_namespace n ON n.oid = schema
+WHERE nspname NOT LIKE 'pg\\_%%' AND nspname NOT IN ('information_schema', %s)
+  AND NOT has_schema_privilege(owner, schema, 'CREATE') AND pg_get_userbyid(owner) <> current_user
+  AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = class AND d.objid = o.oid AND deptype = 'e') ORDER BY 1
 """
 
 _OUT_OF_HAND = """

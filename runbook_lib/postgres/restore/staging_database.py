@@ -18,6 +18,7 @@ from runbook_lib.postgres.restore.dump_inspector import Dump
 from runbook_lib.postgres.sessions import cancelled_by
 from runbook_lib.postgres.text_settings import fitted
 
+NOTHING = "-"  # a kind of entry of a dump that none is of
 TIMEOUT = 6 * 3600.0  # seconds that a restore may take
 PROVIDERS = {"c": "libc", "i": "icu", "b": "builtin"}
 
@@ -131,7 +132,7 @@ def restore_staging(
     with postgres.connect(MAINTENANCE) as maintenance:
         drop(maintenance, staging, force=True)  # of a try that was killed, pg_restore may still be at work in it
         create_alike(maintenance, live, staging)
-        tools.restore(dump, staging, TIMEOUT, f"--jobs={jobs}")
+        tools.restore_listed(dump, staging, TIMEOUT, f"--jobs={jobs}", without=NOTHING)
         with postgres.connect(staging) as connection, cancelled_by(connection, look):
             connection.execute("SET statement_timeout = 0")
             # Records of earlier runs, as old as the dump; the live database's own are carried over at the swap.
