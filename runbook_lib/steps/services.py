@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 from runbook_lib.config.compatibility import STOPPED, Rules, State
 from runbook_lib.config.plan.steps import ACCESS, About, BuildingStep, RevertingStep, ServicesStep, StepSpec, Touches
 from runbook_lib.context import Context, builds
-from runbook_lib.context.old_code import prepare
+from runbook_lib.context.old_code import commit_without
 from runbook_lib.errors import AdapterError, StepFailed
 from runbook_lib.postgres.sessions import Session, of_role
 from runbook_lib.results import Found, Precondition, Result, Status, When
@@ -119,7 +119,7 @@ class _ServicesStep(Step):
             for name in self.services
             if built_from.get(name) in reverted and name not in self.context.target.services.pinned
         }
-        made = {repository: prepare(self.context, repository).commit for repository in dict.fromkeys(taken_back.values())}
+        made = {repository: commit_without(self.context, repository) for repository in dict.fromkeys(taken_back.values())}
         return {
             name: made[taken_back[name]] if name in taken_back else builds.wanted(self.context, name)
             for name in self.services
