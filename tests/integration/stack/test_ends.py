@@ -92,7 +92,7 @@ def test_exception_brings_everything_down_and_changes_no_permission(temporary: P
 def test_a_tool_that_is_missing_is_one_clear_error_and_leaves_nothing(
     temporary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("unshare", "git"):
+    for name in ("unshare", "true", "git"):
         found = shutil.which(name)
         assert found
         (tmp_path / name).symlink_to(found)
