@@ -5,14 +5,15 @@ from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ByteSize, Field, field_validator, model_validator
 
 from runbook_lib.config.loading import NOTHING_TOUCHED, Model
 from runbook_lib.config.plan import Plan
 from runbook_lib.config.plan.earlier import renamed
-from runbook_lib.config.plan.steps import Name
+from runbook_lib.config.plan.steps import Inside, Name
 from runbook_lib.errors import ParametersError
 
+SMALLEST_MEMORY = 1_000_000  # bytes
 Seconds = Annotated[int, Field(gt=0)]
 Command = Annotated[list[str], Field(min_length=1)]
 
@@ -144,6 +145,22 @@ class ServicesTarget(Model):
         raise NotImplementedError
 
 
+class BuildLimits(Model):
+    """What a build may take of the machine; services that serve users come first whatever it says."""
+
+    processors: Annotated[int, Field(gt=0)] | None = None
+    """How many processors; all, but after the services, if None."""
+    memory: ByteSize | None = None
+    """How much memory, as 2GB; all that is free but a tenth of the machine's, if None."""
+
+    @field_validator("memory")
+    @classmethod
+    def _memory_has_a_unit(cls, value: int | None) -> int | None:
+        if value is not None and value < SMALLEST_MEMORY:
+            raise ValueError(f"{value} bytes are too few for a build; give a unit, as 2GB or 512MiB")
+        return value
+
+
 class RepositoryTarget(Model):
     """A checkout that is deployed from, and how it is built."""
 
@@ -155,6 +172,12 @@ class RepositoryTarget(Model):
     """The command that builds it."""
     artifact: str | None = None
     """A file of the build that holds the built commit's id."""
+    build_files: list[Inside] | None = None
+    """Files that git ignores and a build needs, as [.env, .npmrc]; [] where it needs none."""
+    outputs: list[Inside] = []
+    """What a build leaves and the services run from; else all that it makes or changes in the work tree."""
+    build_limits: BuildLimits = BuildLimits()
+    """What a build may take of the machine while users are served."""
     timeout: Seconds = 900
     """Seconds for each command."""
     hook_timeout: Seconds = 60

@@ -239,6 +239,10 @@ class Step(ABC):
         """Why what was approved ("facts" and "volumes") is not enough to act on, "" where it is. Read-only."""
         return ""
 
+    def make_ready(self) -> None:
+        """Do, before the first step of the run, what the step needs and no user notices. Changes the target."""
+        return  # most steps need nothing
+
     @abstractmethod
     def apply(self) -> Facts:
         """Do it, or go on where it stopped; returns what it left. Changes the target."""
