@@ -22,7 +22,7 @@ from runbook_lib.postgres.backfill_statistics import items, samples
 from runbook_lib.postgres.sessions import Taken, taken
 from runbook_lib.postgres.text_settings import identifier
 from runbook_lib.redaction import redact
-from runbook_lib.results import Result, Status
+from runbook_lib.results import Found, Result, Status
 from runbook_lib.system.http import Answer
 
 BEFORE = "before"  # the round in which a user visits the page for the first time, to return in later ones
@@ -187,6 +187,7 @@ class Check:
     look: LookFunction
     does_not_apply: Callable[[Context, str], str]  # why it has nothing to look at here, "" where it has
     is_final: Callable[[Context, str], bool]  # whether it cannot look again, as what it looks with is gone
+    beforehand: Callable[[Context, str], Found] | None  # whether it will be able to look, as far as can be told by now
 
     def __call__(self, checked: CheckContext, name: str) -> Result:
         """Look at the real thing. Read-only."""
@@ -198,6 +199,7 @@ def check(
     *,
     does_not_apply: Callable[[Context, str], str] = lambda context, name: "",
     is_final: Callable[[Context, str], bool] = lambda context, name: False,
+    beforehand: Callable[[Context, str], Found] | None = None,
 ) -> Callable[[LookFunction], Check]:
     """Make a function the check of the kind whose keys it names.
 
@@ -209,7 +211,7 @@ def check(
         >>> @check(DiskKeys)
         ... def has_room(checked: CheckContext, name: str) -> Result: ...
     """
-    return lambda look: Check(keys, look, does_not_apply, is_final)
+    return lambda look: Check(keys, look, does_not_apply, is_final, beforehand)
 
 
 @cache

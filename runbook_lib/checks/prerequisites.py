@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from runbook_lib import checks
 from runbook_lib.checks.restorable import RESTORABLE, restores
 from runbook_lib.checks.schema import will_agree
 from runbook_lib.config.installed import packaged
@@ -27,6 +28,7 @@ MARK = "runbook"  # in the metadata of a notebook that is rendered from a plan: 
 WALKED = re.compile(r"""\bapply\(run, (["'])([\w.-]+)\1\)""")
 WALKS_ALL = re.compile(r"\bfix\(run\)")
 DISK_FACTOR = 1.2  # a dump may be as large as the database; a fifth is kept free
+CHECKS = "checks"  # the prerequisite on what the plan's checks look with
 FUTURE = 0.25  # hours by which a backup may be newer than the clock here, which another machine made
 
 
@@ -37,17 +39,14 @@ def prerequisites(context: Context, touches_database: bool) -> list[Result]:
         for name, (_, of_database, required, _) in PREREQUISITES.items()
         if (touches_database or not of_database) and context.plan.parts.issuperset(required)
     ]
-    return [looked(context, name) for name in names if name not in RESTORABLE or restores(context)]
+    left_out = {*(() if restores(context) else RESTORABLE), *(() if _looking(context) else (CHECKS,))}
+    return [looked(context, name) for name in names if name not in left_out]
 
 
 def looked(context: Context, name: str) -> Result:
     """Make one of the checks; what cannot be looked at is UNKNOWN. Read-only."""
     need = prerequisite(context, name)
-    try:
-        found = need.look()
-    except LOOK_FAILED as error:
-        found = why(error)
-    return need.result(found)
+    return need.result(_at_once(need.look))
 
 
 def prerequisite(context: Context, name: str) -> Precondition:
@@ -198,6 +197,29 @@ def _disk(context: Context) -> Found:
     return (Status.PASS if enough else Status.FAIL), f"{free / 1e9:.1f} GB free for a database of {size / 1e9:.3f} GB"
 
 
+def _looking(context: Context) -> dict[str, Callable[[Context, str], Found]]:
+    """The checks of the type's list that say beforehand whether they will be able to look."""
+    plan = context.plan
+    of_type = plan.types[context.type].checks if context.type else []
+    found = {name: checks.kind(plan.checks[name].kind).beforehand for name in of_type}
+    return {name: look for name, look in found.items() if look}
+
+
+def _checks(context: Context) -> Found:
+    found = {name: _at_once(partial(look, context, name)) for name, look in _looking(context).items()}
+    statuses = {status for status, _ in found.values()}
+    worst = Status.FAIL if Status.FAIL in statuses else Status.UNKNOWN if Status.UNKNOWN in statuses else Status.PASS
+    told = [f"{name}: {text}" for name, (status, text) in found.items() if status is worst]
+    return worst, "; ".join(told)
+
+
+def _at_once(look: Callable[[], Found]) -> Found:
+    try:
+        return look()
+    except LOOK_FAILED as error:
+        return why(error)
+
+
 def _writable(path: Path) -> bool:
     return os.access(path, os.W_OK)
 
@@ -216,6 +238,7 @@ PREREQUISITES: dict[str, tuple[str, bool, tuple[Part, ...], Callable[[Context], 
     "backup": ("A backup from before is present, readable and recent", True, (), _backup),
     "tools": ("pg_dump and pg_restore are of the server's version", True, (), _tools),
     "disk": ("There is room for a backup", True, (), _disk),
+    CHECKS: ("The checks of the plan's own will be able to look", False, (), _checks),
     **{name: (title, True, ("database",), look) for name, (title, look) in RESTORABLE.items()},
 }
 # By a key that names several rows, an undo would write one row's values into another; half walked, services stay stopped.

@@ -170,6 +170,8 @@ class StackFile(Model):
     """What listens on a port: `${REHEARSAL_NAME_PORT}`, and `${REHEARSAL_NAME_URL}`."""
     repositories: dict[Name, Repository]
     """The repositories."""
+    ignored: dict[Name, dict[str, str]] = {}
+    """Repository -> what its checkout holds that git ignores: the file, and its text."""
     builds: dict[Name, list[Command]]
     """Repository -> the commands that build what it has checked out."""
     database: DatabaseFill

@@ -1,6 +1,5 @@
 """What every service manager can do, and services that exist in memory only; each kind of manager is a module here."""
 
-import re
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime
@@ -11,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 from runbook_lib.config.kinds import classes_of, collected
 from runbook_lib.config.target import ServicesTarget
 from runbook_lib.errors import AdapterError
+from runbook_lib.logs.times import written
 from runbook_lib.system.processes import Processes
 
 
@@ -95,7 +95,6 @@ def no_list(where: str, reason: str) -> AdapterError:
 
 
 MTIME_LAG = 1.0  # seconds by which a file's time may lag behind what was written to it
-_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?")
 
 
 def lines_since(lines: Iterable[str], moment: datetime | None) -> list[str]:
@@ -105,13 +104,14 @@ def lines_since(lines: Iterable[str], moment: datetime | None) -> list[str]:
     """
     if moment is None:
         return list(lines)
-    # Stamps have milliseconds: a line of the same one may be later.
+    # Stamps have milliseconds, or whole seconds: a line of the same one may be later.
     earliest = moment.astimezone().replace(microsecond=moment.microsecond // 1000 * 1000)
+    earliest_second = earliest.replace(microsecond=0)
     kept, keep = [], True
     for line in lines:
-        stamp = _stamp(line)
+        stamp = written(line)
         if stamp is not None:
-            keep = stamp >= earliest
+            keep = stamp >= (earliest if stamp.microsecond else earliest_second)
         if keep:
             kept.append(line)
     return kept
@@ -126,16 +126,6 @@ def of_files(files: Iterable[Path], moment: datetime | None) -> list[str]:
     earliest = moment.timestamp() - MTIME_LAG if moment else 0.0
     recent = [file for file in files if file.stat().st_mtime >= earliest]
     return lines_since((line for file in recent for line in file.read_text(errors="replace").splitlines()), moment)
-
-
-def _stamp(line: str) -> datetime | None:
-    match = _TIMESTAMP.match(line)
-    if match is None:
-        return None
-    try:
-        return datetime.fromisoformat(match[0]).astimezone()
-    except ValueError:
-        return None
 
 
 class Services(Protocol):

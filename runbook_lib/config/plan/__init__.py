@@ -113,6 +113,10 @@ class CheckSpec(Model):
         """The parts of the plan that it works with. Pure."""
         return self.requires
 
+    def of_target(self) -> tuple[str, ...]:
+        """The keys that a target must have for it, as endpoints.shop. Pure."""
+        return ()
+
 
 class Plan(Model):
     """A feature's rollback plan; the models of its steps and checks are those of the kinds that are installed."""
