@@ -68,7 +68,7 @@ check:
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
 
-BENCHMARKS = overhead.py database.py seat.py draft.py take_back.py
+BENCHMARKS = overhead.py database.py seat.py draft.py take_back.py pooler.py
 
 bench:
 	@.ci/setup

@@ -38,6 +38,17 @@ class DatabaseTarget(Model):
     """Where the schema-only clone is made to try DDL on; the database's own server if None."""
 
 
+class PoolerTarget(Model):
+    """A PgBouncer in front of the database, which has its clients wait while strong locks are held."""
+
+    service: Name
+    """The libpq service of its admin console (`dbname=pgbouncer`), as one of its `admin_users`."""
+    databases: Annotated[list[Name], Field(min_length=1)]
+    """What the database is called in it; each name that leads there."""
+    limit_ms: Annotated[int, Field(gt=0, le=60_000)] = 2000
+    """Milliseconds that its clients may wait for transactions in progress to end."""
+
+
 class Snapshot(Model):
     """The commands that make a snapshot of the database and look for it; {name} in them is what it is called."""
 
@@ -255,6 +266,8 @@ class Target(Model):
     """What kind of place it is; production needs real contacts and a typed name."""
     database: DatabaseTarget
     """The database."""
+    pooler: list[PoolerTarget] = []
+    """What pools the services' connections to it: one PgBouncer, or a list of them."""
     backups: Backups
     """Where its backups are."""
     services: ServicesTarget
@@ -287,6 +300,20 @@ class Target(Model):
                 "its command lines, as docs/managers.md shows, untested: rehearse them on staging first"
             )
         return value
+
+    @field_validator("pooler", mode="before")
+    @classmethod
+    def _one_pooler_is_a_list_of_one(cls, value: Any) -> Any:
+        return [value] if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _poolers_are_no_part_of_the_way(self) -> Self:
+        if self.database.service in [pooler.service for pooler in self.pooler]:
+            raise ValueError(
+                f"pooler.service is database.service ({self.database.service}); the runbook itself connects to PostgreSQL "
+                "past the pooler, and `pooler.service` names its admin console"
+            )
+        return self
 
     @model_validator(mode="after")
     def _services_tell_and_are_known(self) -> Self:

@@ -245,7 +245,7 @@ def _act(run: Run, step: Step, action: Literal["apply", "undo"], act: Callable[[
     run.journal.append("started", step=step.name, title=step.title, action=action)
     begun = monotonic()
     try:
-        with _interruptible():
+        with _interruptible(), step.acting():
             outcome = act()
     except BaseException as error:
         on_request = isinstance(error, Declined) or not isinstance(error, Exception)  # aborted or interrupted
