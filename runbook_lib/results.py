@@ -43,10 +43,15 @@ def not_passed(results: Iterable[Result]) -> list[Result]:
 
 def verdict(results: Iterable[Result]) -> Status:
     """FAIL if any failed, else UNKNOWN if any is unknown or there are none, else PASS."""
-    statuses = {result.status for result in results}
-    if Status.FAIL in statuses:
+    return worst(result.status for result in results)
+
+
+def worst(statuses: Iterable[Status]) -> Status:
+    """FAIL if any is, else UNKNOWN if any is or there are none, else PASS."""
+    found = set(statuses)
+    if Status.FAIL in found:
         return Status.FAIL
-    return Status.PASS if statuses == {Status.PASS} else Status.UNKNOWN
+    return Status.PASS if found == {Status.PASS} else Status.UNKNOWN
 
 
 Found = tuple[Status, str]  # what a look found, and a sentence on it

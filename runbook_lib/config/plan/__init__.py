@@ -37,6 +37,7 @@ from runbook_lib.config.plan.feature import (
 )
 from runbook_lib.config.plan.migration import DEFAULT_SCHEMA, Companion, Migration, MigrationTool
 from runbook_lib.config.plan.parts import Part, Unfit, there
+from runbook_lib.config.plan.shown import Rows
 from runbook_lib.config.plan.steps import (
     BuildingStep,
     ClearingStep,
@@ -80,6 +81,7 @@ __all__ = [
     "RestoringStep",
     "RevertingStep",
     "RollbackType",
+    "Rows",
     "Sample",
     "ScalarBackfill",
     "ServicesStep",
@@ -316,6 +318,12 @@ class Plan(Model):
             ParametersError: The plan has none.
         """
         return there(self.page_, "page")
+
+    @property
+    def rows_shown(self) -> Rows | Literal["all", "served"] | None:
+        """Which rows of a sample a page shows: what the plan says of the page, else of the API; None where of neither."""
+        of_page = self.page_.rows if self.page_ else None
+        return of_page or (self.api_.rows if self.api_ else None)
 
     @property
     def drift_tolerance(self) -> float:
