@@ -8,9 +8,15 @@ SCENARIO ?= all-media-missing
 ROWS ?= 20000
 PLAN ?= parameters/feat-2025-20251103111429.yaml
 
+# STACK=node or compose: Next.js and Express under pm2 or docker compose, in place of the sample.
+STACK ?= sample
+
 rehearse:
 	@.ci/setup
-	@.venv/bin/runbook rehearse --scenario $(SCENARIO) --rows $(ROWS)
+ifneq ($(STACK),sample)
+	@.ci/setup $(STACK)
+endif
+	@.venv/bin/runbook rehearse --stack $(STACK) --scenario $(SCENARIO) --rows $(ROWS)
 
 matrix:
 	@.ci/setup
@@ -62,7 +68,7 @@ check:
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
 
-BENCHMARKS = overhead.py database.py seat.py draft.py take_back.py
+BENCHMARKS = overhead.py database.py seat.py draft.py take_back.py pooler.py
 
 bench:
 	@.ci/setup

@@ -211,7 +211,7 @@ def option_c(bench: Bench, rounds: int) -> Iterator[Line]:
                     )
                 assert not ledger.unknown
                 closed.append(
-                    cutover.exchange(
+                    cutover.cut_over(
                         postgres,
                         live.name,
                         side.name,

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from runbook_lib import checks
+from runbook_lib.checks.pooler import POOLER, can_be_paused
 from runbook_lib.checks.restorable import RESTORABLE, restores
 from runbook_lib.checks.schema import will_agree
 from runbook_lib.config.installed import packaged
@@ -39,7 +40,8 @@ def prerequisites(context: Context, touches_database: bool) -> list[Result]:
         for name, (_, of_database, required, _) in PREREQUISITES.items()
         if (touches_database or not of_database) and context.plan.parts.issuperset(required)
     ]
-    left_out = {*(() if restores(context) else RESTORABLE), *(() if _looking(context) else (CHECKS,))}
+    looks = {**dict.fromkeys(RESTORABLE, restores(context)), POOLER: context.target.pooler, CHECKS: _looking(context)}
+    left_out = {name for name, there in looks.items() if not there}
     return [looked(context, name) for name in names if name not in left_out]
 
 
@@ -231,6 +233,7 @@ PREREQUISITES: dict[str, tuple[str, bool, tuple[Part, ...], Callable[[Context], 
     "services": ("The service manager answers", False, (), _services),
     "database": ("The database answers, and our role is not the application's", True, (), _database),
     "alone": ("No other run has the target", False, (), _alone),
+    POOLER: ("Each pooler can be paused, and leads to the database", True, (), can_be_paused),
     "plan-fits": ("The database has what the plan names", True, ("database",), _fits),
     "key": ("The plan's key names one row each", True, ("database",), _key),
     "history": ("The migration's file and its row in the history will agree", True, ("migration",), will_agree),

@@ -5,14 +5,15 @@ from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ByteSize, Field, field_validator, model_validator
 
 from runbook_lib.config.loading import NOTHING_TOUCHED, Model
 from runbook_lib.config.plan import Plan
 from runbook_lib.config.plan.earlier import renamed
-from runbook_lib.config.plan.steps import Name
+from runbook_lib.config.plan.steps import Inside, Name
 from runbook_lib.errors import ParametersError
 
+SMALLEST_MEMORY = 1_000_000  # bytes
 Seconds = Annotated[int, Field(gt=0)]
 Command = Annotated[list[str], Field(min_length=1)]
 
@@ -35,6 +36,17 @@ class DatabaseTarget(Model):
     """The folder of pg_dump and pg_restore, where those on the PATH are of another major version."""
     clone_service: Name | None = None
     """Where the schema-only clone is made to try DDL on; the database's own server if None."""
+
+
+class PoolerTarget(Model):
+    """A PgBouncer in front of the database, which has its clients wait while strong locks are held."""
+
+    service: Name
+    """The libpq service of its admin console (`dbname=pgbouncer`), as one of its `admin_users`."""
+    databases: Annotated[list[Name], Field(min_length=1)]
+    """What the database is called in it; each name that leads there."""
+    limit_ms: Annotated[int, Field(gt=0, le=60_000)] = 2000
+    """Milliseconds that its clients may wait for transactions in progress to end."""
 
 
 class Snapshot(Model):
@@ -144,6 +156,22 @@ class ServicesTarget(Model):
         raise NotImplementedError
 
 
+class BuildLimits(Model):
+    """What a build may take of the machine; services that serve users come first whatever it says."""
+
+    processors: Annotated[int, Field(gt=0)] | None = None
+    """How many processors; all, but after the services, if None."""
+    memory: ByteSize | None = None
+    """How much memory, as 2GB; all that is free but a tenth of the machine's, if None."""
+
+    @field_validator("memory")
+    @classmethod
+    def _memory_has_a_unit(cls, value: int | None) -> int | None:
+        if value is not None and value < SMALLEST_MEMORY:
+            raise ValueError(f"{value} bytes are too few for a build; give a unit, as 2GB or 512MiB")
+        return value
+
+
 class RepositoryTarget(Model):
     """A checkout that is deployed from, and how it is built."""
 
@@ -155,6 +183,12 @@ class RepositoryTarget(Model):
     """The command that builds it."""
     artifact: str | None = None
     """A file of the build that holds the built commit's id."""
+    build_files: list[Inside] | None = None
+    """Files that git ignores and a build needs, as [.env, .npmrc]; [] where it needs none."""
+    outputs: list[Inside] = []
+    """What a build leaves and the services run from; else all that it makes or changes in the work tree."""
+    build_limits: BuildLimits = BuildLimits()
+    """What a build may take of the machine while users are served."""
     timeout: Seconds = 900
     """Seconds for each command."""
     hook_timeout: Seconds = 60
@@ -232,6 +266,8 @@ class Target(Model):
     """What kind of place it is; production needs real contacts and a typed name."""
     database: DatabaseTarget
     """The database."""
+    pooler: list[PoolerTarget] = []
+    """What pools the services' connections to it: one PgBouncer, or a list of them."""
     backups: Backups
     """Where its backups are."""
     services: ServicesTarget
@@ -264,6 +300,20 @@ class Target(Model):
                 "its command lines, as docs/managers.md shows, untested: rehearse them on staging first"
             )
         return value
+
+    @field_validator("pooler", mode="before")
+    @classmethod
+    def _one_pooler_is_a_list_of_one(cls, value: Any) -> Any:
+        return [value] if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _poolers_are_no_part_of_the_way(self) -> Self:
+        if self.database.service in [pooler.service for pooler in self.pooler]:
+            raise ValueError(
+                f"pooler.service is database.service ({self.database.service}); the runbook itself connects to PostgreSQL "
+                "past the pooler, and `pooler.service` names its admin console"
+            )
+        return self
 
     @model_validator(mode="after")
     def _services_tell_and_are_known(self) -> Self:

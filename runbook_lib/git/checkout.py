@@ -203,6 +203,29 @@ class Checkout:
         """Tracked files that differ from the commit checked out. Read-only."""
         return self.git("status", "--porcelain", "--untracked-files=no").output.splitlines()
 
+    def untracked(self) -> list[str]:
+        """What git does not track here, ignored or not; a folder without tracked files is one entry with a final "/".
+
+        Read-only.
+        """
+        return self._listed("ls-files", "--others", "--directory", "--no-empty-directory")
+
+    def ignored(self) -> list[str]:
+        """What of that git ignores. Read-only."""
+        return self._listed("ls-files", "--others", "--ignored", "--exclude-standard", "--directory", "--no-empty-directory")
+
+    def altered(self) -> list[str]:
+        """The tracked files that are not as they were checked out. Read-only."""
+        return self._listed("diff", "--name-only", "--ignore-submodules")
+
+    def clean(self) -> None:
+        """Have this work tree hold what is committed and nothing else. Changes it."""
+        self.git("reset", "--quiet", "--hard")
+        self.git("clean", "-ffdxq")
+
+    def _listed(self, *arguments: str) -> list[str]:
+        return [name for name in self.git(*arguments, "-z").output.split("\0") if name]
+
     def log(self, tip: str = "HEAD", most: int | None = None) -> list[Commit]:
         """Every commit that `tip` holds, newest first, or the `most` newest. Read-only."""
         form = _FIELD.join(("%H", "%P", "%s", "%b", "%an %ae %at")) + _RECORD

@@ -1,7 +1,7 @@
 """Connections that name the run, wait briefly for locks and notice a dead network."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -42,6 +42,7 @@ class _Guarded(psycopg.Connection[Row]):
     """A connection whose transactions ask before they commit what they have written."""
 
     guard: Callable[[Connection], None] | None = None
+    pausing: Callable[[], AbstractContextManager[None]] = nullcontext
 
     @contextmanager
     def transaction(self, savepoint_name: str | None = None, force_rollback: bool = False) -> Iterator[psycopg.Transaction]:
@@ -56,12 +57,14 @@ class _Guarded(psycopg.Connection[Row]):
 class Postgres:
     """A database reached by a libpq service; `run` stands in the server's list of connections.
 
-    `guard` is asked in each transaction on the database itself that has written something, before it commits.
+    `guard` is asked in each transaction on the database itself that has written something, before it commits; `pausing` has
+    the clients of poolers in front of it wait while a block runs.
     """
 
     service: str
     run: str
     guard: Callable[[Connection], None] | None = None
+    pausing: Callable[[], AbstractContextManager[None]] = nullcontext
 
     @cached_property
     def database(self) -> str:
@@ -106,7 +109,8 @@ class Postgres:
                 if pooled
                 else "See that the server runs and that the service file names it; then try again.",
             ) from None
-        connection.guard = self.guard if database in (None, self.database) else None
+        if database in (None, self.database):
+            connection.guard, connection.pausing = self.guard, self.pausing
         try:
             with connection:
                 yield connection
@@ -125,6 +129,11 @@ class Postgres:
             if found := holders(connection):
                 return f"; locked by {'; '.join(map(str, found))}"
         return ""
+
+
+def paused(connection: Connection) -> AbstractContextManager[None]:
+    """Has the clients of poolers in front of what a connection leads to wait while the block runs. Changes the poolers."""
+    return connection.pausing() if isinstance(connection, _Guarded) else nullcontext()
 
 
 def require_direct(connection: Connection) -> None:

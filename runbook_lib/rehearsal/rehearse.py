@@ -5,7 +5,6 @@ every check that the matrix names is made.
 """
 
 import os
-import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,10 +14,12 @@ from time import monotonic
 from runbook_lib.browser.chromium import require_chromium
 from runbook_lib.config.plan import Plan
 from runbook_lib.documents import load_plan
-from runbook_lib.errors import ParametersError, PreconditionError
+from runbook_lib.errors import ParametersError
 from runbook_lib.headless import conductor
+from runbook_lib.rehearsal import stack_file
 from runbook_lib.rehearsal.scenarios import SCENARIOS, Scenario
 from runbook_lib.rehearsal.stack import stack
+from runbook_lib.rehearsal.stack_file import SAMPLE
 from runbook_lib.rehearsal.workspace import OUTPUTS, PLAN, TARGET, settled_in
 from runbook_lib.run import Run, engine, lifecycle
 from runbook_lib.run.lifecycle import Outcome
@@ -41,31 +42,26 @@ class Rehearsed:
     seconds: float
 
 
-def rehearse(scenario: str, rows: int, report: Report) -> list[Rehearsed]:
+def rehearse(scenario: str, rows: int, report: Report, stack_name: str = SAMPLE) -> list[Rehearsed]:
     """Rehearse one scenario, or all; each on a stack of its own, which is gone afterwards.
 
     Raises:
         ParametersError: There is no such scenario.
-        PreconditionError: There is no git or no Chromium.
+        PreconditionError: A program of the stack is missing, or Chromium.
+        StackError: There is no such stack, or it does not come up.
     """
-    require_programs()
+    require_programs(stack_name)
     chosen = SCENARIOS if scenario == "all" else {scenario: scenario_named(scenario, "all")}
-    return [_one(name, one, rows, report) for name, one in chosen.items()]
+    return [_one(name, one, rows, report, stack_name) for name, one in chosen.items()]
 
 
-def require_programs() -> None:
-    """Make sure that the programs exist which the sample needs and no Python package brings. Read-only.
+def require_programs(stack_name: str = SAMPLE) -> None:
+    """Make sure that the programs exist which a stack needs and no Python package brings. Read-only.
 
     Raises:
         PreconditionError: One does not.
     """
-    if shutil.which("git") is None:
-        raise PreconditionError(
-            "There is no git, which the repositories of the sample are made with.",
-            where="the PATH",
-            state="Nothing was started.",
-            safe_next="Install git with the system's package manager, then run the same command again.",
-        )
+    stack_file.named(stack_name).require()
     require_chromium()
 
 
@@ -84,14 +80,17 @@ def scenario_named(name: str, *besides: str) -> Scenario:
     return SCENARIOS[name]
 
 
-def _one(name: str, scenario: Scenario, rows: int, report: Report) -> Rehearsed:
+def _one(name: str, scenario: Scenario, rows: int, report: Report, stack_name: str) -> Rehearsed:
     begun = monotonic()
+    described = stack_file.named(stack_name)
     report(f"Scenario {name}: {scenario.about}")
-    report(f"bringing up PostgreSQL, backend, frontend and worker with {rows} rows …")
-    with stack(rows=rows, fault=scenario.fault) as up, settled_in(up.environment):
+    report(f"bringing up {described.about}, with {rows} rows …")
+    with stack(rows, scenario.fault, stack_name) as up, settled_in(up.environment):
         report(f"  up in {monotonic() - begun:.1f} s: {up.environment['REHEARSAL_FRONTEND_URL']}")
         about = {"operator": "rehearsal", "reason": scenario.about, "incident": f"rehearsal-{name}"}
-        run = lifecycle.open_new(PLAN, TARGET, "", option=scenario.option, outputs=OUTPUTS, **about)
+        run = lifecycle.open_new(
+            described.plan_file, described.target_file, "", option=scenario.option, outputs=OUTPUTS, **about
+        )
         outcome = _walk(run, scenario, report)
     seconds = round(monotonic() - begun, 1)
     ended_as, option = run.state.type, run.state.option

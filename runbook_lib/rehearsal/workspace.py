@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -101,7 +102,16 @@ def sweep() -> None:
 
 def _remove(root: Path) -> None:
     kill_marked(root)
+    _unmount_below(root)
     shutil.rmtree(root, ignore_errors=True)
+
+
+def _unmount_below(root: Path) -> None:
+    """Take off what a container engine leaves mounted, the innermost first."""
+    mounts = Path("/proc/self/mounts")
+    places = [line.split()[1] for line in mounts.read_text().splitlines()] if mounts.exists() else []
+    for place in reversed([each for each in places if each.startswith(f"{root}/")]):
+        subprocess.run(["umount", place], capture_output=True, check=False)
 
 
 INTERVAL = 0.02

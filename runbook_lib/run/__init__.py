@@ -25,7 +25,7 @@ from runbook_lib.journal.state import RunState, replay
 from runbook_lib.results import Result, Status, not_passed, verdict
 from runbook_lib.run import approval
 from runbook_lib.run.approval import require_reason
-from runbook_lib.steps import Effect, Preview, Step, backfill_step, steps_of
+from runbook_lib.steps import Effect, Preview, Step, ddl_dry_run, steps_of
 
 LOG_SECONDS = 3600
 TAKEN_OVER = "taken-over"  # the name of the look for what a run taken over has left
@@ -116,7 +116,8 @@ class Run:
         plan, needs = self.context.plan, [need for step in self.steps.values() for need in step.needs()]
         of_steps = [need.name for need in needs if need.waivable]
         before = [name for name in PREREQUISITES if name not in NEVER_WAIVED]
-        return list(dict.fromkeys([*before, backfill_step.NAME, TAKEN_OVER, *plan.checks, *plan.steps, *of_steps]))
+        tried = [ddl_dry_run.NAME, ddl_dry_run.EXERCISE]
+        return list(dict.fromkeys([*before, *tried, TAKEN_OVER, *plan.checks, *plan.steps, *of_steps]))
 
     def prerequisites(self) -> list[Result]:
         """Look at all that must hold before any downtime; journaled. Read-only.
@@ -170,7 +171,7 @@ class Run:
         if not before or not_passed(before):
             trials = {n: steps[n].dry_run_of_ddl(preview) for n, (preview, looks) in looked.items() if not not_passed(looks)}
             named = [
-                replace(r, evidence={**r.evidence, "step": n, "waivable": True}) for n, r in trials.items() if r is not None
+                replace(r, evidence={**r.evidence, "step": n, "waivable": True}) for n, came in trials.items() for r in came
             ]
             self.record(f"clone:{digest}", named)
         return digest, found

@@ -21,7 +21,7 @@ from runbook_lib.postgres.clone import Clone
 from runbook_lib.postgres.connection import limit_statements
 from runbook_lib.postgres.dependents import hides_rows
 from runbook_lib.postgres.indexes import Indexes, unused
-from runbook_lib.postgres.lock_budget import await_readable
+from runbook_lib.postgres.lock_budget import EXCHANGING, await_readable, milliseconds_paused
 from runbook_lib.postgres.proof import Proof
 from runbook_lib.postgres.restore.dump_inspector import look
 from runbook_lib.postgres.restore.fetch import fetched, gone_since
@@ -30,6 +30,7 @@ from runbook_lib.steps import PATIENCE, Effect, Facts, Preview, Probe, backfill_
 from runbook_lib.steps.backfill_step import BackfillStep, none_lasting
 from runbook_lib.steps.backfill_survey import keep_earlier_values
 from runbook_lib.steps.backup import path_of_backup
+from runbook_lib.steps.ddl_dry_run import Look, dry_run_of_ddl
 from runbook_lib.steps.services import disconnected
 
 
@@ -205,24 +206,30 @@ class ClearBackfill(BackfillStep):
         found, self._previewed, self._choice = clear_preview.preview(self)
         return found
 
-    def dry_run_of_ddl(self, preview: Preview) -> Result | None:
+    def milliseconds_paused(self, preview: Preview) -> int:
+        """As long as one of a swap's short locks is held; the other strategies take none. Pure."""
+        return milliseconds_paused(EXCHANGING) if preview.facts["strategy"] == "swap" else 0
+
+    def dry_run_of_ddl(self, preview: Preview) -> list[Result]:
         """Clear a schema-only clone by the strategy, and take that back. Changes nothing in the target's database."""
         strategy, backfill = str(preview.facts["strategy"]), self.backfill
         with self.context.adapters.postgres.connect() as connection:
             begun = Records(backfill).exist(connection)
         if begun or strategy == "keyed":  # keys are cleared without any DDL on the table
-            return None
+            return []
 
-        def there_and_back(clone: Clone) -> None:
+        def there_and_back(clone: Clone, changed: Look) -> None:
             with clone.connect() as connection:
                 Records(backfill).prepare(connection)
                 backfill.prepare_prior(connection)
                 indexes = [index.name for index in Indexes(backfill).present(connection)]
             removal = BackfillRemoval(clone.connect, backfill.with_prior(backfill.prior), strategy, self.stopped)
             removal.apply(indexes)
+            changed(strategy)
             removal.undo()
+            changed("its undo")
 
-        return backfill_step.dry_run_of_ddl(self.context, backfill.database, f"{strategy} and undo", there_and_back)
+        return dry_run_of_ddl(self.context, backfill.database, f"{strategy} and undo", there_and_back)
 
     def await_target(self) -> None:
         """Wait while somebody keeps the table from being read. Read-only."""

@@ -14,7 +14,7 @@ from runbook_lib.errors import PreconditionError
 from runbook_lib.postgres.backfill_terms import written_by_triggers
 from runbook_lib.postgres.connection import identity
 from runbook_lib.postgres.dependents import objections, triggers
-from runbook_lib.postgres.lock_budget import await_readable
+from runbook_lib.postgres.lock_budget import DROPPING, await_readable, milliseconds_paused
 from runbook_lib.postgres.restore.part import Count, Part, Source
 from runbook_lib.postgres.restore.part_kinds import ColumnPart, RowsPart, TablePart
 from runbook_lib.postgres.restore.shape import tables
@@ -74,6 +74,8 @@ class RestorePart(Step):
         }
     }
 
+    _makes_keys = False
+
     @property
     def cleanup(self) -> str:
         """What the way back is called while it is kept."""
@@ -90,6 +92,7 @@ class RestorePart(Step):
         with self.context.adapters.postgres.connect() as connection:
             here = identity(connection)
         found = self._count(kind)
+        self._makes_keys = bool(found.keys)
         what = {
             "column": f"{found.restored} rows get their value of {self.wanted.column} back",
             "rows": f"{found.restored} rows come back",
@@ -126,6 +129,10 @@ class RestorePart(Step):
             },
             volumes={"rows": found.restored, "left alone": found.kept},
         )
+
+    def milliseconds_paused(self, preview: Preview) -> int:
+        """As long as a foreign key takes that is made again for new rows alone. Pure."""
+        return milliseconds_paused(DROPPING) if self._makes_keys else 0
 
     def await_target(self) -> None:
         """Wait while somebody keeps the table from being read. Read-only."""

@@ -155,6 +155,8 @@ class Stop(_ServicesStep):
     def apply(self) -> Facts:
         """Stop them in the plan's order. Changes the target."""
         left = self._stop()
+        for pooler in self.poolers:  # it would keep the connections of clients that are gone
+            pooler.release()
         role, timeout = self.context.target.database.application_role, self.context.target.services.timeout
         with self.context.adapters.postgres.connect() as connection:
             until(lambda: not of_role(connection, role), timeout, POLL)

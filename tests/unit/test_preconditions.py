@@ -56,8 +56,8 @@ TABLE: dict[str, dict[str, tuple[When, bool]]] = {
     },
     "revert": {"services": (B, True)},
     "restore_part": {"tools": (B, True), "same-database": (B, True), "triggers": (B, False)},
-    "build": {"builds": (B, True)},
-    "rebuild": {"builds": (B, True)},
+    "build": {"builds": (B, True), "files": (ONLY_B, True)},
+    "rebuild": {"builds": (B, True), "files": (ONLY_B, True)},
     "end_sessions": {"reach": (B, False)},
     "push": {"code": (S, True), "": (B, True)},
 }

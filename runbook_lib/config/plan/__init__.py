@@ -21,6 +21,7 @@ from runbook_lib.config.plan.backfills import (
 )
 from runbook_lib.config.plan.decide import Decision, Draft
 from runbook_lib.config.plan.earlier import of_earlier_plan
+from runbook_lib.config.plan.exercise import Exercise
 from runbook_lib.config.plan.feature import (
     Api,
     Compatible,
@@ -64,6 +65,7 @@ __all__ = [
     "DatabaseStep",
     "Decision",
     "Draft",
+    "Exercise",
     "Expression",
     "HasTable",
     "MatrixRow",
@@ -159,6 +161,9 @@ class Plan(Model):
     """Which symptom asks for which type."""
     decide: dict[str, Decision] = {}
     """What cannot be derived of the change, by table or table.column."""
+    exercise: list[Exercise] = []
+    """Statements of the application that are tried on a clone before and after each change of the schema; without any, the
+    most frequent ones of pg_stat_statements."""
     troubles: dict[Name, Trouble] = {}
     """What can be wrong with a rollback itself."""
     escalation: list[str] = []
