@@ -136,6 +136,7 @@ def _with_errors(
     evidence = {
         "errors": [f"{service}: {_shown(error)[0]}" for service, error in new[:SHOWN]],
         "before": [f"{service}: {_shown(error)[0]}" for service, error in old[:SHOWN]],
+        "findings": list(dict.fromkeys(f"{service}: {error.kind}" for service, error in new)),
         "text": text,
     }
     if not new:

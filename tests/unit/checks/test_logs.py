@@ -204,4 +204,5 @@ def test_an_error_of_another_service_before_the_release_clears_nothing(checked: 
     found = looked(checked, world, OLD_NOW, services=["backend", "frontend"], released=RELEASED)
 
     assert (found.status, found.summary.partition(" since")[0]) == ("FAIL", "1 errors of 1 kind")
+    assert found.findings == ["backend: order # is late"]
     assert (found.evidence["errors"], found.evidence["before"]) == ([f"backend: {OLD_NOW}"], [f"frontend: {OLD_NOW}"])
