@@ -209,7 +209,7 @@ def _by_backup(checked: CheckContext, name: str, column: str) -> Result:
         if not has_column(connection, database, column):
             return checked.result(name, Status.FAIL, f"the column {column}, which shows the media, is not there")
         try:
-            found = missed(connection, context.backfill, data, column)
+            found = missed(connection, context.backfill(connection), data, column)
         except PreconditionError as error:
             return checked.result(name, Status.UNKNOWN, f"there is no reference: {error.what}")
         finally:

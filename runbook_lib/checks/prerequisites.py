@@ -18,6 +18,7 @@ from runbook_lib.context import Context, old_code
 from runbook_lib.context.migration_files import history
 from runbook_lib.errors import AdapterError, ParametersError
 from runbook_lib.postgres import plan_fit, sampled_rows
+from runbook_lib.postgres.abilities import lost
 from runbook_lib.postgres.catalog import database_size, has_column
 from runbook_lib.postgres.connection import identity, rights_missing
 from runbook_lib.postgres.lease import LEFT_BEHIND
@@ -42,9 +43,12 @@ def prerequisites(context: Context, touches_database: bool) -> list[Result]:
         for name, (_, of_database, required, _) in PREREQUISITES.items()
         if (touches_database or not of_database) and context.plan.parts.issuperset(required)
     ]
-    looks = {**dict.fromkeys(RESTORABLE, restores(context)), POOLER: context.target.pooler}
-    looks |= {CHECKS: _looking(context), ROWS: _asked_for(context)}
-    left_out = {name for name, there in looks.items() if not there}
+    left_out = {
+        *([] if restores(context) else RESTORABLE),
+        *([] if context.target.pooler else [POOLER]),
+        *([] if _looking(context) else [CHECKS]),
+        *([] if _asked_for(context) else [ROWS]),
+    }
     return [looked(context, name) for name in names if name not in left_out]
 
 
@@ -174,6 +178,13 @@ def _rows(context: Context) -> Found:
     return (Status.FAIL, "; ".join(lines)) if lines else (Status.PASS, f"{', '.join(_asked_for(context))} can be asked for")
 
 
+def _server(context: Context) -> Found:
+    with context.adapters.postgres.connect() as connection:
+        found = lost(connection, context.target.database.application_role)
+    listed = "\n".join(f"- {each}" for each in found)
+    return Status.PASS, f"it may not, and does otherwise:\n{listed}" if found else "it may do all that it might"
+
+
 def _rights(context: Context) -> Found:
     database = context.plan.database
     with context.adapters.postgres.connect() as connection:
@@ -264,6 +275,7 @@ PREREQUISITES: dict[str, tuple[str, bool, tuple[Part, ...], Callable[[Context], 
     "key": ("The plan's key names one row each", True, ("database",), _key),
     "history": ("The migration's file and its row in the history will agree", True, ("migration",), will_agree),
     "rights": ("Our role may do what the rollback does", True, ("database",), _rights),
+    "server-role": ("What our role may not do on this server is known", True, (), _server),
     "backup": ("A backup from before is present, readable and recent", True, (), _backup),
     "tools": ("pg_dump and pg_restore are of the server's version", True, (), _tools),
     "disk": ("There is room for a backup", True, (), _disk),

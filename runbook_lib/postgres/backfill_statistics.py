@@ -103,7 +103,7 @@ class BackfillStatistics:
         """Rows whose column is not a list of objects, and marked elements whose source is empty. Read-only."""
         query = self.backfill.filled(
             sql.SQL("""SELECT
-            count(*) FILTER (WHERE jsonb_typeof(t.{column}) <> 'array') AS "not a list",
+            count(*) FILTER (WHERE jsonb_typeof({list}) <> 'array') AS "not a list",
             count(*) FILTER (WHERE EXISTS (SELECT FROM {elements} WHERE jsonb_typeof(e.value) <> 'object'))
                 AS "elements that are no objects",
             count(*) FILTER (WHERE t.{source} IS NULL AND EXISTS (SELECT FROM {elements} WHERE {marked}))
@@ -116,8 +116,8 @@ class BackfillStatistics:
         return self.backfill.filled(
             sql.SQL("""CASE
             WHEN t.{column} IS NULL THEN 'null'
-            WHEN jsonb_typeof(t.{column}) <> 'array' THEN 'not a list'
-            WHEN t.{column} = '[]' THEN 'empty'
+            WHEN jsonb_typeof({list}) <> 'array' THEN 'not a list'
+            WHEN coalesce({list} = '[]', TRUE) THEN 'empty'
             WHEN EXISTS (SELECT FROM {elements} WHERE {marked} AND NOT {pristine}) THEN 'edited since'
             WHEN NOT EXISTS (SELECT FROM {elements} WHERE {marked}) THEN 'own'
             WHEN EXISTS (SELECT FROM {elements} WHERE NOT {marked}) THEN 'backfilled and own'
@@ -125,7 +125,7 @@ class BackfillStatistics:
         )
 
 
-EMPTY = (dump.NULL, b"", b"[]", b"null")  # what shows nothing, as COPY's text
+EMPTY = (dump.NULL, b"", b"[]", b"{}", b"null")  # what shows nothing, as COPY's text
 EXAMPLES = 5
 
 
