@@ -3,10 +3,11 @@
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from runbook_lib.checks import CheckContext, check
 from runbook_lib.config.plan import CheckSpec
+from runbook_lib.config.plan.answer_path import ABSENT, AnswerPath, at
 from runbook_lib.config.plan.steps import Name, Scalar
 from runbook_lib.config.target import SecretReference
 from runbook_lib.context import Context
@@ -16,7 +17,15 @@ from runbook_lib.results import Found, Result, Status
 from runbook_lib.system.http import Answer, NoAnswerInTime, without_credentials
 
 SHOWN = 80  # characters of a value
-ABSENT = object()
+
+
+def _one_place(path: str) -> str:
+    if "[]" in path or "*" in path:
+        raise ValueError("it must name one place, as items[0].state, and not all of a list or an object")
+    return path
+
+
+OnePlace = Annotated[AnswerPath, AfterValidator(_one_place)]
 
 
 class HttpKeys(CheckSpec):
@@ -33,8 +42,8 @@ class HttpKeys(CheckSpec):
     """The status that it must answer with."""
     headers: dict[str, str] = {}
     """What each of these headers must hold, as `Cache-Control: no-store`."""
-    json_: dict[str, Scalar] = Field(default={}, alias="json")
-    """Paths into the JSON that it answers with, as `items.0.state`, and the value at each."""
+    json_: dict[OnePlace, Scalar] = Field(default={}, alias="json")
+    """Paths into the JSON that it answers with, as `items[0].state`, and the value at each."""
     seconds: Annotated[float, Field(gt=0, le=300)] = 10.0
     """How long it may take."""
     token: SecretReference | None = None
@@ -94,7 +103,7 @@ def answers(checked: CheckContext, name: str) -> Result:
     facts = f"{shown} answered {answer.status} in {answer.seconds * 1000:.0f} ms"
     evidence = {"url": shown, "code": answer.status, "milliseconds": round(answer.seconds * 1000, 1)}
     if problems:
-        return checked.result(name, Status.FAIL, f"{facts}: {'; '.join(problems)}", **evidence, problems=problems)
+        return checked.result(name, Status.FAIL, f"{facts}: {'; '.join(problems)}", **evidence, findings=problems)
     held = [*spec.headers, *spec.json_]
     return checked.result(name, Status.PASS, facts + (f", as wanted in {', '.join(held)}" if held else ""), **evidence)
 
@@ -127,24 +136,12 @@ def _headers(answer: Answer, spec: HttpKeys) -> list[str]:
 def _values(answer: Answer, spec: HttpKeys) -> list[str]:
     if spec.json_ and answer.json is None:
         return ["it is no JSON"]
-    found = {path: _at(answer.json, path) for path in spec.json_}
+    found = {path: at(answer.json, path) for path in spec.json_}
     return [
         f"{path} is {'not there' if value is ABSENT else redact(repr(value))[:SHOWN]}, and not {spec.json_[path]!r}"
         for path, value in found.items()
         if not _same(value, spec.json_[path])
     ]
-
-
-def _at(value: Any, path: str) -> Any:
-    """What is at a path of names and places."""
-    for part in path.split("."):
-        if isinstance(value, dict) and part in value:
-            value = value[part]
-        elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
-            value = value[int(part)]
-        else:
-            return ABSENT
-    return value
 
 
 def _same(found: Any, wanted: Scalar) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -17,10 +18,11 @@ from runbook_lib.logs import Severity
 from runbook_lib.logs.patterns import LONGEST, Pattern, matched
 from runbook_lib.logs.records import Record, counted, records
 from runbook_lib.logs.times import written
+from runbook_lib.redaction import Lines, redact
 from runbook_lib.results import Result, Status
 from runbook_lib.services import NOTHING, Marks
 
-KEPT = 1000  # errors
+KEPT = 2000  # lines of errors
 LINES = 50  # of each error
 SHOWN = 20  # errors in a result
 EARLIER = timedelta(days=7)  # how far before the release a log is read
@@ -140,12 +142,13 @@ def _with_errors(
     kinds = [error.kind in before.get(service, ()) for service, error in errors]
     old = [each for each, known in zip(errors, kinds, strict=True) if known]
     new = [each for each, known in zip(errors, kinds, strict=True) if not known]
-    shown = [f"{service}: {line}" for service, error in [*new, *old] for line in _shown(error)]
-    text = checked.keep_text(name, "\n".join(shown[: KEPT * LINES]))
+    shown = (f"{service}: {line}" for service, error in [*new, *old] for line in _shown(error))
+    text = checked.keep_text(name, "\n".join(islice(shown, KEPT)))
     apart = f"{len(old)} errors of {_kinds(old)} that were logged before the release too"
     evidence = {
         "errors": [f"{service}: {_shown(error)[0]}" for service, error in new[:SHOWN]],
         "before": [f"{service}: {_shown(error)[0]}" for service, error in old[:SHOWN]],
+        "findings": [redact(f"{service}: {kind}") for service, kind in dict.fromkeys((s, e.kind) for s, e in new)],
         "text": text,
     }
     if not new:
@@ -162,9 +165,10 @@ def _kinds(errors: Sequence[tuple[str, Record]]) -> str:
 
 
 def _shown(error: Record) -> list[str]:
-    """An error's lines without colours, up to a limit."""
-    lines = [line[:LONGEST] for line in error.text.splitlines()]
-    return lines if len(lines) <= LINES else [*lines[:LINES], f"… {len(lines) - LINES} more lines"]
+    """An error's lines without colours and secrets, up to a limit."""
+    clean, lines = Lines(), error.text.splitlines()
+    more = [f"… {len(lines) - LINES} more lines"] if len(lines) > LINES else []
+    return [clean(line[:LONGEST]) for line in lines[:LINES]] + more
 
 
 def _before(context: Context, spec: LogsKeys, services: set[str]) -> tuple[dict[str, set[str]], str]:

@@ -65,7 +65,7 @@ def _first(fields: Mapping[str, Any], names: Sequence[str]) -> str:
 
 def _places(line: str) -> Iterator[int]:
     """Where a request may begin in a line: where the message does, and after a logger's name."""
-    for at in header(line).messages:
+    for at in header(line).starts:
         yield from (each.end() for pattern in (_BEFORE, _LOGGER) if (each := pattern.match(line, at)))
     if line.startswith("[GIN]"):
         yield line.find("|")

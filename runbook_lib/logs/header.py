@@ -61,7 +61,7 @@ class Header:
     places: tuple[int, ...] = ()
 
     @property
-    def messages(self) -> tuple[int, ...]:
+    def starts(self) -> tuple[int, ...]:
         """Where the message may begin: after the level, else at each name. Pure."""
         return self.places or (self.end,)
 

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -129,3 +130,36 @@ def test_one_of_them_as_a_symptom_recommends_a_type(
 
     assert (calm.type, recommend(plan, found).type) == ("", "frontend")
     assert [result.status for result in found] == [Status.FAIL]
+
+
+NOW = datetime.now(UTC).isoformat(timespec="milliseconds")
+LONG_AGO = "2025-11-01T09:00:00.000Z"  # the feature's first commit was written two days later
+
+
+@pytest.mark.parametrize(
+    ("now", "type_name", "said"),
+    [
+        ("ERROR order 8 is late", "", "no new kind of error"),
+        (
+            "ERROR column x does not exist",
+            "frontend",
+            "none of a kind that was logged before the feature's first commit of 2025-",
+        ),
+    ],
+)
+def test_errors_from_before_the_first_commit_recommend_nothing(
+    site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, now: str, type_name: str, said: str
+) -> None:
+    (site.root / "frontend.log").write_text(f"{LONG_AGO} ERROR order 7 is late\n{NOW} {now}\n")
+    site.change_target(services__commands__logs=["cat", "../{service}.log"])
+    row = {"symptom": "Errors", "severity": "high", "action": "immediate", "type": "frontend", "failing": ["no-errors"]}
+    check = {"kind": "logs", "title": "No errors", "services": ["frontend"]}
+    site.change_plan(**{"checks__no-errors": check, "decision_matrix": [row]})
+    for name, value in site.environment.items():
+        monkeypatch.setenv(name, value)
+
+    run = lifecycle.open_new(site.plan_file, site.target_file, "", outputs=tmp_path / "triage")
+    found = run.observe("triage", ["no-errors"])
+    run.close_adapters()
+
+    assert (recommend(run.context.plan, found).type, said in found[0].summary) == (type_name, True), found[0].summary
