@@ -237,6 +237,26 @@ class ReferenceApi(Model):
     """Else the API's own."""
 
 
+class Metrics(Model):
+    """A server that speaks the HTTP API of Prometheus."""
+
+    url: str
+    """Its base address, before /api/v1."""
+    token: SecretReference | None = None
+    """Sent as bearer token."""
+
+
+class NamedCommand(Model):
+    """A command that looks at something, and changes nothing."""
+
+    command: Command
+    """It exits with 0 where all is well, with 1 where it is not, and with anything else where that is unknown."""
+    directory: str | None = None
+    """Where it is run."""
+    timeout: Seconds = 60
+    """Seconds for it."""
+
+
 class Target(Model):
     """Where a rollback runs."""
 
@@ -260,6 +280,10 @@ class Target(Model):
     """Where the API's token is found."""
     reference_api: ReferenceApi | None = None
     """The API from before the feature, where it still runs or was kept."""
+    metrics: Metrics | None = None
+    """Where checks of the kind `metric` ask."""
+    commands: dict[Name, NamedCommand] = {}
+    """What checks of the kind `command` run."""
     freezes: dict[Name, Freeze] = {}
     """A deploy pipeline, an autoscaler, a queue's consumers."""
     cache_purge: CachePurge | None = None
@@ -361,7 +385,16 @@ def lacking(plan: Plan, target: Target) -> list[str]:
         "contacts": (plan.contacts, target.contacts),
     }
     token = ["api_token"] if plan.api_ and not target.api_token else []
-    return token + [f"{key}.{name}" for key, (names, there) in needed.items() for name in names if name not in there]
+    found = token + [f"{key}.{name}" for key, (names, there) in needed.items() for name in names if name not in there]
+    of_checks = [key for check in plan.checks.values() for key in check.of_target() if not _has(target, key)]
+    return list(dict.fromkeys(found + of_checks))
+
+
+def _has(target: Target, key: str) -> bool:
+    """Whether a target has a key, or a name in one."""
+    part, _, name = key.partition(".")
+    value = getattr(target, part)
+    return name in value if name else value is not None
 
 
 def pair(plan: Plan, target: Target, target_file: Path) -> None:

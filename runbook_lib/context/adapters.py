@@ -149,6 +149,14 @@ class Adapters:
         name, where = reference.token.env, f"target {self.target.name}, key reference_api"
         return self._once("reference_token", lambda: register(secret(name, where)))
 
+    def secret(self, name: str, where: str) -> str:
+        """The secret that the environment holds under a name; it is hidden wherever it is written from now on. Read-only.
+
+        Raises:
+            ParametersError: It is not there, or empty.
+        """
+        return register(secret(name, where))
+
     @property
     def scratch(self) -> Path:
         """A temporary directory that goes with these adapters."""

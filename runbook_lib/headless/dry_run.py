@@ -79,7 +79,7 @@ def fingerprint(context: Context, with_database: bool) -> dict[str, str]:
         with context.adapters.postgres.connect() as connection:
             found["database catalog"] = catalog(connection)
             if "backfill" in context.plan.parts and _can_count(context, connection):
-                found["rows with backfilled entries"] = context.backfill.count(connection)
+                found["rows with backfilled entries"] = context.backfill(connection).count(connection)
         directory = Path(context.target.backups.directory)
         found["backups"] = sorted((path.name, path.stat().st_size) for path in directory.glob("*"))
     for repository in context.plan.repositories:

@@ -13,7 +13,7 @@ from functools import cache
 from runbook_lib.config.kinds import modules_of
 
 ERRORS = """
-    error err erro fatal fata ftl critical crit crt severe emerg emergency alert panic pani dpanic fail
+    error err erro eror fatal fata ftl critical crit crt severe emerg emergency alert panic pani dpanic fail
 """.split()  # noqa: SIM905  # read as a table
 OTHERS = """
     trace trc debug debu dbug dbg verbose vrb silly fine finer finest info inf information informational notice log

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from runbook_lib.logs import Format, Seen, Severity
@@ -24,11 +24,21 @@ _AT_MESSAGE = [
     re.compile(rf"\| {_STATUS} \|.{{1,80}}?\|\s+{_METHOD}\s+\"(?P<path>[^\"]*)\""),  # gin's
     re.compile(rf"(?:Completed|Sent) {_STATUS}\b.{{0,60}}? in "),  # Rails' and Phoenix'
 ]
+_BEFORE = re.compile(r"[\s:|-]*")
 _LOGGER = re.compile(r"[\s:|-]*(?:\[[^\]]*\]\s*)?(?:[A-Za-z][\w.]*(?::\s*|\s+-?\s*))?")
 
-STATUS = ("status", "statuscode", "status_code", "http_status", "response_status", "res.statuscode", "response.status")
-METHOD = ("method", "request_method", "http_method", "req.method", "request.method", "verb", "requestmethod")
-PATH = ("url", "path", "uri", "request_uri", "req.url", "request.url", "request.uri", "request.path", "route", "requesturl")
+STATUS = """
+    status statuscode status_code http_status response_status response_code downstreamstatus res.statuscode res.status
+    response.status response.statuscode httprequest.status http.response.status_code http.status_code
+""".split()  # noqa: SIM905  # read as a table
+METHOD = """
+    method request_method http_method verb requestmethod req.method request.method httprequest.requestmethod
+    http.request.method http.method
+""".split()  # noqa: SIM905
+PATH = """
+    url path uri request_uri route requesturl requestpath req.url req.path request.url request.uri request.path
+    httprequest.requesturl url.path url.original http.url http.target
+""".split()  # noqa: SIM905
 
 
 def request(method: str, path: str, status: int) -> Seen:
@@ -39,9 +49,9 @@ def request(method: str, path: str, status: int) -> Seen:
 
 def served(fields: Mapping[str, Any]) -> Seen | None:
     """What fields of a record say of a request, by their names in small letters; None where they are of none. Pure."""
-    method = next((str(fields[name]) for name in METHOD if fields.get(name)), "")
-    path = next((str(fields[name]) for name in PATH if fields.get(name)), "")
-    status = next((str(fields[name]) for name in STATUS if fields.get(name)), "")
+    method = _first(fields, METHOD)
+    path = _first(fields, PATH)
+    status = _first(fields, STATUS)
     if not method and " " in (line := str(fields.get("request", ""))):  # nginx' "GET /path HTTP/1.1"
         method, path = line.split()[:2]
     if not (method and path and status.isdecimal() and 100 <= int(status) < 600):
@@ -49,16 +59,23 @@ def served(fields: Mapping[str, Any]) -> Seen | None:
     return request(method, path, int(status))
 
 
+def _first(fields: Mapping[str, Any], names: Sequence[str]) -> str:
+    return next((str(fields[name]) for name in names if isinstance(fields.get(name), str | int)), "")
+
+
+def _places(line: str) -> Iterator[int]:
+    """Where a request may begin in a line: where the message does, and after a logger's name."""
+    for at in header(line).messages:
+        yield from (each.end() for pattern in (_BEFORE, _LOGGER) if (each := pattern.match(line, at)))
+    if line.startswith("[GIN]"):
+        yield line.find("|")
+
+
 def look(line: str) -> Seen | None:
     """What the status of the request that a line logs says of it. Pure."""
     found = _COMMON.match(line)
-    place = header(line)
     if not found:
-        message = place.end if place.severity is not None else place.named
-        after = _LOGGER.match(line, message)
-        starts = [message + len(line[message:]) - len(line[message:].lstrip(" \t:|-")), after.end() if after else message]
-        starts += [line.find("|")] if line.startswith("[GIN]") else []
-        places = [at for at in dict.fromkeys(starts) if at >= 0]
+        places = list(_places(line))
         found = next((match for at in places for each in _AT_MESSAGE if (match := each.match(line, at))), None)
         found = found or next((match for at in places if (match := _COMMON.match(line, at))), None)
     if not found:

@@ -10,12 +10,13 @@ from runbook_lib.logs.header import header
 TRACEBACK = "Traceback (most recent call last):"
 NAME = r"(?:[A-Za-z_$][\w$]*(?:::|[.\\/]))*(?:[A-Z][\w$]*)?(?:Error|Exception|Rejection|UnhandledPromiseRejectionWarning)"
 _HEAD = re.compile(
-    rf"""(?:\(node:\d+\)\ )?(?:
+    rf"""(?:\(node:\d+\)\ |\[(?=[A-Z]))?(?:
     (?:(?:Uncaught|Unhandled)\ (?:exception[.:]\ )?|Caused\ by:\ )?{NAME}(?:\ \[[^\]]{{1,80}}\])?(?::(?=\s|$)|$|(?=\ \())
     |(?i:un(?:caught|handled)[ ]?(?:promise[ ]?)?(?:exception|rejection|error)(?::|\ at|\ in\b|\.\ ))
     |{re.escape(TRACEBACK)}
     |panic:\ |fatal\ error:\ |Fatal\ Python\ error:\ |thread\ '[^']*'.{{0,20}}\ panicked\ at
-    |Exception\ in\ |PHP\ (?:Fatal|Parse)\ error:|Segmentation\ fault|npm\ (?:ERR!|error)\ |\*\*\ \({NAME}\)
+    |Exception\ in\ |http:\ panic\ serving\ |PHP\ (?:Fatal|Parse)\ error:|npm\ (?:ERR!|error)\ |Segmentation\ fault
+    |\*\*\ \({NAME}\)
     )""",
     re.X,
 )
@@ -32,9 +33,9 @@ def look(line: str) -> Seen | None:
     if head(line):
         return Seen(Severity.ERROR, line)
     place = header(line)
-    if place.severity is None and place.named and head(line, place.named):
-        return Seen(Severity.ERROR, line[place.named :])
-    return None
+    if place.severity is not None:
+        return None
+    return next((Seen(Severity.ERROR, line[at:]) for at in place.places if head(line, at)), None)
 
 
 EXCEPTIONS = Format("exceptions", look)

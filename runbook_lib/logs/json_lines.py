@@ -25,8 +25,9 @@ def record(line: str) -> dict[str, Any] | None:
     """The object that a line holds, after a header where it has one; None where it holds none. Pure."""
     if "{" not in line[:200]:
         return None
-    at = 0 if line.startswith("{") else header(line[:1000]).named
-    if not line.startswith("{", at):
+    places = (0,) if line.startswith("{") else header(line[:1000]).places
+    at = next((place for place in places if line.startswith("{", place)), None)
+    if at is None:
         return None
     try:
         found, end = _DECODER.raw_decode(line, at)
@@ -52,12 +53,12 @@ def look(line: str) -> Seen | None:
     return Seen(grave, said or line)
 
 
-def _flat(found: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The fields of a record and of the objects in it, one floor deep."""
+def _flat(found: Mapping[str, Any], depth: int = 3) -> Iterator[tuple[str, Any]]:
+    """The fields of a record and of the objects in it, as paths."""
     for name, value in found.items():
         yield name, value
-        if isinstance(value, dict):
-            yield from ((f"{name}.{inner}", each) for inner, each in value.items())
+        if isinstance(value, dict) and depth:
+            yield from ((f"{name}.{inner}", each) for inner, each in _flat(value, depth - 1))
 
 
 def _level(fields: Mapping[str, Any]) -> Severity | None:

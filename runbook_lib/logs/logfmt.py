@@ -27,7 +27,7 @@ def pairs(line: str, at: int) -> dict[str, str]:
 def look(line: str) -> Seen | None:
     """What the level among a line's pairs says of it, or the status of the request that it logs. Pure."""
     place = header(line)
-    found = next((each for at in dict.fromkeys([0, place.named, place.end]) if (each := pairs(line, at))), {})
+    found = next((each for at in dict.fromkeys([0, *place.messages, place.end]) if (each := pairs(line, at))), {})
     level = next((found[key] for key in LEVEL if key in found), "")
     request = served(found)
     if not level:

@@ -11,7 +11,9 @@ from runbook_lib.logs import Seen, Severity, seen
 from runbook_lib.logs.exceptions import NAME, TRACEBACK, head
 
 _CONTROLS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07]*(?:\x07|$)|[\x00-\x08\x0b-\x1f\x7f]")
-_PREFIX = re.compile(r"\d+\|\S+\s*\| |[\w.-]+\s+\| ")  # pm2's and docker compose's
+_PREFIX = re.compile(  # pm2's, docker compose's, and syslog's and journald's
+    r"\d+\|\S+\s*\| |[\w.-]+\s+\| |(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\S+) \S+ [\w./@-]+\[\d+\]: "
+)
 _FRAME = re.compile(r"\s+(?:at |File \"|\.\.\. \d+ more)|\S+:\d+:in ")
 _GOES_ON = re.compile(  # lines at the margin that belong to what was printed before
     r"""[}\])]|\.\.\.\ \d+\ more|Caused\ by:|Suppressed:|During\ handling\ of|The\ above\ exception\ was

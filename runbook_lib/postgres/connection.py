@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -65,6 +65,7 @@ class Postgres:
     run: str
     guard: Callable[[Connection], None] | None = None
     pausing: Callable[[], AbstractContextManager[None]] = nullcontext
+    keeps_triggers_out: bool = field(default=False, kw_only=True)  # of all rows that its sessions write
 
     @cached_property
     def database(self) -> str:
@@ -91,7 +92,7 @@ class Postgres:
             connection = _Guarded.connect(
                 make_conninfo(service=self.service, dbname=database),
                 application_name=self.application_name,
-                options=" ".join(f"-c {name}={value}" for name, value in SETTINGS.items()),
+                options=" ".join(f"-c {name}={value}" for name, value in self._settings.items()),
                 connect_timeout=5,
                 keepalives_idle=10,
                 keepalives_interval=5,
@@ -122,6 +123,10 @@ class Postgres:
                 state="The transaction it was part of left no trace.",
                 safe_next="Read the cause, then run the step again: it goes on where it stopped.",
             ) from error
+
+    @property
+    def _settings(self) -> dict[str, object]:
+        return {**SETTINGS, **({"session_replication_role": "replica"} if self.keeps_triggers_out else {})}
 
     def _held(self, database: str | None) -> str:
         """Who may be in the way of a lock that was not granted, as the rest of a sentence. Read-only."""
@@ -212,7 +217,7 @@ def rights_missing(connection: Connection, schema: str, table: str) -> list[str]
         """SELECT has_table_privilege(to_regclass(%(t)s), 'SELECT, UPDATE') AS "read and update the table",
                   has_database_privilege(current_database(), 'CREATE') AS "make a schema for undo rows",
                   pg_has_role('pg_read_all_stats', 'USAGE') AS "see other roles' connections\"""",
-        {"t": f'"{schema}"."{table}"'},
+        {"t": sql.Identifier(schema, table).as_string(connection)},
     )
     return [right for right, held in row.items() if not held]
 

@@ -5,7 +5,7 @@ sets no other column. Whatever else fires has to be named in the plan, with the 
 """
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -46,9 +46,17 @@ def risks(connection: Connection, database: Database, columns: Sequence[str]) ->
     parameters = {"table": table_of(database, connection), "columns": list(columns)}
     functions = connection.execute(_FUNCTIONS, parameters).fetchall()
     publications = connection.execute(_PUBLICATIONS, parameters).fetchall()
-    return [f"the text of function {row['name']} names {', '.join(row['columns'])}" for row in functions] + [
-        f"publication {row['name']} publishes the table: its subscribers have these columns too" for row in publications
+    return [
+        *(f"the text of function {row['name']} names {', '.join(row['columns'])}" for row in functions),
+        *whole_rows(connection, database),
+        *(f"publication {row['name']} publishes the table: its subscribers have these columns too" for row in publications),
     ]
+
+
+def whole_rows(connection: Connection, database: Database) -> list[str]:
+    """What uses rows of the table as a whole or by position, which another column would change, a line each. Read-only."""
+    rows = connection.execute(_WHOLE_ROWS, {"table": table_of(database, connection), "name": database.table})
+    return [row["what"] for row in rows]
 
 
 def update_triggers(connection: Connection, database: Database, run: str) -> list[str]:
@@ -119,9 +127,36 @@ SELECT * FROM (
 WHERE cardinality(columns) > 0 ORDER BY name
 """.replace("{named}", _NAMES_A_COLUMN)
 
+_WHOLE_ROWS = r"""
+WITH t AS (SELECT c.oid, c.oid::regclass::text AS name, c.reltype, y.typarray
+           FROM pg_class c JOIN pg_type y ON y.oid = c.reltype WHERE c.oid = %(table)s::regclass),
+f AS (SELECT p.oid, p.oid::regprocedure::text AS name, p.prosrc AS text FROM pg_proc p
+      WHERE p.pronamespace::regnamespace::text NOT IN ('pg_catalog', 'information_schema', 'runbook'))
+SELECT 'view ' || w.ev_class::regclass || ' uses whole rows of ' || t.name AS what
+FROM t JOIN pg_rewrite w ON w.ev_class <> t.oid AND w.ev_action::text ~ format(':varattno 0 :vartype %%s ', t.reltype)
+UNION SELECT 'function ' || f.name || ' takes or gives whole rows of ' || t.name
+FROM t JOIN pg_depend d ON d.refclassid = 'pg_type'::regclass AND d.refobjid IN (t.reltype, t.typarray)
+           AND d.classid = 'pg_proc'::regclass JOIN f ON f.oid = d.objid
+UNION SELECT 'function ' || f.name || ' uses whole rows of ' || t.name
+FROM t CROSS JOIN f JOIN pg_proc p ON p.oid = f.oid
+WHERE p.prosqlbody::text ~ format(':varattno 0 :vartype %%s ', t.reltype)
+UNION SELECT 'column ' || d.objid::regclass || '.' || a.attname || ' holds whole rows of ' || t.name
+FROM t JOIN pg_depend d ON d.refclassid = 'pg_type'::regclass AND d.refobjid IN (t.reltype, t.typarray)
+           AND d.classid = 'pg_class'::regclass AND d.objid <> t.oid
+JOIN pg_class h ON h.oid = d.objid AND h.relkind NOT IN ('v', 'm')
+JOIN pg_attribute a ON a.attrelid = d.objid AND a.attnum = d.objsubid
+UNION SELECT 'function ' || f.name || ' writes or copies rows of ' || t.name || ' by position, by its text'
+FROM t CROSS JOIN f CROSS JOIN regexp_replace(%(name)s, '([^\w])', '\', 'g') n(pattern)
+WHERE f.text ~* ('\mINSERT\s+INTO\s+(\w+\.|"[^"]+"\.)?"?' || pattern || '"?\s+(VALUES|SELECT|OVERRIDING|TABLE)\M')
+   OR f.text ~* ('"?' || pattern || '"?\s*%%\s*ROWTYPE')
+   OR f.text ~* '\m(NEW|OLD)\s*\.\s*\*' AND EXISTS (SELECT FROM pg_trigger g WHERE g.tgfoid = f.oid AND g.tgrelid = t.oid)
+ORDER BY 1
+"""
+
 _PUBLICATIONS = """
 SELECT DISTINCT p.pubname AS name FROM pg_publication_tables p JOIN pg_class c ON c.relname = p.tablename
-WHERE c.oid = %(table)s::regclass AND p.schemaname = c.relnamespace::regnamespace::text ORDER BY 1
+JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = p.schemaname
+WHERE c.oid = %(table)s::regclass ORDER BY 1
 """
 
 
@@ -146,6 +181,29 @@ def publications(connection: Connection, database: Database) -> list[Publication
     return [Publication(**row) for row in rows]
 
 
+def without_identity(connection: Connection, tables: Iterable[str]) -> list[str]:
+    """Which tables are published, and have no replica identity, so that the server refuses to write rows. Read-only."""
+    rows = connection.execute(_WITHOUT_IDENTITY, [list(tables)])
+    return [row["why"] for row in rows]
+
+
+_WITHOUT_IDENTITY = """
+SELECT c.oid::regclass || ' is published with its ' || concat_ws(' and ', CASE WHEN bool_or(p.pubupdate) THEN 'updates' END,
+           CASE WHEN bool_or(p.pubdelete) THEN 'deletes' END)
+       || ' by ' || string_agg(DISTINCT p.pubname, ', ' ORDER BY p.pubname)
+       || ', but has no replica identity, so no row of it can be updated or deleted. Give it one: ALTER TABLE '
+       || c.oid::regclass || ' REPLICA IDENTITY FULL' AS why
+FROM unnest(%s::text[]) n(name) JOIN pg_class c ON c.oid = to_regclass(n.name)
+JOIN pg_namespace h ON h.oid = c.relnamespace
+JOIN pg_publication_tables s ON s.tablename = c.relname AND s.schemaname = h.nspname
+JOIN pg_publication p ON p.pubname = s.pubname AND (p.pubupdate OR p.pubdelete)
+WHERE c.relreplident = 'n' OR c.relreplident = 'd' AND NOT EXISTS (
+          SELECT FROM pg_index WHERE indrelid = c.oid AND indisprimary AND indisvalid)
+   OR c.relreplident = 'i' AND NOT EXISTS (SELECT FROM pg_index WHERE indrelid = c.oid AND indisreplident AND indisvalid)
+GROUP BY c.oid ORDER BY 1
+"""
+
+
 def would_lack_columns(connection: Connection, database: Database) -> list[str]:
     """Why subscribers would be sent a column that they lack where one is added or renamed, a line each. Read-only."""
     return [
@@ -155,6 +213,7 @@ def would_lack_columns(connection: Connection, database: Database) -> list[str]:
     ]
 
 
+GRANTS_OF_SETTINGS = 150000  # the first version of the server in which a role may be allowed to change a setting
 READ = "plpgsql"  # the language whose text is read
 HARMLESS = (  # the server's own volatile functions that leave nothing behind
     *("clock_timestamp", "timeofday", "random", "gen_random_uuid", "set_config", "setseed", "txid_current"),
@@ -183,14 +242,60 @@ class Trigger:
     effects: Effects
 
 
-def triggers(connection: Connection, table: sql.Identifier, event: Literal["INSERT", "UPDATE"], run: str) -> list[Trigger]:
-    """The enabled triggers and rules that fire for an event, but for those of `run`. Read-only."""
-    parameters = {"table": table.as_string(connection), "event": event, "own": capture_trigger(run)}
+def triggers(
+    connection: Connection,
+    table: sql.Identifier,
+    event: Literal["INSERT", "UPDATE"],
+    run: str,
+    *,
+    kept_out: bool = False,
+) -> list[Trigger]:
+    """The enabled triggers and rules that fire for an event, but for those of `run`. Read-only.
+
+    Where they are kept out, those that fire all the same: ENABLE ALWAYS, and ENABLE REPLICA.
+    """
+    states = ["R", "A"] if kept_out else ["O", "A"]
+    parameters = {"table": table.as_string(connection), "event": event, "own": capture_trigger(run), "states": states}
     found = connection.execute(_TRIGGERS_AND_RULES, parameters).fetchall()
     risky = _risky(connection, {name for row in found for name in _calls(row["source"])})
     return [
         Trigger(row["name"], tuple(row["columns"]), effects(row["language"], row["source"], row["before_row"], risky))
         for row in found
+    ]
+
+
+TRIGGERS = {
+    "fire": "they fire for each row, as for the application's writes; what they write must stand in the plan",
+    "keep_out": "they do not fire for the rows that the step and its undo write (session_replication_role)",
+}
+
+
+def firing_line(fired: Sequence["Trigger"], rows: int, *, kept_out: bool) -> list[str]:
+    """What a preview says of the triggers of rows that are written, one line where there are any. Pure."""
+    if not fired or not rows:
+        return []
+    names = ", ".join(f"{each.name} ({what})" if (what := str(each.effects)) else each.name for each in fired)
+    if kept_out:
+        return [f"these triggers are kept out of {rows} rows, and of an undo: {names}"]
+    return [f"these triggers fire for each of {rows} rows, {rows * len(fired)} times, and for an undo: {names}"]
+
+
+def cannot_keep_out(
+    connection: Connection, table: sql.Identifier, event: Literal["INSERT", "UPDATE"], written: Collection[str]
+) -> list[str]:
+    """Why triggers cannot be kept out of rows whose columns `written` are set, a line each. Read-only.
+
+    Foreign keys are not checked either meanwhile.
+    """
+    allowed = "current_setting('is_superuser')::boolean"
+    if connection.info.server_version >= GRANTS_OF_SETTINGS:
+        allowed += " OR has_parameter_privilege('session_replication_role', 'SET')"
+    row = one(connection, f"SELECT {allowed} AS it, current_user AS role".encode())
+    grant = f'GRANT SET ON PARAMETER session_replication_role TO "{row["role"]}"'
+    lines = [] if row["it"] else [f"our role may not keep triggers out: as a superuser, {grant}"]
+    parameters = {"table": table.as_string(connection), "event": event, "columns": list(written)}
+    return lines + [
+        f"the foreign key {row['name']} would not be checked either" for row in connection.execute(_CHECKED, parameters)
     ]
 
 
@@ -214,7 +319,8 @@ def objections(
             lines.append(f"{each.name} sets {', '.join(sets)} in each row, so that more changes than was meant")
         elif each.name not in named:
             if str(each.effects):
-                lines.append(f"{each.name} fires: it {each.effects}. Name it in the plan's database.triggers")
+                ways = "Name it in the plan's database.triggers, or choose TRIGGERS=keep_out"
+                lines.append(f"{each.name} fires: it {each.effects}. {ways}")
         elif unnamed := sorted(each.effects.writes - {_unqualified(name) for name in named[each.name]}):
             lines.append(f"{each.name} writes {', '.join(unnamed)}, which the plan's database.triggers does not list")
     return lines
@@ -289,11 +395,19 @@ SELECT t.tgname AS name, l.lanname AS language, coalesce(p.prosrc, '') AS source
        ARRAY (SELECT a.attname::text FROM pg_attribute a
               WHERE a.attrelid = t.tgrelid AND a.attnum = ANY (t.tgattr::int2[])) AS columns
 FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_language l ON l.oid = p.prolang
-WHERE t.tgrelid = %(table)s::regclass AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')
+WHERE t.tgrelid = %(table)s::regclass AND NOT t.tgisinternal AND t.tgenabled = ANY (%(states)s)
   AND t.tgtype & CASE %(event)s WHEN 'INSERT' THEN 4 ELSE 16 END <> 0 AND t.tgname <> %(own)s
 UNION ALL
 SELECT r.rulename, 'a rule', '', FALSE, ARRAY[]::text[] FROM pg_rewrite r
-WHERE r.ev_class = %(table)s::regclass AND r.ev_enabled <> 'D'
+WHERE r.ev_class = %(table)s::regclass AND r.ev_enabled = ANY (%(states)s)
   AND r.ev_type = CASE %(event)s WHEN 'INSERT' THEN '3' ELSE '2' END
 ORDER BY name
+"""
+
+_CHECKED = """
+SELECT DISTINCT k.conname AS name FROM pg_constraint k
+LEFT JOIN pg_attribute a ON a.attrelid = %(table)s::regclass AND a.attname = ANY (%(columns)s)
+  AND (k.conrelid = a.attrelid AND a.attnum = ANY (k.conkey) OR k.confrelid = a.attrelid AND a.attnum = ANY (k.confkey))
+WHERE k.contype = 'f' AND (a.attnum IS NOT NULL OR %(event)s = 'INSERT' AND k.conrelid = %(table)s::regclass)
+ORDER BY 1
 """

@@ -21,6 +21,7 @@ from runbook_lib.postgres import Connection
 from runbook_lib.postgres.backfill_kinds import backfill_terms, edited_rows
 from runbook_lib.postgres.backfill_terms import BackfillTerms, Bounds
 from runbook_lib.postgres.blockers import lasting
+from runbook_lib.postgres.dependents import TRIGGERS
 from runbook_lib.postgres.indexes import Indexes, Reading, reading, unscanned
 from runbook_lib.results import Found, Precondition, Status, When
 from runbook_lib.steps import Step
@@ -179,6 +180,7 @@ class BackfillStep(Step):
 
     CHOICES: Mapping[str, Mapping[str, str]] = {
         "STRATEGY": STRATEGIES,
+        "TRIGGERS": TRIGGERS,
         "EDITED": {
             "keep": "what users edited since the backfill stays",
             "clear": "what users edited since the backfill goes too",

@@ -1,10 +1,11 @@
 """Tries a step's DDL on a schema-only clone, and the application's statements there before and after it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from time import monotonic
 
 import psycopg
+from psycopg import sql
 
 from runbook_lib.config.plan import Database
 from runbook_lib.context import Context
@@ -18,6 +19,7 @@ from runbook_lib.postgres.exercise import trial
 from runbook_lib.postgres.exercise.sample import copy_into, sample
 from runbook_lib.postgres.exercise.trial import Compared, not_exercised
 from runbook_lib.postgres.fence import owner_not_ours
+from runbook_lib.postgres.restore.shape import Name
 from runbook_lib.results import Result, Status
 
 NAME, EXERCISE = "ddl-on-clone", "exercise"  # by which each is waived
@@ -25,21 +27,24 @@ WITHOUT = "to go on without, waive {} with a reason"
 TITLE = "The application's statements run on a clone as before"
 
 Look = Callable[[str], None]  # is called after each change of the clone, with its name
-Work = Callable[[Clone, Look], object]
+Work = Callable[[Clone, Look], str]  # gives what else is to be said
 Connect = Callable[[], AbstractContextManager[Connection]]
 
 
-def dry_run_of_ddl(context: Context, database: Database, what: str, work: Work) -> list[Result]:
+def dry_run_of_ddl(
+    context: Context, database: Database, what: str, work: Work, rows: sql.Composable | None = None
+) -> list[Result]:
     """Make a clone, do `work` on it, which takes back what it did, and see that all is as before. Changes the server only.
 
     PASS where it is; FAIL where something went wrong in the clone, as it would in the target; UNKNOWN where there was none.
-    The application's statements are executed before, and each time that `work` has changed the clone.
+    The application's statements are executed before, and each time that `work` has changed the clone. `rows` is a condition
+    on rows `t` of the plan's table that `work` needs.
     """
     target, begun = context.target.database, monotonic()
     there = Postgres(target.clone_service or target.service, context.folder.short)
     tools = DumpTools(context.adapters.processes, target.tools, there.service)
     status, said = Status.UNKNOWN, "nothing was tried"
-    exercise = Exercised(context)
+    exercise = Exercised(context, {(database.schema_, database.table): rows} if rows else {})
     try:
         with cloned(
             context.adapters.postgres,
@@ -47,9 +52,9 @@ def dry_run_of_ddl(context: Context, database: Database, what: str, work: Work) 
             context.adapters.dump_tools,
             tools,
             context.adapters.scratch,
-            fill=exercise.fill if exercise.statements else None,
+            fill=exercise.fill if exercise.statements or rows else None,
         ) as clone:
-            exercise.begin(clone.connect)
+            exercise.begin(clone.connect, with_owners=clone.with_owners)
             status, said = _outcome(clone, lambda: work(clone, lambda change: exercise.again(clone.connect, change)))
             if not clone.with_owners and status is Status.PASS and (foreign := _not_ours(context, database)):
                 status, said = Status.FAIL, foreign
@@ -66,8 +71,9 @@ def dry_run_of_ddl(context: Context, database: Database, what: str, work: Work) 
 class Exercised:
     """The application's statements, as they end on scratch databases before and after a change."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, rows: Mapping[Name, sql.Composable] | None = None) -> None:
         self.context = context
+        self.rows = rows or {}  # conditions on rows that are wanted besides
         self.problem = ""
         self.compared: Compared | None = None
         role = context.target.database.application_role
@@ -83,15 +89,15 @@ class Exercised:
 
     def fill(self, clone: Connection) -> None:
         """Copy the rows that the statements need from the target into a clone. Changes the clone."""
-        if self.compared is not None:
-            of, history = self.compared.of, self.context.plan.history_tables  # whose rows the DDL brings itself
-            with self.context.adapters.postgres.connect() as connection:
-                rows = sample(connection, of.statements, of.search_path, history)
-            copy_into(clone, rows)
+        history = self.context.plan.history_tables  # whose rows the DDL brings itself
+        statements, path = (self.compared.of.statements, self.compared.of.search_path) if self.compared else ([], "")
+        with self.context.adapters.postgres.connect() as connection:
+            rows = sample(connection, statements, path, history, self.rows)
+        copy_into(clone, rows)
 
-    def begin(self, connect: Connect) -> None:
+    def begin(self, connect: Connect, *, with_owners: bool) -> None:
         """Execute the statements before the change. Changes nothing that lasts."""
-        self._with(connect, lambda compared, connection: compared.begin(connection))
+        self._with(connect, lambda compared, connection: compared.begin(connection, with_owners=with_owners))
 
     def again(self, connect: Connect, change: str) -> None:
         """Execute them after it. Changes nothing that lasts."""
@@ -127,11 +133,11 @@ class Exercised:
             self.problem = f"they could not be tried: {error.what}"
 
 
-def _outcome(clone: Clone, work: Callable[[], object]) -> tuple[Status, str]:
+def _outcome(clone: Clone, work: Callable[[], str]) -> tuple[Status, str]:
     with clone.connect() as connection:
         before = catalog(connection)
     try:
-        work()
+        note = work()
     except RunbookError as error:
         lost = isinstance(error.__cause__, psycopg.OperationalError)
         return (Status.UNKNOWN if lost else Status.FAIL), error.what
@@ -140,7 +146,7 @@ def _outcome(clone: Clone, work: Callable[[], object]) -> tuple[Status, str]:
     if changed:
         return Status.FAIL, f"taken back, it leaves the schema changed: {'; '.join(changed)}"
     owners = "" if clone.with_owners else ", whose objects are all ours"
-    return Status.PASS, f"done and taken back on a clone{owners}, which is as before"
+    return Status.PASS, f"done and taken back on a clone{owners}, which is as before{note and f'; {note}'}"
 
 
 def _not_ours(context: Context, database: Database) -> str:

@@ -214,7 +214,7 @@ class RemoveColumns(Step):
             rows = self.removal.history.everything(connection) if self.removal.history else []
         mode = preview.facts["mode"]
 
-        def there_and_back(clone: Clone, changed: Look) -> None:
+        def there_and_back(clone: Clone, changed: Look) -> str:
             removal = Removal(clone, self.context.plan.database, self.context.folder.short, self.removal.history)
             if removal.history:
                 with clone.connect() as connection:
@@ -227,6 +227,7 @@ class RemoveColumns(Step):
             changed(mode)
             restore_columns.restore(removal, _silent, _silent)
             changed("its undo")
+            return ""
 
         return dry_run_of_ddl(self.context, self.context.plan.database, f"{mode} and undo", there_and_back)
 

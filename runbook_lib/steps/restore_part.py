@@ -13,8 +13,17 @@ from runbook_lib.config.plan.steps import DATABASE, About, DatabaseStep, Identif
 from runbook_lib.errors import PreconditionError
 from runbook_lib.postgres.backfill_terms import written_by_triggers
 from runbook_lib.postgres.connection import identity
-from runbook_lib.postgres.dependents import objections, triggers
+from runbook_lib.postgres.dependents import (
+    TRIGGERS,
+    cannot_keep_out,
+    firing_line,
+    objections,
+    triggers,
+    without_identity,
+)
 from runbook_lib.postgres.lock_budget import DROPPING, await_readable, milliseconds_paused
+from runbook_lib.postgres.restore.dump_inspector import owners_not_ours
+from runbook_lib.postgres.restore.dump_needs import left_out, sections, unmet
 from runbook_lib.postgres.restore.part import Count, Part, Source
 from runbook_lib.postgres.restore.part_kinds import ColumnPart, RowsPart, TablePart
 from runbook_lib.postgres.restore.shape import tables
@@ -35,6 +44,8 @@ class RestorePartKeys(DatabaseStep):
     """One column of it, else its missing rows or the whole table."""
     fill: Literal["missing", "differing"] = "missing"
     """The rows of the column that are written."""
+    triggers: Literal["fire", "keep_out"] = "fire"
+    """Whether triggers fire for the rows that are written, or are kept out of them (TRIGGERS)."""
 
     requires = ("database",)
     about = About(
@@ -71,7 +82,8 @@ class RestorePart(Step):
         "FILL": {
             "missing": "of a column, only rows without a value are written",
             "differing": "of a column, every row is written that holds another value than the backup",
-        }
+        },
+        "TRIGGERS": TRIGGERS,
     }
 
     _makes_keys = False
@@ -109,9 +121,11 @@ class RestorePart(Step):
                 f"{add}{what}; what was there before is kept as undo rows",
                 *(f"make the foreign key {key} again" for key in found.keys),
                 *(f"NOT make the foreign key {key}" for key in found.without),
+                *(f"NOT make {each}" for each in self._left_out()),
                 *_left(found.kept, "hold something else than the backup"),
                 *_left(found.gone, "of the backup are not there any more"),
                 *_left(found.newer, "came since the backup"),
+                *self._of_triggers(kind, found.restored),
             ],
             loses=[f"up to {found.restored} values that differ from the backup's; they are kept as undo rows"] * replaces,
             locks=_locks(found),
@@ -126,6 +140,7 @@ class RestorePart(Step):
                 "table": self.wanted.table,
                 "column": self.wanted.column or "",
                 "fill": self.chosen("FILL"),
+                **({"triggers": "keep_out"} if self._kept_out else {}),
             },
             volumes={"rows": found.restored, "left alone": found.kept},
         )
@@ -162,6 +177,8 @@ class RestorePart(Step):
         return [
             *(prerequisite(self.context, name) for name in ("tools", SAME)),
             self.need("triggers", title, When.BEFOREHAND, self._harmless),
+            self.need("writable", "Rows of the table can be written", When.BEFOREHAND, self._writable),
+            self.need("makeable", "The table can be made here as the backup has it", When.BEFOREHAND, self._makeable),
         ]
 
     def apply(self) -> Facts:
@@ -266,14 +283,62 @@ class RestorePart(Step):
     def _table(self) -> tuple[str, str]:
         return self.context.plan.database.schema_, self.wanted.table
 
+    @property
+    def _kept_out(self) -> bool:
+        return self.chosen("TRIGGERS") == "keep_out"
+
+    def _left_out(self) -> list[str]:
+        """What the table had that this server lacks a role, or anything else, for, where it is brought back. Read-only."""
+        if self._missing() != "table":
+            return []
+        entries = sections(self.context.dump.contents.schema)
+        of_table = {each.number for each in entries if each.kind == "TABLE" and each.name == self.wanted.table}
+        with self.context.adapters.postgres.connect() as connection:
+            return [str(each) for each in left_out(entries, unmet(connection, entries))[0] if each.rests_on & of_table]
+
+    def _makeable(self) -> Found:
+        if self._missing() != "table":
+            return Status.PASS, "it is here"
+        entries = sections(self.context.dump.contents.schema)
+        with self.context.adapters.postgres.connect() as connection:
+            without, lacks = left_out(entries, unmet(connection, entries))
+            gone = {each.number for each in without}
+            owners = sorted({each.owner for each in entries if each.owner and each.number not in gone})
+            strange = owners_not_ours(connection, owners)
+        lines = [
+            *map(str, lacks),
+            *(f"the backup names the owner {name}, whom our role is no member of" for name in strange),
+        ]
+        if not lines:
+            return Status.PASS, "it can"
+        return (Status.UNKNOWN if all(each.unknown for each in lacks) and not strange else Status.FAIL), "; ".join(lines)
+
+    def _writable(self) -> Found:
+        with self.context.adapters.postgres.connect() as connection:
+            lines = without_identity(connection, [sql.Identifier(*self._table).as_string(connection)])
+        return (Status.FAIL, "; ".join(lines)) if lines else (Status.PASS, "no publication keeps them from that")
+
     def _harmless(self) -> Found:
         if (kind := self._missing()) == "table":
             return Status.PASS, "none does: the table is not there"
         table, columns = sql.Identifier(*self._table), [self.wanted.column] if self.wanted.column else []
+        event: Literal["INSERT", "UPDATE"] = "UPDATE" if kind == "column" else "INSERT"
         with self.context.adapters.postgres.connect() as connection:
-            fired = triggers(connection, table, "UPDATE" if kind == "column" else "INSERT", self.context.folder.short)
-        lines = objections(fired, columns, None, self.context.plan.database.triggers)
+            fired = triggers(connection, table, event, self.context.folder.short, kept_out=self._kept_out)
+            lines = cannot_keep_out(connection, table, event, columns) if self._kept_out else []
+        lines += objections(fired, columns, None, self.context.plan.database.triggers)
         return (Status.FAIL, "; ".join(lines)) if lines else (Status.PASS, "none does more than is known")
+
+    def _of_triggers(self, kind: Kind, rows: int) -> list[str]:
+        """Which triggers fire for how many rows, or are kept out of them, a line where there are any. Read-only."""
+        if kind == "table" or not rows:
+            return []
+        table, written = sql.Identifier(*self._table), {self.wanted.column}
+        with self.context.adapters.postgres.connect() as connection:
+            found = triggers(connection, table, "UPDATE" if kind == "column" else "INSERT", self.context.folder.short)
+        return firing_line(
+            [each for each in found if not each.columns or written & {*each.columns}], rows, kept_out=self._kept_out
+        )
 
     def _count(self, kind: Kind | None = None) -> Count:
         """What restoring it would come to; counted once for each time that the step is looked at."""
@@ -304,7 +369,7 @@ class RestorePart(Step):
         tools = replace(self.context.adapters.dump_tools, hold=self.control.is_paused)
         allowed = written_by_triggers(self.context.plan.database)
         source = Source(
-            self.context.adapters.postgres,
+            replace(self.context.adapters.postgres, keeps_triggers_out=self.approved.get("triggers") == "keep_out"),
             tools,
             self.context.dump,
             self.reporter.waiting,

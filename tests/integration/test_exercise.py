@@ -87,9 +87,7 @@ def test_a_statement_that_names_what_goes_is_the_features_own(tried: Tried, way:
     assert "they name what goes: 1 (`UPDATE messages m SET attachments" in found.summary
 
 
-def test_a_trigger_that_uses_what_goes_fails_though_the_statement_does_not_name_it(
-    tried: Tried, application: psycopg.Connection
-) -> None:
+def test_a_trigger_that_uses_what_goes_fails(tried: Tried, application: psycopg.Connection) -> None:
     application.execute(
         """CREATE FUNCTION looks() RETURNS trigger LANGUAGE plpgsql AS
              $$BEGIN EXECUTE 'SELECT ($1).att' || 'achments' USING NEW; RETURN NEW; END$$;
@@ -174,11 +172,20 @@ def test_it_runs_in_the_applications_role(tried: Tried, database: Database) -> N
             GRANT INSERT ON kept TO {database.application.name}""",
     )
 
-    found = tried("swap", "INSERT INTO kept VALUES ($1)", "DELETE FROM kept WHERE it = $1")[EXERCISE]
+    found = tried("swap", "INSERT INTO kept (it) VALUES ($1)", "DELETE FROM kept WHERE it = $1")[EXERCISE]
 
     assert found.status is Status.PASS
     assert "fail before it already: 1 (`DELETE FROM kept" in found.summary
     assert "permission denied" in found.summary
+
+
+def test_where_owners_cannot_be_restored_it_runs_as_our_role(tried: Tried, database: Database) -> None:
+    as_superuser(database, "CREATE TABLE elsewhere (it int); GRANT SELECT ON elsewhere TO postgres")
+
+    found = tried("quarantine", UPDATE)[EXERCISE]
+
+    assert found.status is Status.PASS, found.summary
+    assert "they ran as our role" in found.summary
 
 
 def test_without_statements_of_the_plan_the_most_frequent_ones_are_tried(

@@ -33,11 +33,20 @@ def test_a_parameter_stands_for_the_column_next_to_it(text: str, uses: dict[int,
     assert read(text).uses == uses
 
 
-def test_the_tables_and_columns_that_it_names_are_known_but_not_those_of_its_own_queries() -> None:
+def test_the_tables_and_columns_that_it_names_are_known() -> None:
     found = read("WITH w AS (SELECT a FROM app.m) SELECT w.a, k.b, * FROM w JOIN n AS k ON k.c = w.a;")
 
     assert set(found.tables) == {Named("app", "m", "m"), Named("", "n", "k")}
     assert found.columns == {("", "a"), ("w", "a"), ("k", "b"), ("k", "c")}
+
+
+def test_a_typed_literal_that_became_a_parameter_can_be_read() -> None:
+    text = "SELECT 'ä', now() - interval $1, double precision $2 + $3::int FROM m WHERE d > timestamptz $4"
+
+    assert (
+        read(text).text
+        == "SELECT 'ä', now() - $1::interval, $2::double precision + $3::int FROM m WHERE d > $4::timestamptz"
+    )
 
 
 @pytest.mark.parametrize(
@@ -45,6 +54,7 @@ def test_the_tables_and_columns_that_it_names_are_known_but_not_those_of_its_own
     [
         ("BEGIN", "neither reads nor writes rows"),
         ("COPY m TO PROGRAM 'mail'", "neither reads nor writes rows"),
+        ("SELECT * FROM pg_catalog.pg_class JOIN pg_attribute ON true", "the server's own tables alone"),
         ("SELEC 1", "cannot be read"),
         ("SELECT 1; SELECT 2", "not one statement"),
         ("-- nothing", "not one statement"),

@@ -31,11 +31,15 @@ class Sample:
 
 
 def sample(
-    connection: Connection, statements: Iterable[Statement], search_path: str, left_out: Collection[Name] = ()
+    connection: Connection,
+    statements: Iterable[Statement],
+    search_path: str,
+    left_out: Collection[Name] = (),
+    conditions: Mapping[Name, sql.Composable] | None = None,
 ) -> Sample:
     """Some rows of each table that statements name, as text, and all that they refer to, each table's once. Read-only.
 
-    An extension's tables are left out too, since it fills them itself.
+    An extension's tables are left out too, since it fills them itself. `conditions` are on a row `t` of further tables.
     """
     named = {each for statement in statements for each in statement.tables}
     with connection.transaction(force_rollback=True):
@@ -49,6 +53,9 @@ def sample(
         sequences = connection.execute(_SEQUENCES).fetchall()
         found: _Rows = {}
         added = {id: _rows(connection, known[id], sql.SQL("LIMIT {}").format(ROWS)) for id in wanted if id in known}
+        for id, condition in (conditions or {}).items():
+            which = sql.SQL("WHERE {} LIMIT {}").format(condition, ROWS)
+            added[id] = [*added.get(id, []), *_rows(connection, known[id], which)]
         while added := _new(found, known, added):
             if sum(len(rows) for _, rows in found.values()) > MOST:
                 break

@@ -12,6 +12,7 @@ from pglast.visitors import Visitor
 
 LONGEST = 100  # characters of a statement that are shown
 _EXERCISED = (ast.SelectStmt, ast.InsertStmt, ast.UpdateStmt, ast.DeleteStmt, ast.MergeStmt)
+_SYSTEM = ("pg_catalog", "information_schema")
 _LISTS = (enums.A_Expr_Kind.AEXPR_OP_ANY, enums.A_Expr_Kind.AEXPR_OP_ALL)
 
 
@@ -70,6 +71,10 @@ def read(text: str, given: Mapping[int, str | None] | None = None) -> Statement:
     names = _Names()
     names(found)
     tables = tuple(each for each in names.tables if each.schema or each.name not in names.of_query)
+    if tables and all(each.schema in _SYSTEM or (not each.schema and each.name.startswith("pg_")) for each in tables):
+        raise Unfit("reads the server's own tables alone")
+    for start, end, number in sorted(names.typed, reverse=True):
+        text = f"{text[:start]}${number}::{text[start:end].strip()}{text[end + len(f'${number}') :]}"
     return Statement(text.strip().rstrip(";"), tables, frozenset(names.columns), names.uses, given or {})
 
 
@@ -79,10 +84,16 @@ class _Names(Visitor):
         self.of_query: set[str] = set()  # names that WITH gives
         self.columns: set[tuple[str, str]] = set()
         self.uses: dict[int, Use] = {}
+        self.typed: list[tuple[int, int, int]] = []  # `interval $1`, which the server does not read: both places, number
 
     def visit_RangeVar(self, _: object, node: Any) -> None:
         alias = node.alias.aliasname if node.alias else node.relname
         self.tables.append(Named(node.schemaname or "", node.relname, alias))
+
+    def visit_TypeCast(self, _: object, node: Any) -> None:
+        start, end = node.typeName.location, getattr(node.arg, "location", None)
+        if isinstance(node.arg, ast.ParamRef) and node.location is None and end is not None and start < end:
+            self.typed.append((start, end, int(node.arg.number or 0)))
 
     def visit_CommonTableExpr(self, _: object, node: Any) -> None:
         self.of_query.add(node.ctename)

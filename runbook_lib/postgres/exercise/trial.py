@@ -13,7 +13,7 @@ from psycopg import sql
 
 from runbook_lib.config.plan.exercise import Exercise
 from runbook_lib.postgres import Connection, Row
-from runbook_lib.postgres.connection import Postgres, one
+from runbook_lib.postgres.connection import Postgres
 from runbook_lib.postgres.exercise.outside import Outside, keep_quiet, outside
 from runbook_lib.postgres.exercise.statement import Statement, Unfit, read
 from runbook_lib.postgres.exercise.values import Shape, drawn, execute, owner_of_column, prepare, shape
@@ -85,11 +85,11 @@ class Compared:
     """How the statements ended before the change, and what fails since."""
 
     of: Chosen
+    as_ours: bool = False  # whether they run as our role, since it may not act for the application's
     ran: list[Ran] = field(default_factory=list)
     failed_before: dict[str, str] = field(default_factory=dict)  # statement -> what the server said
     left_out: dict[str, list[str]] = field(init=False)  # by the reason
     quiet: list[str] = field(default_factory=list)  # triggers that were kept from firing
-    as_ours: bool = False  # whether they ran as our role, since it may not act for the application's
     fails: list[str] = field(default_factory=list)
     names_gone: dict[str, str] = field(default_factory=dict)  # statement -> what it names that the change takes away
     after: list[str] = field(default_factory=list)  # the changes after which they ran
@@ -97,11 +97,14 @@ class Compared:
     def __post_init__(self) -> None:
         self.left_out = defaultdict(list, {reason: [*texts] for reason, texts in self.of.left_out.items()})
 
-    def begin(self, connection: Connection) -> None:
-        """Execute each statement as things are, and roll it back. Changes nothing that lasts."""
+    def begin(self, connection: Connection, *, with_owners: bool) -> None:
+        """Execute each statement as things are, and roll it back. Changes nothing that lasts.
+
+        Where things do not belong to whom they belong in the target, statements run as our role.
+        """
         may = outside(connection)
-        with _rolled_back(connection, self.of, may) as (quiet, as_ours):
-            self.quiet, self.as_ours = quiet, as_ours
+        self.as_ours = not (with_owners and _may_act_for(connection, self.of.role))
+        with self._rolled_back(connection, may) as self.quiet:
             begun = monotonic()
             for statement in self.of.statements:
                 if monotonic() - begun > ALL:
@@ -116,7 +119,9 @@ class Compared:
             with connection.transaction(force_rollback=True):
                 prepare(connection, statement)
                 found = shape(connection, statement)
+                connection.execute("SET LOCAL ROLE NONE")  # the application may write rows that it may not read
                 values = drawn(connection, statement, found)
+                self._act(connection)
                 execute(connection, values)
             self.ran.append(Ran(statement, values, found))
         except Unfit as unfit:
@@ -128,7 +133,7 @@ class Compared:
     def again(self, connection: Connection, change: str) -> None:
         """Execute those that ran once more, after a change. Changes nothing that lasts."""
         self.after.append(change)
-        with _rolled_back(connection, self.of, outside(connection)):
+        with self._rolled_back(connection, outside(connection)):
             for each in self.ran:
                 try:
                     with connection.transaction(force_rollback=True):
@@ -140,6 +145,34 @@ class Compared:
                         self.names_gone[str(each.statement)] = gone
                     else:
                         self.fails.append(f"{each.statement} fails after {change}: {_said(error)}")
+
+    @contextmanager
+    def _rolled_back(self, connection: Connection, may: Outside) -> Iterator[list[str]]:
+        """A transaction in the application's role that nothing is left of, sequences included.
+
+        Gives the triggers that do not fire, since they may act outside the database.
+        """
+        connection.prepare_threshold = None  # statements are prepared by name
+        sequences: dict[str, Row] = {row["name"]: row for row in connection.execute(_SEQUENCES)}
+        settings = {"search_path": self.of.search_path, "statement_timeout": f"{STATEMENT:g}s", "lock_timeout": "1s"}
+        try:
+            with connection.transaction(force_rollback=True):
+                quiet = keep_quiet(connection, may)
+                for setting in settings.items():
+                    connection.execute("SELECT set_config(%s, %s, TRUE)", setting)
+                self._act(connection)
+                yield quiet
+        finally:
+            if not connection.closed:
+                connection.execute("DEALLOCATE ALL")
+                for row in connection.execute(_SEQUENCES).fetchall():
+                    if row != (was := sequences.get(row["name"], row)):
+                        place = [row["name"], was["last"] or was["start"], was["last"] is not None]
+                        connection.execute("SELECT setval(%s, %s, %s)", place)
+
+    def _act(self, connection: Connection) -> None:
+        if not self.as_ours:
+            connection.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(self.of.role)))
 
     def __str__(self) -> str:
         number = f"{len(self.ran)} statement{'s' * (len(self.ran) != 1)}"
@@ -168,36 +201,12 @@ def not_exercised(left_out: Mapping[str, Sequence[str]]) -> str:
     return f"not exercised: {'; '.join(reasons)}"
 
 
-@contextmanager
-def _rolled_back(connection: Connection, found: Chosen, may: Outside) -> Iterator[tuple[list[str], bool]]:
-    """A transaction in the application's role that nothing is left of, sequences included.
-
-    What may act outside the database does not fire; gives those triggers, and whether the role is ours after all.
-    """
-    connection.prepare_threshold = None  # statements are prepared by name
-    sequences: dict[str, Row] = {row["name"]: row for row in connection.execute(_SEQUENCES)}
+def _may_act_for(connection: Connection, role: str) -> bool:
+    """Whether our role may act for another, which is there. Read-only."""
     try:
         with connection.transaction(force_rollback=True):
-            quiet = keep_quiet(connection, may)
-            settings = {"search_path": found.search_path, "statement_timeout": f"{STATEMENT:g}s", "lock_timeout": "1s"}
-            for setting in settings.items():
-                connection.execute("SELECT set_config(%s, %s, TRUE)", setting)
-            yield quiet, not _as_application(connection, found.role)
-    finally:
-        if not connection.closed:
-            connection.execute("DEALLOCATE ALL")
-            for row in connection.execute(_SEQUENCES).fetchall():
-                if row != (was := sequences.get(row["name"], row)):
-                    place = [row["name"], was["last"] or was["start"], was["last"] is not None]
-                    connection.execute("SELECT setval(%s, %s, %s)", place)
-
-
-def _as_application(connection: Connection, role: str) -> bool:
-    try:
-        with connection.transaction():
             connection.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role)))
-            one(connection, "SELECT 1 AS it")
-    except psycopg.errors.InsufficientPrivilege:
+    except (psycopg.errors.InsufficientPrivilege, psycopg.errors.InvalidParameterValue):
         return False
     return True
 

@@ -54,21 +54,6 @@ class Dump:
         """When it was made."""
         return self.contents.made
 
-    @property
-    def owners(self) -> list[str]:
-        """The roles that own something in it."""
-        return sorted({entry.owner for entry in self.contents.entries if entry.owner})
-
-    @property
-    def extensions(self) -> list[str]:
-        """The extensions that it makes."""
-        return sorted({entry.name for entry in self.contents.entries if entry.kind == "EXTENSION"})
-
-    @property
-    def subscriptions(self) -> list[str]:
-        """The subscriptions that it makes."""
-        return sorted({entry.name for entry in self.contents.entries if entry.kind == "SUBSCRIPTION"})
-
     def columns_of_feature(self, database: Database) -> list[str]:
         """Those of the columns that the feature added which the dump holds."""
         there = self.columns.get(f"{database.schema_}.{database.table}", {})
@@ -165,11 +150,6 @@ def plain_names(names: str) -> list[str]:
     return [quoted.replace('""', '"') or bare for quoted, bare in parts]
 
 
-def extensions_out_of_reach(connection: Connection, names: Sequence[str]) -> list[str]:
-    """The extensions that are not installed on the server, or that our role may not create. Read-only."""
-    return _names(connection, _OUT_OF_REACH, [names])
-
-
 def rights(connection: Connection) -> Mapping[str, bool]:
     """What our role needs for a restore -> whether it may. Read-only."""
     return one(connection, _RIGHTS, [MAINTENANCE])
@@ -215,12 +195,6 @@ def _names(connection: Connection, query: str, parameters: Sequence[object] | No
 
 # What lets our role make things that belong to another: until 16 every membership did.
 _SET = "CASE WHEN current_setting('server_version_num')::int < 160000 THEN 'MEMBER' ELSE 'SET' END"
-
-_OUT_OF_REACH = """
-SELECT name FROM unnest(%s::text[]) name WHERE NOT EXISTS (
-    SELECT FROM pg_available_extension_versions v
-    WHERE v.name = name.name AND (trusted OR NOT superuser OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)))
-"""
 
 _RIGHTS = """
 SELECT rolcreatedb OR rolsuper AS "make and rename databases (CREATEDB)",

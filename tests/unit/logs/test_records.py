@@ -29,10 +29,19 @@ TRACES = {
               at f (/app/c.js:1:2)
         }
         """,
+    "node under journald": """
+        Nov 03 12:00:00 host shop[7]: Error: boom
+        Nov 03 12:00:00 host shop[7]:     at f (/app/a.js:1:2)
+        Nov 03 12:00:00 host shop[7]: }
+        """,
     "nest": """
         [Nest] 1  - 11/03/2025, 12:00:00 PM   ERROR [ExceptionsHandler] column x does not exist
         QueryFailedError: column x does not exist
             at PostgresQueryRunner.query (/app/a.js:1:2)
+        """,
+    "the message again, without frames": """
+        2025-11-03T12:00:00.000Z error: column x does not exist
+        QueryFailedError: column x does not exist
         """,
     "winston": """
         2025-11-03T12:00:00.000Z error: boom
