@@ -274,7 +274,7 @@ def test_clients_of_a_killed_process_go_on_with_the_next_command(behind: Behind,
 def test_the_same_command_lets_them_go_on_first_of_all(behind: Behind) -> None:
     behind.name()
     assert behind.planned("quarantine").exit_code == 0
-    assert behind.target.crashed("runbook_lib.postgres.lock_budget:limit") == -signal.SIGKILL
+    assert behind.target.crashed("runbook_lib.steps.pausing:Pausing.resume") == -signal.SIGKILL
     assert behind.bouncer.is_paused()
 
     ended = behind.target.carried_out()
