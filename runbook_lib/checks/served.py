@@ -167,7 +167,7 @@ def _misread(each: Served, name: str) -> str:
     key = name.rpartition(".")[2].partition("[")[0].strip('"')
     inner = next((f"{outer} of an item" for item in each.items for outer in item if _holds_key(item[outer], key, DEPTH)), "")
     return (
-        f"no item has {name}, and {inner} has {key}; say under api where it is" if inner else each.doubt * bool(each.items)
+        f"no item has {name}, and {inner} has {key}; say under api where it is" if inner else each.doubt
     )
 
 
