@@ -1,7 +1,7 @@
 """The page shows a user what it should, in a real browser."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from runbook_lib.browser import Visit
@@ -73,10 +73,12 @@ def shows_served(checked: CheckContext, name: str) -> Result:
             return [(Status.UNKNOWN, served.unclear), *_readiness(visit)]
         of_page = isinstance(plan.page.rows, Rows) and plan.page.rows != plan.api.rows
         rows = shown_rows(checked, sample) if of_page else _served_rows(checked, sample)
+        if plan.rows_shown is None and 0 < visit.items < rows.least:
+            rows = replace(rows, doubt=SAY_WHICH)
         items = served.items[: served.first]
         fields = api.media_by_field(checked, items)
         known = [url for urls in fields.values() for url in urls]
-        unshown = max(0, len(items) - visit.items) if of_page else 0
+        unshown = max(0, len(items) - visit.items) if of_page or rows.doubt else 0
         compares = [compared(urls, visit.media, visit.url, plan.page.media_rules, known) for urls in fields.values() if urls]
         count, said = rows.counted(visit)
         good = f"{visit.items} items and all media that the API serves"
@@ -86,7 +88,8 @@ def shows_served(checked: CheckContext, name: str) -> Result:
         elif compares and not any(each.status is Status.PASS for each in compares):
             least = min(compares, key=lambda each: (each.status is Status.FAIL, len(each.missing)))
             status, text = _unless_elsewhere(least, unshown)
-            seen.append((status, f"{len(least.missing)} media that the API serves are not shown: {text}"))
+            lacking = f"{len(least.missing)} media that the API serves are not shown, such as {', '.join(least.missing[:1])}"
+            seen.append((status, lacking if status is Status.FAIL else f"of what the API serves, {text}"))
         return seen
 
     return judged(checked, name, found)
@@ -146,13 +149,13 @@ def renders(checked: CheckContext, name: str) -> Result:
 
 def _without_media(checked: CheckContext, sample: str, visit: Visit) -> Found:
     """What a page of a sample without any picture amounts to: some of its rows have one, and perhaps not those shown."""
-    plan, text = checked.context.plan, "no picture or video is on it"
-    if isinstance(plan.rows_shown, Rows) or plan.rows_shown == "all":
+    text = "no picture or video is on it"
+    if "backfill" not in checked.context.plan.parts:
         return Status.FAIL, text
-    held = checked.rows_of(plan.api.sample.having, [sample])[sample]
-    if visit.items == 0 or len(held.values) > max(0, held.count - visit.items):
+    rows = shown_rows(checked, sample)
+    if len(rows.media) > rows.unshown(visit):
         return Status.FAIL, text
-    return Status.UNKNOWN, f"{text}, and it shows {visit.items} items of {held.count}; {SAY_WHICH}"
+    return Status.UNKNOWN, f"{text}, and it shows {visit.items} items of {rows.least}; {SAY_WHICH}"
 
 
 @dataclass(frozen=True)
@@ -166,7 +169,7 @@ class ShownRows:
 
     def unshown(self, visit: Visit) -> int:
         """How many of the rows the page perhaps rightly does not show. Pure."""
-        return max(0, self.least - visit.items) if self.doubt and visit.items else 0
+        return max(0, self.least - visit.items) if self.doubt else 0
 
     def counted(self, visit: Visit) -> Found:
         """What the number of the page's items amounts to. Pure."""

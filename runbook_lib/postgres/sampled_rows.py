@@ -38,7 +38,7 @@ def samples(connection: Connection, table: sql.Identifier, spec: Sample, rows: R
     found = [row["value"] for row in _asked(connection, query)]
     if limit:
         shown = rows_of(connection, table, spec, rows, spec.having, found)
-        found = [sample for sample in found if shown[sample].values and shown[sample].is_certain]
+        found = sorted((each for each in found if shown[each].values), key=lambda each: not shown[each].is_certain)
     return found[: spec.count]
 
 

@@ -280,6 +280,12 @@ LAST_20 = Rows(where="deleted_at IS NULL", order="id DESC", limit=20)
         ("frontend-displays-media", shown(*range(4), of=25), "FAIL"),
         ("frontend-displays-media", shown(*range(2), of=23), "FAIL"),  # only two of its rows are not shown
         ("frontend-displays-media", shown(of=0), "FAIL"),
+        ("frontend-shows-served", shown(*range(5), of=25), "PASS"),
+        ("frontend-shows-served", shown(*range(5), of=10), "UNKNOWN"),
+        ("frontend-shows-served", shown(*range(3), of=10), "UNKNOWN"),
+        ("frontend-shows-served", shown(*range(3), of=25), "FAIL"),
+        ("frontend-shows-served", shown(*range(5), of=26), "FAIL"),
+        ("frontend-shows-served", shown(of=0), "FAIL"),
         ("media-renders", shown(of=20), "UNKNOWN"),
         ("media-renders", shown(of=22), "FAIL"),
     ],
@@ -288,6 +294,7 @@ def test_where_the_plan_does_not_say_which_rows_are_shown(
     paginated: CheckContext, name: str, seen: dict[str, Any], status: str
 ) -> None:
     said(paginated)
+    serves(paginated, *range(5), of=25)
     given(paginated.context, browser=MemoryBrowser(page(**seen)))
 
     assert check(paginated, name).status == status
@@ -349,12 +356,13 @@ def test_what_the_api_does_not_tell_is_unknown_of_the_page_too(paginated: CheckC
     assert check(paginated, name).status == "UNKNOWN"
 
 
-def test_a_page_of_rows_that_users_deleted_is_unknown_and_not_empty(paginated: CheckContext) -> None:
+@pytest.mark.parametrize("name", ["thread-loads", "frontend-displays-media", "media-renders"])
+def test_a_page_of_rows_that_users_deleted_is_unknown_and_not_empty(paginated: CheckContext, name: str) -> None:
     said(paginated)
     serves(paginated, of=0)
     given(paginated.context, browser=MemoryBrowser(page(**shown(of=0))))
 
-    assert check(paginated, "thread-loads").status == "UNKNOWN"
+    assert check(paginated, name).status == "UNKNOWN"
 
 
 @pytest.mark.parametrize(
