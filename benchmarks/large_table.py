@@ -13,7 +13,8 @@ from psycopg import sql
 
 from runbook_lib.postgres.connection import Postgres
 from runbook_lib.rehearsal import postgres as embedded
-from runbook_lib.rehearsal.database import HISTORY, Database, create_empty_database, migrate
+from runbook_lib.rehearsal.database import Database, create_empty_database, make_history, migrate
+from runbook_lib.rehearsal.stack_file import named
 
 # As PostgreSQL comes, but that no checkpoint and no autovacuum falls into one side's measurement by chance.
 SETTINGS = {
@@ -88,8 +89,8 @@ FROM (SELECT n, CASE WHEN n % 3 = 0 THEN 'image' END AS media_type,
 
 
 def _fill(connection: psycopg.Connection, rows: int, *, holes: bool) -> None:
-    connection.execute(HISTORY)
-    migrate(connection, "037", "038", "039")
+    make_history(named("sample"), connection)
+    migrate(named("sample"), connection, "037", "038", "039")
     connection.execute(sql.SQL("DROP INDEX {}").format(sql.Identifier(INDEX)))
     connection.execute("INSERT INTO users (name) SELECT 'User ' || n FROM generate_series(1, 40) n")
     connection.execute(

@@ -19,7 +19,7 @@
 # FEAT-2025-20251103111429: Message replies and attachments. Everything that can be known beforehand is looked at before
 # the first change.
 #
-# - 7 steps, about 2 min 35 s; services are down for about 30 s of it.
+# - 7 steps, about 1 min 40 s; services are down for about 30 s of it.
 
 # %% jupyter={"source_hidden": true} tags=["parameters"]
 PLAN: str = "parameters/feat-2025-20251103111429.yaml"  # what the rollback is
@@ -130,8 +130,8 @@ await apply(run, "revert-frontend")
 # %% [markdown]
 # ### Build frontend
 #
-# Removes the named caches and runs the target's install and build commands. *Kept*: An undo of the revert builds what
-# it brings back. *Takes*: about 1 min.
+# Puts the build in place that was proven in the scratch clone: it is not built again, and caches are removed. *Kept*:
+# What was built before is kept for an undo, until it is purged. *Takes*: about 5 s.
 #
 # *Do*: run the cell. *Expect*: The build is of the commit that is checked out. *If not*: Read the build's output in the
 # evidence; fix its cause and apply again.

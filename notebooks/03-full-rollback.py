@@ -19,11 +19,11 @@
 # FEAT-2025-20251103111429: Message replies and attachments. Everything that can be known beforehand is looked at before
 # the first change.
 #
-# - Option A, Clear the backfilled entries, keep the columns: 14 steps, about 7 min 50 s; services are down for about 6
-#   min 40 s of it.
-# - Option B, Remove the columns that the feature added: 16 steps, about 7 min 05 s; services are down for about 5 min
-#   55 s of it.
-# - Option C, Restore the database from the backup: 17 steps, about 10 min 05 s; services are down for about 5 min 55 s
+# - Option A, Clear the backfilled entries, keep the columns: 14 steps, about 6 min; services are down for about 4 min
+#   50 s of it.
+# - Option B, Remove the columns that the feature added: 16 steps, about 5 min 15 s; services are down for about 4 min
+#   05 s of it.
+# - Option C, Restore the database from the backup: 17 steps, about 8 min 15 s; services are down for about 4 min 05 s
 #   of it.
 
 # %% jupyter={"source_hidden": true} tags=["parameters"]
@@ -248,8 +248,8 @@ await apply(run, "revert-backend")
 # %% [markdown]
 # ### Build backend
 #
-# Removes the named caches and runs the target's install and build commands. *Kept*: An undo of the revert builds what
-# it brings back. *Takes*: about 1 min.
+# Puts the build in place that was proven in the scratch clone: it is not built again, and caches are removed. *Kept*:
+# What was built before is kept for an undo, until it is purged. *Takes*: about 5 s.
 #
 # *Do*: run the cell. *Expect*: The build is of the commit that is checked out. *If not*: Read the build's output in the
 # evidence; fix its cause and apply again.
@@ -312,8 +312,8 @@ await apply(run, "revert-frontend")
 # %% [markdown]
 # ### Build frontend
 #
-# Removes the named caches and runs the target's install and build commands. *Kept*: An undo of the revert builds what
-# it brings back. *Takes*: about 1 min.
+# Puts the build in place that was proven in the scratch clone: it is not built again, and caches are removed. *Kept*:
+# What was built before is kept for an undo, until it is purged. *Takes*: about 5 s.
 #
 # *Do*: run the cell. *Expect*: The build is of the commit that is checked out. *If not*: Read the build's output in the
 # evidence; fix its cause and apply again.

@@ -89,6 +89,7 @@ def _errors_of_the_system_named() -> Iterator[None]:
 @commands.command()
 @click.option("--scenario", default="all-media-missing", show_default=True, help="Which fault to rehearse, or all.")
 @click.option("--rows", default=20_000, show_default=True, type=click.IntRange(min=200), help="Rows in the table.")
+@click.option("--stack", "stack_name", default="sample", show_default=True, help="Which stack: sample, node or compose.")
 @click.option("--matrix", is_flag=True, help="Hold each fault of the decision matrix against every row's own check.")
 @click.option("--before", type=click.Path(path_type=Path), help="A script or a dump of a database before a migration.")
 @click.option("--migration", "migrations", type=click.Path(path_type=Path), multiple=True, help="Its script; repeatable.")
@@ -103,6 +104,7 @@ def _errors_of_the_system_named() -> Iterator[None]:
 def rehearse(
     scenario: str,
     rows: int,
+    stack_name: str,
     matrix: bool,
     before: Path | None,
     migrations: tuple[Path, ...],
@@ -132,10 +134,10 @@ def rehearse(
 
         sys.exit(_rehearsed(Asked(before, migrations, use, keep, server, option, plan_file), file, verbose, as_json))
     if matrix:
-        sys.exit(_matrix(rows, as_json))
+        sys.exit(_matrix(rows, stack_name, as_json))
     from runbook_lib.rehearsal.rehearse import rehearse as carry_out
 
-    told = carry_out(scenario, rows, _teller(as_json))
+    told = carry_out(scenario, rows, _teller(as_json), stack_name)
     if as_json:
         click.echo(json.dumps([vars(one) for one in told]))
     sys.exit(max(one.exit_code for one in told))
@@ -606,12 +608,12 @@ def _rehearsed(asked: Asked, file: Path | None, verbose: bool, as_json: bool) ->
     return found.exit_code
 
 
-def _matrix(rows: int, as_json: bool) -> int:
+def _matrix(rows: int, stack_name: str, as_json: bool) -> int:
     from runbook_lib.rehearsal import rehearse
-    from runbook_lib.rehearsal.workspace import PLAN
+    from runbook_lib.rehearsal.stack_file import named
 
-    plan = load_plan(PLAN)
-    lines = rehearse.matrix(rows, _teller(as_json))
+    plan = load_plan(named(stack_name).plan_file)
+    lines = rehearse.matrix(rows, _teller(as_json), stack_name)
     wrong = rehearse.problems(plan, lines)
     if as_json:
         click.echo(json.dumps({"lines": [vars(line) for line in lines], "problems": wrong}, default=dict))

@@ -137,4 +137,6 @@ def load_target(path: Path, environment: Mapping[str, str] = os.environ) -> Targ
         secret(target.api_token.env, f"{path}, key api_token", environment)
     if target.reference_api and target.reference_api.token:
         secret(target.reference_api.token.env, f"{path}, key reference_api", environment)
+    if target.metrics and target.metrics.token:
+        secret(target.metrics.token.env, f"{path}, key metrics", environment)
     return target

@@ -8,18 +8,22 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from runbook_lib import checks
+from runbook_lib.checks.pooler import POOLER, can_be_paused
 from runbook_lib.checks.restorable import RESTORABLE, restores
 from runbook_lib.checks.schema import will_agree
 from runbook_lib.config.installed import packaged
-from runbook_lib.config.plan import Part, RepositoryStep, ServicesStep
+from runbook_lib.config.plan import Part, RepositoryStep, Rows, ServicesStep
 from runbook_lib.context import Context, old_code
 from runbook_lib.context.migration_files import history
-from runbook_lib.errors import AdapterError
-from runbook_lib.postgres import plan_fit
+from runbook_lib.errors import AdapterError, ParametersError
+from runbook_lib.postgres import plan_fit, sampled_rows
+from runbook_lib.postgres.abilities import lost
 from runbook_lib.postgres.catalog import database_size, has_column
 from runbook_lib.postgres.connection import identity, rights_missing
 from runbook_lib.postgres.lease import LEFT_BEHIND
 from runbook_lib.postgres.restore.dump_inspector import newest
+from runbook_lib.postgres.text_settings import identifier
 from runbook_lib.results import LOOK_FAILED, Found, Precondition, Result, Status, When, why
 
 NOTEBOOKS = packaged("headless", "notebooks")
@@ -27,6 +31,8 @@ MARK = "runbook"  # in the metadata of a notebook that is rendered from a plan: 
 WALKED = re.compile(r"""\bapply\(run, (["'])([\w.-]+)\1\)""")
 WALKS_ALL = re.compile(r"\bfix\(run\)")
 DISK_FACTOR = 1.2  # a dump may be as large as the database; a fifth is kept free
+CHECKS = "checks"  # the prerequisite on what the plan's checks look with
+ROWS = "rows"  # the name of the look at what checks of API and page ask of the table
 FUTURE = 0.25  # hours by which a backup may be newer than the clock here, which another machine made
 
 
@@ -37,17 +43,19 @@ def prerequisites(context: Context, touches_database: bool) -> list[Result]:
         for name, (_, of_database, required, _) in PREREQUISITES.items()
         if (touches_database or not of_database) and context.plan.parts.issuperset(required)
     ]
-    return [looked(context, name) for name in names if name not in RESTORABLE or restores(context)]
+    left_out = {
+        *([] if restores(context) else RESTORABLE),
+        *([] if context.target.pooler else [POOLER]),
+        *([] if _looking(context) else [CHECKS]),
+        *([] if _asked_for(context) else [ROWS]),
+    }
+    return [looked(context, name) for name in names if name not in left_out]
 
 
 def looked(context: Context, name: str) -> Result:
     """Make one of the checks; what cannot be looked at is UNKNOWN. Read-only."""
     need = prerequisite(context, name)
-    try:
-        found = need.look()
-    except LOOK_FAILED as error:
-        found = why(error)
-    return need.result(found)
+    return need.result(_at_once(need.look))
 
 
 def prerequisite(context: Context, name: str) -> Precondition:
@@ -148,6 +156,35 @@ def _changes_table(context: Context) -> bool:
     return any(spec.about.on_table for spec in context.specs.values())
 
 
+def _asked_for(context: Context) -> dict[str, tuple[Rows | None, list[str]]]:
+    """What the plan has the checks of API and page ask of the table: key -> condition and columns. Pure."""
+    api, page = context.plan.api_, context.plan.page_
+    found = {f"{name}.rows": (part.rows, list[str]()) for name, part in (("api", api), ("page", page)) if part}
+    columns = [each.column for each in page.texts if each.column is not None] if page else []
+    asked = {key: (rows, none) for key, (rows, none) in found.items() if isinstance(rows, Rows)}
+    return asked | ({"page.texts": (None, columns)} if columns else {})
+
+
+def _rows(context: Context) -> Found:
+    table, spec = identifier(context.plan.database), context.plan.api.sample
+    lines = []
+    with context.adapters.postgres.connect() as connection:
+        for key, (rows, columns) in _asked_for(context).items():
+            try:
+                why = sampled_rows.refused(connection, table, spec, rows, columns)
+            except ParametersError as error:
+                why = error.what
+            lines += [f"{key}: {why}"] if why else []
+    return (Status.FAIL, "; ".join(lines)) if lines else (Status.PASS, f"{', '.join(_asked_for(context))} can be asked for")
+
+
+def _server(context: Context) -> Found:
+    with context.adapters.postgres.connect() as connection:
+        found = lost(connection, context.target.database.application_role)
+    listed = "\n".join(f"- {each}" for each in found)
+    return Status.PASS, f"it may not, and does otherwise:\n{listed}" if found else "it may do all that it might"
+
+
 def _rights(context: Context) -> Found:
     database = context.plan.database
     with context.adapters.postgres.connect() as connection:
@@ -198,6 +235,29 @@ def _disk(context: Context) -> Found:
     return (Status.PASS if enough else Status.FAIL), f"{free / 1e9:.1f} GB free for a database of {size / 1e9:.3f} GB"
 
 
+def _looking(context: Context) -> dict[str, Callable[[Context, str], Found]]:
+    """The checks of the type's list that say beforehand whether they will be able to look."""
+    plan = context.plan
+    of_type = plan.types[context.type].checks if context.type else []
+    found = {name: checks.kind(plan.checks[name].kind).beforehand for name in of_type}
+    return {name: look for name, look in found.items() if look}
+
+
+def _checks(context: Context) -> Found:
+    found = {name: _at_once(partial(look, context, name)) for name, look in _looking(context).items()}
+    statuses = {status for status, _ in found.values()}
+    worst = Status.FAIL if Status.FAIL in statuses else Status.UNKNOWN if Status.UNKNOWN in statuses else Status.PASS
+    told = [f"{name}: {text}" for name, (status, text) in found.items() if status is worst]
+    return worst, "; ".join(told)
+
+
+def _at_once(look: Callable[[], Found]) -> Found:
+    try:
+        return look()
+    except LOOK_FAILED as error:
+        return why(error)
+
+
 def _writable(path: Path) -> bool:
     return os.access(path, os.W_OK)
 
@@ -209,13 +269,17 @@ PREREQUISITES: dict[str, tuple[str, bool, tuple[Part, ...], Callable[[Context], 
     "services": ("The service manager answers", False, (), _services),
     "database": ("The database answers, and our role is not the application's", True, (), _database),
     "alone": ("No other run has the target", False, (), _alone),
+    POOLER: ("Each pooler can be paused, and leads to the database", True, (), can_be_paused),
     "plan-fits": ("The database has what the plan names", True, ("database",), _fits),
+    ROWS: ("The rows that pages and the API show can be asked for", False, ("api", "database"), _rows),
     "key": ("The plan's key names one row each", True, ("database",), _key),
     "history": ("The migration's file and its row in the history will agree", True, ("migration",), will_agree),
     "rights": ("Our role may do what the rollback does", True, ("database",), _rights),
+    "server-role": ("What our role may not do on this server is known", True, (), _server),
     "backup": ("A backup from before is present, readable and recent", True, (), _backup),
     "tools": ("pg_dump and pg_restore are of the server's version", True, (), _tools),
     "disk": ("There is room for a backup", True, (), _disk),
+    CHECKS: ("The checks of the plan's own will be able to look", False, (), _checks),
     **{name: (title, True, ("database",), look) for name, (title, look) in RESTORABLE.items()},
 }
 # By a key that names several rows, an undo would write one row's values into another; half walked, services stay stopped.

@@ -18,6 +18,7 @@ from runbook_lib.results import Found, Status
 LEAVE = " (to restore without that, choose NOT_HERE=leave_out)"
 LOSE = " (to go back without it, choose MISSING_TABLES=lose)"
 SAME = "same-database"  # by which it is waived
+GRANT = "GRANT CREATE ON SCHEMA … TO …"
 ALIKE = 0.5  # of the sampled rows, from which on a dump is taken for one of the live database
 ROOM = 1.2  # the restored database may be as large as the live one; a fifth is kept free
 
@@ -98,10 +99,12 @@ def _rights(context: Context) -> Found:
         owners = dump_inspector.owners_not_ours(connection, sorted({each.owner for each in entries if each.owner}))
         tables = dump_inspector.tables_of_others(connection)
         settings = dump_inspector.settings_out_of_hand(connection)
+        kept_out = dump_inspector.owners_kept_out(connection)
     problems = [
         *(f"it may not {right}" for right, held in may.items() if not held),
         *(f"the backup names the owner {name}, whom our role is no member of" for name in owners),
         *(f"our role is no member of the owner of {name}" for name in tables),
+        *(f"{owner} may not create, so that what is there cannot be restored as its: {GRANT}" for owner in kept_out),
         *(f"the database's setting {name} is not ours to make" for name in settings),
     ]
     return (Status.FAIL, "; ".join(problems)) if problems else (Status.PASS, "it may")

@@ -1,11 +1,9 @@
-"""The services run in the wanted version, and their logs hold no errors."""
+"""The services run in the wanted version."""
 
-import re
 from typing import Literal
 
 from runbook_lib.checks import CheckContext, check
 from runbook_lib.config.plan import CheckSpec
-from runbook_lib.config.plan.steps import Name
 from runbook_lib.context import builds
 from runbook_lib.errors import AdapterError
 from runbook_lib.results import Result, Status
@@ -42,40 +40,3 @@ def _state(checked: CheckContext, service: str, is_up: bool) -> tuple[Status, st
     if builds.same(version, wanted):
         return Status.PASS, f"runs {version}"
     return Status.FAIL, f"runs {version}, wanted {wanted[:12]}"
-
-
-_ERROR = re.compile(
-    r"\b(?:ERROR|CRITICAL|FATAL)\b|^Traceback |\"level\":\s*\"(?:error|critical|fatal)\"|(?:^|[\s\[])(?:error|fatal)[\]:]"
-)
-
-KEPT = 1000  # lines
-
-
-class LogsKeys(CheckSpec):
-    """Whether the logs of services hold no errors."""
-
-    kind: Literal["logs"]
-    services: list[Name]
-    """The services whose logs are read."""
-
-    area = "Services"
-    requires = ()
-
-
-@check(LogsKeys)
-def no_errors(checked: CheckContext, name: str) -> Result:
-    """Whether the logs since the round's start hold something, but no error. Read-only."""
-    spec = checked.context.plan.checks[name]
-    assert isinstance(spec, LogsKeys)
-    since = {service: checked.started.get(service, checked.since) for service in spec.services}
-    lines = {service: checked.context.adapters.services.logs(service, since[service]) for service in spec.services}
-    errors = [f"{service}: {line}" for service, found in lines.items() for line in found if _ERROR.search(line)]
-    read = ", ".join(f"{len(found)} lines of {service}" for service, found in lines.items())
-    first = min(since.values()).isoformat(timespec="seconds")
-    if errors:
-        kept = checked.keep_text(name, "\n".join(errors[:KEPT]))
-        summary = f"{len(errors)} errors since {first}: {errors[0]}"
-        return checked.result(name, Status.FAIL, summary, errors=errors[:20], text=kept)
-    if silent := [service for service, found in lines.items() if not found]:
-        return checked.result(name, Status.UNKNOWN, f"nothing was logged since {first} by {', '.join(silent)}")
-    return checked.result(name, Status.PASS, f"no error in {read} since {first}")

@@ -73,7 +73,7 @@ def load(path: Path, model: type[M], environment: Mapping[str, str] | None = Non
     """
     data = read(path)
     if environment is not None:
-        data = _filled_in(data, environment, path, "")
+        data = filled_in(data, environment, path, "")
     try:
         return model.model_validate(data)
     except ValidationError as error:
@@ -112,11 +112,16 @@ def read(path: Path) -> dict[str, Any]:
     return data
 
 
-def _filled_in(value: Any, environment: Mapping[str, str], path: Path, key: str) -> Any:
+def filled_in(value: Any, environment: Mapping[str, str], path: Path, key: str) -> Any:
+    """Replace each `${NAME}` in the strings of a value by what the environment has under that name. Read-only.
+
+    Raises:
+        ParametersError: It has nothing under one.
+    """
     if isinstance(value, dict):
-        return {k: _filled_in(v, environment, path, f"{key}.{k}".lstrip(".")) for k, v in value.items()}
+        return {k: filled_in(v, environment, path, f"{key}.{k}".lstrip(".")) for k, v in value.items()}
     if isinstance(value, list):
-        return [_filled_in(v, environment, path, f"{key}.{i}") for i, v in enumerate(value)]
+        return [filled_in(v, environment, path, f"{key}.{i}") for i, v in enumerate(value)]
     if not isinstance(value, str):
         return value
 

@@ -5,14 +5,15 @@ from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ByteSize, Field, field_validator, model_validator
 
 from runbook_lib.config.loading import NOTHING_TOUCHED, Model
 from runbook_lib.config.plan import Plan
 from runbook_lib.config.plan.earlier import renamed
-from runbook_lib.config.plan.steps import Name
+from runbook_lib.config.plan.steps import Inside, Name
 from runbook_lib.errors import ParametersError
 
+SMALLEST_MEMORY = 1_000_000  # bytes
 Seconds = Annotated[int, Field(gt=0)]
 Command = Annotated[list[str], Field(min_length=1)]
 
@@ -35,6 +36,17 @@ class DatabaseTarget(Model):
     """The folder of pg_dump and pg_restore, where those on the PATH are of another major version."""
     clone_service: Name | None = None
     """Where the schema-only clone is made to try DDL on; the database's own server if None."""
+
+
+class PoolerTarget(Model):
+    """A PgBouncer in front of the database, which has its clients wait while strong locks are held."""
+
+    service: Name
+    """The libpq service of its admin console (`dbname=pgbouncer`), as one of its `admin_users`."""
+    databases: Annotated[list[Name], Field(min_length=1)]
+    """What the database is called in it; each name that leads there."""
+    limit_ms: Annotated[int, Field(gt=0, le=60_000)] = 2000
+    """Milliseconds that its clients may wait for transactions in progress to end."""
 
 
 class Snapshot(Model):
@@ -144,6 +156,22 @@ class ServicesTarget(Model):
         raise NotImplementedError
 
 
+class BuildLimits(Model):
+    """What a build may take of the machine; services that serve users come first whatever it says."""
+
+    processors: Annotated[int, Field(gt=0)] | None = None
+    """How many processors; all, but after the services, if None."""
+    memory: ByteSize | None = None
+    """How much memory, as 2GB; all that is free but a tenth of the machine's, if None."""
+
+    @field_validator("memory")
+    @classmethod
+    def _memory_has_a_unit(cls, value: int | None) -> int | None:
+        if value is not None and value < SMALLEST_MEMORY:
+            raise ValueError(f"{value} bytes are too few for a build; give a unit, as 2GB or 512MiB")
+        return value
+
+
 class RepositoryTarget(Model):
     """A checkout that is deployed from, and how it is built."""
 
@@ -155,6 +183,12 @@ class RepositoryTarget(Model):
     """The command that builds it."""
     artifact: str | None = None
     """A file of the build that holds the built commit's id."""
+    build_files: list[Inside] | None = None
+    """Files that git ignores and a build needs, as [.env, .npmrc]; [] where it needs none."""
+    outputs: list[Inside] = []
+    """What a build leaves and the services run from; else all that it makes or changes in the work tree."""
+    build_limits: BuildLimits = BuildLimits()
+    """What a build may take of the machine while users are served."""
     timeout: Seconds = 900
     """Seconds for each command."""
     hook_timeout: Seconds = 60
@@ -203,6 +237,26 @@ class ReferenceApi(Model):
     """Else the API's own."""
 
 
+class Metrics(Model):
+    """A server that speaks the HTTP API of Prometheus."""
+
+    url: str
+    """Its base address, before /api/v1."""
+    token: SecretReference | None = None
+    """Sent as bearer token."""
+
+
+class NamedCommand(Model):
+    """A command that looks at something, and changes nothing."""
+
+    command: Command
+    """It exits with 0 where all is well, with 1 where it is not, and with anything else where that is unknown."""
+    directory: str | None = None
+    """Where it is run."""
+    timeout: Seconds = 60
+    """Seconds for it."""
+
+
 class Target(Model):
     """Where a rollback runs."""
 
@@ -212,6 +266,8 @@ class Target(Model):
     """What kind of place it is; production needs real contacts and a typed name."""
     database: DatabaseTarget
     """The database."""
+    pooler: list[PoolerTarget] = []
+    """What pools the services' connections to it: one PgBouncer, or a list of them."""
     backups: Backups
     """Where its backups are."""
     services: ServicesTarget
@@ -224,6 +280,10 @@ class Target(Model):
     """Where the API's token is found."""
     reference_api: ReferenceApi | None = None
     """The API from before the feature, where it still runs or was kept."""
+    metrics: Metrics | None = None
+    """Where checks of the kind `metric` ask."""
+    commands: dict[Name, NamedCommand] = {}
+    """What checks of the kind `command` run."""
     freezes: dict[Name, Freeze] = {}
     """A deploy pipeline, an autoscaler, a queue's consumers."""
     cache_purge: CachePurge | None = None
@@ -240,6 +300,20 @@ class Target(Model):
                 "its command lines, as docs/managers.md shows, untested: rehearse them on staging first"
             )
         return value
+
+    @field_validator("pooler", mode="before")
+    @classmethod
+    def _one_pooler_is_a_list_of_one(cls, value: Any) -> Any:
+        return [value] if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _poolers_are_no_part_of_the_way(self) -> Self:
+        if self.database.service in [pooler.service for pooler in self.pooler]:
+            raise ValueError(
+                f"pooler.service is database.service ({self.database.service}); the runbook itself connects to PostgreSQL "
+                "past the pooler, and `pooler.service` names its admin console"
+            )
+        return self
 
     @model_validator(mode="after")
     def _services_tell_and_are_known(self) -> Self:
@@ -311,7 +385,16 @@ def lacking(plan: Plan, target: Target) -> list[str]:
         "contacts": (plan.contacts, target.contacts),
     }
     token = ["api_token"] if plan.api_ and not target.api_token else []
-    return token + [f"{key}.{name}" for key, (names, there) in needed.items() for name in names if name not in there]
+    found = token + [f"{key}.{name}" for key, (names, there) in needed.items() for name in names if name not in there]
+    of_checks = [key for check in plan.checks.values() for key in check.of_target() if not _has(target, key)]
+    return list(dict.fromkeys(found + of_checks))
+
+
+def _has(target: Target, key: str) -> bool:
+    """Whether a target has a key, or a name in one."""
+    part, _, name = key.partition(".")
+    value = getattr(target, part)
+    return name in value if name else value is not None
 
 
 def pair(plan: Plan, target: Target, target_file: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack
 
@@ -17,6 +17,7 @@ from runbook_lib.journal.folder import RunFolder
 from runbook_lib.postgres.connection import Postgres
 from runbook_lib.postgres.dump import DumpTools
 from runbook_lib.postgres.lease import Lease, guard
+from runbook_lib.postgres.pooler import Pooler
 from runbook_lib.postgres.restore.dump_inspector import Dump, look, newest
 from runbook_lib.redaction import register
 from runbook_lib.services import Services, connect
@@ -48,6 +49,9 @@ class Adapters:
     def __init__(self, target: Target, folder: RunFolder, operator: str = "", **twins: Unpack[Twins]) -> None:
         self.target, self.folder, self.operator = target, folder, operator
         self.prepared: dict[str, Any] = {}  # what was made in the scratch directory
+        self.pausing: Callable[..., AbstractContextManager[None]] = (
+            nullcontext  # has poolers' clients wait, while a step acts
+        )
         self._twins = twins
         self._made: dict[str, Any] = dict(twins)
         self._closing = ExitStack()
@@ -92,9 +96,15 @@ class Adapters:
         """The target's database."""
 
         def made() -> Postgres:
-            return Postgres(self.target.database.service, self.folder.short, guard(lambda: self.lease))
+            asked, paused = guard(lambda: self.lease), lambda: self.pausing()
+            return Postgres(self.target.database.service, self.folder.short, asked, paused)
 
         return self._once("postgres", made)
+
+    @property
+    def poolers(self) -> list[Pooler]:
+        """What pools the services' connections to it."""
+        return [Pooler(each.service, tuple(each.databases), each.limit_ms / 1000) for each in self.target.pooler]
 
     @property
     def lease(self) -> Lease:
@@ -138,6 +148,14 @@ class Adapters:
             return self.token
         name, where = reference.token.env, f"target {self.target.name}, key reference_api"
         return self._once("reference_token", lambda: register(secret(name, where)))
+
+    def secret(self, name: str, where: str) -> str:
+        """The secret that the environment holds under a name; it is hidden wherever it is written from now on. Read-only.
+
+        Raises:
+            ParametersError: It is not there, or empty.
+        """
+        return register(secret(name, where))
 
     @property
     def scratch(self) -> Path:

@@ -1,10 +1,10 @@
 """Builds code with the target's commands, and tells which version runs and which should."""
 
 import re
-import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from runbook_lib.config.plan import BuildingStep
@@ -13,13 +13,25 @@ from runbook_lib.context import Context
 from runbook_lib.errors import AdapterError, PreconditionError
 from runbook_lib.git import Checkout
 from runbook_lib.redaction import Lines
-from runbook_lib.system.processes import shown
+from runbook_lib.system.exchange import remove
+from runbook_lib.system.machine import free_memory, megabytes, spare_memory
+from runbook_lib.system.processes import Confinement, Usage, shown
 
 KEPT = 200  # lines of what the commands said last
 TAIL = 10  # of those, how many go into an error
 EVERY = 1.0  # seconds between two lines that are told
 
 Report = Callable[[str], object]
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a build has done: the caches that it removed, and what it used of the machine."""
+
+    removed: list[str]
+    memory: int  # bytes, at most
+    processors: float  # on average
+    in_place: bool  # whether its folder stood in the checkout's place meanwhile
 
 
 def build(
@@ -29,19 +41,21 @@ def build(
     evidence: str = "",
     report: Report | None = None,
     more_caches: Sequence[str] = (),
-) -> list[str]:
-    """Remove the plan's caches and more, install and build the code at `path`; returns the caches that were there.
+    place: Path | None = None,
+) -> Built:
+    """Remove the plan's caches and more, install and build the code at `path`, within the target's limits.
 
-    What the target's commands said last is kept in the run's `evidence`, where it is named, however they end. Changes the
-    work tree at `path`.
+    What the target's commands said last is kept in the run's `evidence`, where it is named, however they end. Where `place`
+    is given, `path` stands in its place for them, if the system can do that. Changes the work tree at `path`.
 
     Raises:
         PreconditionError: A cache to be removed is tracked, or leads out of the repository.
-        AdapterError: A command failed, or did not end in time.
+        AdapterError: A command failed, did not end in time, or held too much memory; or there is too little.
     """
     target = context.target.repositories[repository]
     said: deque[str] = deque(maxlen=KEPT)
     removed: list[str] = []
+    used: list[Usage] = []
     told_at, clean = 0.0, Lines()
 
     def told(line: str) -> None:
@@ -55,10 +69,14 @@ def build(
     try:
         for cache in dict.fromkeys([*caches(context, repository), *more_caches]):
             removed += [cache] if clear(Checkout(path, context.adapters.processes), cache) else []
+        confine = Confinement(target.build_limits.processors, _most_memory(context, repository), place)
         for command in [target.install, target.build] if target.install else [target.build]:
             said.append(f"$ {shown(command)}")
-            done = context.adapters.processes.run(command, cwd=path, timeout=target.timeout, report=told)
+            done = context.adapters.processes.run(command, cwd=path, timeout=target.timeout, report=told, confine=confine)
+            used += [done.usage] if done.usage else []
             said.append(f"[exit code {done.exit_code} after {done.seconds:.1f} s]")
+            if done.usage and done.usage.over:
+                raise _too_large(repository, command, done.usage.memory)
             done.require()
     except AdapterError as error:
         last = "\n".join(line for line in list(said)[-TAIL:] if line.strip())
@@ -68,7 +86,37 @@ def build(
     finally:
         if evidence:
             context.folder.write_text(evidence, "\n".join([*said, ""]))
-    return removed
+    return Built(
+        removed,
+        memory=max((usage.memory for usage in used), default=0),
+        processors=max((usage.processors for usage in used), default=0.0),
+        in_place=bool(used) and all(usage.in_place for usage in used),
+    )
+
+
+def _most_memory(context: Context, repository: str) -> int:
+    """The bytes that a build may hold: what the target says, else all but a tenth of the machine's. Read-only.
+
+    Raises:
+        AdapterError: So much is not free.
+    """
+    most, free = context.target.repositories[repository].build_limits.memory, free_memory()
+    if most is not None and most > free:
+        raise AdapterError(
+            f"The build of {repository} may hold {megabytes(most)} of memory, and {megabytes(free)} are free.",
+            state="It was not begun.",
+            safe_next="Free some, or lower build_limits.memory of the repository in the target to what the build needs.",
+        )
+    return spare_memory() if most is None else int(most)
+
+
+def _too_large(repository: str, command: Sequence[str], held: int) -> AdapterError:
+    return AdapterError(
+        f"{shown(command)} was ended: it held {megabytes(held)} of memory, more than build_limits.memory of {repository} "
+        "in the target, or what the machine can spare.",
+        state="The services were left their memory; what it had built by then is not complete.",
+        safe_next="Raise that limit where the machine has more; else free some memory.",
+    )
 
 
 def built_version(context: Context, repository: str, path: Path, commit: str) -> bool | None:
@@ -88,8 +136,8 @@ def caches(context: Context, repository: str) -> list[str]:
     return [path for s in specs if isinstance(s, BuildingStep) and s.repository == repository for path in s.clear]
 
 
-def clear(checkout: Checkout, cache: str) -> bool:
-    """Remove a cache inside a work tree; tells whether it was there. Changes the work tree.
+def require_cache(checkout: Checkout, cache: str) -> bool:
+    """See that something in a work tree may be removed; returns whether it is there. Read-only.
 
     Raises:
         PreconditionError: It is tracked, or leads out of the work tree.
@@ -104,11 +152,18 @@ def clear(checkout: Checkout, cache: str) -> bool:
         return False
     if checkout.files(cache):
         raise _refused(checkout, f"{cache} is not removed: git tracks files in it, so it is no cache")
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
     return True
+
+
+def clear(checkout: Checkout, cache: str) -> bool:
+    """Remove a cache inside a work tree; returns whether it was there. Changes the work tree.
+
+    Raises:
+        PreconditionError: It is tracked, or leads out of the work tree.
+    """
+    found = require_cache(checkout, cache)
+    remove(checkout.path / cache)
+    return found
 
 
 def _refused(checkout: Checkout, what: str) -> PreconditionError:
@@ -150,6 +205,14 @@ def wanted(context: Context, service: str) -> str:
     if service in context.target.services.pinned:
         return context.target.services.pinned[service]
     return context.checkout(context.target.services.built_from[service]).head()
+
+
+_COMMIT = re.compile(rf"[0-9a-f]{{{SHORTEST_ID},64}}")
+
+
+def comparable(context: Context, service: str, version: str) -> bool:
+    """Whether a version can be compared with what the service must run: a release with a release, a commit with a commit."""
+    return service in context.target.services.pinned or bool(_COMMIT.fullmatch(version))
 
 
 def same(running_version: str, wanted_version: str) -> bool:

@@ -28,7 +28,7 @@ def complete(deployed: Checkout, clone: Checkout, *, as_built: bool) -> None:
     Raises:
         PreconditionError: The code taken back moves a submodule, or holds files that cannot be had here.
     """
-    before, after = _submodules(deployed.git), _submodules(clone.git)
+    before, after = submodules(deployed.git), submodules(clone.git)
     if moved := sorted(path for path in {*before, *after} if before.get(path) != after.get(path)):
         moves = [f"{p} from {before.get(p, 'nothing')[:12]} to {after.get(p, 'nothing')[:12]}" for p in moved]
         raise _refused(
@@ -41,8 +41,8 @@ def complete(deployed: Checkout, clone: Checkout, *, as_built: bool) -> None:
         _require_alike(deployed, clone)
 
 
-def _fill(deployed: Checkout, clone: Checkout, submodules: dict[str, str]) -> None:
-    for path, commit in submodules.items():
+def _fill(deployed: Checkout, clone: Checkout, wanted: dict[str, str]) -> None:
+    for path, commit in wanted.items():
         if not (deployed.path / path / ".git").exists():  # what is not there is not needed to build there
             continue
         there, here = Git(deployed.path / path, deployed.processes), Git(clone.path / path, clone.processes)
@@ -55,7 +55,7 @@ def _fill(deployed: Checkout, clone: Checkout, submodules: dict[str, str]) -> No
         options = ("--quiet", "--shared", "--no-checkout", "--no-tags", "--template=", *settings_of_clone(there))
         there("clone", *options, str(there.path.resolve()), str(here.path))
         here("checkout", "--quiet", "--detach", commit)
-        _fill(type(deployed)(there.path, deployed.processes), type(clone)(here.path, clone.processes), _submodules(here))
+        _fill(type(deployed)(there.path, deployed.processes), type(clone)(here.path, clone.processes), submodules(here))
 
 
 def _require_alike(deployed: Checkout, clone: Checkout) -> None:
@@ -84,7 +84,7 @@ def _filters(git: Git, files: Sequence[str]) -> list[str]:
     return sorted(found)
 
 
-def _submodules(git: Git) -> dict[str, str]:
+def submodules(git: Git) -> dict[str, str]:
     """Path of each submodule in the index -> the commit that is recorded. Read-only."""
     return dict(_gitlinks(git("ls-files", "--stage", "-z").output))
 

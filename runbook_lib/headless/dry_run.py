@@ -8,7 +8,7 @@ from typing import Any
 
 from runbook_lib.config.plan import ColumnOfRow
 from runbook_lib.context import Context
-from runbook_lib.errors import RunbookError
+from runbook_lib.errors import AdapterError, RunbookError
 from runbook_lib.postgres import Connection
 from runbook_lib.postgres.catalog import catalog, has_column
 from runbook_lib.results import Result
@@ -48,7 +48,11 @@ def dry_run(run: Run) -> DryRun:
         PreconditionError: A prerequisite does not hold.
         RunbookError: The target is not as it was before.
     """
-    before = fingerprint(run.context, run.touches_database)
+    try:
+        before = fingerprint(run.context, run.touches_database)
+    except AdapterError:
+        run.prerequisites()  # which name what is in the way, and what to do
+        raise
     prerequisites = run.prerequisites()
     digest, previews = run.previews()
     after = fingerprint(run.context, run.touches_database)

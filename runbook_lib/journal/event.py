@@ -505,6 +505,16 @@ class SessionsEnded(Fact, kind="sessions-ended", timeline="{step}: {sessions}"):
 
 
 @dataclass(frozen=True)
+class PoolersResumed(Fact, kind="poolers-resumed", timeline="{step}: clients of {poolers} waited {seconds} s"):
+    """The clients of poolers, which a step had wait, go on; `others` names what somebody else had let go on before."""
+
+    step: str
+    poolers: str
+    seconds: float
+    others: Sequence[str]
+
+
+@dataclass(frozen=True)
 class IndexScans(Fact, kind="index-scans", timeline="{step}: {scans}"):
     """How often indexes had been used by then."""
 

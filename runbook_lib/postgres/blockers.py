@@ -62,6 +62,17 @@ def holders(connection: Connection) -> list[Blocker]:
     return [blocker for row in connection.execute(_HOLDERS) if not (blocker := Blocker(**row)).gives_way]
 
 
+def transactions(connection: Connection) -> list[Blocker]:
+    """Whose transactions are in progress on the database, but for the runbook's own. Read-only."""
+    return [Blocker(**row) for row in connection.execute(_TRANSACTIONS)]
+
+
+def behind(connection: Connection, pid: int) -> list[int]:
+    """The sessions that wait for what the session `pid` holds. Read-only."""
+    query = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND %s = ANY (pg_blocking_pids(pid))"
+    return [row["pid"] for row in connection.execute(query, [pid])]
+
+
 def waiting_dump(connection: Connection) -> int | None:
     """The session of a pg_dump of this database that waits for a lock, None where none waits. Read-only."""
     row = connection.execute(_WAITING_DUMP).fetchone()
@@ -158,6 +169,13 @@ WHERE l.relation = to_regclass(%(table)s) AND l.granted AND a.pid <> pg_backend_
        OR a.state LIKE 'idle in transaction%%' AND clock_timestamp() - a.state_change > make_interval(secs => %(idle)s))
 UNION SELECT <prepared> FROM pg_locks l <holds> WHERE l.relation = to_regclass(%(table)s)
 ORDER BY pid, query
+""")
+
+_TRANSACTIONS = _filled("""
+SELECT <session> FROM pg_stat_activity a
+WHERE a.datname = current_database() AND a.xact_start IS NOT NULL AND a.backend_type = 'client backend'
+  AND a.application_name NOT LIKE 'runbook %%' AND a.pid <> pg_backend_pid()
+ORDER BY a.xact_start
 """)
 
 _HOLDERS = _filled("""

@@ -5,7 +5,7 @@ advisory lock, so a clone that is found while the lock is held was left by a pro
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +27,10 @@ TIMEOUT = 60.0  # seconds for each of dumping and restoring the schema
 PATIENCE = "10s"  # for which another run's clone is waited for
 LEFT_OUT = ("--schema-only", "--no-publications", "--no-subscriptions", "--no-security-labels", "--no-tablespaces")
 EVENT_TRIGGERS, NOTHING = "(?:COMMENT - )?EVENT TRIGGER", "-"  # kinds of entries of a dump, as a pattern
+SECTIONS = [("--section=pre-data",), ("--section=post-data",)]  # between them a table takes rows, with nothing fired
 WITHOUT_OWNERS = ("--no-owner", "--no-privileges")
-COMMENT = "runbook: schema-only clone, to try DDL on; it holds no rows and can be dropped"
+SAYS = "runbook: schema-only clone"  # its comment begins so
+COMMENT = f"{SAYS}, to try DDL on; it holds a few copied rows at most, and can be dropped"
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ def cloned(
     backup: Path | None = None,
     *,
     to_read: bool = False,
+    fill: Callable[[Connection], object] | None = None,
 ) -> Iterator[Clone]:
     """A clone of `target`, or of what a backup of it holds, on the server that `there` leads to, while the block runs.
 
@@ -72,6 +75,7 @@ def cloned(
         scratch: A directory for the dump of the schema.
         backup: A dump that the schema is taken from, in the place of the target's own.
         to_read: Whether it is only read: then it is made without event triggers, which only a superuser may make.
+        fill: Puts rows into its tables, before they have constraints, indexes and triggers.
 
     Raises:
         AdapterError: The clone could not be made, or not be dropped.
@@ -84,10 +88,9 @@ def cloned(
         if backup is None:
             source.dump_part(dump, TIMEOUT, *LEFT_OUT, "--lock-wait-timeout=5000")
         try:
-            with_owners = _made(
-                target, there, tools, backup or dump, maintenance, name, EVENT_TRIGGERS if to_read else NOTHING
-            )
-            yield Clone(there.service, target.run, None, name, with_owners)
+            without = EVENT_TRIGGERS if to_read else NOTHING
+            with_owners = _made(target, there, tools, backup or dump, maintenance, name, without, fill)
+            yield Clone(there.service, target.run, name=name, with_owners=with_owners)
         finally:
             drop(maintenance, name, force=True)
             dump.unlink(missing_ok=True)
@@ -110,11 +113,18 @@ def left_over(maintenance: Connection, database: str, run: str) -> list[str]:
 
 def _is_clone(name: str, comment: str | None, database: str, run: str) -> bool:
     of_run = name.rpartition("_tried_")[2]
-    return name == clone_name(database, of_run) and (comment == COMMENT or of_run == run)
+    return name == clone_name(database, of_run) and ((comment or "").startswith(SAYS) or of_run == run)
 
 
 def _made(
-    target: Postgres, there: Postgres, tools: DumpTools, dump: Path, maintenance: Connection, name: str, without: str
+    target: Postgres,
+    there: Postgres,
+    tools: DumpTools,
+    dump: Path,
+    maintenance: Connection,
+    name: str,
+    without: str,
+    fill: Callable[[Connection], object] | None,
 ) -> bool:
     """Make the clone with its owners and rights, else without them; tells which it is."""
     with target.connect() as connection:
@@ -136,7 +146,11 @@ def _made(
             maintenance.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
         maintenance.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), sql.Literal(COMMENT)))
         try:
-            tools.restore_listed(dump, name, TIMEOUT, *LEFT_OUT, *options, without=without)
+            for section in SECTIONS if fill else [()]:
+                tools.restore_listed(dump, name, TIMEOUT, *LEFT_OUT, *options, *section, without=without)
+                if fill and section == SECTIONS[0]:
+                    with there.connect(name) as connection:
+                        fill(connection)
             return not options
         except AdapterError:
             if options:

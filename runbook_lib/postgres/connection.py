@@ -1,8 +1,8 @@
 """Connections that name the run, wait briefly for locks and notice a dead network."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -42,6 +42,7 @@ class _Guarded(psycopg.Connection[Row]):
     """A connection whose transactions ask before they commit what they have written."""
 
     guard: Callable[[Connection], None] | None = None
+    pausing: Callable[[], AbstractContextManager[None]] = nullcontext
 
     @contextmanager
     def transaction(self, savepoint_name: str | None = None, force_rollback: bool = False) -> Iterator[psycopg.Transaction]:
@@ -56,12 +57,15 @@ class _Guarded(psycopg.Connection[Row]):
 class Postgres:
     """A database reached by a libpq service; `run` stands in the server's list of connections.
 
-    `guard` is asked in each transaction on the database itself that has written something, before it commits.
+    `guard` is asked in each transaction on the database itself that has written something, before it commits; `pausing` has
+    the clients of poolers in front of it wait while a block runs.
     """
 
     service: str
     run: str
     guard: Callable[[Connection], None] | None = None
+    pausing: Callable[[], AbstractContextManager[None]] = nullcontext
+    keeps_triggers_out: bool = field(default=False, kw_only=True)  # of all rows that its sessions write
 
     @cached_property
     def database(self) -> str:
@@ -88,7 +92,7 @@ class Postgres:
             connection = _Guarded.connect(
                 make_conninfo(service=self.service, dbname=database),
                 application_name=self.application_name,
-                options=" ".join(f"-c {name}={value}" for name, value in SETTINGS.items()),
+                options=" ".join(f"-c {name}={value}" for name, value in self._settings.items()),
                 connect_timeout=5,
                 keepalives_idle=10,
                 keepalives_interval=5,
@@ -106,7 +110,8 @@ class Postgres:
                 if pooled
                 else "See that the server runs and that the service file names it; then try again.",
             ) from None
-        connection.guard = self.guard if database in (None, self.database) else None
+        if database in (None, self.database):
+            connection.guard, connection.pausing = self.guard, self.pausing
         try:
             with connection:
                 yield connection
@@ -119,12 +124,21 @@ class Postgres:
                 safe_next="Read the cause, then run the step again: it goes on where it stopped.",
             ) from error
 
+    @property
+    def _settings(self) -> dict[str, object]:
+        return {**SETTINGS, **({"session_replication_role": "replica"} if self.keeps_triggers_out else {})}
+
     def _held(self, database: str | None) -> str:
         """Who may be in the way of a lock that was not granted, as the rest of a sentence. Read-only."""
         with suppress(RunbookError), self.connect(database) as connection:
             if found := holders(connection):
                 return f"; locked by {'; '.join(map(str, found))}"
         return ""
+
+
+def paused(connection: Connection) -> AbstractContextManager[None]:
+    """Has the clients of poolers in front of what a connection leads to wait while the block runs. Changes the poolers."""
+    return connection.pausing() if isinstance(connection, _Guarded) else nullcontext()
 
 
 def require_direct(connection: Connection) -> None:

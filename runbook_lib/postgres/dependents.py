@@ -213,6 +213,7 @@ def would_lack_columns(connection: Connection, database: Database) -> list[str]:
     ]
 
 
+GRANTS_OF_SETTINGS = 150000  # the first version of the server in which a role may be allowed to change a setting
 READ = "plpgsql"  # the language whose text is read
 HARMLESS = (  # the server's own volatile functions that leave nothing behind
     *("clock_timestamp", "timeofday", "random", "gen_random_uuid", "set_config", "setseed", "txid_current"),
@@ -241,14 +242,60 @@ class Trigger:
     effects: Effects
 
 
-def triggers(connection: Connection, table: sql.Identifier, event: Literal["INSERT", "UPDATE"], run: str) -> list[Trigger]:
-    """The enabled triggers and rules that fire for an event, but for those of `run`. Read-only."""
-    parameters = {"table": table.as_string(connection), "event": event, "own": capture_trigger(run)}
+def triggers(
+    connection: Connection,
+    table: sql.Identifier,
+    event: Literal["INSERT", "UPDATE"],
+    run: str,
+    *,
+    kept_out: bool = False,
+) -> list[Trigger]:
+    """The enabled triggers and rules that fire for an event, but for those of `run`. Read-only.
+
+    Where they are kept out, those that fire all the same: ENABLE ALWAYS, and ENABLE REPLICA.
+    """
+    states = ["R", "A"] if kept_out else ["O", "A"]
+    parameters = {"table": table.as_string(connection), "event": event, "own": capture_trigger(run), "states": states}
     found = connection.execute(_TRIGGERS_AND_RULES, parameters).fetchall()
     risky = _risky(connection, {name for row in found for name in _calls(row["source"])})
     return [
         Trigger(row["name"], tuple(row["columns"]), effects(row["language"], row["source"], row["before_row"], risky))
         for row in found
+    ]
+
+
+TRIGGERS = {
+    "fire": "they fire for each row, as for the application's writes; what they write must stand in the plan",
+    "keep_out": "they do not fire for the rows that the step and its undo write (session_replication_role)",
+}
+
+
+def firing_line(fired: Sequence["Trigger"], rows: int, *, kept_out: bool) -> list[str]:
+    """What a preview says of the triggers of rows that are written, one line where there are any. Pure."""
+    if not fired or not rows:
+        return []
+    names = ", ".join(f"{each.name} ({what})" if (what := str(each.effects)) else each.name for each in fired)
+    if kept_out:
+        return [f"these triggers are kept out of {rows} rows, and of an undo: {names}"]
+    return [f"these triggers fire for each of {rows} rows, {rows * len(fired)} times, and for an undo: {names}"]
+
+
+def cannot_keep_out(
+    connection: Connection, table: sql.Identifier, event: Literal["INSERT", "UPDATE"], written: Collection[str]
+) -> list[str]:
+    """Why triggers cannot be kept out of rows whose columns `written` are set, a line each. Read-only.
+
+    Foreign keys are not checked either meanwhile.
+    """
+    allowed = "current_setting('is_superuser')::boolean"
+    if connection.info.server_version >= GRANTS_OF_SETTINGS:
+        allowed += " OR has_parameter_privilege('session_replication_role', 'SET')"
+    row = one(connection, f"SELECT {allowed} AS it, current_user AS role".encode())
+    grant = f'GRANT SET ON PARAMETER session_replication_role TO "{row["role"]}"'
+    lines = [] if row["it"] else [f"our role may not keep triggers out: as a superuser, {grant}"]
+    parameters = {"table": table.as_string(connection), "event": event, "columns": list(written)}
+    return lines + [
+        f"the foreign key {row['name']} would not be checked either" for row in connection.execute(_CHECKED, parameters)
     ]
 
 
@@ -272,7 +319,8 @@ def objections(
             lines.append(f"{each.name} sets {', '.join(sets)} in each row, so that more changes than was meant")
         elif each.name not in named:
             if str(each.effects):
-                lines.append(f"{each.name} fires: it {each.effects}. Name it in the plan's database.triggers")
+                ways = "Name it in the plan's database.triggers, or choose TRIGGERS=keep_out"
+                lines.append(f"{each.name} fires: it {each.effects}. {ways}")
         elif unnamed := sorted(each.effects.writes - {_unqualified(name) for name in named[each.name]}):
             lines.append(f"{each.name} writes {', '.join(unnamed)}, which the plan's database.triggers does not list")
     return lines
@@ -347,11 +395,19 @@ SELECT t.tgname AS name, l.lanname AS language, coalesce(p.prosrc, '') AS source
        ARRAY (SELECT a.attname::text FROM pg_attribute a
               WHERE a.attrelid = t.tgrelid AND a.attnum = ANY (t.tgattr::int2[])) AS columns
 FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_language l ON l.oid = p.prolang
-WHERE t.tgrelid = %(table)s::regclass AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')
+WHERE t.tgrelid = %(table)s::regclass AND NOT t.tgisinternal AND t.tgenabled = ANY (%(states)s)
   AND t.tgtype & CASE %(event)s WHEN 'INSERT' THEN 4 ELSE 16 END <> 0 AND t.tgname <> %(own)s
 UNION ALL
 SELECT r.rulename, 'a rule', '', FALSE, ARRAY[]::text[] FROM pg_rewrite r
-WHERE r.ev_class = %(table)s::regclass AND r.ev_enabled <> 'D'
+WHERE r.ev_class = %(table)s::regclass AND r.ev_enabled = ANY (%(states)s)
   AND r.ev_type = CASE %(event)s WHEN 'INSERT' THEN '3' ELSE '2' END
 ORDER BY name
+"""
+
+_CHECKED = """
+SELECT DISTINCT k.conname AS name FROM pg_constraint k
+LEFT JOIN pg_attribute a ON a.attrelid = %(table)s::regclass AND a.attname = ANY (%(columns)s)
+  AND (k.conrelid = a.attrelid AND a.attnum = ANY (k.conkey) OR k.confrelid = a.attrelid AND a.attnum = ANY (k.confkey))
+WHERE k.contype = 'f' AND (a.attnum IS NOT NULL OR %(event)s = 'INSERT' AND k.conrelid = %(table)s::regclass)
+ORDER BY 1
 """

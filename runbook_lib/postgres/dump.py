@@ -6,7 +6,7 @@ import os
 import re
 import secrets
 import tempfile
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -144,10 +144,21 @@ class DumpTools:
     def restore_listed(
         self, path: Path, database: str, timeout: float, *options: str, without: str = "-", left_out: Collection[int] = ()
     ) -> None:
-        """Restore a dump but for entries of a kind and some by number, stopping at the first error. Changes it."""
+        """Restore a dump but for entries of a kind and some by number, stopping at the first error. Changes that database.
+
+        Rights on schemas come first where there are any: without those, only a superuser may give what is in a schema to
+        another owner, and pg_restore grants rights last.
+        """
         numbers = "|".join(map(str, sorted(left_out))) or "-"
         gone = re.compile(rf"(?:{numbers}); |\d+; \d+ \d+ {without} ")
         lines = [line for line in self.listing(path).splitlines() if not gone.match(line)]
+        first = [line for line in lines if _OF_SCHEMAS.match(line)]
+        if any(" ACL - " in line for line in first):
+            self._restore_these(first, path, database, timeout, *options)
+            lines = [line for line in lines if line not in first]
+        self._restore_these(lines, path, database, timeout, *options)
+
+    def _restore_these(self, lines: Sequence[str], path: Path, database: str, timeout: float, *options: str) -> None:
         with tempfile.NamedTemporaryFile("w", suffix=".list", dir=temporary.root()) as file:
             file.write("\n".join(lines))
             file.flush()
@@ -240,6 +251,9 @@ def _name(partial: Path, path: Path) -> None:
         if path.exists():
             raise FileExistsError(f"{path.name} exists") from None
         partial.rename(path)
+
+
+_OF_SCHEMAS = re.compile(r"\d+; \d+ \d+ (?:SCHEMA -|ACL - SCHEMA) ")
 
 
 def _plain(name: str) -> str:

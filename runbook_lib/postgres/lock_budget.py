@@ -13,7 +13,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -23,7 +23,7 @@ from psycopg import errors, sql
 from runbook_lib.errors import PreconditionError
 from runbook_lib.postgres import Connection, Open, Row
 from runbook_lib.postgres.blockers import Blocker, watched
-from runbook_lib.postgres.connection import exists, one
+from runbook_lib.postgres.connection import exists, one, paused
 from runbook_lib.postgres.round_trip import OUTDATED, Statements, found_out, gone_through, session_of
 
 TOO_LONG = (errors.QueryCanceled, errors.TransactionTimeout, errors.IdleInTransactionSessionTimeout)
@@ -51,6 +51,18 @@ class LockBudget:
 RENAMING = LockBudget((60,), 150)  # catalog only
 DROPPING = LockBudget((100, 150, 200), 300)  # some captured rows are caught up on as well
 EXCHANGING = LockBudget((100, 150), 250)
+
+
+LONGEST_PAUSE_MS = 5000  # what may take longer under its locks has no pooler's clients wait
+
+
+def milliseconds_paused(budget: LockBudget) -> int:
+    """For how long a try has the clients of poolers wait at most; 0 where it has none wait. Pure."""
+    return budget.limit if budget.limit is not None and budget.limit <= LONGEST_PAUSE_MS else 0
+
+
+def _paused(connection: Connection, budget: LockBudget) -> AbstractContextManager[None]:
+    return paused(connection) if milliseconds_paused(budget) else nullcontext()
 
 
 def limit(connection: Connection, wait: int, whole: int | None) -> None:
@@ -185,7 +197,11 @@ def _in_tries(
             if seen and all(blocker.gives_way for blocker in seen) and (used_up or whole is None):
                 longer = max(timeout, _deadlock_timeout(connection) + BEYOND_DEADLOCK_TIMEOUT)
                 timeout, whole = longer, None if whole is None else whole + longer - timeout
-            with watched(open_, connection.info.backend_pid) as seen, cancelled_after(connection, whole):
+            with (
+                _paused(connection, budget),
+                watched(open_, connection.info.backend_pid) as seen,
+                cancelled_after(connection, whole),
+            ):
                 try:
                     with connection.transaction():
                         limit(connection, timeout, whole)

@@ -235,6 +235,30 @@ def taken(postgres: Postgres, role: str) -> Mapping[str, Taken] | None:
     return None
 
 
+MOST_FREQUENT = 500  # statements that are asked for
+
+
+def frequent(postgres: Postgres, role: str) -> list[str] | None:
+    """The texts of the role's statements on this database, the most frequent first, with parameters for values. Read-only.
+
+    None where pg_stat_statements is not on this server.
+
+    Raises:
+        AdapterError: The server cannot be reached, or does not let us see them.
+    """
+    for database in (None, MAINTENANCE):
+        with postgres.connect(database) as connection:
+            if (schema := _schema(connection)) is not None:
+                _require_visible(connection, postgres.database)
+                query = sql.SQL("""SELECT min(query) AS query FROM {} s
+                    WHERE queryid IS NOT NULL AND query IS NOT NULL AND userid = to_regrole(quote_ident(%s))
+                      AND dbid = (SELECT oid FROM pg_database WHERE datname = %s)
+                    GROUP BY queryid ORDER BY sum(calls) DESC, 1 LIMIT %s""")
+                filled = query.format(sql.Identifier(schema, "pg_stat_statements"))
+                return [row["query"] for row in connection.execute(filled, [role, postgres.database, MOST_FREQUENT])]
+    return None
+
+
 def during(before: Mapping[str, Taken], after: Mapping[str, Taken]) -> list[Taken]:
     """What was run between two looks, the slowest on average first. Pure."""
     empty = Taken("", 0, 0.0)
@@ -254,12 +278,15 @@ def _schema(connection: Connection) -> str | None:
 
 
 def _of(connection: Connection, schema: str, role: str, database: str) -> dict[str, Taken]:
-    hidden = one(connection, "SELECT pg_has_role('pg_read_all_stats', 'USAGE') AS it")
-    if not hidden["it"]:
-        raise AdapterError("Our role does not see other roles' statements (pg_read_all_stats).", where=database)
+    _require_visible(connection, database)
     query = sql.SQL("""SELECT queryid::text AS id, min(query) AS query, sum(calls)::bigint AS calls,
                sum(total_exec_time)::float AS milliseconds
         FROM {} s WHERE queryid IS NOT NULL AND userid = to_regrole(quote_ident(%s))
           AND dbid = (SELECT oid FROM pg_database WHERE datname = %s) GROUP BY queryid""")
     rows = connection.execute(query.format(sql.Identifier(schema, "pg_stat_statements")), [role, database])
     return {row["id"]: Taken(" ".join(row["query"].split()), row["calls"], row["milliseconds"]) for row in rows}
+
+
+def _require_visible(connection: Connection, database: str) -> None:
+    if not one(connection, "SELECT pg_has_role('pg_read_all_stats', 'USAGE') AS it")["it"]:
+        raise AdapterError("Our role does not see other roles' statements (pg_read_all_stats).", where=database)

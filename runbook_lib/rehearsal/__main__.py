@@ -9,18 +9,21 @@ import click
 
 from runbook_lib.config.installed import require_extra
 from runbook_lib.errors import RunbookError
-from runbook_lib.rehearsal.scenarios import FAULTS
+from runbook_lib.rehearsal import stack_file
 from runbook_lib.rehearsal.stack import Stack, stack
 
+FAULTS = stack_file.named(stack_file.SAMPLE).faults
 
-@click.command(epilog=" ".join(f"{fault.name}: {fault.description}" for fault in FAULTS))
+
+@click.command(epilog=" ".join(f"{fault.name}: {fault.about}" for fault in FAULTS.values()))
 @click.option("--rows", type=click.IntRange(min=1), default=20_000, show_default=True, help="Messages in the database.")
-@click.option("--fault", type=click.Choice([fault.name for fault in FAULTS]), default="none", show_default=True)
-def main(rows: int, fault: str) -> None:
+@click.option("--fault", type=click.Choice(list(FAULTS)), default="none", show_default=True)
+@click.option("--stack", "name", type=click.Choice(stack_file.names()), default=stack_file.SAMPLE, show_default=True)
+def main(rows: int, fault: str, name: str) -> None:
     """Bring a disposable stack up, keep it until Ctrl-C, take it down."""
     try:
         require_extra("rehearsal")
-        with stack(rows, fault) as running:
+        with stack(rows, fault, name) as running:
             click.echo(_described(running, _write_environment(running)))
             signal.pause()
     except RunbookError as error:

@@ -8,8 +8,9 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
+from runbook_lib.rehearsal import stack_file
 from runbook_lib.rehearsal.postgres import Server, binaries, clean_environment, random_password, verifier
-from runbook_lib.rehearsal.repositories import SOURCE
+from runbook_lib.rehearsal.stack_file import BackedUp, Executed, Migrated, StackFile
 from runbook_lib.rehearsal.workspace import StackError
 
 DATABASE = "social_selling"
@@ -97,31 +98,17 @@ def create_empty_database(server: Server, suffix: str = "") -> Database:
     return database
 
 
-MIGRATIONS = SOURCE / "backend" / "migrations"
-BACKFILL = SOURCE / "backend" / "scripts" / "backfill_attachments.sql"
-DATA = SOURCE / "database"
-FAULTS = SOURCE / "faults"
-
-HISTORY = """
-    CREATE TABLE schema_migrations (
-        version text PRIMARY KEY,
-        name text NOT NULL,
-        applied_at timestamptz NOT NULL DEFAULT now()
-    )
-"""
-
-
 def create_database(server: Server, rows: int = 20_000, backups: Path | None = None) -> Database:
     """Create the sample database and its roles, filled as by `fill`. Changes the server.
 
     Raises StackError when the dump fails.
     """
     database = create_empty_database(server)
-    fill(database, rows, backups)
+    fill(stack_file.named("sample"), database, rows, backups)
     return database
 
 
-def fill(database: Database, rows: int, backups: Path | None = None) -> None:
+def fill(described: StackFile, database: Database, rows: int, backups: Path | None = None) -> None:
     """Take an empty database through migrations, use, backfill and edits, giving the same rows every time.
 
     In `backups` the dump is left that was taken before the backfill. Changes the database.
@@ -129,28 +116,32 @@ def fill(database: Database, rows: int, backups: Path | None = None) -> None:
     """
     with psycopg.connect(database.conninfo(database.application), autocommit=True) as connection:
         connection.execute("SELECT set_config('rehearsal.rows', %s, false)", [str(rows)])
-        connection.execute(HISTORY)
-        migrate(connection, "037", "038")
-        _run(connection, DATA / "before_feature.sql")
-        migrate(connection, "039")
-        _run(connection, DATA / "use_of_feature.sql")
-        if backups:
-            dump(database, backups)
-        _run(connection, BACKFILL)
-        _run(connection, DATA / "edits_after_backfill.sql")
-        connection.execute("VACUUM (ANALYZE) messages")
+        make_history(described, connection)
+        for event in described.database.fill:
+            match event:
+                case Migrated():
+                    migrate(described, connection, *event.migrate)
+                case Executed():
+                    _run(connection, described.source(event.sql))
+                case BackedUp() if backups:
+                    dump(database, backups, event.backup)
 
 
-def spoil(database: Database, fault: str) -> None:
+def spoil(described: StackFile, database: Database, fault: str) -> None:
     """Damage the data as a fault does. Changes the database."""
     with psycopg.connect(database.conninfo(database.application), autocommit=True) as connection:
-        _run(connection, FAULTS / f"{fault}.sql")
+        _run(connection, described.source("faults", f"{fault}.sql"))
 
 
-def migrate(connection: psycopg.Connection, *versions: str) -> None:
+def make_history(described: StackFile, connection: psycopg.Connection) -> None:
+    """Make the table in which the backend records its migrations. Changes the database."""
+    _run(connection, described.source(described.database.history_table))
+
+
+def migrate(described: StackFile, connection: psycopg.Connection, *versions: str) -> None:
     """Apply migrations of the backend and record them, as the backend does on boot. Changes the database."""
     for version in versions:
-        (path,) = MIGRATIONS.glob(f"{version}_*.sql")
+        (path,) = described.source(described.database.migrations).glob(f"{version}_*.sql")
         with connection.transaction():
             _run(connection, path)
             connection.execute(
@@ -159,9 +150,9 @@ def migrate(connection: psycopg.Connection, *versions: str) -> None:
             )
 
 
-def dump(database: Database, backups: Path) -> Path:
+def dump(database: Database, backups: Path, beginning: str = "backup_before_attachments_backfill") -> Path:
     """Write the backup that is taken before the backfill. Read-only. Raises StackError when pg_dump fails."""
-    path = backups / f"backup_before_attachments_backfill_{datetime.now(UTC):%Y%m%d_%H%M%S}.dump"
+    path = backups / f"{beginning}_{datetime.now(UTC):%Y%m%d_%H%M%S}.dump"
     parameters = database.parameters(database.application)
     environment = {**clean_environment(), "PGPASSWORD": parameters.pop("password")}
     result = subprocess.run(

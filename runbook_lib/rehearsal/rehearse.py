@@ -5,7 +5,6 @@ every check that the matrix names is made.
 """
 
 import os
-import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,11 +14,13 @@ from time import monotonic
 from runbook_lib.browser.chromium import require_chromium
 from runbook_lib.config.plan import Plan
 from runbook_lib.documents import load_plan
-from runbook_lib.errors import ParametersError, PreconditionError
+from runbook_lib.errors import ParametersError
 from runbook_lib.headless import conductor
+from runbook_lib.rehearsal import stack_file
 from runbook_lib.rehearsal.scenarios import SCENARIOS, Scenario
 from runbook_lib.rehearsal.stack import stack
-from runbook_lib.rehearsal.workspace import OUTPUTS, PLAN, TARGET, settled_in
+from runbook_lib.rehearsal.stack_file import SAMPLE
+from runbook_lib.rehearsal.workspace import OUTPUTS, settled_in
 from runbook_lib.run import Run, engine, lifecycle
 from runbook_lib.run.lifecycle import Outcome
 from runbook_lib.triage import decision_matrix
@@ -41,31 +42,26 @@ class Rehearsed:
     seconds: float
 
 
-def rehearse(scenario: str, rows: int, report: Report) -> list[Rehearsed]:
+def rehearse(scenario: str, rows: int, report: Report, stack_name: str = SAMPLE) -> list[Rehearsed]:
     """Rehearse one scenario, or all; each on a stack of its own, which is gone afterwards.
 
     Raises:
-        ParametersError: There is no such scenario.
-        PreconditionError: There is no git or no Chromium.
+        ParametersError: There is no such scenario or stack.
+        PreconditionError: A program of the stack is missing, or Chromium.
+        StackError: The stack does not come up.
     """
-    require_programs()
+    require_programs(stack_name)
     chosen = SCENARIOS if scenario == "all" else {scenario: scenario_named(scenario, "all")}
-    return [_one(name, one, rows, report) for name, one in chosen.items()]
+    return [_one(name, one, rows, report, stack_name) for name, one in chosen.items()]
 
 
-def require_programs() -> None:
-    """Make sure that the programs exist which the sample needs and no Python package brings. Read-only.
+def require_programs(stack_name: str = SAMPLE) -> None:
+    """Make sure that the programs exist which a stack needs and no Python package brings. Read-only.
 
     Raises:
         PreconditionError: One does not.
     """
-    if shutil.which("git") is None:
-        raise PreconditionError(
-            "There is no git, which the repositories of the sample are made with.",
-            where="the PATH",
-            state="Nothing was started.",
-            safe_next="Install git with the system's package manager, then run the same command again.",
-        )
+    stack_file.named(stack_name).require()
     require_chromium()
 
 
@@ -84,14 +80,17 @@ def scenario_named(name: str, *besides: str) -> Scenario:
     return SCENARIOS[name]
 
 
-def _one(name: str, scenario: Scenario, rows: int, report: Report) -> Rehearsed:
+def _one(name: str, scenario: Scenario, rows: int, report: Report, stack_name: str) -> Rehearsed:
     begun = monotonic()
+    described = stack_file.named(stack_name)
     report(f"Scenario {name}: {scenario.about}")
-    report(f"bringing up PostgreSQL, backend, frontend and worker with {rows} rows …")
-    with stack(rows=rows, fault=scenario.fault) as up, settled_in(up.environment):
+    report(f"bringing up {described.about}, with {rows} rows …")
+    with stack(rows, scenario.fault, stack_name) as up, settled_in(up.environment):
         report(f"  up in {monotonic() - begun:.1f} s: {up.environment['REHEARSAL_FRONTEND_URL']}")
         about = {"operator": "rehearsal", "reason": scenario.about, "incident": f"rehearsal-{name}"}
-        run = lifecycle.open_new(PLAN, TARGET, "", option=scenario.option, outputs=OUTPUTS, **about)
+        run = lifecycle.open_new(
+            described.plan_file, described.target_file, "", option=scenario.option, outputs=OUTPUTS, **about
+        )
         outcome = _walk(run, scenario, report)
     seconds = round(monotonic() - begun, 1)
     ended_as, option = run.state.type, run.state.option
@@ -139,7 +138,7 @@ class Line:
     seconds: float
 
 
-def matrix(rows: int, report: Report) -> list[Line]:
+def matrix(rows: int, report: Report, stack_name: str = SAMPLE) -> list[Line]:
     """Inject each fault of the decision matrix, one at a time, and see that triage, checks and rollback agree on it.
 
     The steps are walked without notebooks, and the run folders are gone afterwards.
@@ -147,10 +146,11 @@ def matrix(rows: int, report: Report) -> list[Line]:
     Raises:
         PreconditionError: There is no git or no Chromium.
     """
-    require_programs()
-    plan = load_plan(PLAN)
+    require_programs(stack_name)
+    described = stack_file.named(stack_name)
+    plan = load_plan(described.plan_file)
     faults = {scenario.symptom: scenario.fault for scenario in SCENARIOS.values() if scenario.symptom}
-    return [_line(plan, row.symptom, faults[row.symptom], rows, report) for row in plan.decision_matrix]
+    return [_line(plan, row.symptom, faults[row.symptom], rows, report, stack_name) for row in plan.decision_matrix]
 
 
 def problems(plan: Plan, lines: list[Line]) -> list[str]:
@@ -187,11 +187,19 @@ def shown(plan: Plan, lines: list[Line]) -> Shown:
     return table("Each check before → after the rollback", head, rows)
 
 
-def _line(plan: Plan, symptom: str, fault: str, rows: int, report: Report) -> Line:
+def _line(plan: Plan, symptom: str, fault: str, rows: int, report: Report, stack_name: str) -> Line:
     begun = monotonic()
+    described = stack_file.named(stack_name)
     own = [row.own for row in plan.decision_matrix]
-    with tempfile.TemporaryDirectory() as outputs, stack(rows, fault) as up, settled_in(up.environment):
-        run = lifecycle.open_new(PLAN, TARGET, "", operator="rehearsal", reason=f"{fault}, injected", outputs=Path(outputs))
+    with tempfile.TemporaryDirectory() as outputs, stack(rows, fault, stack_name) as up, settled_in(up.environment):
+        run = lifecycle.open_new(
+            described.plan_file,
+            described.target_file,
+            "",
+            operator="rehearsal",
+            reason=f"{fault}, injected",
+            outputs=Path(outputs),
+        )
         try:
             advice = decision_matrix.recommend(plan, run.observe("triage", decision_matrix.checks_needed(plan)))
             named = advice.row.symptom if advice.row else ""

@@ -4,7 +4,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPException
@@ -13,14 +13,11 @@ from typing import Any
 from xmlrpc.client import Error
 
 from runbook_lib.rehearsal.postgres import command
-from runbook_lib.rehearsal.repositories import create_backend, create_frontend
-from runbook_lib.rehearsal.scenarios import Fault
 from runbook_lib.rehearsal.workspace import StackError, kill_marked, until, until_healthy
 from runbook_lib.services import supervisor as supervisord
 
 START_SECONDS = 10.0
 STOP_SECONDS = 12.0
-GRACE_SECONDS = 3.0  # at the end; a signal sent to a process that is just being started can be lost
 UNREACHABLE = (OSError, HTTPException, Error)
 
 
@@ -34,6 +31,8 @@ class Program:
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     stop_signal: str = "TERM"
     comes_back: bool = False  # whether it is started again when it ends by itself
+    whole_group: bool = True  # whether the signal goes to all its processes; else it ends the others itself
+    grace: float = 3.0  # seconds to end in; a signal sent to a process that is just being started can be lost
 
 
 @dataclass(frozen=True)
@@ -83,6 +82,10 @@ class Supervisor:
         """Tell whether a service has a process, be it a stopping one. Read-only."""
         return self._state(name) in ("STARTING", "RUNNING", "STOPPING")
 
+    def wait(self, name: str, ready: Callable[[], bool], seconds: float) -> None:
+        """Return once a service is `ready`. Raises StackError when it has ended, or is not within `seconds`."""
+        until_healthy(ready, seconds, name, lambda: self.running(name), self.log(name))
+
     def _state(self, name: str) -> str:
         return str(self.call("getProcessInfo", name)["statename"])
 
@@ -125,7 +128,7 @@ def _answers(supervised: Supervisor) -> bool:
 
 def _end(supervised: Supervisor, programs: list[Program], process: "subprocess.Popen[bytes]") -> None:
     try:
-        supervised.stop(*(program.name for program in programs), seconds=GRACE_SECONDS)
+        supervised.stop(*(program.name for program in programs), seconds=max(program.grace for program in programs))
     except (*UNREACHABLE, StackError):
         kill_marked(supervised.root)
     process.kill()
@@ -165,7 +168,7 @@ def _section(supervised: Supervisor, program: Program) -> str:
         "autorestart": "true" if program.comes_back else "false",
         "startsecs": "0",
         "stopsignal": program.stop_signal,
-        "stopasgroup": "false" if program.name == "postgres" else "true",
+        "stopasgroup": str(program.whole_group).lower(),
         "stopwaitsecs": "10",
         "redirect_stderr": "true",
         "stdout_logfile": str(supervised.log(program.name)),
@@ -175,44 +178,6 @@ def _section(supervised: Supervisor, program: Program) -> str:
     return "\n".join([f"[program:{program.name}]", *lines, ""])
 
 
-def build(root: Path, fault: Fault) -> None:
-    """Create both repositories below `root` and build what each has checked out. Raises StackError when that fails."""
-    for create, directory in ((create_backend, root / "backend"), (create_frontend, root / "frontend")):
-        create(directory, fault)
-        result = subprocess.run([sys.executable, "build.py"], cwd=directory, capture_output=True, text=True, check=False)
-        if result.returncode:
-            raise StackError(
-                f"build.py failed: {result.stderr.strip()}",
-                where=str(directory),
-                state="the stack is being brought down",
-                safe_next="mend what the build names and start again",
-            )
-
-
 def postgres_program(root: Path) -> Program:
     """Return the embedded server as a service; SIGINT is its fast shutdown. Read-only."""
-    return Program("postgres", command(root), root, stop_signal="INT", comes_back=True)
-
-
-def application_programs(environment: dict[str, str]) -> list[Program]:
-    """Return backend, frontend and worker as services of the stack that `environment` describes. Read-only."""
-    root = Path(environment["REHEARSAL_ROOT"])
-    backend_url, frontend_url = environment["REHEARSAL_BACKEND_URL"], environment["REHEARSAL_FRONTEND_URL"]
-    python = {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    token = {"API_TOKEN": environment["REHEARSAL_API_TOKEN"]}
-    login = {"PGSERVICEFILE": environment["PGSERVICEFILE"], "PGSERVICE": "rehearsal_app"}
-    return [
-        Program(
-            "backend",
-            [sys.executable, "dist/main.py", "--port", backend_url.rpartition(":")[2]],
-            root / "backend",
-            {**python, **token, **login},
-        ),
-        Program(
-            "frontend",
-            [sys.executable, "serve.py", "--port", frontend_url.rpartition(":")[2]],
-            root / "frontend",
-            {**python, **token, "BACKEND_URL": backend_url},
-        ),
-        Program("worker", [sys.executable, "dist/worker.py"], root / "backend", {**python, **login}),
-    ]
+    return Program("postgres", command(root), root, stop_signal="INT", comes_back=True, whole_group=False)

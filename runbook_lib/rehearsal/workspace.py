@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -101,7 +102,16 @@ def sweep() -> None:
 
 def _remove(root: Path) -> None:
     kill_marked(root)
+    _unmount_below(root)
     shutil.rmtree(root, ignore_errors=True)
+
+
+def _unmount_below(root: Path) -> None:
+    """Take off what a container engine leaves mounted, the innermost first."""
+    mounts = Path("/proc/self/mounts")
+    places = [line.split()[1] for line in mounts.read_text().splitlines()] if mounts.exists() else []
+    for place in reversed([each for each in places if each.startswith(f"{root}/")]):
+        subprocess.run(["umount", place], capture_output=True, check=False)
 
 
 INTERVAL = 0.02
@@ -112,10 +122,13 @@ def until(condition: Callable[[], bool], seconds: float) -> bool:
     return processes.until(condition, seconds, INTERVAL)
 
 
-def until_healthy(ready: Callable[[], bool], seconds: float, name: str, alive: Callable[[], bool], log: Path) -> None:
+def until_healthy(
+    ready: Callable[[], bool], seconds: float, name: str, alive: Callable[[], bool], log: Path | Callable[[], Path]
+) -> None:
     """Return once `ready`. Read-only.
 
-    Raises StackError with the end of `log` when `name` is no longer `alive` or `seconds` have passed.
+    Raises StackError with the end of `log`, which may have to be fetched first, when `name` is no longer `alive` or
+    `seconds` have passed.
     """
     answered = until(lambda: ready() or not alive(), seconds)
     if not alive():
@@ -124,7 +137,8 @@ def until_healthy(ready: Callable[[], bool], seconds: float, name: str, alive: C
         raise _unready(name, f"did not become healthy within {seconds:g} s", log)
 
 
-def _unready(name: str, what: str, log: Path) -> StackError:
+def _unready(name: str, what: str, log: Path | Callable[[], Path]) -> StackError:
+    log = log if isinstance(log, Path) else log()
     tail = "\n".join(log.read_text(errors="replace").splitlines()[-10:]) if log.exists() else "(no log)"
     return StackError(
         f"{name} {what}:\n{tail}",

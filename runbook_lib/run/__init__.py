@@ -25,7 +25,7 @@ from runbook_lib.journal.state import RunState, replay
 from runbook_lib.results import Result, Status, not_passed, verdict
 from runbook_lib.run import approval
 from runbook_lib.run.approval import require_reason
-from runbook_lib.steps import Effect, Preview, Step, backfill_step, steps_of
+from runbook_lib.steps import Effect, Preview, Step, ddl_dry_run, steps_of
 
 LOG_SECONDS = 3600
 TAKEN_OVER = "taken-over"  # the name of the look for what a run taken over has left
@@ -116,7 +116,8 @@ class Run:
         plan, needs = self.context.plan, [need for step in self.steps.values() for need in step.needs()]
         of_steps = [need.name for need in needs if need.waivable]
         before = [name for name in PREREQUISITES if name not in NEVER_WAIVED]
-        return list(dict.fromkeys([*before, backfill_step.NAME, TAKEN_OVER, *plan.checks, *plan.steps, *of_steps]))
+        tried = [ddl_dry_run.NAME, ddl_dry_run.EXERCISE]
+        return list(dict.fromkeys([*before, *tried, TAKEN_OVER, *plan.checks, *plan.steps, *of_steps]))
 
     def prerequisites(self) -> list[Result]:
         """Look at all that must hold before any downtime; journaled. Read-only.
@@ -170,7 +171,7 @@ class Run:
         if not before or not_passed(before):
             trials = {n: steps[n].dry_run_of_ddl(preview) for n, (preview, looks) in looked.items() if not not_passed(looks)}
             named = [
-                replace(r, evidence={**r.evidence, "step": n, "waivable": True}) for n, r in trials.items() if r is not None
+                replace(r, evidence={**r.evidence, "step": n, "waivable": True}) for n, came in trials.items() for r in came
             ]
             self.record(f"clone:{digest}", named)
         return digest, found
@@ -251,9 +252,15 @@ class Run:
 
     def escalation(self) -> str:
         """The type that the checks just made call for instead, or "" where this one was enough."""
-        spec = self.context.plan.types[self.context.type]
-        after = self.state.checks.get("after", {})
-        failed = [name for name in spec.escalates_on if after.get(name, {}).get("status") == Status.FAIL]
+        plan = self.context.plan
+        spec = plan.types[self.context.type]
+        failed = [
+            result.name
+            for result in self.recorded("after")
+            if result.name in spec.escalates_on
+            and result.status is Status.FAIL
+            and not plan.was_there_before(result.name, result.findings)
+        ]
         return spec.escalates_to if failed and spec.escalates_to and self._has_more_to_do(spec.escalates_to) else ""
 
     def escalate(self) -> str:

@@ -11,6 +11,7 @@ from runbook_lib.journal.folder import RunFolder
 from runbook_lib.run import Run, approval, lifecycle
 from runbook_lib.run.lease import leased
 from runbook_lib.steps import Preview, Step, step_named
+from runbook_lib.steps.pausing import PAUSED
 
 
 def preview(run: Run, item: str = "", approved: str = "") -> tuple[str, list[Preview]]:
@@ -19,7 +20,7 @@ def preview(run: Run, item: str = "", approved: str = "") -> tuple[str, list[Pre
     Raises:
         ParametersError: The run has no such pending cleanup.
     """
-    found = [step.purge_preview(own) for step, own in (_step(run, name) for name in _named(run, item, approved))]
+    found = [step.cleanup_preview(own) for step, own in (_step(run, name) for name in _named(run, item, approved))]
     return approval.digest({f"{n} {p.step}": approval.bound([p])[p.step] for n, p in enumerate(found)}), found
 
 
@@ -62,14 +63,16 @@ def _due(run: Run) -> list[str]:
     """The pending cleanup that is due at once. Read-only."""
     steps, pending = run.context.plan.steps, run.state.pending.items()
     return [
-        n for n, d in pending if d["step"] in steps and d.get("its", n) in step_named(run.context, d["step"]).DUE_AT_ONCE
+        n
+        for n, d in pending
+        if d["step"] in steps and d.get("its", n) in (PAUSED, *step_named(run.context, d["step"]).DUE_AT_ONCE)
     ]
 
 
 def _clean_up(run: Run, names: Sequence[str]) -> None:
     for name in names:
         step, own = _step(run, name)
-        left = step.purge(own)
+        left = step.clean_up(own)
         run.journal.append("purged", debt=name, outcome=dict(left))
 
 

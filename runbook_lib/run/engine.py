@@ -96,6 +96,7 @@ def _carried_out(run: Run, state: RunState, step: Step) -> Done:
     with _refusals_journaled(run, step):
         run.require(run.record(f"before:{step.name}", step.preconditions()))
     _require_allowed(run, state, step)
+    _make_ready(run, state)
     _do_first(run, state, step)
     try:
         seconds = _act(run, step, "apply", step.apply)
@@ -106,6 +107,17 @@ def _carried_out(run: Run, state: RunState, step: Step) -> Done:
     return _done(
         run, step, "done" if probe.effect is Effect.NOT_DONE else "resumed and completed", seconds, _verified(run, step)
     )
+
+
+def _make_ready(run: Run, state: RunState) -> None:
+    """Before the first step, have all that are to be carried out make ready. Changes the target, but nothing users see."""
+    if not state.begun_since:
+        for step in run.steps.values():
+            if type(step).make_ready is not Step.make_ready:
+                _require_approval(run, state, step, fresh=True)
+                with _refusals_journaled(run, step):
+                    step.make_ready()
+        run.refresh()
 
 
 def _do_first(run: Run, state: RunState, step: Step) -> None:
@@ -233,7 +245,7 @@ def _act(run: Run, step: Step, action: Literal["apply", "undo"], act: Callable[[
     run.journal.append("started", step=step.name, title=step.title, action=action)
     begun = monotonic()
     try:
-        with _interruptible():
+        with _interruptible(), step.acting():
             outcome = act()
     except BaseException as error:
         on_request = isinstance(error, Declined) or not isinstance(error, Exception)  # aborted or interrupted

@@ -6,18 +6,22 @@ Each kind of step is one module of this room, or one that another package's entr
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cache
 from types import ModuleType
 from typing import Any, ClassVar
 
+from runbook_lib.checks.pooler import POOLER
 from runbook_lib.config.kinds import classes_of, collected
 from runbook_lib.config.plan.steps import StepSpec
 from runbook_lib.context import Context
 from runbook_lib.errors import ParametersError, RunbookError
 from runbook_lib.journal.control import Control, Reporter
+from runbook_lib.postgres.pooler import Pooler
 from runbook_lib.results import LOOK_FAILED, Found, Precondition, Result, Status, When, not_passed, why
+from runbook_lib.steps.pausing import PAUSED, Pausing
 from runbook_lib.system.processes import not_found
 
 Facts = Mapping[str, Any]
@@ -95,7 +99,7 @@ class Step(ABC):
     UNDONE_LAST = False  # whether undoing it brings up what the undo of all others has made
     CHOICES: Mapping[str, Mapping[str, str]] = {}  # those that are the same for every run
     LATER: Mapping[str, Mapping[str, str]] = {}  # the same, of what nobody is asked beforehand
-    DUE_AT_ONCE: Collection[str] = ()  # cleanup until which nobody can look at the target
+    DUE_AT_ONCE: Collection[str] = ()  # cleanup until which nobody can look at the target; PAUSED is so of every kind
 
     Keys: ClassVar[type[StepSpec]]  # what a plan says of such a step, and what the kind says of itself
 
@@ -171,12 +175,12 @@ class Step(ABC):
     def preview(self) -> Preview:
         """What the step would change and lose. Read-only."""
 
-    def dry_run_of_ddl(self, preview: Preview) -> Result | None:
-        """What came of trying what was previewed on a schema-only clone; None where there is no DDL to be tried.
+    def dry_run_of_ddl(self, preview: Preview) -> list[Result]:
+        """What came of trying what was previewed on a clone; nothing where there is no DDL to be tried.
 
         Changes nothing in the target's database.
         """
-        return None
+        return []
 
     def await_target(self) -> None:
         """Wait while somebody keeps the step from reading what it works on, and journal who. Read-only.
@@ -224,8 +228,18 @@ class Step(ABC):
         looks = [replace(first, evidence={"step": self.name}), *(self.preconditions(*AT_THE_PREVIEW) if made else [])]
         if begun and not_passed(looks) and (there := self._is_there()):
             looks = [replace(look, status=Status.PASS, summary=f"not needed: {there}") for look in looks]
-        preview = Preview(self.name, self.title, would=[f"stop: {first.summary}"], estimate=self.spec.estimate)
-        return (made or [preview])[0], looks
+        if not made:
+            return Preview(self.name, self.title, would=[f"stop: {first.summary}"], estimate=self.spec.estimate), looks
+        return replace(made[0], would=[*made[0].would, *self._waits_of_clients(made[0])]), looks
+
+    def _waits_of_clients(self, preview: Preview) -> list[str]:
+        """For how long clients of poolers would wait, a line each. Read-only."""
+        work = self.milliseconds_paused(preview)
+        return [
+            f"pause {pooler} each time that strong locks are taken: its clients wait up to "
+            f"{pooler.limit * 1000 + work:.0f} ms ({pooler.limit * 1000:.0f} for transactions in progress), and get no error"
+            for pooler in (self.poolers if work else [])
+        ]
 
     def _is_there(self) -> str:
         """What shows that the effect is there already, "" where it is not, or cannot be told. Read-only."""
@@ -238,6 +252,10 @@ class Step(ABC):
     def approval_gap(self, approved: Mapping[str, Any]) -> str:
         """Why what was approved ("facts" and "volumes") is not enough to act on, "" where it is. Read-only."""
         return ""
+
+    def make_ready(self) -> None:
+        """Do, before the first step of the run, what the step needs and no user notices. Changes the target."""
+        return  # most steps need nothing
 
     @abstractmethod
     def apply(self) -> Facts:
@@ -270,6 +288,43 @@ class Step(ABC):
     def purge(self, item: str) -> Facts:
         """Clean up one item of this step, for good; returns what that left. Changes the target."""
         raise NotImplementedError(f"{type(self).__name__} leaves no cleanup")
+
+    @property
+    def poolers(self) -> list[Pooler]:
+        """The target's poolers; none where their check was waived, which is to go on without."""
+        return [] if POOLER in self.context.state.waivers else self.context.adapters.poolers
+
+    def milliseconds_paused(self, preview: Preview) -> int:
+        """For how long, at most, clients of poolers wait at a time for what was previewed; 0 for never. Pure."""
+        return 0  # most steps take no strong locks
+
+    @contextmanager
+    def acting(self) -> Iterator[None]:
+        """Have clients of the target's poolers wait whenever the block takes strong locks for a moment."""
+        adapters = self.context.adapters
+        adapters.pausing = Pausing(self.poolers, self.reporter, adapters.postgres.connect) if self.poolers else nullcontext
+        try:
+            yield
+        finally:
+            adapters.pausing = nullcontext
+
+    def cleanup_preview(self, item: str) -> Preview:
+        """What cleaning up one item of this step would do, whichever kind of step it is. Read-only."""
+        if item != PAUSED:
+            return self.purge_preview(item)
+        return Preview(self.name, self.title, would=[f"let clients of {', '.join(map(str, self._all_poolers))} go on"])
+
+    def clean_up(self, item: str) -> Facts:
+        """Clean up one item of this step, for good, whichever kind of step it is. Changes the target."""
+        if item != PAUSED:
+            with self.acting():
+                return self.purge(item)
+        adapters = self.context.adapters
+        return {"resumed by others": Pausing(self._all_poolers, self.reporter, adapters.postgres.connect).resume()}
+
+    @property
+    def _all_poolers(self) -> list[Pooler]:
+        return self.context.adapters.poolers
 
     def adopt(self, item: str, text: str, run: str) -> None:
         """Take over what another run left to be tidied up by this step. Changes the journal only."""

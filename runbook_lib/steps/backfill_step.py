@@ -4,32 +4,26 @@ import csv
 import io
 import json
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from time import monotonic
 from typing import Any
 
-import psycopg
 from psycopg import sql
 
 from runbook_lib.config.plan import Backfill as ListSpec
-from runbook_lib.config.plan import ClearingStep, Database, ScalarBackfill
+from runbook_lib.config.plan import ClearingStep, ScalarBackfill
 from runbook_lib.context import Context, builds, old_code
-from runbook_lib.errors import AdapterError, ParametersError, RunbookError
+from runbook_lib.errors import AdapterError, ParametersError
 from runbook_lib.journal.folder import RunFolder
 from runbook_lib.postgres import Connection
 from runbook_lib.postgres.backfill_kinds import backfill_terms, edited_rows
 from runbook_lib.postgres.backfill_terms import BackfillTerms, Bounds
 from runbook_lib.postgres.blockers import lasting
-from runbook_lib.postgres.catalog import catalog, differences
-from runbook_lib.postgres.clone import Clone, cloned
-from runbook_lib.postgres.connection import Postgres
-from runbook_lib.postgres.dump import DumpTools
-from runbook_lib.postgres.fence import owner_not_ours
+from runbook_lib.postgres.dependents import TRIGGERS
 from runbook_lib.postgres.indexes import Indexes, Reading, reading, unscanned
-from runbook_lib.results import Found, Precondition, Result, Status, When
+from runbook_lib.results import Found, Precondition, Status, When
 from runbook_lib.steps import Step
 
 FILE = "edited-rows.csv"
@@ -186,6 +180,7 @@ class BackfillStep(Step):
 
     CHOICES: Mapping[str, Mapping[str, str]] = {
         "STRATEGY": STRATEGIES,
+        "TRIGGERS": TRIGGERS,
         "EDITED": {
             "keep": "what users edited since the backfill stays",
             "clear": "what users edited since the backfill goes too",
@@ -303,52 +298,3 @@ def none_lasting(step: Step, table: sql.Identifier, *, without_application: bool
 
     title = "No long or prepared transaction, and no index build, holds the table"
     return step.need("lasting", title, When.ONLY_BEFOREHAND, look, waivable=True)
-
-
-NAME = "ddl-on-clone"  # by which it is waived
-WITHOUT = f"to go on without, waive {NAME} with a reason"
-
-
-def dry_run_of_ddl(context: Context, database: Database, what: str, work: Callable[[Clone], object]) -> Result:
-    """Make a clone, do `work` on it, which takes back what it did, and see that all is as before. Changes the server only.
-
-    PASS where it is; FAIL where something went wrong in the clone, as it would in the target; UNKNOWN where there was none.
-    """
-    target, begun = context.target.database, monotonic()
-    there = Postgres(target.clone_service or target.service, context.folder.short)
-    tools = DumpTools(context.adapters.processes, target.tools, there.service)
-    status, said = Status.UNKNOWN, "nothing was tried"
-    try:
-        with cloned(context.adapters.postgres, there, context.adapters.dump_tools, tools, context.adapters.scratch) as clone:
-            status, said = _outcome(clone, work)
-            if not clone.with_owners and status is Status.PASS and (foreign := _not_ours(context, database)):
-                status, said = Status.FAIL, foreign
-    except AdapterError as error:
-        status, said = Status.UNKNOWN, f"{said}; no clone, or it is left: {error.what}"
-    seconds = round(monotonic() - begun, 2)
-    way_on = f"; {WITHOUT}" if status is Status.UNKNOWN else ""  # where it failed, it would fail in the target too
-    title = "The DDL runs on a schema-only clone, there and back"
-    return Result(NAME, title, status, f"{what}: {said}{way_on}", {"seconds": seconds})
-
-
-def _outcome(clone: Clone, work: Callable[[Clone], object]) -> tuple[Status, str]:
-    with clone.connect() as connection:
-        before = catalog(connection)
-    try:
-        work(clone)
-    except RunbookError as error:
-        lost = isinstance(error.__cause__, psycopg.OperationalError)
-        return (Status.UNKNOWN if lost else Status.FAIL), error.what
-    with clone.connect() as connection:
-        changed = differences(before, catalog(connection))
-    if changed:
-        return Status.FAIL, f"taken back, it leaves the schema changed: {'; '.join(changed)}"
-    owners = "" if clone.with_owners else ", whose objects are all ours"
-    return Status.PASS, f"done and taken back on a clone{owners}, which is as before"
-
-
-def _not_ours(context: Context, database: Database) -> str:
-    """Why our role may not change the shape of the table, "" where it may. Read-only."""
-    with context.adapters.postgres.connect() as connection:
-        owner = owner_not_ours(connection, database)
-    return f"the table belongs to {owner}, for whom our role may not act" if owner else ""

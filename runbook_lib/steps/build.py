@@ -1,18 +1,19 @@
 """The step that builds code."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import replace
+from math import ceil
 from pathlib import Path
-from time import monotonic
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from runbook_lib.config.compatibility import Rules, State
 from runbook_lib.config.plan.steps import About, BuildingStep, Inside, RepositoryStep, StepSpec, Touches
-from runbook_lib.context import builds, old_code
-from runbook_lib.errors import AdapterError
+from runbook_lib.context import builds, old_code, staged_build
+from runbook_lib.context.staged_build import Proof, StagedBuild, some
 from runbook_lib.results import Found, Precondition, Result, Status, When
 from runbook_lib.steps import Effect, Facts, Preview, Probe
-from runbook_lib.steps.code import StepOnRepository
+from runbook_lib.steps.code import PUT_BACK, StepOnRepository
+from runbook_lib.system.machine import free_memory, megabytes
 
 
 class BuildKeys(BuildingStep):
@@ -22,11 +23,11 @@ class BuildKeys(BuildingStep):
 
     about = About(
         title="Build the code",
-        estimate=60,
-        does="Removes the named caches and runs the target's install and build commands.",
+        estimate=5,
+        does="Puts the build in place that was proven in the scratch clone: it is not built again, and caches are removed.",
         expect="The build is of the commit that is checked out.",
         if_not="Read the build's output in the evidence; fix its cause and apply again.",
-        preserves="An undo of the revert builds what it brings back.",
+        preserves="What was built before is kept for an undo, until it is purged.",
         reversible=True,
         log_line="",
         starts=False,
@@ -36,20 +37,16 @@ class BuildKeys(BuildingStep):
     )
 
     def touches(self) -> Touches:
-        """It rests on the code; undoing it changes nothing, as the revert builds what it brings back."""
+        """It rests on the code, which its undo leaves alone."""
         return Touches(rests_on=self._code)
 
     def after(self, state: State, rules: Rules) -> State:
         """What is built is what is checked out."""
         return replace(state, built={**state.built, self.repository: state.code[self.repository]})
 
-    def seconds_to_undo(self, others: Iterable[StepSpec]) -> int:
-        """None: nothing is undone. Pure."""
-        return 0
-
 
 class Build(StepOnRepository):
-    """Build what the deployed checkout holds."""
+    """Put the build of the old version in place that was proven in the scratch clone; or build it there, as it must be."""
 
     Keys: ClassVar[type[StepSpec]] = BuildKeys
 
@@ -58,50 +55,109 @@ class Build(StepOnRepository):
         """What is removed before the build, where it is there."""
         return builds.caches(self.context, self.repository)
 
+    @property
+    def item(self) -> str:
+        """What the step leaves to be cleaned up: the build, then what was there before it."""
+        return f"{self.name}-{self.context.folder.short}"
+
     def preview(self) -> Preview:
-        """That the old version builds, proven in the scratch clone. Read-only."""
-        old = old_code.prepare(self.context, self.repository)
-        took, problem = self._proven(old)
-        proven = f"it was built in a scratch clone in {took:.1f} s" if not problem else f"it does not build: {problem}"
-        target = self.context.target.repositories[self.repository]
-        commands = " and ".join(f"`{_named(c)}`" for c in (target.install, target.build) if c)
-        would = [f"remove {', '.join(self.caches)}, where it is there"] if self.caches else []
+        """That the old version builds, proven in the scratch clone, and what is put in place. Read-only."""
+        commit = old_code.commit_without(self.context, self.repository)
+        proof, checkout = self._proof(commit), self.context.checkout(self.repository)
+        for cache in self.caches:
+            builds.require_cache(checkout, cache)
+        made_from = self._approvable(commit).get("built_from") or staged_build.built_from(self.context, self.repository)
+        how = (
+            {"outputs": list(proof.outputs)} if proof.is_movable else {"in place": proof.not_movable or "it does not build"}
+        )
         return Preview(
             self.name,
             self.title,
-            would=[*would, f"run {commands} on {old.commit[:12]}; {proven}"],
-            undone_by="taking the code forward again, which builds it",
-            estimate=self.spec.estimate,
-            facts={"commit": old.commit},
+            would=self._would(commit, proof),
+            undone_by="putting back what was there" if proof.is_movable else "building what taking the code forward brings",
+            estimate=self.spec.estimate if proof.is_movable else max(self.spec.estimate, ceil(proof.seconds)),
+            facts={"commit": commit, **how, "built from": made_from},
         )
 
     def needs(self) -> list[Precondition]:
-        """That the old version builds. Pure."""
+        """That the old version builds, and from all that it is built from in the checkout. Pure."""
+
+        def proof() -> Proof:
+            return self._proof(old_code.commit_without(self.context, self.repository))
 
         def builds_alone() -> Found:
-            took, problem = self._proven(old_code.prepare(self.context, self.repository))
-            return (Status.FAIL, problem) if problem else (Status.PASS, f"it does, in {took:.1f} s")
+            found = proof()
+            return (Status.FAIL, found.problem) if found.problem else (Status.PASS, f"it does, {found.need}")
+
+        def has_its_files() -> Found:
+            built = proof()
+            if not built.is_movable:
+                return Status.PASS, "it is built in the checkout"
+            found = staged_build.unnamed_files(self.context, self.repository, built)
+            if not found:
+                return Status.PASS, "it was"
+            key = f"repositories.{self.repository}.build_files"
+            return (
+                Status.UNKNOWN,
+                f"the checkout has {some(found)}, which git ignores, so that the scratch clone lacks them: name in {key} of "
+                "the target those that a build reads, or [] where it reads none",
+            )
 
         title = "The old version builds in a scratch clone"
-        return [self.need("builds", title, When.BEFOREHAND, builds_alone, waivable=True)]
+        files = "The old version was built from all that a build in the checkout reads"
+        return [
+            self.need("builds", title, When.BEFOREHAND, builds_alone, waivable=True),
+            self.need("files", files, When.ONLY_BEFOREHAND, has_its_files, waivable=True),
+        ]
+
+    def make_ready(self) -> None:
+        """Keep the proven build next to the checkout. Changes the checkout's git directory alone."""
+        commit = old_code.commit_without(self.context, self.repository)
+        staged, proof = self._staged(commit), self._proof(commit)
+        is_there = self.context.checkout(self.repository).head() == commit and self.probe().effect is Effect.DONE
+        if is_there or self._approvable(commit):
+            return
+        staged.remove()
+        if proof.is_movable and self.item not in self.reporter.pending():
+            outputs = ", ".join(proof.outputs)
+            self.reporter.open_cleanup(self.item, f"{staged.directory} keeps what was built before: {outputs}")
+        made_from = staged_build.built_from(self.context, self.repository)
+        staged_build.stage(self.context, self.name, proof, staged, self.caches, made_from)
 
     def probe(self) -> Probe:
         """Whether what is built is what is checked out. Read-only."""
         head = self.context.checkout(self.repository).head()
-        if builds.built_version(self.context, self.repository, self.path, head):
+        staged = self._staged(head)
+        if staged.is_begun and not staged.is_in_place:
+            return Probe(Effect.HALF_DONE, f"the build of {head[:12]} is put in place in part")
+        if staged.is_in_place or builds.built_version(self.context, self.repository, self.path, head):
             return Probe(Effect.DONE, f"the build is of {head[:12]}")
         return Probe(Effect.NOT_DONE, f"no build of {head[:12]} is known")
 
     def apply(self) -> Facts:
-        """Build. Changes the target."""
+        """Put the proven build in place; where it cannot be moved, build there. Changes the target."""
+        checkout = self.context.checkout(self.repository)
+        head = checkout.head()
+        for cache in self.caches:
+            builds.require_cache(checkout, cache)
+        staged = self._staged(head)
+        if not staged.manifest():
+            self.make_ready()
+        if staged.manifest() and staged.proof.is_movable:
+            moved = staged.put_in_place()
+            self._tell(f"put in place: {', '.join(staged.proof.outputs)}")
+            return {"commit": head, "output": self._evidence, "replaced": moved}
         evidence = f"evidence/{self.name}.txt"
-        removed = builds.build(self.context, self.repository, self.path, evidence, self._tell, self.caches)
-        return {"commit": self.context.checkout(self.repository).head(), "output": evidence, "removed": removed}
+        built = builds.build(self.context, self.repository, self.path, evidence, self._tell, self.caches)
+        staged.remove()
+        return {"commit": head, "output": evidence, "removed": built.removed}
 
     def verify(self) -> list[Result]:
         """That the build is of the commit checked out. Read-only."""
         head = self.context.checkout(self.repository).head()
         right = builds.built_version(self.context, self.repository, self.path, head)
+        if right is None and self._staged(head).is_in_place:
+            right = True
         summary = {
             True: f"the build is of {head[:12]}",
             False: f"the build is not of {head[:12]}",
@@ -110,21 +166,79 @@ class Build(StepOnRepository):
         return [self.result("built", "The old version is built", Status.FAIL if right is False else Status.PASS, summary)]
 
     def undo(self) -> Facts:
-        """Nothing: undoing the revert builds what it brings back. Read-only."""
-        return {"built": self.context.checkout(self.repository).head()}
+        """Put back what was there; where it is not kept, undoing the revert builds it. Changes the target."""
+        kept = [staged for staged in self._kept() if staged.proof.is_movable]
+        for staged in kept:
+            staged.take_back()
+        for staged in self._kept():
+            staged.remove()
+        if self.item in self.reporter.pending():
+            self.reporter.close_cleanup(self.item)
+        return {PUT_BACK: self.repository} if kept else {}
 
-    def _proven(self, old: old_code.OldCode) -> tuple[float, str]:
-        """The seconds that building the old code in its scratch clone took, and why it failed; it is built there once."""
-        key = f"built {old.path}"
-        if key not in self.context.adapters.prepared:
-            begun, problem = monotonic(), ""
-            try:
-                builds.build(self.context, self.repository, old.path, f"evidence/{self.name}-scratch.txt")
-            except AdapterError as error:
-                problem = error.what
-            self.context.adapters.prepared[key] = monotonic() - begun, problem
-        proven: tuple[float, str] = self.context.adapters.prepared[key]
-        return proven
+    def purge_preview(self, item: str) -> Preview:
+        """That what was built before would be deleted. Read-only."""
+        return Preview(
+            self.name,
+            f"{self.title}: delete what was built before",
+            would=[f"delete {staged.directory}; an undo builds it again" for staged in self._kept(item)],
+            undone_by="nothing",
+            irreversible=True,
+        )
+
+    def purge(self, item: str) -> Facts:
+        """Delete what was built before. Changes the checkout's git directory alone."""
+        kept = self._kept(item)
+        for staged in kept:
+            staged.remove()
+        self.reporter.close_cleanup(item)
+        return {"deleted": [str(staged.directory) for staged in kept]}
+
+    @property
+    def _evidence(self) -> str:
+        return f"evidence/{self.name}-scratch.txt"
+
+    def _staged(self, commit: str) -> StagedBuild:
+        directory = staged_build.kept_in(self.context, self.repository) / f"{self.item}-{commit[:12]}"
+        return StagedBuild(directory, self.path)
+
+    def _kept(self, item: str = "") -> list[StagedBuild]:
+        """What is kept under an item of this step, or of a run from which it was adopted. Read-only."""
+        directory = staged_build.kept_in(self.context, self.repository)
+        return [StagedBuild(path, self.path) for path in sorted(directory.glob(f"{item or self.item}-*"))]
+
+    def _approvable(self, commit: str) -> Mapping[str, Any]:
+        """What is recorded of the staged build; nothing where there is none, or none that would be built now. Read-only."""
+        manifest = self._staged(commit).manifest()
+        if self.context.state.begun_since or not manifest:
+            return manifest
+        return manifest if manifest["built_from"] == staged_build.built_from(self.context, self.repository) else {}
+
+    def _proof(self, commit: str) -> Proof:
+        if self._approvable(commit):
+            return self._staged(commit).proof
+        return staged_build.prove(self.context, self.name, self.repository, commit)
+
+    def _would(self, commit: str, proof: Proof) -> list[str]:
+        target = self.context.target.repositories[self.repository]
+        commands = " and ".join(f"`{_named(c)}`" for c in (target.install, target.build) if c)
+        removed = [f"remove {', '.join(self.caches)}, where it is there"] if self.caches else []
+        if proof.problem:
+            return [*removed, f"run {commands} on {commit[:12]}; it does not build: {proof.problem}"]
+        proven = (
+            f"{commands} on {commit[:12]}, in a scratch clone {proof.need}; {megabytes(free_memory())} of memory are free"
+        )
+        if proof.is_movable:
+            return [
+                *removed,
+                f"put {', '.join(proof.outputs)} in place, each by a rename, as proven by {proven}",
+                "keep what was there before for an undo",
+            ]
+        return [
+            *removed,
+            f"build in the checkout, because {proof.not_movable}: {proven}",
+            f"what runs from these files misses some for about {ceil(proof.seconds)} s, unless it is stopped before",
+        ]
 
     def _tell(self, line: str) -> None:
         self.reporter.append("output", step=self.name, line=line)
@@ -137,17 +251,18 @@ def _named(command: list[str]) -> str:
 class RebuildKeys(RepositoryStep):
     """Build a repository's code again, its caches cleared, though it may be built already."""
 
+    builds = True
     kind: Literal["rebuild"]
     clear: list[Inside] = []
     """Caches inside the repository that are removed first."""
 
     about = About(
         title="Build the code again, its caches cleared",
-        estimate=90,
-        does="Removes all named caches and builds what is checked out, though it may be built already.",
+        estimate=5,
+        does="Puts a build without caches in place, made in the scratch clone, though it may be built already.",
         expect="The build is of the commit that is checked out.",
         if_not="Read the build's output in the evidence; fix its cause and apply again.",
-        preserves="An undo of the revert builds what it brings back.",
+        preserves="What was built before is kept for an undo, until it is purged.",
         reversible=True,
         log_line="",
         starts=False,
@@ -157,7 +272,7 @@ class RebuildKeys(RepositoryStep):
     )
 
     def touches(self) -> Touches:
-        """It rests on the code; undoing it changes nothing, as the revert builds what it brings back."""
+        """It rests on the code, which its undo leaves alone."""
         return Touches(rests_on=self._code)
 
     def after(self, state: State, rules: Rules) -> State:
@@ -178,6 +293,9 @@ class Rebuild(Build):
 
     def probe(self) -> Probe:
         """Whether this run rebuilt it; what is built already says nothing of what it was built from. Read-only."""
-        if not self.is_done:
+        if not (self.is_done or self._kept_begun()):
             return Probe(Effect.NOT_DONE, "no rebuild by this run is on record")
         return super().probe()
+
+    def _kept_begun(self) -> bool:
+        return any(staged.is_begun for staged in self._kept())

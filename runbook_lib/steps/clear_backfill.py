@@ -20,8 +20,9 @@ from runbook_lib.postgres.catalog import has_column
 from runbook_lib.postgres.clone import Clone
 from runbook_lib.postgres.connection import limit_statements
 from runbook_lib.postgres.dependents import hides_rows
+from runbook_lib.postgres.exercise.one_row import changed_by_one_row, to_try
 from runbook_lib.postgres.indexes import Indexes, unused
-from runbook_lib.postgres.lock_budget import await_readable
+from runbook_lib.postgres.lock_budget import EXCHANGING, await_readable, milliseconds_paused
 from runbook_lib.postgres.proof import Proof
 from runbook_lib.postgres.restore.dump_inspector import look
 from runbook_lib.postgres.restore.fetch import fetched, gone_since
@@ -30,6 +31,7 @@ from runbook_lib.steps import PATIENCE, Effect, Facts, Preview, Probe, backfill_
 from runbook_lib.steps.backfill_step import BackfillStep, none_lasting
 from runbook_lib.steps.backfill_survey import keep_earlier_values
 from runbook_lib.steps.backup import path_of_backup
+from runbook_lib.steps.ddl_dry_run import Look, dry_run_of_ddl
 from runbook_lib.steps.services import disconnected
 
 
@@ -144,6 +146,8 @@ class ClearBackfillKeys(ClearingStep):
     kind: Literal["clear_backfill"]
     strategy: Literal["auto", "swap", "batched", "keyed"] = "auto"
     """How the entries are removed; auto lets the preview choose (STRATEGY)."""
+    triggers: Literal["fire", "keep_out"] = "fire"
+    """Whether triggers fire for the rows that are written, or are kept out of them (TRIGGERS)."""
     live: bool = False
     """Whether the application may go on using the table meanwhile."""
 
@@ -205,24 +209,39 @@ class ClearBackfill(BackfillStep):
         found, self._previewed, self._choice = clear_preview.preview(self)
         return found
 
-    def dry_run_of_ddl(self, preview: Preview) -> Result | None:
-        """Clear a schema-only clone by the strategy, and take that back. Changes nothing in the target's database."""
+    def milliseconds_paused(self, preview: Preview) -> int:
+        """As long as one of a swap's short locks is held; the other strategies take none. Pure."""
+        return milliseconds_paused(EXCHANGING) if preview.facts["strategy"] == "swap" else 0
+
+    def dry_run_of_ddl(self, preview: Preview) -> list[Result]:
+        """Clear a schema-only clone by the strategy, and take that back. Changes nothing in the target's database.
+
+        One row goes through it alone first, where triggers fire for it.
+        """
         strategy, backfill = str(preview.facts["strategy"]), self.backfill
+        kept_out = preview.facts.get("triggers") == "keep_out"
         with self.context.adapters.postgres.connect() as connection:
             begun = Records(backfill).exist(connection)
-        if begun or strategy == "keyed":  # keys are cleared without any DDL on the table
-            return None
+            fires = strategy != "swap" and not kept_out and bool(clear_preview.firing(connection, backfill))
+        if begun or (strategy == "keyed" and not fires):  # keys are cleared without any DDL on the table
+            return []
 
-        def there_and_back(clone: Clone) -> None:
+        def there_and_back(clone: Clone, changed: Look) -> str:
             with clone.connect() as connection:
                 Records(backfill).prepare(connection)
                 backfill.prepare_prior(connection)
                 indexes = [index.name for index in Indexes(backfill).present(connection)]
-            removal = BackfillRemoval(clone.connect, backfill.with_prior(backfill.prior), strategy, self.stopped)
+                note = changed_by_one_row(connection, backfill) if fires else ""
+            connect = replace(clone, keeps_triggers_out=kept_out).connect
+            removal = BackfillRemoval(connect, backfill.with_prior(backfill.prior), strategy, self.stopped)
             removal.apply(indexes)
+            changed(strategy)
             removal.undo()
+            changed("its undo")
+            return note
 
-        return backfill_step.dry_run_of_ddl(self.context, backfill.database, f"{strategy} and undo", there_and_back)
+        rows = to_try(backfill) if fires else None
+        return dry_run_of_ddl(self.context, backfill.database, f"{strategy} and undo", there_and_back, rows)
 
     def await_target(self) -> None:
         """Wait while somebody keeps the table from being read. Read-only."""
@@ -372,8 +391,9 @@ class ClearBackfill(BackfillStep):
 
     def _removal(self, backfill: BackfillTerms) -> BackfillRemoval:
         agreed = self.approved.get("strategy")
-        connect, progress = self.context.adapters.postgres.connect, self._progress()
-        return BackfillRemoval(connect, backfill, agreed or "keyed", self.stopped, progress, self.control.requested)
+        kept_out, progress = self.approved.get("triggers") == "keep_out", self._progress()
+        postgres = replace(self.context.adapters.postgres, keeps_triggers_out=kept_out)
+        return BackfillRemoval(postgres.connect, backfill, agreed or "keyed", self.stopped, progress, self.control.requested)
 
     def _progress(self) -> Progress:
         total = self.approved_rows

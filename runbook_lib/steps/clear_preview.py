@@ -15,11 +15,13 @@ from runbook_lib.postgres.catalog import catalog
 from runbook_lib.postgres.column_removal.definitions import of_table
 from runbook_lib.postgres.connection import identity, rights_missing
 from runbook_lib.postgres.dependents import (
+    Trigger,
+    cannot_keep_out,
     dependents,
+    firing_line,
     objections,
     publications,
     triggers,
-    update_triggers,
     whole_rows,
     would_lack_columns,
 )
@@ -58,8 +60,9 @@ def preview(step: BackfillStep) -> tuple[Preview, KeySet, backfill_step.Choice]:
         backfill = seen.terms
         keys = approved_keys(connection, backfill, passing)
         published = [each.name for each in publications(connection, backfill.database)]
-        firing = update_triggers(connection, backfill.database, backfill.run)
         chosen = _chosen(step, seen, connection, keys.count)
+        kept_out, by_swap = step.chosen("TRIGGERS") == "keep_out", chosen.strategy == "swap"
+        fires, rows = firing(connection, backfill, by_swap=by_swap), seen.kept if by_swap else keys.count
         if chosen.strategy == "batched" and not step.stopped:
             backfill_step.begin(step.context, step.name, connection, Indexes(backfill))
     kept = keys_file(step, keys.sha256)
@@ -75,7 +78,7 @@ def preview(step: BackfillStep) -> tuple[Preview, KeySet, backfill_step.Choice]:
             *others,
             f"strategy {chosen.strategy}: {chosen.because}",
             *(f"{strategy} is out: {why}" for strategy, why in chosen.refused.items() if strategy != chosen.strategy),
-            *([f"these triggers fire for each changed row: {', '.join(firing)}"] if firing else []),
+            *firing_line(fires, rows, kept_out=kept_out),
             *(f"publication {name} sends each changed row to its subscribers" for name in published),
             *([_UNUSED] if chosen.strategy == "batched" and not step.stopped else []),
             *([_WITHOUT] if chosen.strategy != "keyed" and step.stopped else []),
@@ -92,6 +95,7 @@ def preview(step: BackfillStep) -> tuple[Preview, KeySet, backfill_step.Choice]:
             "edited": spec.edited,
             "decided": hashlib.sha256(json.dumps(sorted(backfill.bounds.decided)).encode()).hexdigest()[:16],
             "strategy": chosen.strategy,
+            **({"triggers": "keep_out"} if kept_out else {}),
         },
         volumes={"rows": keys.count, **seen.volumes},
         keys=keys.sha256,
@@ -133,7 +137,12 @@ def _chosen(step: BackfillStep, seen: Survey, connection: Connection, affected: 
             touches=backfill.spec.touch_column is not None,
             hanging=tuple(hanging),
             stopped=step.stopped,
-            fired=_fired(connection, backfill, fills=bool(seen.kept) or not step.stopped),
+            fired=_fired(
+                connection,
+                backfill,
+                fills=bool(seen.kept) or not step.stopped,
+                kept_out=step.chosen("TRIGGERS") == "keep_out",
+            ),
         ),
         step.chosen("STRATEGY"),
     )
@@ -168,12 +177,26 @@ def _require_fit(step: BackfillStep, seen: Survey) -> None:
         )
 
 
-def _fired(connection: Connection, backfill: BackfillTerms, *, fills: bool) -> dict[str, str]:
+def firing(connection: Connection, backfill: BackfillTerms, *, by_swap: bool = False) -> list[Trigger]:
+    """The triggers that fire for a row that is cleared. Read-only.
+
+    A swap fires those that have no list of columns, for the rows that it fills.
+    """
+    spec = backfill.spec
+    written = set() if by_swap else {spec.name, *([spec.touch_column] if spec.touch_column else [])}
+    found = triggers(connection, backfill.table, "UPDATE", backfill.run)
+    return [each for each in found if not each.columns or written & {*each.columns}]
+
+
+def _fired(connection: Connection, backfill: BackfillTerms, *, fills: bool, kept_out: bool) -> dict[str, str]:
     """Strategy -> why the triggers that it would fire must not be; a swap fires those without a list of columns alone."""
-    spec, found = backfill.spec, triggers(connection, backfill.table, "UPDATE", backfill.run)
+    spec, found = backfill.spec, triggers(connection, backfill.table, "UPDATE", backfill.run, kept_out=kept_out)
     touched = [spec.touch_column] if spec.touch_column else []
     in_place = objections(found, [spec.name, *touched], touched, backfill.database.triggers)
     by_swap = objections(found, [], touched, backfill.database.triggers) if fills else []
+    if kept_out:
+        in_place += cannot_keep_out(connection, backfill.table, "UPDATE", [spec.name, *touched])
+        by_swap += cannot_keep_out(connection, backfill.table, "UPDATE", [])
     found_by = {"swap": by_swap, "batched": in_place, "keyed": in_place}
     return {strategy: "; ".join(lines) for strategy, lines in found_by.items() if lines}
 

@@ -1,12 +1,12 @@
 """The step that takes code back."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from runbook_lib.config.compatibility import BEFORE, Rules, State
-from runbook_lib.config.plan.steps import About, BuildingStep, RepositoryStep, RevertingStep, ServicesStep, StepSpec, Touches
+from runbook_lib.config.plan.steps import About, RepositoryStep, RevertingStep, ServicesStep, Touches
 from runbook_lib.context import builds, old_code
 from runbook_lib.context.old_code import services_of
 from runbook_lib.errors import AdapterError, PreconditionError
@@ -16,6 +16,7 @@ from runbook_lib.history.matching import How
 from runbook_lib.results import Found, Precondition, Result, Status, When
 from runbook_lib.steps import Effect, Facts, Preview, Probe, Step
 
+PUT_BACK = "put back"  # in what the undo of a build left: the repository whose build from before is there again
 MODES = {
     "revert": "commit the reverse of each of the feature's commits; later work stays",
     "reset": "move the branch back below them, where nothing else lies on top",
@@ -64,11 +65,6 @@ class RevertKeys(RevertingStep):
     def after(self, state: State, rules: Rules) -> State:
         """The code is from before."""
         return replace(state, code={**state.code, self.repository: frozenset({BEFORE})})
-
-    def seconds_to_undo(self, others: Iterable[StepSpec]) -> int:
-        """As long as the step, and as the builds of what it brings back. Pure."""
-        builds = [s.estimate for s in others if isinstance(s, BuildingStep) and s.repository == self.repository]
-        return self.estimate + sum(builds)
 
 
 class Revert(StepOnRepository):
@@ -128,7 +124,7 @@ class Revert(StepOnRepository):
 
     def _none_left(self) -> Found:
         checkout, specs = self.context.checkout(self.repository), self.context.specs.values()
-        old = old_code.prepare(self.context, self.repository)
+        old = old_code.prepared(self.context, self.repository)
         handled = {service for spec in specs if isinstance(spec, ServicesStep) for service in spec.services}
         files = Checkout(old.path, checkout.processes).differing(old.head, old.commit)
         touched = services_of(self.context.plan, self.context.target.services.built_from, self.repository, files)
@@ -211,7 +207,7 @@ class Revert(StepOnRepository):
         return {*checkout.differing(before, wanted)} & {*checkout.differing(wanted, "HEAD")}
 
     def undo(self) -> Facts:
-        """Move the branch back to where it was, and build that. Changes the target.
+        """Move the branch back to where it was, and build that where no build of it is kept. Changes the target.
 
         Raises:
             PreconditionError: Work was added since, or this run did not move the branch.
@@ -230,9 +226,16 @@ class Revert(StepOnRepository):
             checkout.end_move_to(left["before"])
         else:
             checkout.back_to(left["before"])
-        builds.build(self.context, self.repository, checkout.path, f"evidence/{self.name}-undone.txt")
+        if not self._is_built():
+            builds.build(self.context, self.repository, checkout.path, f"evidence/{self.name}-undone.txt")
         self._forget()
         return {"commit": left["before"]}
+
+    def _is_built(self) -> bool:
+        """Whether every build that this run put in place was put back, so that what is built is of before. Read-only."""
+        specs = {n: s for n, s in self.context.plan.steps.items() if isinstance(s, RepositoryStep) and s.builds}
+        done = [self.context.state.step(name) for name, spec in specs.items() if spec.repository == self.repository]
+        return all(step.outcome.get(PUT_BACK) for step in done if step.status != "pending")
 
     def cannot_undo(self) -> str:
         """That the branch is not where this run left it, "" where it is. Read-only."""

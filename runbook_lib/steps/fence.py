@@ -28,8 +28,9 @@ class _OfRole(Step):
         with self.context.adapters.postgres.connect() as connection:
             fence.way_to_keep_out(connection, self.role)
             self.reporter.open_cleanup(CLEANUP, f"the role {self.role} cannot connect; let it in again")
-            raised = fence.raise_fence(connection, self.role, self.context.folder.id)
-            fence.end_sessions(connection, self.role, tell)
+            with self.context.adapters.pausing():
+                raised = fence.raise_fence(connection, self.role, self.context.folder.id)
+                fence.end_sessions(connection, self.role, tell)
         return {"role": self.role, "kept out by": raised.way, "connections ended": ended}
 
     def _let_in(self) -> Facts:
@@ -109,6 +110,11 @@ class KeepOut(_OfRole):
         ]
         if others:
             would.append(f"these may connect by the same grants only, and are kept out too: {', '.join(others)}")
+        if self.poolers:
+            would.append(
+                "clients of PgBouncer that want to connect meanwhile are refused, and for up to its server_login_retry "
+                "(15 s unless set) after they are let in; it is paused only until the sessions there are have ended"
+            )
         if way is None:
             would = [f"stop: {self.role} cannot be kept out, as {why}; only a waiver of {self.name} goes on from there"]
         return Preview(
@@ -119,6 +125,10 @@ class KeepOut(_OfRole):
             estimate=self.spec.estimate,
             facts={"role": self.role, "kept out by": way or "nothing"},
         )
+
+    def milliseconds_paused(self, preview: Preview) -> int:
+        """As long as sessions have to end. Pure."""
+        return int(1000 * fence.GRACE)
 
     def probe(self) -> Probe:
         """Whether the role can connect, or still is connected. Read-only."""

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
+from math import inf
 from pathlib import Path
 
 from runbook_lib.checks.restorable import restores
@@ -55,10 +56,10 @@ def watching(control: Control, doing: str) -> Watch:
     return Watch(lambda table: control.part(next(done), 0, f"{doing}: {table}", "tables"), control.heed, control.must_pause)
 
 
-def keep(context: Context, counted: Ledger) -> None:
-    """Keep a ledger as the one that the next preview shows. Changes the run folder only."""
-    checked = checksum(context, context.dump.path)
-    context.folder.write_json(LEDGER, {"sha256": checked, "at": datetime.now(UTC).isoformat(), "ledger": counted.as_json()})
+def keep(context: Context, counted: Ledger, seconds: float) -> None:
+    """Keep a ledger as the one that the next preview shows, and how long it took. Changes the run folder only."""
+    checked, at = checksum(context, context.dump.path), datetime.now(UTC).isoformat()
+    context.folder.write_json(LEDGER, {"sha256": checked, "at": at, "seconds": seconds, "ledger": counted.as_json()})
     rows = [[t.table, t.live, t.backup, *(t.counts.get(kind, 0) for kind in Kind), t.unknown] for t in counted.tables]
     columns = ["table", "live", "backup", *(str(kind) for kind in Kind), "not known"]
     context.folder.write_json(TABLE, {"columns": columns, "index": list(range(len(rows))), "data": rows})
@@ -73,6 +74,11 @@ def ledger(context: Context) -> Ledger | None:
     if kept is None or kept["sha256"] != checksum(context, context.dump.path):
         return None
     return Ledger.from_json(kept["ledger"])
+
+
+def seconds_compared(context: Context) -> float:
+    """How long the ledger took that is kept, infinity where that is not known. Read-only."""
+    return float((context.folder.read_json(LEDGER) or {}).get("seconds", inf))
 
 
 def numbers(counted: Ledger, without: Collection[Kind] = ()) -> dict[str, int]:

@@ -25,13 +25,14 @@ from runbook_lib.postgres.column_removal import (
 )
 from runbook_lib.postgres.column_removal.previous_values import Snapshot
 from runbook_lib.postgres.connection import limit_statements
-from runbook_lib.postgres.lock_budget import await_readable
+from runbook_lib.postgres.lock_budget import DROPPING, RENAMING, await_readable, milliseconds_paused
 from runbook_lib.postgres.round_trip import Statements
 from runbook_lib.postgres.text_settings import identifier
 from runbook_lib.redaction import redact
 from runbook_lib.results import Found, Precondition, Result, Status, When
-from runbook_lib.steps import PATIENCE, Effect, Facts, Preview, Probe, Step, backfill_step, removal_preview
+from runbook_lib.steps import PATIENCE, Effect, Facts, Preview, Probe, Step, removal_preview
 from runbook_lib.steps.backfill_step import no_feature_service, none_lasting
+from runbook_lib.steps.ddl_dry_run import Look, dry_run_of_ddl
 from runbook_lib.steps.services import disconnected
 from runbook_lib.system.processes import shown
 
@@ -201,15 +202,19 @@ class RemoveColumns(Step):
         """
         return removal_preview.of_removal(self.context, self.removal, self.name, self.mode)
 
-    def dry_run_of_ddl(self, preview: Preview) -> Result | None:
+    def milliseconds_paused(self, preview: Preview) -> int:
+        """As long as the locks are held. Pure."""
+        return milliseconds_paused(RENAMING if preview.facts["mode"] == "quarantine" else DROPPING)
+
+    def dry_run_of_ddl(self, preview: Preview) -> list[Result]:
         """Remove the columns of a schema-only clone, and give them back. Changes nothing in the target's database."""
         with self.removal.connect() as connection:
             if self.removal.state(connection).stage or self.removal.is_gone(connection):
-                return None
+                return []
             rows = self.removal.history.everything(connection) if self.removal.history else []
         mode = preview.facts["mode"]
 
-        def there_and_back(clone: Clone) -> None:
+        def there_and_back(clone: Clone, changed: Look) -> str:
             removal = Removal(clone, self.context.plan.database, self.context.folder.short, self.removal.history)
             if removal.history:
                 with clone.connect() as connection:
@@ -219,9 +224,12 @@ class RemoveColumns(Step):
                 drop_columns.drop(removal, _silent)
             else:
                 drop_columns.set_aside(removal, {}, _silent)
+            changed(mode)
             restore_columns.restore(removal, _silent, _silent)
+            changed("its undo")
+            return ""
 
-        return backfill_step.dry_run_of_ddl(self.context, self.context.plan.database, f"{mode} and undo", there_and_back)
+        return dry_run_of_ddl(self.context, self.context.plan.database, f"{mode} and undo", there_and_back)
 
     def await_target(self) -> None:
         """Wait while somebody keeps the table from being read. Read-only."""

@@ -13,8 +13,15 @@ from runbook_lib.config.plan.steps import DATABASE, About, DatabaseStep, Identif
 from runbook_lib.errors import PreconditionError
 from runbook_lib.postgres.backfill_terms import written_by_triggers
 from runbook_lib.postgres.connection import identity
-from runbook_lib.postgres.dependents import objections, triggers, without_identity
-from runbook_lib.postgres.lock_budget import await_readable
+from runbook_lib.postgres.dependents import (
+    TRIGGERS,
+    cannot_keep_out,
+    firing_line,
+    objections,
+    triggers,
+    without_identity,
+)
+from runbook_lib.postgres.lock_budget import DROPPING, await_readable, milliseconds_paused
 from runbook_lib.postgres.restore.dump_inspector import owners_not_ours
 from runbook_lib.postgres.restore.dump_needs import left_out, sections, unmet
 from runbook_lib.postgres.restore.part import Count, Part, Source
@@ -37,6 +44,8 @@ class RestorePartKeys(DatabaseStep):
     """One column of it, else its missing rows or the whole table."""
     fill: Literal["missing", "differing"] = "missing"
     """The rows of the column that are written."""
+    triggers: Literal["fire", "keep_out"] = "fire"
+    """Whether triggers fire for the rows that are written, or are kept out of them (TRIGGERS)."""
 
     requires = ("database",)
     about = About(
@@ -73,8 +82,11 @@ class RestorePart(Step):
         "FILL": {
             "missing": "of a column, only rows without a value are written",
             "differing": "of a column, every row is written that holds another value than the backup",
-        }
+        },
+        "TRIGGERS": TRIGGERS,
     }
+
+    _makes_keys = False
 
     @property
     def cleanup(self) -> str:
@@ -92,6 +104,7 @@ class RestorePart(Step):
         with self.context.adapters.postgres.connect() as connection:
             here = identity(connection)
         found = self._count(kind)
+        self._makes_keys = bool(found.keys)
         what = {
             "column": f"{found.restored} rows get their value of {self.wanted.column} back",
             "rows": f"{found.restored} rows come back",
@@ -112,6 +125,7 @@ class RestorePart(Step):
                 *_left(found.kept, "hold something else than the backup"),
                 *_left(found.gone, "of the backup are not there any more"),
                 *_left(found.newer, "came since the backup"),
+                *self._of_triggers(kind, found.restored),
             ],
             loses=[f"up to {found.restored} values that differ from the backup's; they are kept as undo rows"] * replaces,
             locks=_locks(found),
@@ -126,9 +140,14 @@ class RestorePart(Step):
                 "table": self.wanted.table,
                 "column": self.wanted.column or "",
                 "fill": self.chosen("FILL"),
+                **({"triggers": "keep_out"} if self._kept_out else {}),
             },
             volumes={"rows": found.restored, "left alone": found.kept},
         )
+
+    def milliseconds_paused(self, preview: Preview) -> int:
+        """As long as a foreign key takes that is made again for new rows alone. Pure."""
+        return milliseconds_paused(DROPPING) if self._makes_keys else 0
 
     def await_target(self) -> None:
         """Wait while somebody keeps the table from being read. Read-only."""
@@ -264,6 +283,10 @@ class RestorePart(Step):
     def _table(self) -> tuple[str, str]:
         return self.context.plan.database.schema_, self.wanted.table
 
+    @property
+    def _kept_out(self) -> bool:
+        return self.chosen("TRIGGERS") == "keep_out"
+
     def _left_out(self) -> list[str]:
         """What the table had that this server lacks a role, or anything else, for, where it is brought back. Read-only."""
         if self._missing() != "table":
@@ -299,10 +322,23 @@ class RestorePart(Step):
         if (kind := self._missing()) == "table":
             return Status.PASS, "none does: the table is not there"
         table, columns = sql.Identifier(*self._table), [self.wanted.column] if self.wanted.column else []
+        event: Literal["INSERT", "UPDATE"] = "UPDATE" if kind == "column" else "INSERT"
         with self.context.adapters.postgres.connect() as connection:
-            fired = triggers(connection, table, "UPDATE" if kind == "column" else "INSERT", self.context.folder.short)
-        lines = objections(fired, columns, None, self.context.plan.database.triggers)
+            fired = triggers(connection, table, event, self.context.folder.short, kept_out=self._kept_out)
+            lines = cannot_keep_out(connection, table, event, columns) if self._kept_out else []
+        lines += objections(fired, columns, None, self.context.plan.database.triggers)
         return (Status.FAIL, "; ".join(lines)) if lines else (Status.PASS, "none does more than is known")
+
+    def _of_triggers(self, kind: Kind, rows: int) -> list[str]:
+        """Which triggers fire for how many rows, or are kept out of them, a line where there are any. Read-only."""
+        if kind == "table" or not rows:
+            return []
+        table, written = sql.Identifier(*self._table), {self.wanted.column}
+        with self.context.adapters.postgres.connect() as connection:
+            found = triggers(connection, table, "UPDATE" if kind == "column" else "INSERT", self.context.folder.short)
+        return firing_line(
+            [each for each in found if not each.columns or written & {*each.columns}], rows, kept_out=self._kept_out
+        )
 
     def _count(self, kind: Kind | None = None) -> Count:
         """What restoring it would come to; counted once for each time that the step is looked at."""
@@ -333,7 +369,7 @@ class RestorePart(Step):
         tools = replace(self.context.adapters.dump_tools, hold=self.control.is_paused)
         allowed = written_by_triggers(self.context.plan.database)
         source = Source(
-            self.context.adapters.postgres,
+            replace(self.context.adapters.postgres, keeps_triggers_out=self.approved.get("triggers") == "keep_out"),
             tools,
             self.context.dump,
             self.reporter.waiting,

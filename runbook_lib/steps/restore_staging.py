@@ -239,8 +239,9 @@ class RestoreStaging(Step):
             with postgres.connect(name) as connection, cancelled_by(connection, self.control.must_pause):
                 self.context.folder.write_json(CATALOG_RESTORED, catalog(connection))
                 rows = staging_database.counts(connection, staging_database.tables(connection))
+            begun = time.monotonic()
             counted = count(self.context, live, name, watching(self.control, "compared"))
-        keep(self.context, counted)
+        keep(self.context, counted, time.monotonic() - begun)
         return {"database": name, "rows": rows, "differences": [str(t) for t in counted.tables if t.differs or t.unknown]}
 
     def verify(self) -> list[Result]:

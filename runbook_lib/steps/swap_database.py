@@ -2,7 +2,8 @@
 
 import itertools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -11,9 +12,11 @@ from runbook_lib.config.compatibility import BEFORE, Rules, State
 from runbook_lib.config.plan.steps import DATABASE, RESTORED, About, DatabaseStep, Touches
 from runbook_lib.errors import PreconditionError
 from runbook_lib.postgres import Connection, catalog
+from runbook_lib.postgres.blockers import behind
 from runbook_lib.postgres.catalog import database_size
 from runbook_lib.postgres.connection import MAINTENANCE, identity
 from runbook_lib.postgres.fence import outranks
+from runbook_lib.postgres.lock_budget import LONGEST_PAUSE_MS
 from runbook_lib.postgres.restore import cutover, staging_database
 from runbook_lib.postgres.restore.diff import Ledger, compare
 from runbook_lib.postgres.restore.difference_kinds import CARRIED, Kind
@@ -21,7 +24,7 @@ from runbook_lib.postgres.restore.export import Outcome
 from runbook_lib.postgres.restore.migrated import forget
 from runbook_lib.postgres.restore.shape import written
 from runbook_lib.postgres.restore.staging_database import StagingState
-from runbook_lib.postgres.sessions import Session, of_database
+from runbook_lib.postgres.sessions import Session, end, of_database
 from runbook_lib.results import Found, Precondition, Result, Status, When
 from runbook_lib.steps import Effect, Facts, Preview, Probe, Step
 from runbook_lib.steps.loss import (
@@ -39,6 +42,7 @@ from runbook_lib.steps.loss import (
     numbers,
     predict,
     predicted,
+    seconds_compared,
     staging_state_of,
     unknown,
     watching,
@@ -53,6 +57,15 @@ class Exchange(Step):
     """A step that exchanges the names of two databases."""
 
     DUE_AT_ONCE = (CLOSED,)
+
+    def milliseconds_paused(self, preview: Preview) -> int:
+        """As long as the exchange may take, and what is done before it behind the same pause. Pure."""
+        return int(1000 * (2 * cutover.GRACE + self.seconds_paused_before))
+
+    @property
+    def seconds_paused_before(self) -> float:
+        """How long clients of poolers wait before the names are exchanged: for what is done behind the fence. Read-only."""
+        return 0.0
 
     @property
     def names(self) -> tuple[str, str]:
@@ -86,11 +99,25 @@ class Exchange(Step):
                 CLOSED, f"The database {live} refuses connections while names are exchanged; let them in again."
             )
             try:
-                return cutover.cut_over(
-                    context.adapters.postgres, live, incoming, outgoing, holder, last=last, renamed=renamed, ended=self._tell
-                )
+                with self._paused(holder):
+                    return cutover.cut_over(
+                        context.adapters.postgres,
+                        live,
+                        incoming,
+                        outgoing,
+                        holder,
+                        last=last,
+                        renamed=renamed,
+                        ended=self._tell,
+                    )
             finally:
                 self.settle(staging_state_of(context))
+
+    def bring_records(self, incoming: str) -> None:
+        """Bring our own records into the database that comes in, before anybody waits for it. Changes that database."""
+        postgres, tools = self.context.adapters.postgres, self.context.adapters.dump_tools
+        with postgres.connect() as live, postgres.connect(incoming) as target:
+            cutover.bring_records(tools, live, target, self.context.adapters.scratch)
 
     def opened(self) -> staging_database.StagingState:
         """How the databases stand, once the live one lets connections in. Changes the target, where it did not."""
@@ -143,6 +170,20 @@ class Exchange(Step):
             if is_closed and item in self.reporter.pending():
                 self.reporter.close_cleanup(item)
 
+    @contextmanager
+    def _paused(self, holder: Connection) -> Iterator[None]:
+        """Have clients of poolers wait, where they do not yet; whoever waits for our locks is ended, who would be anyway."""
+        with self.context.adapters.postgres.connect(MAINTENANCE) as connection:
+
+            def end_those_behind() -> None:
+                pids = behind(connection, holder.info.backend_pid)
+                found = [each for each in of_database(connection, holder.info.dbname) if each.pid in pids]
+                end(connection, found)
+                self._tell(found)
+
+            with self.context.adapters.pausing(end_those_behind):
+                yield
+
     def _tell(self, ended: list[Session]) -> None:
         if ended:
             self.reporter.append("sessions-ended", step=self.name, sessions=[str(session) for session in ended])
@@ -157,6 +198,12 @@ class CheckedExchange(Exchange):
             "carry": "what was written since the backup is carried over",
         }
     }
+
+    @property
+    def seconds_paused_before(self) -> float:
+        """For the last comparison where that is short, by the one before it, and nothing is carried over. Read-only."""
+        seconds = seconds_compared(self.context)
+        return 0.0 if self.carries or seconds > LONGEST_COMPARISON else seconds
 
     @property
     def carries(self) -> bool:
@@ -249,6 +296,9 @@ class CheckedExchange(Exchange):
         ]
 
 
+LONGEST_COMPARISON = (
+    LONGEST_PAUSE_MS / 1000
+)  # seconds of the one before, from which on clients of poolers do not wait for it
 NOT_MADE = "not made yet: restore the backup first, then preview and approve again"
 
 
@@ -403,7 +453,9 @@ class SwapDatabase(CheckedExchange):
                 safe_next="Restore a later backup, or go on with the database as it is.",
             )
         self.reporter.open_cleanup(STAGED, f"The database {new} was restored beside {found.live}; drop it, or swap it in.")
-        with cutover.fenced(self.context.adapters.postgres, found.live, self.reporter.waiting) as holder:
+        postgres, pausing = self.context.adapters.postgres, self.context.adapters.pausing
+        self.bring_records(found.kept)
+        with pausing(), cutover.fenced(postgres, found.live, self.reporter.waiting) as holder:
             closed = self.cut_over(holder, found.kept, new, adopt=False)
         return {"restored database": new, "cannot connect, seconds": round(closed, 3)}
 
@@ -418,12 +470,14 @@ class SwapDatabase(CheckedExchange):
 
     def _swap(self, live: str) -> dict[str, Any]:
         new, old = self.names
+        self.bring_records(new)
         begun = time.monotonic()
-        with cutover.fenced(self.context.adapters.postgres, live, self.reporter.waiting) as holder:
+        pausing = self.context.adapters.pausing if self.seconds_paused_before else nullcontext
+        with pausing(), cutover.fenced(self.context.adapters.postgres, live, self.reporter.waiting) as holder:
             with self.control.listening():
                 final = compared(self.context, live, new, watching(self.control, "compared"), carry=self.carries)
                 seconds = time.monotonic() - begun
-                self._require_as_approved(final, less=self.carries and applied_before(self.context, live, new))
+                self._require_as_approved(final, seconds, less=self.carries and applied_before(self.context, live, new))
                 over = self._carried(live, new) if self.carries else None
             predict(self.context, final, over)
             self.reporter.open_cleanup(OLD, f"The database {old} is kept; drop it once nobody needs it.")
@@ -444,7 +498,7 @@ class SwapDatabase(CheckedExchange):
 
         return applied(self.context, live, new, between, self.control.must_pause)
 
-    def _require_as_approved(self, final: Ledger, *, less: bool) -> None:
+    def _require_as_approved(self, final: Ledger, seconds: float, *, less: bool) -> None:
         """Stop where the last comparison found another loss than was approved; the next preview shows it.
 
         `less` says whether it may be smaller: what an earlier try carried over changes what is left.
@@ -456,7 +510,7 @@ class SwapDatabase(CheckedExchange):
         redefined = approved.get("defined otherwise in the backup", [])
         more += [f"{name}: defined otherwise in the backup" for name in final.defined_otherwise if name not in redefined]
         if more:
-            keep(self.context, final)
+            keep(self.context, final, seconds)
             raise PreconditionError(
                 f"The loss is not the one that was approved: {'; '.join(more)}.",
                 where=f"database {self.context.adapters.postgres.database}",

@@ -21,11 +21,13 @@ from runbook_lib.postgres.changes.objects import short
 from runbook_lib.postgres.changes.trial import Trial, tried
 from runbook_lib.postgres.connection import identity, unreadable
 from runbook_lib.postgres.dependents import without_identity
-from runbook_lib.postgres.restore.dump_inspector import rights
+from runbook_lib.postgres.lock_budget import milliseconds_paused
+from runbook_lib.postgres.restore.dump_inspector import owners_kept_out, rights
 from runbook_lib.postgres.round_trip import Statements
 from runbook_lib.results import Found, Precondition, Result, Status, When
 from runbook_lib.steps import Effect, Facts, Preview, Probe, Step
 from runbook_lib.steps.backfill_step import no_feature_service
+from runbook_lib.steps.ddl_dry_run import Exercised
 from runbook_lib.steps.services import disconnected
 
 LARGEST = 2_000_000_000  # bytes of the tables of which every row is compared
@@ -76,6 +78,7 @@ class TakeBack(Step):
     Keys = TakeBackKeys
 
     _last: _Tried | None = None
+    _exercised: Exercised | None = None
 
     @property
     def file(self) -> Path:
@@ -105,8 +108,12 @@ class TakeBack(Step):
         if done:
             return Preview(self.name, self.title, would=["nothing: it is taken back already"], estimate=0)
         self._require_copies()
+        self._exercised = Exercised(self.context)
         with self._copies.alone() as copies:
             self._last = self._try(copies)
+            if not self._last.trial.reversal.refusals:
+                self._exercised.begin(lambda: copies.connected("first"), with_owners=True)
+                self._exercised.again(lambda: copies.connected("copy"), "taking it back")
         found, trial = self._last.draft, self._last.trial
         reversal = trial.reversal
         counts = {
@@ -122,7 +129,7 @@ class TakeBack(Step):
                 *(f"{each.kind} {each.object}, which was {each.what}: {each.way_back}" for each in found.changes),
                 *(f"STOPPED by: {each.object}: {each.why}" for each in reversal.refusals),
                 *(f"KEPT: {each}" for each in reversal.kept),
-                *(f"note: {each}" for each in reversal.notes),
+                *(f"note: {each}" for each in [*reversal.notes, *filter(None, [self._exercised.note])]),
                 *([f"RISK: the draft's migrations stopped where one failed: {found.stopped}"] if found.stopped else []),
                 *recorded,
                 f"by {len(reversal.statements)} statements in one transaction, tried on a copy just now",
@@ -153,6 +160,14 @@ class TakeBack(Step):
             },
             volumes=volumes,
         )
+
+    def dry_run_of_ddl(self, preview: Preview) -> list[Result]:
+        """How the application's statements ended on the copies that the preview has made. Read-only."""
+        return self._exercised.results() if self._exercised else []
+
+    def milliseconds_paused(self, preview: Preview) -> int:
+        """As long as the transaction may take, going by the one that the preview tried. Pure."""
+        return milliseconds_paused(live.budget_of(self._last.trial.reversal)) if self._last else 0
 
     def probe(self) -> Probe:
         """Whether this run took it back, by the record that commits with it. Read-only."""
@@ -335,9 +350,11 @@ class TakeBack(Step):
             chosen, hidden = self._chosen(connection), unreadable(connection)
             lacking = [right for right, held in rights(connection).items() if not held]
             published = without_identity(connection, self._draft().tables or [])
+            kept_out = owners_kept_out(connection)
         problems = [f"our role may not read, or not every row of: {', '.join(hidden)}"] if hidden else []
         problems += [f"our role may not {right}" for right in lacking]
         problems += published
+        problems += [f"{owner} may not create, so that no copy can give it what is there" for owner in kept_out]
         if chosen.bytes > LARGEST:
             largest = ", ".join(f"{name} {size / 1e9:.1f} GB" for name, size in list(chosen.copied.items())[:NAMED])
             problems.append(

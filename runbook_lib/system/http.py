@@ -6,8 +6,8 @@ import json
 import re
 import socket
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
@@ -26,14 +26,21 @@ class Answer:
     json: Any | None
     text: str
     seconds: float
+    headers: Mapping[str, str] = field(default_factory=dict)  # by their names in small letters
 
     @classmethod
-    def of(cls, status: int, text: str, seconds: float = 0.0) -> Answer:
-        """The answer whose body is `text`. Read-only."""
+    def of(cls, status: int, text: str, seconds: float = 0.0, headers: Mapping[str, str] | None = None) -> Answer:
+        """The answer whose body is `text`; a byte order mark before it is left out. Read-only."""
+        text = text.removeprefix("\ufeff")
+        named = {name.lower(): value for name, value in (headers or {}).items()}
         try:
-            return cls(status, json.loads(text), text, seconds)
-        except ValueError:
-            return cls(status, None, text, seconds)
+            return cls(status, json.loads(text), text, seconds, named)
+        except (ValueError, RecursionError):
+            return cls(status, None, text, seconds, named)
+
+
+class NoAnswerInTime(AdapterError):
+    """A server did not answer within the time that it had."""
 
 
 class Http(Protocol):
@@ -43,7 +50,8 @@ class Http(Protocol):
         """What the server answers within `timeout` seconds, asked with `token` as bearer. Read-only.
 
         Raises:
-            AdapterError: No answer came.
+            NoAnswerInTime: None came within that time.
+            AdapterError: None came for another reason.
         """
 
 
@@ -67,11 +75,12 @@ class DirectHttp:
                     if time.monotonic() - started > timeout:
                         raise httpx.ReadTimeout("the answer did not end")
         except httpx.TimeoutException:
-            raise _no_answer(url, f"nothing within {timeout:g} s") from None
+            raise _no_answer(url, f"nothing within {timeout:g} s", NoAnswerInTime) from None
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             raise _no_answer(url, f"{type(error).__name__}: {error}") from None
-        text = body.decode(response.encoding or "utf-8", errors="replace")
-        return Answer.of(response.status_code, text, time.monotonic() - started)
+        encoding = response.encoding if response.charset_encoding else json.detect_encoding(bytes(body))
+        text = body.decode(encoding or "utf-8", errors="replace")
+        return Answer.of(response.status_code, text, time.monotonic() - started, response.headers)
 
     def close(self) -> None:
         """Close the connections that are kept."""
@@ -102,7 +111,7 @@ class MemoryHttp:
         try:
             return self._answer(url, token)
         except TimeoutError:
-            raise _no_answer(url, f"nothing within {timeout:g} s") from None
+            raise _no_answer(url, f"nothing within {timeout:g} s", NoAnswerInTime) from None
         except OSError as error:
             raise _no_answer(url, f"{type(error).__name__}: {error}") from None
 
@@ -112,8 +121,8 @@ def without_credentials(url: str) -> str:
     return redact(re.sub(r"//[^/?#]*@", "//", url))
 
 
-def _no_answer(url: str, reason: str) -> AdapterError:
-    return AdapterError(
+def _no_answer(url: str, reason: str, kind: type[AdapterError] = AdapterError) -> AdapterError:
+    return kind(
         f"{without_credentials(url)} did not answer: {redact(reason)}.",
         state="Nothing was changed; what the server would say is unknown.",
         safe_next="Make sure that the service runs and that this machine reaches it, then ask again.",

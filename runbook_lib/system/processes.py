@@ -1,11 +1,13 @@
 """Running commands."""
 
+import json
 import os
 import select
 import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,7 +18,7 @@ from typing import IO, Protocol
 
 from runbook_lib.errors import AdapterError
 from runbook_lib.redaction import redact
-from runbook_lib.system import temporary
+from runbook_lib.system import confined, temporary
 from runbook_lib.system.signals import with_default_signals
 
 GRACE = 2.0  # seconds that a command has to end after each signal
@@ -95,6 +97,25 @@ Report = Callable[[str], None]  # is given each line that a command says
 
 
 @dataclass(frozen=True)
+class Confinement:
+    """What a command may take of the machine, after all that serves users, and in whose place its folder stands."""
+
+    processors: int | None = None
+    memory: int | None = None  # bytes, of it and all that it starts
+    place: Path | None = None  # where the folder that it runs in stands for it alone, where the system can do that
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a command that was confined has used."""
+
+    memory: int  # bytes, at most
+    processors: float  # on average
+    over: bool  # whether it was ended because it held more memory than it may
+    in_place: bool  # whether its folder stood in the other's place
+
+
+@dataclass(frozen=True)
 class Completed:
     """What a command that ended has left."""
 
@@ -103,6 +124,7 @@ class Completed:
     output: str
     errors: str
     seconds: float
+    usage: Usage | None = None  # None where it was not confined, or was ended from outside
 
     def require(self) -> "Completed":
         """Itself, when the command succeeded. Read-only.
@@ -133,12 +155,13 @@ class Processes(Protocol):
         report: Report | None = None,
         hold: Hold | None = None,
         encoding: str = "utf-8",
+        confine: Confinement | None = None,
     ) -> Completed:
         """Run `command`, with `env` added to the environment, for at most `timeout` seconds. Changes what it changes.
 
         `report` is given each line of output and errors while the command runs, and `hold` is asked again and again
         meanwhile; the time for which a command stands still does not count. With `encoding="latin-1"` every byte of
-        input and output is one character.
+        input and output is one character. A command that is to `confine` has the least priority too.
 
         Raises:
             AdapterError: The program is missing, or did not end in time and was ended.
@@ -163,15 +186,17 @@ class LocalProcesses:
         report: Report | None = None,
         hold: Hold | None = None,
         encoding: str = "utf-8",
+        confine: Confinement | None = None,
     ) -> Completed:
         """See `Processes.run`; an interrupt ends the command and its children first."""
         started = time.monotonic()
         # Files, not pipes: a service that the command leaves running would hold a pipe open, and the wait with it.
-        with _file() as output, _file() as errors, _stdin(input, encoding) as stdin:
+        with _file() as output, _file() as errors, _file() as used, _stdin(input, encoding) as stdin:
             environment = {**os.environ, **(env or {})}
+            whole = with_default_signals(command, cwd=cwd, env=environment)
             try:
                 process = subprocess.Popen(
-                    with_default_signals(command, cwd=cwd, env=environment),
+                    _confined(whole, confine, Path(used.name)) if confine and not not_found([command], cwd) else whole,
                     cwd=cwd,
                     env=environment,
                     stdin=stdin,
@@ -192,8 +217,11 @@ class LocalProcesses:
                 raise
             finally:
                 follower.look(to_the_end=True)
-            said = _text(output, encoding)
-            return Completed(tuple(command), code, said, _text(errors), time.monotonic() - started)
+            said, usage = _text(output, encoding), _text(used)
+            return Completed(
+                *(tuple(command), code, said, _text(errors), time.monotonic() - started),
+                Usage(**json.loads(usage)) if usage else None,
+            )
 
 
 Script = Callable[[tuple[str, ...]], Completed | tuple[int, str, str]]
@@ -216,6 +244,7 @@ class ScriptedProcesses:
         report: Report | None = None,
         hold: Hold | None = None,
         encoding: str = "utf-8",
+        confine: Confinement | None = None,
     ) -> Completed:
         """See `Processes.run`."""
         if hold:
@@ -232,14 +261,21 @@ class ScriptedProcesses:
         return done
 
 
-def not_found(commands: Iterable[Sequence[str]]) -> list[str]:
-    """The programs of these commands that are not here, or may not be run. Read-only."""
-    return list(dict.fromkeys(command[0] for command in commands if not shutil.which(command[0])))
+def not_found(commands: Iterable[Sequence[str]], cwd: Path | None = None) -> list[str]:
+    """The programs of these commands that are not here, seen from `cwd`, or may not be run. Read-only."""
+    names = dict.fromkeys(command[0] for command in commands)
+    return [name for name in names if not shutil.which(str(cwd / name) if cwd and os.sep in name else name)]
 
 
 def shown(command: Sequence[str]) -> str:
     """`command` as one would type it, without secrets. Read-only."""
     return redact(shlex.join(command))
+
+
+def _confined(command: Sequence[str], confine: Confinement, report: Path) -> list[str]:
+    place = str(confine.place) if confine.place else None
+    asked = {"processors": confine.processors, "memory": confine.memory, "place": place, "report": str(report)}
+    return [sys.executable, "-I", "-S", confined.__file__, json.dumps(asked), *command]
 
 
 def _file() -> IO[bytes]:

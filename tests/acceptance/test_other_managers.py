@@ -16,7 +16,6 @@ import yaml
 from runbook_lib.context.old_code import live_commits
 from runbook_lib.documents import load_target
 from runbook_lib.rehearsal.stack import Stack
-from runbook_lib.rehearsal.supervisor import application_programs
 from runbook_lib.run import Run, engine, lifecycle
 from runbook_lib.services import connect
 from runbook_lib.system.processes import LocalProcesses
@@ -24,6 +23,7 @@ from runbook_lib.system.processes import LocalProcesses
 from ..support.docker import Docker, an_engine, compose_plugin
 from ..support.places import PLAN, TARGET
 from ..support.pm2 import Pm2, pm2_command
+from ..support.sample import application_programs
 
 SERVICES = ("backend", "worker", "frontend")
 LABEL = "org.opencontainers.image.revision"
@@ -91,7 +91,7 @@ def pm2(broken: Stack) -> Iterator[Pm2]:
             "cwd": str(program.directory),
             "env": dict(program.environment),
         }
-        for program in application_programs(broken.environment)
+        for program in application_programs(broken)
     ]
     (made.root / "ecosystem.json").write_text(json.dumps({"apps": apps}))
     try:
@@ -137,7 +137,7 @@ def compose_files(running: Stack, docker: Docker) -> list[str]:
                 f"{os.path.realpath(path)}:{path}:ro" for path in dict.fromkeys([*OF_INTERPRETER, str(running.root)])
             ],
         }
-        for program in application_programs(running.environment)
+        for program in application_programs(running)
     }
     (docker.project / "compose.json").write_text(json.dumps({"version": "2.4", "services": services}))
     return ["compose.json", *(str(running.root / name / "dist" / "compose.json") for name in ("backend", "frontend"))]

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 
 import pytest
+import yaml
 
 from runbook_lib.rehearsal.stack import Stack
 
@@ -24,11 +25,17 @@ def last_line(done: subprocess.CompletedProcess[str]) -> str:
 
 @pytest.mark.slow
 def test_a_failed_run_ends_with_a_recovery_path_and_can_be_resumed(broken: Stack) -> None:
-    planned = json.loads(runbook("plan", "--plan", str(PLAN), "--target", str(TARGET), "--type", "full", "--json").stdout)
-    backend, run = broken.root / "backend", planned["run"]
-    (backend / ".git" / "info").mkdir(exist_ok=True)
-    (backend / ".git" / "info" / "exclude").write_text("dist.new\n")
-    (backend / "dist.new").write_text("in the way of a build here, and not in a scratch clone")
+    backend, target = broken.root / "backend", broken.root / "target.yaml"
+    described = yaml.safe_load(TARGET.read_text())
+    described["repositories"]["backend"]["build"] = [
+        "sh",
+        "-c",
+        'mkdir -p cache && touch cache/x && "$REHEARSAL_PYTHON" build.py',
+    ]
+    target.write_text(yaml.safe_dump(described))
+    (backend / "cache").symlink_to(broken.root / "nowhere")  # so it is built here, which fails, and not in a scratch clone
+    planned = json.loads(runbook("plan", "--plan", str(PLAN), "--target", str(target), "--type", "full", "--json").stdout)
+    run = planned["run"]
 
     failed = runbook("run", run, "--approve", planned["digest"])
 
@@ -37,7 +44,7 @@ def test_a_failed_run_ends_with_a_recovery_path_and_can_be_resumed(broken: Stack
     command = shlex.split(last_line(failed))
     assert command[:4] == ["runbook", "service-back", run, "--approve"]
     path = failed.stderr[failed.stderr.index("Service back in") :]
-    assert ("undo | Take the code of backend back" in path, "apply | Build backend" in path) == (True, False)
+    assert ("undo | Take the code of backend back" in path, "apply | Build backend" in path) == (True, False), path
 
     again = runbook(*command[1:])  # its undo builds too, so it fails for the same reason
 
@@ -51,7 +58,7 @@ def test_a_failed_run_ends_with_a_recovery_path_and_can_be_resumed(broken: Stack
 
     assert json.loads(back.stdout)["outcome"]["status"] == "service-back", back.stderr
 
-    (backend / "dist.new").unlink()
+    (broken.root / "nowhere").mkdir()
     resumed = runbook("run", run, "--approve", planned["digest"])
 
     assert resumed.returncode == 0, resumed.stderr

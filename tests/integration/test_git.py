@@ -10,9 +10,10 @@ import pytest
 from runbook_lib.errors import AdapterError, PreconditionError
 from runbook_lib.git import Checkout, Commit
 from runbook_lib.history.commits import make, take_back
-from runbook_lib.rehearsal.repositories import FEATURE, create_backend
-from runbook_lib.rehearsal.scenarios import FAULTS, Fault
+from runbook_lib.rehearsal.stack_file import Fault
 from runbook_lib.system.processes import LocalProcesses
+
+from ..support.sample import FAULTS, FEATURE, SOUND, create_backend
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 BY = "Ada"
@@ -20,7 +21,7 @@ BY = "Ada"
 
 @pytest.fixture
 def deployed(tmp_path: Path) -> Checkout:
-    create_backend(tmp_path / "backend", FAULTS[0])
+    create_backend(tmp_path / "backend", SOUND)
     return Checkout(tmp_path / "backend", LocalProcesses())
 
 

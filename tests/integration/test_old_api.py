@@ -16,11 +16,12 @@ from runbook_lib.checks.api import ReferenceKeys
 from runbook_lib.config.target import ReferenceApi, SecretReference
 from runbook_lib.context import Context, builds, old_code
 from runbook_lib.context.adapters import Adapters
-from runbook_lib.rehearsal.stack import backend_healthy, stack
-from runbook_lib.rehearsal.supervisor import application_programs
+from runbook_lib.rehearsal.stack import answers, stack
 from runbook_lib.rehearsal.workspace import PLAN, TARGET, settled_in, until
 from runbook_lib.results import Result, Status
 from runbook_lib.run import lifecycle
+
+from ..support.sample import application_programs
 
 
 @dataclass
@@ -47,14 +48,14 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kept]:
         old = old_code.prepare(context, "backend").path
         builds.build(context, "backend", old)
         port = a_free_port()
-        program = application_programs(running.environment)[0]
+        program = application_programs(running)[0]
         command = [*program.command[:-1], str(port)]
         environment = {**os.environ, **program.environment}
         with open(running.root / "old.log", "wb") as log:
             process = subprocess.Popen(command, cwd=old, env=environment, stdout=log, stderr=log)
         try:
             url = f"http://127.0.0.1:{port}"
-            assert until(lambda: backend_healthy(url), 15), Path(log.name).read_text()
+            assert until(lambda: answers(f"{url}/health"), 15), Path(log.name).read_text()
             yield Kept(context, url)
         finally:
             process.kill()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from runbook_lib.config.plan import Decision
+from runbook_lib.config.plan import Decision, Exercise
 from runbook_lib.results import Status, not_passed
 from runbook_lib.steps import Effect, take_back
 from runbook_lib.steps.take_back import CLEANUP
@@ -269,3 +269,30 @@ def test_a_database_that_is_too_large_is_not_copied_at_all(make: Make, monkeypat
     assert "every row is compared" in summaries(looks) and "public.shops" in summaries(looks)
     assert [line for line in preview.would if "No copy was made" in line or "cannot be tried" in line]
     assert found.databases() == set()
+
+
+def test_a_statement_that_would_fail_afterwards_is_named_by_the_preview(make: Make) -> None:
+    logged = """CREATE TABLE log (of bigint, remark text);
+    CREATE FUNCTION logs() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN INSERT INTO log VALUES (NEW.id, NEW.remark); RETURN NEW; END $$;
+    CREATE TRIGGER logs BEFORE UPDATE ON "Orders" FOR EACH ROW EXECUTE FUNCTION logs();"""
+    found = make(BEFORE, UP, logged)
+    statements = [
+        'UPDATE "Orders" SET total = $1 WHERE id = $2',
+        'UPDATE "Orders" SET remark = $1 WHERE id = $2',
+        "SELECT * FROM fees",
+        "SELECT name FROM shops WHERE id = $1",
+    ]
+    planned = [Exercise.model_validate({"sql": each}) for each in statements]
+    found.plan = found.plan.model_copy(update={"exercise": planned})
+    step = found.step()
+
+    (tried,) = step.dry_run_of_ddl(step.preview())
+
+    assert tried.status is Status.FAIL
+    assert (
+        '`UPDATE "Orders" SET total = $1 WHERE id = $2` fails after taking it back: record "new" has no field'
+        in tried.summary
+    )
+    assert "they name what goes: 2 (" in tried.summary
+    assert (found.databases(), found.execute("SELECT count(*) FROM log")) == (set(), [(0,)])

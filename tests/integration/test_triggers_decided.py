@@ -1,8 +1,11 @@
 """What a trigger writes elsewhere is decided before downtime: named in the plan, or what fires it is refused."""
 
+import re
+from collections.abc import Iterator
+
 import pytest
 
-from ..support.bare import SERVICES, Bare, words
+from ..support.bare import SERVICES, Bare, runbook, words
 
 AUDIT = """CREATE TABLE audit (id bigint);
 CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO audit VALUES (NEW.id); RETURN NEW; END';
@@ -73,3 +76,100 @@ def test_a_part_is_not_restored_past_a_trigger_that_writes_elsewhere(target: Bar
 
     assert (ended.exit_code, target.running()) == (3, set(SERVICES)), ended.text
     assert "note fires: it writes audit" in words(ended.text)
+
+
+GRANT = "GRANT SET ON PARAMETER session_replication_role TO runbook"
+REVOKE = "REVOKE SET ON PARAMETER session_replication_role FROM runbook"
+
+
+@pytest.fixture
+def may_keep_out(target: Bare) -> Iterator[None]:
+    target.as_superuser(GRANT)
+    yield
+    target.as_superuser(REVOKE)
+
+
+@pytest.mark.usefixtures("may_keep_out")
+@pytest.mark.parametrize("strategy", ["batched", "keyed", "swap"])
+@pytest.mark.parametrize("statement", [AUDIT.format(of=""), VERSION])
+def test_what_is_kept_out_fires_neither_for_a_step_nor_for_its_undo(target: Bare, strategy: str, statement: str) -> None:
+    target.plan["backfills"][0]["touch_column"] = None
+    target.ask(statement)
+    rows = "SELECT md5(string_agg(to_jsonb(m)::text, ',' ORDER BY id)) FROM messages m"
+    elsewhere = "SELECT count(*) FROM audit" if "audit" in statement else "SELECT count(*) FROM messages WHERE version <> 1"
+    before = target.ask(rows)
+
+    planned = target.planned(choose=f"STRATEGY={strategy}, TRIGGERS=keep_out")
+    assert planned.exit_code == 0, planned.text
+    assert "these triggers are kept out of" in words(planned.text)
+    ended = target.carried_out()
+
+    assert (ended.exit_code, target.status()) == (0, "verified"), ended.text
+    assert target.ask(elsewhere) == [(0,)]
+    offered = runbook("undo", target.run, "--step", "clear-backfill")
+    undone = runbook(
+        "undo", target.run, "--step", "clear-backfill", "--approve", re.findall(r"--approve (\w+)", offered.text)[-1]
+    )
+    assert undone.exit_code == 0, undone.text
+    assert (target.ask(rows), target.ask(elsewhere)) == (before, [(0,)])
+
+
+def test_keeping_out_needs_a_right_that_the_preview_names(target: Bare) -> None:
+    target.plan["backfills"][0]["touch_column"] = None
+    target.ask(AUDIT.format(of=""))
+
+    ended = target.planned(choose="STRATEGY=keyed, TRIGGERS=keep_out")
+
+    assert (ended.exit_code, target.running()) == (3, set(SERVICES)), ended.text
+    assert 'GRANT SET ON PARAMETER session_replication_role TO "runbook"' in words(ended.text)
+
+
+@pytest.mark.usefixtures("may_keep_out")
+def test_a_trigger_that_fires_always_cannot_be_kept_out(target: Bare) -> None:
+    target.plan["backfills"][0]["touch_column"] = None
+    target.ask(AUDIT.format(of=""))
+    target.ask("ALTER TABLE messages ENABLE ALWAYS TRIGGER note")
+
+    ended = target.planned(choose="STRATEGY=keyed, TRIGGERS=keep_out")
+
+    assert (ended.exit_code, target.running()) == (3, set(SERVICES)), ended.text
+    assert "note fires: it writes audit" in words(ended.text)
+
+
+@pytest.mark.parametrize("strategy", ["batched", "keyed"])
+def test_what_one_row_changes_elsewhere_is_seen_on_the_clone_and_counted(target: Bare, strategy: str) -> None:
+    target.plan["database"]["triggers"] = {"note": ["audit"]}
+    target.ask(AUDIT.format(of=""))
+    target.ask("CREATE TRIGGER again AFTER UPDATE OF content ON messages FOR EACH ROW EXECUTE FUNCTION note()")
+
+    ended = target.planned(choose=f"STRATEGY={strategy}")
+
+    assert ended.exit_code == 0, ended.text
+    assert "these triggers fire for each of 180 rows, 180 times, and for an undo: note (writes audit)" in words(ended.text)
+    assert "one row run through it changes besides: audit: 1 inserted" in words(ended.text)
+
+
+@pytest.mark.usefixtures("may_keep_out")
+def test_a_part_is_restored_past_a_trigger_that_is_kept_out(target: Bare) -> None:
+    target.ask("UPDATE messages SET media_url = NULL WHERE id % 2 = 0")
+    target.ask(AUDIT.format(of="OF media_url"))
+    target.steps("stop-services", "restore-media-url")
+
+    planned = target.planned("R", choose="TRIGGERS=keep_out")
+    assert planned.exit_code == 0, planned.text
+    ended = target.carried_out()
+
+    assert ended.exit_code == 0, ended.text
+    assert "these triggers are kept out of 100 rows, and of an undo: note" in words(planned.text)
+    assert target.ask("SELECT count(*) FROM audit") == [(0,)]
+
+
+@pytest.mark.usefixtures("may_keep_out")
+def test_rows_are_not_restored_past_their_foreign_keys(target: Bare) -> None:
+    target.ask("DELETE FROM messages WHERE id = 600")
+    target.steps("stop-services", "restore-media-url", restore_media_url={"column": None})
+
+    ended = target.planned("R", choose="TRIGGERS=keep_out")
+
+    assert (ended.exit_code, target.running()) == (3, set(SERVICES)), ended.text
+    assert "the foreign key messages_conversation_id_fkey would not be checked either" in words(ended.text)

@@ -1,11 +1,11 @@
 """Runs that leave the database alone hold their target too: two engineers, a crash, a take-over; by the command line."""
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
 
+from runbook_lib.journal.folder import RunFolder
 from runbook_lib.rehearsal.workspace import until
 
 from ..support import quick_site
@@ -32,9 +32,9 @@ def test_a_quick_rollback_ends_verified_without_a_database(site: Site) -> None:
 
 @pytest.fixture
 def acting(site: Site) -> tuple[Site, Planned, Planned]:
-    """Ann's run and Bo's on one target, of which Ann's will wait in its build until `hold` is gone."""
-    wait = f'while test "$PWD" = {site.frontend} -a -e {site.root}/hold; do sleep 0.1; done'
-    site.change_target(repositories__frontend__build=["sh", "-c", f"{wait}; {sys.executable} build.py"])
+    """Ann's run and Bo's on one target, of which Ann's will wait in its restart until `hold` is gone."""
+    start = "while test -e ../hold; do sleep 0.1; done; cat ../{service}/dist/version.json >{service}"
+    site.change_target(services__commands__start=["sh", "-c", start], services__timeout=60)
     return site, site.plan(), site.plan(operator="Bo")
 
 
@@ -42,8 +42,8 @@ def hold(site: Site) -> None:
     (site.root / "hold").touch()
 
 
-def building(run: Planned) -> bool:
-    return run.state.step("build-frontend").status == "started"
+def restarting(run: Planned) -> bool:
+    return run.state.step("restart-frontend").status == "started"
 
 
 @pytest.mark.slow
@@ -51,7 +51,7 @@ def test_the_second_of_two_quick_rollbacks_is_refused_and_shown_who_acts(acting:
     site, ann, bo = acting
     hold(site)
     process = ann.start()
-    assert until(lambda: building(ann), 60)
+    assert until(lambda: restarting(ann), 60)
 
     code, said = bo.run()
     planned = site.plan(operator="Cleo")
@@ -70,7 +70,7 @@ def test_a_killed_quick_rollback_is_taken_over_with_its_freezes(acting: tuple[Si
     site, ann, bo = acting
     hold(site)
     process = ann.start()
-    assert until(lambda: building(ann), 60)
+    assert until(lambda: restarting(ann), 60)
     killed(process)
     (site.root / "hold").unlink()
     assert site.frozen
@@ -83,4 +83,7 @@ def test_a_killed_quick_rollback_is_taken_over_with_its_freezes(acting: tuple[Si
     assert (refused, "left behind or waiting: Ann on " in said, "that process has ended" in said) == (3, True, True), said
     assert (first, code, bo.state.outcome and bo.state.outcome["status"]) == (1, 0, "verified"), shown + done
     assert bo.state.takeovers[0]["run"] == ann.folder.name
-    assert (site.frozen, bo.state.pending) == (False, {})
+    assert (site.frozen, list(bo.state.pending)) == (
+        False,
+        [f"build-frontend-{RunFolder(ann.folder).short} of {ann.folder.name}"],
+    )

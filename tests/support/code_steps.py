@@ -12,7 +12,7 @@ from runbook_lib.journal.control import Reporter
 from runbook_lib.journal.state import StepState
 from runbook_lib.steps import Step, step_named
 
-REVERT, BUILD, PUSH = "revert-frontend", "build-frontend", "push-frontend"
+REVERT, BUILD, PUSH, REBUILD = "revert-frontend", "build-frontend", "push-frontend", "rebuild-frontend"
 
 
 class Run:

@@ -3,19 +3,16 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 
 import pytest
 
-from runbook_lib.rehearsal import postgres, stack, supervisor
+from runbook_lib.rehearsal import postgres, repositories, stack
 from runbook_lib.rehearsal.postgres import Server
-from runbook_lib.rehearsal.repositories import create_backend, create_frontend
-from runbook_lib.rehearsal.scenarios import Fault
-
-NAMES = ("backend", "frontend")
+from runbook_lib.rehearsal.stack_file import SAMPLE, Fault, StackFile, named
 
 
 class MadeOnce:
@@ -27,7 +24,7 @@ class MadeOnce:
     def __init__(self, place: Path) -> None:
         self._place = place
         self._clusters: dict[Path, tuple[Path, Server]] = {}  # the programs -> a cluster that was never started, its server
-        self._repositories: dict[tuple[str, str, bool], Path] = {}  # the faults of both, whether they are built -> where
+        self._repositories: dict[str, Path] = {}  # the stack, its patches, whether they are built -> where
 
     def initialise(self, root: Path) -> Server:
         tools, data = postgres.binaries(), root / "pg" / "data"
@@ -41,22 +38,23 @@ class MadeOnce:
         shutil.copytree(copy, data)
         return Server({**made.parameters, "host": str(data.parent)}, made.tools)
 
-    def build(self, root: Path, fault: Fault) -> None:
-        self._copied(root, fault, built=True)
+    def build(self, described: StackFile, root: Path, fault: Fault, environment: Mapping[str, str]) -> None:
+        self._copied(described, root, fault, lambda made: repositories.build(described, made, fault, environment), "built")
 
     def create(self, root: Path, fault: Fault) -> None:
-        """Both repositories below `root`, each with its remote; nothing is built."""
-        self._copied(root, fault, built=False)
+        """The repositories of the sample below `root`, each with its remote; nothing is built."""
+        self._copied(named(SAMPLE), root, fault, lambda made: _create(made, fault), "created")
 
-    def _copied(self, root: Path, fault: Fault, *, built: bool) -> None:
-        key = fault.backend, fault.frontend, built
+    def _copied(self, described: StackFile, root: Path, fault: Fault, make: Callable[[Path], None], how: str) -> None:
+        key = f"{described.about} {fault.patches} {how}"
         if key not in self._repositories:
             made = Path(mkdtemp(dir=self._place))
-            (supervisor.build if built else _create)(made, fault)
+            make(made)
             self._repositories[key] = made
-        for name in (*NAMES, *(f"{name}.git" for name in NAMES)):
+        names = list(described.repositories)
+        for name in (*names, *(f"{name}.git" for name in names)):
             shutil.copytree(self._repositories[key] / name, root / name, symlinks=True)
-        for name in NAMES:
+        for name in names:
             _git(root / name, "remote", "set-url", "origin", str(root / f"{name}.git"))
             _git(root / name, "update-index", "--refresh")  # the index knows the copies again
 
@@ -80,19 +78,20 @@ def each_its_own() -> Iterator[None]:
     """Every stack makes its own again."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(stack, "initialise", postgres.initialise)
-        patched.setattr(stack, "build", supervisor.build)
+        patched.setattr(stack, "build", repositories.build)
         yield
 
 
-def repositories(root: Path, fault: Fault) -> None:
+def sample_repositories(root: Path, fault: Fault) -> None:
     """Make both repositories of the sample below `root`, each with its remote."""
     make: Callable[[Path, Fault], None] = _now[-1].create if _now else _create
     make(root, fault)
 
 
 def _create(root: Path, fault: Fault) -> None:
-    create_backend(root / "backend", fault)
-    create_frontend(root / "frontend", fault)
+    described = named(SAMPLE)
+    for name in described.repositories:
+        repositories.create(described, name, root / name, fault)
 
 
 def _git(directory: Path, *arguments: str) -> None:

@@ -18,11 +18,11 @@ from runbook_lib import cli
 from runbook_lib.documents import resolved
 from runbook_lib.journal import Journal
 from runbook_lib.journal.state import RunState, replay
-from runbook_lib.rehearsal.scenarios import FAULTS
 from runbook_lib.run import lifecycle
 
-from .made_once import repositories
+from .made_once import sample_repositories
 from .places import PLAN, TARGET
+from .sample import SOUND
 
 BUILD = f"{sys.executable} build.py"
 NOBODY = "no-such-service"  # a libpq service that leads nowhere: the database is down
@@ -149,7 +149,7 @@ def make(root: Path, service: str = NOBODY) -> Site:
     """Make a site below `root`."""
     (root / "outputs").mkdir(parents=True)
     (root / "state").mkdir()
-    repositories(root, FAULTS[0])
+    sample_repositories(root, SOUND)
     plan = resolved(PLAN)
     plan["types"]["frontend"] |= {"checks": [], "escalates_on": []}
     del plan["types"]["frontend"]["escalates_to"]

@@ -59,8 +59,8 @@ TABLE: dict[str, dict[str, tuple[When, bool]]] = {
         **{"tools": (B, True), "same-database": (B, True), "triggers": (B, False)},
         **{"writable": (B, False), "makeable": (B, False)},
     },
-    "build": {"builds": (B, True)},
-    "rebuild": {"builds": (B, True)},
+    "build": {"builds": (B, True), "files": (ONLY_B, True)},
+    "rebuild": {"builds": (B, True), "files": (ONLY_B, True)},
     "end_sessions": {"reach": (B, False)},
     "push": {"code": (S, True), "": (B, True)},
 }

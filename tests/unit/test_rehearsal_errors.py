@@ -3,18 +3,24 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib.errors import PreconditionError
+from runbook_lib.errors import ParametersError, PreconditionError
 from runbook_lib.rehearsal import postgres
 from runbook_lib.rehearsal.postgres import external_server
 from runbook_lib.rehearsal.rehearse import matrix, rehearse
-from runbook_lib.rehearsal.scenarios import fault_named
+from runbook_lib.rehearsal.stack_file import named
 from runbook_lib.rehearsal.workspace import StackError
 
 
 def test_an_unknown_fault_names_the_known_ones() -> None:
     with pytest.raises(StackError) as raised:
-        fault_named("gremlins")
+        named("sample").fault("gremlins")
     assert "frontend-errors" in raised.value.safe_next
+
+
+def test_an_unknown_stack_names_the_known_ones() -> None:
+    with pytest.raises(ParametersError) as raised:
+        named("cobol")
+    assert raised.value.safe_next == "Name one of: compose, node, sample."
 
 
 def test_a_socket_path_too_long_for_the_system_is_refused_at_once(tmp_path: Path) -> None:

@@ -127,6 +127,7 @@ class RepositoryStep(StepSpec):
     """The repository."""
 
     requires = ("repositories",)
+    builds: ClassVar[bool] = False  # whether such a step puts a build in place
 
     @property
     def _code(self) -> frozenset[str]:
@@ -143,6 +144,7 @@ class RevertingStep(RepositoryStep):
 class BuildingStep(RepositoryStep):
     """A step that builds a repository's code."""
 
+    builds = True
     clear: list[Inside] = []
     """Caches inside the repository that are removed first."""
 

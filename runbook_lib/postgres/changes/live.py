@@ -83,10 +83,10 @@ def take_back(
         made = sql.SQL("INSERT INTO {} (run, draft, others) VALUES (%s, %s, %s)").format(TABLE)
         live.execute(made, [run, record.draft, Jsonb(record.others)])
 
-    with_short_lock(open_, work, waiting, budget=_budget(reversal))
+    with_short_lock(open_, work, waiting, budget=budget_of(reversal))
 
 
-def _budget(reversal: Reversal) -> LockBudget:
+def budget_of(reversal: Reversal) -> LockBudget:
     """How long the locks may be waited for and held: not much longer than it took on the copy."""
     return LockBudget(LADDER, LADDER[-1] + int(MORE * 1000 * reversal.seconds))
 
@@ -132,7 +132,7 @@ def undo(open_: Open, copies: Copies, history: History | None, waiting: Waiting)
             drop_staged(live)
             live.execute(sql.SQL("DELETE FROM {} WHERE run = %s").format(TABLE), [copies.target.run])
 
-        with_short_lock(open_, work, waiting, budget=_budget(reversal))
+        with_short_lock(open_, work, waiting, budget=budget_of(reversal))
         with open_() as live:
             return _unlike(undone, live, others)
 

@@ -5,7 +5,7 @@ ones first, then the present ones are ended, so that none comes back in between.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +17,7 @@ from runbook_lib.errors import PreconditionError
 from runbook_lib.postgres import Connection
 from runbook_lib.postgres.blockers import Blocker, watched
 from runbook_lib.postgres.catalog import OWN_SCHEMA, make_own_schema
-from runbook_lib.postgres.connection import MAINTENANCE, Postgres, one
+from runbook_lib.postgres.connection import MAINTENANCE, Postgres, copied, one
 from runbook_lib.postgres.dump import DumpTools
 from runbook_lib.postgres.lock_budget import LADDER
 from runbook_lib.postgres.restore.staging_database import tables
@@ -107,23 +107,56 @@ def let_in(maintenance: Connection, database: str, it_does: bool) -> None:
     maintenance.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}").format(sql.Identifier(database), word))
 
 
-def carry_records(tools: DumpTools, holder: Connection, target: Connection, scratch: Path) -> None:
-    """Bring the runbook's own tables from the live database into `target`, in place of what is there. Changes the target.
+def bring_records(tools: DumpTools, live: Connection, target: Connection, scratch: Path) -> None:
+    """Bring the runbook's own tables, as they are now, from the live database into `target`, in place of what is there.
 
-    They stay locked in the live one until `holder` ends, so that no record is lost.
+    So that less is left to be done behind a fence. Changes the target.
     """
-    own = [
-        (OWN_SCHEMA, row["name"])
-        for row in holder.execute("SELECT tablename AS name FROM pg_tables WHERE schemaname = %s", [OWN_SCHEMA])
-    ]
-    if not own:
+    if not (own := _own(live)):
         return
-    _lock(holder, own)
     path = scratch / "records.dump"
     tools.dump_part(path, RECORDS_TIMEOUT, f"--table={OWN_SCHEMA}.*")
     make_own_schema(target)
-    target.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.SQL(", ").join(sql.Identifier(*name) for name in own)))
+    target.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(_listed(own)))
     tools.restore(path, target.info.dbname, RECORDS_TIMEOUT)
+
+
+def carry_records(tools: DumpTools, holder: Connection, target: Connection, scratch: Path) -> None:
+    """Have `target` hold what the runbook's own tables of the live database hold; its own there go. Changes the target.
+
+    They stay locked in the live one until `holder` ends, so that no record is lost. Where they were brought before, and are
+    still defined so, their rows alone are copied.
+    """
+    if not (own := _own(holder)):
+        return
+    _lock(holder, [(OWN_SCHEMA, name) for name in own])
+    there = _own(target)
+    if any(there.get(name) != columns for name, columns in own.items()):
+        bring_records(tools, holder, target, scratch)
+        return
+    with target.transaction():
+        target.execute(sql.SQL("TRUNCATE {}").format(_listed(own)))
+        for name in own:
+            table = sql.Identifier(OWN_SCHEMA, name)
+            copied(holder, sql.SQL("COPY {} TO STDOUT").format(table), target, sql.SQL("COPY {} FROM STDIN").format(table))
+
+
+def _own(connection: Connection) -> dict[str, str]:
+    """The runbook's own tables, each with its columns and constraints as text. Read-only."""
+    rows = connection.execute(
+        """SELECT c.relname AS name, concat_ws(', ',
+               (SELECT string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod), ', ' ORDER BY a.attnum)
+                FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
+               (SELECT string_agg(pg_get_constraintdef(k.oid), ', ' ORDER BY k.conname)
+                FROM pg_constraint k WHERE k.conrelid = c.oid)) AS columns
+           FROM pg_class c WHERE c.relnamespace = to_regnamespace(%s) AND c.relkind = 'r' ORDER BY 1""",
+        [OWN_SCHEMA],
+    )
+    return {row["name"]: row["columns"] for row in rows}
+
+
+def _listed(own: Iterable[str]) -> sql.Composed:
+    return sql.SQL(", ").join(sql.Identifier(OWN_SCHEMA, name) for name in own)
 
 
 def _locked(holder: Connection, names: Sequence[tuple[str, str]], timeout: int) -> bool:

@@ -1,4 +1,4 @@
-"""Finds every row in which two databases differ, by streams of hashes, and classes it by the columns that differ."""
+"""Finds every row in which two databases differ, by blocks and streams of hashes, and classes it by what differs."""
 
 import hashlib
 import json
@@ -14,6 +14,7 @@ from runbook_lib.config.plan import Database
 from runbook_lib.errors import PreconditionError
 from runbook_lib.postgres import Connection, Open
 from runbook_lib.postgres.connection import one
+from runbook_lib.postgres.restore.blocks import at_once, blocks
 from runbook_lib.postgres.restore.difference_kinds import Collision, Hashes, Kind, defined_otherwise, merged
 from runbook_lib.postgres.restore.migrated import Migrated, bring, kept, seen
 from runbook_lib.postgres.restore.pair import Matched, Pair, matched
@@ -297,19 +298,17 @@ def compared(
     Raises:
         Collision: Two keys have the same hash.
     """
-    result = TableDiff(
-        pair.name,
-        pair.key,
-        columns_only_in_live=pair.filled(live, pair.live, pair.backup),
-        columns_only_in_backup=pair.filled(backup, pair.backup, pair.live),
-    )
+    alone = at_once(lambda: pair.filled(live, pair.live, pair.backup), lambda: pair.filled(backup, pair.backup, pair.live))
+    result = TableDiff(pair.name, pair.key, columns_only_in_live=alone[0], columns_only_in_backup=alone[1])
     if not pair.key:
-        here, there = pair.fingerprint(live, pair.live), pair.fingerprint(backup, pair.backup)
+        here, there = at_once(lambda: pair.fingerprint(live, pair.live), lambda: pair.fingerprint(backup, pair.backup))
         return replace(result, live=here[0], backup=there[0], differs=here != there)
     counts = dict.fromkeys(Kind, 0)
     first: dict[Kind, list[int]] = {kind: [] for kind in Kind}
-    rows = [0, 0]
-    sources = pair.source(live, pair.live), pair.source(backup, pair.backup)
+    heed()
+    few = blocks(live, backup, pair)
+    rows, which = ([few.live, few.backup], few.differing) if few else ([0, 0], None)
+    sources = pair.source(live, pair.live, which), pair.source(backup, pair.backup, which)
     with ahead(chunks(sources[0])) as live_chunks, ahead(chunks(sources[1])) as backup_chunks:
         for found in merged(live_chunks, backup_chunks):
             heed()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from runbook_lib.config.plan import Database
 from runbook_lib.postgres import Connection
+from runbook_lib.postgres.catalog import OWN_SCHEMA
 from runbook_lib.postgres.connection import MAINTENANCE, one
 from runbook_lib.postgres.dump import DumpContents, DumpTools
 from runbook_lib.postgres.restore.shape import Name
@@ -164,6 +165,14 @@ def tables_of_others(connection: Connection) -> list[str]:
     return _names(connection, _OTHERS_TABLES)
 
 
+def owners_kept_out(connection: Connection) -> list[str]:
+    """Owners who may not create in the schema that holds what is theirs: there only a superuser may give it to them again.
+
+    Read-only.
+    """
+    return _names(connection, _KEPT_OUT, [OWN_SCHEMA])
+
+
 def settings_out_of_hand(connection: Connection) -> list[str]:
     """The settings of the database that our role may not make on another one. Read-only."""
     return _names(connection, _OUT_OF_HAND)
@@ -184,18 +193,22 @@ def _names(connection: Connection, query: str, parameters: Sequence[object] | No
     return [row["name"] for row in connection.execute(query.encode(), parameters)]
 
 
+# What lets our role make things that belong to another: until 16 every membership did.
+_SET = "CASE WHEN current_setting('server_version_num')::int < 160000 THEN 'MEMBER' ELSE 'SET' END"
+
 _RIGHTS = """
 SELECT rolcreatedb OR rolsuper AS "make and rename databases (CREATEDB)",
        pg_has_role(datdba, 'USAGE') AS "act for the database's owner",
+       pg_has_role(datdba, <set>) AS "become the database's owner (GRANT … WITH SET TRUE)",
        has_database_privilege(%s, 'CONNECT') AS "connect to the maintenance database",
        pg_has_role('pg_signal_backend', 'USAGE') AS "end sessions (pg_signal_backend)"
 FROM pg_roles, pg_database WHERE rolname = current_user AND datname = current_database()
-"""
+""".replace("<set>", _SET)
 
 _STRANGE_OWNERS = """
 SELECT name FROM unnest(%s::text[]) name
-WHERE coalesce(NOT pg_has_role(to_regrole(quote_ident(name))::oid, 'MEMBER'), TRUE)
-"""
+WHERE coalesce(NOT pg_has_role(to_regrole(quote_ident(name))::oid, <set>), TRUE)
+""".replace("<set>", _SET)
 
 _OTHERS_TABLES = """
 SELECT oid::regclass::text AS name FROM pg_class c
@@ -204,12 +217,24 @@ WHERE relkind IN ('r', 'p') AND relpersistence <> 't' AND relnamespace::regnames
   AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype = 'e')
 """
 
+_KEPT_OUT = """
+SELECT DISTINCT format('%%s in the schema %%s', pg_get_userbyid(owner), nspname) AS name FROM (
+    SELECT 'pg_class'::regclass AS class, oid, relowner AS owner, relnamespace AS schema FROM pg_class WHERE relkind <> 't'
+    UNION ALL SELECT 'pg_proc'::regclass, oid, proowner, pronamespace FROM pg_proc
+    UNION ALL SELECT 'pg_type'::regclass, oid, typowner, typnamespace FROM pg_type
+) o JOIN pg_namespace n ON n.oid = schema
+WHERE nspname NOT LIKE 'pg\\_%%' AND nspname NOT IN ('information_schema', %s)
+  AND NOT has_schema_privilege(owner, schema, 'CREATE') AND pg_get_userbyid(owner) <> current_user
+  AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = class AND d.objid = o.oid AND deptype = 'e') ORDER BY 1
+"""
+
 _OUT_OF_HAND = """
 SELECT DISTINCT name FROM pg_settings, pg_db_role_setting, unnest(setconfig) entry
 WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database()) AND name = split_part(entry, '=', 1)
   AND (context LIKE 'superuser%' AND NOT has_parameter_privilege(name, 'SET')
-       OR setrole <> 0 AND NOT pg_has_role(setrole, 'MEMBER'))
-"""
+       OR setrole <> 0 AND NOT pg_has_role(setrole, <set>))
+""".replace("<set>", _SET)
 
 _DIRECTORY = """
 SELECT CASE WHEN inet_server_addr() IS NULL THEN coalesce(nullif(pg_tablespace_location(dattablespace), ''),

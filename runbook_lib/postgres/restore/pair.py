@@ -75,12 +75,12 @@ class Pair:
             sql.SQL("CASE WHEN {perhaps} THEN {kept} ELSE t.{column} END"), perhaps=self.backfill.perhaps
         )
 
-    def source(self, connection: Connection, table: Table) -> Source:
-        """The hashes of one of the two."""
+    def source(self, connection: Connection, table: Table, which: sql.Composable | None = None) -> Source:
+        """The hashes of one of the two, of those rows `t` alone where a condition is given."""
         check = None if self.numbered else self._hash(self.key, 2 * self.seed + 1, key=True)
         user, feature, touch = (self._hash(names) if names else None for names in (self.user, self.feature, self.touch))
         return Source(
-            connection, table.rows, self.place, self.numbered, (check, user, feature, self._without_backfill, touch)
+            connection, table.rows, self.place, self.numbered, (check, user, feature, self._without_backfill, touch), which
         )
 
     def fingerprint(self, connection: Connection, table: Table) -> tuple[int, int]:

@@ -49,6 +49,7 @@ class Source:
     key: sql.Composable  # bigint, unique
     ordered: bool  # by an index on the key; else the key is a hash
     groups: tuple[sql.Composable | None, ...]  # of Chunk, but for the key
+    which: sql.Composable | None = None  # a condition on a row `t`: few rows are wanted
 
 
 @contextmanager
@@ -82,8 +83,11 @@ def chunks(source: Source) -> Iterator[Chunk]:
         Collision: Two keys have the same hash.
     """
     with source.connection.cursor(binary=True) as cursor:
-        cursor.adapters.register_loader(BIGINTS, _Hashes)
-        yield from _pages(source, cursor) if source.ordered else _buckets(source, cursor)
+        cursor.adapters.register_loader(BIGINTS, BigintArray)
+        if source.which:
+            yield from _picked(source, source.which, cursor)
+        else:
+            yield from _pages(source, cursor) if source.ordered else _buckets(source, cursor)
 
 
 @contextmanager
@@ -123,13 +127,14 @@ def ahead(items: Iterator[T]) -> Iterator[Iterator[T]]:
         maker.join()
 
 
-class _Hashes(Loader):
+class BigintArray(Loader):
     """Makes an array of 64-bit integers of one that the server sends, without an object for each."""
 
     format = Format.BINARY
     ELEMENT = np.dtype([("length", ">i4"), ("value", ">i8")])
 
     def load(self, data: Buffer) -> Hashes:
+        """The numbers of such an array."""
         return np.frombuffer(data, self.ELEMENT, offset=ARRAY_HEADER)["value"].astype(np.int64)
 
 
@@ -163,6 +168,20 @@ def _pages(source: Source, cursor: psycopg.Cursor[Row]) -> Iterator[Chunk]:
         yield Chunk(*row.values())
         following = int(row["h0"][-1]) + 1
     source.connection.execute("SET LOCAL enable_seqscan = on; SET LOCAL enable_bitmapscan = on; SET LOCAL enable_sort = on")
+
+
+def _picked(source: Source, which: sql.Composable, cursor: psycopg.Cursor[Row]) -> Iterator[Chunk]:
+    gathered, terms = _gathered(source)
+    source.connection.execute(
+        sql.SQL(
+            """DECLARE picked NO SCROLL CURSOR FOR SELECT {} FROM (
+            SELECT *, (row_number() OVER (ORDER BY h0) - 1) / {} AS page FROM (SELECT {} FROM {} t WHERE {} OFFSET 0) h
+            ) p GROUP BY page ORDER BY page"""
+        ).format(gathered, sql.Literal(PAGE), terms, source.rows, which)
+    )
+    while row := cursor.execute("FETCH 1 FROM picked").fetchone():
+        yield Chunk(*row.values()).in_order()
+    source.connection.execute("CLOSE picked")
 
 
 def _buckets(source: Source, cursor: psycopg.Cursor[Row]) -> Iterator[Chunk]:

@@ -16,11 +16,10 @@ from runbook_lib.context.adapters import Adapters
 from runbook_lib.documents import load_target
 from runbook_lib.journal.folder import RunFolder
 from runbook_lib.journal.state import RunState
-from runbook_lib.rehearsal.repositories import create_backend, create_frontend
-from runbook_lib.rehearsal.scenarios import FAULTS
 
 from ...support.code_steps import Run, git
 from ...support.places import TARGET
+from ...support.sample import SOUND, create_backend, create_frontend
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -36,8 +35,8 @@ def target(tmp_path: Path) -> Target:
 @pytest.fixture(scope="session")
 def repositories(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("repositories")
-    create_backend(made / "backend", FAULTS[0])
-    create_frontend(made / "frontend", FAULTS[0])
+    create_backend(made / "backend", SOUND)
+    create_frontend(made / "frontend", SOUND)
     return made
 
 

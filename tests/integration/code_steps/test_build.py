@@ -13,10 +13,14 @@ from ...support.code_steps import BUILD, PUSH, REVERT, Run
 
 
 def npm_package(run: Run, build: str = "mkdir -p .next && node build.js") -> None:
-    package = f'{{"name": "frontend", "version": "1.0.0", "scripts": {{"build": "{build}"}}}}'
-    lock = '{"name": "frontend", "version": "1.0.0", "lockfileVersion": 3, "packages": {"": {"name": "frontend"}}}'
+    needs = '"dependencies": {"own": "file:own"}'
+    package = f'{{"name": "frontend", "version": "1.0.0", {needs}, "scripts": {{"build": "{build}"}}}}'
+    packages = f'"": {{"name": "frontend", {needs}}}, "own": {{}}, "node_modules/own": {{"resolved": "own", "link": true}}'
+    lock = f'{{"name": "frontend", "version": "1.0.0", "lockfileVersion": 3, "packages": {{{packages}}}}}'
     script = "const fs = require('fs'); fs.appendFileSync('.next/built', 'once ');\nconsole.log('compiled it');\n"
-    run.commit("Build with npm", **{"package.json": package, "package-lock.json": lock, "build.js": script})
+    (run.path() / "own").mkdir()
+    own = {"own/package.json": '{"name": "own", "version": "1.0.0"}'}
+    run.commit("Build with npm", **{"package.json": package, "package-lock.json": lock, "build.js": script, **own})
     (run.path() / ".git" / "info").mkdir(exist_ok=True)
     (run.path() / ".git" / "info" / "exclude").write_text(".next\nnode_modules\n")
 
@@ -38,6 +42,7 @@ def test_npm_installs_and_builds_with_the_cache_cleared(make: Callable[..., Run]
 
     assert (run.path() / ".next" / "built").read_text() == "once "
     assert not (run.path() / "node_modules" / "stale.js").exists()
+    assert (run.path() / "node_modules" / "own" / "package.json").is_file()  # a link, which leads where it did
     said = (run.context.folder.path / left["output"]).read_text()
     assert said.index("$ npm ci") < said.index("$ npm run build") < said.index("compiled it")
     assert run.told

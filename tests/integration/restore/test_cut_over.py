@@ -202,6 +202,38 @@ def test_the_runbooks_own_records_come_along_and_back(restoring: Restoring) -> N
     assert restoring.ask("SELECT count(*) FROM pg_index WHERE indrelid = 'runbook.records'::regclass") == [(1,)]
 
 
+@pytest.mark.parametrize(
+    ("made", "found"),
+    [
+        ("INSERT INTO runbook.records VALUES (2)", [(1,), (2,)]),
+        ("DELETE FROM runbook.records", []),
+        ("ALTER TABLE runbook.records ADD COLUMN text text", [(1, None)]),
+        ("CREATE TABLE runbook.later AS SELECT 1 AS id", [(1,)]),
+    ],
+)
+def test_what_becomes_of_records_once_brought_comes_along_too(
+    restoring: Restoring, made: LiteralString, found: list[Any]
+) -> None:
+    restoring.aside()
+    with psycopg.connect(restoring.database.conninfo(restoring.database.runbook), autocommit=True) as own:
+        own.execute("CREATE TABLE runbook.records (id int PRIMARY KEY)")
+        own.execute("INSERT INTO runbook.records VALUES (1)")
+        bring = cutover.bring_records
+
+        def and_then(*given: Any) -> None:
+            bring(*given)
+            patched.undo()
+            own.execute(made)
+
+        restoring.approve()
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(cutover, "bring_records", and_then)
+            engine.apply(restoring.run, SWAP)
+
+    assert restoring.ask("SELECT * FROM runbook.records ORDER BY 1") == found
+    assert restoring.ask("SELECT to_regclass('runbook.later') IS NOT NULL") == [("runbook.later" in made,)]
+
+
 @pytest.mark.usefixtures("really_restored")
 def test_the_restored_database_is_like_the_live_one_and_has_statistics(restoring: Restoring) -> None:
     query: LiteralString = """SELECT pg_get_userbyid(datdba), encoding, datcollate, datctype, datlocprovider

@@ -8,10 +8,10 @@ import pytest
 
 from runbook_lib.rehearsal.database import Database, create_database, spoil
 from runbook_lib.rehearsal.postgres import Server, binaries, debian_programs, embedded_server
-from runbook_lib.rehearsal.repositories import FEATURE, RELEASE, create_backend, create_frontend
-from runbook_lib.rehearsal.scenarios import FAULTS, Fault
 from runbook_lib.rehearsal.stack import stack
+from runbook_lib.rehearsal.stack_file import Fault
 
+from ...support.sample import FAULTS, FEATURE, RELEASE, SAMPLE, SOUND, create_backend, create_frontend
 from ...support.stack_access import ROWS, api, git
 
 
@@ -127,14 +127,14 @@ def create_both(directory: Path, fault: Fault) -> tuple[Path, Path]:
 
 
 def test_histories_are_the_same_whatever_the_users_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = [git(each, "show-ref") for each in create_both(tmp_path / "first", FAULTS[0])]
+    first = [git(each, "show-ref") for each in create_both(tmp_path / "first", SOUND)]
     configuration = tmp_path / "gitconfig"
     configuration.write_text(
         "[user]\nname = Someone\nemail = someone@example.org\n[commit]\ngpgsign = true\n[core]\nautocrlf = true\n"
     )
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(configuration))
     monkeypatch.setenv("GIT_AUTHOR_DATE", "2001-01-01T00:00:00Z")
-    second = [git(each, "show-ref") for each in create_both(tmp_path / "second", FAULTS[0])]
+    second = [git(each, "show-ref") for each in create_both(tmp_path / "second", SOUND)]
     assert first == second
 
 
@@ -155,7 +155,7 @@ def test_feature_reverts_newest_first_and_later_work_stays(fault: Fault, tmp_pat
 
 
 def test_every_fault_differs_from_the_sound_release_in_the_feature_alone(tmp_path: Path) -> None:
-    sound = create_both(tmp_path / "none", FAULTS[0])
+    sound = create_both(tmp_path / "none", SOUND)
     changed = {}
     for fault in FAULTS[1:]:
         spoiled = create_both(tmp_path / fault.name, fault)
@@ -186,7 +186,7 @@ def test_a_fault_of_the_data_spoils_the_feature_column_of_its_rows_alone(
     with psycopg.connect(one.conninfo(one.application), autocommit=True) as application:
         before = dict(application.execute("SELECT id, attachments FROM messages").fetchall())
         untouched = application.execute(rest).fetchone()
-        spoil(one, fault)
+        spoil(SAMPLE, one, fault)
         after = dict(application.execute("SELECT id, attachments FROM messages").fetchall())
         changed = {number % 60 for number in before if before[number] != after[number]}
         assert (changed, application.execute(rest).fetchone()) == (rows, untouched)

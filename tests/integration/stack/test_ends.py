@@ -1,46 +1,19 @@
 """How a rehearsal stack ends, and what outlives what."""
 
-import os
 import shutil
 import signal
-import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from runbook_lib.errors import PreconditionError
 from runbook_lib.rehearsal.postgres import binaries
 from runbook_lib.rehearsal.stack import stack
-from runbook_lib.rehearsal.workspace import StackError, started, sweep, until
+from runbook_lib.rehearsal.workspace import StackError, sweep, until
 
-from ...support import command_line
+from ...support.owned import owner, processes_of, ready_root
 from ...support.stack_access import ROWS, THREAD, api, git, pid, request
-
-
-@pytest.fixture
-def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A short directory in which stacks make theirs."""
-    directory = Path(tempfile.mkdtemp(prefix="t-", dir="/tmp"))
-    monkeypatch.setenv("TMPDIR", str(directory))
-    monkeypatch.setattr(tempfile, "tempdir", None)
-    yield directory
-    shutil.rmtree(directory)
-
-
-def processes_of(root: Path) -> list[str]:
-    """Living processes that name the root in their command line or environment."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal() and int(entry.name) != os.getpid() and started(int(entry.name)):
-            try:
-                text = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
-            except (FileNotFoundError, ProcessLookupError, PermissionError):
-                continue
-            if str(root).encode() in text:
-                found.append(f"{entry.name} {text[:200]!r}")
-    return found
 
 
 def test_services_outlive_the_database(temporary: Path) -> None:
@@ -70,18 +43,6 @@ def answers(url: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def owner() -> "subprocess.Popen[str]":
-    return command_line.started([sys.executable, "-m", "runbook_lib.rehearsal", "--rows", str(ROWS)])
-
-
-def ready_root(process: "subprocess.Popen[str]") -> Path:
-    assert process.stdout
-    for line in process.stdout:
-        if line.startswith("Environment"):
-            return Path(line.split()[-1]).parent
-    raise AssertionError(process.stderr.read() if process.stderr else "")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 0)])
@@ -131,10 +92,21 @@ def test_exception_brings_everything_down_and_changes_no_permission(temporary: P
 def test_a_tool_that_is_missing_is_one_clear_error_and_leaves_nothing(
     temporary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unshare = shutil.which("unshare")
-    assert unshare
-    (tmp_path / "unshare").symlink_to(unshare)
+    for name in ("unshare", "true", "git"):
+        found = shutil.which(name)
+        assert found
+        (tmp_path / name).symlink_to(found)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(StackError, match=r"No such file or directory: 'git'"), stack(ROWS):
+    monkeypatch.setattr(sys, "executable", "no-such-python")
+    with pytest.raises(StackError, match=r"No such file or directory: 'no-such-python'"), stack(ROWS):
+        pytest.fail("it came up without a Python")
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_missing_program_of_the_stack_is_named_before_anything_starts(
+    temporary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(PreconditionError, match="no git"), stack(ROWS):
         pytest.fail("it came up without git")
     assert list(temporary.iterdir()) == []

@@ -1,7 +1,6 @@
-"""Each kind of check of services, logs, speed and databases, made against what is in memory."""
+"""Each kind of check of services, speed and databases, made against what is in memory."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -47,55 +46,6 @@ def test_one_stopped_service_counts_more_than_one_of_unknown_version(checked: Ch
     world.services.stop("worker")
 
     assert check(checked, "services-running").status is Status.FAIL
-
-
-# --- logs
-
-
-@pytest.mark.parametrize(
-    ("lines", "status", "said"),
-    [
-        pytest.param(["2025-11-03T12:00:01Z INFO up"], "PASS", "1 lines of backend", id="no error"),
-        pytest.param(["2025-11-03T12:00:01Z ERROR lost"], "FAIL", "backend: 2025-11-03T12:00:01Z ERROR lost", id="error"),
-        pytest.param(["2025-11-03T12:00:01Z INFO x", "Traceback (most recent call last):"], "FAIL", "1 errors", id="trace"),
-        pytest.param(["2025-11-03T12:00:01Z INFO 0 ERRORS"], "PASS", "no error", id="a longer word"),
-        pytest.param(
-            ["2025-11-03T11:00:00Z ERROR old", "2025-11-03T12:00:01Z INFO up"], "PASS", "no error", id="an older error"
-        ),
-        pytest.param([], "UNKNOWN", "nothing was logged since 2025-11-03T12:00:00+00:00 by backend", id="nothing"),
-        pytest.param(["2025-11-03T11:00:00Z INFO up"], "UNKNOWN", "nothing was logged", id="nothing since then"),
-    ],
-)
-def test_logs(checked: CheckContext, world: Any, lines: list[str], status: str, said: str) -> None:
-    world.services.lines.update(worker=["2025-11-03T12:00:02Z INFO up"], backend=lines)
-
-    found = check(checked, "no-backend-errors")
-
-    assert (found.status, said in found.summary) == (status, True)
-
-
-def test_the_lines_with_errors_are_kept_all_of_them(checked: CheckContext, world: Any) -> None:
-    lines = [f"2025-11-03T12:00:0{n}Z ERROR number {n}" for n in range(1, 4)]
-    world.services.lines.update(worker=["2025-11-03T12:00:02Z INFO up"], backend=lines)
-
-    found = check(checked, "no-backend-errors")
-
-    kept = (checked.context.folder.path / found.evidence["text"]).read_text()
-    assert kept.splitlines() == [f"backend: {line}" for line in lines]
-
-
-def test_a_service_that_this_run_started_is_judged_from_its_own_start(checked: CheckContext, world: Any) -> None:
-    world.services.lines.update(worker=["2025-11-03T12:00:02Z INFO up"], backend=["2025-11-03T12:00:01Z ERROR lost"])
-    world.services.lines["backend"] += ["2025-11-03T12:00:05Z INFO up again"]
-    checked.started = {"backend": datetime(2025, 11, 3, 12, 0, 4, tzinfo=UTC)}
-
-    assert check(checked, "no-backend-errors").status is Status.PASS
-
-
-def test_logs_that_cannot_be_read_are_unknown(checked: CheckContext, world: Any) -> None:
-    world.services.reachable = False
-
-    assert check(checked, "no-backend-errors").status is Status.UNKNOWN
 
 
 # --- latency

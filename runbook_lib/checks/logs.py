@@ -1,0 +1,216 @@
+"""The logs of services hold no errors but those of kinds that were logged before the release too."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from runbook_lib import logs
+from runbook_lib.checks import CheckContext, check
+from runbook_lib.config.plan import CheckSpec
+from runbook_lib.config.plan.steps import Name
+from runbook_lib.context import Context, old_code
+from runbook_lib.errors import AdapterError, PreconditionError
+from runbook_lib.logs import Severity
+from runbook_lib.logs.patterns import LONGEST, Pattern, matched
+from runbook_lib.logs.records import Record, counted, records
+from runbook_lib.logs.times import written
+from runbook_lib.results import Result, Status
+from runbook_lib.services import NOTHING, Marks
+
+KEPT = 1000  # errors
+LINES = 50  # of each error
+SHOWN = 20  # errors in a result
+EARLIER = timedelta(days=7)  # how far before the release a log is read
+
+
+def _known(names: list[str]) -> list[str]:
+    if unknown := [name for name in names if name not in logs.formats()]:
+        raise ValueError(f"there is no format {unknown[0]!r}; there are {', '.join(sorted(logs.formats()))}")
+    return names
+
+
+def _moment(text: str) -> str:
+    if datetime.fromisoformat(text).tzinfo is None:
+        raise ValueError("it has no offset from UTC; write it as 2025-11-03T11:14:29Z")
+    return text
+
+
+class LogsKeys(CheckSpec):
+    """Whether the logs of services hold no errors but of kinds that were logged before the release too."""
+
+    kind: Literal["logs"]
+    services: Annotated[list[Name], Field(min_length=1)]
+    """The services whose logs are read."""
+    formats: Annotated[list[str], AfterValidator(_known)] | None = None
+    """The formats by which errors are known; all of them where none is named."""
+    errors: list[Pattern] = []
+    """Regular expressions: what else is an error."""
+    not_errors: list[Pattern] = []
+    """Regular expressions: what is no error, whatever its format says, as noise that is known."""
+    released: Annotated[str, AfterValidator(_moment)] | None = None
+    """When the feature was released, as 2025-11-03T11:14:29Z; else before its first commit was written is before that."""
+
+    area = "Services"
+    requires = ()
+
+    @model_validator(mode="after")
+    def _something_is_an_error(self) -> Self:
+        if self.formats == [] and not self.errors:
+            raise ValueError("it names no format and no pattern of errors, so that nothing could be one")
+        return self
+
+
+@dataclass
+class _Log:
+    """What a service has logged: its records, and those that are errors or whose level is not known."""
+
+    read: list[Record]
+    errors: list[Record] = field(default_factory=list)
+    unclear: list[Record] = field(default_factory=list)
+    cleared: int = 0  # records that the plan's patterns know
+
+    @property
+    def said(self) -> str:
+        """How many lines it has, by their format. Pure."""
+        counts = counted(self.read)
+        named = [f"{lines} {name or 'of no known format'}" for name, lines in counts.items()]
+        return f"{sum(counts.values())} lines ({', '.join(named)})"
+
+
+@check(LogsKeys)
+def no_errors(checked: CheckContext, name: str) -> Result:
+    """Whether the logs since the round's start hold something that can be read, and no new kind of error. Read-only."""
+    spec = checked.context.plan.checks[name]
+    assert isinstance(spec, LogsKeys)
+    since = {service: checked.started.get(service, checked.since) for service in spec.services}
+    ends, services = _ends_of_logs(checked), checked.context.adapters.services
+    read = {service: services.logs(service, since[service], ends.get(service, NOTHING)) for service in spec.services}
+    found = _judged(spec, read)
+    first = min(since.values()).isoformat(timespec="seconds")
+    facts = ", ".join(f"{log.said.replace(' lines', f' lines of {service}', 1)}" for service, log in found.items())
+    errors = [(service, error) for service, log in found.items() for error in log.errors]
+    if errors:
+        return _with_errors(checked, name, spec, errors, f"since {first}", facts)
+    if silent := [service for service, log in found.items() if not log.read]:
+        return checked.result(name, Status.UNKNOWN, f"nothing was logged since {first} by {', '.join(silent)}")
+    if unclear := [(service, record) for service, log in found.items() for record in log.unclear]:
+        (service, example), count = unclear[0], len(unclear)
+        summary = f"{count} lines have a level that is not known, as {service}: {_shown(example)[0]}"
+        return checked.result(name, Status.UNKNOWN, f"{summary}; name it in errors or not_errors")
+    if not spec.errors and (
+        blind := [s for s, log in found.items() if not log.cleared and not any(r.format for r in log.read)]
+    ):
+        summary = f"no line of {', '.join(blind)} is of a known format, so errors cannot be told: {facts} since {first}"
+        return checked.result(name, Status.UNKNOWN, f"{summary}; set errors")
+    return checked.result(name, Status.PASS, f"no error in {facts} since {first}")
+
+
+def _ends_of_logs(checked: CheckContext) -> Marks:
+    """Where the log of each service ended when this run last started it."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for step in checked.context.state.steps.values():
+        found |= step.outcome.get("logs", {}) if step.is_done else {}
+    return found
+
+
+def _judged(spec: LogsKeys, read: Mapping[str, Sequence[str]]) -> dict[str, _Log]:
+    """The records of each service's lines, by the formats and then by the plan's patterns."""
+    names = logs.formats() if spec.formats is None else spec.formats
+    found = {service: _Log(records(lines, names)) for service, lines in read.items()}
+    every = [(log, record) for log in found.values() for record in log.read]
+    patterns = {"errors": spec.errors, "not_errors": spec.not_errors}
+    by = matched(patterns, [record.text for _, record in every])
+    for (log, record), is_error, is_none in zip(every, by["errors"], by["not_errors"], strict=True):
+        log.cleared += is_none
+        if not is_none and (is_error or record.severity is Severity.ERROR):
+            log.errors.append(record)
+        elif not is_none and record.severity is Severity.UNCLEAR:
+            log.unclear.append(record)
+    return found
+
+
+def _with_errors(
+    checked: CheckContext, name: str, spec: LogsKeys, errors: list[tuple[str, Record]], since: str, facts: str
+) -> Result:
+    """Count apart what is of a kind that was logged before the release too."""
+    before, why = _before(checked.context, spec, {service for service, _ in errors})
+    kinds = [error.kind in before.get(service, ()) for service, error in errors]
+    old = [each for each, known in zip(errors, kinds, strict=True) if known]
+    new = [each for each, known in zip(errors, kinds, strict=True) if not known]
+    shown = [f"{service}: {line}" for service, error in [*new, *old] for line in _shown(error)]
+    text = checked.keep_text(name, "\n".join(shown[: KEPT * LINES]))
+    apart = f"{len(old)} errors of {_kinds(old)} that were logged before the release too"
+    evidence = {
+        "errors": [f"{service}: {_shown(error)[0]}" for service, error in new[:SHOWN]],
+        "before": [f"{service}: {_shown(error)[0]}" for service, error in old[:SHOWN]],
+        "text": text,
+    }
+    if not new:
+        return checked.result(
+            name, Status.PASS, f"no new kind of error in {facts} {since}; {apart}: {evidence['before'][0]}", **evidence
+        )
+    summary = f"{len(new)} errors of {_kinds(new)} {since}: {evidence['errors'][0]}"
+    return checked.result(name, Status.FAIL, f"{summary}; {apart if old else why}", **evidence)
+
+
+def _kinds(errors: Sequence[tuple[str, Record]]) -> str:
+    count = len({(service, error.kind) for service, error in errors})
+    return f"{count} kind{'s' * (count != 1)}"
+
+
+def _shown(error: Record) -> list[str]:
+    """An error's lines without colours, up to a limit."""
+    lines = [line[:LONGEST] for line in error.text.splitlines()]
+    return lines if len(lines) <= LINES else [*lines[:LINES], f"… {len(lines) - LINES} more lines"]
+
+
+def _before(context: Context, spec: LogsKeys, services: set[str]) -> tuple[dict[str, set[str]], str]:
+    """The kinds of error that each service logged before the release, and why none is known, or that none of them is."""
+    released = _released(context, spec, services)
+    if released is None:
+        return {}, "whether they were logged before the release is not known, as it is not known when that was: set released"
+    moment, what = released
+    read = {service: _lines_before(context, service, moment) for service in services}
+    if not any(read.values()):
+        return {}, f"whether they were logged before {what} is not known: no log from then is here"
+    judged = _judged(spec, read)
+    silent = [service for service in sorted(services) if not read[service]]
+    unknown = f", of {', '.join(silent)} no log from then is here" if silent else ""
+    return {
+        s: {e.kind for e in log.errors} for s, log in judged.items()
+    }, f"none of a kind that was logged before {what}{unknown}"
+
+
+def _lines_before(context: Context, service: str, moment: datetime) -> list[str]:
+    """What a service logged before a moment, as far as its lines say when; none where its log cannot be read."""
+    try:
+        lines = context.adapters.services.logs(service, moment - EARLIER)
+    except AdapterError:
+        return []
+    kept, keep = [], False  # what comes before the first line with a time may be from any time
+    for line in lines:
+        if at := written(line):
+            keep = moment - EARLIER <= at < moment
+        if keep:
+            kept.append(line)
+    return kept
+
+
+def _released(context: Context, spec: LogsKeys, services: set[str]) -> tuple[datetime, str] | None:
+    """A moment before which the feature was not released, and what it is called; None where nothing tells."""
+    if spec.released:
+        return datetime.fromisoformat(spec.released), f"the release of {spec.released}"
+    built_from = context.target.services.built_from
+    repositories = {built_from[s] for s in services if s in built_from} & context.plan.repositories.keys()
+    try:
+        commits = [finding.commit for name in repositories for finding in old_code.look(context, name).findings]
+    except (AdapterError, PreconditionError):
+        return None
+    times = [int(commit.author.rpartition(" ")[2]) for commit in commits if commit.author]
+    if not times:
+        return None
+    moment = datetime.fromtimestamp(min(times), UTC)
+    return moment, f"the feature's first commit of {moment:%Y-%m-%dT%H:%M:%SZ}"

@@ -1,0 +1,151 @@
+"""A metric keeps the plan's bounds, as a server of Prometheus' HTTP API has it."""
+
+import math
+import time
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlencode
+
+from pydantic import Field, model_validator
+
+from runbook_lib.checks import CheckContext, check
+from runbook_lib.config.plan import CheckSpec
+from runbook_lib.config.plan.steps import Number
+from runbook_lib.context import Context
+from runbook_lib.errors import AdapterError
+from runbook_lib.redaction import redact
+from runbook_lib.results import Found, Result, Status
+from runbook_lib.system.http import Answer
+
+SECONDS = 15  # for a query
+SHOWN = 5  # series that are named
+BAD_QUERY = (400, 422)
+
+
+class MetricKeys(CheckSpec):
+    """Whether a metric keeps its bounds: each series of the answer must; none at all is unknown."""
+
+    kind: Literal["metric"]
+    query: Annotated[str, Field(min_length=1)]
+    """PromQL that gives a number or a vector, asked of the target's `metrics`."""
+    at_most: Number | None = None
+    """The highest value that is allowed."""
+    at_least: Number | None = None
+    """The lowest value that is allowed."""
+    within: Annotated[int, Field(gt=0)] = 300
+    """How old the last sample of a series may be, in seconds; an older one does not count."""
+
+    area = "Services"
+    requires = ()
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        if self.at_most is None and self.at_least is None:
+            raise ValueError("it must have at_most, at_least, or both")
+        if self.at_most is not None and self.at_least is not None and self.at_least > self.at_most:
+            raise ValueError("no value is at_least that and at_most this")
+        return self
+
+    def of_target(self) -> tuple[str, ...]:
+        """The server that is asked. Pure."""
+        return ("metrics",)
+
+
+def _ask(context: Context, spec: MetricKeys) -> Answer:
+    """What the server says of the query now.
+
+    Raises:
+        AdapterError: It does not answer.
+    """
+    metrics = context.target.metrics
+    assert metrics is not None
+    token = context.adapters.secret(metrics.token.env, "metrics") if metrics.token else None
+    asked = urlencode({"query": spec.query, "timeout": f"{SECONDS}s", "lookback_delta": f"{spec.within}s"})
+    return context.adapters.http.get(f"{metrics.url.rstrip('/')}/api/v1/query?{asked}", token=token, timeout=SECONDS)
+
+
+def _beforehand(context: Context, name: str) -> Found:
+    """Whether the server answers and takes the query; what it gives is looked at later. Read-only."""
+    spec = context.plan.checks[name]
+    assert isinstance(spec, MetricKeys)
+    answer = _ask(context, spec)
+    if answer.status in BAD_QUERY:
+        return Status.FAIL, f"its query is refused: {_error(answer)}"
+    series = _series(answer, spec)
+    return Status.PASS, f"the query gives {len(series)} series now"
+
+
+@check(MetricKeys, beforehand=_beforehand)
+def within_bounds(checked: CheckContext, name: str) -> Result:
+    """Whether each series that the query gives keeps the bounds; none, an old one or no number is unknown. Read-only."""
+    spec = checked.context.plan.checks[name]
+    assert isinstance(spec, MetricKeys)
+    series = _series(_ask(checked.context, spec), spec)
+    if not series:
+        return checked.result(name, Status.UNKNOWN, f"no series has a sample of the last {spec.within} s: {spec.query}")
+    bounds = " and ".join(
+        f"{word} {bound:g}" for word, bound in (("at most", spec.at_most), ("at least", spec.at_least)) if bound is not None
+    )
+    evidence = {"query": spec.query, "values": {label: f"{value:g}" for label, value in list(series.items())[:SHOWN]}}
+    if over := [label for label, value in series.items() if not math.isnan(value) and not _keeps(value, spec)]:
+        shown = ", ".join(f"{series[label]:g} {label}".strip() for label in over[:SHOWN])
+        summary = f"{len(over)} of {len(series)} series are not {bounds}: {shown}"
+        return checked.result(name, Status.FAIL, summary, **evidence)
+    if undefined := [label for label, value in series.items() if math.isnan(value)]:
+        summary = f"{len(undefined)} of {len(series)} series are no number (NaN): {', '.join(undefined[:SHOWN])}"
+        return checked.result(name, Status.UNKNOWN, summary, **evidence)
+    low, high = min(series.values()), max(series.values())
+    shown = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+    return checked.result(name, Status.PASS, f"{shown} in {len(series)} series, {bounds} wanted", **evidence)
+
+
+def _keeps(value: float, spec: MetricKeys) -> bool:
+    return (spec.at_most is None or value <= spec.at_most) and (spec.at_least is None or value >= spec.at_least)
+
+
+def _series(answer: Answer, spec: MetricKeys) -> dict[str, float]:
+    """The values of an answer by their labels, a scalar's by none.
+
+    Raises:
+        AdapterError: It is no whole answer, or one from another time.
+    """
+    body = answer.json
+    if answer.status != 200 or not isinstance(body, dict) or body.get("status") != "success":
+        raise AdapterError(f"The metrics server answered {answer.status}: {_error(answer)}.")
+    if warnings := body.get("warnings"):
+        raise AdapterError(f"The metrics server's answer may lack something: {redact('; '.join(map(str, warnings)))}.")
+    try:
+        found = _values(body["data"])
+    except (KeyError, TypeError, ValueError):
+        raise AdapterError("The metrics server's answer cannot be read.") from None
+    if isinstance(found, str):
+        raise AdapterError(f"The query gives a {found}, where a number or a vector is wanted: {spec.query}")
+    if old := [at for at, _ in found.values() if abs(time.time() - at) > spec.within]:
+        raise AdapterError(f"The metrics server's answer is {time.time() - old[0]:.0f} s old, by this machine's clock.")
+    return {label: value for label, (_, value) in found.items()}
+
+
+def _values(data: dict[str, Any]) -> dict[str, tuple[float, float]] | str:
+    """Time and value of each series, or what else the answer is."""
+    kind, result = data["resultType"], data["result"]
+    if kind == "scalar":
+        return {"": (float(result[0]), float(result[1]))}
+    if kind != "vector":
+        return str(kind)
+    if any("histogram" in each for each in result):
+        return "native histogram"
+    found = {_label(each["metric"]): (float(each["value"][0]), float(each["value"][1])) for each in result}
+    if len(found) != len(result):
+        raise ValueError("two series have the same labels")
+    return found
+
+
+def _label(labels: dict[str, str]) -> str:
+    name = labels.get("__name__", "")
+    inner = ", ".join(f'{key}="{value}"' for key, value in sorted(labels.items()) if key != "__name__")
+    return redact(f"{name}{{{inner}}}" if inner else name)
+
+
+def _error(answer: Answer) -> str:
+    body = answer.json
+    said = body.get("error") if isinstance(body, dict) else None
+    return redact(str(said or answer.text.strip()[:200] or "nothing")).rstrip(".")

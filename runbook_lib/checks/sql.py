@@ -1,0 +1,125 @@
+"""A query on the target's database gives what the plan says."""
+
+from decimal import Decimal
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from runbook_lib.checks import CheckContext, check
+from runbook_lib.config.plan import CheckSpec, DatabaseStep
+from runbook_lib.config.plan.steps import Number, Scalar
+from runbook_lib.context import Context
+from runbook_lib.postgres import plan_query
+from runbook_lib.postgres.plan_query import MOST, Rows
+from runbook_lib.redaction import redact
+from runbook_lib.results import Found, Result, Status
+
+SHOWN = 120  # characters of a value
+
+
+def _query(text: str) -> str:
+    if why := plan_query.problem(text):
+        raise ValueError(f"{why}; write one query that only reads")
+    return text
+
+
+class SqlKeys(CheckSpec):
+    """Whether a query on the target's database gives the value that it should, or no row."""
+
+    kind: Literal["sql"]
+    sql: Annotated[str, AfterValidator(_query)]
+    """One query; it is executed as the runbook's role, in a transaction that may only read."""
+    equals: Scalar = None
+    """The one value that it must give."""
+    at_least: Number | None = None
+    """The lowest number that it may give."""
+    at_most: Number | None = None
+    """The highest number that it may give."""
+    no_rows: Literal[True] | None = None
+    """That it must give no row at all."""
+    seconds: Annotated[float, Field(gt=0, le=600)] = 10.0
+    """How long it may take."""
+
+    area = "Database"
+    requires = ()
+
+    @model_validator(mode="after")
+    def _expects_one_thing(self) -> Self:
+        bounded = self.at_least is not None or self.at_most is not None
+        if [("equals" in self.model_fields_set), bounded, bool(self.no_rows)].count(True) != 1:
+            raise ValueError("it must have one of equals, no_rows, and at_least or at_most (or both of these)")
+        if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
+            raise ValueError("no number is at_least that and at_most this")
+        return self
+
+    @property
+    def wanted(self) -> str:
+        """What it must give, in words."""
+        if self.no_rows:
+            return "no row"
+        if "equals" in self.model_fields_set:
+            return repr(self.equals)
+        bounds = (("at least", self.at_least), ("at most", self.at_most))
+        return " and ".join(f"{word} {bound:g}" for word, bound in bounds if bound is not None)
+
+
+def _beforehand(context: Context, name: str) -> Found:
+    """Whether all is there that the query names; what a step changes may be there later. Read-only."""
+    spec = context.plan.checks[name]
+    assert isinstance(spec, SqlKeys)
+    with context.adapters.postgres.connect() as connection:
+        missing = plan_query.explained(connection, spec.sql, spec.seconds)
+    if not missing:
+        return Status.PASS, "the query can be executed"
+    if any(isinstance(step, DatabaseStep) for step in context.specs.values()):
+        return Status.PASS, f"the query cannot be executed now, and may be once the database is changed: {missing}"
+    return Status.FAIL, f"the query cannot be executed: {missing}"
+
+
+@check(SqlKeys, beforehand=_beforehand)
+def gives(checked: CheckContext, name: str) -> Result:
+    """Whether the query gives what the plan says; one that fails or gives no single value is unknown. Read-only."""
+    spec = checked.context.plan.checks[name]
+    assert isinstance(spec, SqlKeys)
+    with checked.context.adapters.postgres.connect() as connection:
+        found = plan_query.queried(connection, spec.sql, spec.seconds)
+    count = f"{'at least ' * (len(found.rows) == MOST)}{len(found.rows)}"
+    if spec.no_rows:
+        if not found.rows:
+            return checked.result(name, Status.PASS, "it gives no row, as wanted")
+        return checked.result(name, Status.FAIL, f"it gives {count} rows, where none is wanted; first {_row(found)}")
+    if len(found.rows) != 1 or len(found.columns) != 1:
+        summary = f"it gives {count} rows of {len(found.columns)} columns, where one value is wanted"
+        return checked.result(name, Status.UNKNOWN, summary)
+    value = found.rows[0][0]
+    status = _judged(value, spec)
+    summary = f"it gives {_shown(value)}, {spec.wanted} wanted"
+    return checked.result(name, status, summary, value=_shown(value))
+
+
+def _judged(value: Any, spec: SqlKeys) -> Status:
+    if "equals" in spec.model_fields_set:
+        return Status.PASS if _same(value, spec.equals) else Status.FAIL
+    if not isinstance(value, int | float | Decimal) or isinstance(value, bool) or value != value:
+        return Status.UNKNOWN  # NULL, text, or NaN is not below or above a number
+    low = spec.at_least is None or value >= spec.at_least
+    return Status.PASS if low and (spec.at_most is None or value <= spec.at_most) else Status.FAIL
+
+
+def _same(value: Any, wanted: Scalar) -> bool:
+    """Whether a value of the database is one of the plan's: of types that YAML lacks, as text."""
+    if isinstance(value, bool) or isinstance(wanted, bool):
+        return value is wanted
+    if value is None or wanted is None or isinstance(value, int | float | Decimal):
+        return bool(value == (Decimal(repr(wanted)) if isinstance(value, Decimal) and isinstance(wanted, float) else wanted))
+    return str(value) == wanted
+
+
+def _shown(value: Any) -> str:
+    return redact("NULL" if value is None else str(value))[:SHOWN]
+
+
+def _row(found: Rows) -> str:
+    return ", ".join(f"{name} {_shown(value)}" for name, value in zip(found.columns, found.rows[0], strict=True))[
+        : SHOWN * 2
+    ]

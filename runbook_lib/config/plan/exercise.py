@@ -1,0 +1,41 @@
+"""What a plan says of the application's statements that are tried on a clone."""
+
+from __future__ import annotations
+
+import re
+from datetime import date, datetime
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from runbook_lib.config.loading import Model
+
+PARAMETER = re.compile(r"\$(\d+)")
+Example = str | int | float | bool | date | datetime | None
+
+
+class Exercise(Model):
+    """A statement of the application."""
+
+    sql: Annotated[str, Field(min_length=1)]
+    """The statement, with its parameters as `$1`, `$2`."""
+    with_: dict[Annotated[int, Field(ge=1)], Example] = Field(default={}, alias="with")
+    """Example values by the number of the parameter; the others are drawn from existing rows."""
+
+    @model_validator(mode="after")
+    def _has_the_parameters(self) -> Self:
+        there = {int(number) for number in PARAMETER.findall(self.sql)}
+        if unknown := sorted(set(self.with_) - there):
+            raise ValueError(f"with gives a value for ${unknown[0]}, which sql does not have")
+        return self
+
+    @property
+    def values(self) -> dict[int, str | None]:
+        """The example values as text that the server reads, by number. Pure."""
+        return {number: _text(value) for number, value in self.with_.items()}
+
+
+def _text(value: Example) -> str | None:
+    if value is None:
+        return None
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,102 @@
+"""What stands before the message of a line of text: times, names, numbers and the level. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from runbook_lib.logs import ERRORS, OTHERS, Severity
+
+MOST = 24  # parts of a header
+SHORTEST_NUMBER = 3  # digits; a shorter one in front of a level counts something
+
+_LOWER_ERRORS, _LOWER_OTHERS = "|".join(ERRORS), "|".join(OTHERS)
+_ERRORS = _LOWER_ERRORS.upper()
+_OTHERS = "|".join([*OTHERS, "statement", "detail", "hint", "context", "query", "location"]).upper()  # and PostgreSQL's
+_ENDS = r"(?=$|[\s:|\]/(,])"
+_NONE = r"(?!\s*[:=]?\s*0\s*(?:[,;.]|$)|:\s*(?:none|no|null|nil|false|true|off|on)\s*$)"  # a count or a setting of that name
+
+_UPPER = re.compile(rf"(?:(?P<error>{_ERRORS})|(?:{_OTHERS})){_NONE}{_ENDS}:?")
+_LOWER = re.compile(rf"(?:(?P<error>{_LOWER_ERRORS})|(?:{_LOWER_OTHERS})){_NONE}(?::(?=\s|$)|(?=\t| *\|))")
+_SYMBOL = re.compile(r"(?:(?P<error>[⨯✖✘❌])|[⚠✓✔▲○ℹ»])\ufe0f?(?=\s)")  # noqa: RUF001  # consola's and Next.js's
+# A letter or word as only some loggers put it there: klog and Ruby, logrus, monolog, Prisma and debug.
+_SHAPES = re.compile(
+    r"(?:(?P<error>[EF])|[IWD])(?:\d{4} \d\d:\d\d:\d\d\S*\s+\d+ \S+\]|, \[[^\]]*\]\s+[A-Z]+ -- [^:]*:)"
+    rf"|(?:(?P<error2>ERRO|FATA|PANI)|INFO|WARN|DEBU|TRAC)\[[^\]]{{1,40}}\]"
+    rf"|[\w-]+\.(?:(?P<error3>{_ERRORS})|(?:{_OTHERS})):(?=\s)"
+    r"|[\w-]+(?::[\w-]+)*:(?:(?P<error4>error|fatal)|query|info|warn|debug|trace)(?=\s|$)"
+)
+_INSIDE = re.compile(
+    rf"\s*(?:(?:[\w.-]+:)?\s*(?:(?P<error>{_LOWER_ERRORS})|(?:{_LOWER_OTHERS}))\s*(?:/[\w.-]+)?\s*"
+    rf"|[\d].{{7,40}}?[\s:]\s*(?:(?P<error2>{_ERRORS})|(?:{_OTHERS}))(?:[\s/].*)?)",
+    re.I,
+)
+_BRACKETS = re.compile(r"\[([^\[\]]{0,200})\]:?|\(([^()]{0,200})\):?|<([^<>]{0,100})>")
+_TIME = re.compile(
+    r"""(?:\d{4}[-/.]\d\d[-/.]\d\d(?:[T_]\d\d:\d\d(?::\d\d)?(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?)?
+    |\d\d?[/.-](?:\d\d?|[A-Z][a-z]{2})[/.-]\d{2,4}(?::\d\d:\d\d:\d\d)?
+    |\d\d?:\d\d(?::\d\d)?(?:[.,]\d+)?(?:Z|[AP]M|[+-]\d\d:?\d\d)?
+    |(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun|Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)(?=[\s,])
+    |AM|PM|UTC|GMT|[A-Z]{2,3}ST|CET|CEST|Z|[+-]\d\d:?\d\d)[,:]?(?=[\s|]|$)""",
+    re.X,
+)
+_NUMBER = re.compile(r"#?\d+(?:[.:#*]\d*)*[:,]?(?=[\s|]|$)")
+_ID = re.compile(r"(?:[0-9a-f]{8}[0-9a-f-]*|(?:pid|tid|thread|class|jid|bid|job|id|request_id|req_id)=\S+)(?=[\s|]|$)")
+_SEPARATOR = re.compile(r"(?:-{1,3}>?|[:·•→›>*]+)(?=\s|$)|\|+")  # noqa: RUF001
+_NAME = re.compile(
+    r"(?!\S*(?:level|severity)\b)(?=\S*[\d._/@:$])[A-Za-z_@$][\w$@.:/#*-]{0,120}(?:\[[^\]\s]{0,40}\]:?)?(?=\s|$)", re.I
+)
+_WORD = re.compile(
+    r"(?!(?:no|not|without|zero|any|if|on|for|to|as|of|the|an?|each|every|level|first|last|this|that)\b)[A-Za-z][\w-]{0,60}(?=\s)",
+    re.I,
+)
+
+
+@dataclass(frozen=True)
+class Header:
+    """The header of a line: its severity, None where it has no level; its end, and where the message may begin instead."""
+
+    severity: Severity | None
+    end: int
+    places: tuple[int, ...] = ()
+
+    @property
+    def messages(self) -> tuple[int, ...]:
+        """Where the message may begin: after the level, else at each name. Pure."""
+        return self.places or (self.end,)
+
+
+def header(line: str) -> Header:
+    """Read the header of a line: the first level that nothing but times, names and numbers precede. Pure."""
+    at, timed, words, number = 0, False, 0, ""
+    places: list[int] = []
+    for _ in range(MOST):
+        while at < len(line) and line[at].isspace():
+            at += 1
+        if not (number and len(number) < SHORTEST_NUMBER) and (found := _UPPER.match(line, at)):
+            return Header(_severity(found), found.end())
+        if not words and (found := _LOWER.match(line, at) or _SHAPES.match(line, at) or _SYMBOL.match(line, at)):
+            return Header(_severity(found), found.end())
+        number = ""
+        if found := _BRACKETS.match(line, at):
+            if inside := _INSIDE.fullmatch(found[found.lastindex or 0]):
+                return Header(_severity(inside), found.end())
+            timed = True
+        elif found := _TIME.match(line, at):
+            timed = True
+        elif found := _NUMBER.match(line, at):
+            number = found[0]
+        elif not (found := _SEPARATOR.match(line, at) or (_ID.match(line, at) if timed else None)):
+            if not words:
+                places.append(at)
+            if not (found := _NAME.match(line, at)):
+                if not timed or words or not (found := _WORD.match(line, at)):
+                    break
+                words += 1
+        at = found.end()
+    return Header(None, at, tuple(places or [at]))
+
+
+def _severity(found: re.Match[str]) -> Severity:
+    is_error = any(name.startswith("error") and text for name, text in found.groupdict().items())
+    return Severity.ERROR if is_error else Severity.NO_ERROR

@@ -1,0 +1,124 @@
+"""Compares two copies of a table by blocks of rows on their servers, so that only blocks that differ are streamed.
+
+A block is the rows whose keys have the same hash but for its high bits, so blocks are alike in size whatever the keys are.
+Of each block the server gives the number of rows and the bit_xor of two 64-bit hashes of each row, of its key and all
+columns. That blocks differ unnoticed has the probability of a collision of 128 bits; what is streamed is compared by 64.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from psycopg import sql
+
+from runbook_lib.postgres import Connection
+from runbook_lib.postgres.connection import one
+from runbook_lib.postgres.restore.difference_kinds import Hashes
+from runbook_lib.postgres.restore.pair import Pair
+from runbook_lib.postgres.restore.shape import Table, comparable
+from runbook_lib.postgres.restore.stream import BIGINTS, BigintArray
+
+FEWEST = 20_000  # rows of a table for which blocks are worth their look
+ROWS, MOST = 64, 1 << 18  # rows a block; blocks
+SAMPLED = 64  # one block of so many is looked at first
+WORTH = 0.5  # share of blocks that differ, above which all rows are streamed
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Which rows of two copies are to be streamed, as a condition on a row `t`, and the numbers of the others."""
+
+    differing: sql.Composable
+    live: int
+    backup: int
+
+
+def blocks(live: Connection, backup: Connection, pair: Pair) -> Blocks | None:
+    """The blocks that differ; None where all rows had better be streamed, as of small tables. Read-only."""
+    rows = max(at_once(lambda: _rows(live, pair.live), lambda: _rows(backup, pair.backup)))
+    if rows < FEWEST:
+        return None
+    number = min(1 << (rows // ROWS).bit_length(), MOST)
+    block = sql.SQL("({} & {})").format(_of_key(pair), sql.Literal(number - 1))
+
+    def summed(condition: str) -> tuple["_Sums", "_Sums"]:
+        which = sql.SQL(condition).format(block=block, mask=sql.Literal(SAMPLED - 1))
+        return at_once(
+            lambda: _sums(live, pair, pair.live, block, number, which),
+            lambda: _sums(backup, pair, pair.backup, block, number, which),
+        )
+
+    first = [summed("{block} & {mask} = 0")]
+    if np.count_nonzero(first[0][0].differ(first[0][1])) > WORTH * number / SAMPLED:
+        return None
+    pairs = [*first, summed("{block} & {mask} <> 0")]
+    differ = np.logical_or.reduce([here.differ(there) for here, there in pairs])
+    if np.count_nonzero(differ) > WORTH * number:
+        return None
+    equal = [sum(int(of[side].rows[~differ].sum()) for of in pairs) for side in (0, 1)]
+    found = sql.SQL("{} = ANY ({}::bigint[])").format(block, sql.Literal(np.flatnonzero(differ).tolist()))
+    return Blocks(found, *equal)
+
+
+def at_once(first: Callable[[], T], second: Callable[[], T]) -> tuple[T, T]:
+    """What two calls give that are made at the same time, each on a connection of its own.
+
+    Raises:
+        Exception: What either raises, once both have ended.
+    """
+    with ThreadPoolExecutor(1) as other:
+        found = other.submit(second)
+        return first(), found.result()
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """By block: the number of its rows, and the bit_xor of each hash of theirs."""
+
+    rows: Hashes
+    hashes: tuple[Hashes, Hashes]
+
+    def differ(self, other: "_Sums") -> NDArray[np.bool_]:
+        """Which blocks are not the same."""
+        pairs = zip((self.rows, *self.hashes), (other.rows, *other.hashes), strict=True)
+        differing: NDArray[np.bool_] = np.logical_or.reduce([mine != theirs for mine, theirs in pairs])
+        return differing
+
+
+def _rows(connection: Connection, table: Table) -> int:
+    """About how many rows a table has, by the planner's statistics where it has some."""
+    name = sql.Identifier(*table.id).as_string(connection)
+    known = one(connection, "SELECT reltuples AS n FROM pg_class WHERE oid = %s::regclass", [name])
+    if known["n"] > 0 and table.seen_as is None:
+        return int(known["n"])
+    return int(one(connection, sql.SQL("SELECT count(*) AS n FROM {} t").format(table.rows))["n"])
+
+
+def _of_key(pair: Pair) -> sql.Composable:
+    """A hash of a row's key; of a number one that spreads, since keys may have gaps of any size."""
+    return sql.SQL("hashint8extended({}::bigint, 0)").format(pair.place) if pair.numbered else pair.place
+
+
+def _sums(
+    connection: Connection, pair: Pair, table: Table, block: sql.Composable, number: int, which: sql.Composable
+) -> _Sums:
+    terms = comparable(pair.live, pair.backup, pair.shared)
+    query = sql.SQL("""SELECT array_agg(b) AS b, array_agg(n) AS n, array_agg(x) AS x, array_agg(y) AS y FROM (
+        SELECT b, count(*) AS n, bit_xor(hash_record_extended(r, 0)) AS x, bit_xor(hash_record_extended(r, 1)) AS y
+        FROM (SELECT {block} AS b, ROW({terms}) AS r FROM {rows} t WHERE {which} OFFSET 0) h GROUP BY b) s""").format(
+        block=block, terms=sql.SQL(", ").join(terms), rows=table.rows, which=which
+    )
+    connection.execute("SET LOCAL enable_hashagg = on")
+    with connection.cursor(binary=True) as cursor:
+        cursor.adapters.register_loader(BIGINTS, BigintArray)
+        row = cursor.execute(query).fetchone()
+    connection.execute("SET LOCAL enable_hashagg = off")
+    found = np.zeros((3, number), dtype=np.int64)
+    if row is not None and row["b"] is not None:
+        found[:, row["b"]] = row["n"], row["x"], row["y"]
+    return _Sums(found[0], (found[1], found[2]))

@@ -1,0 +1,82 @@
+"""Services of a stack under a pm2 of its own, whose daemon supervisord runs."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from runbook_lib.config.installed import packaged
+from runbook_lib.errors import PreconditionError
+from runbook_lib.rehearsal.managers import ManagerKeys
+from runbook_lib.rehearsal.supervisor import Program, Supervisor
+from runbook_lib.rehearsal.workspace import MARK, StackError
+
+START_SECONDS = 15.0
+
+
+class UnderPm2(ManagerKeys):
+    """Services under pm2."""
+
+    manager: Literal["pm2"]
+    ecosystem: str
+    """The file that lists them, in the package's rehearsals; it reads the stack's variables from the environment."""
+
+    def require(self) -> None:
+        """See `ManagerKeys.require`."""
+        if not _command():
+            raise PreconditionError(
+                "There is no pm2, which manages the services of this stack.",
+                where="the PATH",
+                state="Nothing was started.",
+                safe_next="`.ci/setup node` installs it in a checkout, `npm install --global pm2` elsewhere.",
+            )
+
+    def variables(self, root: Path) -> dict[str, str]:
+        """See `ManagerKeys.variables`."""
+        return {"REHEARSAL_PM2": _command(), "REHEARSAL_PM2_HOME": str(_home(root))}
+
+    def programs(self, environment: Mapping[str, str]) -> list[Program]:
+        """See `ManagerKeys.programs`: the daemon in the foreground, so that it ends with the stack."""
+        root = Path(environment["REHEARSAL_ROOT"])
+        daemon = Path(_command()).resolve().parents[1] / "lib" / "Daemon.js"
+        command = ["node", str(daemon)]
+        return [Program("pm2", command, root, {"PM2_HOME": str(_home(root))}, whole_group=False, grace=10.0)]
+
+    def start(self, supervised: Supervisor, environment: Mapping[str, str], login: Mapping[str, str]) -> None:
+        """See `ManagerKeys.start`."""
+        home = _home(supervised.root)
+        for folder in (home, home / "logs", home / "pids"):
+            folder.mkdir(mode=0o700)
+        supervised.start("pm2")
+        supervised.wait("pm2", (home / "rpc.sock").exists, START_SECONDS)
+        told = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        told |= {**environment, **login, MARK: str(supervised.root), "PM2_HOME": str(home)}
+        command = [_command(), "start", str(packaged("rehearsal", self.ecosystem))]
+        done = subprocess.run(command, env=told, cwd=supervised.root, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise StackError(
+                f"pm2 start failed: {done.stderr.strip()}",
+                where=str(home),
+                state="the stack is being brought down",
+                safe_next="mend what pm2 names and start again",
+            )
+
+    def lives(self, supervised: Supervisor, name: str) -> bool:
+        """See `ManagerKeys.lives`: pm2 starts what ended again."""
+        return supervised.running("pm2")
+
+    def log(self, supervised: Supervisor, environment: Mapping[str, str], name: str) -> Path:
+        """See `ManagerKeys.log`."""
+        return _home(supervised.root) / "logs" / f"{name}-error.log"
+
+
+def _command() -> str:
+    installed = Path(sys.prefix) / "pm2" / "node_modules" / ".bin" / "pm2"
+    return str(installed) if installed.exists() else shutil.which("pm2") or ""
+
+
+def _home(root: Path) -> Path:
+    return root / "pm2"

@@ -1,0 +1,382 @@
+"""PgBouncer in front of the database: looked at beforehand, paused for each strong lock, and let go on whatever happens."""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from runbook_lib.errors import AdapterError, PreconditionError, StepFailed
+from runbook_lib.postgres import fence, lock_budget
+from runbook_lib.postgres import pooler as console
+from runbook_lib.postgres.pooler import Pooler
+from runbook_lib.postgres.restore import cutover
+from runbook_lib.rehearsal.database import Database
+from runbook_lib.run import cleanup, engine
+from runbook_lib.steps import Effect, pausing
+
+from ..support.bare import Bare, runbook, words
+from ..support.behind import Behind, last
+from ..support.pgbouncer import STATS, PgBouncer, pgbouncer, program
+
+BETWEEN = 0.01  # seconds between two queries of one client
+READ, WRITE = "SELECT content FROM messages WHERE id = 1", "UPDATE messages SET content = content WHERE id = 2"
+pytestmark = pytest.mark.skipif(program() is None, reason="PgBouncer is not installed; `.ci/setup test` installs it")
+
+
+@pytest.fixture
+def behind(target: Bare, database: Database, tmp_path: Path) -> Iterator[Behind]:
+    with pgbouncer(database) as bouncer:
+        yield Behind(target, bouncer, tmp_path / "services")
+
+
+@dataclass
+class Seen:
+    """What clients of the pooler saw: the longest wait in seconds, and errors."""
+
+    longest: float = 0.0
+    errors: list[str] = field(default_factory=list)
+    queries: int = 0
+
+
+@contextmanager
+def clients(bouncer: PgBouncer, *queries: str) -> Iterator[Seen]:
+    """Clients at work through a pooler while the block runs, one for each query."""
+    seen, ended = Seen(), threading.Event()
+
+    def work(query: str) -> None:
+        try:
+            with bouncer.connect() as connection:
+                while not ended.wait(BETWEEN):
+                    begun = time.monotonic()
+                    connection.execute(query)  # type: ignore[call-overload]
+                    seen.longest = max(seen.longest, time.monotonic() - begun)
+                    seen.queries += 1
+        except psycopg.Error as error:
+            seen.errors.append(str(error))
+
+    threads = [threading.Thread(target=work, args=[query]) for query in queries]
+    for thread in threads:
+        thread.start()
+    try:
+        yield seen
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
+
+
+@pytest.mark.parametrize("what", ["swap", "quarantine", "drop", "exchange"])
+def test_clients_wait_for_each_strong_lock_and_get_no_error(behind: Behind, what: str) -> None:
+    behind.name()
+    run = behind.begun(what)
+
+    with clients(behind.bouncer, READ, READ, WRITE) as seen:
+        engine.apply(run, last(run))
+        applied = len(behind.journaled("poolers-resumed"))
+        engine.undo(run, last(run))
+
+    assert seen.errors == []
+    assert 0 < applied < len(behind.journaled("poolers-resumed"))
+    assert seen.queries > 0
+    assert "paused-pooler" not in behind.pending()
+    assert not behind.bouncer.is_paused()
+
+
+def test_a_fence_lets_transactions_in_progress_end(behind: Behind) -> None:
+    behind.name()
+    run, told = behind.begun("fence"), list[object]()
+    client = behind.bouncer.connect(behind.target.database.application.name)
+    client.execute("BEGIN")
+    client.execute(WRITE)
+
+    def end() -> None:
+        while not behind.bouncer.is_paused():
+            time.sleep(BETWEEN)
+        told.append(client.execute("COMMIT").statusmessage)
+
+    with client:
+        ending = threading.Thread(target=end)
+        ending.start()
+        engine.apply(run, last(run))
+        ending.join()
+
+    assert told == ["COMMIT"]
+    assert behind.journaled("sessions-ended") == []
+    assert not behind.bouncer.is_paused()
+
+
+def test_stopped_services_leave_no_connection_in_the_pooler(behind: Behind) -> None:
+    behind.name()
+    with behind.bouncer.connect(behind.target.database.application.name) as client:
+        client.execute(READ)
+
+    behind.begun("quarantine")
+
+    assert {data["status"] for data in behind.journaled("checked")} == {"PASS"}
+
+
+def test_the_preview_says_for_how_long_clients_wait(behind: Behind) -> None:
+    behind.name(limit_ms=300)
+
+    planned = behind.planned("quarantine")
+
+    assert "its clients wait up to 450 ms (300 for transactions in progress), and get no error" in words(planned.text)
+    assert "Each pooler can be paused, and leads to the database" in words(planned.text)
+
+
+def as_stats(behind: Behind, _: pytest.MonkeyPatch) -> None:
+    behind.name(STATS)
+
+
+def stopped(behind: Behind, _: pytest.MonkeyPatch) -> None:
+    behind.name()
+    behind.bouncer.stop()
+
+
+def of_another_name(behind: Behind, _: pytest.MonkeyPatch) -> None:
+    behind.name(databases=["shop"])
+
+
+def paused(behind: Behind, _: pytest.MonkeyPatch) -> None:
+    behind.name()
+    behind.bouncer.ask(f"PAUSE {behind.target.database.name}")
+
+
+def by_sessions(behind: Behind, _: pytest.MonkeyPatch) -> None:
+    behind.name()
+    behind.bouncer.ask("SET pool_mode = 'session'")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "exit_code", "said"),
+    [
+        pytest.param(as_stats, 3, "its user is none of admin_users", id="a user who may only look"),
+        pytest.param(stopped, 4, "The admin console of PgBouncer cannot be reached", id="unreachable"),
+        pytest.param(of_another_name, 3, "has no database shop", id="no such database"),
+        pytest.param(paused, 3, "it is paused, and not by this run", id="paused by somebody else"),
+        pytest.param(by_sessions, 3, "its pool mode is session", id="sessions are pooled"),
+    ],
+)
+def test_what_could_not_be_paused_is_known_beforehand(
+    behind: Behind, monkeypatch: pytest.MonkeyPatch, spoil: Callable[..., None], exit_code: int, said: str
+) -> None:
+    spoil(behind, monkeypatch)
+
+    planned = behind.planned("quarantine")
+
+    assert planned.exit_code == exit_code, planned.text
+    assert said in words(planned.text)
+    assert not behind.journaled("started")
+
+
+@pytest.mark.parametrize(
+    ("entry", "exit_code", "said"),
+    [
+        pytest.param("host=/nowhere port=5432 dbname={name}", 4, "no server can be reached from here", id="not to be told"),
+        pytest.param("host={host} port={port} dbname=postgres", 3, "leads to the database postgres", id="another database"),
+    ],
+)
+def test_a_pooler_of_another_database_is_known_beforehand(
+    target: Bare, database: Database, tmp_path: Path, entry: str, exit_code: int, said: str
+) -> None:
+    parameters = {**database.server.parameters, "name": database.name}
+    with pgbouncer(database, shop=entry.format(**parameters)) as bouncer:
+        behind = Behind(target, bouncer, tmp_path / "services")
+        behind.name(databases=["shop"])
+
+        planned = behind.planned("quarantine")
+
+    assert planned.exit_code == exit_code, planned.text
+    assert said in words(planned.text)
+
+
+def test_a_database_under_another_name_is_told_by_its_sessions(target: Bare, database: Database, tmp_path: Path) -> None:
+    server = database.server.parameters
+    entry = f"host={server['host']}/ port={server['port']} dbname={database.name}"
+    with pgbouncer(database, shop=entry) as bouncer:
+        behind = Behind(target, bouncer, tmp_path / "services")
+        behind.name(databases=["shop"])
+        with psycopg.connect(bouncer.conninfo(dbname="shop")) as client:
+            client.execute("SELECT 1")
+
+            assert behind.planned("quarantine").exit_code == 0
+
+
+def test_a_waiver_goes_on_without(behind: Behind) -> None:
+    behind.name()
+    run = behind.begun("quarantine")
+    behind.bouncer.stop()
+    run.waive("pooler", "it is out of order tonight")
+    run.refresh()
+
+    engine.apply(run, last(run))
+
+    assert behind.journaled("poolers-resumed") == []
+
+
+TOO_LONG = "Transactions in progress went on for longer than PAUSE of PgBouncer may wait"
+
+
+@pytest.mark.parametrize("what", ["quarantine", "exchange", "fence"])
+def test_a_transaction_that_goes_on_stops_the_step_with_nothing_changed(behind: Behind, what: str) -> None:
+    behind.name(limit_ms=100)
+    run = behind.begun(what)
+    with behind.bouncer.connect() as client, pytest.MonkeyPatch.context() as patched:
+        patched.setattr(pausing, "BETWEEN", 0.1)
+        client.execute("BEGIN")
+        client.execute(READ)
+
+        with clients(behind.bouncer, READ) as seen, pytest.raises(StepFailed, match=f"{TOO_LONG}.*SELECT content"):
+            engine.apply(run, last(run))
+
+        assert (seen.errors, seen.longest < 5) == ([], True)
+        assert run.steps[last(run)].probe().effect is Effect.NOT_DONE
+        assert (behind.bouncer.is_paused(), behind.pending().count("paused-pooler")) == (False, 0)
+        assert len(behind.journaled("waiting")) == pausing.TRIES
+        client.execute("COMMIT")
+
+    assert engine.apply(run, last(run)).how == "done"
+
+
+@pytest.mark.parametrize(
+    ("what", "module", "name"),
+    [
+        pytest.param("swap", lock_budget, "limit", id="swap"),
+        pytest.param("quarantine", lock_budget, "limit", id="quarantine"),
+        pytest.param("exchange", cutover, "let_in", id="exchange"),
+        pytest.param("exchange", cutover, "_lock", id="exchange, before its fence"),
+        pytest.param("fence", fence, "end_sessions", id="fence"),
+    ],
+)
+def test_clients_of_a_killed_process_go_on_with_the_next_command(behind: Behind, what: str, module: Any, name: str) -> None:
+    behind.name()
+    run = behind.begun(what)
+    killed(lambda: engine.apply(run, last(run)), module, name)
+    assert (behind.bouncer.is_paused(), behind.pending().count("paused-pooler")) == (True, 1)
+    assert "paused-pooler" in runbook("status", behind.target.run).text
+
+    cleanup.clean_up_due(run)
+
+    assert (behind.bouncer.is_paused(), behind.pending().count("paused-pooler")) == (False, 0)
+    assert engine.apply(run, last(run)).results
+
+
+@pytest.mark.slow
+def test_the_same_command_lets_them_go_on_first_of_all(behind: Behind) -> None:
+    behind.name()
+    assert behind.planned("quarantine").exit_code == 0
+    assert behind.target.crashed("runbook_lib.postgres.lock_budget:limit") == -signal.SIGKILL
+    assert behind.bouncer.is_paused()
+
+    ended = behind.target.carried_out()
+
+    assert (ended.exit_code, behind.target.status()) == (0, "verified"), ended.text
+    assert not behind.bouncer.is_paused()
+
+
+def killed(action: Callable[[], object], module: Any, name: str) -> None:
+    """Have a process of its own die, by SIGKILL, where it comes to a function while clients of poolers wait."""
+
+    def child() -> None:
+        real, pause = getattr(module, name), pausing.pause
+
+        def paused(*given: Any) -> None:
+            pause(*given)
+            setattr(module, name, lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
+
+        pausing.pause = paused  # type: ignore[assignment]
+        action()
+        del real
+
+    process = multiprocessing.get_context("fork").Process(target=child)
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+
+
+def test_resumed_by_somebody_else_meanwhile_is_journaled_and_no_error(
+    behind: Behind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    behind.name()
+    run, limit, name = behind.begun("quarantine"), lock_budget.limit, behind.target.database.name
+
+    def resumed(*given: Any) -> None:
+        if behind.bouncer.is_paused():
+            behind.bouncer.ask(f"RESUME {name}")
+        limit(*given)
+
+    monkeypatch.setattr(lock_budget, "limit", resumed)
+
+    engine.apply(run, last(run))
+
+    assert [data["others"] for data in behind.journaled("poolers-resumed")] == [[f"{name} of console"]]
+    assert "paused-pooler" not in behind.pending()
+
+
+def test_a_resume_that_fails_stays_pending_and_says_how_to_do_it(behind: Behind, monkeypatch: pytest.MonkeyPatch) -> None:
+    behind.name()
+    run, limit = behind.begun("quarantine"), lock_budget.limit
+    monkeypatch.setattr(pausing, "RESUMED_WITHIN", 0.1)
+
+    def gone(*given: Any) -> None:
+        if behind.bouncer.is_paused():
+            behind.bouncer.stop()
+        limit(*given)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(lock_budget, "limit", gone)
+        with pytest.raises(StepFailed, match="could not be let go on") as failed:
+            engine.apply(run, last(run))
+
+    assert "psql service=console -c 'RESUME" in failed.value.safe_next
+    assert "paused-pooler" in behind.pending()
+    behind.bouncer.start()
+    assert engine.apply(run, last(run)).results
+    cleanup.clean_up_due(run)
+    assert "paused-pooler" not in behind.pending()
+
+
+def test_several_poolers_are_paused_and_each_resumed_by_itself(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services = tmp_path / "consoles"
+    monkeypatch.setenv("PGSERVICEFILE", str(services))
+    with pgbouncer(database) as one, pgbouncer(database) as other:
+        both = [
+            Pooler(bouncer.service(services, name), (database.name,), 0.2)
+            for name, bouncer in {"one": one, "other": other}.items()
+        ]
+        console.pause(both)
+        assert (one.is_paused(), other.is_paused()) == (True, True)
+        with pytest.raises(PreconditionError, match="is paused already"):
+            console.pause(both)
+        other.stop()
+
+        with pytest.raises(AdapterError, match="cannot be reached"):
+            console.resume(both)
+
+        assert not one.is_paused()
+
+
+def test_after_resume_each_client_has_a_new_session_of_the_server(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So no cached plan and no session of an earlier database outlasts a pause."""
+    monkeypatch.setenv("PGSERVICEFILE", str(tmp_path / "consoles"))
+    with pgbouncer(database) as bouncer, bouncer.connect() as client:
+        pooler = Pooler(bouncer.service(tmp_path / "consoles", "one"), (database.name,), 1.0)
+        before = client.execute("SELECT pg_backend_pid()").fetchone()
+
+        console.pause([pooler])
+        assert console.resume([pooler]) == []
+
+        assert client.execute("SELECT pg_backend_pid()").fetchone() != before
