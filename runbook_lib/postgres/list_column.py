@@ -18,7 +18,10 @@ _OF_TEXT = """(SELECT x.own::jsonb AS value, x.own, x.place FROM json_array_elem
 
 @dataclass(frozen=True)
 class ListKind:
-    """A kind of column: templates over a value `{c}`, and over its elements `e` with `value`, `own` and `place`."""
+    """A kind of column: templates over a value `{c}`, and over its elements `e`.
+
+    An element has its `value` as jsonb and its `place`; in kinds of text also its `own` text, which is put together again.
+    """
 
     value: str  # the whole list as jsonb, NULL for none
     elements: str  # its elements, none where it is no list
@@ -29,9 +32,9 @@ class ListKind:
 
 JSONB = ListKind(
     value="{c}",
-    elements="(SELECT x.value, x.value AS own, x.place FROM jsonb_array_elements("
-    "CASE jsonb_typeof({c}) WHEN 'array' THEN {c} ELSE '[]' END) WITH ORDINALITY x(value, place)) e",
-    put_together="jsonb_agg(e.own ORDER BY e.place)",
+    elements="jsonb_array_elements(CASE jsonb_typeof({c}) WHEN 'array' THEN {c} ELSE '[]' END)"
+    " WITH ORDINALITY e(value, place)",
+    put_together="jsonb_agg(e.value ORDER BY e.place)",
     empty="[]",
     by_text=False,
 )

@@ -55,7 +55,10 @@ TABLE: dict[str, dict[str, tuple[When, bool]]] = {
         "services": (S, False),
     },
     "revert": {"services": (B, True)},
-    "restore_part": {"tools": (B, True), "same-database": (B, True), "triggers": (B, False)},
+    "restore_part": {
+        **{"tools": (B, True), "same-database": (B, True), "triggers": (B, False)},
+        **{"writable": (B, False), "makeable": (B, False)},
+    },
     "build": {"builds": (B, True), "files": (ONLY_B, True)},
     "rebuild": {"builds": (B, True), "files": (ONLY_B, True)},
     "end_sessions": {"reach": (B, False)},

@@ -14,6 +14,8 @@ from runbook_lib.postgres.indexes import IndexBuilder, Waiting
 from runbook_lib.postgres.round_trip import Statements
 from runbook_lib.postgres.text_settings import fitted
 
+NONE = sql.SQL("")
+
 
 @dataclass(frozen=True)
 class Named:
@@ -48,9 +50,11 @@ class Column:
 
     def add_shadow(self, statements: Statements) -> None:
         """Add the shadow column, each row holding what a cleared one holds, in the catalog alone. Changes the target."""
-        not_null = sql.SQL("NOT NULL " if self._attribute(statements.connection, self.name)["attnotnull"] else "")
+        attribute = self._attribute(statements.connection, self.name)
+        not_null = sql.SQL("NOT NULL " if attribute["attnotnull"] else "")
+        collated = sql.SQL("COLLATE {} ").format(sql.Identifier(*attribute["collation"])) if attribute["collation"] else NONE
         shadow, type_name = sql.Identifier(self.shadow), sql.SQL(self.backfill.type_name)
-        self._alter(statements, "ADD COLUMN {} {} {}DEFAULT {}", shadow, type_name, not_null, self.backfill.fill)
+        self._alter(statements, "ADD COLUMN {} {} {}{}DEFAULT {}", shadow, type_name, collated, not_null, self.backfill.fill)
 
     def index_shadow(self, open_: Open, waiting: Waiting, *, concurrently: bool) -> None:
         """Make on the shadow column the indexes that the column has. Changes the target."""
@@ -142,6 +146,10 @@ class Column:
             connection,
             """SELECT a.attnotnull, pg_get_expr(d.adbin, d.adrelid) AS default,
                       col_description(a.attrelid, a.attnum) AS comment,
+                      (SELECT ARRAY[n.nspname::text, c.collname::text]
+                       FROM pg_collation c JOIN pg_namespace n ON n.oid = c.collnamespace
+                       JOIN pg_type y ON y.oid = a.atttypid
+                       WHERE c.oid = a.attcollation AND a.attcollation <> y.typcollation) AS collation,
                       (SELECT conname FROM pg_constraint
                        WHERE conrelid = a.attrelid AND contype = 'n' AND conkey = ARRAY[a.attnum]) AS rule
                FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
@@ -218,7 +226,7 @@ UNION ALL SELECT 'its storage, compression, options or statistics are set' FROM 
 JOIN pg_type y ON y.oid = atttypid
 WHERE {mine} AND (attstorage <> typstorage OR attcompression <> '' OR attoptions IS NOT NULL
                   OR coalesce(attstattarget, -1) <> -1)
-UNION ALL SELECT 'it is computed' FROM pg_attribute a WHERE {mine} AND attgenerated <> ''
+UNION ALL SELECT 'it is computed' FROM pg_attribute a WHERE {mine} AND (attgenerated <> '' OR attidentity <> '')
 UNION ALL SELECT 'it is NOT NULL, and the new one would hold NULL at first' FROM pg_attribute a
 WHERE {mine} AND attnotnull AND %(nulls)s
 UNION ALL SELECT 'the index ' || i.indexrelid::regclass || ' is partial, unique or of an expression'

@@ -193,3 +193,20 @@ def test_a_value_that_a_client_wrote_in_another_way_is_still_the_jobs(
     assert (values(application, rows), differences) == ([None] * len(same) + at_first[len(same) :], [])
     assert work.undo() == (len(same), [])
     assert values(application, rows) == at_first
+
+
+def test_a_swapped_column_keeps_its_collation(
+    postgres: Postgres, connection: Connection, application: psycopg.Connection
+) -> None:
+    application.execute("""CREATE SCHEMA "My own"; CREATE COLLATION "My own"."odd "(locale = 'C');
+        CREATE TABLE orders (id int PRIMARY KEY, fee text COLLATE "My own"."odd " DEFAULT 'x');
+        INSERT INTO orders SELECT n, 'written' FROM generate_series(1, 9) n""")
+    collation = """SELECT a.attcollation::regcollation::text FROM pg_attribute a
+        WHERE attrelid = 'orders'::regclass AND attname = 'fee'"""
+    before = values(application, collation)
+
+    work, differences = taken_back(postgres, terms(connection, column="orders.fee", written="written"), "swap")
+
+    assert (values(application, collation), differences) == (before, [])
+    assert work.undo() == (9, [])
+    assert values(application, collation) == before
