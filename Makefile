@@ -11,16 +11,17 @@ PLAN ?= parameters/feat-2025-20251103111429.yaml
 # STACK=node or compose: Next.js and Express under pm2 or docker compose, in place of the sample.
 STACK ?= sample
 
+SET_UP_STACK = $(if $(filter-out sample,$(STACK)),.ci/setup $(STACK),true)
+
 rehearse:
 	@.ci/setup
-ifneq ($(STACK),sample)
-	@.ci/setup $(STACK)
-endif
+	@$(SET_UP_STACK)
 	@.venv/bin/runbook rehearse --stack $(STACK) --scenario $(SCENARIO) --rows $(ROWS)
 
 matrix:
 	@.ci/setup
-	@.venv/bin/runbook rehearse --matrix --rows $(ROWS)
+	@$(SET_UP_STACK)
+	@.venv/bin/runbook rehearse --matrix --stack $(STACK) --rows $(ROWS)
 
 # Kills rollbacks at every event of their journals, and gives the same command again. A seed decides the order of the cases;
 # without CASES all that follow FROM are tried, which takes hours; TRIALS names some of the rollbacks.

@@ -29,9 +29,9 @@ from tests.support.behind import Behind, last  # noqa: E402
 from tests.support.pgbouncer import PgBouncer, pgbouncer, program  # noqa: E402
 
 STEPS = ("swap", "quarantine", "exchange")
-RATE, CLIENTS = 150, 8  # transactions a second, and how many clients make them
+RATE, CLIENTS = 150, 16  # transactions a second, and how many clients make them; the pool has 10 connections
 AROUND = 1.0  # seconds of traffic before and after
-AGAIN = 0.05  # seconds before a client whose transaction failed tries it again
+AGAIN = 0.005  # seconds before a client whose transaction failed connects again, as the pools of applications do at once
 BAR = 0.02  # of the worst wait without PAUSE
 QUERIES = (  # each row keeps its values, so that the proofs and counts of the steps hold
     "SELECT content, media_url FROM messages WHERE id = {id}",

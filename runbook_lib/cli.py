@@ -134,7 +134,7 @@ def rehearse(
 
         sys.exit(_rehearsed(Asked(before, migrations, use, keep, server, option, plan_file), file, verbose, as_json))
     if matrix:
-        sys.exit(_matrix(rows, as_json))
+        sys.exit(_matrix(rows, stack_name, as_json))
     from runbook_lib.rehearsal.rehearse import rehearse as carry_out
 
     told = carry_out(scenario, rows, _teller(as_json), stack_name)
@@ -608,12 +608,12 @@ def _rehearsed(asked: Asked, file: Path | None, verbose: bool, as_json: bool) ->
     return found.exit_code
 
 
-def _matrix(rows: int, as_json: bool) -> int:
+def _matrix(rows: int, stack_name: str, as_json: bool) -> int:
     from runbook_lib.rehearsal import rehearse
-    from runbook_lib.rehearsal.workspace import PLAN
+    from runbook_lib.rehearsal.stack_file import named
 
-    plan = load_plan(PLAN)
-    lines = rehearse.matrix(rows, _teller(as_json))
+    plan = load_plan(named(stack_name).plan_file)
+    lines = rehearse.matrix(rows, _teller(as_json), stack_name)
     wrong = rehearse.problems(plan, lines)
     if as_json:
         click.echo(json.dumps({"lines": [vars(line) for line in lines], "problems": wrong}, default=dict))

@@ -32,6 +32,11 @@ class Result:
     summary: str
     evidence: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def findings(self) -> list[str]:
+        """What is wrong, one by one where the check says so, else its summary."""
+        return list(self.evidence.get("findings", [])) or [self.summary]
+
     def __bool__(self) -> NoReturn:
         raise TypeError("A result is not a truth value: compare its status, and treat UNKNOWN as what it is.")
 
@@ -43,10 +48,15 @@ def not_passed(results: Iterable[Result]) -> list[Result]:
 
 def verdict(results: Iterable[Result]) -> Status:
     """FAIL if any failed, else UNKNOWN if any is unknown or there are none, else PASS."""
-    statuses = {result.status for result in results}
-    if Status.FAIL in statuses:
+    return worst(result.status for result in results)
+
+
+def worst(statuses: Iterable[Status]) -> Status:
+    """FAIL if any is, else UNKNOWN if any is or there are none, else PASS."""
+    found = set(statuses)
+    if Status.FAIL in found:
         return Status.FAIL
-    return Status.PASS if statuses == {Status.PASS} else Status.UNKNOWN
+    return Status.PASS if found == {Status.PASS} else Status.UNKNOWN
 
 
 Found = tuple[Status, str]  # what a look found, and a sentence on it

@@ -16,6 +16,12 @@ class Media:
     url: str
     rendered: bool
     natural_width: int
+    others: tuple[str, ...] = ()  # the addresses of the same in other sizes and formats, as of srcset and picture
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Its address, and the others."""
+        return (self.url, *self.others)
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,7 @@ class Visit:
     errors: list[ConsoleError]
     screenshot: bytes = field(repr=False)  # PNG of the full page; empty where none was wanted
     assets: Mapping[str, str] = field(default_factory=dict, repr=False)  # URL of a script or style sheet -> its SHA-256
+    texts: Sequence[str] = ()  # of its items, in order
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -16,26 +17,58 @@ if TYPE_CHECKING:
     from playwright.async_api import ConsoleMessage, Page, Request, Response
 
 # Scrolls to what is not there yet, because lazy pictures load only in view, and waits until each is there or has failed.
+# What shows a picture as its background is a picture too. One in no view at all, as in a closed tab, is loaded all the same.
 MEDIA = """
 async ([selector, milliseconds]) => {
-  const all = () => [...document.querySelectorAll(selector)];
-  const video = e => e instanceof HTMLVideoElement;
-  const rendered = e => video(e) ? e.videoWidth > 0 || e.readyState >= 2 : e.complete && e.naturalWidth > 0;
-  const failed = e => video(e) ? e.error !== null || e.networkState === HTMLMediaElement.NETWORK_NO_SOURCE : false;
-  const settled = e => rendered(e) || failed(e) || (!video(e) && e.complete);
+  const all = () => [...document.querySelectorAll(selector)].map(e => e.matches("picture") && e.querySelector("img") || e);
+  const video = e => e instanceof HTMLMediaElement;
+  const image = e => e instanceof HTMLImageElement;
+  const absolute = url => { try { return new URL(url, document.baseURI).href } catch { return url } };
+  const background = e => (getComputedStyle(e).backgroundImage.match(/url\\("(.*?)"\\)/) || [])[1] || "";
+  const pictures = new Map();
+  const drawn = url => {
+    if (!pictures.has(url)) pictures.set(url, Object.assign(new Image(), {src: url}));
+    return pictures.get(url);
+  };
+  const subject = e => video(e) || image(e) ? e : background(e) ? drawn(background(e)) : null;
+  const is = {
+    rendered: e => video(e) ? e.videoWidth > 0 || e.readyState >= 2 : e !== null && e.complete && e.naturalWidth > 0,
+    failed: e => e === null
+      || (video(e) && (e.error !== null || e.networkState === HTMLMediaElement.NETWORK_NO_SOURCE)),
+  };
+  const rendered = e => is.rendered(subject(e));
+  const settled = e => rendered(e) || is.failed(subject(e)) || (!video(subject(e)) && subject(e).complete);
+  const candidates = set => (set || "").split(/\\s+[\\d.]+[wxh]\\s*(?:,\\s*|$)|,\\s+/).map(one => one.trim());
+  const others = e => {
+    if (video(e)) return [...e.querySelectorAll("source")].map(one => one.getAttribute("src"));
+    if (!image(e)) return [];
+    const sources = e.parentElement?.matches("picture") ? [...e.parentElement.querySelectorAll("source")] : [];
+    return [e.getAttribute("src"), ...[e, ...sources].flatMap(one => candidates(one.getAttribute("srcset")))];
+  };
+  const is_placeholder = e => image(e) && (/^(data:|$)/.test(e.src)
+    || Object.entries(e.dataset).some(([key, url]) => /src$/i.test(key) && absolute(url) !== e.src));
+  let waits = 20;  // of 10 ms, for the script that puts the picture in; not again where none does
   const until = performance.now() + milliseconds;
-  for (const e of all().filter(e => !rendered(e))) {
+  for (const e of all().filter(e => !rendered(e) || is_placeholder(e))) {
     if (video(e)) e.preload = "auto";
     e.scrollIntoView({block: "center", behavior: "instant"});
     await new Promise(requestAnimationFrame);
+    let left = waits;
+    for (; is_placeholder(e) && left; left--) await new Promise(done => setTimeout(done, 10));
+    waits = left && waits;
+    if (image(e) && e.loading === "lazy" && !e.getClientRects().length) e.loading = "eager";
   }
   while (!all().every(settled) && performance.now() < until) await new Promise(done => setTimeout(done, 25));
   window.scrollTo(0, 0);
-  return all().map(e => ({
-    url: e.currentSrc || e.src || "",
-    rendered: rendered(e),
-    natural_width: (video(e) ? e.videoWidth : e.naturalWidth) || 0,
-  }));
+  return all().map(e => {
+    const url = video(e) || image(e) ? e.currentSrc || e.src || "" : background(e) && absolute(background(e));
+    return {
+      url,
+      rendered: rendered(e),
+      natural_width: (video(e) ? e.videoWidth : subject(e)?.naturalWidth) || 0,
+      others: [...new Set(others(e).filter(Boolean).map(absolute))].filter(other => other !== url),
+    };
+  });
 }
 """
 # Whether a page's icon is asked for depends on the browser: a headless one has no tab to show it in.
@@ -43,6 +76,7 @@ ICONS = """
 () => [...document.querySelectorAll("link[rel~=icon]")].map(e => e.href).concat(new URL("/favicon.ico", location).href)
 """
 ASSETS = {"script", "stylesheet"}
+FRAME = re.compile(r"(https?://[^\s()]+?)(?::\d+){1,2}(?=[\s)]|$)")  # the place that an error was thrown at
 CANCELLED = "net::ERR_ABORTED"  # by the page itself; a video's first request often is
 REPEATED = "Failed to load resource"  # the console's word for a request that failed
 
@@ -70,7 +104,8 @@ async def visited(page: Page, destination: Destination, look: Look) -> Visit:
         ready_state=ready_state,
         text=await page.inner_text("body"),
         items=await page.locator(look.items).count(),
-        media=[Media(**element) for element in found],
+        texts=await page.locator(look.items).all_inner_texts(),
+        media=[Media(**{**element, "others": tuple(element["others"])}) for element in found],
         errors=errors.of_all_but(await page.evaluate(ICONS)),
         screenshot=await page.screenshot(full_page=True) if destination.pictured else b"",
         assets=await assets.hashes(),
@@ -132,7 +167,8 @@ class _Errors:
             self._console.append(ConsoleError(message.text, message.location["url"]))
 
     def _raised(self, error: Error) -> None:
-        self._console.append(ConsoleError(str(error), self._page.url))
+        thrown_at = FRAME.search(error.stack or "")
+        self._console.append(ConsoleError(str(error), thrown_at[1] if thrown_at else self._page.url))
 
     def _failed(self, request: Request) -> None:
         if request.failure != CANCELLED:

@@ -14,11 +14,12 @@ from typing import Any
 from urllib.parse import urljoin
 
 from runbook_lib.browser import Destination, Look, Visit
+from runbook_lib.checks.served import Served, all_pages
 from runbook_lib.config.kinds import collected
-from runbook_lib.config.plan import CheckSpec
+from runbook_lib.config.plan import CheckSpec, Rows
 from runbook_lib.context import Context, profiles
 from runbook_lib.errors import AdapterError
-from runbook_lib.postgres.backfill_statistics import items, samples
+from runbook_lib.postgres.sampled_rows import SampledRows, rows_of, samples
 from runbook_lib.postgres.sessions import Taken, taken
 from runbook_lib.postgres.text_settings import identifier
 from runbook_lib.redaction import redact
@@ -56,34 +57,69 @@ class CheckContext:
 
     @cached_property
     def _sampled(self) -> list[str] | AdapterError:
-        spec = self.context.plan.api.sample
+        plan = self.context.plan
+        rows = next((rows for rows in (plan.api.rows, plan.page_ and plan.page_.rows) if isinstance(rows, Rows)), None)
         try:
             with self.context.adapters.postgres.connect() as connection:
-                values = samples(connection, identifier(self.context.plan.database), spec)
+                values = samples(connection, identifier(plan.database), plan.api.sample, rows)
         except AdapterError as error:
             return error
         return values or AdapterError(
-            f"No row with {spec.having} is there to look at.", where=self.context.plan.database.table
+            f"No row with {plan.api.sample.having} is there to look at.", where=self.context.plan.database.table
         )
 
     @cached_property
     def expected(self) -> dict[str, tuple[int, list[str]]]:
-        """How many items each sample whose page is opened holds by the database, and the media that they name. Read-only."""
-        plan, shown = self.context.plan, self.samples[: self.context.plan.page.samples]
-        source = plan.database.backfill.source
+        """How many items each sample whose page is opened holds by the database, and the media that they name. Read-only.
+
+        Raises:
+            AdapterError: The database cannot be reached, or which rows are shown cannot be told.
+        """
+        plan = self.context.plan
+        found = self.rows_of(plan.database.backfill.source, self.samples[: plan.page.samples])
+        return {sample: (each.count, each.values) for sample, each in found.items()}
+
+    def rows_of(self, column: str, shown: Sequence[str]) -> Mapping[str, SampledRows]:
+        """The rows of some samples that the page shows by the plan, else all, and what a column holds in them. Read-only.
+
+        Raises:
+            AdapterError: The database cannot be reached, or which rows are shown cannot be told.
+        """
+        plan, rows = self.context.plan, self.context.plan.rows_shown
+        condition = rows if isinstance(rows, Rows) else None
         with self.context.adapters.postgres.connect() as connection:
-            found = items(connection, identifier(plan.database), plan.api.sample, source, shown)
-        return {sample: found.get(sample, (0, [])) for sample in shown}
+            found = rows_of(connection, identifier(plan.database), plan.api.sample, condition, column, shown)
+        if condition and (tied := [sample for sample, each in found.items() if not each.is_certain]):
+            raise AdapterError(
+                f"Which {condition.limit} rows of {tied[0]} are first by {condition.order} is not certain: some are equal.",
+                safe_next="Add the key to rows.order in the plan.",
+            )
+        return found
 
     @cached_property
     def answers(self) -> dict[str, Answer]:
         """The API's answer for each sample. Read-only."""
         return {sample: self.ask(sample) for sample in self.samples}
 
+    @cached_property
+    def served(self) -> dict[str, Served]:
+        """What the API serves of each sample, on all pages that the plan says how to ask for. Read-only."""
+        return {sample: self.read(sample, answer) for sample, answer in self.answers.items()}
+
     def ask(self, sample: str, base: str = "", token: str = "") -> Answer:
         """Ask the API for one sample, or another API at `base` that has the same paths. Read-only."""
+        return self._get(self._api_url(sample, base), token)
+
+    def read(self, sample: str, first: Answer, base: str = "", token: str = "") -> Served:
+        """Read the items of a sample's first answer, and of the pages after it. Read-only."""
         api = self.context.plan.api
-        url = (base.rstrip("/") or self.context.target.endpoint(api.service)) + api.path.format(sample=sample)
+        return all_pages(first, self._api_url(sample, base), api.items, api.next, lambda url: self._get(url, token))
+
+    def _api_url(self, sample: str, base: str) -> str:
+        api = self.context.plan.api
+        return (base.rstrip("/") or self.context.target.endpoint(api.service)) + api.path.format(sample=sample)
+
+    def _get(self, url: str, token: str) -> Answer:
         return self.context.adapters.http.get(url, token=token or self.context.adapters.token)
 
     @cached_property

@@ -1,13 +1,15 @@
 """What the API serves, and how fast: to older clients, and next to what was visible before."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from statistics import quantiles
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from runbook_lib.checks import CheckContext, check
-from runbook_lib.config.plan import CheckSpec, ColumnOfRow, Part
+from runbook_lib.checks.served import UNASKED, Item, Served, absence, holds, presence, texts
+from runbook_lib.config.plan import CheckSpec, ColumnOfRow, Part, Rows
+from runbook_lib.config.plan.answer_path import ABSENT, at
 from runbook_lib.context import old_code
 from runbook_lib.errors import PreconditionError
 from runbook_lib.postgres.backfill_statistics import missed
@@ -18,6 +20,8 @@ from runbook_lib.system.http import Answer
 
 REFUSED = (401, 403)
 TOO_MANY = 429
+REDIRECTS = range(300, 400)
+SAY_WHICH = "say under api.rows which"
 
 
 class ApiPresentKeys(CheckSpec):
@@ -32,18 +36,29 @@ class ApiPresentKeys(CheckSpec):
 @check(ApiPresentKeys)
 def present(checked: CheckContext, name: str) -> Result:
     """Whether every item of every sample has the field, filled at least once. Read-only."""
-    field = checked.context.plan.api.present
+    api = checked.context.plan.api
     if (early := unusable(checked, name)) is not None:
         return early
-    served = {sample: items(answer) for sample, answer in checked.answers.items()}
-    every = [item for rows in served.values() for item in rows]
-    without = sum(at(item, field) is ABSENT for item in every)
-    filled = sum(bool(at(item, field)) for item in every)
-    blank = [sample for sample, rows in served.items() if not any(at(item, field) for item in rows)]
-    summary = f"{len(every)} items of {len(served)} samples: {without} without {field}, {filled} with a value in it"
-    if blank:
-        summary += f"; none at all in {', '.join(blank)}"
-    return checked.result(name, Status.FAIL if without or blank else Status.PASS, summary, samples=list(served))
+    status, summary = presence(checked.served, api.present, api.omitted, _unsure(checked))
+    return checked.result(name, status, summary, samples=list(checked.served))
+
+
+def _unsure(checked: CheckContext) -> dict[str, str]:
+    """The samples that are served without a value, and perhaps rightly: the plan does not say which rows are -> why."""
+    plan = checked.context.plan
+    blank = [
+        sample
+        for sample, each in checked.served.items()
+        if not each.unclear and not any(holds(at(item, plan.api.present)) for item in each.items)
+    ]
+    if plan.api.rows or isinstance(plan.rows_shown, Rows) or not blank:
+        return {}
+    held = checked.rows_of(plan.api.sample.having, blank)
+    return {
+        sample: f"the API serves {len(checked.served[sample].items)} of {held[sample].count} rows; {SAY_WHICH}"
+        for sample in blank
+        if len(checked.served[sample].items) != held[sample].count
+    }
 
 
 class ApiAbsentKeys(CheckSpec):
@@ -58,20 +73,11 @@ class ApiAbsentKeys(CheckSpec):
 @check(ApiAbsentKeys)
 def absent_or_empty(checked: CheckContext, name: str) -> Result:
     """Whether no item of any sample has anything in the feature's field. Read-only."""
-    field = checked.context.plan.api.absent_or_empty
+    api = checked.context.plan.api
     if (early := unusable(checked, name)) is not None:
         return early
-    served = {sample: items(answer) for sample, answer in checked.answers.items()}
-    every = [item for rows in served.values() for item in rows]
-    filled = sum(bool(at(item, field)) for item in every)
-    unserved = [sample for sample, rows in served.items() if not rows]
-    summary = f"{filled} of {len(every)} items hold something in {field}"
-    return checked.result(
-        name,
-        Status.FAIL if filled else Status.UNKNOWN if unserved else Status.PASS,
-        summary + (f"; no item was served of {', '.join(unserved)}" if unserved else ""),
-        samples=list(checked.answers),
-    )
+    status, summary = absence(checked.served, api.absent_or_empty, api.omitted)
+    return checked.result(name, status, summary, samples=list(checked.answers))
 
 
 def unusable(checked: CheckContext, name: str, answers: Mapping[str, Answer] | None = None) -> Result | None:
@@ -82,52 +88,27 @@ def unusable(checked: CheckContext, name: str, answers: Mapping[str, Answer] | N
         return checked.result(name, Status.UNKNOWN, f"the API refused the token, which says nothing of the data ({listed})")
     if any(status >= 500 or status == TOO_MANY for status in statuses.values()):
         return checked.result(name, Status.UNKNOWN, f"the API could not answer ({listed})")
+    if any(status in REDIRECTS for status in statuses.values()):
+        return checked.result(name, Status.UNKNOWN, f"the API sends elsewhere, where nobody asked it ({listed})")
     if any(status != 200 for status in statuses.values()):
         return checked.result(name, Status.FAIL, f"the API does not serve what the database holds ({listed})")
     return None
 
 
-def media_by_field(checked: CheckContext, rows: list[dict[str, Any]]) -> dict[str, list[str]]:
+def media_by_field(checked: CheckContext, rows: Sequence[Item]) -> dict[str, list[str]]:
     """The media that the items name, in the field of older clients and in the feature's. Read-only."""
     plan = checked.context.plan
     written = plan.database.backfill.written.items()
     keys = [
         name for name, value in written if isinstance(value, ColumnOfRow) and value.column == plan.database.backfill.source
     ]
-    older = [str(value) for item in rows if (value := at(item, plan.api.present))]
+    older = [text for item in rows for text in texts(at(item, plan.api.present))]
     lists = [at(item, plan.api.absent_or_empty) for item in rows]
     elements = [element for listed in lists if isinstance(listed, list) for element in listed if isinstance(element, dict)]
     return {
         plan.api.present: older,
         plan.api.absent_or_empty: [element[key] for element in elements for key in keys if element.get(key)],
     }
-
-
-class _Absent:
-    """The value at a path that is not there; it holds nothing."""
-
-    def __bool__(self) -> bool:
-        return False
-
-
-ABSENT = _Absent()
-
-
-def at(item: Any, path: str) -> Any:
-    """The value at a path of keys parted by dots, ABSENT where a key is not there. Pure."""
-    for key in path.split("."):
-        if not isinstance(item, dict) or key not in item:
-            return ABSENT
-        item = item[key]
-    return item
-
-
-def items(answer: Answer) -> list[dict[str, Any]]:
-    """The items in an answer: its list, or the first list in its object. Read-only."""
-    body = answer.json
-    if isinstance(body, dict):
-        body = next((value for value in body.values() if isinstance(value, list)), [])
-    return [item for item in body if isinstance(item, dict)] if isinstance(body, list) else []
 
 
 SHARE = 0.05  # of the requests that may be slower than the limit
@@ -228,7 +209,7 @@ def _by_backup(checked: CheckContext, name: str, column: str) -> Result:
         if not has_column(connection, database, column):
             return checked.result(name, Status.FAIL, f"the column {column}, which shows the media, is not there")
         try:
-            found = missed(connection, context.backfill, data, column)
+            found = missed(connection, context.backfill(connection), data, column)
         except PreconditionError as error:
             return checked.result(name, Status.UNKNOWN, f"there is no reference: {error.what}")
         finally:
@@ -258,21 +239,30 @@ def _by_api(checked: CheckContext, name: str, column: str) -> Result:
     if (early := unusable(checked, name, now)) is not None:
         return early
     field = plan.api.absent_or_empty if column == plan.database.backfill.name else plan.api.present
-    had = [at(item, plan.api.key) for answer in before.values() for item in _with(checked, answer, plan.api.present)]
-    have = [at(item, plan.api.key) for answer in now.values() for item in _with(checked, answer, field)]
+    token = checked.context.adapters.reference_token
+    then = {sample: checked.read(sample, answer, reference.url, token) for sample, answer in before.items()}
+    here = {sample: checked.read(sample, answer) for sample, answer in now.items()}
+    for sample, each in [*then.items(), *here.items()]:
+        if each.unclear:
+            return checked.result(name, Status.UNKNOWN, f"{sample}: {each.unclear}")
+    had = [at(item, plan.api.key) for each in then.values() for item in _with(checked, each, plan.api.present)]
+    have = [at(item, plan.api.key) for each in here.values() for item in _with(checked, each, field)]
     missing = [str(key) for key in had if key not in have]
     facts = f"by {reference.url}, {len(had)} items of {len(before)} samples have media"
     if not had or ABSENT in had:
         reason = "nothing to compare" if not had else f"an item of it without {plan.api.key}"
         return checked.result(name, Status.UNKNOWN, f"{facts}: there is {reason}")
+    if missing and (more := next((each.more for each in here.values() if each.more), "")):
+        summary = f"{len(missing)} items are not among those that were served, such as {missing[0]}; {UNASKED}: {more}"
+        return checked.result(name, Status.UNKNOWN, summary)
     if missing:
         summary = f"{len(missing)} items show none now in {field}, such as {', '.join(missing[:EXAMPLES])}; {facts}"
         return checked.result(name, Status.FAIL, summary, missing=len(missing), keys=missing[:EXAMPLES], field=field)
     return checked.result(name, Status.PASS, f"{facts}, each has them in {field}", field=field)
 
 
-def _with(checked: CheckContext, answer: Answer, field: str) -> list[dict[str, Any]]:
-    return [item for item in items(answer) if media_by_field(checked, [item])[field]]
+def _with(checked: CheckContext, served: Served, field: str) -> list[Item]:
+    return [item for item in served.items if media_by_field(checked, [item])[field]]
 
 
 def _shown(checked: CheckContext) -> str:

@@ -33,7 +33,7 @@ def intact(checked: CheckContext, name: str) -> Result:
         gone_by_plan = removes or (restores(context) is not None and not context.schema_stays)
         if gone_by_plan and not is_there(context, connection):
             return checked.result(name, Status.PASS, "the column is not there, as this rollback leaves it")
-        bad = {what: rows for what, rows in context.statistics.malformed(connection).items() if rows}
+        bad = {what: rows for what, rows in context.statistics(connection).malformed(connection).items() if rows}
     if bad:
         return checked.result(name, Status.FAIL, "; ".join(f"{rows} rows: {what}" for what, rows in bad.items()))
     return checked.result(name, Status.PASS, "every value is a list of objects, every backfilled one has its source")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -18,6 +18,7 @@ from runbook_lib.logs.patterns import LONGEST, Pattern, matched
 from runbook_lib.logs.records import Record, counted, records
 from runbook_lib.logs.times import written
 from runbook_lib.results import Result, Status
+from runbook_lib.services import NOTHING, Marks
 
 KEPT = 1000  # errors
 LINES = 50  # of each error
@@ -85,7 +86,8 @@ def no_errors(checked: CheckContext, name: str) -> Result:
     spec = checked.context.plan.checks[name]
     assert isinstance(spec, LogsKeys)
     since = {service: checked.started.get(service, checked.since) for service in spec.services}
-    read = {service: checked.context.adapters.services.logs(service, since[service]) for service in spec.services}
+    ends, services = _ends_of_logs(checked), checked.context.adapters.services
+    read = {service: services.logs(service, since[service], ends.get(service, NOTHING)) for service in spec.services}
     found = _judged(spec, read)
     first = min(since.values()).isoformat(timespec="seconds")
     facts = ", ".join(f"{log.said.replace(' lines', f' lines of {service}', 1)}" for service, log in found.items())
@@ -104,6 +106,14 @@ def no_errors(checked: CheckContext, name: str) -> Result:
         summary = f"no line of {', '.join(blind)} is of a known format, so errors cannot be told: {facts} since {first}"
         return checked.result(name, Status.UNKNOWN, f"{summary}; set errors")
     return checked.result(name, Status.PASS, f"no error in {facts} since {first}")
+
+
+def _ends_of_logs(checked: CheckContext) -> Marks:
+    """Where the log of each service ended when this run last started it."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for step in checked.context.state.steps.values():
+        found |= step.outcome.get("logs", {}) if step.is_done else {}
+    return found
 
 
 def _judged(spec: LogsKeys, read: Mapping[str, Sequence[str]]) -> dict[str, _Log]:

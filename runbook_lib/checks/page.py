@@ -1,16 +1,21 @@
 """The page shows a user what it should, in a real browser."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import urljoin
 
 from runbook_lib.browser import Visit
 from runbook_lib.checks import BEFORE, CheckContext, api, check
-from runbook_lib.config.plan import CheckSpec
+from runbook_lib.checks.media import Comparison, compared
+from runbook_lib.checks.served import OK, holds
+from runbook_lib.config.plan import CheckSpec, Rows
+from runbook_lib.config.plan.answer_path import at
 from runbook_lib.context import Context, profiles
-from runbook_lib.results import Result, Status
+from runbook_lib.errors import AdapterError
+from runbook_lib.results import Found, Result, Status, worst
 
 READY = ("", "true")
+SAY_WHICH = "say under page.rows which it is to show"
 
 
 class PageMediaKeys(CheckSpec):
@@ -25,19 +30,21 @@ class PageMediaKeys(CheckSpec):
 
 @check(PageMediaKeys)
 def shows_media(checked: CheckContext, name: str) -> Result:
-    """Whether the page shows each picture that the database names, and never the forbidden text. Read-only."""
+    """Whether the page shows each picture of the rows that it is to show, and never the forbidden text. Read-only."""
+    if checked.context.plan.rows_shown == "served" and (early := api.unusable(checked, name)) is not None:
+        return early
+    page = checked.context.plan.page
 
-    def problems(sample: str, visit: Visit) -> list[str]:
-        shown = {medium.url for medium in visit.media}
-        _, media = checked.expected[sample]
-        absent = [url for url in media if urljoin(visit.url, url) not in shown]
-        found = [f"{len(absent)} of {len(media)} media are not shown, such as {absent[0]}"] if absent else []
-        forbidden = checked.context.plan.page.forbidden_text
-        if count := visit.text.count(forbidden):
-            found.append(f"“{forbidden}” stands on it {count} times")
-        return found
+    def found(sample: str, visit: Visit) -> list[Found]:
+        rows = shown_rows(checked, sample)
+        seen = [_unless_elsewhere(compared(rows.media, visit.media, visit.url, page.media_rules), rows.unshown(visit))]
+        if not rows.media:
+            seen = [(Status.UNKNOWN, "no row that it is to show has a picture or video")]
+        if count := visit.text.count(page.forbidden_text):
+            seen.append((Status.FAIL, f"“{page.forbidden_text}” stands on it {count} times"))
+        return seen
 
-    return _judged(checked, name, problems, lambda s, v: f"all {len(checked.expected[s][1])} media are shown")
+    return judged(checked, name, found)
 
 
 class PageServedKeys(CheckSpec):
@@ -58,43 +65,31 @@ def shows_served(checked: CheckContext, name: str) -> Result:
     """
     if (early := api.unusable(checked, name)) is not None:
         return early
+    plan = checked.context.plan
 
-    def problems(sample: str, visit: Visit) -> list[str]:
-        rows = api.items(checked.answers[sample])
-        found = [] if visit.ready_state in READY else [f"it did not get ready ({visit.ready_state or 'no sign of it'})"]
-        if visit.items != len(rows):
-            found.append(f"it shows {visit.items} items of {len(rows)}")
-        shown = {medium.url for medium in visit.media}
-        fields = [served for served in api.media_by_field(checked, rows).values() if served]
-        absent = [[url for url in served if urljoin(visit.url, url) not in shown] for served in fields]
-        if absent and all(absent):
-            least = min(absent, key=len)
-            found.append(f"{len(least)} media that the API serves are not shown, such as {least[0]}")
-        return found
+    def found(sample: str, visit: Visit) -> list[Found]:
+        served = checked.served[sample]
+        if served.unclear:
+            return [(Status.UNKNOWN, served.unclear), *_readiness(visit)]
+        of_page = isinstance(plan.page.rows, Rows) and plan.page.rows != plan.api.rows
+        rows = shown_rows(checked, sample) if of_page else _served_rows(checked, sample)
+        items = served.items[: served.first]
+        fields = api.media_by_field(checked, items)
+        known = [url for urls in fields.values() for url in urls]
+        unshown = max(0, len(items) - visit.items) if of_page else 0
+        compares = [compared(urls, visit.media, visit.url, plan.page.media_rules, known) for urls in fields.values() if urls]
+        count, said = rows.counted(visit)
+        good = f"{visit.items} items and all media that the API serves"
+        seen = [*_readiness(visit), (count, good if count is Status.PASS else said)]
+        if not known and any(holds(at(item, plan.api.present)) for item in items):
+            seen.append((Status.UNKNOWN, f"{plan.api.present} holds no address; name the key of it, as media.url"))
+        elif compares and not any(each.status is Status.PASS for each in compares):
+            least = min(compares, key=lambda each: (each.status is Status.FAIL, len(each.missing)))
+            status, text = _unless_elsewhere(least, unshown)
+            seen.append((status, f"{len(least.missing)} media that the API serves are not shown: {text}"))
+        return seen
 
-    return _judged(checked, name, problems, lambda _, visit: f"{visit.items} items and all media that the API serves")
-
-
-class PageConsoleKeys(CheckSpec):
-    """Whether the page causes no errors."""
-
-    kind: Literal["page_console"]
-
-    area = "Frontend"
-    requires = ("page", "api", "database")
-    opens = "page"
-
-
-@check(PageConsoleKeys)
-def no_errors(checked: CheckContext, name: str) -> Result:
-    """Whether the browser's console and network stayed free of errors, on the plan's other pages too. Read-only."""
-    return _judged(
-        checked,
-        name,
-        lambda _, visit: [f"{error.text} ({error.url})" for error in visit.errors],
-        lambda _, visit: "no error",
-        checked.other_visits,
-    )
+    return judged(checked, name, found)
 
 
 class PageThreadKeys(CheckSpec):
@@ -109,19 +104,19 @@ class PageThreadKeys(CheckSpec):
 
 @check(PageThreadKeys)
 def loads(checked: CheckContext, name: str) -> Result:
-    """Whether the page got ready and shows as many items as the database holds; the plan's other pages get ready too.
+    """Whether the page got ready and shows as many items as it is to show; the plan's other pages get ready too.
 
     Read-only.
     """
+    if checked.context.plan.rows_shown == "served" and (early := api.unusable(checked, name)) is not None:
+        return early
 
-    def problems(sample: str, visit: Visit) -> list[str]:
-        found = [] if visit.ready_state in READY else [f"it did not get ready ({visit.ready_state or 'no sign of it'})"]
+    def found(sample: str, visit: Visit) -> list[Found]:
         if sample not in checked.visits:
-            return found
-        items, _ = checked.expected[sample]
-        return found + ([f"it shows {visit.items} items of {items}"] if visit.items != items else [])
+            return _readiness(visit) or [(Status.PASS, f"{visit.items} items shown")]
+        return [*_readiness(visit), shown_rows(checked, sample).counted(visit)]
 
-    return _judged(checked, name, problems, lambda _, visit: f"{visit.items} items shown", checked.other_visits)
+    return judged(checked, name, found, checked.other_visits)
 
 
 class PageRenderKeys(CheckSpec):
@@ -138,31 +133,113 @@ class PageRenderKeys(CheckSpec):
 def renders(checked: CheckContext, name: str) -> Result:
     """Whether every picture and video was loaded and drawn, on the plan's other pages too. Read-only."""
 
-    def problems(name: str, visit: Visit) -> list[str]:
+    def found(sample: str, visit: Visit) -> list[Found]:
         broken = [medium.url for medium in visit.media if not medium.rendered]
-        if not visit.media and name in checked.visits:
-            return ["no picture or video is on it"]
-        return [f"{len(broken)} of {len(visit.media)} do not render, such as {broken[0]}"] if broken else []
+        if not visit.media and sample in checked.visits:
+            return [_without_media(checked, sample, visit)]
+        if broken:
+            return [(Status.FAIL, f"{len(broken)} of {len(visit.media)} do not render, such as {broken[0]}")]
+        return [(Status.PASS, f"{len(visit.media)} of {len(visit.media)} rendered")]
 
-    return _judged(checked, name, problems, lambda _, v: f"{len(v.media)} of {len(v.media)} rendered", checked.other_visits)
+    return judged(checked, name, found, checked.other_visits)
 
 
-def _judged(
+def _without_media(checked: CheckContext, sample: str, visit: Visit) -> Found:
+    """What a page of a sample without any picture amounts to: some of its rows have one, and perhaps not those shown."""
+    plan, text = checked.context.plan, "no picture or video is on it"
+    if isinstance(plan.rows_shown, Rows) or plan.rows_shown == "all":
+        return Status.FAIL, text
+    held = checked.rows_of(plan.api.sample.having, [sample])[sample]
+    if visit.items == 0 or len(held.values) > max(0, held.count - visit.items):
+        return Status.FAIL, text
+    return Status.UNKNOWN, f"{text}, and it shows {visit.items} items of {held.count}; {SAY_WHICH}"
+
+
+@dataclass(frozen=True)
+class ShownRows:
+    """The rows of a sample that a page is to show: from how many to how many, None for no end, and their media."""
+
+    least: int
+    most: int | None
+    media: list[str]
+    doubt: str = ""  # why a page that shows another number may be right
+
+    def unshown(self, visit: Visit) -> int:
+        """How many of the rows the page perhaps rightly does not show. Pure."""
+        return max(0, self.least - visit.items) if self.doubt and visit.items else 0
+
+    def counted(self, visit: Visit) -> Found:
+        """What the number of the page's items amounts to. Pure."""
+        if visit.items >= self.least and (self.most is None or visit.items <= self.most):
+            return Status.PASS, f"{visit.items} items shown"
+        text = f"it shows {visit.items} items of {self.least}"
+        return (Status.UNKNOWN, f"{text}; {self.doubt}") if self.doubt else (Status.FAIL, text)
+
+
+def shown_rows(checked: CheckContext, sample: str) -> ShownRows:
+    """The rows of a sample that its page is to show, by what the plan says. Read-only.
+
+    Raises:
+        AdapterError: They cannot be told.
+    """
+    rows, visit = checked.context.plan.rows_shown, checked.visits[sample]
+    if rows == "served":
+        return _served_rows(checked, sample)
+    count, media = checked.expected[sample]
+    is_doubtful = rows is None and (visit.items > 0 or _serves_nothing(checked, sample))
+    return ShownRows(count, count, media, SAY_WHICH if is_doubtful else "")
+
+
+def _served_rows(checked: CheckContext, sample: str) -> ShownRows:
+    """What the API serves of a sample: a page may go on to load what comes after the first answer."""
+    served = checked.served[sample]
+    if served.unclear:
+        raise AdapterError(served.unclear)
+    older = api.media_by_field(checked, served.items[: served.first])[checked.context.plan.api.present]
+    return ShownRows(served.first, None if served.more else len(served.items), older)
+
+
+def _serves_nothing(checked: CheckContext, sample: str) -> bool:
+    """Whether the API positively serves no item of a sample either, so that its rows may all be hidden from users."""
+    try:
+        answer, served = checked.answers[sample], checked.served[sample]
+    except AdapterError:
+        return False
+    return answer.status == OK and not served.unclear and not served.items
+
+
+def _readiness(visit: Visit) -> list[Found]:
+    if visit.ready_state in READY:
+        return []
+    return [(Status.FAIL, f"it did not get ready ({visit.ready_state or 'no sign of it'})")]
+
+
+def _unless_elsewhere(found: Comparison, unshown: int) -> Found:
+    """A comparison, UNKNOWN where what is missing may belong to rows that the page rightly does not show."""
+    if found.status is Status.FAIL and len(found.missing) <= unshown:
+        return Status.UNKNOWN, f"{found.text}; whether the page is to show their rows is not known: {SAY_WHICH}"
+    return found.status, found.text
+
+
+def judged(
     checked: CheckContext,
     name: str,
-    problems: Callable[[str, Visit], list[str]],
-    good: Callable[[str, Visit], str],
+    look: Callable[[str, Visit], list[Found]],
     others: Mapping[str, Visit] | None = None,
 ) -> Result:
+    """The result of a check that looks at each page: the worst of what it found, and the words on that. Read-only."""
     visits = {**checked.visits, **(others or {})}
-    found = {visit.url: problems(sample, visit) for sample, visit in visits.items()}
-    bad = [f"{url}: {'; '.join(lines)}" for url, lines in found.items() if lines]
-    fine = [f"{visit.url}: {good(sample, visit)}" for sample, visit in visits.items()]
+    found = {visit.url: look(sample, visit) for sample, visit in visits.items()}
+    status = worst(each for seen in found.values() for each, _ in seen)
+    lines = {
+        url: [text for each, text in seen if status is Status.PASS or each is not Status.PASS] for url, seen in found.items()
+    }
     return checked.result(
         name,
-        Status.FAIL if bad else Status.PASS,
-        "; ".join(bad or fine),
+        status,
+        "; ".join(f"{url}: {'; '.join(texts)}" for url, texts in lines.items() if texts),
         screenshots=[checked.screenshot(sample) for sample in visits],
+        findings=[text for seen in found.values() for each, text in seen if each is not Status.PASS],
     )
 
 

@@ -13,15 +13,17 @@ from runbook_lib.checks.pooler import POOLER, can_be_paused
 from runbook_lib.checks.restorable import RESTORABLE, restores
 from runbook_lib.checks.schema import will_agree
 from runbook_lib.config.installed import packaged
-from runbook_lib.config.plan import Part, RepositoryStep, ServicesStep
+from runbook_lib.config.plan import Part, RepositoryStep, Rows, ServicesStep
 from runbook_lib.context import Context, old_code
 from runbook_lib.context.migration_files import history
-from runbook_lib.errors import AdapterError
-from runbook_lib.postgres import plan_fit
+from runbook_lib.errors import AdapterError, ParametersError
+from runbook_lib.postgres import plan_fit, sampled_rows
+from runbook_lib.postgres.abilities import lost
 from runbook_lib.postgres.catalog import database_size, has_column
 from runbook_lib.postgres.connection import identity, rights_missing
 from runbook_lib.postgres.lease import LEFT_BEHIND
 from runbook_lib.postgres.restore.dump_inspector import newest
+from runbook_lib.postgres.text_settings import identifier
 from runbook_lib.results import LOOK_FAILED, Found, Precondition, Result, Status, When, why
 
 NOTEBOOKS = packaged("headless", "notebooks")
@@ -30,6 +32,7 @@ WALKED = re.compile(r"""\bapply\(run, (["'])([\w.-]+)\1\)""")
 WALKS_ALL = re.compile(r"\bfix\(run\)")
 DISK_FACTOR = 1.2  # a dump may be as large as the database; a fifth is kept free
 CHECKS = "checks"  # the prerequisite on what the plan's checks look with
+ROWS = "rows"  # the name of the look at what checks of API and page ask of the table
 FUTURE = 0.25  # hours by which a backup may be newer than the clock here, which another machine made
 
 
@@ -44,6 +47,7 @@ def prerequisites(context: Context, touches_database: bool) -> list[Result]:
         *([] if restores(context) else RESTORABLE),
         *([] if context.target.pooler else [POOLER]),
         *([] if _looking(context) else [CHECKS]),
+        *([] if _asked_for(context) else [ROWS]),
     }
     return [looked(context, name) for name in names if name not in left_out]
 
@@ -152,6 +156,35 @@ def _changes_table(context: Context) -> bool:
     return any(spec.about.on_table for spec in context.specs.values())
 
 
+def _asked_for(context: Context) -> dict[str, tuple[Rows | None, list[str]]]:
+    """What the plan has the checks of API and page ask of the table: key -> condition and columns. Pure."""
+    api, page = context.plan.api_, context.plan.page_
+    found = {f"{name}.rows": (part.rows, list[str]()) for name, part in (("api", api), ("page", page)) if part}
+    columns = [each.column for each in page.texts if each.column is not None] if page else []
+    asked = {key: (rows, none) for key, (rows, none) in found.items() if isinstance(rows, Rows)}
+    return asked | ({"page.texts": (None, columns)} if columns else {})
+
+
+def _rows(context: Context) -> Found:
+    table, spec = identifier(context.plan.database), context.plan.api.sample
+    lines = []
+    with context.adapters.postgres.connect() as connection:
+        for key, (rows, columns) in _asked_for(context).items():
+            try:
+                why = sampled_rows.refused(connection, table, spec, rows, columns)
+            except ParametersError as error:
+                why = error.what
+            lines += [f"{key}: {why}"] if why else []
+    return (Status.FAIL, "; ".join(lines)) if lines else (Status.PASS, f"{', '.join(_asked_for(context))} can be asked for")
+
+
+def _server(context: Context) -> Found:
+    with context.adapters.postgres.connect() as connection:
+        found = lost(connection, context.target.database.application_role)
+    listed = "\n".join(f"- {each}" for each in found)
+    return Status.PASS, f"it may not, and does otherwise:\n{listed}" if found else "it may do all that it might"
+
+
 def _rights(context: Context) -> Found:
     database = context.plan.database
     with context.adapters.postgres.connect() as connection:
@@ -238,9 +271,11 @@ PREREQUISITES: dict[str, tuple[str, bool, tuple[Part, ...], Callable[[Context], 
     "alone": ("No other run has the target", False, (), _alone),
     POOLER: ("Each pooler can be paused, and leads to the database", True, (), can_be_paused),
     "plan-fits": ("The database has what the plan names", True, ("database",), _fits),
+    ROWS: ("The rows that pages and the API show can be asked for", False, ("api", "database"), _rows),
     "key": ("The plan's key names one row each", True, ("database",), _key),
     "history": ("The migration's file and its row in the history will agree", True, ("migration",), will_agree),
     "rights": ("Our role may do what the rollback does", True, ("database",), _rights),
+    "server-role": ("What our role may not do on this server is known", True, (), _server),
     "backup": ("A backup from before is present, readable and recent", True, (), _backup),
     "tools": ("pg_dump and pg_restore are of the server's version", True, (), _tools),
     "disk": ("There is room for a backup", True, (), _disk),

@@ -10,12 +10,15 @@ from runbook_lib.postgres import Connection
 from runbook_lib.postgres.catalog import database_size
 from runbook_lib.postgres.connection import identity
 from runbook_lib.postgres.restore import dump_inspector
+from runbook_lib.postgres.restore.dump_needs import LEAVABLE, Section, Unmet, left_out, sections, unmet
 from runbook_lib.postgres.restore.fetch import sampled
 from runbook_lib.postgres.restore.staging_database import counts, tables
 from runbook_lib.results import Found, Status
 
+LEAVE = " (to restore without that, choose NOT_HERE=leave_out)"
 LOSE = " (to go back without it, choose MISSING_TABLES=lose)"
 SAME = "same-database"  # by which it is waived
+GRANT = "GRANT CREATE ON SCHEMA … TO …"
 ALIKE = 0.5  # of the sampled rows, from which on a dump is taken for one of the live database
 ROOM = 1.2  # the restored database may be as large as the live one; a fifth is kept free
 
@@ -37,7 +40,7 @@ def _dump(context: Context) -> Found:
     with context.adapters.postgres.connect() as connection:
         here = identity(connection)
         missing = missing_tables(context, connection)
-        extensions = dump_inspector.extensions_out_of_reach(connection, dump.extensions)
+        _, lacking = what_is_left_out(context, connection)
     of_feature = dump.columns_of_feature(database)
     kept = dump.columns.get(f"{database.schema_}.{database.table}", {})
     spec = restores(context)
@@ -45,8 +48,7 @@ def _dump(context: Context) -> Found:
     problems = [
         *(f"it lacks the column {name}" for name in [database.key, *database.kept_columns] if name not in kept),
         *(f"it lacks the table {name}, which holds {rows} rows now{LOSE}" for name, rows in missing.items() if not lost),
-        *(f"the extension {name} is not here, or our role may not create it" for name in extensions),
-        *(f"it makes the subscription {name}" for name in dump.subscriptions),
+        *(f"{each}{_leave(each)}" for each in lacking),
     ]
     if 0 < len(of_feature) < len(database.columns):
         problems.append(f"of the feature's columns it holds {', '.join(of_feature)} alone")
@@ -55,7 +57,22 @@ def _dump(context: Context) -> Found:
         problems.append(f"it is from PostgreSQL {dump.contents.server}, newer than this server's {server}")
     columns = "with the feature's columns" if of_feature else "without the feature's columns"
     facts = f"{dump.path.name}, made {dump.made:%Y-%m-%d %H:%M} UTC from database {dump.contents.database}, {columns}"
-    return (Status.FAIL, f"{facts}: {'; '.join(problems)}") if problems else (Status.PASS, facts)
+    if problems:
+        worst = Status.UNKNOWN if len(problems) == len(lacking) and all(each.unknown for each in lacking) else Status.FAIL
+        return worst, f"{facts}: {'; '.join(problems)}"
+    return Status.PASS, facts
+
+
+def what_is_left_out(context: Context, connection: Connection) -> tuple[list[Section], list[Unmet]]:
+    """The entries of the backup that are not restored, as was chosen, and what the server lacks for others. Read-only."""
+    entries, spec = sections(context.dump.contents.schema), restores(context)
+    lacks = unmet(connection, entries)
+    chosen = context.state.choices.get("NOT_HERE", spec.not_here if spec else "refuse")
+    return left_out(entries, lacks) if chosen == "leave_out" else ([], lacks)
+
+
+def _leave(lack: Unmet) -> str:
+    return LEAVE if all(entry.kind in LEAVABLE for entry in lack.entries) and not lack.unknown else ""
 
 
 def _same(context: Context) -> Found:
@@ -77,13 +94,17 @@ def _same(context: Context) -> Found:
 def _rights(context: Context) -> Found:
     with context.adapters.postgres.connect() as connection:
         may = dump_inspector.rights(connection)
-        owners = dump_inspector.owners_not_ours(connection, context.dump.owners)
+        without = {each.number for each in what_is_left_out(context, connection)[0]}
+        entries = [each for each in sections(context.dump.contents.schema) if each.number not in without]
+        owners = dump_inspector.owners_not_ours(connection, sorted({each.owner for each in entries if each.owner}))
         tables = dump_inspector.tables_of_others(connection)
         settings = dump_inspector.settings_out_of_hand(connection)
+        kept_out = dump_inspector.owners_kept_out(connection)
     problems = [
         *(f"it may not {right}" for right, held in may.items() if not held),
         *(f"the backup names the owner {name}, whom our role is no member of" for name in owners),
         *(f"our role is no member of the owner of {name}" for name in tables),
+        *(f"{owner} may not create, so that what is there cannot be restored as its: {GRANT}" for owner in kept_out),
         *(f"the database's setting {name} is not ours to make" for name in settings),
     ]
     return (Status.FAIL, "; ".join(problems)) if problems else (Status.PASS, "it may")

@@ -18,7 +18,8 @@ from runbook_lib.git import Checkout
 from runbook_lib.journal.control import Reporter
 from runbook_lib.journal.folder import RunFolder
 from runbook_lib.journal.state import RunState
-from runbook_lib.postgres.backfill import Backfill
+from runbook_lib.postgres import Connection
+from runbook_lib.postgres.backfill import Backfill, list_terms
 from runbook_lib.postgres.backfill_statistics import BackfillStatistics
 from runbook_lib.postgres.restore.dump_inspector import Dump
 
@@ -92,13 +93,12 @@ class Context:
         approved = [step["facts"]["dump"] for step in self.state.agreed.values() if "dump" in step["facts"]]
         return self.adapters.dump(Path(approved[0]) if approved else None)
 
-    @property
-    def backfill(self) -> Backfill:
-        """The feature's backfill, as SQL; what becomes of edited entries is the engineer's choice, else the plan's."""
+    def backfill(self, connection: Connection) -> Backfill:
+        """The feature's backfill, as SQL, with the engineer's choice about edited entries, else the plan's. Read-only."""
         database = self.plan.database
         number = next(n for n, each in enumerate(self.plan.backfills) if each.is_on(database) and isinstance(each, ListSpec))
         chosen = self.as_chosen(database.backfill)
-        return Backfill(database.model_copy(update={"backfill": chosen}), self.run_of(number))
+        return list_terms(connection, database.model_copy(update={"backfill": chosen}), self.run_of(number))
 
     def as_chosen(self, spec: AnySpec) -> AnySpec:
         """A backfill as the plan has it, with the engineer's choice about edited values."""
@@ -108,10 +108,9 @@ class Context:
         """What the tables are named after that the run keeps of the plan's backfill of this number."""
         return f"{self.folder.short}_{backfill}" if backfill else self.folder.short
 
-    @property
-    def statistics(self) -> BackfillStatistics:
-        """Counts of what the backfilled column holds."""
-        return BackfillStatistics(self.backfill)
+    def statistics(self, connection: Connection) -> BackfillStatistics:
+        """Counts of what the backfilled column holds. Read-only."""
+        return BackfillStatistics(self.backfill(connection))
 
     def checkout(self, repository: str) -> Checkout:
         """The checkout that a repository is deployed from."""

@@ -26,13 +26,14 @@ def keep_before(context: Context) -> None:
         if "backfill" not in context.plan.parts or not is_there(context, connection):  # there is nothing to compare
             context.folder.write_json(ROWS_BEFORE, {})
             return
-        kinds, invisible = context.statistics.kinds_and_invisible(connection)
+        statistics = context.statistics(connection)
+        kinds, invisible = statistics.kinds_and_invisible(connection)
         context.folder.write_json(
             ROWS_BEFORE,
             {
                 "kinds": kinds,
                 "invisible": invisible,
-                "samples": context.statistics.samples(connection),
+                "samples": statistics.samples(connection),
             },
         )
 
@@ -46,10 +47,10 @@ def tables(context: Context) -> dict[str, pd.DataFrame]:
         return {}
     key, column = context.plan.database.key, context.plan.database.backfill.name
     with context.adapters.postgres.connect() as connection:
-        there = is_there(context, connection)
-        kinds = context.statistics.kinds(connection) if there else [{"rows": 0} for _ in before["kinds"]]
+        there, statistics = is_there(context, connection), context.statistics(connection)
+        kinds = statistics.kinds(connection) if there else [{"rows": 0} for _ in before["kinds"]]
         keys = [row[key] for row in before["samples"]]
-        rows = {row[key]: row for row in context.statistics.rows(connection, keys)} if there else {}
+        rows = {row[key]: row for row in statistics.rows(connection, keys)} if there else {}
     gone = "row is gone" if there else "the column is gone"
     counts = pd.DataFrame(before["kinds"]).rename(columns={"rows": "before"})
     counts["after"] = [row["rows"] for row in kinds]
@@ -57,7 +58,7 @@ def tables(context: Context) -> dict[str, pd.DataFrame]:
     samples = pd.DataFrame(
         [
             {
-                "kind before": row[context.statistics.kind_label],
+                "kind before": row[statistics.kind_label],
                 key: row[key],
                 context.plan.database.backfill.source: row[context.plan.database.backfill.source],
                 f"{column} before": _short(row[column]),

@@ -1,7 +1,7 @@
 """The code without the feature, made in a scratch clone before anything is touched."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 from tempfile import mkdtemp
@@ -154,8 +154,7 @@ def prepare(context: Context, repository: str) -> OldCode:
     head, way = checkout.head(), mode(context, repository)
     migration = _migration(context, repository)
     keeps = migration is not None and context.schema_stays
-    answered = sorted(f"{name}={value}" for name, value in context.state.choices.items() if name.startswith(QUESTION))
-    key = f"{repository} {head} {way} {keeps} {answered}"
+    key = _key(context, repository)
     known: OldCode | None = context.adapters.prepared.get(key)
     if known is not None:
         return known
@@ -187,6 +186,36 @@ def prepare(context: Context, repository: str) -> OldCode:
         path=path,
     )
     return made
+
+
+def commit_without(context: Context, repository: str) -> str:
+    """The commit that the checkout holds once the feature is taken back, as it was approved or else prepared. Read-only.
+
+    Raises:
+        PreconditionError: As `prepare` does; UnknownOutcome too.
+    """
+    checkout = context.checkout(repository)
+    return checkout.head() if _is_as_approved(context, checkout) else prepared(context, repository).commit
+
+
+def prepared(context: Context, repository: str) -> OldCode:
+    """What this process has prepared for the checkout as it is now, taken back or not, else what it prepares. Read-only.
+
+    Whether the checkout is ready is not looked at again: the step that moves it does that.
+    """
+    known: OldCode | None = context.adapters.prepared.get(_key(context, repository))
+    if known is None:
+        head, made = context.checkout(repository).head(), context.adapters.prepared
+        ours = (each for key, each in made.items() if isinstance(each, OldCode) and key.startswith(f"{repository} "))
+        known = next((replace(each, head=head) for each in ours if each.commit == head), None)
+    return known or prepare(context, repository)
+
+
+def _key(context: Context, repository: str) -> str:
+    head, way = context.checkout(repository).head(), mode(context, repository)
+    keeps = _migration(context, repository) is not None and context.schema_stays
+    answered = sorted(f"{name}={value}" for name, value in context.state.choices.items() if name.startswith(QUESTION))
+    return f"{repository} {head} {way} {keeps} {answered}"
 
 
 def mode(context: Context, repository: str) -> str:

@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Any
 
 from runbook_lib.context import Context, builds
-from runbook_lib.context.old_code import OldCode
+from runbook_lib.context.old_code import OldCode, prepare
 from runbook_lib.errors import AdapterError, PreconditionError
 from runbook_lib.git import Checkout
 from runbook_lib.git.scratch_clone import submodules
@@ -160,15 +160,16 @@ def built_from(context: Context, repository: str) -> Made:
     return {"files": digest, "tools": _tools([target.install, target.build])}
 
 
-def prove(context: Context, step: str, repository: str, old: OldCode, report: builds.Report | None = None) -> Proof:
+def prove(context: Context, step: str, repository: str, commit: str) -> Proof:
     """Build the old version in its scratch clone, once, and look at what it leaves. Changes the scratch clone alone.
 
     Raises:
         PreconditionError: A file that the target names for the build is missing.
     """
-    key = _key(step, old.commit)
+    key = _key(step, commit)
     if key not in context.adapters.prepared:
-        context.adapters.prepared[key] = _proven(context, step, repository, old, report), old.path
+        old = prepare(context, repository)
+        context.adapters.prepared[key] = _proven(context, step, repository, old), old.path
     proof: Proof = context.adapters.prepared[key][0]
     return proof
 
@@ -206,7 +207,7 @@ def unnamed_files(context: Context, repository: str, proof: Proof) -> list[str]:
     return [entry for entry in found if not any(PurePath(entry).is_relative_to(output) for output in made)]
 
 
-def _proven(context: Context, step: str, repository: str, old: OldCode, report: builds.Report | None) -> Proof:
+def _proven(context: Context, step: str, repository: str, old: OldCode) -> Proof:
     clone, checkout = Checkout(old.path, context.adapters.processes), context.checkout(repository)
     if clone.untracked():  # of another step's build
         clone.clean()
@@ -214,7 +215,7 @@ def _proven(context: Context, step: str, repository: str, old: OldCode, report: 
     before, begun = set(clone.untracked()), monotonic()
     try:
         evidence, place = f"evidence/{step}-scratch.txt", checkout.path.resolve()
-        built = builds.build(context, repository, clone.path, evidence, report, place=place)
+        built = builds.build(context, repository, clone.path, evidence, place=place)
     except AdapterError as error:
         ignored = [entry for entry in checkout.ignored() if not os.path.lexists(clone.path / entry)]
         lacking = sorted(ignored, key=lambda entry: entry.endswith("/"))

@@ -123,9 +123,10 @@ def followed_by(git: Git) -> Remote:
         PreconditionError: It follows none.
     """
     branch = git.says("symbolic-ref", "--quiet", "--short", "HEAD")
-    name = git.says("config", "--get", f"branch.{branch}.remote")
-    merge = git.says("config", "--get", f"branch.{branch}.merge")
-    if not (branch and merge and name not in ("", ".") and git.says("remote", "get-url", name)):
+    listed = git.attempt("config", "--null", "--get-regexp", r"^(branch\..*\.(remote|merge)|remote\..*\.url)$").output
+    settings = dict(entry.split("\n", 1) for entry in listed.split("\0") if "\n" in entry)
+    name, merge = (settings.get(f"branch.{branch}.{key}", "") for key in ("remote", "merge"))
+    if not (branch and merge and name not in ("", ".") and f"remote.{name}.url" in settings):
         raise PreconditionError(
             f"The branch {branch or 'HEAD'} of {git.path} follows no branch of a remote.",
             where=str(git.path),
@@ -183,12 +184,14 @@ class Checkout:
 
     def own_directory(self) -> Path | None:
         """Where the runbook keeps files of its own in this repository; None where there is none. Read-only."""
+        if (self.path / ".git" / "HEAD").is_file():  # as nearly everywhere, so git need not be asked
+            return (self.path / ".git" / OWN).resolve()
         common = self.git.says("rev-parse", "--git-common-dir") if self.path.is_dir() else ""
         return Path(self.path, common, OWN).resolve() if common else None
 
     def head(self) -> str:
         """The id of the commit that is checked out. Read-only."""
-        return self.git("rev-parse", "HEAD").output.strip()
+        return self._loose_head() or self.git("rev-parse", "HEAD").output.strip()
 
     def remote(self) -> Remote:
         """The remote branch that the checked out branch follows; PreconditionError where it follows none. Read-only."""
@@ -238,7 +241,17 @@ class Checkout:
 
     def resolved(self, name: str) -> str:
         """The full id of a commit, "" where there is none of that name. Read-only."""
-        return self.git.says("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+        loose = self._loose_head() if name == "HEAD" else ""
+        return loose or self.git.says("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+
+    def _loose_head(self) -> str:
+        """What HEAD is by the files of a plain repository, "" where only git can say; it is asked for often. Read-only."""
+        try:
+            branch = (self.path / ".git" / "HEAD").read_text(encoding="utf-8").removeprefix("ref: ").strip()
+            found = (self.path / ".git" / branch).read_text(encoding="utf-8").strip() if branch.startswith("refs/") else ""
+        except (OSError, ValueError):
+            return ""
+        return found if re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", found) else ""
 
     def between(self, older: str, newer: str) -> list[str]:
         """The ids of the commits that `newer` holds and `older` does not, newest first. Read-only."""

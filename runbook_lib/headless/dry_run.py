@@ -8,7 +8,7 @@ from typing import Any
 
 from runbook_lib.config.plan import ColumnOfRow
 from runbook_lib.context import Context
-from runbook_lib.errors import RunbookError
+from runbook_lib.errors import AdapterError, RunbookError
 from runbook_lib.postgres import Connection
 from runbook_lib.postgres.catalog import catalog, has_column
 from runbook_lib.results import Result
@@ -48,7 +48,11 @@ def dry_run(run: Run) -> DryRun:
         PreconditionError: A prerequisite does not hold.
         RunbookError: The target is not as it was before.
     """
-    before = fingerprint(run.context, run.touches_database)
+    try:
+        before = fingerprint(run.context, run.touches_database)
+    except AdapterError:
+        run.prerequisites()  # which name what is in the way, and what to do
+        raise
     prerequisites = run.prerequisites()
     digest, previews = run.previews()
     after = fingerprint(run.context, run.touches_database)
@@ -75,7 +79,7 @@ def fingerprint(context: Context, with_database: bool) -> dict[str, str]:
         with context.adapters.postgres.connect() as connection:
             found["database catalog"] = catalog(connection)
             if "backfill" in context.plan.parts and _can_count(context, connection):
-                found["rows with backfilled entries"] = context.backfill.count(connection)
+                found["rows with backfilled entries"] = context.backfill(connection).count(connection)
         directory = Path(context.target.backups.directory)
         found["backups"] = sorted((path.name, path.stat().st_size) for path in directory.glob("*"))
     for repository in context.plan.repositories:

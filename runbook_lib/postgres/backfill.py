@@ -19,51 +19,57 @@ from runbook_lib.config.plan import ColumnOfRow, Database, path_of
 from runbook_lib.errors import PreconditionError
 from runbook_lib.postgres import Connection, dump
 from runbook_lib.postgres.backfill_terms import UNBOUND, BackfillTerms, Bounds
+from runbook_lib.postgres.list_column import JSONB, KINDS, ColumnTypes, column_types, not_json
+from runbook_lib.postgres.written_value import SAME_VALUE, Same
+
+OF_JSONB = ColumnTypes({}, {})  # a column of jsonb, whose elements hold texts
 
 
 class Backfill(BackfillTerms):
-    """A backfill of a JSON list column, as SQL over its table `t`."""
+    """A backfill of a JSON list column, as SQL over its table `t`; `types` are those of its columns."""
 
-    type_name = "jsonb"
     spec: ListSpec
 
-    def __init__(self, database: Database, run: str, bounds: Bounds = UNBOUND) -> None:
+    def __init__(self, database: Database, run: str, bounds: Bounds = UNBOUND, types: ColumnTypes = OF_JSONB) -> None:
         spec = database.backfill
         super().__init__(database, spec, run, bounds)
-        terms: dict[str, sql.Composable] = {"column": self.column, "key": self.key}
+        self.types = types
+        self.base = types.base.get(spec.name, "jsonb")
+        self.kind = KINDS.get(self.base, JSONB)  # of any other, `list_misfits` says that it cannot be worked with
+        self.type_name = types.full.get(spec.name, "jsonb")
+        self.list = sql.SQL(self.kind.value).format(c=self.of("t"))
+        terms: dict[str, sql.Composable] = {"column": self.column, "key": self.key, "list": self.list}
         self.written = written = sql.SQL("jsonb_build_object({})").format(sql.SQL(", ").join(self._written()))
-        terms["elements"] = self.elements = sql.SQL(
-            "jsonb_array_elements(CASE jsonb_typeof(t.{column}) WHEN 'array' THEN t.{column} ELSE '[]' END)"
-            " WITH ORDINALITY e(value, place)"
-        ).format(**terms)
+        terms["elements"] = self.elements = sql.SQL(self.kind.elements).format(c=self.of("t"))
         self.marked = sql.SQL("e.value @> {}").format(sql.Literal(Jsonb(spec.marker)))
-        self.pristine = sql.SQL("e.value = {}").format(written)
+        self.pristine = self._as_written(written)
         terms["cleared"] = self.cleared = self._cleared()
         terms["marker"] = self.marker = sql.Literal(Jsonb([spec.marker]))
         terms["approved"] = self.and_approved()
         terms["empty"] = self.empty = self._empty()
         terms["alone"] = self.alone = self._alone()
         terms["holds"] = sql.SQL("EXISTS (SELECT FROM {elements} WHERE {cleared})").format(**terms)
-        self.affected = sql.SQL("t.{column} @> {marker} AND ({alone} OR {holds}){approved}").format(**terms)
-        self.perhaps = sql.SQL("t.{column} @> {marker}").format(**terms)
-        self.fills_null = spec.cleared == "null"
-        self.fill = sql.SQL("NULL::jsonb" if self.fills_null else "'[]'::jsonb")
-        terms["rest"] = sql.SQL(
-            "coalesce((SELECT jsonb_agg(e.value ORDER BY e.place) FROM {elements} WHERE NOT ({cleared})), {empty})"
-        ).format(**terms)
-        self.kept = sql.SQL("CASE WHEN {alone} THEN {empty} ELSE {rest} END").format(**terms)
-        # What is left of an affected row: it holds an element to be cleared, and if that is its only one, nothing else.
-        self.kept_of_affected = sql.SQL("CASE WHEN jsonb_array_length(t.{column}) = 1 THEN {empty} ELSE {rest} END").format(
+        self.perhaps = sql.SQL("coalesce({list} @> {marker}, FALSE)" if self.kind.by_text else "{list} @> {marker}").format(
             **terms
         )
-        self.value_if_more = sql.SQL(
-            "CASE WHEN t.{column} @> {marker} AND {holds}{approved} THEN {rest} ELSE t.{column} END"
-        ).format(**terms)  # what a row that holds more than one element of the backfill's holds once cleared
+        terms["perhaps"] = self.perhaps
+        self.affected = sql.SQL("{perhaps} AND ({alone} OR {holds}){approved}").format(**terms)
+        self.fills_null = spec.cleared == "null"
+        self.fill = self._null if self.fills_null else self._none
+        terms["rest"] = self._rest(self.elements, self.cleared, self.empty)
+        self.kept = sql.SQL("CASE WHEN {alone} THEN {empty} ELSE {rest} END").format(**terms)
+        # What is left of an affected row: it holds an element to be cleared, and if that is its only one, nothing else.
+        self.kept_of_affected = sql.SQL("CASE WHEN jsonb_array_length({list}) = 1 THEN {empty} ELSE {rest} END").format(
+            **terms
+        )
+        self.value_if_more = sql.SQL("CASE WHEN {perhaps} AND {holds}{approved} THEN {rest} ELSE t.{column} END").format(
+            **terms
+        )  # what a row that holds more than one element of the backfill's holds once cleared
         self.value = sql.SQL("CASE WHEN {}{} THEN {} ELSE {} END").format(
             self.alone, terms["approved"], self.empty, self.value_if_more
         )
         alone = sql.SQL(" OR {}").format(self.alone) if self._same_for_all else sql.SQL("")
-        self.plain = sql.SQL("(t.{} IS NOT DISTINCT FROM {}{})").format(self.column, self.fill, alone)
+        self.plain = sql.SQL("({}{})").format(self.same(self.of("t"), self.fill), alone)
         self.value_unless_plain = self.value_if_more if self._same_for_all else self.value
 
     @property
@@ -73,11 +79,12 @@ class Backfill(BackfillTerms):
     def over(self, column: str) -> "Backfill":
         """The same terms, over another column that holds such lists."""
         spec = self.spec.model_copy(update={"column": path_of(column)})
-        return Backfill(self.database.model_copy(update={"backfill": spec}), self.run, self.bounds)
+        types = ColumnTypes({**self.types.full, column: self.type_name}, {**self.types.base, column: self.base})
+        return Backfill(self.database.model_copy(update={"backfill": spec}), self.run, self.bounds, types)
 
     def bound(self, bounds: Bounds) -> "Backfill":
         """The same, narrowed down."""
-        return Backfill(self.database, self.run, bounds)
+        return Backfill(self.database, self.run, bounds, self.types)
 
     @property
     def columns_read(self) -> list[str]:
@@ -95,6 +102,7 @@ class Backfill(BackfillTerms):
         return {
             **super().terms(),
             "source": sql.Identifier(self.spec.source),
+            "list": self.list,
             "elements": self.elements,
             "marked": self.marked,
             "pristine": self.pristine,
@@ -110,28 +118,86 @@ class Backfill(BackfillTerms):
         The server scans with one core where a term holds a query of its own, as `value` does. Here a function of the
         runbook's schema goes through the elements; it is dropped again at the end. Changes nothing else.
         """
-        left = self.own("left")
-        gone = sql.SQL("{marked}" if self.spec.edited == "clear" else "e.value = written OR decided AND {marked}").format(
-            marked=self.marked
-        )
-        body = sql.SQL(_BODY).format(gone=gone).as_string(connection)
-        connection.execute(sql.SQL(_LEFT).format(left=left, body=sql.Literal(body)))
+        left, asked = self.own("left"), sql.SQL("list")
+        of_user = sql.SQL("{marked}" if self.spec.edited == "clear" else "decided AND {marked}").format(marked=self.marked)
+        gone = sql.SQL("({} OR {})").format(self._as_written(sql.SQL("written")), of_user)
+        if self.spec.edited == "clear":
+            gone = self.marked
+        elements = sql.SQL(self.kind.elements).format(c=asked)
+        holds = sql.SQL("EXISTS (SELECT FROM {} WHERE {})").format(elements, gone) if self.kind.by_text else sql.SQL("TRUE")
+        rest = self._rest(elements, gone, sql.SQL("NULL"))
+        body = sql.SQL("SELECT CASE WHEN {} THEN {} ELSE list END").format(holds, rest)
+        base = sql.SQL(self.base)
+        made = sql.SQL(_LEFT).format(left=left, base=base, body=sql.Literal(body.as_string(connection)))
+        connection.execute(made)
         decided = sql.SQL("t.{}::text = ANY ({}::text[])").format(self.key, sql.Literal(list(self.bounds.decided)))
         value = self.filled(
             sql.SQL(_EXPECTED),
             plain=self.plain,
             fill=self.fill,
-            marker=self.marker,
+            perhaps=self.perhaps,
             and_approved=self.and_approved(),
             decided=decided,
             left=left,
         )
         yield value, sql.SQL("")
-        connection.execute(sql.SQL("DROP FUNCTION {}(jsonb, jsonb, boolean)").format(left))
+        connection.execute(sql.SQL("DROP FUNCTION {}({}, jsonb, boolean)").format(left, base))
+
+    def comparable(self, term: sql.Composable) -> sql.Composable:
+        """A value of the column in a form in which two are equal just where they are the same."""
+        return sql.SQL('(({})::text COLLATE "C")').format(term) if self.kind.by_text else term
+
+    def saved(self, term: sql.Composable) -> sql.Composable:
+        """A value of the column in a form of which many fit into an array."""
+        return sql.SQL("({})::text").format(term) if self.kind.by_text else term
+
+    def restored(self, term: sql.Composable) -> sql.Composable:
+        """A value that was `saved`, as one of the column."""
+        return sql.SQL("CAST({} AS {})").format(term, sql.SQL(self.type_name)) if self.kind.by_text else term
 
     def prepare_prior(self, connection: Connection) -> None:
         """Make the empty table of the keys of rows that held NULL. Changes the runbook's own tables."""
         connection.execute(self.filled(sql.SQL("CREATE TABLE {prior} AS SELECT t.{key} AS key FROM {table} t WITH NO DATA")))
+
+    @property
+    def _null(self) -> sql.Composable:
+        return sql.SQL("NULL::{}").format(sql.SQL(self.base))
+
+    @property
+    def _none(self) -> sql.Composable:
+        return sql.SQL("{}::{}").format(sql.Literal(self.kind.empty), sql.SQL(self.base))
+
+    def _rest(self, elements: sql.Composable, gone: sql.Composable, empty: sql.Composable) -> sql.Composed:
+        """The list without some elements, and `empty` where none are left."""
+        return sql.SQL("coalesce((SELECT {put_together} FROM {elements} WHERE ({gone}) IS NOT TRUE), {empty})").format(
+            put_together=sql.SQL(self.kind.put_together), elements=elements, gone=gone, empty=empty
+        )
+
+    def _as_written(self, written: sql.Composable) -> sql.Composable:
+        """That an element is what the backfill wrote, be it that a client wrote a number or a time in another way since."""
+        plain = sql.SQL("e.value = {}").format(written)
+        compared = {name: same for name, value in self.spec.written.items() if (same := self._same_value(value))}
+        if not compared:
+            return plain
+        return sql.SQL(_AS_WRITTEN).format(
+            plain=plain,
+            written=written,
+            compared=sql.Literal(list(compared)),
+            each=sql.SQL(" AND ").join(
+                sql.SQL("({} OR e.value -> {name} = {written} -> {name})").format(
+                    same(
+                        sql.SQL("(e.value ->> {})").format(sql.Literal(name)),
+                        sql.SQL("({} ->> {})").format(written, sql.Literal(name)),
+                    ),
+                    name=sql.Literal(name),
+                    written=written,
+                )
+                for name, same in compared.items()
+            ),
+        )
+
+    def _same_value(self, value: object) -> Same | None:
+        return SAME_VALUE.get(self.types.base.get(value.column, "")) if isinstance(value, ColumnOfRow) else None
 
     def _written(self) -> list[sql.Composable]:
         parts: list[sql.Composable] = []
@@ -146,6 +212,8 @@ class Backfill(BackfillTerms):
         A JSON value has one text, so equal texts are equal values; to compare them takes half the time of building a value.
         What is the same for all rows stands in brackets, so that the server puts it together once.
         """
+        if self.kind.by_text:
+            return sql.SQL("FALSE")
         pieces: list[tuple[bool, sql.Composable]] = [(True, sql.Literal("[{"))]
         for name, value in sorted(self.spec.written.items(), key=_place_of_key):
             comma = ", " if len(pieces) > 1 else ""
@@ -173,12 +241,12 @@ class Backfill(BackfillTerms):
     def _empty(self) -> sql.Composable:
         match self.spec.cleared:
             case "[]":
-                return sql.SQL("'[]'::jsonb")
+                return self._none
             case "null":
-                return sql.SQL("NULL::jsonb")
-        return sql.SQL(
-            "CASE WHEN EXISTS (SELECT FROM {} f WHERE f.key = t.{}) THEN NULL::jsonb ELSE '[]'::jsonb END"
-        ).format(self.prior, self.key)
+                return self._null
+        return sql.SQL("CASE WHEN EXISTS (SELECT FROM {} f WHERE f.key = t.{}) THEN {} ELSE {} END").format(
+            self.prior, self.key, self._null, self._none
+        )
 
 
 def _place_of_key(item: tuple[str, object]) -> tuple[int, bytes]:
@@ -190,13 +258,27 @@ def _place_of_key(item: tuple[str, object]) -> tuple[int, bytes]:
     return len(key), key
 
 
-_LEFT = """CREATE FUNCTION {left}(list jsonb, written jsonb, decided boolean) RETURNS jsonb
+_AS_WRITTEN = """({plain} OR CASE WHEN jsonb_typeof(e.value) = 'object'
+THEN e.value - {compared}::text[] = {written} - {compared}::text[] AND {each} ELSE FALSE END)"""
+
+_LEFT = """CREATE FUNCTION {left}(list {base}, written jsonb, decided boolean) RETURNS {base}
 LANGUAGE sql STABLE PARALLEL SAFE AS {body}"""
-_BODY = """SELECT jsonb_agg(e.value ORDER BY e.place) FROM jsonb_array_elements(list) WITH ORDINALITY e(value, place)
-WHERE NOT ({gone})"""
 _EXPECTED = """CASE WHEN {plain} THEN {fill}::text
-WHEN t.{column} @> {marker} {and_approved} THEN coalesce({left}(t.{column}, {written}, {decided}), {empty})::text
+WHEN {perhaps} {and_approved} THEN coalesce({left}(t.{column}, {written}, {decided}), {empty})::text
 ELSE t.{column}::text END"""
+
+
+def list_terms(connection: Connection, database: Database, run: str) -> Backfill:
+    """A backfill of a JSON list, by the types that its table has. Read-only."""
+    return Backfill(database, run, UNBOUND, column_types(connection, sql.Identifier(database.schema_, database.table)))
+
+
+def list_misfits(connection: Connection, backfill: Backfill) -> list[str]:
+    """Why the column cannot be worked with as a JSON list, a line each. Read-only."""
+    if backfill.base not in KINDS:
+        return [f"{backfill.spec.name} is {backfill.type_name}, which holds no JSON list"]
+    unreadable = not_json(connection, backfill.table, backfill.database.key, backfill.spec.name, backfill.kind)
+    return [unreadable] if unreadable else []
 
 
 def load_prior_nulls(connection: Connection, backfill: Backfill, rows: Path) -> int:

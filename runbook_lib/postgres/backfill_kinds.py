@@ -6,12 +6,13 @@ from typing import Any
 from psycopg import sql
 
 from runbook_lib.config.plan import Backfill as ListSpec
-from runbook_lib.config.plan import BackfillOfColumn, Database, ScalarBackfill
+from runbook_lib.config.plan import BackfillOfColumn, ColumnOfRow, Database, ScalarBackfill
 from runbook_lib.errors import PreconditionError
 from runbook_lib.postgres import Connection, Row
-from runbook_lib.postgres.backfill import Backfill
+from runbook_lib.postgres.backfill import Backfill, list_terms
 from runbook_lib.postgres.backfill_statistics import BackfillStatistics
 from runbook_lib.postgres.backfill_terms import BackfillTerms
+from runbook_lib.postgres.list_column import column_types
 from runbook_lib.postgres.scalar_backfill import ColumnType, ScalarTerms
 from runbook_lib.postgres.scalar_statistics import edited_scalars
 
@@ -26,7 +27,7 @@ def backfill_terms(connection: Connection, spec: BackfillOfColumn, database: Dat
     place = spec.place
     of_plan = database if database and spec.is_on(database) else None
     if isinstance(spec, ListSpec) and of_plan:
-        return Backfill(of_plan.model_copy(update={"backfill": spec}), run)
+        return list_terms(connection, of_plan.model_copy(update={"backfill": spec}), run)
     found = connection.execute(
         _COLUMN.encode(),
         {"table": sql.Identifier(place.schema_, place.table).as_string(connection), "column": place.column},
@@ -42,9 +43,11 @@ def backfill_terms(connection: Connection, spec: BackfillOfColumn, database: Dat
     triggers = {**given.triggers, **spec.triggers}
     table = given.model_copy(update={"key": key, "indexes": indexes, "triggers": triggers})
     if isinstance(spec, ListSpec):
-        return Backfill(table.model_copy(update={"backfill": spec}), run)
+        return list_terms(connection, table.model_copy(update={"backfill": spec}), run)
     assert isinstance(spec, ScalarBackfill)
-    type_ = ColumnType(found["type"], found["by_text"], found["is_array"])
+    types = column_types(connection, sql.Identifier(place.schema_, place.table)).base
+    source = types.get(spec.written.column, "") if isinstance(spec.written, ColumnOfRow) else ""
+    type_ = ColumnType(found["type"], found["by_text"], found["is_array"], types[place.column], source)
     return ScalarTerms(table.model_copy(update={"backfill": None}), spec, run, type_)
 
 

@@ -1,13 +1,12 @@
 """Counts and shows what a backfilled column holds; nothing here writes."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from psycopg import sql
 
-from runbook_lib.config.plan import Sample
 from runbook_lib.errors import PreconditionError
 from runbook_lib.postgres import Connection, Row, dump
 from runbook_lib.postgres.backfill import Backfill
@@ -104,7 +103,7 @@ class BackfillStatistics:
         """Rows whose column is not a list of objects, and marked elements whose source is empty. Read-only."""
         query = self.backfill.filled(
             sql.SQL("""SELECT
-            count(*) FILTER (WHERE jsonb_typeof(t.{column}) <> 'array') AS "not a list",
+            count(*) FILTER (WHERE jsonb_typeof({list}) <> 'array') AS "not a list",
             count(*) FILTER (WHERE EXISTS (SELECT FROM {elements} WHERE jsonb_typeof(e.value) <> 'object'))
                 AS "elements that are no objects",
             count(*) FILTER (WHERE t.{source} IS NULL AND EXISTS (SELECT FROM {elements} WHERE {marked}))
@@ -117,8 +116,8 @@ class BackfillStatistics:
         return self.backfill.filled(
             sql.SQL("""CASE
             WHEN t.{column} IS NULL THEN 'null'
-            WHEN jsonb_typeof(t.{column}) <> 'array' THEN 'not a list'
-            WHEN t.{column} = '[]' THEN 'empty'
+            WHEN jsonb_typeof({list}) <> 'array' THEN 'not a list'
+            WHEN coalesce({list} = '[]', TRUE) THEN 'empty'
             WHEN EXISTS (SELECT FROM {elements} WHERE {marked} AND NOT {pristine}) THEN 'edited since'
             WHEN NOT EXISTS (SELECT FROM {elements} WHERE {marked}) THEN 'own'
             WHEN EXISTS (SELECT FROM {elements} WHERE NOT {marked}) THEN 'backfilled and own'
@@ -126,33 +125,7 @@ class BackfillStatistics:
         )
 
 
-def samples(connection: Connection, table: sql.Identifier, spec: Sample) -> list[str]:
-    """Values as text, spread over the column, of rows that have what is sampled; the same ones each time. Read-only."""
-    query = sql.SQL("""SELECT DISTINCT {column}::text AS value, md5({column}::text) AS spread FROM {table}
-        WHERE {having} IS NOT NULL ORDER BY spread LIMIT {count}""").format(
-        column=sql.Identifier(spec.column),
-        having=sql.Identifier(spec.having),
-        table=table,
-        count=sql.Literal(spec.count),
-    )
-    return [row["value"] for row in connection.execute(query)]
-
-
-def items(
-    connection: Connection, table: sql.Identifier, spec: Sample, source: str, values: Sequence[str]
-) -> Mapping[str, tuple[int, list[str]]]:
-    """For each of some values: how many rows hold it, and the media that they name in `source`. Read-only."""
-    query = sql.SQL("""SELECT {c}::text AS sample, count(*) AS items, array_remove(array_agg({media}), NULL) AS media
-        FROM {t} WHERE {c}::text = ANY({samples}) GROUP BY 1""").format(
-        c=sql.Identifier(spec.column),
-        media=sql.Identifier(source),
-        t=table,
-        samples=sql.Literal(list(values)),
-    )
-    return {row["sample"]: (row["items"], row["media"]) for row in connection.execute(query)}
-
-
-EMPTY = (dump.NULL, b"", b"[]", b"null")  # what shows nothing, as COPY's text
+EMPTY = (dump.NULL, b"", b"[]", b"{}", b"null")  # what shows nothing, as COPY's text
 EXAMPLES = 5
 
 

@@ -15,31 +15,31 @@ Catalog = dict[str, str]  # "kind schema.table name" -> definition
 OWN_SCHEMA = "runbook"
 
 _CATALOG = """
-SELECT 'column ' || c.relnamespace::regnamespace || '.' || c.relname || ' ' || a.attname AS object,
+SELECT 'column ' || {table} || ' ' || a.attname AS object,
        format_type(a.atttypid, a.atttypmod) || CASE WHEN a.attnotnull THEN ' NOT NULL' ELSE '' END
        || coalesce(' DEFAULT ' || pg_get_expr(d.adbin, d.adrelid), '') AS definition
 FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
 WHERE c.relkind IN ('r', 'p', 'v', 'm') AND {mine}
 UNION ALL
-SELECT 'constraint ' || c.relnamespace::regnamespace || '.' || c.relname || ' ' || k.conname,
+SELECT 'constraint ' || {table} || ' ' || k.conname,
        pg_get_constraintdef(k.oid) || CASE WHEN k.convalidated THEN '' ELSE ' NOT VALID' END
 FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid WHERE {mine}
 UNION ALL
-SELECT 'index ' || c.relnamespace::regnamespace || '.' || c.relname || ' ' || x.relname,
+SELECT 'index ' || {table} || ' ' || x.relname,
        pg_get_indexdef(i.indexrelid) || CASE WHEN i.indisvalid THEN '' ELSE ' INVALID' END
 FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid JOIN pg_class x ON x.oid = i.indexrelid WHERE {mine}
 UNION ALL
-SELECT 'trigger ' || c.relnamespace::regnamespace || '.' || c.relname || ' ' || t.tgname,
+SELECT 'trigger ' || {table} || ' ' || t.tgname,
        pg_get_triggerdef(t.oid) || ' ' || t.tgenabled::text
 FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid WHERE NOT t.tgisinternal AND {mine}
 UNION ALL
-SELECT 'rights ' || c.relnamespace::regnamespace || '.' || c.relname,
+SELECT 'rights ' || {table},
        coalesce(c.relacl::text, 'owner ' || c.relowner::regrole)
        || CASE WHEN c.relrowsecurity THEN ' row security' ELSE '' END
 FROM pg_class c WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S') AND {mine}
 ORDER BY 1
-""".replace(
+""".replace("{table}", "(SELECT nspname FROM pg_namespace WHERE oid = c.relnamespace) || '.' || c.relname").replace(
     "{mine}",
     "c.relnamespace::regnamespace::text NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'runbook')",
 )

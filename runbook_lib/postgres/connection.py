@@ -217,7 +217,7 @@ def rights_missing(connection: Connection, schema: str, table: str) -> list[str]
         """SELECT has_table_privilege(to_regclass(%(t)s), 'SELECT, UPDATE') AS "read and update the table",
                   has_database_privilege(current_database(), 'CREATE') AS "make a schema for undo rows",
                   pg_has_role('pg_read_all_stats', 'USAGE') AS "see other roles' connections\"""",
-        {"t": f'"{schema}"."{table}"'},
+        {"t": sql.Identifier(schema, table).as_string(connection)},
     )
     return [right for right, held in row.items() if not held]
 

@@ -5,7 +5,7 @@ sets no other column. Whatever else fires has to be named in the plan, with the 
 """
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -46,9 +46,17 @@ def risks(connection: Connection, database: Database, columns: Sequence[str]) ->
     parameters = {"table": table_of(database, connection), "columns": list(columns)}
     functions = connection.execute(_FUNCTIONS, parameters).fetchall()
     publications = connection.execute(_PUBLICATIONS, parameters).fetchall()
-    return [f"the text of function {row['name']} names {', '.join(row['columns'])}" for row in functions] + [
-        f"publication {row['name']} publishes the table: its subscribers have these columns too" for row in publications
+    return [
+        *(f"the text of function {row['name']} names {', '.join(row['columns'])}" for row in functions),
+        *whole_rows(connection, database),
+        *(f"publication {row['name']} publishes the table: its subscribers have these columns too" for row in publications),
     ]
+
+
+def whole_rows(connection: Connection, database: Database) -> list[str]:
+    """What uses rows of the table as a whole or by position, which another column would change, a line each. Read-only."""
+    rows = connection.execute(_WHOLE_ROWS, {"table": table_of(database, connection), "name": database.table})
+    return [row["what"] for row in rows]
 
 
 def update_triggers(connection: Connection, database: Database, run: str) -> list[str]:
@@ -119,9 +127,36 @@ SELECT * FROM (
 WHERE cardinality(columns) > 0 ORDER BY name
 """.replace("{named}", _NAMES_A_COLUMN)
 
+_WHOLE_ROWS = r"""
+WITH t AS (SELECT c.oid, c.oid::regclass::text AS name, c.reltype, y.typarray
+           FROM pg_class c JOIN pg_type y ON y.oid = c.reltype WHERE c.oid = %(table)s::regclass),
+f AS (SELECT p.oid, p.oid::regprocedure::text AS name, p.prosrc AS text FROM pg_proc p
+      WHERE p.pronamespace::regnamespace::text NOT IN ('pg_catalog', 'information_schema', 'runbook'))
+SELECT 'view ' || w.ev_class::regclass || ' uses whole rows of ' || t.name AS what
+FROM t JOIN pg_rewrite w ON w.ev_class <> t.oid AND w.ev_action::text ~ format(':varattno 0 :vartype %%s ', t.reltype)
+UNION SELECT 'function ' || f.name || ' takes or gives whole rows of ' || t.name
+FROM t JOIN pg_depend d ON d.refclassid = 'pg_type'::regclass AND d.refobjid IN (t.reltype, t.typarray)
+           AND d.classid = 'pg_proc'::regclass JOIN f ON f.oid = d.objid
+UNION SELECT 'function ' || f.name || ' uses whole rows of ' || t.name
+FROM t CROSS JOIN f JOIN pg_proc p ON p.oid = f.oid
+WHERE p.prosqlbody::text ~ format(':varattno 0 :vartype %%s ', t.reltype)
+UNION SELECT 'column ' || d.objid::regclass || '.' || a.attname || ' holds whole rows of ' || t.name
+FROM t JOIN pg_depend d ON d.refclassid = 'pg_type'::regclass AND d.refobjid IN (t.reltype, t.typarray)
+           AND d.classid = 'pg_class'::regclass AND d.objid <> t.oid
+JOIN pg_class h ON h.oid = d.objid AND h.relkind NOT IN ('v', 'm')
+JOIN pg_attribute a ON a.attrelid = d.objid AND a.attnum = d.objsubid
+UNION SELECT 'function ' || f.name || ' writes or copies rows of ' || t.name || ' by position, by its text'
+FROM t CROSS JOIN f CROSS JOIN regexp_replace(%(name)s, '([^\w])', '\', 'g') n(pattern)
+WHERE f.text ~* ('\mINSERT\s+INTO\s+(\w+\.|"[^"]+"\.)?"?' || pattern || '"?\s+(VALUES|SELECT|OVERRIDING|TABLE)\M')
+   OR f.text ~* ('"?' || pattern || '"?\s*%%\s*ROWTYPE')
+   OR f.text ~* '\m(NEW|OLD)\s*\.\s*\*' AND EXISTS (SELECT FROM pg_trigger g WHERE g.tgfoid = f.oid AND g.tgrelid = t.oid)
+ORDER BY 1
+"""
+
 _PUBLICATIONS = """
 SELECT DISTINCT p.pubname AS name FROM pg_publication_tables p JOIN pg_class c ON c.relname = p.tablename
-WHERE c.oid = %(table)s::regclass AND p.schemaname = c.relnamespace::regnamespace::text ORDER BY 1
+JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = p.schemaname
+WHERE c.oid = %(table)s::regclass ORDER BY 1
 """
 
 
@@ -144,6 +179,29 @@ def publications(connection: Connection, database: Database) -> list[Publication
         {"table": table_of(database, connection)},
     )
     return [Publication(**row) for row in rows]
+
+
+def without_identity(connection: Connection, tables: Iterable[str]) -> list[str]:
+    """Which tables are published, and have no replica identity, so that the server refuses to write rows. Read-only."""
+    rows = connection.execute(_WITHOUT_IDENTITY, [list(tables)])
+    return [row["why"] for row in rows]
+
+
+_WITHOUT_IDENTITY = """
+SELECT c.oid::regclass || ' is published with its ' || concat_ws(' and ', CASE WHEN bool_or(p.pubupdate) THEN 'updates' END,
+           CASE WHEN bool_or(p.pubdelete) THEN 'deletes' END)
+       || ' by ' || string_agg(DISTINCT p.pubname, ', ' ORDER BY p.pubname)
+       || ', but has no replica identity, so no row of it can be updated or deleted. Give it one: ALTER TABLE '
+       || c.oid::regclass || ' REPLICA IDENTITY FULL' AS why
+FROM unnest(%s::text[]) n(name) JOIN pg_class c ON c.oid = to_regclass(n.name)
+JOIN pg_namespace h ON h.oid = c.relnamespace
+JOIN pg_publication_tables s ON s.tablename = c.relname AND s.schemaname = h.nspname
+JOIN pg_publication p ON p.pubname = s.pubname AND (p.pubupdate OR p.pubdelete)
+WHERE c.relreplident = 'n' OR c.relreplident = 'd' AND NOT EXISTS (
+          SELECT FROM pg_index WHERE indrelid = c.oid AND indisprimary AND indisvalid)
+   OR c.relreplident = 'i' AND NOT EXISTS (SELECT FROM pg_index WHERE indrelid = c.oid AND indisreplident AND indisvalid)
+GROUP BY c.oid ORDER BY 1
+"""
 
 
 def would_lack_columns(connection: Connection, database: Database) -> list[str]:

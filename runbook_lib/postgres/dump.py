@@ -6,7 +6,7 @@ import os
 import re
 import secrets
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -141,9 +141,24 @@ class DumpTools:
         command = [self._path("pg_restore"), *into, *options, str(path)]
         self.processes.run(command, timeout=timeout, hold=self.hold).require()
 
-    def restore_listed(self, path: Path, database: str, timeout: float, *options: str, without: str) -> None:
-        """Restore a dump but for the entries of one kind, stopping at the first error. Changes that database."""
-        lines = [line for line in self.listing(path).splitlines() if not re.match(rf"\d+; \d+ \d+ {without} ", line)]
+    def restore_listed(
+        self, path: Path, database: str, timeout: float, *options: str, without: str = "-", left_out: Collection[int] = ()
+    ) -> None:
+        """Restore a dump but for entries of a kind and some by number, stopping at the first error. Changes that database.
+
+        Rights on schemas come first where there are any: without those, only a superuser may give what is in a schema to
+        another owner, and pg_restore grants rights last.
+        """
+        numbers = "|".join(map(str, sorted(left_out))) or "-"
+        gone = re.compile(rf"(?:{numbers}); |\d+; \d+ \d+ {without} ")
+        lines = [line for line in self.listing(path).splitlines() if not gone.match(line)]
+        first = [line for line in lines if _OF_SCHEMAS.match(line)]
+        if any(" ACL - " in line for line in first):
+            self._restore_these(first, path, database, timeout, *options)
+            lines = [line for line in lines if line not in first]
+        self._restore_these(lines, path, database, timeout, *options)
+
+    def _restore_these(self, lines: Sequence[str], path: Path, database: str, timeout: float, *options: str) -> None:
         with tempfile.NamedTemporaryFile("w", suffix=".list", dir=temporary.root()) as file:
             file.write("\n".join(lines))
             file.flush()
@@ -177,9 +192,8 @@ class DumpTools:
         chosen = [f"--schema={schema}", f"--table={table}", "--data-only", f"--file={to}"]
         self.processes.run([self._path("pg_restore"), *chosen, str(path)], timeout=timeout, hold=self.hold).require()
 
-    def first_rows(self, path: Path, table: str, rows: int, timeout: float) -> str:
-        """The first rows that a dump has of a table ("schema.name"), as a COPY command with its data. Read-only."""
-        schema, _, name = table.partition(".")
+    def first_rows(self, path: Path, schema: str, name: str, rows: int, timeout: float) -> str:
+        """The first rows that a dump has of a table, as a COPY command with its data. Read-only."""
         whole = [self._path("pg_restore"), f"--schema={schema}", f"--table={name}", "--data-only", "--file=-", str(path)]
         begins = f'"$@" 2>/dev/null | grep -m 1 -A {rows} "^COPY "'
         return self.processes.run(["sh", "-c", begins, "sh", *whole], timeout=timeout).require().output
@@ -237,6 +251,9 @@ def _name(partial: Path, path: Path) -> None:
         if path.exists():
             raise FileExistsError(f"{path.name} exists") from None
         partial.rename(path)
+
+
+_OF_SCHEMAS = re.compile(r"\d+; \d+ \d+ (?:SCHEMA -|ACL - SCHEMA) ")
 
 
 def _plain(name: str) -> str:

@@ -12,6 +12,7 @@ from runbook_lib.config.plan import Migration
 from runbook_lib.config.plan.migration import BASE
 from runbook_lib.postgres import Connection
 from runbook_lib.postgres.connection import exists, one
+from runbook_lib.postgres.dependents import without_identity
 from runbook_lib.postgres.round_trip import Statements
 
 SHOWN = 20  # later migrations that are named
@@ -100,7 +101,7 @@ class History:
     def in_the_way(self, connection: Connection) -> list[str]:
         """Why the rows cannot be taken out without harm, a line each. Read-only."""
         migration, table = self.migration, self.migration.table
-        if held := self._locked(connection):
+        if held := self._locked(connection) or without_identity(connection, [self.table.as_string(connection)]):
             return held
         found = self.rows(connection)
         for version, value in self.applied.values.items():

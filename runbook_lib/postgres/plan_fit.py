@@ -132,7 +132,7 @@ def in_words_of_server(connection: Connection, database: Database) -> Database:
 
     def written(columns: Mapping[str, str]) -> dict[str, str]:
         return {
-            name: types[name][1] if name in types and _agrees(connection, planned, types[name]) else planned
+            name: types[name][1] if name in types and _agrees(connection, database, planned, types[name]) else planned
             for name, planned in columns.items()
         }
 
@@ -145,7 +145,7 @@ def mistyped(connection: Connection, database: Database, columns: Mapping[str, s
     return {
         name: types[name][1]
         for name, planned in columns.items()
-        if name in types and not _agrees(connection, planned, types[name])
+        if name in types and not _agrees(connection, database, planned, types[name])
     }
 
 
@@ -153,22 +153,35 @@ def _mistyped(connection: Connection, database: Database, key: str) -> list[str]
     planned: dict[str, str] = getattr(database, key)
     return [
         f"database.{key}.{name}: the column is {actual}, the plan says {planned[name]}"
+        + ("" if _spelt(connection, database, planned[name]) else ", which is no type of this server")
         for name, actual in mistyped(connection, database, planned).items()
     ]
 
 
-def _agrees(connection: Connection, planned: str, actual: tuple[int, str, int]) -> bool:
+def _agrees(connection: Connection, database: Database, planned: str, actual: tuple[int, str, int]) -> bool:
     """Whether a type as the plan spells it is a column's; without a length or precision it agrees with any."""
+    return any(
+        oid == actual[0] and _modifier(connection, spelt) in (-1, actual[2])
+        for spelt, oid in _spelt(connection, database, planned).items()
+    )
+
+
+def _spelt(connection: Connection, database: Database, planned: str) -> dict[str, int]:
+    """The server's types that the plan may mean -> their OIDs: quotes, and the schema of the table, may be left out."""
     planned = NOT_A_TYPE.get(planned.strip().lower(), planned)
-    try:
-        with connection.transaction():
-            known = one(connection, "SELECT to_regtype(%s)::oid AS oid", [planned])["oid"]
-            if known != actual[0]:
-                return False
-            modifier = _modifier(connection, planned)
-    except psycopg.Error:
-        return False
-    return modifier in (-1, actual[2])
+    plain = planned.strip().removesuffix("[]")
+    quoted = sql.Identifier(plain).as_string(connection) + ("[]" if planned.strip().endswith("[]") else "")
+    schema = sql.Identifier(database.schema_).as_string(connection)
+    found = {}
+    for spelt in (planned, quoted, f"{schema}.{planned}", f"{schema}.{quoted}"):
+        try:
+            with connection.transaction():
+                oid = one(connection, "SELECT to_regtype(%s)::oid AS oid", [spelt])["oid"]
+                if oid and _modifier(connection, spelt) is not None:
+                    found[spelt] = int(oid)
+        except psycopg.Error:  # no name of a type, or no such length
+            continue
+    return found
 
 
 def _modifier(connection: Connection, planned: str) -> int:

@@ -15,8 +15,10 @@ QUERY = "SELECT ("
 class RowExpression:
     """An expression that a plan writes, as on a row of its table."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, key: str = "a backfill", where: str = "backfills") -> None:
         self.text = text
+        self._key = key
+        self._where = where
 
     @property
     def columns(self) -> list[str]:
@@ -43,6 +45,7 @@ class RowExpression:
     @cached_property
     def _found(self) -> "_Found":
         try:
+            parse_sql(f"SELECT {self.text}")  # by itself, so that it closes no parenthesis of ours
             statements = parse_sql(f"{QUERY}{self.text}\n)")
         except ParseError as error:
             raise self._wrong(f"it cannot be read: {error.args[0]}") from None
@@ -59,10 +62,10 @@ class RowExpression:
 
     def _wrong(self, why: str) -> ParametersError:
         return ParametersError(
-            f"The SQL `{self.text}` of a backfill is no expression on the columns of one row: {why}.",
-            where="backfills",
+            f"The SQL `{self.text}` of {self._key} is no expression on the columns of one row: {why}.",
+            where=self._where,
             state="Nothing was touched.",
-            safe_next="Write an expression that names columns of the backfill's table, without the table's name.",
+            safe_next="Write an expression that names columns of the table, without the table's name.",
         )
 
 

@@ -13,11 +13,17 @@ from runbook_lib.config.plan import ColumnOfRow, Database, Expression, ScalarBac
 from runbook_lib.config.plan.steps import Scalar
 from runbook_lib.postgres import Connection
 from runbook_lib.postgres.backfill_terms import UNBOUND, BackfillTerms, Bounds
+from runbook_lib.postgres.list_column import KINDS, TEXT
 from runbook_lib.postgres.row_expression import RowExpression
+from runbook_lib.postgres.written_value import SAME_VALUE
 
 TRUE = sql.SQL("TRUE")
 _VALUE = """CASE WHEN {mine} THEN (SELECT it.value FROM (
     SELECT f.value FROM {prior} f WHERE f.key = t.{key} AND {differ} UNION ALL SELECT {own}) it LIMIT 1) ELSE {own} END"""
+
+NO_JSONB = r"\\u(0000|d[89a-f])"  # what json may hold and jsonb may not
+_SAME_JSON = """({exact} OR CASE WHEN concat({own}, {written}) !~* {no_jsonb}
+THEN coalesce({own}::jsonb = {written}::jsonb, FALSE) ELSE FALSE END)"""
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,8 @@ class ColumnType:
     name: str
     by_text: bool = False  # whether equal values may differ, or cannot be compared at all, so that their texts are
     is_array: bool = False
+    base: str = ""  # under a domain, without a length
+    source: str = ""  # that of the column whose value was written
 
 
 class ScalarTerms(BackfillTerms):
@@ -47,7 +55,7 @@ class ScalarTerms(BackfillTerms):
         self.scope: sql.Composable = TRUE
         if spec.where is not None:
             self.scope = sql.SQL("({} IS TRUE)").format(RowExpression(spec.where).term)
-        self.pristine = self.same(own, self.written)
+        self.pristine = self._as_written(own)
         cleared, self.differs_from_earlier = self._earlier()
         self.affected = self.perhaps = sql.SQL("({} AND {} AND {}{})").format(
             self.scope, self._mine(), self.differs_from_earlier, self.and_approved()
@@ -174,6 +182,24 @@ class ScalarTerms(BackfillTerms):
     def restored(self, term: sql.Composable) -> sql.Composable:
         """A value that was `saved`, as one of the column."""
         return self._cast(term) if self.type.is_array else term
+
+    def _as_written(self, own: sql.Composable) -> sql.Composable:
+        """That the value is what the job wrote, be it that a client wrote it in another way since."""
+        exact = self.same(own, self.written)
+        terms = {"exact": exact, "own": own, "written": self.written}
+        if self.type.base == "json":
+            return sql.SQL(_SAME_JSON).format(no_jsonb=sql.Literal(NO_JSONB), **terms)
+        if self.type.is_array and self.type.base.removesuffix("[]") in SAME_VALUE:
+            return sql.SQL("({exact} OR coalesce({own} = {written}, FALSE))").format(**terms)
+        if (
+            KINDS.get(self.type.base) is TEXT
+            and self.type.source in SAME_VALUE
+            and isinstance(self.spec.written, ColumnOfRow)
+        ):
+            source = sql.SQL("(to_jsonb(t.{}) #>> '{{}}')").format(sql.Identifier(self.spec.written.column))
+            same = SAME_VALUE[self.type.source](own, source)
+            return sql.SQL("({exact} OR coalesce({same}, FALSE))").format(exact=exact, same=same)
+        return exact
 
     def _written(self) -> sql.Composable:
         written = self.spec.written

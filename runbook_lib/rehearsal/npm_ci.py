@@ -37,6 +37,7 @@ def _kept(repository: Path) -> Path:
             for file in files:
                 shutil.copy(file, made)
             subprocess.run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=made, check=True)
+            (Path(made) / PACKAGES).mkdir(exist_ok=True)  # npm makes none where there is nothing to install
             kept.parent.mkdir(exist_ok=True)
             try:
                 (Path(made) / PACKAGES).rename(kept)

@@ -20,7 +20,7 @@ from runbook_lib.rehearsal import stack_file
 from runbook_lib.rehearsal.scenarios import SCENARIOS, Scenario
 from runbook_lib.rehearsal.stack import stack
 from runbook_lib.rehearsal.stack_file import SAMPLE
-from runbook_lib.rehearsal.workspace import OUTPUTS, PLAN, TARGET, settled_in
+from runbook_lib.rehearsal.workspace import OUTPUTS, settled_in
 from runbook_lib.run import Run, engine, lifecycle
 from runbook_lib.run.lifecycle import Outcome
 from runbook_lib.triage import decision_matrix
@@ -46,9 +46,9 @@ def rehearse(scenario: str, rows: int, report: Report, stack_name: str = SAMPLE)
     """Rehearse one scenario, or all; each on a stack of its own, which is gone afterwards.
 
     Raises:
-        ParametersError: There is no such scenario.
+        ParametersError: There is no such scenario or stack.
         PreconditionError: A program of the stack is missing, or Chromium.
-        StackError: There is no such stack, or it does not come up.
+        StackError: The stack does not come up.
     """
     require_programs(stack_name)
     chosen = SCENARIOS if scenario == "all" else {scenario: scenario_named(scenario, "all")}
@@ -138,7 +138,7 @@ class Line:
     seconds: float
 
 
-def matrix(rows: int, report: Report) -> list[Line]:
+def matrix(rows: int, report: Report, stack_name: str = SAMPLE) -> list[Line]:
     """Inject each fault of the decision matrix, one at a time, and see that triage, checks and rollback agree on it.
 
     The steps are walked without notebooks, and the run folders are gone afterwards.
@@ -146,10 +146,11 @@ def matrix(rows: int, report: Report) -> list[Line]:
     Raises:
         PreconditionError: There is no git or no Chromium.
     """
-    require_programs()
-    plan = load_plan(PLAN)
+    require_programs(stack_name)
+    described = stack_file.named(stack_name)
+    plan = load_plan(described.plan_file)
     faults = {scenario.symptom: scenario.fault for scenario in SCENARIOS.values() if scenario.symptom}
-    return [_line(plan, row.symptom, faults[row.symptom], rows, report) for row in plan.decision_matrix]
+    return [_line(plan, row.symptom, faults[row.symptom], rows, report, stack_name) for row in plan.decision_matrix]
 
 
 def problems(plan: Plan, lines: list[Line]) -> list[str]:
@@ -186,11 +187,19 @@ def shown(plan: Plan, lines: list[Line]) -> Shown:
     return table("Each check before → after the rollback", head, rows)
 
 
-def _line(plan: Plan, symptom: str, fault: str, rows: int, report: Report) -> Line:
+def _line(plan: Plan, symptom: str, fault: str, rows: int, report: Report, stack_name: str) -> Line:
     begun = monotonic()
+    described = stack_file.named(stack_name)
     own = [row.own for row in plan.decision_matrix]
-    with tempfile.TemporaryDirectory() as outputs, stack(rows, fault) as up, settled_in(up.environment):
-        run = lifecycle.open_new(PLAN, TARGET, "", operator="rehearsal", reason=f"{fault}, injected", outputs=Path(outputs))
+    with tempfile.TemporaryDirectory() as outputs, stack(rows, fault, stack_name) as up, settled_in(up.environment):
+        run = lifecycle.open_new(
+            described.plan_file,
+            described.target_file,
+            "",
+            operator="rehearsal",
+            reason=f"{fault}, injected",
+            outputs=Path(outputs),
+        )
         try:
             advice = decision_matrix.recommend(plan, run.observe("triage", decision_matrix.checks_needed(plan)))
             named = advice.row.symptom if advice.row else ""

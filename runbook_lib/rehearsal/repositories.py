@@ -22,6 +22,8 @@ def build(described: StackFile, root: Path, fault: Fault, environment: Mapping[s
     """
     for name in described.repositories:
         create(described, name, root / name, fault)
+        for file, text in described.ignored.get(name, {}).items():
+            (root / name / file).write_text(text)
         for command in filled(described.builds.get(name, []), environment, name):
             result = subprocess.run(
                 command, cwd=root / name, env={**os.environ, **environment}, capture_output=True, text=True, check=False

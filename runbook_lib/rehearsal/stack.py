@@ -149,7 +149,7 @@ def _start(described: StackFile, supervised: Supervisor, environment: dict[str, 
             HEALTH_SECONDS,
             name,
             partial(described.services.lives, supervised, name),
-            described.services.log(supervised.root, name),
+            partial(described.services.log, supervised, environment, name),
         )
 
 

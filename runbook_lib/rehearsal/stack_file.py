@@ -13,7 +13,7 @@ from runbook_lib.config.kinds import union
 from runbook_lib.config.loading import Model, explained, problems_of, read
 from runbook_lib.config.plan.steps import Name
 from runbook_lib.config.target import Command
-from runbook_lib.errors import PreconditionError
+from runbook_lib.errors import ParametersError, PreconditionError
 from runbook_lib.rehearsal import managers
 from runbook_lib.rehearsal.managers import ManagerKeys
 from runbook_lib.rehearsal.workspace import StackError
@@ -170,6 +170,8 @@ class StackFile(Model):
     """What listens on a port: `${REHEARSAL_NAME_PORT}`, and `${REHEARSAL_NAME_URL}`."""
     repositories: dict[Name, Repository]
     """The repositories."""
+    ignored: dict[Name, dict[str, str]] = {}
+    """Repository -> what its checkout holds that git ignores: the file, and its text."""
     builds: dict[Name, list[Command]]
     """Repository -> the commands that build what it has checked out."""
     database: DatabaseFill
@@ -255,15 +257,13 @@ def named(name: str) -> StackFile:
     """A stack by its name. Read-only.
 
     Raises:
-        StackError: There is none of that name.
-        ParametersError: Its file does not fit the model.
+        ParametersError: There is none of that name, or its file does not fit the model.
     """
     if name not in names():
-        raise StackError(
-            f"there is no stack named {name!r}",
-            where="stack",
-            state="nothing was started",
-            safe_next=f"choose one of {', '.join(names())}",
+        raise ParametersError(
+            f"There is no stack {name!r}.",
+            state="Nothing was started.",
+            safe_next=f"Name one of: {', '.join(names())}.",
         )
     return load_stack(FOLDER / f"{name}.yaml")
 

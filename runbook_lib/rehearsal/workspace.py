@@ -122,10 +122,13 @@ def until(condition: Callable[[], bool], seconds: float) -> bool:
     return processes.until(condition, seconds, INTERVAL)
 
 
-def until_healthy(ready: Callable[[], bool], seconds: float, name: str, alive: Callable[[], bool], log: Path) -> None:
+def until_healthy(
+    ready: Callable[[], bool], seconds: float, name: str, alive: Callable[[], bool], log: Path | Callable[[], Path]
+) -> None:
     """Return once `ready`. Read-only.
 
-    Raises StackError with the end of `log` when `name` is no longer `alive` or `seconds` have passed.
+    Raises StackError with the end of `log`, which may have to be fetched first, when `name` is no longer `alive` or
+    `seconds` have passed.
     """
     answered = until(lambda: ready() or not alive(), seconds)
     if not alive():
@@ -134,7 +137,8 @@ def until_healthy(ready: Callable[[], bool], seconds: float, name: str, alive: C
         raise _unready(name, f"did not become healthy within {seconds:g} s", log)
 
 
-def _unready(name: str, what: str, log: Path) -> StackError:
+def _unready(name: str, what: str, log: Path | Callable[[], Path]) -> StackError:
+    log = log if isinstance(log, Path) else log()
     tail = "\n".join(log.read_text(errors="replace").splitlines()[-10:]) if log.exists() else "(no log)"
     return StackError(
         f"{name} {what}:\n{tail}",

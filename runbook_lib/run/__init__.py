@@ -252,9 +252,15 @@ class Run:
 
     def escalation(self) -> str:
         """The type that the checks just made call for instead, or "" where this one was enough."""
-        spec = self.context.plan.types[self.context.type]
-        after = self.state.checks.get("after", {})
-        failed = [name for name in spec.escalates_on if after.get(name, {}).get("status") == Status.FAIL]
+        plan = self.context.plan
+        spec = plan.types[self.context.type]
+        failed = [
+            result.name
+            for result in self.recorded("after")
+            if result.name in spec.escalates_on
+            and result.status is Status.FAIL
+            and not plan.was_there_before(result.name, result.findings)
+        ]
         return spec.escalates_to if failed and spec.escalates_to and self._has_more_to_do(spec.escalates_to) else ""
 
     def escalate(self) -> str:

@@ -7,7 +7,7 @@ import psycopg
 
 from runbook_lib.errors import ParametersError, PreconditionError
 from runbook_lib.postgres import Connection
-from runbook_lib.postgres.backfill import Backfill
+from runbook_lib.postgres.backfill import Backfill, list_misfits
 from runbook_lib.postgres.backfill_removal.guard import Records
 from runbook_lib.postgres.backfill_statistics import BackfillStatistics
 from runbook_lib.postgres.backfill_terms import BackfillTerms
@@ -41,6 +41,8 @@ def survey(step: BackfillStep, connection: Connection) -> Survey:
     """
     backfill = step.backfill
     if isinstance(backfill, Backfill):
+        if misfits := list_misfits(connection, backfill):
+            return Survey(backfill, 0, 0, misfits=tuple(misfits))
         return _of_list(backfill, connection)
     assert isinstance(backfill, ScalarTerms)
     return _of_scalar(step, backfill, connection)

@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Literal
 from runbook_lib.config.compatibility import Rules, State
 from runbook_lib.config.plan.steps import About, BuildingStep, Inside, RepositoryStep, StepSpec, Touches
 from runbook_lib.context import builds, old_code, staged_build
-from runbook_lib.context.old_code import OldCode
 from runbook_lib.context.staged_build import Proof, StagedBuild, some
 from runbook_lib.results import Found, Precondition, Result, Status, When
 from runbook_lib.steps import Effect, Facts, Preview, Probe
@@ -63,28 +62,28 @@ class Build(StepOnRepository):
 
     def preview(self) -> Preview:
         """That the old version builds, proven in the scratch clone, and what is put in place. Read-only."""
-        old = old_code.prepare(self.context, self.repository)
-        proof, checkout = self._proof(old), self.context.checkout(self.repository)
+        commit = old_code.commit_without(self.context, self.repository)
+        proof, checkout = self._proof(commit), self.context.checkout(self.repository)
         for cache in self.caches:
             builds.require_cache(checkout, cache)
-        made_from = self._approvable(old).get("built_from") or staged_build.built_from(self.context, self.repository)
+        made_from = self._approvable(commit).get("built_from") or staged_build.built_from(self.context, self.repository)
         how = (
             {"outputs": list(proof.outputs)} if proof.is_movable else {"in place": proof.not_movable or "it does not build"}
         )
         return Preview(
             self.name,
             self.title,
-            would=self._would(old.commit, proof),
+            would=self._would(commit, proof),
             undone_by="putting back what was there" if proof.is_movable else "building what taking the code forward brings",
             estimate=self.spec.estimate if proof.is_movable else max(self.spec.estimate, ceil(proof.seconds)),
-            facts={"commit": old.commit, **how, "built from": made_from},
+            facts={"commit": commit, **how, "built from": made_from},
         )
 
     def needs(self) -> list[Precondition]:
         """That the old version builds, and from all that it is built from in the checkout. Pure."""
 
         def proof() -> Proof:
-            return self._proof(old_code.prepare(self.context, self.repository))
+            return self._proof(old_code.commit_without(self.context, self.repository))
 
         def builds_alone() -> Found:
             found = proof()
@@ -113,10 +112,10 @@ class Build(StepOnRepository):
 
     def make_ready(self) -> None:
         """Keep the proven build next to the checkout. Changes the checkout's git directory alone."""
-        old = old_code.prepare(self.context, self.repository)
-        staged, proof = self._staged(old.commit), self._proof(old)
-        is_there = self.context.checkout(self.repository).head() == old.commit and self.probe().effect is Effect.DONE
-        if is_there or self._approvable(old):
+        commit = old_code.commit_without(self.context, self.repository)
+        staged, proof = self._staged(commit), self._proof(commit)
+        is_there = self.context.checkout(self.repository).head() == commit and self.probe().effect is Effect.DONE
+        if is_there or self._approvable(commit):
             return
         staged.remove()
         if proof.is_movable and self.item not in self.reporter.pending():
@@ -208,17 +207,17 @@ class Build(StepOnRepository):
         directory = staged_build.kept_in(self.context, self.repository)
         return [StagedBuild(path, self.path) for path in sorted(directory.glob(f"{item or self.item}-*"))]
 
-    def _approvable(self, old: OldCode) -> Mapping[str, Any]:
+    def _approvable(self, commit: str) -> Mapping[str, Any]:
         """What is recorded of the staged build; nothing where there is none, or none that would be built now. Read-only."""
-        manifest = self._staged(old.commit).manifest()
+        manifest = self._staged(commit).manifest()
         if self.context.state.begun_since or not manifest:
             return manifest
         return manifest if manifest["built_from"] == staged_build.built_from(self.context, self.repository) else {}
 
-    def _proof(self, old: OldCode) -> Proof:
-        if self._approvable(old):
-            return self._staged(old.commit).proof
-        return staged_build.prove(self.context, self.name, self.repository, old)
+    def _proof(self, commit: str) -> Proof:
+        if self._approvable(commit):
+            return self._staged(commit).proof
+        return staged_build.prove(self.context, self.name, self.repository, commit)
 
     def _would(self, commit: str, proof: Proof) -> list[str]:
         target = self.context.target.repositories[self.repository]

@@ -22,6 +22,7 @@ from runbook_lib.postgres.dependents import (
     objections,
     publications,
     triggers,
+    whole_rows,
     would_lack_columns,
 )
 from runbook_lib.postgres.indexes import WATCH, Indexes
@@ -127,6 +128,7 @@ def _chosen(step: BackfillStep, seen: Survey, connection: Connection, affected: 
     hanging = [f"its column: {why}" for why in swap_blockers(connection, backfill)]
     hanging += would_lack_columns(connection, backfill.database)
     hanging += dependents(connection, backfill.database, [backfill.spec.name], backfill.run)
+    hanging += whole_rows(connection, backfill.database)
     return backfill_step.choose(
         backfill_step.Circumstances(
             rows=seen.rows,

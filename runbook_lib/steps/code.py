@@ -124,7 +124,7 @@ class Revert(StepOnRepository):
 
     def _none_left(self) -> Found:
         checkout, specs = self.context.checkout(self.repository), self.context.specs.values()
-        old = old_code.prepare(self.context, self.repository)
+        old = old_code.prepared(self.context, self.repository)
         handled = {service for spec in specs if isinstance(spec, ServicesStep) for service in spec.services}
         files = Checkout(old.path, checkout.processes).differing(old.head, old.commit)
         touched = services_of(self.context.plan, self.context.target.services.built_from, self.repository, files)

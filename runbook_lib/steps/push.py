@@ -189,7 +189,7 @@ class Push(PullRequestStep):
     def preview(self) -> Preview:
         """Which commits would go where, and whether the remote has moved. Read-only."""
         self.chosen("PUSH")
-        old = old_code.prepare(self.context, self.repository)
+        old = old_code.prepared(self.context, self.repository)
         facts: dict[str, object] = {"repository": self.repository, "commit": old.commit, "remote": "none"}
         facts["branch"] = name_of(self.context)  # for a pull request: the same approval covers both
         loses: list[str] = []
@@ -380,7 +380,7 @@ class Push(PullRequestStep):
             return Status.PASS, f"{remote} answers, and would take {name_of(self.context)} but for its own rules"
         if tip and not clone.holds(tip, head) and tip != self.approved.get("replaces"):
             return Status.FAIL, f"{remote} {MOVED}: it is at {tip[:12]}. {_pull(remote)}"
-        old = old_code.prepare(self.context, self.repository)
+        old = old_code.prepared(self.context, self.repository)
         clone.bring(old.path, old.commit)
         remote.try_push(old.commit, old.path, replacing="" if clone.holds(tip or old.commit, old.commit) else tip)
         return Status.PASS, f"{remote} is at {tip[:12] or 'nothing'}, answers, and would take the push but for its own rules"

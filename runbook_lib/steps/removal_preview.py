@@ -171,6 +171,6 @@ def _undone_by(removal: Removal, connection: Connection, mode: str) -> str:
 def _lost(context: Context, connection: Connection, name: str, number: int) -> str:
     if "backfill" not in context.plan.parts or name != context.plan.database.backfill.name:
         return f"{number} values of {name}, which users gave and no backfill can make again"
-    kinds = {row["kind"]: row["rows"] for row in context.statistics.kinds(connection)}
+    kinds = {row["kind"]: row["rows"] for row in context.statistics(connection).kinds(connection)}
     own = sum(rows for kind, rows in kinds.items() if kind not in ("null", "empty", "backfilled"))
     return f"{number} values of {name}, of which {own} hold what users gave and the backfill did not write"

@@ -13,8 +13,17 @@ from runbook_lib.config.plan.steps import DATABASE, About, DatabaseStep, Identif
 from runbook_lib.errors import PreconditionError
 from runbook_lib.postgres.backfill_terms import written_by_triggers
 from runbook_lib.postgres.connection import identity
-from runbook_lib.postgres.dependents import TRIGGERS, cannot_keep_out, firing_line, objections, triggers
+from runbook_lib.postgres.dependents import (
+    TRIGGERS,
+    cannot_keep_out,
+    firing_line,
+    objections,
+    triggers,
+    without_identity,
+)
 from runbook_lib.postgres.lock_budget import DROPPING, await_readable, milliseconds_paused
+from runbook_lib.postgres.restore.dump_inspector import owners_not_ours
+from runbook_lib.postgres.restore.dump_needs import left_out, sections, unmet
 from runbook_lib.postgres.restore.part import Count, Part, Source
 from runbook_lib.postgres.restore.part_kinds import ColumnPart, RowsPart, TablePart
 from runbook_lib.postgres.restore.shape import tables
@@ -112,6 +121,7 @@ class RestorePart(Step):
                 f"{add}{what}; what was there before is kept as undo rows",
                 *(f"make the foreign key {key} again" for key in found.keys),
                 *(f"NOT make the foreign key {key}" for key in found.without),
+                *(f"NOT make {each}" for each in self._left_out()),
                 *_left(found.kept, "hold something else than the backup"),
                 *_left(found.gone, "of the backup are not there any more"),
                 *_left(found.newer, "came since the backup"),
@@ -167,6 +177,8 @@ class RestorePart(Step):
         return [
             *(prerequisite(self.context, name) for name in ("tools", SAME)),
             self.need("triggers", title, When.BEFOREHAND, self._harmless),
+            self.need("writable", "Rows of the table can be written", When.BEFOREHAND, self._writable),
+            self.need("makeable", "The table can be made here as the backup has it", When.BEFOREHAND, self._makeable),
         ]
 
     def apply(self) -> Facts:
@@ -274,6 +286,37 @@ class RestorePart(Step):
     @property
     def _kept_out(self) -> bool:
         return self.chosen("TRIGGERS") == "keep_out"
+
+    def _left_out(self) -> list[str]:
+        """What the table had that this server lacks a role, or anything else, for, where it is brought back. Read-only."""
+        if self._missing() != "table":
+            return []
+        entries = sections(self.context.dump.contents.schema)
+        of_table = {each.number for each in entries if each.kind == "TABLE" and each.name == self.wanted.table}
+        with self.context.adapters.postgres.connect() as connection:
+            return [str(each) for each in left_out(entries, unmet(connection, entries))[0] if each.rests_on & of_table]
+
+    def _makeable(self) -> Found:
+        if self._missing() != "table":
+            return Status.PASS, "it is here"
+        entries = sections(self.context.dump.contents.schema)
+        with self.context.adapters.postgres.connect() as connection:
+            without, lacks = left_out(entries, unmet(connection, entries))
+            gone = {each.number for each in without}
+            owners = sorted({each.owner for each in entries if each.owner and each.number not in gone})
+            strange = owners_not_ours(connection, owners)
+        lines = [
+            *map(str, lacks),
+            *(f"the backup names the owner {name}, whom our role is no member of" for name in strange),
+        ]
+        if not lines:
+            return Status.PASS, "it can"
+        return (Status.UNKNOWN if all(each.unknown for each in lacks) and not strange else Status.FAIL), "; ".join(lines)
+
+    def _writable(self) -> Found:
+        with self.context.adapters.postgres.connect() as connection:
+            lines = without_identity(connection, [sql.Identifier(*self._table).as_string(connection)])
+        return (Status.FAIL, "; ".join(lines)) if lines else (Status.PASS, "no publication keeps them from that")
 
     def _harmless(self) -> Found:
         if (kind := self._missing()) == "table":

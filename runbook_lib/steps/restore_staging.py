@@ -11,7 +11,7 @@ import psycopg
 from pydantic import Field
 
 from runbook_lib.checks.prerequisites import prerequisite
-from runbook_lib.checks.restorable import RESTORABLE, missing_tables
+from runbook_lib.checks.restorable import RESTORABLE, missing_tables, what_is_left_out
 from runbook_lib.config.compatibility import Rules, State
 from runbook_lib.config.plan.steps import RESTORED, About, RestoringStep, Touches
 from runbook_lib.context.comparison import CATALOG_RESTORED
@@ -25,6 +25,7 @@ from runbook_lib.postgres.connection import MAINTENANCE, identity
 from runbook_lib.postgres.dump import Entry
 from runbook_lib.postgres.restore import staging_database
 from runbook_lib.postgres.restore.cutover import attributes, copy_settings
+from runbook_lib.postgres.restore.dump_needs import extension_changes, sections
 from runbook_lib.postgres.restore.migrated import kept
 from runbook_lib.postgres.restore.rerun import derive
 from runbook_lib.postgres.sessions import cancelled_by
@@ -131,6 +132,10 @@ class RestoreStaging(Step):
             "refuse": "stop where the backup lacks a table that holds rows now",
             "lose": "go back without the tables that the backup lacks",
         },
+        "NOT_HERE": {
+            "refuse": "stop where the backup names a role, an extension or anything else that this server lacks",
+            "leave_out": "restore without the grants, policies, publications, … that need it; each is listed",
+        },
         "ON_UNCOUNTABLE": {
             "stop": "stop where the loss of a table cannot be counted",
             "lose": "go back though nobody can say what is lost, as where a table is corrupt",
@@ -154,6 +159,8 @@ class RestoreStaging(Step):
             missing = missing_tables(self.context, connection)
             size = database_size(connection)
             written = self._written_since(connection)
+            without, _ = what_is_left_out(self.context, connection)
+            versions = extension_changes(connection, sections(dump.contents.schema))
         newer = self._objects_not_in_backup()
         hours = max(0.0, (self.context.now() - dump.made).total_seconds() / 3600)
         kept = dump.columns_of_feature(self.context.plan.database)
@@ -168,10 +175,12 @@ class RestoreStaging(Step):
                 f"it {'holds' if kept else 'does not hold'} the feature's columns: they "
                 f"{'stay, with their migration' if kept else 'go, with their migration'}",
                 "compare each table with the live one, row by row, for the loss that is approved before the swap",
+                *versions,
             ],
             loses=[
                 written,
                 *(f"not in the backup: the table {name} with {rows} rows" for name, rows in missing.items()),
+                *(f"not restored, as chosen: {each}" for each in without),
                 *newer,
             ],
             locks="ACCESS SHARE on every table of the live database while it is compared",
@@ -184,6 +193,7 @@ class RestoreStaging(Step):
                 "sha256": checksum(self.context, dump.path),
                 "feature columns": kept,
                 "missing tables": sorted(missing),
+                **({"left out": sorted(str(each) for each in without)} if without else {}),
             },
         )
 
@@ -292,7 +302,11 @@ class RestoreStaging(Step):
         with postgres.connect(MAINTENANCE) as maintenance:
             restoring = RestoreProgress(self.control, maintenance, live, name, dump.name)
             tools = replace(self.context.adapters.dump_tools, hold=restoring.must_pause)
-            staging_database.restore_staging(postgres, tools, live, dump, checked, self.spec.jobs, self.control.must_pause)
+            with postgres.connect() as connection:
+                without = frozenset(each.number for each in what_is_left_out(self.context, connection)[0])
+            staging_database.restore_staging(
+                postgres, tools, live, dump, checked, self.spec.jobs, self.control.must_pause, without
+            )
 
     @property
     def _draft(self) -> Path:

@@ -20,8 +20,9 @@ from runbook_lib.postgres.changes.live import Record
 from runbook_lib.postgres.changes.objects import short
 from runbook_lib.postgres.changes.trial import Trial, tried
 from runbook_lib.postgres.connection import identity, unreadable
+from runbook_lib.postgres.dependents import without_identity
 from runbook_lib.postgres.lock_budget import milliseconds_paused
-from runbook_lib.postgres.restore.dump_inspector import rights
+from runbook_lib.postgres.restore.dump_inspector import owners_kept_out, rights
 from runbook_lib.postgres.round_trip import Statements
 from runbook_lib.results import Found, Precondition, Result, Status, When
 from runbook_lib.steps import Effect, Facts, Preview, Probe, Step
@@ -348,8 +349,12 @@ class TakeBack(Step):
         with self.context.adapters.postgres.connect() as connection:
             chosen, hidden = self._chosen(connection), unreadable(connection)
             lacking = [right for right, held in rights(connection).items() if not held]
+            published = without_identity(connection, self._draft().tables or [])
+            kept_out = owners_kept_out(connection)
         problems = [f"our role may not read, or not every row of: {', '.join(hidden)}"] if hidden else []
         problems += [f"our role may not {right}" for right in lacking]
+        problems += published
+        problems += [f"{owner} may not create, so that no copy can give it what is there" for owner in kept_out]
         if chosen.bytes > LARGEST:
             largest = ", ".join(f"{name} {size / 1e9:.1f} GB" for name, size in list(chosen.copied.items())[:NAMED])
             problems.append(

@@ -30,11 +30,12 @@ class Answer:
 
     @classmethod
     def of(cls, status: int, text: str, seconds: float = 0.0, headers: Mapping[str, str] | None = None) -> Answer:
-        """The answer whose body is `text`. Read-only."""
+        """The answer whose body is `text`; a byte order mark before it is left out. Read-only."""
+        text = text.removeprefix("\ufeff")
         named = {name.lower(): value for name, value in (headers or {}).items()}
         try:
             return cls(status, json.loads(text), text, seconds, named)
-        except ValueError:
+        except (ValueError, RecursionError):
             return cls(status, None, text, seconds, named)
 
 
@@ -77,7 +78,8 @@ class DirectHttp:
             raise _no_answer(url, f"nothing within {timeout:g} s", NoAnswerInTime) from None
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             raise _no_answer(url, f"{type(error).__name__}: {error}") from None
-        text = body.decode(response.encoding or "utf-8", errors="replace")
+        encoding = response.encoding if response.charset_encoding else json.detect_encoding(bytes(body))
+        text = body.decode(encoding or "utf-8", errors="replace")
         return Answer.of(response.status_code, text, time.monotonic() - started, response.headers)
 
     def close(self) -> None:

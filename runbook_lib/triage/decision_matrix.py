@@ -65,18 +65,17 @@ def recommend(plan: Plan, results: Iterable[Result], words: Mapping[str, Word] |
     Where its action is not immediate, no type is recommended before that is done.
     """
     found = {result.name: result for result in results}
-    rows = [_by_word(_scored(row, found), (words or {}).get(row.symptom)) for row in plan.decision_matrix]
+    rows = [_by_word(_scored(plan, row, found), (words or {}).get(row.symptom)) for row in plan.decision_matrix]
     matching = [scored for scored in rows if scored.matches == "yes"]
     if not matching:
         if not rows:
             return Recommendation(rows, "", "The plan has no decision matrix: a person chooses the type.")
-        unknown = [scored.row.symptom for scored in rows if scored.matches == "unknown"]
-        return Recommendation(
-            rows, "", f"Unknown: {', '.join(unknown)}." if unknown else "No symptom of the matrix was found."
-        )
+        return Recommendation(rows, "", _to_investigate(rows) or "No symptom of the matrix was found.")
     gravest = max(matching, key=lambda scored: SEVERITIES.index(scored.row.severity))
     row = gravest.row
+    graver = [each for each in rows if SEVERITIES.index(each.row.severity) > SEVERITIES.index(row.severity)]
     reason = f"{row.symptom} ({row.severity}, {row.asks}): {gravest.because}"
+    reason += f". {more}" if (more := _to_investigate(graver).rstrip(".")) else ""
     if row.action == "immediate":
         return Recommendation(rows, row.type, reason, row)
     return Recommendation(rows, "", f"{reason}. Before {row.type}: {row.asks}.", row)
@@ -122,10 +121,25 @@ def _by_word(scored: RowFound, word: Word | None) -> RowFound:
     return RowFound(scored.row, word.value, f"{word.value}, says {word.by}; {scored.because}", word.by)
 
 
-def _scored(row: MatrixRow, found: Mapping[str, Result]) -> RowFound:
+def _to_investigate(rows: Iterable[RowFound]) -> str:
+    """What asks for a person to look, as no rollback is recommended for what is unknown; "" for nothing."""
+    unknown = [f"{each.row.symptom} ({each.because})" for each in rows if each.matches == "unknown"]
+    return f"Unknown, to be investigated before any rollback: {', '.join(unknown)}." if unknown else ""
+
+
+def _scored(plan: Plan, row: MatrixRow, found: Mapping[str, Result]) -> RowFound:
+    known = {
+        name: why
+        for name in [*row.failing, *row.passing]
+        if name in found and found[name].status is Status.FAIL and (why := plan.was_there_before(name, found[name].findings))
+    }
+    if before := [f"{name} FAIL, as before the release: {known[name]}" for name in row.failing if name in known]:
+        return RowFound(row, "no", "; ".join(before))
     wanted = {**dict.fromkeys(row.failing, Status.FAIL), **dict.fromkeys(row.passing, Status.PASS)}
-    told = {name: found[name].status for name in wanted if name in found}
-    because = "; ".join(f"{name} {status}" for name, status in told.items())
+    told = {name: Status.UNKNOWN if name in known else found[name].status for name in wanted if name in found}
+    because = "; ".join(
+        f"{n} {status}{f', FAIL before the release too: {known[n]}' if n in known else ''}" for n, status in told.items()
+    )
     if any(told.get(name) not in (status, Status.UNKNOWN, None) for name, status in wanted.items()):
         return RowFound(row, "no", because)
     return RowFound(row, "yes" if told == wanted else "unknown", because)

@@ -143,6 +143,18 @@ def test_the_sample_is_rolled_back_and_verified(rehearsing: Installed) -> None:
     assert rehearsing("verify", str(journal.parent)).returncode == 0
 
 
+def test_a_stack_whose_manager_is_missing_names_it_before_anything(rehearsing: Installed, tmp_path: Path) -> None:
+    for program in ("git", "node", "npm"):
+        (tmp_path / program).touch(0o755)
+    before = runs(rehearsing.folder)
+    refused = rehearsing("rehearse", "--stack", "node", PATH=str(tmp_path))
+
+    assert (refused.returncode, refused.stdout) == (3, "")
+    assert "There is no pm2" in refused.stderr
+    assert "npm install --global pm2" in refused.stderr
+    assert runs(rehearsing.folder) == before
+
+
 def test_a_migration_is_taken_back_and_verified(rehearsing: Installed) -> None:
     for name in ("before", "up", "use"):
         shutil.copyfile(CASE / f"{name}.sql", rehearsing.folder / f"{name}.sql")

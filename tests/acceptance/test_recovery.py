@@ -30,7 +30,7 @@ def test_a_failed_run_ends_with_a_recovery_path_and_can_be_resumed(broken: Stack
     described["repositories"]["backend"]["build"] = [
         "sh",
         "-c",
-        '"$REHEARSAL_PYTHON" build.py && mkdir -p cache && touch cache/x',
+        'mkdir -p cache && touch cache/x && "$REHEARSAL_PYTHON" build.py',
     ]
     target.write_text(yaml.safe_dump(described))
     (backend / "cache").symlink_to(broken.root / "nowhere")  # so it is built here, which fails, and not in a scratch clone
@@ -44,7 +44,7 @@ def test_a_failed_run_ends_with_a_recovery_path_and_can_be_resumed(broken: Stack
     command = shlex.split(last_line(failed))
     assert command[:4] == ["runbook", "service-back", run, "--approve"]
     path = failed.stderr[failed.stderr.index("Service back in") :]
-    assert ("undo | Take the code of backend back" in path, "apply | Build backend" in path) == (True, False)
+    assert ("undo | Take the code of backend back" in path, "apply | Build backend" in path) == (True, False), path
 
     again = runbook(*command[1:])  # its undo builds too, so it fails for the same reason
 

@@ -128,6 +128,16 @@ def test_a_picture_that_never_arrives_is_not_waited_for_beyond_the_timeout(chrom
     assert (visit.ready_state, [media.rendered for media in visit.media]) == ("", [False])
 
 
+def test_the_texts_of_the_items_are_told_in_their_order(chromium: ChromiumBrowser, site: Site) -> None:
+    assert list(look(chromium, site, LIST).texts) == ["One", "Two"]
+
+
+def test_an_exception_of_a_script_is_told_with_its_address(chromium: ChromiumBrowser, site: Site) -> None:
+    site.pages["/code.js?v=1"] = (200, "text/javascript", b"function broken() { throw new Error('thrown') }; broken()")
+    visit = look(chromium, site, '<body data-ready><script src="/code.js?v=1"></script>')
+    assert visit.errors == [ConsoleError("thrown", f"{site.url}/code.js?v=1")]
+
+
 def test_a_video_that_waits_to_be_played_is_rendered(chromium: ChromiumBrowser, site: Site) -> None:
     site.pages["/film.webm"] = (200, "video/webm", WEBM)
     visit = look(chromium, site, '<body data-ready><div id="list"><video preload="none" src="/film.webm"></video></div>')

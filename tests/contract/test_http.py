@@ -1,6 +1,8 @@
+import gzip
 import json
 import socket
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -124,3 +126,38 @@ def _answer_once(listener: socket.socket, word: str) -> None:
         connection.recv(10_000)
         body = json.dumps(word)
         connection.sendall(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+
+
+BODY = {"name": "Zo\u00eb"}
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "headers"),
+    [
+        ("application/json", json.dumps(BODY, ensure_ascii=False).encode(), {}),
+        ("application/json; charset=iso-8859-1", json.dumps(BODY, ensure_ascii=False).encode("latin-1"), {}),
+        ("application/json; charset=unheard-of", json.dumps(BODY, ensure_ascii=False).encode(), {}),
+        ("application/json", json.dumps(BODY, ensure_ascii=False).encode("utf-8-sig"), {}),
+        ("application/json", json.dumps(BODY, ensure_ascii=False).encode("utf-16"), {}),
+        ("application/json", gzip.compress(json.dumps(BODY).encode()), {"Content-Encoding": "gzip"}),
+        ("application/json", zlib.compress(json.dumps(BODY).encode()), {"Content-Encoding": "deflate"}),
+    ],
+    ids=["UTF-8", "as said", "as nobody knows", "byte order mark", "UTF-16", "gzip", "deflate"],
+)
+def test_json_is_read_however_it_is_written(site: Site, content_type: str, body: bytes, headers: dict[str, str]) -> None:
+    site.pages["/written"] = (200, content_type, body)
+    site.headers["/written"] = headers
+    direct = DirectHttp()
+
+    assert direct.get(f"{site.url}/written").json == BODY
+    direct.close()
+
+
+def test_what_is_not_compressed_as_it_says_is_no_answer(site: Site) -> None:
+    site.pages["/written"] = (200, "application/json", b"{}")
+    site.headers["/written"] = {"Content-Encoding": "gzip"}
+    direct = DirectHttp()
+
+    with pytest.raises(AdapterError, match="did not answer: DecodingError"):
+        direct.get(f"{site.url}/written")
+    direct.close()

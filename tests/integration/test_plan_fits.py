@@ -2,7 +2,12 @@
 
 from typing import Any
 
+import psycopg
 import pytest
+
+from runbook_lib.config.plan import Database as DatabasePlan
+from runbook_lib.postgres.connection import Connection
+from runbook_lib.postgres.plan_fit import mistyped
 
 from ..support.bare import SERVICES, Bare, words
 
@@ -82,6 +87,44 @@ def test_types_are_compared_however_they_are_spelt(target: Bare, option: str) ->
     assert target.planned(option).exit_code == 0
     if option == "A":
         assert target.carried_out().exit_code == 0
+
+
+SPELT = {  # the type of the column -> how a plan may spell it
+    "varchar(255)": ["varchar(255)", "varchar", "character varying(255)", "VARCHAR(255)", " varchar ( 255 ) "],
+    "timestamptz": ["timestamptz", "timestamp with time zone", "TimestampTZ"],
+    "timestamp(3)": ["timestamp(3)", "timestamp", "timestamp(3) without time zone"],
+    "int": ["int", "integer", "int4", "serial"],
+    "bool": ["bool", "boolean"],
+    "decimal(10,2)": ["decimal(10,2)", "numeric(10, 2)", "numeric", "dec(10,2)"],
+    "float": ["float", "float8", "double precision"],
+    "char(3)": ["char(3)", "character(3)", "bpchar"],
+    "text[]": ["text[]", "text[][]", "_text"],
+    '"Mood"': ['"Mood"', "Mood", 'public."Mood"'],
+    '"Mood"[]': ['"Mood"[]', "Mood[]"],
+    "shop.size": ["shop.size", 'shop."size"'],
+    "interval(3)": ["interval(3)", "interval"],
+    "bit varying(5)": ["bit varying(5)", "varbit(5)"],
+}
+
+
+def test_every_spelling_that_the_server_knows_is_understood(connection: Connection, application: psycopg.Connection) -> None:
+    application.execute("""CREATE TYPE "Mood" AS ENUM ('a'); CREATE SCHEMA shop; CREATE DOMAIN shop.size AS int;
+        CREATE TABLE spelt (id int PRIMARY KEY)""")
+    plan = DatabasePlan.model_validate(
+        {"schema": "public", "table": "spelt", "key": "id", "drift_tolerance": 0}
+        | {"columns": {}, "kept_columns": {}, "indexes": [], "constraints": []}
+    )
+    for number, (type_, spellings) in enumerate(SPELT.items()):
+        application.execute(f"ALTER TABLE spelt ADD c{number} {type_}")  # type: ignore[call-overload]
+        found = {each: mistyped(connection, plan, {f"c{number}": each}) for each in [*spellings, "xml", "no_such"]}
+        assert [each for each, wrong in found.items() if wrong] == ["xml", "no_such"], type_
+
+
+@pytest.mark.parametrize("name", ["strng", "varchar(", "int unsigned", "varchar(0)", "text; DROP TABLE messages", "", '"'])
+def test_a_type_that_the_server_does_not_know_is_one_error(target: Bare, name: str) -> None:
+    target.plan["database"]["kept_columns"] = {"media_url": name}
+
+    refused(target, f"kept_columns.media_url: the column is text, the plan says {name}".strip())
 
 
 def test_a_type_of_another_length_is_refused(target: Bare) -> None:

@@ -114,7 +114,7 @@ def test_a_fence_lets_transactions_in_progress_end(behind: Behind) -> None:
     assert not behind.bouncer.is_paused()
 
 
-def test_services_that_are_stopped_leave_no_connection_behind_in_the_pooler(behind: Behind) -> None:
+def test_stopped_services_leave_no_connection_in_the_pooler(behind: Behind) -> None:
     behind.name()
     with behind.bouncer.connect(behind.target.database.application.name) as client:
         client.execute(READ)
@@ -257,9 +257,7 @@ def test_a_transaction_that_goes_on_stops_the_step_with_nothing_changed(behind: 
         pytest.param("fence", fence, "end_sessions", id="fence"),
     ],
 )
-def test_whoever_waits_for_a_process_that_was_killed_goes_on_with_the_next_command(
-    behind: Behind, what: str, module: Any, name: str
-) -> None:
+def test_clients_of_a_killed_process_go_on_with_the_next_command(behind: Behind, what: str, module: Any, name: str) -> None:
     behind.name()
     run = behind.begun(what)
     killed(lambda: engine.apply(run, last(run)), module, name)
@@ -324,9 +322,7 @@ def test_resumed_by_somebody_else_meanwhile_is_journaled_and_no_error(
     assert "paused-pooler" not in behind.pending()
 
 
-def test_a_console_that_is_gone_when_clients_are_to_go_on_stays_pending_and_is_said(
-    behind: Behind, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_resume_that_fails_stays_pending_and_says_how_to_do_it(behind: Behind, monkeypatch: pytest.MonkeyPatch) -> None:
     behind.name()
     run, limit = behind.begun("quarantine"), lock_budget.limit
     monkeypatch.setattr(pausing, "RESUMED_WITHIN", 0.1)
@@ -349,7 +345,7 @@ def test_a_console_that_is_gone_when_clients_are_to_go_on_stays_pending_and_is_s
     assert "paused-pooler" not in behind.pending()
 
 
-def test_several_poolers_are_paused_at_once_and_all_resumed_where_one_is_not(
+def test_several_poolers_are_paused_and_each_resumed_by_itself(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     services = tmp_path / "consoles"

@@ -4,10 +4,15 @@ import re
 
 import pytest
 
+from runbook_lib.results import not_passed
+
 from ..support.bare import SERVICES, Bare, Ended, runbook, words
+from ..support.taking_back import Make, approved, summaries
 
 ALL = "SELECT to_jsonb(m) - 'updated_at' FROM messages m ORDER BY id"
 EVERYTHING = "CREATE PUBLICATION everything FOR ALL TABLES"
+BEFORE = "CREATE TABLE shops (id int PRIMARY KEY, name text); INSERT INTO shops VALUES (1, ' a'), (2, 'b')"
+UP = "UPDATE shops SET name = btrim(name); ALTER TABLE shops ADD fee int NOT NULL DEFAULT 0"
 WITHOUT_IDENTITY = """SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace('runbook') AND relkind = 'r'
 AND relreplident <> 'f' AND NOT EXISTS (SELECT FROM pg_index WHERE indrelid = pg_class.oid AND indisprimary)"""
 
@@ -80,10 +85,55 @@ def test_a_swap_is_made_where_only_other_columns_are_published(target: Bare) -> 
     assert target.carried_out().exit_code == 0
 
 
-def test_the_preview_refuses_a_table_whose_rows_cannot_be_updated(target: Bare) -> None:
-    target.as_superuser(EVERYTHING, "ALTER TABLE messages REPLICA IDENTITY NOTHING")
+@pytest.mark.parametrize(
+    ("step", "option", "choose", "table"),
+    [
+        ("clear-backfill", "A", "STRATEGY=keyed", "messages"),
+        ("remove-columns", "B", "REMOVAL=drop", "messages"),
+        ("remove-columns", "B", "REMOVAL=quarantine", "schema_migrations"),
+        ("restore-media-url", "R", "", "messages"),
+    ],
+)
+def test_the_preview_refuses_a_table_whose_rows_cannot_be_updated(
+    target: Bare, step: str, option: str, choose: str, table: str
+) -> None:
+    target.steps("stop-services", "back-up", step)
+    target.as_superuser(EVERYTHING, f"ALTER TABLE {table} REPLICA IDENTITY NOTHING")
 
-    ended = target.planned(choose="STRATEGY=keyed")
+    ended = target.planned(option, choose)
 
     assert (ended.exit_code, target.running()) == (3, set(SERVICES)), ended.text
-    assert "is published with its updates by everything, but has no replica identity" in words(ended.text)
+    assert f"{table} is published with its updates and deletes by everything, but has no replica identity" in words(
+        ended.text
+    )
+    assert f"ALTER TABLE {table} REPLICA IDENTITY FULL" in words(ended.text)
+
+
+def test_a_migration_is_taken_back_where_all_tables_are_published(make: Make) -> None:
+    found = make(BEFORE, UP, "INSERT INTO shops VALUES (3, ' c ')")
+    rows, server = "SELECT to_jsonb(s) FROM shops s ORDER BY id", found.database.server
+    before = found.execute(rows)
+    with server.connect(dbname=found.database.name) as superuser:
+        superuser.execute(EVERYTHING)
+    step = approved(found)
+
+    step.apply()
+
+    assert not_passed(step.verify()) == []
+    assert [row for (row,) in found.execute(rows)] == [
+        {"id": 1, "name": " a"},
+        {"id": 2, "name": "b"},
+        {"id": 3, "name": " c "},
+    ]
+    assert found.step().undo() == {"differences": []}
+    assert found.execute(rows) == before
+
+
+def test_a_migration_on_a_published_table_without_identity_is_refused(make: Make) -> None:
+    found = make(BEFORE.replace(" PRIMARY KEY", " UNIQUE"), UP)
+    with found.database.server.connect(dbname=found.database.name) as superuser:
+        superuser.execute(EVERYTHING)
+
+    _, looks = found.step().previewed(begun=False)
+
+    assert "shops is published with its updates and deletes by everything" in summaries(looks)

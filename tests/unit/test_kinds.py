@@ -33,7 +33,7 @@ def test_two_kinds_of_one_name_are_refused() -> None:
 
 
 def test_all_kinds_are_found() -> None:
-    assert (len(steps.kinds()), len(checks.kinds()), len(services.kinds())) == (20, 22, 4)
+    assert (len(steps.kinds()), len(checks.kinds()), len(services.kinds())) == (20, 23, 4)
 
 
 def test_the_reference_of_keys_is_that_of_the_models() -> None:

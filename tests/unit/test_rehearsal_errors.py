@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib.errors import PreconditionError
+from runbook_lib.errors import ParametersError, PreconditionError
 from runbook_lib.rehearsal import postgres
 from runbook_lib.rehearsal.postgres import external_server
 from runbook_lib.rehearsal.rehearse import matrix, rehearse
@@ -18,9 +18,9 @@ def test_an_unknown_fault_names_the_known_ones() -> None:
 
 
 def test_an_unknown_stack_names_the_known_ones() -> None:
-    with pytest.raises(StackError) as raised:
+    with pytest.raises(ParametersError) as raised:
         named("cobol")
-    assert raised.value.safe_next == "choose one of compose, node, sample"
+    assert raised.value.safe_next == "Name one of: compose, node, sample."
 
 
 def test_a_socket_path_too_long_for_the_system_is_refused_at_once(tmp_path: Path) -> None:

@@ -228,3 +228,19 @@ def test_the_digest_of_a_plan_counts_what_it_extends(tmp_path: Path) -> None:
     (tmp_path / "plan.yaml").write_text(PLAN.read_text().replace("extends: standard", "#"))
 
     assert len({digest(PLAN), digest(tmp_path / "plan.yaml"), digest(WRITTEN_OUT)}) == 3
+
+
+def test_the_texts_of_a_page_are_checked_where_the_plan_names_some(tmp_path: Path) -> None:
+    data = yaml.safe_load(PLAN.read_text())
+    data["page"]["texts"] = [{"column": "content"}]
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(data))
+
+    found, without = load_plan(tmp_path / "plan.yaml"), load_plan(PLAN)
+
+    assert found.checks["frontend-shows-texts"].kind == "page_text"
+    assert [name for name, kind in found.types.items() if "frontend-shows-texts" in kind.checks] == [
+        "frontend",
+        "full",
+        "restore",
+    ]
+    assert "frontend-shows-texts" not in without.checks

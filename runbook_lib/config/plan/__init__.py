@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, Self, get_origin
 
 from pydantic import Field, model_validator
@@ -37,6 +39,7 @@ from runbook_lib.config.plan.feature import (
 )
 from runbook_lib.config.plan.migration import DEFAULT_SCHEMA, Companion, Migration, MigrationTool
 from runbook_lib.config.plan.parts import Part, Unfit, there
+from runbook_lib.config.plan.shown import KnownBefore, Rows
 from runbook_lib.config.plan.steps import (
     BuildingStep,
     ClearingStep,
@@ -80,6 +83,7 @@ __all__ = [
     "RestoringStep",
     "RevertingStep",
     "RollbackType",
+    "Rows",
     "Sample",
     "ScalarBackfill",
     "ServicesStep",
@@ -159,6 +163,8 @@ class Plan(Model):
     """The checks, by names that types and matrix use."""
     decision_matrix: list[MatrixRow] = []
     """Which symptom asks for which type."""
+    known_before: list[KnownBefore] = []
+    """What checks find that was there before the release, so that no rollback is recommended for it."""
     decide: dict[str, Decision] = {}
     """What cannot be derived of the change, by table or table.column."""
     exercise: list[Exercise] = []
@@ -221,6 +227,7 @@ class Plan(Model):
             known([row.type], dict(self.types), f"decision_matrix ({row.symptom})", "types")
             named = [*row.failing, *row.passing, *row.confirmed_by, *row.findings]
             known(named, dict(self.checks), f"decision_matrix ({row.symptom})", "checks")
+        known([each.check for each in self.known_before], dict(self.checks), "known_before", "checks")
         for name, trouble in self.troubles.items():
             known([trouble.fix], dict(self.types), f"troubles.{name}", "types")
             known([*trouble.signs, *trouble.passing], dict(self.checks), f"troubles.{name}", "checks")
@@ -316,6 +323,18 @@ class Plan(Model):
             ParametersError: The plan has none.
         """
         return there(self.page_, "page")
+
+    def was_there_before(self, check: str, findings: Sequence[str]) -> str:
+        """Why all that a check finds was there before the release, "" where any of it is not known to have been. Pure."""
+        of_check = [each for each in self.known_before if each.check == check]
+        known = [next((e.because for e in of_check if re.fullmatch(e.says, one, re.DOTALL)), "") for one in findings]
+        return "; ".join(dict.fromkeys(known)) if known and all(known) else ""
+
+    @property
+    def rows_shown(self) -> Rows | Literal["all", "served"] | None:
+        """Which rows of a sample a page shows: what the plan says of the page, else of the API; None where of neither."""
+        of_page = self.page_.rows if self.page_ else None
+        return of_page or (self.api_.rows if self.api_ else None)
 
     @property
     def drift_tolerance(self) -> float:

@@ -7,8 +7,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from runbook_lib.config.loading import Model
+from runbook_lib.config.plan.answer_path import AnswerPath
 from runbook_lib.config.plan.backfills import Backfill, path_of
+from runbook_lib.config.plan.media_rules import MediaRule
 from runbook_lib.config.plan.parts import there
+from runbook_lib.config.plan.shown import Errors, NextPage, Rows, ShownText
 from runbook_lib.config.plan.steps import Identifier, Inside, Name
 
 CommitId = Annotated[str, Field(pattern=r"^[0-9a-f]{7,64}$")]
@@ -71,12 +74,20 @@ class Api(Model):
     """The service that serves it."""
     path: str
     """The path; {sample} is filled in."""
-    present: str
+    items: AnswerPath | None = None
+    """Where the answer holds its items, as a path; left out, the answer is a list, or an object with one list."""
+    present: AnswerPath
     """The field that older clients read, as a path."""
-    absent_or_empty: str
+    omitted: Literal["empty", "missing"] | None = None
+    """What it is where an item lacks it: empty, as serializers that omit nulls have it, or missing; left out, UNKNOWN."""
+    absent_or_empty: AnswerPath
     """The field of the feature, as a path."""
-    key: str = "id"
+    key: AnswerPath = "id"
     """The field that names an item."""
+    next: NextPage | None = None
+    """How further pages of an answer are asked for."""
+    rows: Rows | Literal["all"] | None = None
+    """Which rows of a sample it serves."""
     sample: Sample
     """What is asked for."""
 
@@ -94,6 +105,14 @@ class Page(Model):
     """The selector of its items."""
     media: str
     """The selector of its pictures and videos."""
+    media_rules: list[MediaRule] | None = None
+    """How an address on the page becomes the stored one, in order; an empty list: it is shown as it is stored."""
+    rows: Rows | Literal["all", "served"] | None = None
+    """Which rows of a sample it shows: a condition, all, or what the API serves; left out, those of `api.rows`."""
+    texts: list[ShownText] = []
+    """Which texts it must show."""
+    errors: Errors = Errors()
+    """Which errors of its console and network count."""
     forbidden_text: str
     """A text that the page must not show."""
     samples: Annotated[int, Field(gt=0)]

@@ -167,3 +167,5 @@ class RestoringStep(DatabaseStep):
     """Whether tables with rows that the backup lacks are refused or lost (MISSING_TABLES)."""
     on_uncountable: Literal["stop", "lose"] = "stop"
     """What to do where the loss of a table cannot be counted (ON_UNCOUNTABLE)."""
+    not_here: Literal["refuse", "leave_out"] = "refuse"
+    """Whether what the backup names and this server lacks stops the restore or is left out of it (NOT_HERE)."""

@@ -143,7 +143,7 @@ BEGIN
     SELECT coalesce(jsonb_object_agg(w.name, jsonb_build_array(w.ins - w.i, w.upd - w.u, w.del - w.d)), '{{}}') INTO changed
     FROM (SELECT w.*, coalesce((before->w.name->>0)::bigint, 0) AS i, coalesce((before->w.name->>1)::bigint, 0) AS u,
                  coalesce((before->w.name->>2)::bigint, 0) AS d FROM (<written>) w) w
-    WHERE (w.ins, w.upd, w.del) <> (w.i, w.u, w.d) AND w.name::regclass <> ALL ({ignored}::text[]::regclass[]);
+    WHERE (w.ins, w.upd, w.del) <> (w.i, w.u, w.d) AND w.name <> ALL ({ignored}::text[]::regclass[]::text[]);
     SELECT coalesce(jsonb_object_agg(m.name::text, jsonb_build_array(m.ins, m.upd, m.del)), '{{}}') INTO meant
     FROM (VALUES {meant}) m(name, ins, upd, del) WHERE (m.ins, m.upd, m.del) <> (0, 0, 0);
     IF changed <> meant THEN

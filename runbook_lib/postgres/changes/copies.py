@@ -25,6 +25,7 @@ from runbook_lib.postgres.text_settings import fitted
 TIMEOUT = 3600.0  # seconds for each of dumping and restoring
 PATIENCE = "10s"  # for which another run's copies are waited for
 LEFT_OUT = ("--no-publications", "--no-subscriptions", "--no-security-labels", "--no-tablespaces")
+NOT_COPIED = ("other event trigger ", "other publication ")  # what of a catalog a copy never has, by how its keys begin
 EVENT_TRIGGERS = "(?:COMMENT - )?EVENT TRIGGER"  # which only a superuser may make
 KEPT = {"first": "kept_first", "copy": "kept_copy"}  # the states before and after the rollback, which its undo needs
 

@@ -15,7 +15,7 @@ from runbook_lib.postgres.blockers import Blocker
 from runbook_lib.postgres.catalog import OWN_SCHEMA, make_own_schema
 from runbook_lib.postgres.changes import untouched
 from runbook_lib.postgres.changes.concerned import still_left_out
-from runbook_lib.postgres.changes.copies import Copies
+from runbook_lib.postgres.changes.copies import NOT_COPIED, Copies
 from runbook_lib.postgres.changes.kinds import catalog_of
 from runbook_lib.postgres.changes.reversal import reverse
 from runbook_lib.postgres.changes.rows import note_rekeyed
@@ -139,7 +139,8 @@ def undo(open_: Open, copies: Copies, history: History | None, waiting: Waiting)
 
 def _unlike(wanted: Connection, live: Connection, others: Mapping[str, str]) -> list[str]:
     left_out = untouched.addresses(live, others).values()
-    return unlike(wanted, live, frozenset(left_out)) + untouched.changed(live, others)
+    found = unlike(wanted, live, frozenset(left_out)) + untouched.changed(live, others)
+    return [each for each in found if not each.removeprefix("extra ").startswith(NOT_COPIED)]
 
 
 @contextmanager

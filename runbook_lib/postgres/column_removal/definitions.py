@@ -11,6 +11,7 @@ from runbook_lib.config.plan import Database
 from runbook_lib.errors import PreconditionError
 from runbook_lib.postgres import Connection, Row
 from runbook_lib.postgres.connection import exists
+from runbook_lib.postgres.dependents import without_identity
 from runbook_lib.postgres.lock_budget import DROPPING, RENAMING
 from runbook_lib.postgres.migration_history import History
 from runbook_lib.postgres.plan_fit import mistyped
@@ -209,7 +210,8 @@ def is_constant(default: str | None) -> bool:
 def of_table(connection: Connection, database: Database) -> list[str]:
     """Why the table itself is not one of which every row can be found and written, a line each. Read-only."""
     table = identifier(database).as_string(connection)
-    return [row["why"] for row in connection.execute(_OF_TABLE, {"table": table})]
+    lines = [row["why"] for row in connection.execute(_OF_TABLE, {"table": table})]
+    return lines + without_identity(connection, [table])
 
 
 def obstacles(connection: Connection, database: Database, definitions: Definitions, mode: str) -> list[str]:
@@ -241,13 +243,6 @@ FROM t JOIN pg_inherits ON inhrelid = t.oid
 UNION ALL SELECT inhrelid::regclass || ' inherits from ' || name FROM t JOIN pg_inherits ON inhparent = t.oid
 WHERE relkind <> 'p'
 UNION ALL SELECT 'row security hides rows of ' || name || ' from our role' FROM t WHERE row_security_active(oid)
-UNION ALL SELECT name || ' is published with its updates by ' || string_agg(p.pubname, ', ' ORDER BY p.pubname)
-                 || ', but has no replica identity, so no row of it can be updated'
-FROM t JOIN pg_publication_tables s ON s.tablename = relname AND s.schemaname = relnamespace::regnamespace::text
-JOIN pg_publication p ON p.pubname = s.pubname AND (p.pubupdate OR p.pubdelete)
-WHERE relreplident = 'n' OR relreplident = 'd' AND NOT EXISTS (
-    SELECT FROM pg_index WHERE indrelid = t.oid AND indisprimary)
-GROUP BY name
 """
 
 _OBSTACLES = """

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from runbook_lib.config.plan import Database
 from runbook_lib.postgres import Connection
+from runbook_lib.postgres.catalog import OWN_SCHEMA
 from runbook_lib.postgres.connection import MAINTENANCE, one
 from runbook_lib.postgres.dump import DumpContents, DumpTools
 from runbook_lib.postgres.restore.shape import Name
@@ -52,21 +53,6 @@ class Dump:
     def made(self) -> datetime:
         """When it was made."""
         return self.contents.made
-
-    @property
-    def owners(self) -> list[str]:
-        """The roles that own something in it."""
-        return sorted({entry.owner for entry in self.contents.entries if entry.owner})
-
-    @property
-    def extensions(self) -> list[str]:
-        """The extensions that it makes."""
-        return sorted({entry.name for entry in self.contents.entries if entry.kind == "EXTENSION"})
-
-    @property
-    def subscriptions(self) -> list[str]:
-        """The subscriptions that it makes."""
-        return sorted({entry.name for entry in self.contents.entries if entry.kind == "SUBSCRIPTION"})
 
     def columns_of_feature(self, database: Database) -> list[str]:
         """Those of the columns that the feature added which the dump holds."""
@@ -164,11 +150,6 @@ def plain_names(names: str) -> list[str]:
     return [quoted.replace('""', '"') or bare for quoted, bare in parts]
 
 
-def extensions_out_of_reach(connection: Connection, names: Sequence[str]) -> list[str]:
-    """The extensions that are not installed on the server, or that our role may not create. Read-only."""
-    return _names(connection, _OUT_OF_REACH, [names])
-
-
 def rights(connection: Connection) -> Mapping[str, bool]:
     """What our role needs for a restore -> whether it may. Read-only."""
     return one(connection, _RIGHTS, [MAINTENANCE])
@@ -182,6 +163,14 @@ def owners_not_ours(connection: Connection, names: Sequence[str]) -> list[str]:
 def tables_of_others(connection: Connection) -> list[str]:
     """The tables of whose owner our role is no member. Read-only."""
     return _names(connection, _OTHERS_TABLES)
+
+
+def owners_kept_out(connection: Connection) -> list[str]:
+    """Owners who may not create in the schema that holds what is theirs: there only a superuser may give it to them again.
+
+    Read-only.
+    """
+    return _names(connection, _KEPT_OUT, [OWN_SCHEMA])
 
 
 def settings_out_of_hand(connection: Connection) -> list[str]:
@@ -204,24 +193,22 @@ def _names(connection: Connection, query: str, parameters: Sequence[object] | No
     return [row["name"] for row in connection.execute(query.encode(), parameters)]
 
 
-_OUT_OF_REACH = """
-SELECT name FROM unnest(%s::text[]) name WHERE NOT EXISTS (
-    SELECT FROM pg_available_extension_versions v
-    WHERE v.name = name.name AND (trusted OR NOT superuser OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)))
-"""
+# What lets our role make things that belong to another: until 16 every membership did.
+_SET = "CASE WHEN current_setting('server_version_num')::int < 160000 THEN 'MEMBER' ELSE 'SET' END"
 
 _RIGHTS = """
 SELECT rolcreatedb OR rolsuper AS "make and rename databases (CREATEDB)",
        pg_has_role(datdba, 'USAGE') AS "act for the database's owner",
+       pg_has_role(datdba, <set>) AS "become the database's owner (GRANT … WITH SET TRUE)",
        has_database_privilege(%s, 'CONNECT') AS "connect to the maintenance database",
        pg_has_role('pg_signal_backend', 'USAGE') AS "end sessions (pg_signal_backend)"
 FROM pg_roles, pg_database WHERE rolname = current_user AND datname = current_database()
-"""
+""".replace("<set>", _SET)
 
 _STRANGE_OWNERS = """
 SELECT name FROM unnest(%s::text[]) name
-WHERE coalesce(NOT pg_has_role(to_regrole(quote_ident(name))::oid, 'MEMBER'), TRUE)
-"""
+WHERE coalesce(NOT pg_has_role(to_regrole(quote_ident(name))::oid, <set>), TRUE)
+""".replace("<set>", _SET)
 
 _OTHERS_TABLES = """
 SELECT oid::regclass::text AS name FROM pg_class c
@@ -230,12 +217,24 @@ WHERE relkind IN ('r', 'p') AND relpersistence <> 't' AND relnamespace::regnames
   AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype = 'e')
 """
 
+_KEPT_OUT = """
+SELECT DISTINCT format('%%s in the schema %%s', pg_get_userbyid(owner), nspname) AS name FROM (
+    SELECT 'pg_class'::regclass AS class, oid, relowner AS owner, relnamespace AS schema FROM pg_class WHERE relkind <> 't'
+    UNION ALL SELECT 'pg_proc'::regclass, oid, proowner, pronamespace FROM pg_proc
+    UNION ALL SELECT 'pg_type'::regclass, oid, typowner, typnamespace FROM pg_type
+) o JOIN pg_namespace n ON n.oid = schema
+WHERE nspname NOT LIKE 'pg\\_%%' AND nspname NOT IN ('information_schema', %s)
+  AND NOT has_schema_privilege(owner, schema, 'CREATE') AND pg_get_userbyid(owner) <> current_user
+  AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = class AND d.objid = o.oid AND deptype = 'e') ORDER BY 1
+"""
+
 _OUT_OF_HAND = """
 SELECT DISTINCT name FROM pg_settings, pg_db_role_setting, unnest(setconfig) entry
 WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database()) AND name = split_part(entry, '=', 1)
   AND (context LIKE 'superuser%' AND NOT has_parameter_privilege(name, 'SET')
-       OR setrole <> 0 AND NOT pg_has_role(setrole, 'MEMBER'))
-"""
+       OR setrole <> 0 AND NOT pg_has_role(setrole, <set>))
+""".replace("<set>", _SET)
 
 _DIRECTORY = """
 SELECT CASE WHEN inet_server_addr() IS NULL THEN coalesce(nullif(pg_tablespace_location(dattablespace), ''),

@@ -20,6 +20,7 @@ from runbook_lib.postgres.catalog import OWN_SCHEMA
 from runbook_lib.postgres.connection import MAINTENANCE, Postgres, one
 from runbook_lib.postgres.dump import DumpTools
 from runbook_lib.postgres.restore.dump_inspector import Dump, plain_names
+from runbook_lib.postgres.restore.dump_needs import left_out, sections, unmet
 from runbook_lib.postgres.restore.shape import Name
 from runbook_lib.postgres.restore.staging_database import TIMEOUT, create_alike, drop, part_name
 from runbook_lib.system import temporary
@@ -44,10 +45,13 @@ def staging_name_of(postgres: Postgres, tools: DumpTools, dump: Dump, table: Nam
     with postgres.connect(MAINTENANCE) as maintenance:
         drop(maintenance, name, force=True)
         create_alike(maintenance, postgres.database, name)
+        with postgres.connect() as live:
+            entries = sections(dump.contents.schema)
+            without = {each.number for each in left_out(entries, unmet(live, entries))[0]}  # it is there for the rows alone
         try:
-            tools.restore(dump.path, name, TIMEOUT, "--section=pre-data")
+            tools.restore_listed(dump.path, name, TIMEOUT, "--section=pre-data", left_out=without)
             tools.restore(dump.path, name, TIMEOUT, "--data-only", f"--schema={table[0]}", f"--table={table[1]}")
-            tools.restore_listed(dump.path, name, TIMEOUT, "--section=post-data", without="FK CONSTRAINT")
+            tools.restore_listed(dump.path, name, TIMEOUT, "--section=post-data", without="FK CONSTRAINT", left_out=without)
             yield name
         finally:
             drop(maintenance, name, force=True)
@@ -163,13 +167,13 @@ Sampled = Mapping[str, str | None]  # column -> its value as text
 
 @dataclass(frozen=True)
 class _Table:
-    """A table whose rows are told by one column; `leaves` are the tables ("schema.name") that its rows are in."""
+    """A table whose rows are told by one column; `leaves` are the tables that its rows are in."""
 
     schema: str
     name: str
     key: str
     without: tuple[str, ...]  # columns that the feature changed
-    leaves: tuple[str, ...]
+    leaves: tuple[Name, ...]
 
 
 @dataclass(frozen=True)
@@ -196,8 +200,8 @@ def sampled(
     is not of `history`, the migration tool's tables.
     """
     for table in _candidates(connection, database, history):
-        leaf = next((leaf for leaf in table.leaves if leaf in dump.contents.tables_with_data), None)
-        if leaf and (rows := rows_of_copy(tools.first_rows(dump.path, leaf, SAMPLE, SAMPLE_TIMEOUT))):
+        leaf = next((leaf for leaf in table.leaves if ".".join(leaf) in dump.contents.tables_with_data), None)
+        if leaf and (rows := rows_of_copy(tools.first_rows(dump.path, *leaf, SAMPLE, SAMPLE_TIMEOUT))):
             with suppress(psycopg.DatabaseError):  # a table that is corrupt tells nothing
                 return _compared(connection, table, rows)
     return Sample("no table", 0, 0, 0)
@@ -267,14 +271,14 @@ def _candidates(connection: Connection, database: Database | None, history: Coll
     changed = [*(database.columns if database else []), *([spec.touch_column] if spec and spec.touch_column else [])]
     for row in connection.execute(_CANDIDATES, [*of_plan, OWN_SCHEMA, [".".join(name) for name in history], TABLES]):
         without = changed if [row["schema"], row["name"]] == of_plan[:2] else []
-        found.append(_Table(row["schema"], row["name"], row["key"], tuple(without), tuple(row["leaves"])))
+        found.append(_Table(row["schema"], row["name"], row["key"], tuple(without), tuple((s, n) for s, n in row["leaves"])))
     return found
 
 
 _CANDIDATES = """
 WITH plans AS (SELECT %s::text AS schema, %s::text AS name, %s::text AS key)
 SELECT n.nspname AS schema, c.relname AS name, a.attname AS key,
-       ARRAY(SELECT l.relnamespace::regnamespace::text || '.' || l.relname FROM pg_class l
+       ARRAY(SELECT ARRAY[h.nspname::text, l.relname::text] FROM pg_class l JOIN pg_namespace h ON h.oid = l.relnamespace
              WHERE l.oid = c.oid OR l.oid IN (SELECT relid FROM pg_partition_tree(c.oid) WHERE isleaf)
              ORDER BY l.oid) AS leaves
 FROM plans, pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid

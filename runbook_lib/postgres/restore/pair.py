@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from psycopg import sql
-from psycopg.types.json import Jsonb
 
 from runbook_lib.config.plan import Database
 from runbook_lib.postgres import Connection
 from runbook_lib.postgres.backfill import Backfill
 from runbook_lib.postgres.connection import one
 from runbook_lib.postgres.fingerprint import hashed
+from runbook_lib.postgres.list_column import KINDS, ColumnTypes
 from runbook_lib.postgres.restore.shape import INTEGERS, Name, Table, comparable, shared_key, written
 from runbook_lib.postgres.restore.stream import Source
 
@@ -71,9 +71,8 @@ class Pair:
         """A column of a row `t` of either, through Option A where the backfill wrote to it."""
         if self.backfill is None or name != self.backfill.database.backfill.name or not self.clearable:
             return sql.Identifier("t", name)
-        marker = sql.Literal(Jsonb([self.backfill.database.backfill.marker]))
         return self.backfill.filled(
-            sql.SQL("CASE WHEN t.{column} @> {marker} THEN {kept} ELSE t.{column} END"), marker=marker
+            sql.SQL("CASE WHEN {perhaps} THEN {kept} ELSE t.{column} END"), perhaps=self.backfill.perhaps
         )
 
     def source(self, connection: Connection, table: Table, which: sql.Composable | None = None) -> Source:
@@ -100,7 +99,7 @@ class Pair:
         if not alone:
             return {}
         counts = [
-            sql.SQL("count({}) AS {}").format(_value(self.cleared(name), mine.column(name).base), sql.Identifier(name))
+            sql.SQL("count({}) AS {}").format(self._value(name, mine.column(name).base), sql.Identifier(name))
             for name in alone
         ]
         return one(connection, sql.SQL("SELECT {} FROM {} t").format(sql.SQL(", ").join(counts), mine.rows))
@@ -112,8 +111,8 @@ class Pair:
             return False
         spec = self.backfill.database.backfill
         tables = [table for table in (self.live, self.backup) if spec.name in table.names]
-        return all(
-            table.column(spec.name).base == "jsonb" and set(self.backfill.columns_read) <= set(table.names)
+        return self.backfill.base in KINDS and all(
+            table.column(spec.name).cast == self.backfill.type_name and set(self.backfill.columns_read) <= set(table.names)
             for table in tables
         )
 
@@ -124,8 +123,17 @@ class Pair:
         if column not in self.feature or not self.clearable:
             return None
         others = [name for name in self.feature if name != column]
-        term = sql.SQL('{}::text COLLATE "C"').format(_value(self.cleared(column), "jsonb"))
+        term = sql.SQL('{}::text COLLATE "C"').format(self._value(column, ""))
         return hashed([term, *comparable(self.live, self.backup, others)])
+
+    def _value(self, name: str, base: str) -> sql.Composable:
+        """What a column is after Option A, as jsonb where it holds a list of JSON; an empty list counts as none."""
+        of_backfill = self.backfill is not None and name == self.backfill.database.backfill.name and self.clearable
+        if of_backfill and self.backfill:
+            term: sql.Composable = sql.SQL(self.backfill.kind.value).format(c=self.cleared(name))
+        else:
+            term = self.cleared(name)
+        return sql.SQL("nullif({}, '[]'::jsonb)").format(term) if of_backfill or base == "jsonb" else term
 
     def _hash(self, names: Iterable[str], seed: int = 0, *, key: bool = False) -> sql.Composed:
         return hashed(comparable(self.live, self.backup, names, key=key), seed)
@@ -148,14 +156,16 @@ def matched(
     live: Mapping[Name, Table], backup: Mapping[Name, Table], database: Database | None, history: Collection[Name]
 ) -> Matched:
     """Which tables of two databases belong together; `history` are the migration tool's, whose rows are not compared."""
-    backfill, columns = (_option_a(database), tuple(database.columns)) if database else (None, ())
+    columns = tuple(database.columns) if database else ()
     why = {id: reason for id, table in (*live.items(), *backup.items()) if (reason := _why_skipped(table, history))}
     skipped = {written(id): reason for id, reason in why.items()}
     here, there = ({n: t for n, t in each.items() if n not in why} for each in (live, backup))
     feature = (database.schema_, database.table) if database else None
     return Matched(
         tuple(
-            Pair(here[name], there[name], backfill, columns) if name == feature else Pair(here[name], there[name])
+            Pair(here[name], there[name], _option_a(database, here[name]), columns)
+            if database and name == feature
+            else Pair(here[name], there[name])
             for name in sorted(here.keys() & there.keys())
         ),
         tuple(here[name] for name in sorted(here.keys() - there.keys())),
@@ -175,7 +185,7 @@ def _why_skipped(table: Table, history: Collection[Name]) -> str:
     return ""
 
 
-def _option_a(database: Database) -> Backfill | None:
+def _option_a(database: Database, live: Table) -> Backfill | None:
     """The backfill by its terms alone: a row is cleared as it would be where no run has looked at it before."""
     spec = database.backfill_
     if spec is None:
@@ -183,9 +193,5 @@ def _option_a(database: Database) -> Backfill | None:
     cleared = "[]" if spec.cleared == "from_backup" else spec.cleared
     edited = "keep" if spec.edited == "list" else spec.edited
     alone = spec.model_copy(update={"cleared": cleared, "edited": edited})
-    return Backfill(database.model_copy(update={"backfill": alone}), "")
-
-
-def _value(term: sql.Composable, base: str) -> sql.Composable:
-    """A term, with an empty list told as none."""
-    return sql.SQL("nullif({}, '[]'::jsonb)").format(term) if base == "jsonb" else term
+    types = {column.name: column.cast for column in live.columns}
+    return Backfill(database.model_copy(update={"backfill": alone}), "", types=ColumnTypes(types, types))

@@ -10,7 +10,7 @@ from psycopg import sql
 from runbook_lib.errors import PreconditionError
 from runbook_lib.postgres import Connection
 from runbook_lib.postgres.backfill_removal.guard import Expected, transaction
-from runbook_lib.postgres.catalog import make_own_schema
+from runbook_lib.postgres.catalog import identify_rows, make_own_schema
 from runbook_lib.postgres.connection import one
 from runbook_lib.postgres.lock_budget import with_short_lock
 from runbook_lib.postgres.restore.dump_inspector import DumpedKey
@@ -173,6 +173,7 @@ class TablePart(Part):
                 make_own_schema(live)
                 live.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(self.undo))
                 live.execute(sql.SQL("CREATE TABLE {} AS SELECT NULL::text AS rows").format(self.undo))
+                live.execute(identify_rows(self.undo))
             tools = replace(self.source.tools, hold=None)  # standing still, it would hold a transaction of the live database
             tools.restore(scratch, self.postgres.database, TIMEOUT, "--single-transaction")
         finally:

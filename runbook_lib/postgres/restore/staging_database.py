@@ -1,7 +1,7 @@
 """The database beside the live one that a dump is restored into: made alike, filled, looked over and marked complete."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -119,10 +119,12 @@ def restore_staging(
     sha256: str,
     jobs: int,
     look: Callable[[], object] = lambda: None,
+    without: Collection[int] = (),
 ) -> None:
     """Restore a dump into a new side database, gather statistics and mark it complete. Changes the target.
 
     What an earlier try left half done is dropped first. What `look` raises ends the gathering.
+    Entries of the numbers `without` are left out.
 
     Raises:
         AdapterError: Something could not be restored; the side database is left without its mark.
@@ -131,7 +133,7 @@ def restore_staging(
     with postgres.connect(MAINTENANCE) as maintenance:
         drop(maintenance, staging, force=True)  # of a try that was killed, pg_restore may still be at work in it
         create_alike(maintenance, live, staging)
-        tools.restore(dump, staging, TIMEOUT, f"--jobs={jobs}")
+        tools.restore_listed(dump, staging, TIMEOUT, f"--jobs={jobs}", left_out=without)
         with postgres.connect(staging) as connection, cancelled_by(connection, look):
             connection.execute("SET statement_timeout = 0")
             # Records of earlier runs, as old as the dump; the live database's own are carried over at the swap.

@@ -51,8 +51,8 @@ class ManagerKeys(Model, ABC):
         """Tell whether a service may still get healthy: one that ended and stays so does not. Read-only."""
 
     @abstractmethod
-    def log(self, root: Path, name: str) -> Path:
-        """Return the log that says why a service does not get healthy. Read-only."""
+    def log(self, supervised: Supervisor, environment: Mapping[str, str], name: str) -> Path:
+        """Return the log that says why a service does not get healthy. Writes nothing but that log."""
 
 
 @cache

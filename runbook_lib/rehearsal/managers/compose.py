@@ -81,9 +81,14 @@ class UnderCompose(ManagerKeys):
         """See `ManagerKeys.lives`: the engine starts what ended again."""
         return supervised.running("dockerd")
 
-    def log(self, root: Path, name: str) -> Path:
-        """See `ManagerKeys.log`."""
-        return Supervisor(root).log("dockerd")
+    def log(self, supervised: Supervisor, environment: Mapping[str, str], name: str) -> Path:
+        """See `ManagerKeys.log`: what the engine has kept of the containers."""
+        kept = supervised.log(name)
+        asked = [environment["REHEARSAL_COMPOSE"], "--project-name", "rehearsal", "logs", "--no-color", name]
+        told = {**os.environ, "DOCKER_HOST": environment["REHEARSAL_DOCKER_HOST"]}
+        with kept.open("wb") as file:
+            subprocess.run(asked, env=told, stdout=file, stderr=subprocess.STDOUT, check=False)
+        return kept
 
 
 def _compose() -> str:

@@ -68,9 +68,9 @@ class UnderPm2(ManagerKeys):
         """See `ManagerKeys.lives`: pm2 starts what ended again."""
         return supervised.running("pm2")
 
-    def log(self, root: Path, name: str) -> Path:
+    def log(self, supervised: Supervisor, environment: Mapping[str, str], name: str) -> Path:
         """See `ManagerKeys.log`."""
-        return _home(root) / "logs" / f"{name}-error.log"
+        return _home(supervised.root) / "logs" / f"{name}-error.log"
 
 
 def _command() -> str:

@@ -50,6 +50,6 @@ class Supervised(ManagerKeys):
         """See `ManagerKeys.lives`."""
         return supervised.running(name)
 
-    def log(self, root: Path, name: str) -> Path:
+    def log(self, supervised: Supervisor, environment: Mapping[str, str], name: str) -> Path:
         """See `ManagerKeys.log`."""
-        return Supervisor(root).log(name)
+        return supervised.log(name)

@@ -24,7 +24,7 @@ TYPES: dict[str, tuple[str, str, str]] = {  # what the job wrote, what was there
     "date": ("2025-11-03", "2020-02-29", "2025-11-04"),
     "timestamptz": ("2025-11-03 12:00+00", "2020-01-01 00:00+02", "2025-11-03 12:00:00.000001+00"),
     "uuid": ("00000000-0000-0000-0000-000000000000", "00000000-0000-0000-0000-000000000001", "f" * 32),
-    "json": ('{"a": 1}', '{"b":  2}', '{"a":  1}'),
+    "json": ('{"a": 1}', '{"b":  2}', '{"a":  2}'),
     "jsonb": ('{"a": 1}', "null", "[]"),
     "text[]": ("{a,b}", "{c}", "{}"),
     "bytea": (r"\x00ff", r"\x", r"\x01"),
@@ -156,3 +156,40 @@ def test_any_rows_come_back_as_their_backup_has_them(
             work.purge()
             work.proof.forget(connection)
             connection.execute("DROP SCHEMA runbook CASCADE")
+
+
+@pytest.mark.parametrize(
+    ("type_", "source", "value", "same", "other"),
+    [
+        ("text", "timestamptz", "2024-01-01 00:00+00", ["2024-01-01T00:00:00.000Z"], ["2024-01-01T00:00:01Z", "soon", None]),
+        ("varchar(40)", "numeric", "1.50", ["1.5", "1.500"], ["1,5", "1.51", ""]),
+        ("text", "uuid", "6f9619ff-8b86-d011-b42d-00c04fc964ff", ["6F9619FF-8B86-D011-B42D-00C04FC964FF"], ["6f"]),
+        ("text", "text", "1.0", ["1.0"], ["1", "1.00"]),
+        ("json", "json", '{"a": 1, "b": "é"}', ['{"b":"\\u00e9","a":1.0}'], ['{"a": 1}', '{"a": "\\u0000"}', "null"]),
+        ("numeric[]", "numeric[]", "{1.0}", ["{1.00}"], ["{1.01}", "{1,1}", "{}"]),
+        ("text[]", "text[]", "{1.0}", ["{1.0}"], ["{1.00}"]),
+        ("timestamptz", "timestamptz", "2024-01-01 00:00+00", ["2024-01-01 02:00+02"], ["2024-01-01 00:00:01+00"]),
+    ],
+)
+def test_a_value_that_a_client_wrote_in_another_way_is_still_the_jobs(
+    postgres: Postgres,
+    connection: Connection,
+    application: psycopg.Connection,
+    strategy: str,
+    type_: str,
+    source: str,
+    value: str,
+    same: list[str],
+    other: list[str | None],
+) -> None:
+    application.execute(f"CREATE TABLE orders (id int PRIMARY KEY, at {source}, fee {type_})")  # type: ignore[call-overload]
+    for number, each in enumerate([*same, *other]):
+        application.execute("INSERT INTO orders VALUES (%s, %s, %s)", [number, value, each])
+    rows = "SELECT fee::text FROM orders ORDER BY id"
+    at_first = values(application, rows)
+
+    work, differences = taken_back(postgres, terms(connection, column="orders.fee", written={"column": "at"}), strategy)
+
+    assert (values(application, rows), differences) == ([None] * len(same) + at_first[len(same) :], [])
+    assert work.undo() == (len(same), [])
+    assert values(application, rows) == at_first

@@ -211,7 +211,7 @@ def test_the_runbooks_own_records_come_along_and_back(restoring: Restoring) -> N
         ("CREATE TABLE runbook.later AS SELECT 1 AS id", [(1,)]),
     ],
 )
-def test_what_becomes_of_records_after_they_were_brought_comes_along_too(
+def test_what_becomes_of_records_once_brought_comes_along_too(
     restoring: Restoring, made: LiteralString, found: list[Any]
 ) -> None:
     restoring.aside()

@@ -169,6 +169,17 @@ def test_a_table_that_was_dropped_comes_back_whole(parts: Source, application: p
     assert (asked(application, shape), asked(application, ALL)) == (before, rows)
 
 
+def test_a_table_comes_back_and_goes_where_all_tables_are_published(
+    parts: Source, application: psycopg.Connection, database: Database
+) -> None:
+    with database.server.connect(dbname=database.name) as superuser:
+        superuser.execute("CREATE PUBLICATION everything FOR ALL TABLES")
+    application.execute("DROP TABLE messages CASCADE")
+
+    assert TablePart(parts, MESSAGES).take() == Count(600, 0, 0, 0)
+    assert TablePart(parts, MESSAGES).give_back() == (600, 0)
+
+
 def test_a_table_that_was_brought_back_is_dropped_only_if_unchanged(parts: Source, application: psycopg.Connection) -> None:
     application.execute("DROP TABLE messages")
     part = TablePart(parts, MESSAGES)

@@ -17,8 +17,8 @@ def own_stacks() -> Iterator[None]:
 
 
 @pytest.fixture
-def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A short directory in which stacks make theirs."""
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A short directory in which stacks make theirs; pytest has made its own elsewhere by then."""
     with short_directory() as directory:
         monkeypatch.setenv("TMPDIR", str(directory))
         monkeypatch.setattr(tempfile, "tempdir", None)

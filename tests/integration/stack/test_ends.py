@@ -92,7 +92,7 @@ def test_exception_brings_everything_down_and_changes_no_permission(temporary: P
 def test_a_tool_that_is_missing_is_one_clear_error_and_leaves_nothing(
     temporary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("unshare", "git"):
+    for name in ("unshare", "true", "git"):
         found = shutil.which(name)
         assert found
         (tmp_path / name).symlink_to(found)
@@ -103,7 +103,7 @@ def test_a_tool_that_is_missing_is_one_clear_error_and_leaves_nothing(
     assert list(temporary.iterdir()) == []
 
 
-def test_a_program_of_the_stack_that_is_missing_is_named_before_anything_starts(
+def test_a_missing_program_of_the_stack_is_named_before_anything_starts(
     temporary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -12,13 +12,16 @@ import pytest
 from runbook_lib.browser import Destination, Look, Visit
 from runbook_lib.browser.chromium import ChromiumBrowser
 from runbook_lib.errors import PreconditionError
-from runbook_lib.rehearsal.stack_file import named
+from runbook_lib.rehearsal.repositories import create
+from runbook_lib.rehearsal.stack_file import Fault, named
 from runbook_lib.rehearsal.workspace import sweep, until
 
 from ...support.command_line import RUNBOOK, started
 from ...support.owned import mounts_below, owner, processes_of, ready_root
-from ...support.stack_access import THREAD
+from ...support.sample import FEATURE, RELEASE
+from ...support.stack_access import THREAD, git
 
+NODE = named("node")
 LOOK = Look(ready="body[data-ready]", items="#thread .message", media="#thread img")
 SECONDS = 400  # on a machine that does other things, too
 
@@ -49,6 +52,19 @@ def seen(browser: ChromiumBrowser, url: str) -> Visit:
     (visit,) = browser.visit([Destination(url, pictured=False)], LOOK)
     assert isinstance(visit, Visit), visit
     return visit
+
+
+@pytest.mark.parametrize("fault", [each for each in NODE.faults.values() if not each.data], ids=lambda fault: fault.name)
+def test_the_feature_reverts_newest_first_and_later_work_stays(fault: Fault, tmp_path: Path) -> None:
+    later = {"backend": ["src/access-log.js"], "frontend": ["app/layout.js"]}
+    for repository in NODE.repositories:
+        made = tmp_path / repository
+        create(NODE, repository, made, fault)
+        log = git(made, "log", "--first-parent", f"--grep={FEATURE}", "--format=%H %P").splitlines()
+        assert len(log) == {"backend": 3, "frontend": 2}[repository]
+        for commit, *parents in map(str.split, log):
+            git(made, "revert", "--no-edit", *(["-m1"] if len(parents) > 1 else []), commit)
+        assert git(made, "diff", "--name-only", RELEASE, "HEAD").splitlines() == later[repository]
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """The check of logs: what fails it, what cannot be told, and what was logged before the release too."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from runbook_lib.checks import CheckContext
 from runbook_lib.checks.logs import LINES, LogsKeys
 from runbook_lib.documents import load_plan
 from runbook_lib.errors import ParametersError
+from runbook_lib.journal.state import StepState
 from runbook_lib.logs import patterns
 from runbook_lib.results import Result, Status
 
@@ -205,3 +207,16 @@ def test_an_error_of_another_service_before_the_release_clears_nothing(checked: 
 
     assert (found.status, found.summary.partition(" since")[0]) == ("FAIL", "1 errors of 1 kind")
     assert (found.evidence["errors"], found.evidence["before"]) == ([f"backend: {OLD_NOW}"], [f"frontend: {OLD_NOW}"])
+
+
+def test_logs_count_from_where_they_ended_when_the_run_last_started_the_service(
+    checked: CheckContext, world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = {"backend": {"size": 7}}
+    step = StepState("start-backend", "Start", "done", outcome={"logs": ends})
+    checked.context.state = replace(checked.context.state, steps={"start-backend": step})
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(world.services, "logs", lambda name, since, mark: asked.update({name: mark}) or ["INFO fine"])
+
+    assert check(checked, NAME).status is Status.PASS
+    assert {name: mark for name, mark in asked.items() if mark} == ends

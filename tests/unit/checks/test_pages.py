@@ -9,8 +9,10 @@ import pytest
 from runbook_lib import checks
 from runbook_lib.browser import ConsoleError, Media, MemoryBrowser, Visit
 from runbook_lib.checks import CheckContext
+from runbook_lib.config.plan import Rows
+from runbook_lib.postgres.sampled_rows import SampledRows
 from runbook_lib.results import Status
-from runbook_lib.system.http import Answer
+from runbook_lib.system.http import Answer, MemoryHttp
 
 from ...support.checking import api, check, given
 
@@ -44,7 +46,7 @@ UNANSWERED = [
         pytest.param(ALL_NULL, "FAIL", "", id="a sample with media has none"),
         pytest.param(ALL_EMPTY, "FAIL", "", id="an empty text is no value"),
         pytest.param(items(), "FAIL", "", id="a sample with rows is served empty"),
-        pytest.param(NOT_JSON, "FAIL", "", id="a sample is not JSON"),
+        pytest.param(NOT_JSON, "UNKNOWN", "7: the answer is HTML, not JSON", id="a sample is not JSON"),
         *UNANSWERED,
     ],
 )
@@ -73,7 +75,7 @@ def test_a_field_may_be_a_path(checked: CheckContext, item: dict[str, Any], stat
     assert check(checked, "api-media-url").status == status
 
 
-@pytest.mark.parametrize("everywhere", [ALL_NULL, items(), NOT_JSON], ids=["all null", "empty lists", "no JSON"])
+@pytest.mark.parametrize("everywhere", [ALL_NULL, items()], ids=["all null", "empty lists"])
 def test_api_present_fails_where_no_sample_has_a_value(checked: CheckContext, everywhere: Answer) -> None:
     api(checked.context, everywhere, everywhere)
 
@@ -227,3 +229,156 @@ def test_another_page_needs_no_pictures_and_no_items(checked: CheckContext) -> N
     given(checked.context, browser=opened)
 
     assert {check(checked, name).status for name in PAGE_CHECKS} == {Status.PASS}
+
+
+# --- which rows are shown
+
+
+class Paginated(CheckContext):
+    """A round in which a sample holds 25 rows, of which 5 have a picture."""
+
+    samples = ["7"]  # type: ignore[assignment]
+
+    def rows_of(self, column: str, shown: Any) -> Any:
+        return dict.fromkeys(shown, SampledRows(25, [f"/media/{n}.png" for n in range(5)]))
+
+
+@pytest.fixture
+def paginated(checked: CheckContext) -> CheckContext:
+    return Paginated(checked.context, "after", checked.since)
+
+
+def said(checked: CheckContext, **keys: Any) -> None:
+    """Have the plan say nothing of rows and rules but what a test says."""
+    plan = checked.context.plan
+    of_api = plan.api.model_copy(update={"rows": keys.pop("api_rows", None), "omitted": "empty"})
+    of_page = plan.page.model_copy(update={"rows": None, "media_rules": None, **keys})
+    checked.context.plan = plan.model_copy(update={"api": of_api, "page": of_page})
+
+
+def shown(*numbers: int, of: int, path: str = "/media") -> dict[str, Any]:
+    return {"media": [Media(f"{SITE}{path}/{n}.png", True, 64) for n in numbers], "items": of}
+
+
+def serves(checked: CheckContext, *numbers: int, of: int, **more: Any) -> None:
+    rows = [{"id": n, "mediaUrl": f"/media/{n}.png" if n in numbers else None} for n in range(of)]
+    given(checked.context, http=MemoryHttp(lambda url, token: Answer.of(200, json.dumps({"messages": rows, **more}))))
+
+
+LAST_20 = Rows(where="deleted_at IS NULL", order="id DESC", limit=20)
+
+
+@pytest.mark.parametrize(
+    ("name", "seen", "status"),
+    [
+        ("thread-loads", shown(0, of=25), "PASS"),
+        ("thread-loads", shown(0, of=20), "UNKNOWN"),
+        ("thread-loads", shown(0, of=26), "UNKNOWN"),
+        ("thread-loads", shown(of=0), "FAIL"),
+        ("frontend-displays-media", shown(*range(5), of=20), "PASS"),
+        ("frontend-displays-media", shown(*range(4), of=20), "UNKNOWN"),
+        ("frontend-displays-media", shown(*range(4), of=25), "FAIL"),
+        ("frontend-displays-media", shown(*range(2), of=23), "FAIL"),  # only two of its rows are not shown
+        ("frontend-displays-media", shown(of=0), "FAIL"),
+        ("media-renders", shown(of=20), "UNKNOWN"),
+        ("media-renders", shown(of=22), "FAIL"),
+    ],
+)
+def test_where_the_plan_does_not_say_which_rows_are_shown(
+    paginated: CheckContext, name: str, seen: dict[str, Any], status: str
+) -> None:
+    said(paginated)
+    given(paginated.context, browser=MemoryBrowser(page(**seen)))
+
+    assert check(paginated, name).status == status
+
+
+@pytest.mark.parametrize("rows", ["all", LAST_20])
+@pytest.mark.parametrize("where", ["rows", "api_rows"])
+@pytest.mark.parametrize(
+    ("name", "seen", "status"),
+    [
+        ("thread-loads", shown(0, of=25), "PASS"),
+        ("thread-loads", shown(0, of=20), "FAIL"),
+        ("frontend-displays-media", shown(*range(4), of=20), "FAIL"),
+    ],
+)
+def test_the_rows_that_the_plan_names_are_those_that_are_looked_for(
+    paginated: CheckContext, rows: Any, where: str, name: str, seen: dict[str, Any], status: str
+) -> None:
+    said(paginated, **{where: rows})
+    given(paginated.context, browser=MemoryBrowser(page(**seen)))
+
+    assert check(paginated, name).status == status
+
+
+@pytest.mark.parametrize(
+    ("name", "seen", "status"),
+    [
+        ("thread-loads", shown(0, of=20), "PASS"),
+        ("thread-loads", shown(0, of=25), "FAIL"),
+        ("frontend-displays-media", shown(1, 2, of=20), "PASS"),
+        ("frontend-displays-media", shown(1, of=20), "FAIL"),
+        ("frontend-shows-served", shown(1, 2, of=20), "PASS"),
+    ],
+)
+def test_a_page_may_be_compared_with_what_the_api_serves(
+    paginated: CheckContext, name: str, seen: dict[str, Any], status: str
+) -> None:
+    said(paginated, rows="served")
+    serves(paginated, 1, 2, of=20)
+    given(paginated.context, browser=MemoryBrowser(page(**seen)))
+
+    assert check(paginated, name).status == status
+
+
+def test_a_page_may_go_on_to_what_the_api_serves_next(paginated: CheckContext) -> None:
+    said(paginated, rows="served")
+    serves(paginated, 1, 2, of=20, nextCursor="x")
+    given(paginated.context, browser=MemoryBrowser(page(**shown(1, 2, of=25))))
+
+    assert check(paginated, "thread-loads").status == "PASS"
+
+
+@pytest.mark.parametrize("name", ["thread-loads", "frontend-displays-media", "frontend-shows-served"])
+@pytest.mark.parametrize("answer", [Answer.of(503, ""), NOT_JSON, Answer.of(200, '{"errors": [1], "messages": []}')])
+def test_what_the_api_does_not_tell_is_unknown_of_the_page_too(paginated: CheckContext, name: str, answer: Answer) -> None:
+    said(paginated, rows="served")
+    given(paginated.context, http=MemoryHttp(lambda url, token: answer), browser=MemoryBrowser(page(**shown(1, of=20))))
+
+    assert check(paginated, name).status == "UNKNOWN"
+
+
+def test_a_page_of_rows_that_users_deleted_is_unknown_and_not_empty(paginated: CheckContext) -> None:
+    said(paginated)
+    serves(paginated, of=0)
+    given(paginated.context, browser=MemoryBrowser(page(**shown(of=0))))
+
+    assert check(paginated, "thread-loads").status == "UNKNOWN"
+
+
+@pytest.mark.parametrize(
+    ("api_rows", "of", "status"), [(None, 20, "UNKNOWN"), (None, 25, "FAIL"), ("all", 20, "FAIL"), (LAST_20, 20, "FAIL")]
+)
+def test_an_api_that_serves_no_picture_of_some_rows(paginated: CheckContext, api_rows: Any, of: int, status: str) -> None:
+    said(paginated, api_rows=api_rows)
+    serves(paginated, of=of)
+
+    assert check(paginated, "api-media-url").status == status
+
+
+def test_a_healthy_page_under_other_addresses_is_never_failed(paginated: CheckContext) -> None:
+    said(paginated, rows="all")
+    serves(paginated, *range(5), of=25)
+    given(paginated.context, browser=MemoryBrowser(page(**shown(*range(5), of=25, path="/_next/image?url=%2Fmedia"))))
+
+    found = [check(paginated, name) for name in ("frontend-displays-media", "frontend-shows-served")]
+
+    assert [(each.status, "page.media_rules" in each.summary) for each in found] == [("UNKNOWN", True)] * 2
+
+
+@pytest.mark.parametrize("code", [301, 302, 307])
+def test_an_api_that_sends_to_a_login_says_nothing_of_the_data(checked: CheckContext, code: int) -> None:
+    api(checked.context, Answer.of(code, ""), SERVED)
+
+    assert check(checked, "api-media-url").status is Status.UNKNOWN

@@ -145,7 +145,7 @@ def test_the_matrix_fails_where_a_fault_is_not_told_by_its_own_check_alone(
     own = {row.symptom: row.own for row in plan.decision_matrix}
     passed = dict.fromkeys(own.values(), "PASS")
     lines = [Line(s, s, s, "full", passed | {check: "FAIL"}, passed, 1.0) for s, check in own.items()]
-    monkeypatch.setattr("runbook_lib.rehearsal.rehearse.matrix", lambda rows, report: lines)
+    monkeypatch.setattr("runbook_lib.rehearsal.rehearse.matrix", lambda rows, report, stack_name: lines)
     assert runbook("rehearse", "--matrix")[0] == 0
 
     lines[0] = replace(lines[0], before=passed | {own[lines[0].symptom]: "FAIL", own[lines[1].symptom]: "FAIL"})

@@ -6,6 +6,8 @@ const built = () => {
   return { env: { VERSION: version.slice(0, 12) }, generateBuildId: () => version };
 };
 
+if (!process.env.NEXT_PUBLIC_PRODUCT) throw new Error("NEXT_PUBLIC_PRODUCT is not set: define it in .env.");
+
 export default (phase) => ({
   ...(phase === PHASE_PRODUCTION_BUILD ? built() : {}),
   output: process.env.BUILD_STANDALONE ? "standalone" : undefined,

@@ -7,7 +7,7 @@ export default function Layout({ children }) {
   return (
     <html lang="en">
       <body>
-        <header><Link href="/">Messages</Link></header>
+        <header><Link href="/">{process.env.NEXT_PUBLIC_PRODUCT}</Link></header>
         <main id="thread">{children}</main>
       </body>
     </html>

@@ -1,0 +1,258 @@
+"""What an API's answer says: where its items are, whether there are more, and what a field of theirs holds. Pure."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
+
+from runbook_lib.config.plan.answer_path import ABSENT, at, ways
+from runbook_lib.config.plan.shown import NextPage
+from runbook_lib.results import Found, Status, worst
+from runbook_lib.system.http import Answer
+
+Item = dict[str, Any]
+Omitted = Literal["empty", "missing"] | None
+OK = 200
+
+ERRORS = ("error", "errors")  # keys under which an answer with status 200 says that it is none
+SAYS_SO = ("success", "ok")  # keys that are false then
+FAILED = ("error", "fail", "failed", "failure")  # what `status` is then
+# Keys by which an answer says that there is more, in lower case and without what parts their words; and where they are.
+NEXT = {"next", "nexturl", "nextlink", "nextpage", "nextcursor", "nexttoken", "nextpagetoken", "continuationtoken"}
+MORE = {"hasmore", "hasnext", "hasnextpage", "more"}
+TOTAL = {"total", "totalcount", "totalitems", "totalelements"}
+USUAL = {"item", "data", "result", "row", "record", "content", "entry", "entrie", "node", "value", "list", "hit"}  # lists
+UNASKED = "it may be in what was not asked for"
+BESIDE = {"pageinfo", "paging", "pagination", "page", "meta", "metadata", "links", "cursors"}
+
+
+@dataclass(frozen=True)
+class Served:
+    """The items of one sample: those of the first answer, and of all that were asked for."""
+
+    items: list[Item] = field(default_factory=list)
+    first: int = 0  # how many of them the first answer held
+    unclear: str = ""  # why they cannot be told
+    more: str = ""  # why there may be others, which were not asked for
+    doubt: str = ""  # why the list may be another one, where no item of it has the field
+
+
+def read(answer: Answer, path: str | None, url: str = "") -> Served:
+    """Read the items of one answer, by the plan's path, else by the one list that it holds. Pure."""
+    body = answer.json
+    if body is None:
+        return Served(unclear=f"the answer is {_form(answer.text)}, not JSON")
+    if error := _error(body):
+        return Served(unclear=f"the answer says of itself that it is an error: {error}")
+    if path is not None:
+        found, place = at(body, path), path
+        if not isinstance(found, list):
+            what = "nothing is there" if found is ABSENT else f"there is {_kind(found)}"
+            return Served(unclear=f"no list of items found at {path}, where the plan has them: {what}")
+    else:
+        lists = {"": body} if isinstance(body, list) else _lists(body)
+        if len(lists) != 1 or set(lists) & {*ERRORS}:
+            named = f"lists at {', '.join(lists)}" if lists else "none at its top"
+            return Served(unclear=f"no list of items found that is the only one ({named}); say under api.items where it is")
+        ((place, found),) = lists.items()
+    if wrong := [item for item in found if not isinstance(item, dict) and item is not None]:
+        return Served(unclear=f"the list at {place or 'the top'} holds {_kind(wrong[0])}, which is no item")
+    items = [item for item in found if item is not None]
+    around = ways(body, path) if path is not None else [body] if isinstance(body, dict) else []
+    is_named = path is not None or not place or _stem(place) in {*USUAL, *map(_stem, urlsplit(url).path.split("/"))}
+    doubt = "" if is_named else f"the only list is at {place}, which may be another; say under api.items where it is"
+    return Served(items, len(items), more=_more(around, len(items)), doubt=doubt)
+
+
+MOST_PAGES = 50
+DEPTH = 3  # objects inside an item in which a field is looked for that no item has
+
+
+def all_pages(first: Answer, url: str, path: str | None, next_page: NextPage | None, get: Callable[[str], Answer]) -> Served:
+    """Read the items of a first answer and of the pages after it, where it is known how they are asked for."""
+    found, answer, seen = read(first, path, url), first, {url}
+    if next_page is None:
+        return found
+    items = list(found.items)
+    while not found.unclear and (cursor := at(answer.json, next_page.at)):
+        following = _following(url, cursor, next_page.parameter)
+        if following is None or following in seen or len(seen) >= MOST_PAGES:
+            why = f"{next_page.at} holds {cursor!r}, by which no further page of this API can be asked for"
+            more = why if following is None else f"the pages do not end after {len(seen)}"
+            return replace(found, items=items, more=more)
+        seen.add(following)
+        answer = get(following)
+        refused = Served(unclear=f"page {len(seen)} was answered {answer.status}")
+        later = read(answer, path, url) if answer.status == OK else refused
+        if later.unclear:
+            return replace(found, items=items, unclear=later.unclear)
+        items += later.items
+    return replace(found, items=items, more="" if len(seen) > 1 else found.more)
+
+
+def _following(url: str, cursor: Any, parameter: str | None) -> str | None:
+    """The address of the next page, None where there is none at the same server."""
+    if isinstance(cursor, bool) or not isinstance(cursor, str | int):
+        return None
+    if parameter is None:
+        following = urljoin(url, str(cursor))
+        return following if urlsplit(following)[:2] == urlsplit(url)[:2] else None
+    parts = urlsplit(url)
+    kept = [(name, value) for name, value in parse_qsl(parts.query, keep_blank_values=True) if name != parameter]
+    return urlunsplit(parts._replace(query=urlencode([*kept, (parameter, str(cursor))])))
+
+
+def presence(served: Mapping[str, Served], name: str, omitted: Omitted, unsure: Mapping[str, str]) -> Found:
+    """Whether every item of every sample has the field, filled at least once in each sample. Pure.
+
+    Args:
+        served: What was served of each sample.
+        name: The field, as a path.
+        omitted: What it is in an item that lacks it.
+        unsure: A sample of which perhaps only rows without a value are served -> why.
+    """
+    every = [item for each in served.values() for item in each.items]
+    lacking = sum(at(item, name) is ABSENT for item in every)
+    filled = sum(holds(at(item, name)) for item in every)
+    found = [_presence(each, name, omitted, unsure.get(sample, "")) for sample, each in served.items()]
+    blank = [sample for sample, each in served.items() if not each.unclear and not _filled(each, name)]
+    summary = f"{len(every)} items of {len(served)} samples: {lacking} without {name}, {filled} with a value in it"
+    summary += f"; none at all in {', '.join(blank)}" if blank else ""
+    return worst(status for status, _ in found), "; ".join([summary, *_said(served, found)])
+
+
+def _presence(each: Served, name: str, omitted: Omitted, unsure: str) -> Found:
+    if why := each.unclear or _misread(each, name):
+        return Status.UNKNOWN, why
+    lacking = sum(at(item, name) is ABSENT for item in each.items)
+    if lacking and omitted == "missing":
+        return Status.FAIL, ""
+    if not _filled(each, name):
+        if each.more:
+            return Status.UNKNOWN, f"{UNASKED}: {each.more}"
+        return (Status.UNKNOWN, unsure) if unsure else (Status.FAIL, "")
+    if lacking and omitted is None:
+        return Status.UNKNOWN, f"say under api.omitted whether {name} that is left out is empty or missing"
+    return Status.PASS, ""
+
+
+def absence(served: Mapping[str, Served], name: str, omitted: Omitted) -> Found:
+    """Whether no item of any sample holds anything in the field, and each sample was served. Pure."""
+    every = [item for each in served.values() for item in each.items]
+    filled = sum(bool(at(item, name)) for item in every)
+    unserved = [sample for sample, each in served.items() if not each.items and not each.unclear]
+    found = [_absence(each, name, omitted) for each in served.values()]
+    summary = f"{filled} of {len(every)} items hold something in {name}"
+    summary += f"; no item was served of {', '.join(unserved)}" if unserved else ""
+    return worst(status for status, _ in found), "; ".join([summary, *_said(served, found)])
+
+
+def _absence(each: Served, name: str, omitted: Omitted) -> Found:
+    if any(at(item, name) for item in each.items):
+        return Status.FAIL, ""
+    if why := each.unclear or _misread(each, name):
+        return Status.UNKNOWN, why
+    if not each.items:
+        return Status.UNKNOWN, ""
+    knows = omitted != "missing" or any(at(item, name) is not ABSENT for item in each.items)
+    if each.more and knows:  # an API that does not know the field serves it on no page
+        return Status.UNKNOWN, f"{UNASKED}: {each.more}"
+    return Status.PASS, ""
+
+
+def _misread(each: Served, name: str) -> str:
+    """Why a field that no item has may be there all the same; "" where it is not. Pure."""
+    if any(at(item, name) is not ABSENT for item in each.items):
+        return ""
+    key = name.rpartition(".")[2].partition("[")[0].strip('"')
+    inner = next((f"{outer} of an item" for item in each.items for outer in item if _holds_key(item[outer], key, DEPTH)), "")
+    return (
+        f"no item has {name}, and {inner} has {key}; say under api where it is" if inner else each.doubt * bool(each.items)
+    )
+
+
+def _holds_key(value: Any, key: str, depth: int) -> bool:
+    if not isinstance(value, dict) or not depth:
+        return False
+    return key in value or any(_holds_key(inner, key, depth - 1) for inner in value.values())
+
+
+def holds(value: Any) -> bool:
+    """Whether a value holds anything: a list or an object does where any of its values does. Pure."""
+    if isinstance(value, str):
+        return bool(value.strip())
+    if isinstance(value, list):
+        return any(map(holds, value))
+    if isinstance(value, dict):
+        return any(map(holds, value.values()))
+    return bool(value)
+
+
+def texts(value: Any) -> list[str]:
+    """The texts that a field holds: its own, or those of its list. Pure."""
+    if isinstance(value, str):
+        return [value] if value else []
+    if isinstance(value, list):
+        return [text for one in value for text in texts(one)]
+    return []
+
+
+def _filled(each: Served, name: str) -> bool:
+    return any(holds(at(item, name)) for item in each.items)
+
+
+def _said(served: Mapping[str, Served], found: list[Found]) -> Iterator[str]:
+    said: dict[str, list[str]] = {}
+    for sample, (_, why) in zip(served, found, strict=True):
+        if why:
+            said.setdefault(why, []).append(sample)
+    yield from (f"{', '.join(samples)}: {why}" for why, samples in said.items())
+
+
+def _lists(body: Any) -> dict[str, list[Any]]:
+    return {key: value for key, value in body.items() if isinstance(value, list)} if isinstance(body, dict) else {}
+
+
+def _error(body: Any) -> str:
+    """What an answer says where it is an error in spite of its status, as of GraphQL; "" where it is none."""
+    if not isinstance(body, dict):
+        return ""
+    if said := [value for key in ERRORS if (value := body.get(key))]:
+        return str(said[0])[:160]
+    if body.get("status") in FAILED:
+        return f"status is {body['status']}"
+    return next((f"{key} is false" for key in SAYS_SO if body.get(key) is False), "")
+
+
+def _more(around: list[dict[str, Any]], count: int) -> str:
+    nested = [value for each in around for key, value in each.items() if isinstance(value, dict) and _plain(key) in BESIDE]
+    for each in [*around, *nested]:
+        for key, value in each.items():
+            name = _plain(key)
+            if (name in NEXT and value and value is not True) or (name in NEXT | MORE and value is True):
+                return f"the answer has {key}; say under api.next how it is asked for"
+            if name in TOTAL and isinstance(value, int) and value > count:
+                return f"the answer has {count} of a {key} of {value}; say under api.next how the rest is asked for"
+    return ""
+
+
+def _stem(word: str) -> str:
+    return word.lower().removesuffix("s")
+
+
+def _plain(key: str) -> str:
+    return key.lower().replace("_", "").replace("-", "").replace("@odata.", "")
+
+
+def _form(text: str) -> str:
+    start = text.lstrip()[:15].lower()
+    if not start:
+        return "empty"
+    return (
+        "HTML" if start.startswith(("<!doctype", "<html", "<head", "<body")) else "XML" if start.startswith("<") else "text"
+    )
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number")

@@ -1,0 +1,114 @@
+"""The page shows the texts that it must: of each row or item, and those that are always there."""
+
+import re
+from collections.abc import Sequence
+from html import unescape
+from typing import Literal
+
+from runbook_lib.browser import Visit
+from runbook_lib.checks import CheckContext, api, check
+from runbook_lib.checks.media import paired
+from runbook_lib.checks.page import judged, shown_rows
+from runbook_lib.checks.served import texts as texts_of
+from runbook_lib.config.plan import CheckSpec
+from runbook_lib.config.plan.answer_path import at
+from runbook_lib.config.plan.shown import ShownText
+from runbook_lib.results import Found, Result, Status
+
+LEAST = 3  # words by which the beginning of a text is known
+MARKUP = re.compile(r"<[a-zA-Z/!@#][^>]*>|\]\(|&\w+;|:\w+:|\*\*|__|`|\{\{")
+
+
+class PageTextKeys(CheckSpec):
+    """Whether the page shows the texts that the plan names."""
+
+    kind: Literal["page_text"]
+
+    area = "Frontend"
+    requires = ("page", "api", "database")
+    opens = "page"
+
+
+@check(PageTextKeys)
+def shows_texts(checked: CheckContext, name: str) -> Result:
+    """Whether each text under `page.texts` is on the page, for each row or item that it shows. Read-only."""
+    named = checked.context.plan.page.texts
+    if not named:
+        return checked.result(name, Status.UNKNOWN, "the plan names no text under page.texts")
+    needs_api = checked.context.plan.rows_shown == "served" or any(each.field for each in named)
+    if needs_api and (early := api.unusable(checked, name)) is not None:
+        return early
+    return judged(checked, name, lambda sample, visit: [_found(checked, each, sample, visit) for each in named])
+
+
+def _found(checked: CheckContext, named: ShownText, sample: str, visit: Visit) -> Found:
+    if named.text is not None:
+        is_there = _contains(visit.text, named.text)
+        return (Status.PASS, f"“{named.text}” is on it") if is_there else (Status.FAIL, f"“{named.text}” is not on it")
+    if named.field is not None:
+        served = checked.served[sample]
+        if served.unclear:
+            return Status.UNKNOWN, served.unclear
+        wanted = [text for item in served.items[: served.first] for text in texts_of(at(item, named.field))]
+        return compared([text for text in wanted if text.strip()], visit.texts, visit.text, 0, named.field)
+    rows = shown_rows(checked, sample)
+    if named.column is None or checked.context.plan.rows_shown == "served":
+        return Status.UNKNOWN, "the page shows what the API serves, by the plan: name a field of that instead of a column"
+    wanted = [text for text in checked.rows_of(named.column, [sample])[sample].values if text.strip()]
+    return compared(wanted, visit.texts, visit.text, rows.unshown(visit), named.column)
+
+
+def compared(wanted: Sequence[str], items: Sequence[str], page: str, unshown: int, name: str) -> Found:
+    """Whether each text is in an item of its own; UNKNOWN where it may be there in another form. Pure.
+
+    Args:
+        wanted: The texts, one for each row.
+        items: The texts of the page's items.
+        page: All text of the page.
+        unshown: How many rows the page perhaps rightly does not show.
+        name: The column or field that holds the texts.
+    """
+    if not wanted:
+        return Status.UNKNOWN, f"no row holds a text in {name}"
+    unpaired, free = paired(wanted, items, lambda text, item: _contains(item, text))
+    if not unpaired:
+        return Status.PASS, f"all {len(wanted)} texts of {name} are shown"
+    missing, others = [wanted[n] for n in unpaired], [items[n] for n in free if items[n].strip()]
+    text = f"{len(missing)} of {len(wanted)} texts of {name} are not shown, such as “{_short(missing[0])}”"
+    if len(missing) <= unshown:
+        return Status.UNKNOWN, f"{text}; whether the page is to show their rows is not known: say under page.rows which"
+    if any(_contains(page, each) for each in missing):
+        return Status.UNKNOWN, f"{text} in an item of its own, and stands elsewhere on the page"
+    if others and len(missing) == len(wanted):
+        return Status.UNKNOWN, f"{text}; none is, so the items may show them in another form, as “{_short(others[0])}”"
+    if others and any(MARKUP.search(each) for each in missing):
+        return Status.UNKNOWN, f"{text}; it holds markup, so it may be shown in another form"
+    if any(_begins(item, each) for each in missing for item in others):
+        return Status.UNKNOWN, f"{text} in full, and its beginning is"
+    return Status.FAIL, text
+
+
+def _contains(item: str, text: str) -> bool:
+    """Whether all words of a text follow one another in an item; where it has none, as an emoji, the text itself."""
+    words = [found for form in _forms(text) if (found := _words(form))]
+    return any(form in _words(item) for form in words) if words else text.strip() in item
+
+
+def _begins(item: str, text: str) -> bool:
+    words = _words(text).split()
+    return len(words) > LEAST and f" {' '.join(words[:LEAST])} " in _words(item)
+
+
+def _forms(text: str) -> tuple[str, ...]:
+    """A text as it is, and as a page shows it where it is HTML or Markdown."""
+    return text, unescape(re.sub(r"<[^>]*>", " ", text)), re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
+
+
+def _words(text: str) -> str:
+    found = re.findall(r"[^\W_]+", text.casefold())
+    return f" {' '.join(found)} " if found else ""
+
+
+def _short(text: str) -> str:
+    one = " ".join(text.split())
+    return one if len(one) <= 60 else f"{one[:59]}…"

@@ -1,0 +1,205 @@
+"""What a backup names and this server lacks is named before anything is restored, and left out where that was chosen."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import LiteralString
+
+import pytest
+
+from runbook_lib.checks.prerequisites import looked
+from runbook_lib.postgres.connection import Connection
+from runbook_lib.postgres.restore.dump_needs import left_out, sections, unmet
+from runbook_lib.rehearsal.postgres import binaries
+
+from ...support.restoring import ASIDE, Restoring
+
+NAMED: dict[str, tuple[list[LiteralString], str, bool]] = {  # what the backup holds, what is said, whether it is left out
+    "grant": (["GRANT SELECT ON messages TO gone"], "the role gone is not here: create it first (for grants on", True),
+    "grant on a column": (["GRANT UPDATE (content) ON messages TO gone"], "the role gone is not here", True),
+    "policy": (
+        ["CREATE POLICY mine ON worker_heartbeats TO gone USING (true)"],
+        "the role gone is not here: create it first (for policy worker_heartbeats mine)",
+        True,
+    ),
+    "default privileges": (
+        ["ALTER DEFAULT PRIVILEGES FOR ROLE social_selling_user GRANT SELECT ON TABLES TO gone"],
+        "the role gone is not here",
+        True,
+    ),
+    "rights granted on": (
+        [
+            "GRANT SELECT ON messages TO gone WITH GRANT OPTION",
+            "SET SESSION AUTHORIZATION gone",
+            "GRANT SELECT ON messages TO x",
+        ],
+        "gone has granted rights itself",
+        True,
+    ),
+    "event trigger": (
+        [
+            "CREATE FUNCTION seen() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'",
+            "ALTER FUNCTION seen() OWNER TO social_selling_user",
+            "CREATE EVENT TRIGGER watch ON ddl_command_end EXECUTE FUNCTION seen()",
+        ],
+        "only a superuser makes the event trigger watch",
+        True,
+    ),
+    "publication": (
+        ["CREATE PUBLICATION everything FOR ALL TABLES"],
+        "only a superuser makes the publication everything FOR ALL TABLES",
+        True,
+    ),
+    "schema's publication": (["CREATE PUBLICATION p FOR TABLES IN SCHEMA public"], "only a superuser makes the", True),
+    "subscription": (
+        ["CREATE SUBSCRIPTION far CONNECTION 'host=x' PUBLICATION p WITH (connect = false, slot_name = NONE)"],
+        "it makes the subscription far",
+        True,
+    ),
+    "foreign server": (
+        ["CREATE FOREIGN DATA WRAPPER w", "CREATE SERVER s FOREIGN DATA WRAPPER w", "CREATE USER MAPPING FOR gone SERVER s"],
+        "only a superuser makes the foreign data wrapper w",
+        True,
+    ),
+    "leakproof": (
+        ["CREATE FUNCTION sure() RETURNS int LANGUAGE sql LEAKPROOF AS 'SELECT 1'"],
+        "only a superuser makes the LEAKPROOF function sure()",
+        False,
+    ),
+    "language": (
+        ["CREATE FUNCTION c() RETURNS int LANGUAGE internal AS 'pg_backend_pid'"],
+        "our role may not make functions in internal",
+        False,
+    ),
+}
+UNDONE: LiteralString = "DROP ROLE IF EXISTS gone, x"
+
+
+@pytest.fixture
+def roles(restoring: Restoring) -> Iterator[Restoring]:
+    """A run whose server has two roles that go once the backup is made."""
+    restoring.administer(UNDONE, "CREATE ROLE gone", "CREATE ROLE x")
+    yield restoring
+    restoring.administer("DROP OWNED BY gone, x") if restoring.ask("SELECT FROM pg_roles WHERE rolname = 'gone'") else None
+    restoring.administer(UNDONE)
+
+
+def by_superuser(roles: Restoring, folder: Path) -> Path:
+    """A dump of everything, subscriptions too, which others may not read."""
+    path = folder / "backup_before_attachments_backfill_1.dump"
+    tool = (roles.database.server.tools or binaries()) / "pg_dump"
+    subprocess.run([tool, "--format=custom", f"--file={path}", roles.database.conninfo()], check=True)
+    return path
+
+
+def backed_up(roles: Restoring, *statements: LiteralString) -> None:
+    """The backup of a database with some objects, which are then gone, and the roles with them."""
+    with roles.database.server.connect(dbname=roles.database.name) as it:
+        for each in statements:
+            it.execute(each)
+        it.execute("RESET SESSION AUTHORIZATION")
+    roles.replace_backup(lambda folder: by_superuser(roles, folder))
+    roles.administer(
+        "DROP OWNED BY gone, x CASCADE",
+        UNDONE,
+        "DROP EVENT TRIGGER IF EXISTS watch",
+        "DROP FOREIGN DATA WRAPPER IF EXISTS w CASCADE",
+        "DROP PUBLICATION IF EXISTS everything, p",
+        "DROP SUBSCRIPTION IF EXISTS far",
+    )
+
+
+@pytest.mark.parametrize("case", NAMED)
+def test_what_is_lacking_is_named_beforehand(roles: Restoring, case: str) -> None:
+    statements, said, leavable = NAMED[case]
+    backed_up(roles, *statements)
+
+    found = looked(roles.run.context, "restorable-backup")
+
+    assert (found.status, said in found.summary) == ("FAIL", True), found.summary
+    assert ("NOT_HERE=leave_out" in found.summary) == leavable
+    if leavable:
+        roles.run.choose("NOT_HERE", "leave_out", "tester")
+        assert looked(roles.run.context, "restorable-backup").status == "PASS"
+
+
+def test_what_was_chosen_to_be_left_out_is_shown_and_the_rest_restored(roles: Restoring) -> None:
+    cases = ("grant", "policy", "default privileges", "event trigger", "publication", "subscription", "foreign server")
+    backed_up(roles, *(statement for case in cases for statement in NAMED[case][0]))
+    roles.run.choose("NOT_HERE", "leave_out", "tester")
+
+    preview = roles.run.steps[ASIDE].preview()
+    roles.aside()
+
+    lost = [line.removeprefix("not restored, as chosen: ") for line in preview.loses if line.startswith("not restored")]
+    assert {"grants on TABLE messages", "policy worker_heartbeats mine", "event trigger watch", "subscription far"} <= set(
+        lost
+    )
+    assert {"publication everything", "foreign data wrapper w", "server s", "user mapping USER MAPPING gone SERVER s"} <= {
+        *lost
+    }
+    name = roles.databases["restored"]
+    assert roles.ask("SELECT count(*) FROM messages", name) == roles.ask("SELECT count(*) FROM messages")
+    assert roles.ask("SELECT count(*) FROM pg_publication UNION ALL SELECT count(*) FROM pg_policy", name) == [(0,), (0,)]
+
+
+TOC = """
+-- TOC entry {number} (class {number} OID {number})
+-- Dependencies: {rests_on}
+-- Name: {name}; Type: {kind}; Schema: public; Owner: -
+--
+
+{text}
+
+"""
+
+
+def toc(*entries: tuple[str, str, str, str]) -> str:
+    """The SQL of a dump whose entries, numbered from 1, have a kind, a name, numbers that they rest on, and a text."""
+    rows = [dict(zip(("kind", "name", "rests_on", "text"), each, strict=True)) for each in entries]
+    return "".join(TOC.format(number=number, **row) for number, row in enumerate(rows, 1))
+
+
+@pytest.mark.parametrize(
+    ("entries", "said", "leavable"),
+    [
+        (
+            [("EXTENSION", "pg_cron", "", "")],
+            "the extension pg_cron can be in the database that the server names alone",
+            True,
+        ),
+        ([("EXTENSION", "made_up", "", "")], "the extension made_up is not installed on this server", True),
+        (
+            [("EXTENSION", "made_up", "", ""), ("TABLE", "t", "1", "CREATE TABLE public.t (a made_up.kind);")],
+            "the extension made_up is not installed",
+            False,
+        ),
+        (
+            [("TABLE", "t", "", "SET default_tablespace = fast;\nCREATE TABLE public.t ();")],
+            "the tablespace fast is not",
+            False,
+        ),
+        (
+            [("TABLE", "t", "", 'CREATE TABLE public.t (a text COLLATE pg_catalog."xx_YY.utf8");')],
+            "the collation xx_YY.utf8 is not on this server",
+            False,
+        ),
+        (
+            [("FUNCTION", "f()", "", "CREATE FUNCTION public.f() LANGUAGE plmade AS 'x';")],
+            "the language plmade is not",
+            False,
+        ),
+        ([("POLICY", "p", "", "CREATE POLICY p ON TO nobody")], "the SQL of policy p cannot be read", False),
+        ([("TABLE", "t", "", 'CREATE TABLE public.t (a text COLLATE pg_catalog."C");')], "", False),
+    ],
+)
+def test_what_rests_on_what_is_lacking_goes_with_it(
+    connection: Connection, entries: list[tuple[str, str, str, str]], said: str, leavable: bool
+) -> None:
+    read = sections(toc(*entries))
+
+    lacks = unmet(connection, read)
+
+    assert [said in str(each) for each in lacks] == ([True] if said else [])
+    without, kept = left_out(read, lacks)
+    assert (len(without), kept == []) == (len(entries) if leavable else 0, leavable or not said)
