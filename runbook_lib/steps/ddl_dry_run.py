@@ -106,15 +106,17 @@ class Exercised:
     @property
     def note(self) -> str:
         """Why none was exercised, "" where some were, or where a result says so."""
-        if self.compared is None or self.compared.of.statements or self.context.plan.exercise:
+        if self.compared is None or self.problem or self.context.plan.exercise:
             return ""
-        left_out = not_exercised(self.compared.of.left_out)
-        return f"no statement of the application was tried: {left_out or self.compared.of.source}"
+        if self.statements and (self.compared.ran or not self.compared.after):
+            return ""
+        said = str(self.compared) if self.compared.after else not_exercised(self.compared.left_out)
+        return f"no statement of the application was tried: {said or self.compared.of.source}"
 
     def results(self) -> list[Result]:
         """What came of it; nothing where there was no statement to try."""
         found = self.compared
-        if found is not None and not self.problem and (self.note or (self.statements and not found.after)):
+        if self.note or (found is not None and not self.problem and self.statements and not found.after):
             return []  # there was none, or nothing came about before which and after which it could run
         if found is None or self.problem or not found.ran:
             why = self.problem or (str(found) if found else "")

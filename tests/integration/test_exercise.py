@@ -216,6 +216,19 @@ def test_where_nobody_measures_statements_the_preview_says_so(tried: Tried, monk
     assert "no statement of the application was tried: pg_stat_statements is not on this server" in found[NAME].summary
 
 
+def test_where_none_of_the_most_frequent_ones_runs_the_preview_says_so(
+    tried: Tried, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runbook_lib.postgres.exercise.trial.frequent", lambda *_: ["SELECT nothing FROM messages"])
+
+    found = tried("swap")
+
+    assert list(found) == [NAME]
+    assert (
+        "no statement of the application was tried: not counted, since they fail before it already: 1" in found[NAME].summary
+    )
+
+
 def test_rows_come_with_all_that_they_refer_to(tried: Tried, application: psycopg.Connection) -> None:
     application.execute(
         """CREATE TABLE a (id int PRIMARY KEY, "B" int, part text);
