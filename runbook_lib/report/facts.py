@@ -115,6 +115,24 @@ def duration(plan: Plan, state: RunState, events: Sequence[Event], ended: dateti
     return Duration(taken, kind.budget if kind else None)
 
 
+def outage(plan: Plan, events: Sequence[Event]) -> str:
+    """How long users waited, by the journal: from the begin of the first stop of services to the end of the last start.
+
+    "" where the run stopped none. A start ends when its services answer in the wanted version. Read-only.
+    """
+    of_services = [e for e in events if e.kind in ("started", "applied") and e.data.get("step") in plan.steps]
+    kinds = {id(event): plan.steps[event.data["step"]].about for event in of_services}
+    begun = [e for e in of_services if e.kind == "started" and e.data.get("action", "apply") == "apply"]
+    down = next((e for e in begun if kinds[id(e)].starts_on_undo), None)
+    if down is None:
+        return ""
+    up = next((e for e in reversed(of_services) if e.kind == "applied" and kinds[id(e)].starts and e.seq > down.seq), None)
+    if up is None:
+        return "the services are not started again, by the journal"
+    seconds = elapsed.seconds(elapsed.steady(events), down, up)
+    return "not known: the clock was set meanwhile" if seconds is None else f"{seconds:.1f} s"
+
+
 def steps(plan: Plan, state: RunState) -> list[StepState]:
     """The steps on record and those of the type that are still to come, in order. Read-only."""
     names = dict.fromkeys([*state.steps, *steps_of_type(plan, state)])

@@ -15,7 +15,7 @@ from runbook_lib.config.plan import Area, Plan, RepositoryStep
 from runbook_lib.journal.event import Event, clock, in_words
 from runbook_lib.journal.folder import RunFolder
 from runbook_lib.journal.state import RunState
-from runbook_lib.report.facts import duration, not_passed, rollback_type, steps, title, type_title, verdict
+from runbook_lib.report.facts import duration, not_passed, outage, rollback_type, steps, title, type_title, verdict
 
 
 def render(template: str, **values: Any) -> str:
@@ -140,6 +140,7 @@ def write_report(folder: RunFolder, plan: Plan, state: RunState, events: Sequenc
             type_title=type_title(plan, state),
             because=_because(plan, state),
             duration=duration(plan, state, events, verdict_.ended),
+            outage=outage(plan, events),
             rounds=list(_rounds(plan, state)),
             steps=steps(plan, state),
             preview=state.previews.get(state.approved, {}),

@@ -58,7 +58,7 @@ class Build(StepOnRepository):
     @property
     def item(self) -> str:
         """What the step leaves to be cleaned up: the build, then what was there before it."""
-        return f"{self.name}-{self.context.folder.short}"
+        return f"built-before-{self.name}"
 
     def preview(self) -> Preview:
         """That the old version builds, proven in the scratch clone, and what is put in place. Read-only."""
@@ -181,14 +181,14 @@ class Build(StepOnRepository):
         return Preview(
             self.name,
             f"{self.title}: delete what was built before",
-            would=[f"delete {staged.directory}; an undo builds it again" for staged in self._kept(item)],
+            would=[f"delete {staged.directory}; an undo builds it again" for staged in self._kept()],
             undone_by="nothing",
             irreversible=True,
         )
 
     def purge(self, item: str) -> Facts:
         """Delete what was built before. Changes the checkout's git directory alone."""
-        kept = self._kept(item)
+        kept = self._kept()
         for staged in kept:
             staged.remove()
         self.reporter.close_cleanup(item)
@@ -199,13 +199,17 @@ class Build(StepOnRepository):
         return f"evidence/{self.name}-scratch.txt"
 
     def _staged(self, commit: str) -> StagedBuild:
-        directory = staged_build.kept_in(self.context, self.repository) / f"{self.item}-{commit[:12]}"
+        directory = staged_build.kept_in(self.context, self.repository) / f"{self._own}{commit[:12]}"
         return StagedBuild(directory, self.path)
 
-    def _kept(self, item: str = "") -> list[StagedBuild]:
-        """What is kept under an item of this step, or of a run from which it was adopted. Read-only."""
+    @property
+    def _own(self) -> str:
+        return f"{self.name}-{self.context.folder.short}-"
+
+    def _kept(self) -> list[StagedBuild]:
+        """What is kept of this run's step, of whatever commit. Read-only."""
         directory = staged_build.kept_in(self.context, self.repository)
-        return [StagedBuild(path, self.path) for path in sorted(directory.glob(f"{item or self.item}-*"))]
+        return [StagedBuild(path, self.path) for path in sorted(directory.glob(f"{self._own}*"))]
 
     def _approvable(self, commit: str) -> Mapping[str, Any]:
         """What is recorded of the staged build; nothing where there is none, or none that would be built now. Read-only."""

@@ -13,6 +13,7 @@ from runbook_lib.rehearsal.stack import Stack
 from runbook_lib.run import Run, cleanup, engine, lifecycle
 from runbook_lib.steps.remove_columns import COPY
 
+from ..support.code_steps import BUILT_BEFORE
 from ..support.places import PLAN, TARGET
 from ..support.stacks import as_previewed
 
@@ -43,7 +44,7 @@ def test_the_old_version_runs_on_the_old_schema_and_all_can_be_undone(broken: St
     assert order.index("remove-columns") < order.index("start-backend")
     assert {r.name: r.summary for r in lifecycle.verify(run) if r.status != "PASS"} == {}
     assert list((broken.root / "backend" / "migrations").glob("039*")) == []
-    assert len(run.state.pending) == 1
+    assert len(run.state.pending) == 1 + len(BUILT_BEFORE)
     assert (comparison.tables(run.context)["Sample rows"]["attachments after"] == "the column is gone").all()
 
     for name in reversed(run.steps):
@@ -74,9 +75,11 @@ def test_the_notebook_ends_verified_and_its_own_digest_purges_what_is_kept(broke
 
     outcome = conductor.carry_out(run.folder.path, as_previewed, parameters, lambda text: None)
 
-    assert (outcome.status, set(run.state.pending)) == ("verified", {COPY}), run.folder.journal_path.read_text()[-6000:]
+    assert (outcome.status, set(run.state.pending)) == ("verified", {COPY, *BUILT_BEFORE}), (
+        run.folder.journal_path.read_text()[-6000:]
+    )
     digest, previews = cleanup.preview(run)
-    assert previews[0].irreversible
+    assert all(preview.irreversible for preview in previews)
     cleanup.clean_up(run, digest, digest)
     assert run.state.pending == {}
     run.close_adapters()

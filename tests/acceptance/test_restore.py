@@ -11,6 +11,7 @@ from runbook_lib.headless import conductor
 from runbook_lib.rehearsal.stack import Stack
 from runbook_lib.run import Run, engine, lifecycle
 
+from ..support.code_steps import BUILT_BEFORE
 from ..support.places import PLAN, TARGET
 from ..support.stacks import as_previewed, up
 
@@ -54,7 +55,7 @@ def test_corrupt_data_lead_from_triage_to_a_verified_restore(corrupt: Stack, tmp
         < events.index(("started", "stop-services"))
     )
     assert "- [x] Database rolled back" in (run.folder.path / "rollback-log.md").read_text()
-    assert set(state.pending) == {"old-database"}
+    assert set(state.pending) == {"old-database", *BUILT_BEFORE}
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from runbook_lib.headless import conductor
 from runbook_lib.rehearsal.stack import Stack
 from runbook_lib.run import Run, cleanup, lifecycle
 
+from ..support.code_steps import BUILT_BEFORE
 from ..support.places import PLAN, TARGET
 
 
@@ -43,10 +44,14 @@ def test_a_swap_is_chosen_verified_and_purged(broken: Stack, untouching: Path, t
     assert outcome.status == "verified", outcome
     assert run.state.steps["clear-backfill"].outcome["strategy"] == "swap"
     assert any("indexes on the column are dropped meanwhile" in line for line in would)
-    assert set(run.state.pending) == {"old-column"}
+    assert set(run.state.pending) == {"old-column", *BUILT_BEFORE}
     conductor.execute(run.folder.path, "05-close-out", {}, lambda text: None)
     closed = nbformat.read(run.folder.path / "05-close-out.ipynb", as_version=4)
-    assert ["PENDING CLEANUP: old-column" in str(cell.outputs) for cell in closed.cells if cell.cell_type == "code"][-1]
+    assert [
+        "PENDING CLEANUP: " in str(cell.outputs) and "old-column" in str(cell.outputs)
+        for cell in closed.cells
+        if cell.cell_type == "code"
+    ][-1]
     assert "Pending cleanup" in (run.folder.path / "rollback-log.md").read_text()
     assert "Pending cleanup" in (run.folder.path / "report.html").read_text()
     assert "old-column" in CliRunner().invoke(commands, ["status", str(run.folder.path)]).output

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib.journal.folder import RunFolder
 from runbook_lib.rehearsal.workspace import until
 
 from ..support import quick_site
@@ -85,5 +84,5 @@ def test_a_killed_quick_rollback_is_taken_over_with_its_freezes(acting: tuple[Si
     assert bo.state.takeovers[0]["run"] == ann.folder.name
     assert (site.frozen, list(bo.state.pending)) == (
         False,
-        [f"build-frontend-{RunFolder(ann.folder).short} of {ann.folder.name}"],
+        [f"built-before-build-frontend of {ann.folder.name}"],
     )

@@ -14,6 +14,8 @@ from runbook_lib.steps import Step, step_named
 
 REVERT, BUILD, PUSH, REBUILD = "revert-frontend", "build-frontend", "push-frontend", "rebuild-frontend"
 
+BUILT_BEFORE = {"built-before-build-backend", "built-before-build-frontend"}  # what a full rollback keeps for its undo
+
 
 class Run:
     """A run's record of a few steps, without its loop."""

@@ -219,6 +219,24 @@ def test_the_duration_is_set_against_the_budget(folder: RunFolder, plan: Plan) -
     assert "16 min 20 s, OVER the plan's 10 min" in page
 
 
+def test_the_outage_is_from_the_stop_to_the_last_start(folder: RunFolder, plan: Plan) -> None:
+    def begun(name: str, action: str = "apply") -> Happened:
+        return "started", {"step": name, "title": name, "action": action}
+
+    def ended(name: str) -> Happened:
+        return "applied", {"step": name, "seconds": 1.0, "outcome": {}}
+
+    stop, start, last = "stop-services", "start-backend", "start-frontend"
+    whole = [begun(stop), ended(stop), begun(start), ended(start), begun(last), ended(last), begun("push-frontend")]
+    words_of = [
+        words(report(folder, plan, *events)) for events in (whole, whole[:3], [begun("back-up")], [begun(start, "undo")])
+    ]
+
+    assert "from the stop of services to their answer 50.0 s" in words_of[0]
+    assert "from the stop of services to their answer the services are not started again" in words_of[1]
+    assert not [page for page in words_of[2:] if "Outage" in page]
+
+
 def test_a_table_kept_as_evidence_is_shown_with_its_index(folder: RunFolder, plan: Plan) -> None:
     folder.write_json("evidence/t.json", {"columns": ["before", "after"], "index": ["rows"], "data": [[12, None]]})
     page = report(folder, plan, ("evidence", {"title": "Rows", "file": "evidence/t.json", "kind": "table"}))

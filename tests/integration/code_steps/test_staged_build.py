@@ -105,7 +105,7 @@ def test_the_proven_build_is_put_in_place_and_not_made_again(site: Callable[...,
 def test_undo_puts_back_what_was_there_and_builds_nothing(site: Callable[..., Run], tmp_path: Path) -> None:
     run = site()
     roll_back(run)
-    assert list(run.debts) == [f"{BUILD}-{run.context.folder.short}"]
+    assert list(run.debts) == [f"built-before-{BUILD}"]
 
     undo(run, BUILD)
     undo(run, REVERT)
