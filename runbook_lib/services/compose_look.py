@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from runbook_lib.errors import AdapterError
 from runbook_lib.results import Found, Status
 from runbook_lib.services import compose_config, compose_pairs
 from runbook_lib.services.compose_config import Made, Model, Now
-from runbook_lib.system.processes import Completed
+from runbook_lib.system.processes import Completed, shown
 
 
 @dataclass(frozen=True)
@@ -166,9 +166,10 @@ class ComposeLook:
         """The variables of a container and of its image: secrets, to be compared and let go of."""
         container = self.docker("inspect", "--type", "container", "--format", "{{json .Config.Env}}", one.id)
         image = self.docker("image", "inspect", "--format", "{{json .Config.Env}}", one.image)
-        if container.exit_code or image.exit_code:
-            raise AdapterError(f"The variables of a container of {one.service} cannot be read.")
-        return _variables(container), _variables(image)
+        with suppress(ValueError):
+            if not container.exit_code and not image.exit_code:
+                return _variables(container), _variables(image)
+        raise AdapterError(f"The variables of a container of {one.service} cannot be read.")
 
     def labels_of_network(self, name: str) -> dict[str, str] | None:
         """The labels of a network, None where there is no such network."""
@@ -185,8 +186,11 @@ def _variables(answer: Completed) -> dict[str, str]:
 
 
 def _read(answer: Completed) -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(answer.output)
-    return found
+    with suppress(yaml.YAMLError):  # whose text would show what it read
+        found = yaml.safe_load(answer.output)
+        if isinstance(found, dict) and isinstance(found.get("services"), dict):
+            return found
+    raise AdapterError("compose printed no model of its files.", where=shown(answer.command))
 
 
 def _last_line(answer: Completed) -> str:

@@ -201,13 +201,13 @@ class Pm2Services:
 
     def to_restore(self, names: Collection[str]) -> Restore:
         """See `Services.to_restore`: watch mode, which a stop turns off; pm2 itself keeps the instances."""
-        return {name: {"watch": True} for name, found in self._of_each(names).items() if _watched(found) == {""}}
+        return {name: {"watch mode": "on"} for name, found in self._of_each(names).items() if _watched(found) == {""}}
 
     def start(self, *names: str, restore: Restore = NOTHING) -> None:
         """See `Services.start`; the processes keep the environment that pm2 has for them, never the operator's."""
         for name, found in self._of_each(names).items():
             ended = [process for process in found if not process.alive]
-            watch = [process for process in ended if restore.get(name, NOTHING).get("watch") and not process.watched]
+            watch = [process for process in ended if restore.get(name, NOTHING).get("watch mode") and not process.watched]
             for processes, options in ((watch, ["--watch"]), ([p for p in ended if p not in watch], [])):  # --watch toggles
                 if processes:
                     self._require(name, self._pm2("start", *(str(process.id) for process in processes), *options), "start")

@@ -57,6 +57,17 @@ class _ServicesStep(Step):
         """Facts of the step, with what a start restores where there is such."""
         return {**facts, **({"restore": restore} if (restore := self._to_restore()) else {})}
 
+    def _restored(self) -> list[str]:
+        """What a start restores besides the services themselves, a line each."""
+        found = {
+            name: {key: value for key, value in what.items() if value != 1} for name, what in self._to_restore().items()
+        }
+        return [
+            f"start {name} again with {', '.join(f'{key} {value}' for key, value in what.items())}"
+            for name, what in found.items()
+            if what
+        ]
+
     def _looks_of_manager(self, stopped_by: Collection[str] = (), *, stops: bool = False) -> list[Precondition]:
         """What the manager can look at before downtime; where earlier steps stop the services, it was looked at there."""
         state, when = self.context.state, When.AT_THE_STEP if stopped_by else When.BEFOREHAND
@@ -278,7 +289,10 @@ class Start(_ServicesStep):
         return Preview(
             self.name,
             self.title,
-            would=[f"{self.spec.kind} {name} in version {commit[:12]}" for name, commit in wanted.items()],
+            would=[
+                *(f"{self.spec.kind} {name} in version {commit[:12]}" for name, commit in wanted.items()),
+                *self._restored(),
+            ],
             undone_by="stopping them",
             estimate=self.spec.estimate,
             facts=self._facts({"versions": wanted}),

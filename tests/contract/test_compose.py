@@ -87,7 +87,7 @@ def field(request: pytest.FixtureRequest, docker: Docker, monkeypatch: pytest.Mo
             docker("network", "rm", network)
 
 
-def test_a_difference_from_what_runs_is_named_by_service_and_variable_without_its_value(field: Field) -> None:
+def test_a_difference_is_named_by_service_and_variable_without_its_value(field: Field) -> None:
     field.deploy("--detach", "backend", "worker", "side", "built")
     field.deploy("--detach", "extra")
     everything = ["backend", "worker", "side", "built", "extra"]
@@ -125,7 +125,7 @@ def test_other_files_than_the_deploy_had_are_named(field: Field) -> None:
     assert (refused[0], "compose refuses the files" in refused[1]) == (Status.FAIL, True)
 
 
-def test_what_the_rollback_changes_does_not_count_but_a_lost_variable_does(field: Field) -> None:
+def test_what_the_rollback_changes_does_not_count_a_lost_variable_does(field: Field) -> None:
     field.deploy("--detach", "backend", "built")
     field.docker("build", "--tag", "contract/field", "--build-arg", "REVISION=two", str(field.folder))
     field.set({**DEPLOYED, "REVISION": "two"})
@@ -152,7 +152,7 @@ def test_a_pin_does_not_count(field: Field) -> None:
     assert (before[0], field.found(["worker"], pinned={"worker": image})[0]) == (Status.PASS, Status.PASS)
 
 
-def test_a_built_service_of_the_older_compose_is_not_compared_by_its_build(field: Field) -> None:
+def test_a_build_of_the_older_compose_is_not_compared(field: Field) -> None:
     field.deploy("--detach", "built")
     field.set({**DEPLOYED, "REVISION": "two"})
 
@@ -186,7 +186,7 @@ def test_as_many_instances_come_up_as_there_were(field: Field, meanwhile: Callab
     assert (restore, field.running("worker"), manager.up(["worker"])) == ({"worker": {"instances": 3}}, 3, {"worker"})
 
 
-def test_some_of_several_instances_are_not_up_and_a_start_completes_them(field: Field) -> None:
+def test_some_of_several_instances_are_not_up_and_a_start_adds_them(field: Field) -> None:
     field.deploy("--detach", "--scale", "worker=3", "worker")
     manager = field.manager()
     ids = field.docker("ps", "--quiet").split()

@@ -134,7 +134,7 @@ def test_pm2_names_watch_mode_beforehand_and_has_it_off_until_the_start(in_the_f
 
     assert (while_it_runs[0], "restart watched --watch`" in while_it_runs[1]) == (Status.FAIL, True)
     assert (stopped_first[0], "watched" in stopped_first[1]) == (Status.PASS, True)
-    assert restore == {"watched": {"watch": True}}
+    assert restore == {"watched": {"watch mode": "on"}}
     assert (off["status"], off["watch"]) == ("stopped", False)
     assert entries(in_the_field, "watched")[0]["watch"] is True
     assert dump.read_bytes() == saved

@@ -54,7 +54,7 @@ def test_what_is_said_of_a_container_of_another_hash(
     assert (found[0], said in found[1]) == (status, True), found
 
 
-def test_variables_differ_by_value_presence_and_not_by_what_engine_or_image_set() -> None:
+def test_variables_differ_but_for_those_of_engine_and_image() -> None:
     before = {"A": "1", "B": "2", "GONE": "x", "PATH": "/bin", "https_proxy": "p", "LANG": "C"}
 
     assert differing({"A": "1", "B": "3", "NEW": "y"}, before, {"LANG": "C"}) == ["B", "GONE", "NEW"]

@@ -56,7 +56,7 @@ def test_lines_without_a_time_are_those_after_the_mark(
     assert log_files.lines([files(log)], LONG_AGO, mark) == expected
 
 
-def test_lines_without_a_time_or_a_mark_are_unknown_unless_the_file_is_older(tmp_path: Path) -> None:
+def test_lines_without_time_and_mark_are_unknown_unless_the_file_is_older(tmp_path: Path) -> None:
     log = tmp_path / "app.log"
     log.write_text("TypeError: an old one\n")
     with pytest.raises(log_files.UnplacedError, match=r"app\.log"):

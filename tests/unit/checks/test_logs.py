@@ -211,7 +211,7 @@ def test_an_error_of_another_service_before_the_release_clears_nothing(checked: 
     assert (found.evidence["errors"], found.evidence["before"]) == ([f"backend: {OLD_NOW}"], [f"frontend: {OLD_NOW}"])
 
 
-def test_logs_count_from_where_they_ended_when_the_run_last_started_the_service(
+def test_logs_count_from_where_they_ended_when_the_service_was_started(
     checked: CheckContext, world: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ends = {"backend": {"size": 7}}
