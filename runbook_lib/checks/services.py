@@ -1,7 +1,8 @@
 """The services run in the wanted version, and their logs hold no errors."""
 
 import re
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from runbook_lib.checks import CheckContext, check
 from runbook_lib.config.plan import CheckSpec
@@ -9,6 +10,7 @@ from runbook_lib.config.plan.steps import Name
 from runbook_lib.context import builds
 from runbook_lib.errors import AdapterError
 from runbook_lib.results import Result, Status
+from runbook_lib.services import NOTHING, Marks
 
 
 class ServicesKeys(CheckSpec):
@@ -68,7 +70,8 @@ def no_errors(checked: CheckContext, name: str) -> Result:
     spec = checked.context.plan.checks[name]
     assert isinstance(spec, LogsKeys)
     since = {service: checked.started.get(service, checked.since) for service in spec.services}
-    lines = {service: checked.context.adapters.services.logs(service, since[service]) for service in spec.services}
+    ends, services = _ends_of_logs(checked), checked.context.adapters.services
+    lines = {service: services.logs(service, since[service], ends.get(service, NOTHING)) for service in spec.services}
     errors = [f"{service}: {line}" for service, found in lines.items() for line in found if _ERROR.search(line)]
     read = ", ".join(f"{len(found)} lines of {service}" for service, found in lines.items())
     first = min(since.values()).isoformat(timespec="seconds")
@@ -79,3 +82,11 @@ def no_errors(checked: CheckContext, name: str) -> Result:
     if silent := [service for service, found in lines.items() if not found]:
         return checked.result(name, Status.UNKNOWN, f"nothing was logged since {first} by {', '.join(silent)}")
     return checked.result(name, Status.PASS, f"no error in {read} since {first}")
+
+
+def _ends_of_logs(checked: CheckContext) -> Marks:
+    """Where the log of each service ended when this run last started it."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for step in checked.context.state.steps.values():
+        found |= step.outcome.get("logs", {}) if step.is_done else {}
+    return found

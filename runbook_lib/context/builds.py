@@ -152,6 +152,14 @@ def wanted(context: Context, service: str) -> str:
     return context.checkout(context.target.services.built_from[service]).head()
 
 
+_COMMIT = re.compile(rf"[0-9a-f]{{{SHORTEST_ID},64}}")
+
+
+def comparable(context: Context, service: str, version: str) -> bool:
+    """Whether a version can be compared with what the service must run: a release with a release, a commit with a commit."""
+    return service in context.target.services.pinned or bool(_COMMIT.fullmatch(version))
+
+
 def same(running_version: str, wanted_version: str) -> bool:
     """Whether a version is the wanted one: the very same image or release, or the same commit by its full or short id."""
     if running_version == wanted_version:

@@ -2,7 +2,8 @@
 
 import re
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -11,7 +12,37 @@ from typing import Any, Protocol, TypeVar
 from runbook_lib.config.kinds import classes_of, collected
 from runbook_lib.config.target import ServicesTarget
 from runbook_lib.errors import AdapterError
+from runbook_lib.results import Found, Status
 from runbook_lib.system.processes import Processes
+
+Restore = Mapping[str, Mapping[str, Any]]  # service -> what a start restores of it, as JSON
+Marks = Mapping[str, Mapping[str, Any]]  # service -> where its log ended, as JSON
+NOTHING: Mapping[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class Restart:
+    """What a run is about to do with services, as far as it decides how they come up again."""
+
+    names: Sequence[str]
+    folders: Mapping[str, Path] = field(default_factory=dict)  # service -> the checkout that it is built from
+    code_changed: bool = False  # whether the run has begun to change code or builds
+    stopped_first: bool = False  # whether they are stopped before it does
+
+
+@dataclass(frozen=True)
+class Look:
+    """Something that decides how services come up again, and how to look at it without changing anything."""
+
+    suffix: str  # by which it is waived
+    title: str  # as it reads where it holds
+    find: Callable[[], Found]
+
+
+def worst(looks: Collection[Found]) -> Found:
+    """What several looks found, as one: those that are worst, each reason once. Pure."""
+    status = next((each for each in (Status.FAIL, Status.UNKNOWN) if any(each is found for found, _ in looks)), Status.PASS)
+    return status, "; ".join(dict.fromkeys(why for found, why in looks if found is status))
 
 
 def unknown_service(name: str, where: str) -> AdapterError:
@@ -74,6 +105,16 @@ def no_log(name: str, where: str, reason: str) -> AdapterError:
     )
 
 
+def no_time(name: str, where: str, remedy: str) -> AdapterError:
+    """The lines of the log cannot be placed in time."""
+    return AdapterError(
+        f"The lines that {name} logs carry no time, and where its log ended at the start of this look was not recorded.",
+        where=where,
+        state="Nothing was changed; whether an error in it is an old one is unknown.",
+        safe_next=remedy,
+    )
+
+
 def no_version(name: str, where: str, reason: str) -> AdapterError:
     """The manager does not tell what runs."""
     return AdapterError(
@@ -94,7 +135,6 @@ def no_list(where: str, reason: str) -> AdapterError:
     )
 
 
-MTIME_LAG = 1.0  # seconds by which a file's time may lag behind what was written to it
 _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?")
 
 
@@ -117,15 +157,9 @@ def lines_since(lines: Iterable[str], moment: datetime | None) -> list[str]:
     return kept
 
 
-def of_files(files: Iterable[Path], moment: datetime | None) -> list[str]:
-    """The lines of those log files, given oldest first, that were written to at `moment` or later. Read-only.
-
-    Raises:
-        OSError: One cannot be read.
-    """
-    earliest = moment.timestamp() - MTIME_LAG if moment else 0.0
-    recent = [file for file in files if file.stat().st_mtime >= earliest]
-    return lines_since((line for file in recent for line in file.read_text(errors="replace").splitlines()), moment)
+def has_times(lines: Iterable[str]) -> bool:
+    """Whether any of the lines is stamped. Pure."""
+    return any(_stamp(line) for line in lines)
 
 
 def _stamp(line: str) -> datetime | None:
@@ -178,8 +212,20 @@ class Services(Protocol):
             AdapterError: The service is unknown, or the manager did not say within the timeout that it is stopped.
         """
 
-    def start(self, *names: str) -> None:
+    def looks(self, restart: Restart) -> list[Look]:
+        """What can be known before downtime of whether services come up again as they are. Pure."""
+
+    def to_restore(self, names: Collection[str]) -> Restore:
+        """What a stop or a new container could lose and `start` restores: number of instances, watch mode. Read-only.
+
+        Raises:
+            AdapterError: It cannot be told: the manager does not answer, or knows no such service.
+        """
+
+    def start(self, *names: str, restore: Restore = NOTHING) -> None:
         """Start services in this order, and return once the manager says so of all; one that runs is left alone.
+
+        What `to_restore` told before they were stopped is restored; without it, what the manager still knows.
 
         None is waited for before the next is started; then all are watched at once. Where one ran before, what runs
         afterwards is what is there to be run now, not what ran then. A service that ends later than the manager or the
@@ -190,11 +236,20 @@ class Services(Protocol):
                 timeout that it runs; those after it may have been started.
         """
 
-    def logs(self, name: str, since: datetime | None) -> list[str]:
-        """The lines that the service logged, oldest first; with `since`, those from then on. Read-only.
+    def log_marks(self, names: Collection[str]) -> Marks:
+        """Where the log of each ends now, for `logs`; none where the manager itself times each line. Read-only.
 
         Raises:
-            AdapterError: The log cannot be read.
+            AdapterError: A log cannot be read.
+        """
+
+    def logs(self, name: str, since: datetime | None, mark: Mapping[str, Any] = NOTHING) -> list[str]:
+        """The lines that the service logged, oldest first; with `since`, those from then on. Read-only.
+
+        Lines without a time are those after the `mark` that was taken then.
+
+        Raises:
+            AdapterError: The log cannot be read, or its lines have no time and there is no mark.
         """
 
 
@@ -246,7 +301,15 @@ class MemoryServices:
             raise not_stopped(name, WHERE, 0, "it goes on")
         self.running.discard(name)
 
-    def start(self, *names: str) -> None:
+    def looks(self, restart: Restart) -> list[Look]:
+        """See `Services.looks`: none."""
+        return []
+
+    def to_restore(self, names: Collection[str]) -> Restore:
+        """See `Services.to_restore`: nothing."""
+        return {}
+
+    def start(self, *names: str, restore: Restore = NOTHING) -> None:
         """See `Services.start`."""
         for name in names:
             self._start(name)
@@ -262,7 +325,11 @@ class MemoryServices:
         self.running.add(name)
         self._started_from[name] = self.releases.get(name, "")
 
-    def logs(self, name: str, since: datetime | None) -> list[str]:
+    def log_marks(self, names: Collection[str]) -> Marks:
+        """See `Services.log_marks`: none."""
+        return {}
+
+    def logs(self, name: str, since: datetime | None, mark: Mapping[str, Any] = NOTHING) -> list[str]:
         """See `Services.logs`."""
         self._ask(name)
         return lines_since(self.lines[name], since)

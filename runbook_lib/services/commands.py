@@ -1,15 +1,27 @@
 """Services under any manager that has a command line: systemd, say."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from runbook_lib import services
 from runbook_lib.config.loading import Model
 from runbook_lib.config.target import Command, ServicesTarget
 from runbook_lib.errors import AdapterError
-from runbook_lib.services import no_list, no_version, not_started, not_stopped, unreachable
+from runbook_lib.services import (
+    NOTHING,
+    Look,
+    Marks,
+    Restart,
+    Restore,
+    no_list,
+    no_time,
+    no_version,
+    not_started,
+    not_stopped,
+    unreachable,
+)
 from runbook_lib.system.processes import Completed, Processes, shown, until
 
 INTERVAL = 0.1  # seconds between two questions
@@ -97,7 +109,15 @@ class CommandServices:
         if not self._becomes(name, running=False):
             raise not_stopped(name, shown(self._commands.running), self._timeout, "still running")
 
-    def start(self, *names: str) -> None:
+    def looks(self, restart: Restart) -> list[Look]:
+        """See `Services.looks`: a command line says no more than the target."""
+        return []
+
+    def to_restore(self, names: Collection[str]) -> Restore:
+        """See `Services.to_restore`: what the target's command starts is all of it."""
+        return {}
+
+    def start(self, *names: str, restore: Restore = NOTHING) -> None:
         """See `Services.start`."""
         stopped = [name for name in names if not self.is_running(name)]
         for name in stopped:
@@ -106,10 +126,20 @@ class CommandServices:
             if not self._becomes(name, running=True):
                 raise not_started(name, shown(self._commands.running), f"not running {self._timeout:g} s after the start")
 
-    def logs(self, name: str, since: datetime | None) -> list[str]:
+    def log_marks(self, names: Collection[str]) -> Marks:
+        """See `Services.log_marks`: a command that takes {since} places the lines itself."""
+        return {}
+
+    def logs(self, name: str, since: datetime | None, mark: Mapping[str, Any] = NOTHING) -> list[str]:
         """See `Services.logs`; what the command prints on its error stream follows what it prints on its output."""
         answer = self._run(self._commands.logs, name, since or datetime.fromtimestamp(0, UTC))
-        return [line for text in (answer.output, answer.errors) for line in services.lines_since(text.splitlines(), since)]
+        said = [text.splitlines() for text in (answer.output, answer.errors)]
+        placed = since is None or any("{since}" in word for word in self._commands.logs)
+        if not placed and not all(services.has_times(lines) for lines in said if lines):
+            raise no_time(
+                name, shown(self._commands.logs), "Have the command print the lines from {since} on, or a time in each."
+            )
+        return [line for lines in said for line in services.lines_since(lines, since)]
 
     def _becomes(self, name: str, *, running: bool) -> bool:
         return until(lambda: self.is_running(name) == running, self._timeout, INTERVAL)

@@ -2,13 +2,13 @@
 
 import json
 import tempfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, field_validator
@@ -17,12 +17,33 @@ from runbook_lib import services
 from runbook_lib.config.plan.steps import Name
 from runbook_lib.config.target import Command, ServicesTarget
 from runbook_lib.errors import AdapterError
-from runbook_lib.services import no_list, no_log, no_version, not_started, not_stopped, refused, unknown_service, unreachable
+from runbook_lib.services import (
+    NOTHING,
+    Look,
+    Marks,
+    Restart,
+    Restore,
+    no_list,
+    no_log,
+    no_version,
+    not_started,
+    not_stopped,
+    refused,
+    unknown_service,
+    unreachable,
+)
+from runbook_lib.services.compose_config import PIN, Made
+from runbook_lib.services.compose_look import ComposeLook, Labelled
 from runbook_lib.system import temporary
 from runbook_lib.system.processes import Completed, Processes, shown, until
 
-PROJECT, SERVICE = "com.docker.compose.project", "com.docker.compose.service"
+COMPOSE = "com.docker.compose"
+PROJECT, SERVICE = f"{COMPOSE}.project", f"{COMPOSE}.service"
+MADE = ("config-hash", "version", "project.working_dir", "project.config_files", "project.environment_file")
 STOPPED = {"created", "exited", "dead"}
+
+
+FACTS = 10  # of a container, before how it was made
 
 
 @dataclass(frozen=True)
@@ -37,6 +58,9 @@ class Container:
     started: str
     image: str
     revision: str
+    number: str | None = None  # among the instances of the service
+    one_off: str | None = None  # "True" for one of `run`
+    made: tuple[str, ...] = ("",) * len(MADE)
 
     @property
     def alive(self) -> bool:
@@ -58,17 +82,36 @@ def listed(docker: Callable[..., Completed], project: str, revision_label: str) 
             return []
         answer = docker("inspect", "--type", "container", "--format", _format(revision_label), *ids)
         if answer.exit_code == 0:
-            return [Container(*json.loads(line)) for line in answer.output.splitlines()]
+            return [_container(json.loads(line)) for line in answer.output.splitlines()]
         if "No such container" not in answer.errors:  # one that went between the two questions
             answer.require()
 
 
+def _container(fields: Sequence[Any]) -> Container:
+    known, made = fields[:FACTS], fields[FACTS:]
+    return replace(Container(*known), made=tuple(label or "" for label in made)) if made else Container(*known)
+
+
 def _format(revision_label: str) -> str:
     def label(name: str) -> str:
-        return f"(index .Config.Labels {json.dumps(name)})"
+        return f"{{{{json (index .Config.Labels {json.dumps(name)})}}}}"
 
-    fields = [".Id", label(SERVICE), ".State.Status", ".State.ExitCode", ".RestartCount", ".State.StartedAt", ".Image"]
-    return "[" + ",".join(f"{{{{json {field}}}}}" for field in [*fields, label(revision_label)]) + "]"
+    def fact(name: str) -> str:
+        return f"{{{{json .{name}}}}}"
+
+    state = [fact(name) for name in ("State.Status", "State.ExitCode", "RestartCount", "State.StartedAt", "Image")]
+    numbers = [label(f"{COMPOSE}.container-number"), label(f"{COMPOSE}.oneoff")]
+    made = [label(f"{COMPOSE}.{name}") for name in MADE]
+    return "[" + ",".join([fact("Id"), label(SERVICE), *state, label(revision_label), *numbers, *made]) + "]"
+
+
+def instances(containers: Collection[Container]) -> dict[str, list[Container]]:
+    """The containers of each instance of a service, without those of `run`: a new one may be next to the one it replaces."""
+    found: dict[str, list[Container]] = {}
+    for container in containers:
+        if container.one_off != "True":
+            found.setdefault(container.number or container.id, []).append(container)
+    return found
 
 
 JUST_ENDED = ("cannot update a stopped container", ": unknown")  # which the engine, or its runtime, still took for running
@@ -85,6 +128,8 @@ class DockerTarget(ServicesTarget):
     """The compose project."""
     files: Annotated[list[str], Field(min_length=1)] = ["docker-compose.yml"]
     """The compose files."""
+    env_files: list[str] = []
+    """What deploys give compose as `--env-file`, in order."""
     compose: Command | None = None
     """Else `docker compose`, or the older `docker-compose`, whichever is there."""
     host: str | None = None
@@ -138,9 +183,10 @@ class DockerServices:
         return bool(self._alive(name))
 
     def up(self, names: Collection[str]) -> set[str]:
-        """See `Services.up`."""
+        """See `Services.up`; each instance that there was must run."""
         staying = services.staying(lambda: self._each_alive(names), self._described.steady)
-        return {name for name, found in staying.items() if {container.status for container in found} == {"running"}}
+        alive = {name for name, found in staying.items() if {container.status for container in found} == {"running"}}
+        return {name for name, found in self._each_known(alive).items() if _all_alive(found)}
 
     def version(self, name: str) -> str:
         """See `Services.version`: the pinned image if it is what runs, else the label, else the digest."""
@@ -168,24 +214,61 @@ class DockerServices:
         if not until(lambda: not self._alive(name), timeout, services.INTERVAL):
             raise not_stopped(name, self._where, timeout, self._states(name))
 
-    def start(self, *names: str) -> None:
-        """See `Services.start`: `up` of a new build or of the pinned image in a new container, never a mere restart."""
-        for name, alive in self._each_alive(names).items():
-            if not alive:
-                self._bring_up(name)
+    def looks(self, restart: Restart) -> list[Look]:
+        """See `Services.looks`."""
+        look, names = self._look(), list(restart.names)
+        same = partial(look.configuration, names, code_changed=restart.code_changed)
+        return [
+            Look("configuration", "Compose files and variables make the services that run", same),
+            Look("recreate", "This compose can make containers anew on this engine", partial(look.recreate, names)),
+            Look("networks", "Compose takes the networks for its own", partial(look.networks, names)),
+        ]
+
+    def _look(self) -> ComposeLook:
+        described = self._described
+
+        def labelled() -> list[Labelled]:
+            return [Labelled(c.id, c.service, c.image, Made(*c.made)) for c in self._containers() if c.one_off != "True"]
+
+        return ComposeLook(
+            docker=self._docker,
+            compose=self._compose,
+            files=self._files,
+            plain_files=described.files,
+            environment_files=described.env_files,
+            directory=self._directory,
+            pinned=list(described.pinned),
+            containers=labelled,
+        )
+
+    def to_restore(self, names: Collection[str]) -> Restore:
+        """See `Services.to_restore`: the number of instances, which `--scale` may have set."""
+        found = {name: len(instances(containers)) for name, containers in self._each_known(names).items()}
+        return {name: {"instances": number} for name, number in found.items() if number}
+
+    def start(self, *names: str, restore: Restore = NOTHING) -> None:
+        """See `Services.start`: `up` of a new build or of the pinned image in new containers, never a mere restart."""
+        for name, found in self._each_known(names).items():
+            if not _all_alive(found):
+                self._bring_up(name, restore.get(name, NOTHING).get("instances", len(instances(found))))
         up = self.up(names)
         for name in names:
             if name not in up:
                 raise not_started(name, self._where, self._states(name))
 
-    def _bring_up(self, name: str) -> None:
+    def _bring_up(self, name: str, number: int) -> None:
         with self._files(name) as files:
             build = "--no-build" if name in self._described.pinned else "--build"
-            answer = self._compose(files, "up", "--detach", "--no-deps", "--force-recreate", build, name)
+            scale = ["--scale", f"{name}={number}"] if number else []  # else as many as the files say
+            answer = self._compose(files, "up", "--detach", "--no-deps", "--force-recreate", *scale, build, name)
         if answer.exit_code != 0:
             raise not_started(name, self._where, _last_line(answer))
 
-    def logs(self, name: str, since: datetime | None) -> list[str]:
+    def log_marks(self, names: Collection[str]) -> Marks:
+        """See `Services.log_marks`: the engine times each line."""
+        return {}
+
+    def logs(self, name: str, since: datetime | None, mark: Mapping[str, Any] = NOTHING) -> list[str]:
         """See `Services.logs`: of the containers that are there now, by the engine's own stamps."""
         moment = ["--since", since.astimezone(UTC).isoformat().replace("+00:00", "Z")] if since else []
         lines: list[str] = []
@@ -252,21 +335,22 @@ class DockerServices:
             return
         first = yaml.safe_load((self._directory / files[0]).read_text(encoding="utf-8"))
         alike = {"version": first["version"]} if "version" in first else {}  # as the older compose wants all its files
-        with tempfile.NamedTemporaryFile("w", suffix=".json", dir=temporary.root()) as pin:
+        with tempfile.NamedTemporaryFile("w", prefix=PIN, suffix=".json", dir=temporary.root()) as pin:
             json.dump({**alike, "services": {name: {"image": self._described.pinned[name]}}}, pin)
             pin.flush()
             yield [*files, pin.name]
 
-    def _compose(self, files: list[str], *words: str) -> Completed:
+    def _compose(self, files: Sequence[str], *words: str, input: str | None = None) -> Completed:
         named = [word for file in files for word in ("--file", file)]
-        return self._run([*self._composer, "--project-name", self._described.project, *named, *words])
+        variables = [word for file in self._described.env_files for word in ("--env-file", file)]
+        return self._run([*self._composer, "--project-name", self._described.project, *variables, *named, *words], input)
 
     def _docker(self, *words: str) -> Completed:
         return self._run(["docker", *words])
 
-    def _run(self, command: list[str]) -> Completed:
+    def _run(self, command: list[str], input: str | None = None) -> Completed:
         env = {"DOCKER_HOST": self._described.host} if self._described.host else {}
-        return self._processes.run(command, cwd=self._directory, timeout=self._described.timeout, env=env)
+        return self._processes.run(command, cwd=self._directory, timeout=self._described.timeout, env=env, input=input)
 
     def _require(self, name: str, answer: Completed) -> None:
         if answer.exit_code != 0:
@@ -275,6 +359,13 @@ class DockerServices:
     def _states(self, name: str) -> str:
         found = self._each_known([name])[name]
         return "; ".join(f"{c.status}, exit code {c.exit_code}, restarted {c.restarts} times" for c in found)
+
+
+def _all_alive(found: Collection[Container]) -> bool:
+    """Whether each instance runs, or the engine will run it again; of those that only `run` made, any."""
+    of_service = instances(found)
+    each = of_service.values() if of_service else [found]
+    return all(any(container.alive for container in one) for one in each)
 
 
 def _last_line(answer: Completed) -> str:

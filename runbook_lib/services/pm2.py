@@ -2,10 +2,12 @@
 
 import json
 import socket
-from collections.abc import Collection
+import time
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,12 +16,31 @@ from pydantic import Field
 from runbook_lib import services
 from runbook_lib.config.target import Command, ServicesTarget
 from runbook_lib.errors import AdapterError
-from runbook_lib.services import no_list, no_log, no_version, not_started, not_stopped, refused, unknown_service, unreachable
+from runbook_lib.results import Found, Status
+from runbook_lib.services import (
+    NOTHING,
+    Look,
+    Marks,
+    Restart,
+    Restore,
+    log_files,
+    no_list,
+    no_log,
+    no_time,
+    no_version,
+    not_started,
+    not_stopped,
+    refused,
+    unknown_service,
+    unreachable,
+)
+from runbook_lib.services.release_links import starts_from
 from runbook_lib.system.processes import Completed, Processes, shown, until
 from runbook_lib.system.temporary import has_ended
 
 CONNECT_SECONDS = 5.0
 STOPPED = {"stopped", "errored", "one-launch-status"}
+WATCH_SETTLES = 0.5  # seconds after a stop in which a change that pm2 saw before may still start the service again
 
 
 @dataclass(frozen=True)
@@ -34,6 +55,10 @@ class _Process:
     version: str  # the git commit, where pm2 looked it up at the start; else the version in package.json
     by_clock: bool  # pm2 starts it at set times, a stopped one too
     logs: tuple[str, ...]
+    script: Path
+    cwd: Path
+    watched: tuple[str, ...]  # the folders that pm2 watches, "" for the working directory; none where it watches nothing
+    watch_delay: float  # seconds
 
     @property
     def alive(self) -> bool:
@@ -102,8 +127,10 @@ class Pm2Services:
         if any(process.by_clock for process in found):
             raise _comes_back(name, str(self._home))
         restarting = any(process.restarts for process in found)
-        self._stop(name, found)
-        if restarting and (back := [process for process in self._of(name) if process.alive]):
+        self._stop(name, found)  # which turns watch mode off
+        time.sleep(max((WATCH_SETTLES + process.watch_delay for process in found if process.watched), default=0.0))
+        watched = any(process.watched for process in found)
+        if (restarting or watched) and (back := [process for process in self._of(name) if process.alive]):
             self._stop(name, back)  # pm2 was starting it again just as it was told to stop it
 
     def _stop(self, name: str, found: list[_Process]) -> None:
@@ -120,23 +147,89 @@ class Pm2Services:
         if not until(lambda: not self.is_running(name) and all(map(has_ended, pids)), timeout, services.INTERVAL):
             raise not_stopped(name, str(self._home), timeout, self._states(name))
 
-    def start(self, *names: str) -> None:
+    def looks(self, restart: Restart) -> list[Look]:
+        """See `Services.looks`."""
+        return [
+            Look("watch", "pm2 restarts none of them by itself meanwhile", partial(self._watch, restart)),
+            Look("paths", "pm2 starts what the rollback takes back", partial(self._paths, restart)),
+            Look("releases", "Each reported version differs from the one to go back to", partial(self._releases, restart)),
+        ]
+
+    def _watch(self, restart: Restart) -> Found:
+        found = self._of_each(restart.names)
+        watched = {name: folders for name, processes in found.items() if (folders := _watched(processes))}
+        if not watched or restart.code_changed:
+            return Status.PASS, "the code is changed already" if watched else "none is watched"
+        if lists := {name: folders for name, folders in watched.items() if folders != {""}}:
+            [name, folders], command = next(iter(lists.items())), shown(self._described.command)
+            return Status.FAIL, (
+                f"pm2 watches {', '.join(sorted(folders))} for {', '.join(lists)}: a stop ends that, and no command turns "
+                f"a list of folders on again. Set `watch: false` in the ecosystem file; `{command} delete {name}` and "
+                f"`{command} start ecosystem.config.js --only {name}` for each; afterwards the same with `watch`"
+            )
+        if restart.stopped_first:
+            return Status.PASS, f"watch mode of {', '.join(watched)} is off from the stop until the start, and on again then"
+        commands = "; ".join(f"`{shown([*self._described.command, 'restart', name, '--watch'])}`" for name in watched)
+        return Status.FAIL, (
+            f"pm2 watches the files of {', '.join(watched)} and would restart it in the middle of the build. "
+            f"Turn watch mode off beforehand and on afterwards, both by {commands}, which restarts it"
+        )
+
+    def _paths(self, restart: Restart) -> Found:
+        command = shown(self._described.command)
+        looks = [
+            starts_from(name, process.script, process.cwd, restart.folders.get(name), command)
+            for name, processes in self._of_each(restart.names).items()
+            for process in processes
+        ]
+        return services.worst(looks)
+
+    def _releases(self, restart: Restart) -> Found:
+        pinned = {name: pin for name in restart.names if (pin := self._described.pinned.get(name))}
+        found = self._of_each(list(pinned))
+        same = [
+            f"{name} reports {pin}"
+            for name, pin in pinned.items()
+            if not restart.code_changed and any(process.alive and process.version == pin for process in found[name])
+        ]
+        if same:
+            return Status.UNKNOWN, (
+                f"{', '.join(same)}, which is the release to go back to: pm2 takes it from package.json, and both releases "
+                "may have the same there. Set services.versions to a `url` or a `log` that tells them apart"
+            )
+        return Status.PASS, "it does" if pinned else "no release is pinned"
+
+    def to_restore(self, names: Collection[str]) -> Restore:
+        """See `Services.to_restore`: watch mode, which a stop turns off; pm2 itself keeps the instances."""
+        return {name: {"watch mode": "on"} for name, found in self._of_each(names).items() if _watched(found) == {""}}
+
+    def start(self, *names: str, restore: Restore = NOTHING) -> None:
         """See `Services.start`; the processes keep the environment that pm2 has for them, never the operator's."""
         for name, found in self._of_each(names).items():
-            if not any(process.alive for process in found):
-                self._require(name, self._pm2("start", *(str(process.id) for process in found)), "start")
+            ended = [process for process in found if not process.alive]
+            watch = [process for process in ended if restore.get(name, NOTHING).get("watch mode") and not process.watched]
+            for processes, options in ((watch, ["--watch"]), ([p for p in ended if p not in watch], [])):  # --watch toggles
+                if processes:
+                    self._require(name, self._pm2("start", *(str(process.id) for process in processes), *options), "start")
         up = self.up(names)
         for name in names:
             if name not in up:
                 raise not_started(name, str(self._home), self._states(name))
 
-    def logs(self, name: str, since: datetime | None) -> list[str]:
+    def log_marks(self, names: Collection[str]) -> Marks:
+        """See `Services.log_marks`."""
+        return {name: log_files.mark(_log_files(found)) for name, found in self._of_each(names).items()}
+
+    def logs(self, name: str, since: datetime | None, mark: Mapping[str, Any] = NOTHING) -> list[str]:
         """See `Services.logs`; each process' errors follow its other lines."""
-        paths = dict.fromkeys(path for process in self._of(name) for path in process.logs if path and path != "/dev/null")
-        if not paths:
+        logs = _log_files(self._of(name))
+        if not logs:
             raise no_log(name, str(self._home), "pm2 keeps none")
         try:
-            return [line for path in paths for line in services.of_files(_rotated(Path(path)), since)]
+            return log_files.lines(logs, since, mark)
+        except log_files.UnplacedError as error:
+            timed = shown([*self._described.command, "restart", name, "--time"])
+            raise no_time(name, str(error), f"Have pm2 put the time before each line: `{timed}`.") from None
         except OSError as error:
             raise no_log(name, str(error.filename), error.strerror or str(error)) from None
 
@@ -206,7 +299,26 @@ def _read(entry: dict[str, Any]) -> _Process:
         version=str(revision or label),
         by_clock=bool(of_pm2.get("cron_restart")),
         logs=logs,
+        script=Path(str(of_pm2.get("pm_exec_path") or "")),
+        cwd=Path(str(of_pm2.get("pm_cwd") or "")),
+        watched=_folders(of_pm2.get("watch")),
+        watch_delay=float(of_pm2.get("watch_delay") or 0) / 1000,
     )
+
+
+def _folders(watch: object) -> tuple[str, ...]:
+    if isinstance(watch, (list, str)):
+        return tuple(watch) if isinstance(watch, list) else (watch,)
+    return ("",) if watch else ()
+
+
+def _watched(found: Sequence[_Process]) -> set[str]:
+    return {folder for process in found for folder in process.watched}
+
+
+def _log_files(found: Sequence[_Process]) -> list[list[Path]]:
+    paths = dict.fromkeys(path for process in found for path in process.logs if path and path != "/dev/null")
+    return [_rotated(Path(path)) for path in paths]
 
 
 def _comes_back(name: str, where: str) -> AdapterError:

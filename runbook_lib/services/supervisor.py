@@ -1,17 +1,32 @@
 """Services under supervisord."""
 
 import socket
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any, Literal
 from xmlrpc.client import Error, Fault, ServerProxy, Transport
 
-from runbook_lib import services
 from runbook_lib.config.target import ServicesTarget
 from runbook_lib.errors import AdapterError
-from runbook_lib.services import no_list, no_log, no_version, not_started, not_stopped, refused, unknown_service, unreachable
+from runbook_lib.services import (
+    NOTHING,
+    Look,
+    Marks,
+    Restart,
+    Restore,
+    log_files,
+    no_list,
+    no_log,
+    no_time,
+    no_version,
+    not_started,
+    not_stopped,
+    refused,
+    unknown_service,
+    unreachable,
+)
 from runbook_lib.system.processes import Processes, until
 
 CALL_SECONDS = 10.0
@@ -105,25 +120,41 @@ class SupervisorServices:
         if not until(lambda: self._asked_to_stop(name), self._timeout, INTERVAL):
             raise not_stopped(name, str(self._socket), self._timeout, self._state(name))
 
-    def start(self, *names: str) -> None:
+    def looks(self, restart: Restart) -> list[Look]:
+        """See `Services.looks`: none."""
+        return []
+
+    def to_restore(self, names: Collection[str]) -> Restore:
+        """See `Services.to_restore`: supervisord starts what its configuration says."""
+        return {}
+
+    def start(self, *names: str, restore: Restore = NOTHING) -> None:
         """See `Services.start`; one that is being stopped is waited for first."""
         for name in names:
             self._asked_to_start(name)
         for name in names:
             self._require_running(name)
 
-    def logs(self, name: str, since: datetime | None) -> list[str]:
+    def log_marks(self, names: Collection[str]) -> Marks:
+        """See `Services.log_marks`."""
+        return {name: log_files.mark(self._log_files(self._info(name))) for name in names}
+
+    def logs(self, name: str, since: datetime | None, mark: Mapping[str, Any] = NOTHING) -> list[str]:
         """See `Services.logs`; the error log, where there is one apart, follows the other."""
         info = self._info(name)
         if not info["stdout_logfile"]:
             raise no_log(name, str(self._socket), "supervisord keeps none")
         if not info["start"]:
             return []
-        paths = [Path(info[key]) for key in ("stdout_logfile", "stderr_logfile") if info[key]]
         try:
-            return [line for path in paths for line in services.of_files(_rotated(path), since)]
+            return log_files.lines(self._log_files(info), since, mark)
+        except log_files.UnplacedError as error:
+            raise no_time(name, str(error), "Have the service begin each line with the time.") from None
         except OSError as error:
             raise no_log(name, str(error.filename), error.strerror or str(error)) from None
+
+    def _log_files(self, info: Mapping[str, Any]) -> list[list[Path]]:
+        return [_rotated(Path(info[key])) for key in ("stdout_logfile", "stderr_logfile") if info[key]]
 
     def _asked_to_stop(self, name: str) -> bool:
         """Whether it is stopped; else it is asked to be, unless that is under way."""

@@ -1,16 +1,21 @@
 """Steps that stop, start and restart services."""
 
 import time
+from collections.abc import Collection
 from dataclasses import replace
+from itertools import takewhile
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from runbook_lib.config.compatibility import STOPPED, Rules, State
-from runbook_lib.config.plan.steps import ACCESS, About, RevertingStep, ServicesStep, StepSpec, Touches
+from runbook_lib.config.plan.steps import ACCESS, About, BuildingStep, RevertingStep, ServicesStep, StepSpec, Touches
 from runbook_lib.context import Context, builds
 from runbook_lib.context.old_code import prepare
 from runbook_lib.errors import AdapterError, StepFailed
 from runbook_lib.postgres.sessions import Session, of_role
 from runbook_lib.results import Found, Precondition, Result, Status, When
+from runbook_lib.services import Restart as Restarting
+from runbook_lib.services import Restore
 from runbook_lib.steps import Effect, Facts, Preview, Probe, Step, looked_at
 from runbook_lib.system.processes import until
 
@@ -33,8 +38,58 @@ class _ServicesStep(Step):
 
     def _start(self) -> Facts:
         deadline = time.monotonic() + self.context.target.services.timeout
-        self.context.adapters.services.start(*self.services)
-        return {"running": {name: self._wait_for_version(name, deadline) for name in self.services}}
+        services, restore = self.context.adapters.services, self._to_restore()
+        marks = services.log_marks(self.services)
+        services.start(*self.services, **({"restore": restore} if restore else {}))
+        running = {name: self._wait_for_version(name, deadline) for name in self.services}
+        return {"running": running, **({"logs": marks} if marks else {})}
+
+    def _to_restore(self) -> Restore:
+        """What a start restores: as it was approved, once a step of the run has begun to act on the service."""
+        found = dict(self.context.adapters.services.to_restore(self.services))
+        for name, approved in self.context.state.agreed.items():
+            if self.context.state.step(name).status != "pending":
+                recorded = approved["facts"].get("restore", {})
+                found |= {service: recorded[service] for service in self.services if service in recorded}
+        return found
+
+    def _facts(self, facts: Facts) -> Facts:
+        """Facts of the step, with what a start restores where there is such."""
+        return {**facts, **({"restore": restore} if (restore := self._to_restore()) else {})}
+
+    def _restored(self) -> list[str]:
+        """What a start restores besides the services themselves, a line each."""
+        found = {
+            name: {key: value for key, value in what.items() if value != 1} for name, what in self._to_restore().items()
+        }
+        return [
+            f"start {name} again with {', '.join(f'{key} {value}' for key, value in what.items())}"
+            for name, what in found.items()
+            if what
+        ]
+
+    def _looks_of_manager(self, stopped_by: Collection[str] = (), *, stops: bool = False) -> list[Precondition]:
+        """What the manager can look at before downtime; where earlier steps stop the services, it was looked at there."""
+        state, when = self.context.state, When.AT_THE_STEP if stopped_by else When.BEFOREHAND
+        return [
+            self.need(look.suffix, look.title, when, look.find, waivable=True)
+            for look in self.context.adapters.services.looks(self._restarting(stopped_first=stops or bool(stopped_by)))
+            if not any(f"{stop}: {look.suffix}" in state.waivers for stop in stopped_by)
+        ]
+
+    def _restarting(self, *, stopped_first: bool) -> Restarting:
+        target, state = self.context.target, self.context.state
+        changing = [name for name, spec in self.context.specs.items() if isinstance(spec, (RevertingStep, BuildingStep))]
+        return Restarting(
+            names=self.services,
+            folders={
+                name: Path(target.repositories[repository].path)
+                for name, repository in target.services.built_from.items()
+                if name in self.services and name not in target.services.pinned
+            },
+            code_changed=any(state.step(name).status != "pending" for name in changing),
+            stopped_first=stopped_first,
+        )
 
     def _wait_for_version(self, name: str, deadline: float) -> str:
         wanted = builds.wanted(self.context, name)
@@ -131,16 +186,17 @@ class Stop(_ServicesStep):
             would=would,
             undone_by="starting them again",
             estimate=self.spec.estimate,
-            facts={"services": self.services},
+            facts=self._facts({"services": self.services}),
         )
 
     def needs(self) -> list[Precondition]:
-        """That the manager runs no service that nobody named: it could go on writing. Pure."""
+        """That no service runs that nobody named, as it could go on writing; and all can come up again as they are. Pure."""
 
         def forgotten() -> Found:
             return _none(self._forgotten(), "all that the manager runs is named", "named by neither plan nor target")
 
-        return [self.need("forgotten", "No forgotten worker", When.BEFOREHAND, forgotten)]
+        need = self.need("forgotten", "No forgotten worker", When.BEFOREHAND, forgotten)
+        return [need, *self._looks_of_manager(stops=True)]
 
     def probe(self) -> Probe:
         """Whether all are stopped and disconnected. Read-only."""
@@ -231,19 +287,20 @@ class Start(_ServicesStep):
         return Preview(
             self.name,
             self.title,
-            would=[f"{self.spec.kind} {name} in version {commit[:12]}" for name, commit in wanted.items()],
+            would=[
+                *(f"{self.spec.kind} {name} in version {commit[:12]}" for name, commit in wanted.items()),
+                *self._restored(),
+            ],
             undone_by="stopping them",
             estimate=self.spec.estimate,
-            facts={"versions": wanted},
+            facts=self._facts({"versions": wanted}),
         )
 
     def needs(self) -> list[Precondition]:
-        """That each running service reports its version, which the step waits for. Pure."""
-        return [
-            self.need(
-                "versions", "Each running service reports its version", When.BEFOREHAND, self._versions_known, waivable=True
-            )
-        ]
+        """That each running service reports a version that the step can wait for, and all come up as they are. Pure."""
+        title = "Each running service reports its version"
+        versions = self.need("versions", title, When.BEFOREHAND, self._versions_known, waivable=True)
+        return [versions, *self._looks_of_manager(self._stopped_by())]
 
     def probe(self) -> Probe:
         """Whether all run in the wanted version. Read-only."""
@@ -277,9 +334,22 @@ class Start(_ServicesStep):
         """Stop them. Changes the target."""
         return self._stop()
 
+    def _stopped_by(self) -> list[str]:
+        """The steps of the run that stop services before this one, where they stop all of its own."""
+        before = takewhile(lambda item: item[0] != self.name, self.context.specs.items())
+        stops = {name: spec.services for name, spec in before if isinstance(spec, StopKeys)}
+        stopped = {service for services in stops.values() for service in services}
+        return list(stops) if stopped.issuperset(self.services) else []
+
     def _versions_known(self) -> Found:
         up = self.context.adapters.services.up(self.services)
         found = {name: builds.running(self.context, name) for name in self.services if name in up}
+        if labels := [name for name, version in found.items() if not builds.comparable(self.context, name, version)]:
+            told = ", ".join(f"{name} reports {found[name]}" for name in labels)
+            return Status.UNKNOWN, (
+                f"{told}, which is no commit, and the step waits for a commit of its repository; two builds may report "
+                f"the same. Set services.versions.{labels[0]} in the target to a `url` or a `log` that tells the commit"
+            )
         return Status.PASS, ", ".join(f"{name}: {version[:12]}" for name, version in found.items()) or "none of them runs"
 
 

@@ -2,15 +2,20 @@
 
 import json
 import traceback
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from runbook_lib.errors import AdapterError
+from runbook_lib.results import Found, Status
+from runbook_lib.services import Restart, Services
 from runbook_lib.system.processes import ScriptedProcesses
 
 from ..support.managers import by_pm2
 from ..support.pm2 import CANARY, Pm2
+from ..support.waiting import until
 
 
 def test_pm2_refuses_a_process_started_by_the_clock_even_when_stopped(pm2: Pm2) -> None:
@@ -74,3 +79,122 @@ def test_pm2_lets_no_secret_of_an_environment_out(pm2: Pm2, output: str, caplog:
             said.append("".join(traceback.format_exception(error)))
     assert len(said) == 6
     assert CANARY not in "".join(said) + repr(vars(services))
+
+
+UNTIMED = "console.error(`TypeError: ${process.argv[2]} of start ${process.pid}`); setInterval(() => {}, 1000);"
+
+
+@pytest.fixture(scope="module")
+def in_the_field(pm2: Pm2) -> Iterator[Pm2]:
+    """Services as they are found: watched, several instances, logs without times, and started from a release's own path."""
+    site = pm2.root / "site"
+    for release in ("1", "2"):
+        (site / "releases" / release).mkdir(parents=True)
+        (site / "releases" / release / "app.js").write_text(UNTIMED)
+    (site / "src").mkdir()
+    (site / "app.js").write_text(UNTIMED)
+    (site / "current").symlink_to("releases/2")
+    older = site / "releases" / "1"
+    apps = [
+        {"name": "watched", "cwd": str(site), "script": "app.js", "watch": True, "watch_delay": 200},
+        {"name": "listed", "cwd": str(site), "script": "app.js", "watch": ["src"]},
+        {"name": "cluster", "cwd": str(site), "script": "app.js", "instances": 3, "exec_mode": "cluster"},
+        {"name": "older", "cwd": str(older), "script": str(older / "app.js")},
+    ]
+    (pm2.root / "field.json").write_text(json.dumps({"apps": apps}))
+    pm2("start", "field.json")
+    pm2("save")
+    try:
+        yield pm2
+    finally:
+        pm2("delete", *(app["name"] for app in apps))  # type: ignore[misc]
+
+
+def found(services: Services, restart: Restart, suffix: str) -> Found:
+    return next(look.find() for look in services.looks(restart) if look.suffix == suffix)
+
+
+def entries(pm2: Pm2, name: str) -> list[dict[str, object]]:
+    listed = json.loads(pm2("jlist").splitlines()[-1])
+    return [entry["pm2_env"] for entry in listed if entry["name"] == name]
+
+
+def test_pm2_names_watch_mode_beforehand_and_has_it_off_until_the_start(in_the_field: Pm2) -> None:
+    services, dump = by_pm2(in_the_field), in_the_field.home / "dump.pm2"
+    saved = dump.read_bytes()
+    while_it_runs = found(services, Restart(["watched"]), "watch")
+    stopped_first = found(services, Restart(["watched"], stopped_first=True), "watch")
+    restore = services.to_restore(["watched", "cluster"])
+
+    (in_the_field.root / "site" / "changed").write_text("")  # pm2 is about to restart it
+    services.stop("watched")
+    (in_the_field.root / "site" / "changed").write_text("by the revert")
+    off = entries(in_the_field, "watched")[0]
+    services.start("watched", restore=json.loads(json.dumps(restore)))
+
+    assert (while_it_runs[0], "restart watched --watch`" in while_it_runs[1]) == (Status.FAIL, True)
+    assert (stopped_first[0], "watched" in stopped_first[1]) == (Status.PASS, True)
+    assert restore == {"watched": {"watch mode": "on"}}
+    assert (off["status"], off["watch"]) == ("stopped", False)
+    assert entries(in_the_field, "watched")[0]["watch"] is True
+    assert dump.read_bytes() == saved
+
+
+def test_pm2_refuses_a_watched_list_of_folders_beforehand(in_the_field: Pm2) -> None:
+    services = by_pm2(in_the_field)
+
+    status, why = found(services, Restart(["watched", "listed"], stopped_first=True), "watch")
+
+    assert (status, "pm2 watches src for listed" in why) == (Status.FAIL, True)
+    assert services.to_restore(["listed"]) == {}
+
+
+def test_pm2_keeps_the_instances_and_starts_the_one_that_is_missing(in_the_field: Pm2) -> None:
+    services = by_pm2(in_the_field)
+    services.stop("cluster")
+    services.start("cluster")
+    assert [entry["status"] for entry in entries(in_the_field, "cluster")] == ["online"] * 3
+
+    in_the_field("stop", str(entries(in_the_field, "cluster")[1]["pm_id"]))
+    assert services.up(["cluster"]) == set()
+    services.start("cluster")
+    assert services.up(["cluster"]) == {"cluster"}
+
+
+def test_pm2_lines_without_a_time_count_from_the_mark_or_are_unknown(in_the_field: Pm2) -> None:
+    services, moment = by_pm2(in_the_field), datetime.now(UTC)
+    services.stop("older")
+    mark = json.loads(json.dumps(services.log_marks(["older"])))
+    services.start("older")
+    until(lambda: len(services.logs("older", None)) == 2, "it logs")
+
+    with pytest.raises(AdapterError, match="carry no time") as refused:
+        services.logs("older", moment)
+
+    assert "restart older --time" in refused.value.safe_next
+    assert services.logs("older", moment, mark["older"]) == services.logs("older", None)[1:]
+
+
+def test_pm2_names_a_release_that_the_link_has_left_behind(in_the_field: Pm2) -> None:
+    services, site = by_pm2(in_the_field), in_the_field.root / "site"
+
+    status, why = found(services, Restart(["older"], {"older": site / "current"}), "paths")
+    inside = found(services, Restart(["older"], {"older": site / "releases" / "1"}), "paths")
+
+    assert (status, f"start {site}/current/app.js --name older --cwd {site}/current`" in why) == (Status.FAIL, True), why
+    assert inside[0] is Status.PASS
+
+
+def test_pm2_cannot_tell_a_release_from_one_with_the_same_version(pm2: Pm2) -> None:
+    services = by_pm2(pm2, pinned={"web": "1.0.0"})
+    pm2.deploy("1")
+    services.start("web")
+    try:
+        same = found(services, Restart(["web"]), "releases")
+        pm2.deploy("2")
+        services.stop("web")
+        services.start("web")
+        other = found(services, Restart(["web"]), "releases")
+    finally:
+        services.stop("web")
+    assert (same[0], "web reports 1.0.0" in same[1], other[0]) == (Status.UNKNOWN, True, Status.PASS)

@@ -30,10 +30,8 @@ def by_pm2(made: Pm2, processes: Processes | None = None, home: Path | None = No
 
 
 def by_docker(made: Docker, timeout: int = TIMEOUT, steady: float = 0, **more: Any) -> Services:
-    settings = {"host": made.host, **COMMON, **more}
-    described = DockerTarget(
-        manager="docker-compose", directory=str(made.project), project="contract", timeout=timeout, steady=steady, **settings
-    )
+    where = {"directory": str(made.project), "project": "contract", "host": made.host}
+    described = DockerTarget(manager="docker-compose", timeout=timeout, steady=steady, **{**where, **COMMON, **more})
     return connect(described, LocalProcesses())
 
 

@@ -27,7 +27,9 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def entry(name: str, number: int, status: str) -> dict[str, object]:
-    own = {"status": status, "restart_time": 0, "version": "1.0.0", "SECRET": CANARY, "env": {"SECRET": CANARY}}
+    secret = {"SECRET": CANARY, "env": {"SECRET": CANARY}}
+    path = {"pm_exec_path": __file__, "pm_cwd": f"http:/root.test/{'frontend' if name == 'frontend' else 'backend'}"}
+    own = {"status": status, "restart_time": 0, "version": "1.0.0", **path, **secret}
     return {"pm_id": number, "name": name, "pid": 0, "pm2_env": own}
 
 

@@ -11,7 +11,7 @@ from runbook_lib.context import Context
 from runbook_lib.errors import AdapterError, StepFailed
 from runbook_lib.journal.state import StepState
 from runbook_lib.results import Status, not_passed
-from runbook_lib.services import MemoryServices
+from runbook_lib.services import NOTHING, MemoryServices, Restore
 from runbook_lib.steps import Effect, Step
 from runbook_lib.steps import services as services_module
 from runbook_lib.steps.services import Restart, Start, Stop
@@ -51,9 +51,9 @@ class Watched(MemoryServices):
         if name not in self.stubborn:
             super().stop(name)
 
-    def start(self, *names: str) -> None:
+    def start(self, *names: str, restore: Restore = NOTHING) -> None:
         self.asked += [f"start {name}" for name in names]
-        super().start(*names)
+        super().start(*names, restore=restore)
 
 
 def watch(step: Step, world: World, stubborn: set[str] = frozenset()) -> Watched:  # type: ignore[assignment]

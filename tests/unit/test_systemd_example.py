@@ -73,15 +73,13 @@ def test_the_example_stops_and_starts_units(systemd: Path, services: Services) -
     assert services.up(["backend", "frontend"]) == {"frontend"}
 
 
-def test_the_example_reads_the_journal_since_a_moment_in_a_form_that_systemd_reads(
-    systemd: Path, services: Services
-) -> None:
+def test_the_example_gives_the_journal_a_moment_that_systemd_reads(systemd: Path, services: Services) -> None:
     moment = datetime(2026, 11, 3, 11, 14, 29, 250000, tzinfo=UTC)
 
     assert services.logs("backend", moment) == ["shop-backend.service since @1793704469.250"]
 
 
-def test_a_unit_that_is_not_there_or_a_systemd_that_does_not_answer_is_unknown(systemd: Path, services: Services) -> None:
+def test_a_unit_or_a_systemd_that_is_not_there_is_unknown(systemd: Path, services: Services) -> None:
     with pytest.raises(AdapterError, match="did not answer about mailer"):
         services.is_running("mailer")
     (systemd / "away").touch()

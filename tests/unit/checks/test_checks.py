@@ -1,6 +1,7 @@
 """Each kind of check of services, logs, speed and databases, made against what is in memory."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,6 +13,7 @@ from runbook_lib.checks import CheckContext
 from runbook_lib.config.plan import Plan
 from runbook_lib.context import Context
 from runbook_lib.errors import AdapterError
+from runbook_lib.journal.state import StepState
 from runbook_lib.postgres.sessions import Taken
 from runbook_lib.results import Result, Status
 from runbook_lib.run import Run, lifecycle
@@ -90,6 +92,19 @@ def test_a_service_that_this_run_started_is_judged_from_its_own_start(checked: C
     checked.started = {"backend": datetime(2025, 11, 3, 12, 0, 4, tzinfo=UTC)}
 
     assert check(checked, "no-backend-errors").status is Status.PASS
+
+
+def test_logs_count_from_where_they_ended_at_the_last_start(
+    checked: CheckContext, world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = {"backend": {"size": 7}}
+    step = StepState("start-backend", "Start", "done", outcome={"logs": ends})
+    checked.context.state = replace(checked.context.state, steps={"start-backend": step})
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(world.services, "logs", lambda name, since, mark: asked.update({name: mark}) or ["INFO fine"])
+
+    assert check(checked, "no-backend-errors").status is Status.PASS
+    assert {name: mark for name, mark in asked.items() if mark} == ends
 
 
 def test_logs_that_cannot_be_read_are_unknown(checked: CheckContext, world: Any) -> None:
