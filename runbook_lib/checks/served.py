@@ -166,9 +166,7 @@ def _misread(each: Served, name: str) -> str:
         return ""
     key = name.rpartition(".")[2].partition("[")[0].strip('"')
     inner = next((f"{outer} of an item" for item in each.items for outer in item if _holds_key(item[outer], key, DEPTH)), "")
-    return (
-        f"no item has {name}, and {inner} has {key}; say under api where it is" if inner else each.doubt * bool(each.items)
-    )
+    return f"no item has {name}, and {inner} has {key}; say under api where it is" if inner else each.doubt
 
 
 def _holds_key(value: Any, key: str, depth: int) -> bool:

@@ -66,6 +66,7 @@ def test_a_shape_that_the_plan_knows_passes(body: object, path: str | None, omit
         pytest.param(EDGES, "data.messages", None, id="an object where the list is to be"),
         pytest.param(PLAIN, "data", None, id="another key"),
         pytest.param({"people": [{"id": 7, "name": "Bo"}]}, None, None, id="the only list is another"),
+        pytest.param({"people": [], "data": PLAIN}, None, None, id="the only list is another, and empty"),
         pytest.param([{"id": 1, "attributes": {"mediaUrl": "/3.svg"}}], None, None, id="the field is deeper"),
         pytest.param({"errors": []}, None, None, id="a list of no errors alone"),
         pytest.param({"errors": [{"message": "boom"}], "data": None}, "data", None, id="GraphQL's errors"),
