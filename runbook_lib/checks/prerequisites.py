@@ -94,9 +94,8 @@ def _services(context: Context) -> Found:
     names = sorted(
         {service for spec in context.specs.values() if isinstance(spec, ServicesStep) for service in spec.services}
     )
-    return Status.PASS, ", ".join(
-        f"{n} {'runs' if context.adapters.services.is_running(n) else 'is stopped'}" for n in names
-    )
+    running = context.adapters.services.running_of(names)
+    return Status.PASS, ", ".join(f"{name} {'runs' if name in running else 'is stopped'}" for name in names)
 
 
 def _database(context: Context) -> Found:

@@ -85,7 +85,8 @@ def fingerprint(context: Context, with_database: bool) -> dict[str, str]:
     for repository in context.plan.repositories:
         checkout = context.checkout(repository)
         found[f"checkout {repository}"] = [checkout.head(), checkout.changed_files()]
-    found["services running"] = [name for name in context.plan.services if context.adapters.services.is_running(name)]
+    running = context.adapters.services.running_of(context.plan.services)
+    found["services running"] = [name for name in context.plan.services if name in running]
     return {name: hashlib.sha256(json.dumps(value).encode()).hexdigest()[:12] for name, value in found.items()}
 
 

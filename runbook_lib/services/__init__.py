@@ -177,10 +177,18 @@ class Services(Protocol):
             AdapterError: It cannot be told: the manager does not answer, or knows no such service.
         """
 
+    def running_of(self, names: Collection[str]) -> set[str]:
+        """Those services that run, as `is_running` tells of each. Read-only.
+
+        Raises:
+            AdapterError: It cannot be told: the manager does not answer, or knows no such service.
+        """
+
     def up(self, names: Collection[str]) -> set[str]:
         """Those services of which all runs and goes on running: one that ends and is restarted is not up. Read-only.
 
-        All are watched at once, so that many take no longer than one.
+        All are watched at once, so that many take no longer than one; what still runs as it was seen before is not watched
+        for as long again.
 
         Raises:
             AdapterError: It cannot be told: the manager does not answer, or knows no such service.
@@ -193,11 +201,14 @@ class Services(Protocol):
             AdapterError: It does not run, or in several versions at once, or the manager does not tell.
         """
 
-    def stop(self, name: str) -> None:
-        """Stop the service, and return once the manager says so; one that is stopped is left alone. Changes the target.
+    def stop(self, *names: str) -> None:
+        """Stop services, and return once the manager says so of all; one that is stopped is left alone. Changes the target.
+
+        They are told to stop in this order, and where the manager can do so none is waited for before the next is told.
 
         Raises:
-            AdapterError: The service is unknown, or the manager did not say within the timeout that it is stopped.
+            AdapterError: A service is unknown, and none was stopped; or the manager did not say within the timeout that all
+                are stopped.
         """
 
     def looks(self, restart: Restart) -> list[Look]:
@@ -282,12 +293,17 @@ class MemoryServices:
         self._ask(name)
         return name in self.running
 
-    def stop(self, name: str) -> None:
+    def running_of(self, names: Collection[str]) -> set[str]:
+        """See `Services.running_of`."""
+        return {name for name in names if self.is_running(name)}
+
+    def stop(self, *names: str) -> None:
         """See `Services.stop`."""
-        self._ask(name)
-        if name in self.immortal & self.running:
-            raise not_stopped(name, WHERE, 0, "it goes on")
-        self.running.discard(name)
+        for name in names:
+            self._ask(name)
+        self.running -= {*names} - self.immortal
+        if going_on := [name for name in names if name in self.running]:
+            raise not_stopped(", ".join(going_on), WHERE, 0, "it goes on")
 
     def looks(self, restart: Restart) -> list[Look]:
         """See `Services.looks`: none."""
@@ -334,18 +350,33 @@ T = TypeVar("T")
 INTERVAL = 0.1  # seconds between two looks
 
 
-def staying(look: Callable[[], Mapping[str, T]], seconds: float) -> dict[str, T]:
-    """What `look` tells of each service's processes, for those of which it stays the same for so long. Read-only.
+class Steady:
+    """Watches services until each was the same for so long; it knows since when it has seen each as it is.
 
-    Where it tells of nothing, there is nothing to wait for.
+    What is told of a service must differ once it was restarted, as by a pid and a number of restarts.
     """
-    told = {name: processes for name, processes in look().items() if processes}
-    end = time.monotonic() + seconds
-    while told and time.monotonic() < end:
-        time.sleep(min(INTERVAL, max(0.0, end - time.monotonic())))
-        now = look()
-        told = {name: processes for name, processes in told.items() if now[name] == processes}
-    return told
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._seen: dict[str, tuple[Any, float]] = {}  # service -> what was told of it, and when first
+
+    def staying(self, look: Callable[[], Mapping[str, T]]) -> dict[str, T]:
+        """What `look` tells of each service's processes, for those of which it stays the same for so long. Read-only.
+
+        Where it tells of nothing, there is nothing to wait for.
+        """
+        begun = time.monotonic()
+        looked = look()
+        told = {name: processes for name, processes in looked.items() if processes}
+        for name, processes in looked.items():
+            if self._seen.get(name, (None, 0.0))[0] != processes:
+                self._seen[name] = processes, time.monotonic()
+        while told and (left := max(self._seen[name][1] for name in told) + self._seconds - begun) > 0:
+            time.sleep(min(INTERVAL, left))
+            begun, later = time.monotonic(), look()
+            for name in [name for name, processes in told.items() if later[name] != processes]:
+                del told[name], self._seen[name]
+        return told
 
 
 @cache

@@ -102,12 +102,18 @@ class CommandServices:
         except AdapterError as error:
             raise unreachable(name, shown(self._commands.running), error.what.rstrip(".")) from None
 
-    def stop(self, name: str) -> None:
+    def running_of(self, names: Collection[str]) -> set[str]:
+        """See `Services.running_of`."""
+        return {name for name in names if self.is_running(name)}
+
+    def stop(self, *names: str) -> None:
         """See `Services.stop`; the command is run even for a stopped service, which might be about to be restarted."""
-        self.is_running(name)
-        self._run(self._commands.stop, name)
-        if not self._becomes(name, running=False):
-            raise not_stopped(name, shown(self._commands.running), self._timeout, "still running")
+        self.running_of(names)
+        for name in names:
+            self._run(self._commands.stop, name)
+        for name in names:
+            if not self._becomes(name, running=False):
+                raise not_stopped(name, shown(self._commands.running), self._timeout, "still running")
 
     def looks(self, restart: Restart) -> list[Look]:
         """See `Services.looks`: a command line says no more than the target."""

@@ -169,6 +169,7 @@ class DockerServices:
         self._described = described
         self._processes = processes
         self._directory = Path(described.directory)
+        self._steady = services.Steady(described.steady)
         self._where = f"docker compose project {described.project} in {described.directory}"
 
     def all_running(self) -> set[str]:
@@ -182,9 +183,13 @@ class DockerServices:
         """See `Services.is_running`."""
         return bool(self._alive(name))
 
+    def running_of(self, names: Collection[str]) -> set[str]:
+        """See `Services.running_of`."""
+        return {name for name, alive in self._each_alive(names).items() if alive}
+
     def up(self, names: Collection[str]) -> set[str]:
         """See `Services.up`; each instance that there was must run."""
-        staying = services.staying(lambda: self._each_alive(names), self._described.steady)
+        staying = self._steady.staying(lambda: self._each_alive(names))
         alive = {name for name, found in staying.items() if {container.status for container in found} == {"running"}}
         return {name for name, found in self._each_known(alive).items() if _all_alive(found)}
 
@@ -199,20 +204,22 @@ class DockerServices:
             return pin if self._image(pin) == image else image
         return revision or image
 
-    def stop(self, name: str) -> None:
-        """See `Services.stop`; its restart policy is taken off first, or a restart of the engine would bring it back."""
-        alive = [container.id for container in self._alive(name)]
-        if not alive:
+    def stop(self, *names: str) -> None:
+        """See `Services.stop`; restart policies are taken off first, or a restart of the engine would bring one back."""
+        found = {name: alive for name, alive in self._each_alive(names).items() if alive}
+        if not found:
             return
-        timeout = self._described.timeout
-        self._require(name, self._without_restarts(alive))
+        named, timeout = ", ".join(found), self._described.timeout
+        ids = [container.id for alive in found.values() for container in alive]
+        self._require(named, self._without_restarts(ids))
         try:
-            answer = self._docker("stop", *alive)
+            answer = self._docker("stop", *ids)
         except AdapterError:
-            raise not_stopped(name, self._where, timeout, "docker is still stopping it") from None
-        self._require(name, answer)
-        if not until(lambda: not self._alive(name), timeout, services.INTERVAL):
-            raise not_stopped(name, self._where, timeout, self._states(name))
+            raise not_stopped(named, self._where, timeout, "docker is still stopping it") from None
+        self._require(named, answer)
+        if not until(lambda: not self.running_of(found), timeout, services.INTERVAL):
+            left = sorted(self.running_of(found))
+            raise not_stopped(", ".join(left), self._where, timeout, "; ".join(map(self._states, left)))
 
     def looks(self, restart: Restart) -> list[Look]:
         """See `Services.looks`."""

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -94,6 +95,7 @@ class Pm2Services:
 
     def __init__(self, described: Pm2Target, processes: Processes) -> None:
         self._described = described
+        self._steady = services.Steady(described.steady)
         self._home = Path(described.home)
         self._processes = processes
 
@@ -106,11 +108,15 @@ class Pm2Services:
 
     def is_running(self, name: str) -> bool:
         """See `Services.is_running`."""
-        return any(process.alive for process in self._of(name))
+        return bool(self.running_of([name]))
+
+    def running_of(self, names: Collection[str]) -> set[str]:
+        """See `Services.running_of`."""
+        return {name for name, found in self._of_running(names).items() if found}
 
     def up(self, names: Collection[str]) -> set[str]:
         """See `Services.up`."""
-        staying = services.staying(lambda: self._of_running(names), self._described.steady)
+        staying = self._steady.staying(lambda: self._of_running(names))
         return {name for name, found in staying.items() if {process.status for process in found} == {"online"}}
 
     def version(self, name: str) -> str:
@@ -121,31 +127,32 @@ class Pm2Services:
             raise no_version(name, str(self._home), reason)
         return found.pop()
 
-    def stop(self, name: str) -> None:
-        """See `Services.stop`; its processes must be gone from the system too."""
-        found = self._of(name)
-        if any(process.by_clock for process in found):
-            raise _comes_back(name, str(self._home))
-        restarting = any(process.restarts for process in found)
-        self._stop(name, found)  # which turns watch mode off
-        time.sleep(max((WATCH_SETTLES + process.watch_delay for process in found if process.watched), default=0.0))
-        watched = any(process.watched for process in found)
-        if (restarting or watched) and (back := [process for process in self._of(name) if process.alive]):
-            self._stop(name, back)  # pm2 was starting it again just as it was told to stop it
+    def stop(self, *names: str) -> None:
+        """See `Services.stop`; pm2 itself stops one after another. Their processes must be gone from the system too."""
+        found = self._of_each(names)
+        for name, processes in found.items():
+            if any(process.by_clock for process in processes):
+                raise _comes_back(name, str(self._home))
+        self._stop(found)  # which turns watch mode off
+        each = [process for processes in found.values() for process in processes]
+        time.sleep(max((WATCH_SETTLES + process.watch_delay for process in each if process.watched), default=0.0))
+        if brought_back := list(dict.fromkeys(process.name for process in each if process.restarts or process.watched)):
+            self._stop(self._of_each(brought_back))  # where pm2 was starting it again just as it was told to stop it
 
-    def _stop(self, name: str, found: list[_Process]) -> None:
-        running = [process for process in found if process.alive]
+    def _stop(self, found: Mapping[str, list[_Process]]) -> None:
+        running = [process for processes in found.values() for process in processes if process.alive]
         if not running:
             return
-        timeout = self._described.timeout
+        names = list(dict.fromkeys(process.name for process in running))
+        named, timeout = ", ".join(names), self._described.timeout * len(names)
         try:
-            answer = self._pm2("stop", *(str(process.id) for process in running))
+            answer = self._pm2("stop", *(str(process.id) for process in running), timeout=timeout)
         except AdapterError:
-            raise not_stopped(name, str(self._home), timeout, "pm2 is still stopping it") from None
-        self._require(name, answer, "stop")
+            raise not_stopped(named, str(self._home), timeout, "pm2 is still stopping it") from None
+        self._require(named, answer, "stop")
         pids = [process.pid for process in running if process.pid]
-        if not until(lambda: not self.is_running(name) and all(map(has_ended, pids)), timeout, services.INTERVAL):
-            raise not_stopped(name, str(self._home), timeout, self._states(name))
+        if not until(lambda: all(map(has_ended, pids)) and not self.running_of(names), timeout, services.INTERVAL):
+            raise not_stopped(named, str(self._home), timeout, "; ".join(map(self._states, names)))
 
     def looks(self, restart: Restart) -> list[Look]:
         """See `Services.looks`."""
@@ -186,6 +193,8 @@ class Pm2Services:
 
     def _releases(self, restart: Restart) -> Found:
         pinned = {name: pin for name in restart.names if (pin := self._described.pinned.get(name))}
+        if not pinned:
+            return Status.PASS, "no release is pinned"
         found = self._of_each(list(pinned))
         same = [
             f"{name} reports {pin}"
@@ -197,7 +206,7 @@ class Pm2Services:
                 f"{', '.join(same)}, which is the release to go back to: pm2 takes it from package.json, and both releases "
                 "may have the same there. Set services.versions to a `url` or a `log` that tells them apart"
             )
-        return Status.PASS, "it does" if pinned else "no release is pinned"
+        return Status.PASS, "it does"
 
     def to_restore(self, names: Collection[str]) -> Restore:
         """See `Services.to_restore`: watch mode, which a stop turns off; pm2 itself keeps the instances."""
@@ -205,12 +214,15 @@ class Pm2Services:
 
     def start(self, *names: str, restore: Restore = NOTHING) -> None:
         """See `Services.start`; the processes keep the environment that pm2 has for them, never the operator's."""
-        for name, found in self._of_each(names).items():
-            ended = [process for process in found if not process.alive]
-            watch = [process for process in ended if restore.get(name, NOTHING).get("watch mode") and not process.watched]
-            for processes, options in ((watch, ["--watch"]), ([p for p in ended if p not in watch], [])):  # --watch toggles
-                if processes:
-                    self._require(name, self._pm2("start", *(str(process.id) for process in processes), *options), "start")
+        ended = [process for found in self._of_each(names).values() for process in found if not process.alive]
+
+        def to_watch(process: _Process) -> bool:
+            return bool(restore.get(process.name, NOTHING).get("watch mode")) and not process.watched
+
+        for watch, alike in groupby(ended, to_watch):  # --watch toggles
+            processes = list(alike)
+            answer = self._pm2("start", *(str(process.id) for process in processes), *(["--watch"] if watch else []))
+            self._require(", ".join(dict.fromkeys(process.name for process in processes)), answer, "start")
         up = self.up(names)
         for name in names:
             if name not in up:
@@ -272,10 +284,10 @@ class Pm2Services:
             except OSError as error:
                 raise AdapterError(f"No pm2 daemon listens there: {error.strerror or error}.") from None
 
-    def _pm2(self, *words: str) -> Completed:
+    def _pm2(self, *words: str, timeout: float | None = None) -> Completed:
         command = [*self._described.command, *words]
         env = {"PM2_HOME": str(self._home), "NO_COLOR": "1"}
-        return self._processes.run(command, timeout=self._described.timeout, env=env)
+        return self._processes.run(command, timeout=timeout or self._described.timeout, env=env)
 
     def _require(self, name: str, answer: Completed, verb: str) -> None:
         if answer.exit_code != 0:

@@ -106,6 +106,10 @@ class SupervisorServices:
         """See `Services.is_running`."""
         return self._looked_at_twice(name)["statename"] not in STOPPED
 
+    def running_of(self, names: Collection[str]) -> set[str]:
+        """See `Services.running_of`."""
+        return {name for name in names if self.is_running(name)}
+
     def up(self, names: Collection[str]) -> set[str]:
         """See `Services.up`; how long one must run to count is supervisord's own `startsecs`."""
         until(lambda: "STARTING" not in map(self._state, names), self._timeout, INTERVAL)
@@ -115,10 +119,18 @@ class SupervisorServices:
         """See `Services.version`; supervisord never tells."""
         raise no_version(name, str(self._socket), "supervisord knows commands, not versions")
 
-    def stop(self, name: str) -> None:
+    def stop(self, *names: str) -> None:
         """See `Services.stop`."""
-        if not until(lambda: self._asked_to_stop(name), self._timeout, INTERVAL):
-            raise not_stopped(name, str(self._socket), self._timeout, self._state(name))
+        going_on = self.running_of(names)
+
+        def all_stopped() -> bool:
+            nonlocal going_on
+            going_on = {name for name in names if not self._asked_to_stop(name)}
+            return not going_on
+
+        if not until(all_stopped, self._timeout, INTERVAL):
+            states = ", ".join(map(self._state, sorted(going_on)))
+            raise not_stopped(", ".join(sorted(going_on)), str(self._socket), self._timeout, states)
 
     def looks(self, restart: Restart) -> list[Look]:
         """See `Services.looks`: none."""

@@ -1,7 +1,7 @@
 """Steps that stop, start and restart services."""
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
@@ -29,12 +29,27 @@ class _ServicesStep(Step):
         return self.spec.services
 
     def _running(self) -> list[str]:
-        return [name for name in self.services if self.context.adapters.services.is_running(name)]
+        running = self.context.adapters.services.running_of(self.services)
+        return [name for name in self.services if name in running]
 
     def _stop(self) -> Facts:
-        for name in self.services:
-            self.context.adapters.services.stop(name)
+        self._stop_at_once(self.services)
         return {"stopped": self.services}
+
+    def _stop_at_once(self, names: Sequence[str]) -> None:
+        """Stop services in the plan's order, together those of which none needs another of them. Changes the target."""
+        for together in self._apart_by_need(names):
+            self.context.adapters.services.stop(*together)
+
+    def _apart_by_need(self, names: Sequence[str]) -> list[list[str]]:
+        """Services in their order, a new list wherever the one before holds what needs the next. Pure."""
+        needs = {(need.service, need.needs) for need in self.context.plan.needs}
+        found: list[list[str]] = []
+        for name in names:
+            if not found or any((before, name) in needs for before in found[-1]):
+                found.append([])
+            found[-1].append(name)
+        return found
 
     def _start(self) -> Facts:
         deadline = time.monotonic() + self.context.target.services.timeout
@@ -316,9 +331,7 @@ class Start(_ServicesStep):
     def apply(self) -> Facts:
         """Start them in the plan's order; one that runs in another version is stopped first. Changes the target."""
         right = self._in_wanted_version()
-        for name in self._running():
-            if name not in right:
-                self.context.adapters.services.stop(name)
+        self._stop_at_once([name for name in self._running() if name not in right])
         return self._start()
 
     def verify(self) -> list[Result]:

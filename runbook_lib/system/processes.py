@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
@@ -191,12 +191,15 @@ class LocalProcesses:
         """See `Processes.run`; an interrupt ends the command and its children first."""
         started = time.monotonic()
         # Files, not pipes: a service that the command leaves running would hold a pipe open, and the wait with it.
-        with _file() as output, _file() as errors, _file() as used, _stdin(input, encoding) as stdin:
+        usage_file = _file() if confine else nullcontext()
+        with _file() as output, _file() as errors, usage_file as used, _stdin(input, encoding) as stdin:
             environment = {**os.environ, **(env or {})}
             whole = with_default_signals(command, cwd=cwd, env=environment)
             try:
                 process = subprocess.Popen(
-                    _confined(whole, confine, Path(used.name)) if confine and not not_found([command], cwd) else whole,
+                    _confined(whole, confine, Path(used.name))
+                    if confine and used and not not_found([command], cwd)
+                    else whole,
                     cwd=cwd,
                     env=environment,
                     stdin=stdin,
@@ -217,7 +220,7 @@ class LocalProcesses:
                 raise
             finally:
                 follower.look(to_the_end=True)
-            said, usage = _text(output, encoding), _text(used)
+            said, usage = _text(output, encoding), _text(used) if used else ""
             return Completed(
                 *(tuple(command), code, said, _text(errors), time.monotonic() - started),
                 Usage(**json.loads(usage)) if usage else None,

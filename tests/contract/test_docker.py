@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runbook_lib.errors import AdapterError
-from runbook_lib.services import connect, staying
+from runbook_lib.services import Steady, connect
 from runbook_lib.services.docker import DockerTarget
 from runbook_lib.system.processes import ScriptedProcesses
 
@@ -37,7 +37,7 @@ def test_docker_stays_stopped_when_the_engine_starts_again(docker: Docker) -> No
         services.stop("restless")
         docker.end()
         docker.boot()
-        assert staying(lambda: {"restless": not services.is_running("restless")}, 0.6)
+        assert Steady(0.6).staying(lambda: {"restless": not services.is_running("restless")})
     finally:
         docker.clear()
 

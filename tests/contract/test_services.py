@@ -13,7 +13,7 @@ from functools import cache, partial
 import pytest
 
 from runbook_lib.errors import AdapterError
-from runbook_lib.services import MemoryServices, Services, connect, staying
+from runbook_lib.services import MemoryServices, Services, Steady, connect
 from runbook_lib.services.commands import Commands, CommandsTarget
 from runbook_lib.services.supervisor import call
 from runbook_lib.system.processes import LocalProcesses
@@ -260,7 +260,7 @@ def test_a_service_that_keeps_ending_and_restarting_is_stopped_for_good(managed:
     with suppress(AdapterError):
         services.start("flapping")
     services.stop("flapping")
-    assert staying(lambda: {"flapping": not services.is_running("flapping")}, 0.6)
+    assert Steady(0.6).staying(lambda: {"flapping": not services.is_running("flapping")})
 
 
 def test_a_service_that_its_manager_brings_back_is_stopped_for_good(managed: Managed, services: Services) -> None:
@@ -269,7 +269,7 @@ def test_a_service_that_its_manager_brings_back_is_stopped_for_good(managed: Man
     managed.kill("restless")
     until(lambda: not before or managed.pids("restless") not in (before, []), "it is brought back")
     services.stop("restless")
-    assert staying(lambda: {"restless": not services.is_running("restless")}, 0.6)
+    assert Steady(0.6).staying(lambda: {"restless": not services.is_running("restless")})
 
 
 def test_a_service_that_ignores_the_request_to_end_is_stopped_all_the_same(services: Services) -> None:
@@ -290,6 +290,23 @@ def test_a_stopped_service_leaves_no_process(managed: Managed, services: Service
     pids = managed.pids("web")
     services.stop("web")
     assert not any(map(lives, pids))
+
+
+def test_several_services_are_stopped_at_once_and_others_run_on(services: Services) -> None:
+    services.start("web", "worker", "slow")
+
+    services.stop("web", "worker")
+
+    assert services.running_of(["web", "worker", "slow"]) == {"slow"}
+    services.stop("slow")
+
+
+def test_where_one_of_several_services_is_unknown_none_is_stopped(services: Services) -> None:
+    services.start("web")
+    with pytest.raises(AdapterError, match="unheard-of"):
+        services.stop("web", "unheard-of")
+    assert services.is_running("web")
+    services.stop("web")
 
 
 def test_a_worker_that_nobody_named_is_seen(services: Services) -> None:

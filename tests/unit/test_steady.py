@@ -30,7 +30,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def test_many_services_are_watched_in_the_time_of_one(clock: Clock) -> None:
     told = {"backend": [1], "worker": [2], "frontend": [3]}
 
-    assert services.staying(lambda: told, 2) == told
+    assert services.Steady(2).staying(lambda: told) == told
     assert clock.now == pytest.approx(2)
 
 
@@ -40,8 +40,34 @@ def test_a_service_that_changes_for_a_moment_is_unsteady_others_are_not(clock: C
     def look() -> dict[str, list[int]]:
         return next(looks, {"backend": [1], "worker": [2]})
 
-    assert services.staying(look, 2) == {"backend": [1]}
+    assert services.Steady(2).staying(look) == {"backend": [1]}
 
 
 def test_a_service_of_which_nothing_is_told_is_not_waited_for(clock: Clock) -> None:
-    assert (services.staying(lambda: {"backend": []}, 2), clock.now) == ({}, 0)
+    assert (services.Steady(2).staying(lambda: {"backend": []}), clock.now) == ({}, 0)
+
+
+def test_a_service_that_still_runs_as_it_was_seen_is_not_watched_again(clock: Clock) -> None:
+    steady, told = services.Steady(2), {"backend": [1]}
+    steady.staying(lambda: told)
+    clock.now = 3
+
+    assert (steady.staying(lambda: told), clock.now) == (told, 3)
+
+
+@pytest.mark.parametrize("between", [{"backend": [2]}, {"backend": []}], ids=["restarted", "stopped"])
+def test_a_service_that_was_otherwise_meanwhile_is_watched_again(clock: Clock, between: dict[str, list[int]]) -> None:
+    steady, told = services.Steady(2), {"backend": [1]}
+    steady.staying(lambda: told)
+    steady.staying(lambda: between)
+    before = clock.now
+
+    assert (steady.staying(lambda: told), clock.now) == (told, pytest.approx(before + 2))
+
+
+def test_a_service_that_changed_while_it_was_watched_is_watched_again(clock: Clock) -> None:
+    steady, looks = services.Steady(2), iter([{"backend": [1]}, {"backend": [2]}])
+    assert steady.staying(lambda: next(looks, {"backend": [1]})) == {}
+    before = clock.now
+
+    assert (steady.staying(lambda: {"backend": [1]}), clock.now) == ({"backend": [1]}, pytest.approx(before + 2))

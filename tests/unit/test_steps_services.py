@@ -46,10 +46,9 @@ class Watched(MemoryServices):
         self.asked: list[str] = []
         self.stubborn = stubborn
 
-    def stop(self, name: str) -> None:
-        self.asked.append(f"stop {name}")
-        if name not in self.stubborn:
-            super().stop(name)
+    def stop(self, *names: str) -> None:
+        self.asked.append(f"stop {' '.join(names)}")
+        super().stop(*(name for name in names if name not in self.stubborn))
 
     def start(self, *names: str, restore: Restore = NOTHING) -> None:
         self.asked += [f"start {name}" for name in names]
@@ -83,13 +82,13 @@ def test_probe_of_stop(stop: Stop, world: World, running: set[str], connected: l
     assert (probe.effect, said in probe.detail) == (effect, True)
 
 
-def test_stop_stops_in_the_order_of_the_plan(stop: Stop, world: World) -> None:
+def test_stop_stops_together_in_the_plan_s_order_what_needs_no_other(stop: Stop, world: World) -> None:
     world.start_all()
     watched = watch(stop, world)
 
     stop.apply()
 
-    assert watched.asked == ["stop frontend", "stop worker", "stop backend"]
+    assert watched.asked == ["stop frontend worker", "stop backend"]  # by the plan's needs
     assert not_passed(stop.verify()) == []
 
 
