@@ -162,6 +162,10 @@ class Adapters:
         """A temporary directory that goes with these adapters."""
         return self._once("scratch", lambda: self._closing.enter_context(temporary.directory()))
 
+    def at_close(self, act: Callable[[], object]) -> None:
+        """Have something done when these adapters are closed."""
+        self._closing.callback(act)
+
     def close(self) -> None:
         """Let go of the browser, the connections and the scratch directory; each is made again when asked for again."""
         self._closing.close()

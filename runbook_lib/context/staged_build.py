@@ -10,8 +10,9 @@ from pathlib import Path, PurePath
 from time import monotonic
 from typing import Any
 
+from runbook_lib.config.plan.steps import BuildingStep
 from runbook_lib.context import Context, builds
-from runbook_lib.context.old_code import OldCode, prepare
+from runbook_lib.context.old_code import OldCode, commit_without, prepare, prepared
 from runbook_lib.errors import AdapterError, PreconditionError
 from runbook_lib.git import Checkout
 from runbook_lib.git.scratch_clone import submodules
@@ -172,6 +173,28 @@ def prove(context: Context, step: str, repository: str, commit: str) -> Proof:
         context.adapters.prepared[key] = _proven(context, step, repository, old), old.path
     proof: Proof = context.adapters.prepared[key][0]
     return proof
+
+
+def folder(context: Context, repository: str) -> Path:
+    """The scratch clone of the old version: built, where a step of the run builds it, and with the files that it needs.
+
+    Changes the scratch clone alone.
+
+    Raises:
+        PreconditionError: A file that the target names for the build is missing.
+        AdapterError: It does not build.
+    """
+    if steps := [name for name, s in context.specs.items() if isinstance(s, BuildingStep) and s.repository == repository]:
+        commit = commit_without(context, repository)
+        if problem := prove(context, steps[-1], repository, commit).problem:
+            raise AdapterError(problem, where=f"repository {repository}")
+        path: Path = context.adapters.prepared[_key(steps[-1], commit)][1]
+    else:
+        path = prepared(context, repository).path
+        _bring_files(context, repository, path)
+    for name in _named(context, repository):
+        shutil.copymode(context.checkout(repository).path / name, path / name)
+    return path
 
 
 def stage(context: Context, step: str, proof: Proof, staged: StagedBuild, caches: Collection[str], made: Made) -> None:

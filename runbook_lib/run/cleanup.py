@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from runbook_lib.checks.pooler import POOLER
 from runbook_lib.context.adapters import Adapters
 from runbook_lib.errors import Declined, ParametersError
 from runbook_lib.journal.control import Reporter
@@ -51,12 +52,25 @@ def clean_up(run: Run, digest: str, approved: str, item: str = "") -> None:
 def clean_up_due(run: Run) -> None:
     """Clean up what a killed process left that keeps others from looking at the target. Changes the target, if needed.
 
+    Clients of poolers that cannot be let go on keep a run whose check of the poolers is waived from nothing.
+
     Raises:
         PreconditionError: Another process acts in this run, or on its target.
     """
     if _due(run):
         with run.folder.lock(), leased(run):
-            _clean_up(run, _due(run))
+            for name in _due(run):
+                if POOLER in run.state.waivers and run.state.pending[name].get("its", name) == PAUSED:
+                    _let_go_on(run, name)
+                else:
+                    _clean_up(run, [name])
+
+
+def _let_go_on(run: Run, name: str) -> None:
+    """Let clients of poolers go on, or journal once that they are left, as pending cleanup. Changes the poolers."""
+    left, item = _step(run, name)[0].let_go_on(), run.state.pending.get(name)
+    if item and left and left != item["text"]:
+        run.journal.append("owed", **{**item, "text": left})
 
 
 def _due(run: Run) -> list[str]:

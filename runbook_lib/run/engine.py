@@ -112,11 +112,12 @@ def _carried_out(run: Run, state: RunState, step: Step) -> Done:
 def _make_ready(run: Run, state: RunState) -> None:
     """Before the first step, have all that are to be carried out make ready. Changes the target, but nothing users see."""
     if not state.begun_since:
-        for step in run.steps.values():
-            if type(step).make_ready is not Step.make_ready:
-                _require_approval(run, state, step, fresh=True)
-                with _refusals_journaled(run, step):
-                    step.make_ready()
+        ready = [step for step in run.steps.values() if type(step).make_ready is not Step.make_ready]
+        for step in ready:
+            _require_approval(run, state, step, fresh=True)
+        for step in ready:
+            with _refusals_journaled(run, step):
+                step.make_ready()
         run.refresh()
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from runbook_lib.config.kinds import classes_of, collected
 from runbook_lib.config.target import ServicesTarget
@@ -250,6 +250,81 @@ class Services(Protocol):
         Raises:
             AdapterError: The log cannot be read, or its lines have no time and there is no mark.
         """
+
+
+class Images(Protocol):
+    """The images that services run in, where their manager builds them itself."""
+
+    def built(self, names: Collection[str]) -> list[str]:
+        """Those services whose image the manager builds. Read-only.
+
+        Raises:
+            AdapterError: It does not say.
+        """
+
+    def id(self, reference: str) -> str:
+        """The id of an image, "" where there is none. Read-only."""
+
+    def label(self, reference: str, name: str) -> str:
+        """A label of an image, "" where there is none. Read-only."""
+
+    def running(self, name: str) -> str:
+        """The id of the one image that all of a service's containers are of, "" for none or several. Read-only."""
+
+    def build(
+        self,
+        name: str,
+        tag: str,
+        folders: Mapping[Path, Path],
+        commit: str,
+        labels: Mapping[str, str],
+        timeout: float,
+    ) -> None:
+        """Build the image of a service under a tag of its own; the tag that its containers are made of is left alone.
+
+        Changes the engine's images.
+
+        Args:
+            name: The service.
+            tag: The tag.
+            folders: Folder -> what is read in its place, of build contexts and of the manager's own files.
+            commit: What it is built from, which it is labelled with.
+            labels: Labels that it gets besides.
+            timeout: The seconds that it may take.
+
+        Raises:
+            AdapterError: It cannot be built, or not from these folders.
+        """
+
+    def tag(self, reference: str, tag: str) -> None:
+        """Give an image one more tag. Changes the engine's images.
+
+        Raises:
+            AdapterError: It cannot.
+        """
+
+    def tags(self, repository: str) -> list[str]:
+        """The tags that begin with a name and a colon. Read-only.
+
+        Raises:
+            AdapterError: The engine does not say.
+        """
+
+    def untag(self, tag: str) -> None:
+        """Take a tag off, and with its last one the image away where no container needs it. Changes the engine's images.
+
+        Raises:
+            AdapterError: It cannot.
+        """
+
+
+@runtime_checkable
+class HasImages(Protocol):
+    """A manager that builds images; its `start` takes the id of one as `image` of what is restored of a service."""
+
+    @property
+    def images(self) -> Images:
+        """The images."""
 
 
 WHERE = "memory"

@@ -47,7 +47,7 @@ class ComposeLook:
         answer = self.model(self.plain_files)
         if answer.exit_code != 0:
             return Status.FAIL, f"compose refuses the files, with the variables here: {_last_line(answer)}"
-        model = _read(answer)
+        model = model_of(answer)
         hashes = self.all_hashes(names, model, {one.service: one.id for one in reversed(found)})
         unlike = [one for one in found if one.service in names and one.made.hash not in hashes.get(one.service, ())]
         texts = self.texts() if unlike else None
@@ -93,7 +93,7 @@ class ComposeLook:
         compared = compose_pairs.version(self.version) >= compose_pairs.LABELS_COMPARED
         if self.older:
             return Status.PASS, f"docker-compose {self.version} does not compare labels"
-        model = _read(self.model(self.plain_files).require())
+        model = model_of(self.model(self.plain_files).require())
         used = dict.fromkeys(key for name in names for key in model["services"].get(name, {}).get("networks") or [])
         looks = []
         for key in used:
@@ -105,7 +105,7 @@ class ComposeLook:
 
     def several_networks(self, names: Sequence[str]) -> bool:
         """Whether any of the services is on several networks."""
-        found = _read(self.model(self.plain_files).require())["services"]
+        found = model_of(self.model(self.plain_files).require())["services"]
         return any(len(found.get(name, {}).get("networks") or []) > 1 for name in names)
 
     @cached_property
@@ -136,7 +136,7 @@ class ComposeLook:
         answer = self.model(self.plain_files, "--no-interpolate")
         if answer.exit_code != 0:
             return None
-        found = _read(answer)["services"]
+        found = model_of(answer)["services"]
         return {name: {key: str(text) for key, text in (found[name].get("environment") or {}).items()} for name in found}
 
     def all_hashes(self, names: Sequence[str], model: Model, first: Mapping[str, str]) -> dict[str, set[str]]:
@@ -145,7 +145,7 @@ class ComposeLook:
         found = self.hashes(known, self.plain_files, model, first)
         for name in filter(self.pinned.__contains__, known):
             with self.files(name) as files:
-                found[name] |= self.hashes([name], files, _read(self.model(files).require()), first)[name]
+                found[name] |= self.hashes([name], files, model_of(self.model(files).require()), first)[name]
         return found
 
     def hashes(
@@ -185,7 +185,12 @@ def _variables(answer: Completed) -> dict[str, str]:
     return {key: value for key, _, value in (pair.partition("=") for pair in pairs)}
 
 
-def _read(answer: Completed) -> dict[str, Any]:
+def model_of(answer: Completed) -> dict[str, Any]:
+    """What `config` printed. Pure.
+
+    Raises:
+        AdapterError: It is no model.
+    """
     with suppress(yaml.YAMLError):  # whose text would show what it read
         found = yaml.safe_load(answer.output)
         if isinstance(found, dict) and isinstance(found.get("services"), dict):

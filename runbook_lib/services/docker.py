@@ -33,6 +33,7 @@ from runbook_lib.services import (
     unreachable,
 )
 from runbook_lib.services.compose_config import PIN, Made
+from runbook_lib.services.compose_images import ComposeImages
 from runbook_lib.services.compose_look import ComposeLook, Labelled
 from runbook_lib.system import temporary
 from runbook_lib.system.processes import Completed, Processes, shown, until
@@ -253,23 +254,48 @@ class DockerServices:
         found = {name: len(instances(containers)) for name, containers in self._each_known(names).items()}
         return {name: {"instances": number} for name, number in found.items() if number}
 
+    @cached_property
+    def images(self) -> ComposeImages:
+        """See `HasImages.images`."""
+
+        def images_of(name: str) -> set[str]:
+            return {container.image for container in self._each_known([name])[name] if container.one_off != "True"}
+
+        described = self._described
+        return ComposeImages(
+            docker=self._docker,
+            compose=self._compose,
+            override=self._override,
+            look=self._look(),
+            directory=self._directory,
+            files=described.files,
+            project=described.project,
+            revision_label=described.revision_label,
+            images_of=images_of,
+        )
+
     def start(self, *names: str, restore: Restore = NOTHING) -> None:
-        """See `Services.start`: `up` of a new build or of the pinned image in new containers, never a mere restart."""
+        """See `Services.start`: `up` of the image named or pinned, or of a new build, in new containers, no mere restart."""
         for name, found in self._each_known(names).items():
             if not _all_alive(found):
-                self._bring_up(name, restore.get(name, NOTHING).get("instances", len(instances(found))))
+                told = restore.get(name, NOTHING)
+                self._bring_up(name, told.get("instances", len(instances(found))), told.get("image", ""))
         up = self.up(names)
         for name in names:
             if name not in up:
                 raise not_started(name, self._where, self._states(name))
 
-    def _bring_up(self, name: str, number: int) -> None:
+    def _bring_up(self, name: str, number: int, image: str) -> None:
+        build = ["--no-build"] if name in self._described.pinned else ["--build"]
+        if image:
+            build = self.images.use(name, image)
         with self._files(name) as files:
-            build = "--no-build" if name in self._described.pinned else "--build"
             scale = ["--scale", f"{name}={number}"] if number else []  # else as many as the files say
-            answer = self._compose(files, "up", "--detach", "--no-deps", "--force-recreate", *scale, build, name)
+            answer = self._compose(files, "up", "--detach", "--no-deps", "--force-recreate", *scale, *build, name)
         if answer.exit_code != 0:
             raise not_started(name, self._where, _last_line(answer))
+        if image and (others := {container.image for container in self._alive(name)} - {image}):
+            raise not_started(name, self._where, f"it came up from the image {', '.join(others)}, not from {image}")
 
     def log_marks(self, names: Collection[str]) -> Marks:
         """See `Services.log_marks`: the engine times each line."""
@@ -340,24 +366,34 @@ class DockerServices:
         if name not in self._described.pinned:
             yield files
             return
-        first = yaml.safe_load((self._directory / files[0]).read_text(encoding="utf-8"))
-        alike = {"version": first["version"]} if "version" in first else {}  # as the older compose wants all its files
-        with tempfile.NamedTemporaryFile("w", prefix=PIN, suffix=".json", dir=temporary.root()) as pin:
-            json.dump({**alike, "services": {name: {"image": self._described.pinned[name]}}}, pin)
-            pin.flush()
-            yield [*files, pin.name]
+        with self._override({name: {"image": self._described.pinned[name]}}) as pin:
+            yield [*files, pin]
 
-    def _compose(self, files: Sequence[str], *words: str, input: str | None = None) -> Completed:
+    @contextmanager
+    def _override(self, changed: Mapping[str, Any]) -> Iterator[str]:
+        """One more compose file, with what is changed of services."""
+        first = yaml.safe_load((self._directory / self._described.files[0]).read_text(encoding="utf-8"))
+        alike = {"version": first["version"]} if "version" in first else {}  # as the older compose wants all its files
+        with tempfile.NamedTemporaryFile("w", prefix=PIN, suffix=".json", dir=temporary.root()) as file:
+            json.dump({**alike, "services": changed}, file)
+            file.flush()
+            yield file.name
+
+    def _compose(
+        self, files: Sequence[str], *words: str, input: str | None = None, timeout: float | None = None
+    ) -> Completed:
         named = [word for file in files for word in ("--file", file)]
         variables = [word for file in self._described.env_files for word in ("--env-file", file)]
-        return self._run([*self._composer, "--project-name", self._described.project, *variables, *named, *words], input)
+        command = [*self._composer, "--project-name", self._described.project, *variables, *named, *words]
+        return self._run(command, input, timeout)
 
     def _docker(self, *words: str) -> Completed:
         return self._run(["docker", *words])
 
-    def _run(self, command: list[str], input: str | None = None) -> Completed:
+    def _run(self, command: list[str], input: str | None = None, timeout: float | None = None) -> Completed:
         env = {"DOCKER_HOST": self._described.host} if self._described.host else {}
-        return self._processes.run(command, cwd=self._directory, timeout=self._described.timeout, env=env, input=input)
+        timeout = timeout or self._described.timeout
+        return self._processes.run(command, cwd=self._directory, timeout=timeout, env=env, input=input)
 
     def _require(self, name: str, answer: Completed) -> None:
         if answer.exit_code != 0:

@@ -17,7 +17,7 @@ from runbook_lib.checks.pooler import POOLER
 from runbook_lib.config.kinds import classes_of, collected
 from runbook_lib.config.plan.steps import StepSpec
 from runbook_lib.context import Context
-from runbook_lib.errors import ParametersError, RunbookError
+from runbook_lib.errors import AdapterError, ParametersError, RunbookError
 from runbook_lib.journal.control import Control, Reporter
 from runbook_lib.postgres.pooler import Pooler
 from runbook_lib.results import LOOK_FAILED, Found, Precondition, Result, Status, When, not_passed, why
@@ -319,8 +319,28 @@ class Step(ABC):
         if item != PAUSED:
             with self.acting():
                 return self.purge(item)
-        adapters = self.context.adapters
-        return {"resumed by others": Pausing(self._all_poolers, self.reporter, adapters.postgres.connect).resume()}
+        if POOLER not in self.context.state.waivers:
+            return {"resumed by others": self._all_paused.resume()}
+        if not (left := self.let_go_on()):
+            return {}
+        self.reporter.close_cleanup(PAUSED)
+        return {"not resumed": left}
+
+    def let_go_on(self) -> str:
+        """Let clients of poolers go on, tried once; returns what is left to be done by hand, "" for nothing.
+
+        Changes the poolers.
+        """
+        try:
+            self._all_paused.resume(once=True)
+        except AdapterError:
+            named = ", ".join(map(str, self._all_poolers))
+            return f"clients of {named} may still wait, which was waived; resume by hand: {self._all_paused.by_hand}"
+        return ""
+
+    @property
+    def _all_paused(self) -> Pausing:
+        return Pausing(self._all_poolers, self.reporter, self.context.adapters.postgres.connect)
 
     @property
     def _all_poolers(self) -> list[Pooler]:

@@ -55,8 +55,19 @@ class Pausing:
             self._within = False
             self.resume(begun)
 
-    def resume(self, since: float | None = None) -> list[str]:
+    @property
+    def by_hand(self) -> str:
+        """The commands that let the clients go on."""
+        return "; ".join(
+            f"psql service={pooler.service} -c 'RESUME \"{name}\"'" for pooler in self.poolers for name in pooler.databases
+        )
+
+    def resume(self, since: float | None = None, *, once: bool = False) -> list[str]:
         """Let the clients go on; returns whom somebody else had let go on before. Changes the poolers.
+
+        Args:
+            since: When they began to wait, by the monotonic clock.
+            once: Whether it is tried once only.
 
         Raises:
             AdapterError: A pooler cannot be reached; it stays pending cleanup.
@@ -67,7 +78,7 @@ class Pausing:
                 others = resume(self.poolers)
                 break
             except AdapterError as error:
-                if time.monotonic() > deadline:
+                if once or time.monotonic() > deadline:
                     raise self._not_resumed(error) from None
                 time.sleep(AGAIN)
         seconds = round(time.monotonic() - since, 3) if since is not None else 0.0
@@ -95,12 +106,10 @@ class Pausing:
                 return
 
     def _not_resumed(self, error: AdapterError) -> AdapterError:
-        commands = "; ".join(
-            f"psql service={pooler.service} -c 'RESUME \"{name}\"'" for pooler in self.poolers for name in pooler.databases
-        )
         return AdapterError(
             f"The clients of PgBouncer wait, and could not be let go on: {error.what}",
             where=error.where,
             state="What the step did to the database stands, or was rolled back; its clients wait until RESUME.",
-            safe_next=f"Resume by hand: {commands}. The next command of this run tries it first of all.",
+            safe_next=f"Resume by hand: {self.by_hand}. The next command of this run tries it first of all; where the "
+            'console is gone for good, --waive "pooler: REASON" goes on without.',
         )

@@ -9,17 +9,18 @@ from typing import ClassVar, Literal
 
 from runbook_lib.config.compatibility import STOPPED, Rules, State
 from runbook_lib.config.plan.steps import ACCESS, About, BuildingStep, RevertingStep, ServicesStep, StepSpec, Touches
-from runbook_lib.context import Context, builds
+from runbook_lib.context import Context, builds, images
 from runbook_lib.context.old_code import commit_without
 from runbook_lib.errors import AdapterError, StepFailed
 from runbook_lib.postgres.sessions import Session, of_role
 from runbook_lib.results import Found, Precondition, Result, Status, When
 from runbook_lib.services import Restart as Restarting
-from runbook_lib.services import Restore
+from runbook_lib.services import Restore, worst
 from runbook_lib.steps import Effect, Facts, Preview, Probe, Step, looked_at
 from runbook_lib.system.processes import until
 
 POLL = 0.05  # seconds
+IMAGES = "images"  # by which it is waived that they are built beforehand
 
 
 class _ServicesStep(Step):
@@ -51,13 +52,16 @@ class _ServicesStep(Step):
             found[-1].append(name)
         return found
 
-    def _start(self) -> Facts:
+    def _start(self, *, back: bool = False) -> Facts:
         deadline = time.monotonic() + self.context.target.services.timeout
-        services, restore = self.context.adapters.services, self._to_restore()
+        services, restore = self.context.adapters.services, dict(self._to_restore())
+        from_images = images.to_start(self.context, self.services, back=back)
+        restore |= {name: {**restore.get(name, {}), "image": image} for name, image in from_images.items()}
         marks = services.log_marks(self.services)
         services.start(*self.services, **({"restore": restore} if restore else {}))
         running = {name: self._wait_for_version(name, deadline) for name in self.services}
-        return {"running": running, **({"logs": marks} if marks else {})}
+        more = {"logs": marks, "images": from_images}
+        return {"running": running, **{key: value for key, value in more.items() if value}}
 
     def _to_restore(self) -> Restore:
         """What a start restores: as it was approved, once a step of the run has begun to act on the service."""
@@ -258,7 +262,7 @@ class Stop(_ServicesStep):
 
     def undo(self) -> Facts:
         """Start them again. Changes the target."""
-        return self._start()
+        return self._start(back=True)
 
 
 class _StartedKeys(ServicesStep):
@@ -300,24 +304,56 @@ class Start(_ServicesStep):
 
     def preview(self) -> Preview:
         """What would be started, in which version. Read-only."""
-        wanted = self._wanted_by_plan()
+        wanted, from_images = self._wanted_by_plan(), self._images()
+        ready = {name: why for name, (status, why) in from_images.items() if status is Status.PASS}
         return Preview(
             self.name,
             self.title,
             would=[
                 *(f"{self.spec.kind} {name} in version {commit[:12]}" for name, commit in wanted.items()),
+                *(
+                    f"take {image[:19]} for {name}, an image built beforehand from the old code"
+                    for name, image in ready.items()
+                ),
                 *self._restored(),
             ],
             undone_by="stopping them",
             estimate=self.spec.estimate,
-            facts=self._facts({"versions": wanted}),
+            facts=self._facts({"versions": wanted, **({"images": sorted(ready)} if from_images else {})}),
         )
 
     def needs(self) -> list[Precondition]:
         """That each running service reports a version that the step can wait for, and all come up as they are. Pure."""
         title = "Each running service reports its version"
         versions = self.need("versions", title, When.BEFOREHAND, self._versions_known, waivable=True)
-        return [versions, *self._looks_of_manager(self._stopped_by())]
+        title = "The image of the old version is built before downtime"
+        built = self.need(IMAGES, title, When.ONLY_BEFOREHAND, self._images_ready, waivable=True)
+        return [versions, built, *self._looks_of_manager(self._stopped_by())]
+
+    def make_ready(self) -> None:
+        """Keep the images of the old version, and those that run now. Changes the engine's images, by tags of the run."""
+        if images.built(self.context, self.services):
+            if images.ITEM not in self.reporter.pending():
+                kept = f"the images of the old version and the former ones are kept as {images.of_run(self.context)}"
+                self.reporter.open_cleanup(images.ITEM, kept)
+            self._images()
+            images.keep_former(self.context, self.services)
+
+    def purge_preview(self, item: str) -> Preview:
+        """That the tags of the run would be taken off. Read-only."""
+        return Preview(
+            self.name,
+            f"{self.title}: take the tags of the run off its images",
+            would=["take them off; an undo builds the former version again, where no other tag has its image"],
+            undone_by="nothing",
+            irreversible=True,
+        )
+
+    def purge(self, item: str) -> Facts:
+        """Take the tags of the run off its images. Changes the engine's images."""
+        taken_off = images.remove(self.context)
+        self.reporter.close_cleanup(item)
+        return {"taken off": taken_off}
 
     def probe(self) -> Probe:
         """Whether all run in the wanted version. Read-only."""
@@ -355,6 +391,18 @@ class Start(_ServicesStep):
         stops = {name: spec.services for name, spec in before if isinstance(spec, StopKeys)}
         stopped = {service for services in stops.values() for service in services}
         return list(stops) if stopped.issuperset(self.services) else []
+
+    def _images(self) -> dict[str, Found]:
+        """Each service whose image is to be of the old version -> whether there is one; a waiver builds none in downtime."""
+        state = self.context.state
+        waived = bool(state.begun_since) and f"{self.name}: {IMAGES}" in state.waivers
+        return images.build(self.context, self.services, tries=not waived)
+
+    def _images_ready(self) -> Found:
+        found = self._images()
+        if not found:
+            return Status.PASS, "none of theirs is built here from code that the run changes"
+        return worst([(status, f"{name}: {why}") for name, (status, why) in found.items()])
 
     def _versions_known(self) -> Found:
         up = self.context.adapters.services.up(self.services)
@@ -411,7 +459,7 @@ class Restart(Start):
     def undo(self) -> Facts:
         """Restart them, in whatever version is built by now. Changes the target."""
         self._stop()
-        return self._start()
+        return self._start(back=True)
 
 
 def disconnected(step: Step) -> Precondition:

@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,13 @@ import httpx
 import pytest
 import yaml
 
+from runbook_lib.config.plan.steps import StepSpec
 from runbook_lib.context.old_code import live_commits
 from runbook_lib.documents import load_target
 from runbook_lib.rehearsal.stack import Stack
-from runbook_lib.run import Run, engine, lifecycle
-from runbook_lib.services import connect
+from runbook_lib.run import Run, cleanup, engine, lifecycle
+from runbook_lib.services import HasImages, Services, connect
+from runbook_lib.steps.services import StartKeys, StopKeys
 from runbook_lib.system.processes import LocalProcesses
 
 from ..support.docker import Docker, an_engine, compose_plugin
@@ -143,6 +145,32 @@ def compose_files(running: Stack, docker: Docker) -> list[str]:
     return ["compose.json", *(str(running.root / name / "dist" / "compose.json") for name in ("backend", "frontend"))]
 
 
+def started(run: Run, kind: type[StepSpec]) -> dict[str, str]:
+    """The images that the run's steps of a kind started, by service."""
+    of_kind = [name for name, spec in run.context.specs.items() if isinstance(spec, kind)]
+    return {k: v for name in of_kind for k, v in run.state.step(name).outcome.get("images", {}).items()}
+
+
+def assert_started_without_a_build(run: Run, manager: Services, names: Iterable[str]) -> None:
+    assert isinstance(manager, HasImages)
+    assert started(run, StartKeys) == {name: manager.images.running(name) for name in names}
+
+
+def assert_goes_back_without_a_build(run: Run, manager: Services, before: dict[str, str]) -> None:
+    """Undone from the end, each service runs the image that ran before."""
+    assert isinstance(manager, HasImages)
+    for name in reversed(run.steps):
+        if run.state.step(name).begun_here:
+            engine.undo(run, name)
+
+    assert {name: manager.version(name) for name in before} == before
+    assert started(run, StopKeys).keys() == before.keys()
+    assert "images" in run.state.pending
+    digest, _ = cleanup.preview(run, "images")
+    cleanup.clean_up(run, digest, digest, "images")
+    assert manager.images.tags(f"runbook-{run.folder.short}") == []
+
+
 @pytest.mark.slow
 def test_under_docker_compose_a_full_rollback_ends_on_the_old_image(
     broken: Stack, docker: Docker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -177,3 +205,6 @@ def test_under_docker_compose_a_full_rollback_ends_on_the_old_image(
     assert set(after.values()).isdisjoint(before.values())
     told = httpx.get(f"{broken.environment['REHEARSAL_BACKEND_URL']}/health", trust_env=False).json()["version"]
     assert heads["backend"].startswith(told)
+    (docker.project / "Dockerfile").write_text("FROM no/such")  # nothing can be built any more
+    assert_started_without_a_build(run, manager, SERVICES)
+    assert_goes_back_without_a_build(run, manager, before)

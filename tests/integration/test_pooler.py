@@ -1,7 +1,5 @@
 """PgBouncer in front of the database: looked at beforehand, paused for each strong lock, and let go on whatever happens."""
 
-import multiprocessing
-import os
 import signal
 import threading
 import time
@@ -24,7 +22,7 @@ from runbook_lib.run import cleanup, engine
 from runbook_lib.steps import Effect, pausing
 
 from ..support.bare import Bare, runbook, words
-from ..support.behind import Behind, last
+from ..support.behind import Behind, killed, last
 from ..support.pgbouncer import STATS, PgBouncer, pgbouncer, program
 
 BETWEEN = 0.01  # seconds between two queries of one client
@@ -270,6 +268,31 @@ def test_clients_of_a_killed_process_go_on_with_the_next_command(behind: Behind,
     assert engine.apply(run, last(run)).results
 
 
+def test_a_waiver_frees_a_run_whose_console_is_gone_for_good(behind: Behind, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pausing, "RESUMED_WITHIN", 0.1)
+    behind.name()
+    run = behind.begun("quarantine")
+    killed(lambda: engine.apply(run, last(run)), lock_budget, "limit")
+    behind.bouncer.stop()
+    with pytest.raises(AdapterError, match="could not be let go on") as refused:
+        cleanup.clean_up_due(run)
+
+    run.waive("pooler", "its machine is lost")
+    run.refresh()
+    cleanup.clean_up_due(run)
+    cleanup.clean_up_due(run)
+
+    assert '--waive "pooler: REASON"' in refused.value.safe_next
+    assert len([data for data in behind.journaled("owed") if "may still wait" in data["text"]]) == 1
+    said = words(runbook("status", behind.target.run).text)
+    assert "PENDING CLEANUP: paused-pooler: clients of PgBouncer console" in said
+    assert "resume by hand: psql service=console -c 'RESUME" in said
+    assert engine.apply(run, last(run)).results
+    digest, _ = cleanup.preview(run, "paused-pooler")
+    cleanup.clean_up(run, digest, digest, "paused-pooler")
+    assert "paused-pooler" not in behind.pending()
+
+
 @pytest.mark.slow
 def test_the_same_command_lets_them_go_on_first_of_all(behind: Behind) -> None:
     behind.name()
@@ -281,26 +304,6 @@ def test_the_same_command_lets_them_go_on_first_of_all(behind: Behind) -> None:
 
     assert (ended.exit_code, behind.target.status()) == (0, "verified"), ended.text
     assert not behind.bouncer.is_paused()
-
-
-def killed(action: Callable[[], object], module: Any, name: str) -> None:
-    """Have a process of its own die, by SIGKILL, where it comes to a function while clients of poolers wait."""
-
-    def child() -> None:
-        real, pause = getattr(module, name), pausing.pause
-
-        def paused(*given: Any) -> None:
-            pause(*given)
-            setattr(module, name, lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
-
-        pausing.pause = paused  # type: ignore[assignment]
-        action()
-        del real
-
-    process = multiprocessing.get_context("fork").Process(target=child)
-    process.start()
-    process.join(60)
-    assert process.exitcode == -signal.SIGKILL
 
 
 def test_resumed_by_somebody_else_meanwhile_is_journaled_and_no_error(

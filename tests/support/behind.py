@@ -1,10 +1,15 @@
 """A target whose clients connect through a PgBouncer, and runs of one step of it."""
 
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from runbook_lib.run import Run, engine
+from runbook_lib.steps import pausing
 
 from .bare import Bare, Ended
 from .pgbouncer import PgBouncer
@@ -64,3 +69,23 @@ class Behind:
 
 def last(run: Run) -> str:
     return [*run.steps][-1]
+
+
+def killed(action: Callable[[], object], module: Any, name: str) -> None:
+    """Have a process of its own die, by SIGKILL, where it comes to a function while clients of poolers wait."""
+
+    def child() -> None:
+        real, pause = getattr(module, name), pausing.pause
+
+        def paused(*given: Any) -> None:
+            pause(*given)
+            setattr(module, name, lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
+
+        pausing.pause = paused  # type: ignore[assignment]
+        action()
+        del real
+
+    process = multiprocessing.get_context("fork").Process(target=child)
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL

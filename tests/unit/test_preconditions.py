@@ -17,8 +17,8 @@ B, S, ONLY_B = When.BEFOREHAND, When.AT_THE_STEP, When.ONLY_BEFOREHAND
 # kind -> precondition (without the step's name) -> when it is looked at for the first time, and whether it is waivable
 TABLE: dict[str, dict[str, tuple[When, bool]]] = {
     "stop": {"forgotten": (B, False)},
-    "start": {"versions": (B, True)},
-    "restart": {"versions": (B, True)},
+    "start": {"versions": (B, True), "images": (ONLY_B, True)},
+    "restart": {"versions": (B, True), "images": (ONLY_B, True)},
     "freeze": {"commands": (B, False)},
     "release": {"commands": (B, False)},
     "purge_cache": {"command": (B, False)},
