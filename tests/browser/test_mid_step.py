@@ -50,7 +50,7 @@ def pause_in_mid_batch(run: Run, database: Connection, channel: Channel) -> None
     until(lambda: '"paused' in "".join(run.folder.journal_path.read_text().rpartition('"kind":"started"')[2:]))
     wanted = sql.SQL("SELECT FROM {table} t WHERE {affected} FOR UPDATE")
     with run.context.adapters.postgres.connect() as holding, holding.transaction():
-        holding.execute(run.context.backfill.filled(wanted))
+        holding.execute(run.context.backfill(holding).filled(wanted))
         channel.request("go on")
         until(lambda: database.execute("SELECT FROM pg_locks WHERE NOT granted").fetchone() is not None)
         channel.request("pause")
@@ -73,7 +73,7 @@ def clear_and_pause(seat: Seat, run: Run, database: Connection, channel: Channel
 
 
 def left(run: Run, database: Connection) -> int:
-    return run.context.backfill.count(database)
+    return run.context.backfill(database).count(database)
 
 
 @pytest.mark.slow

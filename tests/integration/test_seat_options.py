@@ -21,7 +21,7 @@ def test_each_option_is_told_in_numbers(plan: Plan, postgres: Postgres, connecti
     target = SimpleNamespace(name="test", backups=backups)
     adapters = Adapters(target, folder, postgres=postgres)  # type: ignore[arg-type]
     context = Context(plan, target, folder, adapters, replay([opened]), "Dana")  # type: ignore[arg-type]
-    affected = context.backfill.count(connection)
+    affected = context.backfill(connection).count(connection)
     filled = one(connection, "SELECT count(attachments) AS n FROM messages")["n"]
 
     run = Run(folder, context)

@@ -36,7 +36,7 @@ def small(target: Bare) -> Bare:
         path.unlink()
     (target.root / "services" / "billing").touch()
     services = target.target["services"]
-    services["commands"]["logs"] = ["sh", "-c", 'echo "version $(git -C ../billing rev-parse HEAD)"']
+    services["commands"]["logs"] = ["sh", "-c", 'echo "$(date -u +%FT%TZ) INFO version $(git -C ../billing rev-parse HEAD)"']
     services |= {"versions": {"billing": {"log": "version (.*)"}}, "built_from": {"billing": "billing"}}
     target.target["repositories"] = {"billing": {"path": str(target.root / "billing"), "build": ["true"]}}
     for key in ("endpoints", "api_token"):

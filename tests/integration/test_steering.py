@@ -83,7 +83,7 @@ def listening(run: Run, told: Told) -> None:
 
 def left(run: Run) -> int:
     with run.context.adapters.postgres.connect() as connection:
-        return run.context.backfill.count(connection)
+        return run.context.backfill(connection).count(connection)
 
 
 def steered(run: Run) -> list[tuple[str, str]]:

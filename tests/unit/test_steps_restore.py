@@ -69,11 +69,11 @@ def test_a_stopped_service_is_looked_at_as_it_starts_unless_waived(start: Start,
     services, context = scale(start, world), start.context
     context.state = replace(context.state, steps={"revert-backend": StepState("revert-backend", "Revert", "done")})
 
-    assert [need.when for need in start.needs()] == [When.BEFOREHAND, When.AT_THE_STEP]
+    assert [need.when for need in start.needs()] == [When.BEFOREHAND, When.ONLY_BEFOREHAND, When.AT_THE_STEP]
     assert services.restarting.code_changed
 
     context.state = replace(context.state, waivers={"stop-services: configuration": {"reason": "known", "by": "Dana"}})
-    assert [need.name for need in start.needs()] == ["start-backend: versions"]
+    assert [need.name for need in start.needs()] == ["start-backend: versions", "start-backend: images"]
 
 
 def test_a_start_restores_what_was_approved_once_the_stop_has_begun(stop: Stop, start: Start, world: World) -> None:
