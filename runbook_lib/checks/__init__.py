@@ -73,7 +73,7 @@ class CheckContext:
         """How many items each sample whose page is opened holds by the database, and the media that they name. Read-only.
 
         Raises:
-            AdapterError: The database cannot be reached, or which rows are shown cannot be told.
+            AdapterError: The database cannot be reached, or which rows are shown is not known.
         """
         plan = self.context.plan
         found = self.rows_of(plan.database.backfill.source, self.samples[: plan.page.samples])
@@ -83,7 +83,7 @@ class CheckContext:
         """The rows of some samples that the page shows by the plan, else all, and what a column holds in them. Read-only.
 
         Raises:
-            AdapterError: The database cannot be reached, or which rows are shown cannot be told.
+            AdapterError: The database cannot be reached, or which rows are shown is not known.
         """
         plan, rows = self.context.plan, self.context.plan.rows_shown
         condition = rows if isinstance(rows, Rows) else None
@@ -223,7 +223,7 @@ class Check:
     look: LookFunction
     does_not_apply: Callable[[Context, str], str]  # why it has nothing to look at here, "" where it has
     is_final: Callable[[Context, str], bool]  # whether it cannot look again, as what it looks with is gone
-    beforehand: Callable[[Context, str], Found] | None  # whether it will be able to look, as far as can be told by now
+    beforehand: Callable[[Context, str], Found] | None  # whether it will be able to look, as far as is known by now
 
     def __call__(self, checked: CheckContext, name: str) -> Result:
         """Look at the real thing. Read-only."""

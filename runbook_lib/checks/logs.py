@@ -105,7 +105,7 @@ def no_errors(checked: CheckContext, name: str) -> Result:
     if not spec.errors and (
         blind := [s for s, log in found.items() if not log.cleared and not any(r.format for r in log.read)]
     ):
-        summary = f"no line of {', '.join(blind)} is of a known format, so errors cannot be told: {facts} since {first}"
+        summary = f"no line of {', '.join(blind)} is of a known format, so no error can be seen: {facts} since {first}"
         return checked.result(name, Status.UNKNOWN, f"{summary}; set errors")
     return checked.result(name, Status.PASS, f"no error in {facts} since {first}")
 
@@ -204,7 +204,7 @@ def _lines_before(context: Context, service: str, moment: datetime) -> list[str]
 
 
 def _released(context: Context, spec: LogsKeys, services: set[str]) -> tuple[datetime, str] | None:
-    """A moment before which the feature was not released, and what it is called; None where nothing tells."""
+    """A moment before which the feature was not released, and what it is called; None where nothing says."""
     if spec.released:
         return datetime.fromisoformat(spec.released), f"the release of {spec.released}"
     built_from = context.target.services.built_from

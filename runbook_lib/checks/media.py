@@ -44,7 +44,7 @@ def compared(
     look = _Look(page, rules or ())
     shown = [medium for medium in media if any(medium.addresses)]
     if merged := look.merged(stored):
-        return _unknown(f"the rules make one of {merged[0]} and {merged[1]}, so it cannot be told which is shown")
+        return _unknown(f"the rules make one of {merged[0]} and {merged[1]}, so which is shown is not known")
     forms = [look.forms(medium) for medium in shown]
     wanted = [look.form(address) for address in stored]
     unpaired, free = paired(wanted, forms, lambda form, of: form in of)

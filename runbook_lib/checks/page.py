@@ -183,7 +183,7 @@ def shown_rows(checked: CheckContext, sample: str) -> ShownRows:
     """The rows of a sample that its page is to show, by what the plan says. Read-only.
 
     Raises:
-        AdapterError: They cannot be told.
+        AdapterError: They are not known.
     """
     rows, visit = checked.context.plan.rows_shown, checked.visits[sample]
     if rows == "served":

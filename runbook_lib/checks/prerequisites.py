@@ -246,8 +246,8 @@ def _checks(context: Context) -> Found:
     found = {name: _at_once(partial(look, context, name)) for name, look in _looking(context).items()}
     statuses = {status for status, _ in found.values()}
     worst = Status.FAIL if Status.FAIL in statuses else Status.UNKNOWN if Status.UNKNOWN in statuses else Status.PASS
-    told = [f"{name}: {text}" for name, (status, text) in found.items() if status is worst]
-    return worst, "; ".join(told)
+    said = [f"{name}: {text}" for name, (status, text) in found.items() if status is worst]
+    return worst, "; ".join(said)
 
 
 def _at_once(look: Callable[[], Found]) -> Found:

@@ -23,7 +23,7 @@ MORE = {"hasmore", "hasnext", "hasnextpage", "more"}
 TOTAL = {"total", "totalcount", "totalitems", "totalelements"}
 USUAL = {"item", "data", "result", "row", "record", "content", "entry", "entrie", "node", "value", "list", "hit"}  # lists
 UNASKED = "it may be in what was not asked for"
-BESIDE = {"pageinfo", "paging", "pagination", "page", "meta", "metadata", "links", "cursors"}
+AROUND = {"pageinfo", "paging", "pagination", "page", "meta", "metadata", "links", "cursors"}
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Served:
 
     items: list[Item] = field(default_factory=list)
     first: int = 0  # how many of them the first answer held
-    unclear: str = ""  # why they cannot be told
+    unclear: str = ""  # why they are not known
     more: str = ""  # why there may be others, which were not asked for
     doubt: str = ""  # why the list may be another one, where no item of it has the field
 
@@ -223,7 +223,7 @@ def _error(body: Any) -> str:
 
 
 def _more(around: list[dict[str, Any]], count: int) -> str:
-    nested = [value for each in around for key, value in each.items() if isinstance(value, dict) and _plain(key) in BESIDE]
+    nested = [value for each in around for key, value in each.items() if isinstance(value, dict) and _plain(key) in AROUND]
     for each in [*around, *nested]:
         for key, value in each.items():
             name = _plain(key)

@@ -16,7 +16,7 @@ LEVEL = (
 )  # fmt: skip
 SAID = ("msg", "message", "event", "short_message", "@m", "m", "error", "err", "exception", "exc_info", "stack", "code")
 STACK = ("stack", "stacktrace", "stack_trace", "exc_info", "exception", "err.stack", "error.stack", "error.stack_trace")
-# Numbers for levels, by what else a record has: the key that tells, the lowest or highest number of an error.
+# Numbers for levels, by what else a record has: the key that says it, the lowest or highest number of an error.
 PINO, PYTHON, MONOLOG, SYSLOG = 50, 40, 400, 3
 _DECODER = json.JSONDecoder()
 

@@ -38,7 +38,7 @@ def build(described: StackFile, root: Path, fault: Fault, environment: Mapping[s
 
 
 def create(described: StackFile, name: str, directory: Path, fault: Fault) -> None:
-    """Build a repository of a stack in `directory`, its remote beside it. Raises StackError when git fails."""
+    """Build a repository of a stack in `directory`, its remote next to it. Raises StackError when git fails."""
     repository = _Repository(described, name, directory, fault.patches.get(name, ""))
     directory.mkdir()
     repository.git("init", "--quiet", f"--initial-branch={MAIN}", "--template=")

@@ -110,7 +110,7 @@ def _carried_out(run: Run, state: RunState, step: Step) -> Done:
 
 
 def _make_ready(run: Run, state: RunState) -> None:
-    """Before the first step, have all that are to be carried out make ready. Changes the target, but nothing users see."""
+    """Before the first step, have all that are to be applied make ready. Changes the target, but nothing users see."""
     if not state.begun_since:
         ready = [step for step in run.steps.values() if type(step).make_ready is not Step.make_ready]
         for step in ready:

@@ -174,14 +174,14 @@ class Services(Protocol):
         """Whether anything of the service runs, or will be run again by the manager unasked. Read-only.
 
         Raises:
-            AdapterError: It cannot be told: the manager does not answer, or knows no such service.
+            AdapterError: It is not known: the manager does not answer, or knows no such service.
         """
 
     def running_of(self, names: Collection[str]) -> set[str]:
-        """Those services that run, as `is_running` tells of each. Read-only.
+        """Those services that run, as `is_running` says of each. Read-only.
 
         Raises:
-            AdapterError: It cannot be told: the manager does not answer, or knows no such service.
+            AdapterError: It is not known: the manager does not answer, or knows no such service.
         """
 
     def up(self, names: Collection[str]) -> set[str]:
@@ -191,7 +191,7 @@ class Services(Protocol):
         for as long again.
 
         Raises:
-            AdapterError: It cannot be told: the manager does not answer, or knows no such service.
+            AdapterError: It is not known: the manager does not answer, or knows no such service.
         """
 
     def version(self, name: str) -> str:
@@ -204,7 +204,7 @@ class Services(Protocol):
     def stop(self, *names: str) -> None:
         """Stop services, and return once the manager says so of all; one that is stopped is left alone. Changes the target.
 
-        They are told to stop in this order, and where the manager can do so none is waited for before the next is told.
+        They are stopped in this order, and where the manager can do so without waiting for one before the next.
 
         Raises:
             AdapterError: A service is unknown, and none was stopped; or the manager did not say within the timeout that all
@@ -218,13 +218,13 @@ class Services(Protocol):
         """What a stop or a new container could lose and `start` restores: number of instances, watch mode. Read-only.
 
         Raises:
-            AdapterError: It cannot be told: the manager does not answer, or knows no such service.
+            AdapterError: It is not known: the manager does not answer, or knows no such service.
         """
 
     def start(self, *names: str, restore: Restore = NOTHING) -> None:
         """Start services in this order, and return once the manager says so of all; one that runs is left alone.
 
-        What `to_restore` told before they were stopped is restored; without it, what the manager still knows.
+        What `to_restore` returned before they were stopped is restored; without it, what the manager still knows.
 
         None is waited for before the next is started; then all are watched at once. Where one ran before, what runs
         afterwards is what is there to be run now, not what ran then. A service that ends later than the manager or the
@@ -428,30 +428,30 @@ INTERVAL = 0.1  # seconds between two looks
 class Steady:
     """Watches services until each was the same for so long; it knows since when it has seen each as it is.
 
-    What is told of a service must differ once it was restarted, as by a pid and a number of restarts.
+    What is known of a service must differ once it was restarted, as by a pid and a number of restarts.
     """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._seen: dict[str, tuple[Any, float]] = {}  # service -> what was told of it, and when first
+        self._seen: dict[str, tuple[Any, float]] = {}  # service -> what was seen of it, and when first
 
     def staying(self, look: Callable[[], Mapping[str, T]]) -> dict[str, T]:
-        """What `look` tells of each service's processes, for those of which it stays the same for so long. Read-only.
+        """What `look` finds of each service's processes, for those of which it stays the same for so long. Read-only.
 
-        Where it tells of nothing, there is nothing to wait for.
+        Where it finds nothing, there is nothing to wait for.
         """
         begun = time.monotonic()
         looked = look()
-        told = {name: processes for name, processes in looked.items() if processes}
+        seen = {name: processes for name, processes in looked.items() if processes}
         for name, processes in looked.items():
             if self._seen.get(name, (None, 0.0))[0] != processes:
                 self._seen[name] = processes, time.monotonic()
-        while told and (left := max(self._seen[name][1] for name in told) + self._seconds - begun) > 0:
+        while seen and (left := max(self._seen[name][1] for name in seen) + self._seconds - begun) > 0:
             time.sleep(min(INTERVAL, left))
             begun, later = time.monotonic(), look()
-            for name in [name for name, processes in told.items() if later[name] != processes]:
-                del told[name], self._seen[name]
-        return told
+            for name in [name for name, processes in seen.items() if later[name] != processes]:
+                del seen[name], self._seen[name]
+        return seen
 
 
 @cache

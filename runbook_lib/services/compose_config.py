@@ -144,6 +144,6 @@ def network_found(key: str, name: str, labels: Mapping[str, str] | None, *, exte
         return Status.PASS, "it is used"
     return Status.FAIL, (
         f"network {name} was found with label com.docker.compose.network {label!r} where compose expects {key!r}, at which "
-        "`up` ends (https://github.com/docker/compose/issues/10797). Make it anew before any downtime, or say in the file: "
+        "`up` ends (https://github.com/docker/compose/issues/10797). Recreate it before any downtime, or say in the file: "
         f"`networks: {{{key}: {{external: true, name: {name}}}}}`"
     )

@@ -75,7 +75,7 @@ class ComposeLook:
         return services.worst(looks or [(Status.PASS, f"the same: {', '.join(there) or 'none, as there is no container'}")])
 
     def recreate(self, names: Sequence[str]) -> Found:
-        """Whether this compose can make containers anew on this engine."""
+        """Whether this compose can recreate containers on this engine."""
         said, compose = self.docker("version", "--format", "{{.Server.Version}}").require().output.strip(), self.version
         numbers = [compose_pairs.version(text) for text in (compose, said)]
         if not all(numbers):
@@ -83,7 +83,7 @@ class ComposeLook:
         pair = compose_pairs.failing(*numbers)
         if pair and (not pair.several_networks or self.several_networks(names)):
             return Status.FAIL, (
-                f"compose {compose} cannot make a container anew on engine {said}: {pair.error} ({pair.source}). "
+                f"compose {compose} cannot recreate a container on engine {said}: {pair.error} ({pair.source}). "
                 f"Before any downtime {pair.remedy}"
             )
         return Status.PASS, f"compose {compose} on engine {said}"

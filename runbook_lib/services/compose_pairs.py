@@ -1,4 +1,4 @@
-"""Which versions of docker compose cannot make a container anew on which versions of the engine."""
+"""Which versions of docker compose cannot recreate a container on which versions of the engine."""
 
 import re
 from dataclasses import dataclass
@@ -55,6 +55,6 @@ def version(text: str) -> Version:
 
 
 def failing(compose: Version, engine: Version) -> Pair | None:
-    """The pair by which a container cannot be made anew, None where none is known. Pure."""
+    """The pair by which a container cannot be recreated, None where none is known. Pure."""
     fits = (p for p in PAIRS if p.compose[0] <= compose < p.compose[1] and p.engine[0] <= engine < p.engine[1])
     return next(fits, None)

@@ -228,7 +228,7 @@ class DockerServices:
         same = partial(look.configuration, names, code_changed=restart.code_changed)
         return [
             Look("configuration", "Compose files and variables make the services that run", same),
-            Look("recreate", "This compose can make containers anew on this engine", partial(look.recreate, names)),
+            Look("recreate", "This compose can recreate containers on this engine", partial(look.recreate, names)),
             Look("networks", "Compose takes the networks for its own", partial(look.networks, names)),
         ]
 
@@ -278,8 +278,8 @@ class DockerServices:
         """See `Services.start`: `up` of the image named or pinned, or of a new build, in new containers, no mere restart."""
         for name, found in self._each_known(names).items():
             if not _all_alive(found):
-                told = restore.get(name, NOTHING)
-                self._bring_up(name, told.get("instances", len(instances(found))), told.get("image", ""))
+                known = restore.get(name, NOTHING)
+                self._bring_up(name, known.get("instances", len(instances(found))), known.get("image", ""))
         up = self.up(names)
         for name in names:
             if name not in up:

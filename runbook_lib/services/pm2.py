@@ -137,7 +137,7 @@ class Pm2Services:
         each = [process for processes in found.values() for process in processes]
         time.sleep(max((WATCH_SETTLES + process.watch_delay for process in each if process.watched), default=0.0))
         if brought_back := list(dict.fromkeys(process.name for process in each if process.restarts or process.watched)):
-            self._stop(self._of_each(brought_back))  # where pm2 was starting it again just as it was told to stop it
+            self._stop(self._of_each(brought_back))  # where pm2 was starting it again just as it stopped it
 
     def _stop(self, found: Mapping[str, list[_Process]]) -> None:
         running = [process for processes in found.values() for process in processes if process.alive]
@@ -204,7 +204,7 @@ class Pm2Services:
         if same:
             return Status.UNKNOWN, (
                 f"{', '.join(same)}, which is the release to go back to: pm2 takes it from package.json, and both releases "
-                "may have the same there. Set services.versions to a `url` or a `log` that tells them apart"
+                "may have the same there. Set services.versions to a `url` or a `log` that distinguishes them"
             )
         return Status.PASS, "it does"
 

@@ -408,10 +408,10 @@ class Start(_ServicesStep):
         up = self.context.adapters.services.up(self.services)
         found = {name: builds.running(self.context, name) for name in self.services if name in up}
         if labels := [name for name, version in found.items() if not builds.comparable(self.context, name, version)]:
-            told = ", ".join(f"{name} reports {found[name]}" for name in labels)
+            said = ", ".join(f"{name} reports {found[name]}" for name in labels)
             return Status.UNKNOWN, (
-                f"{told}, which is no commit, and the step waits for a commit of its repository; two builds may report "
-                f"the same. Set services.versions.{labels[0]} in the target to a `url` or a `log` that tells the commit"
+                f"{said}, which is no commit, and the step waits for a commit of its repository; two builds may report "
+                f"the same. Set services.versions.{labels[0]} in the target to a `url` or a `log` that reports the commit"
             )
         return Status.PASS, ", ".join(f"{name}: {version[:12]}" for name, version in found.items()) or "none of them runs"
 

@@ -16,7 +16,7 @@ Identity = tuple[int, int]  # device and inode
 
 
 def identity(path: Path) -> Identity | None:
-    """What tells the very file or folder at a path from any other, None where there is none. Read-only."""
+    """What identifies the very file or folder at a path, None where there is none. Read-only."""
     try:
         found = path.lstat()
     except (FileNotFoundError, NotADirectoryError):

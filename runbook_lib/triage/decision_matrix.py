@@ -136,13 +136,13 @@ def _scored(plan: Plan, row: MatrixRow, found: Mapping[str, Result]) -> RowFound
     if before := [f"{name} FAIL, as before the release: {known[name]}" for name in row.failing if name in known]:
         return RowFound(row, "no", "; ".join(before))
     wanted = {**dict.fromkeys(row.failing, Status.FAIL), **dict.fromkeys(row.passing, Status.PASS)}
-    told = {name: Status.UNKNOWN if name in known else found[name].status for name in wanted if name in found}
+    said = {name: Status.UNKNOWN if name in known else found[name].status for name in wanted if name in found}
     because = "; ".join(
-        f"{n} {status}{f', FAIL before the release too: {known[n]}' if n in known else ''}" for n, status in told.items()
+        f"{n} {status}{f', FAIL before the release too: {known[n]}' if n in known else ''}" for n, status in said.items()
     )
-    if any(told.get(name) not in (status, Status.UNKNOWN, None) for name, status in wanted.items()):
+    if any(said.get(name) not in (status, Status.UNKNOWN, None) for name, status in wanted.items()):
         return RowFound(row, "no", because)
-    return RowFound(row, "yes" if told == wanted else "unknown", because)
+    return RowFound(row, "yes" if said == wanted else "unknown", because)
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ WITH_SAS = set(  # a shared access signature
 
 
 class Signed(Rule):
-    """Addresses that are signed anew at each request: the parameters that sign are left out (S3, CloudFront, GCS, Azure)."""
+    """Addresses that are signed at each request: the parameters that sign are left out (S3, CloudFront, GCS, Azure)."""
 
     kind: Literal["signed"]
 

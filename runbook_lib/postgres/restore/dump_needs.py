@@ -63,7 +63,7 @@ class Unmet:
 
     why: str
     entries: tuple[Section, ...]
-    unknown: bool = False  # whether it cannot be told
+    unknown: bool = False  # whether it is not known
 
     def __str__(self) -> str:
         more = f" and {len(self.entries) - SHOWN} more" if len(self.entries) > SHOWN else ""

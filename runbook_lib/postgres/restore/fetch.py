@@ -167,7 +167,7 @@ Sampled = Mapping[str, str | None]  # column -> its value as text
 
 @dataclass(frozen=True)
 class _Table:
-    """A table whose rows are told by one column; `leaves` are the tables that its rows are in."""
+    """A table whose rows are identified by one column; `leaves` are the tables that its rows are in."""
 
     schema: str
     name: str

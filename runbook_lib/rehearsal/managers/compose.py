@@ -85,9 +85,9 @@ class UnderCompose(ManagerKeys):
         """See `ManagerKeys.log`: what the engine has kept of the containers."""
         kept = supervised.log(name)
         asked = [environment["REHEARSAL_COMPOSE"], "--project-name", "rehearsal", "logs", "--no-color", name]
-        told = {**os.environ, "DOCKER_HOST": environment["REHEARSAL_DOCKER_HOST"]}
+        variables = {**os.environ, "DOCKER_HOST": environment["REHEARSAL_DOCKER_HOST"]}
         with kept.open("wb") as file:
-            subprocess.run(asked, env=told, stdout=file, stderr=subprocess.STDOUT, check=False)
+            subprocess.run(asked, env=variables, stdout=file, stderr=subprocess.STDOUT, check=False)
         return kept
 
 
@@ -138,11 +138,11 @@ def _libraries(program: str) -> Iterator[str]:
 def _done(
     command: list[str], environment: Mapping[str, str], folder: Path, tar: "subprocess.Popen[bytes] | None" = None
 ) -> None:
-    told = {**os.environ, "DOCKER_HOST": environment["REHEARSAL_DOCKER_HOST"]}
+    variables = {**os.environ, "DOCKER_HOST": environment["REHEARSAL_DOCKER_HOST"]}
     done = subprocess.run(
         command,
         cwd=folder,
-        env=told,
+        env=variables,
         stdin=tar.stdout if tar else subprocess.DEVNULL,
         capture_output=True,
         text=True,

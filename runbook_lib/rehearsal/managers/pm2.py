@@ -52,10 +52,10 @@ class UnderPm2(ManagerKeys):
             folder.mkdir(mode=0o700)
         supervised.start("pm2")
         supervised.wait("pm2", (home / "rpc.sock").exists, START_SECONDS)
-        told = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-        told |= {**environment, **login, MARK: str(supervised.root), "PM2_HOME": str(home)}
+        variables = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        variables |= {**environment, **login, MARK: str(supervised.root), "PM2_HOME": str(home)}
         command = [_command(), "start", str(packaged("rehearsal", self.ecosystem))]
-        done = subprocess.run(command, env=told, cwd=supervised.root, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, env=variables, cwd=supervised.root, capture_output=True, text=True, check=False)
         if done.returncode:
             raise StackError(
                 f"pm2 start failed: {done.stderr.strip()}",
