@@ -137,6 +137,11 @@ class Revert(StepOnRepository):
             )
         return Status.PASS, f"it changes {len(files)} files, of {', '.join(touched) or 'no service'}"
 
+    def make_ready(self) -> None:
+        """Have the prepared commit in the checkout, so that the step only moves to it. Changes the repository's objects."""
+        old = old_code.prepared(self.context, self.repository)
+        self.context.checkout(self.repository).bring(old.path, old.commit)
+
     def probe(self) -> Probe:
         """Whether any commit of the feature is still in effect. Read-only."""
         checkout = self.context.checkout(self.repository)

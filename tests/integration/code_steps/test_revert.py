@@ -195,6 +195,20 @@ def test_a_revert_is_undone_by_moving_back(run: Run) -> None:
     assert run.step(REVERT).probe().effect is Effect.NOT_DONE
 
 
+def test_the_prepared_commit_is_in_the_checkout_before_the_step_moves_to_it(run: Run) -> None:
+    step = run.step(REVERT)
+    before, commit = run.git("rev-parse", "HEAD"), step.preview().facts["commit"]
+
+    step.make_ready()
+
+    assert run.git("cat-file", "-t", commit).strip() == "commit"
+    assert run.git("rev-parse", "HEAD") == before
+    assert run.git("status", "--porcelain") == ""
+    assert step.probe().effect is Effect.NOT_DONE
+    step.apply()
+    assert run.git("rev-parse", "HEAD").strip() == commit
+
+
 def test_a_move_that_was_cut_short_is_seen_and_ended(run: Run) -> None:
     run.approve(REVERT)
     wanted = run.context.state.approved_facts(REVERT)["commit"]
