@@ -251,13 +251,15 @@ def is_half_moved(git: Git, commit: str) -> bool:
     git takes a file away before it writes the new one: each file that differs from HEAD is gone, as at `commit`, or a first
     part of that.
     """
-    if not git.says("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}"):
+    shown = git.attempt("diff", "--name-status", "--no-renames", "-z", "HEAD", f"{commit}^{{commit}}", "--")
+    if shown.exit_code != 0:
         return False
-    moving = _names(git, "diff", "--name-only", "--no-renames", "-z", "HEAD", commit)
-    added = _names(git, "diff", "--name-only", "--no-renames", "-z", "--diff-filter=A", "HEAD", commit)
+    fields = shown.output.split("\0")
+    moving = dict(zip(fields[1::2], fields[::2], strict=False))
+    added = {name for name, status in moving.items() if status == "A"}
     changed = _names(git, "diff", "--name-only", "--no-renames", "-z", "HEAD")
     changed |= {name for name in added if os.path.lexists(git.path / name)}
-    return bool(changed) and changed <= moving and all(_is_on_its_way(git, commit, name) for name in changed)
+    return bool(changed) and changed <= moving.keys() and all(_is_on_its_way(git, commit, name) for name in changed)
 
 
 def _is_on_its_way(git: Git, commit: str, name: str) -> bool:
