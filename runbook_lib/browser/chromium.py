@@ -7,6 +7,7 @@ import atexit
 import logging
 import os
 import shutil
+import tempfile
 import threading
 from collections.abc import Awaitable, Coroutine, Sequence
 from concurrent.futures import Future, wait
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from runbook_lib.browser import Destination, Look, Visit, unseen
 from runbook_lib.errors import AdapterError, PreconditionError
+from runbook_lib.system import temporary
 
 LOOK = 0.2  # seconds after which a wait looks whether it was interrupted
 
@@ -115,11 +117,12 @@ class ChromiumBrowser:
         return self._worker
 
     async def _visited(self, pages: Sequence[Destination], look: Look, profile: str) -> list[Visit | AdapterError]:
-        chromium = await self._launched(profile)
+        own = "" if profile else tempfile.mkdtemp(prefix="chromium-", dir=temporary.root())
+        chromium = await self._launched(profile or own)
         try:
             return await asyncio.gather(*(_seen(chromium, page, look) for page in pages))
         finally:
-            self._closing = asyncio.create_task(self._closed(chromium))
+            self._closing = asyncio.create_task(self._closed(chromium, own))
 
     async def _launched(self, profile: str) -> BrowserContext:
         from playwright.async_api import Error
@@ -157,9 +160,11 @@ class ChromiumBrowser:
         await self._at_rest()
         await self._ended()
 
-    async def _closed(self, chromium: BrowserContext) -> None:
+    async def _closed(self, chromium: BrowserContext, own_profile: str) -> None:
         if not await _finished(chromium.close()):
             await self._ended()  # whatever hangs goes with it
+        if own_profile:
+            shutil.rmtree(own_profile, ignore_errors=True)
 
     async def _ended(self) -> None:
         async with self._starting:

@@ -17,6 +17,7 @@ import pytest
 from runbook_lib.browser import Browser, ConsoleError, Destination, Look, Media, MemoryBrowser, Visit
 from runbook_lib.browser.chromium import ChromiumBrowser
 from runbook_lib.errors import AdapterError
+from runbook_lib.system import temporary
 
 from ..support.waiting import lives, until
 from ..support.web_site import Page, Site, serving
@@ -249,10 +250,13 @@ class Visitor:
         return self.process.stdout.readline().strip()
 
     def descendants(self) -> list[int]:
+        """Its processes but for the watcher of its temporary files, which lives as long as it does."""
         parents = {}
         for entry in Path("/proc").iterdir():
             if entry.name.isdecimal() and lives(int(entry.name)):
                 with suppress(OSError):
+                    if temporary.__file__.encode() in (entry / "cmdline").read_bytes():
+                        continue
                     stat = (entry / "stat").read_text()
                     parents[int(entry.name)] = int(stat.rpartition(")")[2].split()[1])
         found, edge = [], [self.process.pid]

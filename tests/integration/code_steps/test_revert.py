@@ -195,7 +195,7 @@ def test_a_revert_is_undone_by_moving_back(run: Run) -> None:
     assert run.step(REVERT).probe().effect is Effect.NOT_DONE
 
 
-def test_the_prepared_commit_is_in_the_checkout_before_the_step_moves_to_it(run: Run) -> None:
+def test_the_prepared_commit_is_in_the_checkout_before_the_step_moves(run: Run) -> None:
     step = run.step(REVERT)
     before, commit = run.git("rev-parse", "HEAD"), step.preview().facts["commit"]
 
