@@ -111,7 +111,8 @@ def test_the_summary_of_a_failed_step_holds_its_cause(plan: Planned, held: psyco
     runner = plan.start()
     until(lambda: processes("--format=custom", plan.folder.name), "pg_dump runs")
     with psycopg.connect("service=rehearsal_admin", autocommit=True) as other:
-        other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pg_dump'")
+        ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pg_dump'"
+        until(lambda: other.execute(ended).fetchone() is not None, "pg_dump is connected, and is ended")
     output, errors = runner.communicate(timeout=60)
 
     assert runner.returncode == 3, output + errors
