@@ -140,6 +140,21 @@ def test_pm2_names_watch_mode_beforehand_and_has_it_off_until_the_start(in_the_f
     assert dump.read_bytes() == saved
 
 
+def test_pm2_stops_once_more_what_watch_mode_started_during_the_stop(pm2: Pm2) -> None:
+    [entry] = [entry for entry in json.loads(pm2("jlist").splitlines()[-1]) if entry["name"] == "web"]
+    states, stops = ["online", "online", "stopped"], []
+
+    def of_pm2(command: list[str]) -> tuple[int, str, str]:
+        if command[1] == "stop":
+            stops.append(command)
+            states.pop(0)
+        settings = entry["pm2_env"] | {"status": states[0]}
+        return 0, json.dumps([entry | {"pid": 0, "pm2_env": settings}]), ""
+
+    by_pm2(pm2, ScriptedProcesses(of_pm2)).stop("web")
+    assert len(stops) == 2
+
+
 def test_pm2_refuses_a_watched_list_of_folders_beforehand(in_the_field: Pm2) -> None:
     services = by_pm2(in_the_field)
 
