@@ -135,6 +135,7 @@ class Pm2Services:
                 raise _comes_back(name, str(self._home))
         self._stop(found)  # which turns watch mode off
         each = [process for processes in found.values() for process in processes]
+        each = [process for processes in found.values() for process in processes]
         time.sleep(max((WATCH_SETTLES + process.watch_delay for process in each if process.watched), default=0.0))
         if brought_back := list(dict.fromkeys(process.name for process in each if process.restarts or process.watched)):
             self._stop(self._of_each(brought_back))  # where pm2 was starting it again just as it stopped it
@@ -145,13 +146,16 @@ class Pm2Services:
             return
         names = list(dict.fromkeys(process.name for process in running))
         named, timeout = ", ".join(names), self._described.timeout * len(names)
-        try:
-            answer = self._pm2("stop", *(str(process.id) for process in running), timeout=timeout)
-        except AdapterError:
-            raise not_stopped(named, str(self._home), timeout, "pm2 is still stopping it") from None
-        self._require(named, answer, "stop")
-        pids = [process.pid for process in running if process.pid]
-        if not until(lambda: all(map(has_ended, pids)) and not self.running_of(names), timeout, services.INTERVAL):
+        deadline, pids = time.monotonic() + timeout, {process.pid for process in running if process.pid}
+        while running and time.monotonic() < deadline:  # watch mode may start one again while pm2 stops it
+            try:
+                answer = self._pm2("stop", *(str(process.id) for process in running), timeout=timeout)
+            except AdapterError:
+                raise not_stopped(named, str(self._home), timeout, "pm2 is still stopping it") from None
+            self._require(named, answer, "stop")
+            running = [process for processes in self._of_each(names).values() for process in processes if process.alive]
+            pids |= {process.pid for process in running if process.pid}
+        if running or not until(lambda: all(map(has_ended, pids)), deadline - time.monotonic(), services.INTERVAL):
             raise not_stopped(named, str(self._home), timeout, "; ".join(map(self._states, names)))
 
     def looks(self, restart: Restart) -> list[Look]:
