@@ -13,7 +13,7 @@ from itertools import accumulate
 
 from runbook_lib import checks
 from runbook_lib.checks import BEFORE, CheckContext
-from runbook_lib.checks.prerequisites import NEVER_WAIVED, PREREQUISITES, prerequisites
+from runbook_lib.checks.prerequisites import PREREQUISITES, prerequisites
 from runbook_lib.config.plan import ServicesStep
 from runbook_lib.context import Context, comparison
 from runbook_lib.errors import AdapterError, Declined, ParametersError, PreconditionError, RunbookError, UnknownOutcome
@@ -115,7 +115,7 @@ class Run:
         """The names of all that may be waived. Pure."""
         plan, needs = self.context.plan, [need for step in self.steps.values() for need in step.needs()]
         of_steps = [need.name for need in needs if need.waivable]
-        before = [name for name in PREREQUISITES if name not in NEVER_WAIVED]
+        before = [name for name, each in PREREQUISITES.items() if each.waivable]
         tried = [ddl_dry_run.NAME, ddl_dry_run.EXERCISE]
         return list(dict.fromkeys([*before, *tried, TAKEN_OVER, *plan.checks, *plan.steps, *of_steps]))
 
@@ -125,7 +125,7 @@ class Run:
         Raises:
             PreconditionError: Something does not hold, or could not be looked at.
         """
-        return self.require(self.record("prerequisites", prerequisites(self.context, self.touches_database)))
+        return self.require(self.record("prerequisites", prerequisites(self.context)))
 
     def observe(self, round_name: str, names: Sequence[str]) -> list[Result]:
         """Make some of the plan's checks and journal them. Read-only."""

@@ -135,6 +135,7 @@ class Pm2Services:
                 raise _comes_back(name, str(self._home))
         self._stop(found)  # which turns watch mode off
         each = [process for processes in found.values() for process in processes]
+        each = [process for processes in found.values() for process in processes]
         time.sleep(max((WATCH_SETTLES + process.watch_delay for process in each if process.watched), default=0.0))
         if brought_back := list(dict.fromkeys(process.name for process in each if process.restarts or process.watched)):
             self._stop(self._of_each(brought_back))  # where pm2 was starting it again just as it stopped it

@@ -56,7 +56,7 @@ OLD, CLOSED = "old-database", "refused-connections"  # items of cleanup
 class Exchange(Step):
     """A step that exchanges the names of two databases."""
 
-    DUE_AT_ONCE = (CLOSED,)
+    DUE_AT_ONCE = {**Step.DUE_AT_ONCE, CLOSED: ""}
 
     def milliseconds_paused(self, preview: Preview) -> int:
         """As long as the exchange may take, and what is done before it behind the same pause. Pure."""
