@@ -40,6 +40,7 @@ class Run:
         self.journal = Journal(folder.journal_path)
         context.reporter = Reporter(self.journal.append, lambda: self.state.pending)
         context.now = lambda: elapsed.present(self.journal.events())
+        self.made_ready: set[tuple[str, str]] = set()  # approval and step, of those still to be begun
         self._begun: dict[str, CheckContext] = {}
         self._known: tuple[Event | None, RunState | None] = None, None  # the last event that was read, the state after it
         self.refresh()
