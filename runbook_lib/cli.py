@@ -533,7 +533,7 @@ def check(run: Path, waive: str, reason: str, as_json: bool) -> None:
 @json_option
 def pause(run: Path, as_json: bool) -> None:
     """Have the step that acts now wait before its next batch, until `resume` or `abort`."""
-    _steer(run, "pause", "waits before its next batch", as_json)
+    _request(run, "pause", "waits before its next batch", as_json)
 
 
 @commands.command()
@@ -541,7 +541,7 @@ def pause(run: Path, as_json: bool) -> None:
 @json_option
 def resume(run: Path, as_json: bool) -> None:
     """Have a step that was paused go on."""
-    _steer(run, "go on", "goes on", as_json)
+    _request(run, "resume", "goes on", as_json)
 
 
 @commands.command()
@@ -549,7 +549,7 @@ def resume(run: Path, as_json: bool) -> None:
 @json_option
 def abort(run: Path, as_json: bool) -> None:
     """Have the step that acts now end before its next batch; `runbook run` goes on from there."""
-    _steer(run, "abort", "ends before its next batch", as_json)
+    _request(run, "abort", "ends before its next batch", as_json)
 
 
 @commands.command()
@@ -622,10 +622,10 @@ def _matrix(rows: int, stack_name: str, as_json: bool) -> int:
     return 3 if wrong else 0
 
 
-def _steer(run: Path, request: Request, said: str, as_json: bool) -> None:
+def _request(run: Path, request: Request, said: str, as_json: bool) -> None:
     opened = _opened(run)
     try:
-        title = opened.steer(request)
+        title = opened.request(request)
     finally:
         opened.close_adapters()
     click.echo(

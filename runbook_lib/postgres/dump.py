@@ -73,7 +73,7 @@ class DumpContents:
 
 @dataclass(frozen=True)
 class DumpTools:
-    """pg_dump and pg_restore, from a directory or from the PATH; `hold` steers those that may take long."""
+    """pg_dump and pg_restore, from a directory or from the PATH; `hold` pauses or ends those that may take long."""
 
     processes: Processes
     directory: str | None

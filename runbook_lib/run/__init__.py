@@ -18,7 +18,7 @@ from runbook_lib.config.plan import ServicesStep
 from runbook_lib.context import Context, comparison
 from runbook_lib.errors import AdapterError, Declined, ParametersError, PreconditionError, RunbookError, UnknownOutcome
 from runbook_lib.journal import Journal, elapsed
-from runbook_lib.journal.control import Reporter, Request, steer
+from runbook_lib.journal.control import Reporter, Request, request_control
 from runbook_lib.journal.event import Event
 from runbook_lib.journal.folder import RunFolder
 from runbook_lib.journal.state import RunState, replay
@@ -68,13 +68,13 @@ class Run:
         self.context.state = state = self.state
         return state
 
-    def steer(self, request: Request) -> str:
+    def request(self, request: Request) -> str:
         """Have the step that acts now pause, go on or abort; returns its title. Changes the run folder.
 
         Raises:
             PreconditionError: Nothing of the run acts now, or what acts does not work in batches.
         """
-        return steer(self.folder, self.journal, request, self.context.operator)
+        return request_control(self.folder, self.journal, request, self.context.operator)
 
     def choose(self, name: str, value: str, by: str) -> None:
         """Record a choice and go by it."""

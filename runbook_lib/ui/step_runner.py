@@ -87,7 +87,7 @@ class BackgroundTask(Generic[R]):
         return display.line(f"{self.title}: {monotonic() - self._begun:.0f} s")
 
     def controls(self) -> Any:
-        """What steers the work, None for nothing."""
+        """What controls the work, None for nothing."""
         return None
 
     def put_away(self) -> None:
@@ -223,7 +223,7 @@ class _Acting(BackgroundTask[T]):
         buttons = []
         said: list[tuple[str, Request, str]] = [
             ("Pause", "pause", "Wait before the next batch"),
-            ("Resume", "go on", "Go on after a pause"),
+            ("Resume", "resume", "Go on after a pause"),
             ("Abort", "abort", "End before the next batch; what is done stays, and the cell can be run again"),
         ]
         loop = asyncio.get_running_loop()
@@ -239,7 +239,7 @@ class _Acting(BackgroundTask[T]):
 
     def abort(self) -> None:
         if self._works_in_batches():
-            self.run.steer("abort")
+            self.run.request("abort")
 
     def cancel(self) -> None:
         if self.run.touches_database:
@@ -256,13 +256,13 @@ class _Acting(BackgroundTask[T]):
 
     def _ask(self, request: Request) -> None:
         self.put_away()
-        self._asking = asyncio.ensure_future(self._steer(request))
+        self._asking = asyncio.ensure_future(self._request(request))
 
-    async def _steer(self, request: Request) -> None:
-        """Have the step steered; where it is not at work yet, as soon as it is."""
+    async def _request(self, request: Request) -> None:
+        """Pass a request on to the step; where it is not at work yet, as soon as it is."""
         while True:
             try:
-                await asyncio.to_thread(self.run.steer, request)
+                await asyncio.to_thread(self.run.request, request)
                 self._told = ""
                 return
             except PreconditionError as error:

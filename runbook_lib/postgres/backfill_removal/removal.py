@@ -48,7 +48,7 @@ class BackfillRemoval:
     strategy: str
     stopped: bool
     progress: Progress = field(default_factory=Progress)
-    requested: Callable[[], Request] = lambda: "go on"  # asked before each batch
+    requested: Callable[[], Request] = lambda: "resume"  # asked before each batch
 
     @property
     def swap(self) -> Swap:
