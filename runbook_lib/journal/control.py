@@ -58,7 +58,7 @@ BETWEEN_LOOKS = 0.5  # seconds while it is paused
 
 
 def request_control(folder: RunFolder, journal: Journal, request: Request, by: str) -> str:
-    """Have the step that acts now pause, go on or abort, before its next part or where it is; returns its title.
+    """Have the step that acts now pause, resume or abort, before its next part or where it is; returns its title.
 
     Changes the run folder.
 
@@ -86,7 +86,7 @@ def request_control(folder: RunFolder, journal: Journal, request: Request, by: s
 
 
 class ControlFile:
-    """From whoever requests something of one step to the process that does its work in parts, which holds a file."""
+    """The file in which one step's process, which holds it while it works in parts, takes requests."""
 
     def __init__(self, folder: Path, step: str) -> None:
         self.path = folder / f".parts-{step}"
@@ -103,7 +103,7 @@ class ControlFile:
                 self._requested.unlink(missing_ok=True)
 
     def request(self, request: Request) -> bool:
-        """Have the work pause, go on or end before its next part; False where none is under way. Changes the run folder."""
+        """Have the work pause, resume or end before its next part; False where none is under way. Changes the run folder."""
         try:
             with open(self.path, encoding="utf-8") as file:
                 flock(file, LOCK_SH | LOCK_NB)
@@ -134,7 +134,7 @@ class ControlFile:
 
 
 class Control:
-    """One step's own end of the channel: it works in parts, and looks between two of them."""
+    """What one step is to do by the requests in its file; it works in parts, and looks between two of them."""
 
     def __init__(self, folder: Path, step: str, reporter: Callable[[], Reporter]) -> None:
         self.step = step
@@ -203,5 +203,5 @@ class Control:
         return requested == "pause"
 
     def requested(self) -> Request:
-        """What is requested now; of what takes no requests now, to go on. Read-only."""
+        """What is requested now; of what takes no requests now, to run. Read-only."""
         return self._file.requested() if self._listens else "resume"

@@ -18,7 +18,7 @@ from runbook_lib.errors import AdapterError
 from runbook_lib.system import temporary
 from runbook_lib.system.processes import Hold, Processes
 
-# In a listing the parts of an entry are told apart by spaces, which names may hold; the comments of the SQL are plain.
+# In a listing the parts of an entry are separated by spaces, which names may hold; the comments of the SQL are plain.
 OBJECT = re.compile(
     r"^-- TOC entry \d+ \(class (?P<catalog>\d+) OID (?P<oid>\d+)\)\n(?:-- Dependencies: .*\n)?"
     r"-- Name: (?P<name>.*); Type: (?P<kind>.*?); Schema: (?P<schema>.*?); Owner: ?(?P<owner>[^;\n]*)",

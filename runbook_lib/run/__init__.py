@@ -302,7 +302,7 @@ class Run:
 
         Raises:
             PreconditionError: One failed.
-            UnknownOutcome: None failed, but one could not be told.
+            UnknownOutcome: None failed, but one is unknown.
         """
         if bad := self.unwaived(results):
             kind = PreconditionError if verdict(bad) is Status.FAIL else UnknownOutcome
@@ -316,7 +316,7 @@ class Run:
         return results
 
     def _may_waive(self, results: Sequence[Result]) -> bool:
-        """Whether to advise a waiver: what could not be told may be waived, what failed is no matter of advice. Pure."""
+        """Whether to advise a waiver: what is unknown may be waived, what failed is no matter of advice. Pure."""
         names = self.waivable()
         return verdict(results) is Status.UNKNOWN and all(result.name in names for result in results)
 

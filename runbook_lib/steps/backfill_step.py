@@ -84,11 +84,11 @@ def read(folder: RunFolder, name: str = FILE) -> Decisions:
             state="Nothing was touched.",
             safe_next=f"Write {' or '.join(DECISIONS)} into the last column, and change nothing else.",
         )
-    told = [(row[0], row[3].strip()) for row in rows[1:]]
+    decided = [(row[0], row[3].strip()) for row in rows[1:]]
     return Decisions(
-        tuple(key for key, decision in told if decision == "clear"),
-        sum(decision == "keep" for _, decision in told),
-        sum(decision == "" for _, decision in told),
+        tuple(key for key, decision in decided if decision == "clear"),
+        sum(decision == "keep" for _, decision in decided),
+        sum(decision == "" for _, decision in decided),
     )
 
 

@@ -120,7 +120,7 @@ def bounded(step: BackfillStep, connection: Connection, previewed: KeySet | None
 
 
 UNDO_ROWS, OLD_COLUMN = "undo-rows", "old-column"  # items of cleanup
-MOST_CONFLICTS = 100  # keys that are told one by one
+MOST_CONFLICTS = 100  # keys that are listed one by one
 
 
 class ClearBackfillKeys(ClearingStep):
@@ -239,7 +239,7 @@ class ClearBackfill(BackfillStep):
             return Probe(Effect.HALF_DONE, f"{saved} rows are cleared, and an undo was begun")
         if unfinished:
             return Probe(
-                Effect.HALF_DONE, f"{saved} rows are cleared, {left} are left; to be made anew: {', '.join(unfinished)}"
+                Effect.HALF_DONE, f"{saved} rows are cleared, {left} are left; to be built again: {', '.join(unfinished)}"
             )
         if left and begun:
             return Probe(Effect.HALF_DONE, f"{saved} rows are cleared, {left} are left")

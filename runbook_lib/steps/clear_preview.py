@@ -201,11 +201,11 @@ def _fired(connection: Connection, backfill: BackfillTerms, *, fills: bool, kept
 
 
 _UNUSED = (
-    f"an index on the column that nobody scans from now until then, for {WATCH:g} s at least, is dropped meanwhile, and made"
-    " anew afterwards, both concurrently"
+    f"an index on the column that nobody scans from now until then, for {WATCH:g} s at least, is dropped meanwhile,"
+    " and built again afterwards, both concurrently"
 )
-_WITHOUT = "the plan's indexes on the column are dropped meanwhile, since nobody uses the table, and made anew afterwards"
+_WITHOUT = "the plan's indexes on the column are dropped meanwhile, since nobody uses the table, and built again later"
 _NEW_PLACE = (
     "the column comes to stand last in the table: an INSERT or COPY without a list of columns, and statements prepared with"
-    " SELECT *, must be made anew"
+    " SELECT *, must be adapted"
 )
