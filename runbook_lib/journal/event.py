@@ -480,7 +480,7 @@ class Waiting(Fact, kind="waiting", timeline="{step}: {blockers}"):
 
 
 @dataclass(frozen=True)
-class Steered(Fact, kind="steered", timeline="{step}: {wanted}, by {by}"):
+class ControlRequested(Fact, kind="steered", timeline="{step}: {wanted}, by {by}"):
     """A person paused, resumed or aborted a step."""
 
     step: str

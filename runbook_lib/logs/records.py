@@ -53,7 +53,12 @@ class Record:
     @property
     def format(self) -> str:
         """The format that knows it, "" where none does."""
-        return self.seen.format if self.seen else ""
+        return self.seen.format.name if self.seen and self.seen.format else ""
+
+    @property
+    def raises(self) -> bool:
+        """Whether the exception that it is about may follow at the margin."""
+        return bool(self.seen and self.seen.format and self.seen.format.raises)
 
     @property
     def text(self) -> str:
@@ -109,20 +114,14 @@ def _goes_on(last: Record, text: str, looked: Seen | None, following: str) -> bo
     if last.in_traceback:
         return True
     if text.startswith(TRACEBACK):
-        return last.severity is Severity.ERROR and (last.format == "leveled" or bool(last.raised)) and _awaits(last)
+        return last.severity is Severity.ERROR and (last.raises or bool(last.raised)) and _awaits(last)
     if _GOES_ON.match(text):
         return True
     if last.in_goroutine and looked is None:
         return True
     if _FRAME.match(text):
         return last.severity is Severity.ERROR
-    if (
-        last.severity is Severity.ERROR
-        and last.format == "leveled"
-        and not last.raised
-        and len(last.lines) == 1
-        and head(text)
-    ):
+    if last.severity is Severity.ERROR and last.raises and not last.raised and len(last.lines) == 1 and head(text):
         message = text.partition(": ")[2].strip()
         return bool(_FRAME.match(following)) or (bool(message) and message in clean(last.lines[0]))
     return False

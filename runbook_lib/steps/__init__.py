@@ -243,7 +243,7 @@ class Step(ABC):
         ]
 
     def _is_there(self) -> str:
-        """What shows that the effect is there already, "" where it is not, or cannot be told. Read-only."""
+        """What shows that the effect is there already, "" where it is not, or is unknown. Read-only."""
         try:
             probe = self.probe()
         except RunbookError:

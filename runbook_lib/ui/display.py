@@ -146,7 +146,7 @@ def status(folder: RunFolder, plan: Plan, state: RunState) -> Shown:
 
 
 def results(found: Sequence[Result], heading: str, waived: Collection[str] = ()) -> Shown:
-    """A checklist, the worst told in the heading; what is waived is said to be, and never counts as passed."""
+    """A checklist, the worst result in the heading; what is waived is said to be, and never counts as passed."""
     bad = not_passed(found)
     verdict = f"{len(found) - len(bad)} of {len(found)} PASS"
     said = [f"WAIVED ({r.status})" if r in bad and r.name in waived else r.status for r in found]

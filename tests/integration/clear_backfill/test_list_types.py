@@ -11,7 +11,7 @@ from hypothesis import strategies as random
 
 from runbook_lib.config.plan import Backfill
 from runbook_lib.postgres.backfill import list_misfits
-from runbook_lib.postgres.backfill_kinds import backfill_terms, edited_rows
+from runbook_lib.postgres.backfill_kinds import backfill_terms
 from runbook_lib.postgres.backfill_removal.guard import Records
 from runbook_lib.postgres.backfill_removal.removal import BackfillRemoval
 from runbook_lib.postgres.backfill_statistics import BackfillStatistics
@@ -192,7 +192,7 @@ def test_values_are_compared_by_the_type_of_their_column(
     work = removal(postgres, strategy, "test", **keys)
     with postgres.connect() as connection:
         kinds = {row["kind"]: row["rows"] for row in BackfillStatistics(work.backfill).kinds(connection)}  # type: ignore[arg-type]
-        assert {int(row["key"]) for row in edited_rows(connection, work.backfill)} == set(range(len(same), len(elements)))
+        assert {int(row["key"]) for row in work.backfill.edited_rows(connection)} == set(range(len(same), len(elements)))
 
     work.apply()
 
