@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from runbook_lib.logs import ERRORS, OTHERS, Severity
 
 MOST = 24  # parts of a header
-SHORTEST_NUMBER = 3  # digits; a shorter one in front of a level counts something
+SHORTEST_NUMBER = 3  # digits; a shorter one in front of a level counts something, unless a name follows it
 
 _LOWER_ERRORS, _LOWER_OTHERS = "|".join(ERRORS), "|".join(OTHERS)
 _ERRORS = _LOWER_ERRORS.upper()
@@ -23,8 +23,9 @@ _BARE = re.compile(  # right after a time: a word or a letter alone, unless the 
     r"(?= +(?!handl|rate|count|log|page|report|code|boundar|budget|thresh|limit|level|track|free|[-=\d])\S)"
     r"|(?:(?P<error2>[EF])|[IWDVT])(?=\s+\S)"
 )
-_PRIORITY = re.compile(r"<(\d{1,3})>(?:1 (?=\d{4}-))?")  # syslog's, and systemd's
+_PRIORITY = re.compile(r"<(\d{1,3})>(?:1 (?=\d{4}-)|(?=\S))")  # syslog's, and systemd's
 _GRAVE = 3  # its last severity that is an error
+_AFTER_COUNT = re.compile(rf"(?:(?P<error>{_ERRORS})|(?:{_OTHERS}))(?= +(?:[-\[(]|\w+\.\w|\S+ \w+\.\w+))")
 _POSTGRES = rf"(?:(?P<error>ERROR|FATAL|PANIC)|(?:{_OTHERS})\d?)"
 _AFTER_WORDS = re.compile(rf"{_POSTGRES}:  (?=\S)")  # PostgreSQL's, after the name of an application
 _SYMBOL = re.compile(r"(?:(?P<error>[⨯✖✘❌])|[⚠✓✔▲○ℹ»])\ufe0f?(?=\s)")  # noqa: RUF001  # consola's and Next.js's
@@ -40,7 +41,7 @@ _SHAPES = re.compile(
 )
 _INSIDE = re.compile(
     rf"\s*(?:(?:[\w.-]+:)?\s*(?:(?P<error>{_LOWER_ERRORS})|(?:{_LOWER_OTHERS}))\s*(?:/[\w.-]+)?\s*"
-    rf"|[\d].{{7,40}}?[\s:]\s*(?:(?P<error2>{_ERRORS})|(?:{_OTHERS}))(?:[\s/].*)?|(?-i:(?P<error3>[EF])|[IWDVT]))",
+    rf"|[\d].{{7,40}}?[\s:]\s*(?:(?P<error2>{_ERRORS})|(?:{_OTHERS}))(?:[\s/].*)?|(?-i:(?P<error3>[EFC])|[IWDVT])(?:\s\d{{4}}.*)?)",
     re.I,
 )
 _BRACKETS = re.compile(r"\[([^\[\]]{0,200})\]:?|\(([^()]{0,200})\):?|<([^<>]{0,100})>")
@@ -49,11 +50,11 @@ _TIME = re.compile(
     |\d\d?[/.-](?:\d\d?|[A-Z][a-z]{2})[/.-]\d{2,4}(?::\d\d:\d\d:\d\d)?
     |\d\d?:\d\d(?::\d\d)?(?:[.,]\d+)?(?:Z|[AP]M|[+-]\d\d:?\d\d)?
     |(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun|Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)(?=[\s,])
-    |AM|PM|UTC|GMT|(?!POST)[A-Z]{2,3}ST|CET|CEST|Z|[+-]\d\d:?\d\d)[,:]?(?=[\s|]|$)""",
+    |AM|PM|UTC|GMT|(?!POST)[A-Z]{2,3}ST|CET|CEST|Z|[+-]\d\d:?\d\d)[,:]?(?=[\s|]|$|(?<=:)[A-Z]+:)""",
     re.X,
 )
 _NUMBER = re.compile(r"#?\d+(?:[.:#*]\d*)*[:,]?(?=[\s|]|$)")
-_ID = re.compile(r"(?:[0-9a-f]{8}[0-9a-f-]*|(?:pid|tid|thread|class|jid|bid|job|id|request_id|req_id|user)=\S+)(?=[\s|]|$)")
+_ID = re.compile(r"(?:[0-9a-f]{8}[0-9a-f-]*|(?:pid|tid|thread|class|jid|bid|job|id|request_id|req_id|user)=\S+|\{[\w./-]+:\d+\})(?=[\s|]|$)")
 _SEPARATOR = re.compile(r"(?:-{1,3}>?|[:·•→›>*]+)(?=\s|$)|\|+")  # noqa: RUF001
 _NAME = re.compile(
     r"(?!\S*(?:level|severity)\b)(?=\S*[\d._/@:$])[A-Za-z_@$][\w$@.:/#*-]{0,120}(?:\[[^\]\s]{0,40}\]:?)?(?=\s|$)", re.I
@@ -93,8 +94,9 @@ def header(line: str) -> Header:
         while at < len(line) and line[at].isspace():
             at += 1
         is_count = 0 < len(number) < SHORTEST_NUMBER
-        levels = [_AFTER_WORDS] if words > 1 else [_UPPER] if words else [_UPPER, _LOWER, _SHAPES, _SYMBOL]
-        for level in [*levels[is_count:], *[_BARE] * (after_time and not words)]:
+        upper = _AFTER_WORDS if words > 1 else _AFTER_COUNT if is_count else _UPPER
+        others = [] if words else [_LOWER, _SHAPES, _SYMBOL, *[_BARE] * after_time]
+        for level in [upper, *others]:
             if found := level.match(line, at):
                 return Header(_severity(found), found.end())
         after_time, number = False, ""

@@ -71,7 +71,7 @@ def _trailing(line: str) -> Seen | None:
 
 
 def _fields(found: Mapping[str, Any]) -> dict[str, Any]:
-    return {name.lower(): value for name, value in _flat(found)}
+    return {name.lower().removeprefix("meta."): value for name, value in _flat(found)}
 
 
 def _seen(found: Mapping[str, Any]) -> Seen | None:
