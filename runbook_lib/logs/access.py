@@ -26,7 +26,9 @@ _AT_MESSAGE = [
     re.compile(rf"\S+:\d+ \[[^\]]+\] \S+ \S+/\S+ [-+\d/]+ {_STATUS} .{{1,300}}\"{_METHOD} (?P<path>\S+)"),  # HAProxy's
     re.compile(rf"HTTP {_METHOD} (?P<path>\S+) responded {_STATUS} in "),  # Serilog's
     re.compile(rf"Request finished HTTP/[\d.]+ {_METHOD} (?P<path>\S+)(?: \S+ \S+)? - {_STATUS} "),  # ASP.NET's
-    re.compile(rf"(?:\S+ - )?\"?{_METHOD} (?P<path>/\S*?)\"?(?: HTTP/[\d.]+)?(?: ->| →| -| \([\d.]+ ?ms\))? {_STATUS}{_AFTER}"),  # morgan's
+    re.compile(
+        rf"(?:\S+ - )?\"?{_METHOD} (?P<path>/\S*?)\"?(?: HTTP/[\d.]+)?(?: ->| →| -| \([\d.]+ ?ms\))? {_STATUS}{_AFTER}"
+    ),  # morgan's
     re.compile(rf"\| {_STATUS} \|.{{1,80}}?\|\s+{_METHOD}\s+[\"|] ?(?P<path>[^\"| ]*)"),  # gin's and Fiber's
     re.compile(rf"(?:Completed|Sent) {_STATUS}\b.{{0,60}}? in "),  # Rails' and Phoenix'
 ]

@@ -54,7 +54,9 @@ _TIME = re.compile(
     re.X,
 )
 _NUMBER = re.compile(r"#?\d+(?:[.:#*]\d*)*[:,]?(?=[\s|]|$)")
-_ID = re.compile(r"(?:[0-9a-f]{8}[0-9a-f-]*|(?:pid|tid|thread|class|jid|bid|job|id|request_id|req_id|user)=\S+|\{[\w./-]+:\d+\})(?=[\s|]|$)")
+_ID = re.compile(
+    r"(?:[0-9a-f]{8}[0-9a-f-]*|(?:pid|tid|thread|class|jid|bid|job|id|request_id|req_id|user)=\S+|\{[\w./-]+:\d+\})(?=[\s|]|$)"
+)
 _SEPARATOR = re.compile(r"(?:-{1,3}>?|[:·•→›>*]+)(?=\s|$)|\|+")  # noqa: RUF001
 _NAME = re.compile(
     r"(?!\S*(?:level|severity)\b)(?=\S*[\d._/@:$])[A-Za-z_@$][\w$@.:/#*-]{0,120}(?:\[[^\]\s]{0,40}\]:?)?(?=\s|$)", re.I

@@ -1,4 +1,4 @@
-"""Lines that are each a JSON object with a level, or one as Node prints it: pino, bunyan, winston, zap, Serilog, ECS, GELF."""
+"""Objects with a level, as JSON or as Node prints them: pino, bunyan, winston, zap, Serilog, ECS, GELF, MongoDB."""
 
 from __future__ import annotations
 
@@ -101,7 +101,9 @@ def _level(fields: Mapping[str, Any]) -> Severity | None:
         return _by(float(fields["levelno"]) >= PYTHON)
     if isinstance(fields.get("s"), str) and "c" in fields and "id" in fields:
         return _by(fields["s"] in ("E", "F"))  # MongoDB
-    level = next((fields[name] for name in LEVEL if fields.get(name) not in (None, "") and not isinstance(fields[name], dict)), None)
+    level = next(
+        (fields[name] for name in LEVEL if fields.get(name) not in (None, "") and not isinstance(fields[name], dict)), None
+    )
     if level is None:
         if "priority" in fields and "message" in fields:
             level = fields["priority"]  # journald

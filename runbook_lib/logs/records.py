@@ -14,12 +14,15 @@ from runbook_lib.logs.exceptions import NAME, TRACEBACK, head
 _CONTROLS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07]*(?:\x07|$)|[\x00-\x08\x0b-\x1f\x7f\ufeff]|^\ufffd+")
 _PREFIX = re.compile(  # pm2's, docker compose's, and syslog's and journald's; Kubernetes', and PHP-FPM's
     r"\d+\|\S+\s*\| |[\w.-]+\s+\| |(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\S+) \S+ [\w./@-]+\[\d+\]: "
-    r"|\d{4}-\d\d-\d\dT(?:[\d:]+: |[\d:]+\.\d{9}Z (?!std)|\S+ std(?:out|err) [FP] )|\[[^\]]+\] WARNING: \[pool [^\]]+\] child \d+ said into std(?:out|err): \"(?:NOTICE: PHP message: )?"
+    r"|\d{4}-\d\d-\d\dT(?:[\d:]+: |[\d:]+\.\d{9}Z (?!std)|\S+ std(?:out|err) [FP] )"
+    r"|\[[^\]]+\] WARNING: \[pool [^\]]+\] child \d+ said into std(?:out|err): \"(?:NOTICE: PHP message: )?"
 )
 _FRAME = re.compile(r"\s+(?:at |File \"|\.\.\. \d+ more)|\S+:\d+:in ")
 _FRAME_BELOW = re.compile(r"\s+at (?:.{1,200} \(|\S+:\d+:\d+$)")
 _NO_EXCEPTION = re.compile(r"Warning|^Trace\b")  # printed with a stack trace too
-_OWN = re.compile(r"\s+\[?\d[\d/.:-]+\d|\s{10,}(?:ERROR|CRITICAL|WARNING|INFO|DEBUG) ")  # Rich leaves a time out that it has printed
+_OWN = re.compile(
+    r"\s+\[?\d[\d/.:-]+\d|\s{10,}(?:ERROR|CRITICAL|WARNING|INFO|DEBUG) "
+)  # Rich leaves a time out that it has printed
 _GOES_ON = re.compile(  # lines at the margin that belong to what was printed before
     r"""[}\])]|\.\.\.\ \d+\ more|Caused\ by:|Suppressed:|During\ handling\ of|The\ above\ exception\ was
     |LINE\ \d+:|DETAIL:|HINT:|CONTEXT:|QUERY:|\[SQL|\[parameters:|\(Background\ on|Node\.js\ v\d|Require\ stack:|Emitted\ '
@@ -76,7 +79,9 @@ class Record:
 def clean(line: str) -> str:
     """A line without colours and control characters, and without what a manager put around it. Pure."""
     text = _CONTROLS.sub("", line).rstrip()
-    if text.startswith("{") and ((text.startswith('{"log":') and '"stream":' in text) or ('"MESSAGE"' in text and '"PRIORITY"' in text)):
+    if text.startswith("{") and (
+        (text.startswith('{"log":') and '"stream":' in text) or ('"MESSAGE"' in text and '"PRIORITY"' in text)
+    ):
         try:
             return _wrapped(json.loads(text))
         except (ValueError, KeyError):
