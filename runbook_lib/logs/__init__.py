@@ -57,6 +57,7 @@ class Format:
     look: Callable[[str], Seen | None]
     longest: int = 4000  # characters of a line that it looks at
     raises: bool = False  # whether the exception that a line is about may follow it at the margin
+    one_line: bool = False  # whether each of its lines is a record, whatever it begins with
 
 
 @cache

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runbook_lib.logs import Seen, Severity, seen
-from runbook_lib.logs.exceptions import NAME, TRACEBACK, head
+from runbook_lib.logs.exceptions import EXCEPTIONS, NAME, TRACEBACK, head
 
 _CONTROLS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07]*(?:\x07|$)|[\x00-\x08\x0b-\x1f\x7f\ufeff]|^\ufffd+")
 _PREFIX = re.compile(  # pm2's, docker compose's, and syslog's and journald's; Kubernetes', and PHP-FPM's
@@ -116,7 +116,7 @@ def records(lines: Iterable[str], formats: Collection[str]) -> list[Record]:
         else:
             opens = text.startswith(TRACEBACK)
             if looked is None and _FRAME_BELOW.match(following) and not _NO_EXCEPTION.search(text):
-                looked = Seen(Severity.ERROR, text, "exceptions") if "exceptions" in formats else None
+                looked = Seen(Severity.ERROR, text, EXCEPTIONS) if EXCEPTIONS.name in formats else None
             found.append(Record([line], looked, in_traceback=opens))
     for record in found:
         if record.lines[0].rstrip().endswith("{") and clean(record.lines[0]) == "{":
@@ -134,7 +134,7 @@ def counted(found: Sequence[Record]) -> dict[str, int]:
 
 def _goes_on(last: Record, text: str, looked: Seen | None, following: str) -> bool:
     """Whether a line belongs to the record before it."""
-    if looked and (_OWN.match(text) or looked.format == "access"):
+    if looked and (_OWN.match(text) or (looked.format and looked.format.one_line)):
         return False
     if text.startswith(("  ", "\t", " at ")) or (text[0] == " " and looked is None):
         return True
