@@ -1,4 +1,4 @@
-"""The program `runbook`. A kernel that its command will need begins to load first, at the same time as the command itself."""
+"""The program `runbook`: a kernel that its command will need loads at the same time as the command itself."""
 
 import gc
 import sys
