@@ -41,12 +41,27 @@ class DatabaseTarget(Model):
 class PoolerTarget(Model):
     """A PgBouncer in front of the database, which has its clients wait while strong locks are held."""
 
-    service: Name
+    service: Name | None = None
     """The libpq service of its admin console (`dbname=pgbouncer`), as one of its `admin_users`."""
+    host: str | None = None
+    """The host of its admin console, or the folder of its Unix socket; in place of `service`."""
+    port: Annotated[int, Field(gt=0, lt=65536)] = 6432
+    """The port there."""
+    user: str | None = None
+    """One of its `admin_users`."""
+    password: SecretReference | None = None
+    """Where that user's password is found; else libpq's own files have it, or none is asked for."""
     databases: Annotated[list[Name], Field(min_length=1)]
     """What the database is called in it; each name that leads there."""
     limit_ms: Annotated[int, Field(gt=0, le=60_000)] = 2000
     """Milliseconds that its clients may wait for transactions in progress to end."""
+
+    @model_validator(mode="after")
+    def _by_service_or_by_host(self) -> Self:
+        pieces = self.model_fields_set & {"host", "port", "user", "password"}
+        if bool(self.service) is bool(pieces) or (pieces and not (self.host and self.user)):
+            raise ValueError("name its admin console either by `service`, or by `host` and `user` (and `port`, `password`)")
+        return self
 
 
 class Snapshot(Model):

@@ -88,6 +88,13 @@ def test_a_bad_plan(tmp_path: Path, old: str, new: str, told: str) -> None:
         ('# pinned: {frontend: "sha256:…"}', "pinned: {frontend: 'shop/frontend:v1.4.0'}", "a tag, which may name another"),
         ("api_token:", "reference_api: {url: 'http://localhost:3000/'}\napi_token:", "held against itself"),
         ("api_token:", "reference_api: {url: 'http://old', token: {env: OLD_TOKEN}}\napi_token:", "OLD_TOKEN is not in"),
+        ("api_token:", "pooler: {service: a, host: b, databases: [c]}\napi_token:", "either by `service`, or by `host` and"),
+        ("api_token:", "pooler: {host: b, databases: [c]}\napi_token:", "either by `service`, or by `host` and `user`"),
+        (
+            "api_token:",
+            "pooler: {host: b, user: d, password: {env: OF_CONSOLE}, databases: [c]}\napi_token:",
+            "OF_CONSOLE is not in",
+        ),
         ("# pinned: {frontend:", "pinned: {frontend:", "services.versions.frontend must be {by: manager}"),
         (
             "frontend: frontend, worker: backend}",
