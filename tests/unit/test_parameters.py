@@ -201,7 +201,7 @@ def test_what_the_page_on_managers_shows_fits_a_target(block: str) -> None:
         ),
         (
             "2025-11-03",
-            ": Input should be a valid string, but the file has datetime.date(2025, 11, 3); put quotes",
+            ": Input should be a valid string, but the file has 2025-11-03; put quotes",
         ),
         ("{colum: source}", ".colum: unknown key; take it out, or correct its spelling."),
     ],
