@@ -248,7 +248,9 @@ class Plan(Model):
         if self.migration:
             known([self.migration.repository], dict(self.repositories), "repositories", "migration")
         if found := contradictions(self):
-            raise Unfit("; ".join(found.values()), (("types", name) for name in found))
+            unsaid = "; the plan has no `compatibility`, so that only what was released together may run"
+            said = "; ".join(found.values()) + ("" if self.compatibility else unsaid)
+            raise Unfit(said, (("types", name) for name in found))
         return self
 
     @model_validator(mode="after")
