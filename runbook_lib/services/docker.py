@@ -380,18 +380,29 @@ class DockerServices:
             yield file.name
 
     def _compose(
-        self, files: Sequence[str], *words: str, input: str | None = None, timeout: float | None = None
+        self,
+        files: Sequence[str],
+        *words: str,
+        input: str | None = None,
+        timeout: float | None = None,
+        env: Mapping[str, str] = NOTHING,
     ) -> Completed:
         named = [word for file in files for word in ("--file", file)]
         variables = [word for file in self._described.env_files for word in ("--env-file", file)]
         command = [*self._composer, "--project-name", self._described.project, *variables, *named, *words]
-        return self._run(command, input, timeout)
+        return self._run(command, input, timeout, env)
 
     def _docker(self, *words: str) -> Completed:
         return self._run(["docker", *words])
 
-    def _run(self, command: list[str], input: str | None = None, timeout: float | None = None) -> Completed:
-        env = {"DOCKER_HOST": self._described.host} if self._described.host else {}
+    def _run(
+        self,
+        command: list[str],
+        input: str | None = None,
+        timeout: float | None = None,
+        more_env: Mapping[str, str] = NOTHING,
+    ) -> Completed:
+        env = {**more_env, **({"DOCKER_HOST": self._described.host} if self._described.host else {})}
         timeout = timeout or self._described.timeout
         return self._processes.run(command, cwd=self._directory, timeout=timeout, env=env, input=input)
 
