@@ -171,6 +171,7 @@ class DockerServices:
         self._processes = processes
         self._directory = Path(described.directory)
         self._steady = services.Steady(described.steady)
+        self._tried: dict[str, str] = {}
         self._where = f"docker compose project {described.project} in {described.directory}"
 
     def all_running(self) -> set[str]:
@@ -247,6 +248,7 @@ class DockerServices:
             directory=self._directory,
             pinned=list(described.pinned),
             containers=labelled,
+            tried=self._tried,
         )
 
     def to_restore(self, names: Collection[str]) -> Restore:
@@ -386,10 +388,11 @@ class DockerServices:
         input: str | None = None,
         timeout: float | None = None,
         env: Mapping[str, str] = NOTHING,
+        project: str = "",
     ) -> Completed:
         named = [word for file in files for word in ("--file", file)]
         variables = [word for file in self._described.env_files for word in ("--env-file", file)]
-        command = [*self._composer, "--project-name", self._described.project, *variables, *named, *words]
+        command = [*self._composer, "--project-name", project or self._described.project, *variables, *named, *words]
         return self._run(command, input, timeout, env)
 
     def _docker(self, *words: str) -> Completed:
