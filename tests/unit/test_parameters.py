@@ -56,7 +56,7 @@ def target_error(tmp_path: Path, old: str, new: str, environment: dict[str, str]
         ("drift_tolerance: 0.01", "drift_tolerance: 2", "database.drift_tolerance"),
         ("edited: keep", "edited: sometimes", "backfills.0.json_list.edited"),
         ("kind: backup", "kind: backpu", "steps.back-up"),
-        ("services: [backend, worker], estimate", "services: [backend, wroker], estimate", "'wroker'"),
+        ("services: [backend, worker, frontend], estimate", "services: [backend, wroker, frontend], estimate", "'wroker'"),
         ("options: [B], mode", "options: [Z], mode", "names 'Z', which the options of types does not define"),
         (
             "steps: [freeze-for-frontend,",
