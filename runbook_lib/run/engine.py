@@ -36,7 +36,7 @@ def apply(run: Run, name: str) -> Done:
     Raises:
         Declined: No approval covers the step.
         PreconditionError: Something must hold and does not, or the live facts have drifted from those approved.
-        UnknownOutcome: Whether the step was done cannot be told.
+        UnknownOutcome: Whether the step was done is unknown.
         StepFailed: It was begun and did not end as it should.
     """
     with run.folder.lock():
@@ -82,7 +82,7 @@ def _carried_out(run: Run, state: RunState, step: Step) -> Done:
         probe = step.probe()
         if probe.effect is Effect.UNKNOWN:
             raise UnknownOutcome(
-                f"Whether “{step.title}” was done cannot be told: {probe.detail}.",
+                f"Whether “{step.title}” was done is unknown: {probe.detail}.",
                 where=run.context.target.name,
                 state="Nothing was begun.",
                 safe_next="Look at the target by hand; then run the step again, or undo it.",
@@ -152,7 +152,7 @@ def _cannot_be_told(run: Run, step: Step) -> Iterator[None]:
         yield
     except AdapterError as error:
         raise UnknownOutcome(
-            f"Whether “{step.title}” was done cannot be told: {error.what}",
+            f"Whether “{step.title}” was done is unknown: {error.what}",
             where=error.where or run.context.target.name,
             state="Nothing was begun.",
             safe_next=error.safe_next or "Fix the cause; then run the step again.",

@@ -317,6 +317,10 @@ class Start(_ServicesStep):
                     f"take {image[:19]} for {name}, an image built beforehand from the old code"
                     for name, image in ready.items()
                 ),
+                *(
+                    f"build the image of {name} with all processors: build_limits.processors binds no image build"
+                    for name in images.unlimited(self.context, from_images)
+                ),
                 *self._restored(),
             ],
             undone_by="stopping them",
