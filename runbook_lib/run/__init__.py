@@ -40,6 +40,7 @@ class Run:
         self.journal = Journal(folder.journal_path)
         context.reporter = Reporter(self.journal.append, lambda: self.state.pending)
         context.now = lambda: elapsed.present(self.journal.events())
+        self.made_ready: set[tuple[str, str]] = set()  # approval and step, of those still to be begun
         self._begun: dict[str, CheckContext] = {}
         self._known: tuple[Event | None, RunState | None] = None, None  # the last event that was read, the state after it
         self.refresh()
@@ -279,8 +280,8 @@ class Run:
     def record(self, round_name: str, results: Iterable[Result]) -> list[Result]:
         """Journal what checks found, and hand it back."""
         kept = list(results)
-        for result in kept:
-            self.journal.append("checked", round=round_name, **asdict(result))
+        if kept:
+            self.journal.append_all([("checked", {"round": round_name, **asdict(result)}) for result in kept])
         return kept
 
     def recorded(self, round_name: str) -> list[Result]:
