@@ -16,6 +16,7 @@ class ServicesKeys(CheckSpec):
 
     area = "Services"
     requires = ()
+    of_services = True
 
 
 @check(ServicesKeys)

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from runbook_lib.errors import AdapterError
 from runbook_lib.journal.control import Reporter
@@ -54,6 +55,33 @@ class Pausing:
         finally:
             self._within = False
             self.resume(begun)
+
+    @property
+    def would(self) -> str:
+        """What the cleanup does."""
+        return f"let clients of {', '.join(map(str, self.poolers))} go on"
+
+    def clean_up(self, *, waived: bool) -> dict[str, Any]:
+        """Let the clients go on; where that was waived, it is tried once, and closed in any case. Changes the poolers.
+
+        Raises:
+            AdapterError: A pooler cannot be reached, which nobody waived.
+        """
+        if not waived:
+            return {"resumed by others": self.resume()}
+        if not (left := self.resume_once()):
+            return {}
+        self.reporter.close_cleanup(PAUSED)
+        return {"not resumed": left}
+
+    def resume_once(self) -> str:
+        """Let the clients go on, tried once; returns what is left to do by hand, "" for nothing. Changes the poolers."""
+        try:
+            self.resume(once=True)
+        except AdapterError:
+            named = ", ".join(map(str, self.poolers))
+            return f"clients of {named} may still wait, which was waived; resume by hand: {self.by_hand}"
+        return ""
 
     @property
     def by_hand(self) -> str:

@@ -111,23 +111,25 @@ class _ServicesStep(Step):
         )
 
     def _wait_for_version(self, name: str, deadline: float) -> str:
-        wanted = builds.wanted(self.context, name)
-        while True:
+        wanted, found, problem = builds.wanted(self.context, name), "", ""
+
+        def is_up() -> bool:
+            nonlocal found, problem
             try:
                 found = builds.running(self.context, name)
                 problem = f"it runs {found}, not {wanted[:12]}"
             except AdapterError as error:
                 found, problem = "", error.what
-            if builds.same(found, wanted):
-                return found
-            if time.monotonic() > deadline:
-                raise StepFailed(
-                    f"{name} did not come up in the wanted version: {problem}",
-                    where=f"service {name}",
-                    state="It was started; what it runs is not what was wanted.",
-                    safe_next="Read its log, mend the cause, and run the step again.",
-                )
-            time.sleep(POLL)
+            return builds.same(found, wanted)
+
+        if until(is_up, deadline - time.monotonic(), POLL):
+            return found
+        raise StepFailed(
+            f"{name} did not come up in the wanted version: {problem}",
+            where=f"service {name}",
+            state="It was started; what it runs is not what was wanted.",
+            safe_next="Read its log, mend the cause, and run the step again.",
+        )
 
     def _in_wanted_version(self) -> list[str]:
         up = self.context.adapters.services.up(self.services)

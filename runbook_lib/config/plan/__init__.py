@@ -105,6 +105,7 @@ class CheckSpec(Model):
     area: ClassVar[Area]  # under which the rollback log reports it
     requires: ClassVar[tuple[Part, ...]]  # the parts of the plan that it works with
     opens: ClassVar[Literal["", "page", "page and returning page"]] = ""  # what is opened while other checks are made
+    of_services: ClassVar[bool] = False  # whether it looks at what a recovery and an undo of the whole run have to bring up
     last: ClassVar[bool] = False  # whether it looks at what the other checks of its round have caused
 
     @classmethod
