@@ -158,8 +158,8 @@ class _Errors:
 
     def of_all_but(self, urls: Sequence[str]) -> list[ConsoleError]:
         """Each error once: the console repeats failed requests."""
-        told = {error.url for error in self._requests}
-        once = [e for e in self._console if not (e.text.startswith(REPEATED) and e.url in told)] + self._requests
+        known = {error.url for error in self._requests}
+        once = [e for e in self._console if not (e.text.startswith(REPEATED) and e.url in known)] + self._requests
         return [error for error in once if error.url not in urls]
 
     def _said(self, message: ConsoleMessage) -> None:

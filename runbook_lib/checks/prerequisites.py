@@ -101,7 +101,7 @@ def _database(context: Context) -> Found:
         here = identity(connection)
     facts = f"{here.database} on server {here.system}, version {here.server_version // 10000}, as {here.role}"
     if here.role == context.target.database.application_role:
-        return Status.FAIL, f"{facts}, which is the application's own role: it could not be told apart or kept out"
+        return Status.FAIL, f"{facts}, which is the application's own role: it could not be distinguished or kept out"
     return Status.PASS, facts
 
 

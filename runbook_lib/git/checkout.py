@@ -40,8 +40,8 @@ class Remote:
         Raises:
             AdapterError: The remote does not answer.
         """
-        told = self.git("ls-remote", "--refs", self.name, f"refs/heads/{self.branch}").output.split()
-        return told[0] if told else ""
+        found = self.git("ls-remote", "--refs", self.name, f"refs/heads/{self.branch}").output.split()
+        return found[0] if found else ""
 
     def bring(self, tip: str, into: Path) -> None:
         """Have the objects of `tip` in the clone `into`; the checkout itself is only read. Read-only.

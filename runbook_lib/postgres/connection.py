@@ -149,11 +149,11 @@ def require_direct(connection: Connection) -> None:
     """
     asked = "SELECT pg_backend_pid() AS pid, current_setting('lock_timeout') AS lock_timeout"
     found = [one(connection, asked) for _ in range(2)]
-    told = {"pid": connection.info.backend_pid, "lock_timeout": LOCK_TIMEOUT}
-    if any(row != told for row in found):
+    own = {"pid": connection.info.backend_pid, "lock_timeout": LOCK_TIMEOUT}
+    if any(row != own for row in found):
         raise PreconditionError(
             "Something between here and PostgreSQL hands out its sessions, as a connection pooler does: asked twice, "
-            f"the server's session is {found[0]} and {found[1]}, where the connection itself was told {told}.",
+            f"the server's session is {found[0]} and {found[1]}, where the connection itself has {own}.",
             where=f"host {connection.info.host}, port {connection.info.port}",
             state="Nothing was changed.",
             safe_next=STRAIGHT,

@@ -1,6 +1,7 @@
 """Looks at what could keep services of docker compose from coming up again as they are. Read-only."""
 
 import json
+import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ class ComposeLook:
     """Looks at one compose project, with the commands of its manager."""
 
     docker: Callable[..., Completed]
-    compose: Callable[..., Completed]  # with the compose files first, and what it reads from `-` as `input`
+    compose: Callable[..., Completed]  # with the compose files first; what it reads from `-` as `input`, another `project`
     files: Callable[[str], AbstractContextManager[Sequence[str]]]  # those of a service, the one with its pin included
     plain_files: Sequence[str]
     environment_files: Sequence[str]
@@ -41,6 +42,7 @@ class ComposeLook:
     pinned: Sequence[str]
     remote: bool  # whether the engine's files may be another machine's
     containers: Callable[[], Sequence[Labelled]]
+    tried: dict[str, str]  # service -> the image of which a trial container was recreated
 
     def configuration(self, names: Sequence[str], *, code_changed: bool) -> Found:
         """Whether the target's files and the variables here make the services that there are."""
@@ -138,7 +140,37 @@ class ComposeLook:
                 f"compose {compose} cannot recreate a container on engine {said}: {pair.error} ({pair.source}). "
                 f"Before any downtime {pair.remedy}"
             )
-        return Status.PASS, f"compose {compose} on engine {said}"
+        if error := self.trial(names):
+            return Status.FAIL, (
+                f"compose {compose} could not recreate a trial container on engine {said}: {error}. Before any downtime "
+                "install another version of compose, and name it in the target (`services.compose`)"
+            )
+        done = f": it recreated a trial container of {', '.join(sorted(self.tried))}" if self.tried else ""
+        return Status.PASS, f"compose {compose} on engine {said}{done}"
+
+    def trial(self, names: Sequence[str]) -> str:
+        """Why containers like those of the services cannot be recreated, "" if they can; tried once, until it succeeds.
+
+        Changes the engine: for a moment it has containers of a project of their own, which are never started.
+        """
+        found = {one.service: one for one in self.containers() if one.service in names}
+        images = {name: one.image for name, one in found.items()}
+        if images.items() <= self.tried.items():
+            return ""
+        alike = {name: (one.image, self.networks_of(one.id)) for name, one in found.items()}
+        text, project = json.dumps(compose_config.trial(alike)), f"runbook-trial-{secrets.token_hex(4)}"
+
+        def run(*words: str) -> Completed:
+            return self.compose(["-"], *words, input=text, project=project)
+
+        try:
+            for words in (["up", "--no-start"], ["up", "--no-start", "--force-recreate"]):
+                if (answer := run(*words)).exit_code != 0:
+                    return _last_line(answer)
+        finally:
+            run("down", "--volumes")
+        self.tried.update(images)
+        return ""
 
     def networks(self, names: Sequence[str]) -> Found:
         """Whether compose will take the networks of the services for its own."""
@@ -222,6 +254,11 @@ class ComposeLook:
             if not container.exit_code and not image.exit_code:
                 return _variables(container), _variables(image)
         raise AdapterError(f"The variables of a container of {one.service} cannot be read.")
+
+    def networks_of(self, container: str) -> list[str]:
+        """The names of the networks that a container is on."""
+        asked = ("inspect", "--type", "container", "--format", "{{json .NetworkSettings.Networks}}", container)
+        return list(json.loads(self.docker(*asked).require().output) or {})
 
     def labels_of_network(self, name: str) -> dict[str, str] | None:
         """The labels of a network, None where there is no such network."""

@@ -172,6 +172,7 @@ class DockerServices:
         self._processes = processes
         self._directory = Path(described.directory)
         self._steady = services.Steady(described.steady)
+        self._tried: dict[str, str] = {}
         self._where = f"docker compose project {described.project} in {described.directory}"
 
     def all_running(self) -> set[str]:
@@ -251,6 +252,7 @@ class DockerServices:
             pinned=list(described.pinned),
             remote=not (described.host or os.environ.get("DOCKER_HOST") or "unix:").startswith("unix:"),
             containers=labelled,
+            tried=self._tried,
         )
 
     def to_restore(self, names: Collection[str]) -> Restore:
@@ -384,18 +386,30 @@ class DockerServices:
             yield file.name
 
     def _compose(
-        self, files: Sequence[str], *words: str, input: str | None = None, timeout: float | None = None
+        self,
+        files: Sequence[str],
+        *words: str,
+        input: str | None = None,
+        timeout: float | None = None,
+        env: Mapping[str, str] = NOTHING,
+        project: str = "",
     ) -> Completed:
         named = [word for file in files for word in ("--file", file)]
         variables = [word for file in self._described.env_files for word in ("--env-file", file)]
-        command = [*self._composer, "--project-name", self._described.project, *variables, *named, *words]
-        return self._run(command, input, timeout)
+        command = [*self._composer, "--project-name", project or self._described.project, *variables, *named, *words]
+        return self._run(command, input, timeout, env)
 
     def _docker(self, *words: str) -> Completed:
         return self._run(["docker", *words])
 
-    def _run(self, command: list[str], input: str | None = None, timeout: float | None = None) -> Completed:
-        env = {"DOCKER_HOST": self._described.host} if self._described.host else {}
+    def _run(
+        self,
+        command: list[str],
+        input: str | None = None,
+        timeout: float | None = None,
+        more_env: Mapping[str, str] = NOTHING,
+    ) -> Completed:
+        env = {**more_env, **({"DOCKER_HOST": self._described.host} if self._described.host else {})}
         timeout = timeout or self._described.timeout
         return self._processes.run(command, cwd=self._directory, timeout=timeout, env=env, input=input)
 

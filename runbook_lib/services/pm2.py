@@ -1,7 +1,5 @@
 """Services under pm2."""
 
-import json
-import socket
 import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
@@ -31,6 +29,7 @@ from runbook_lib.services import (
     no_version,
     not_started,
     not_stopped,
+    pm2_daemon,
     refused,
     unknown_service,
     unreachable,
@@ -39,7 +38,6 @@ from runbook_lib.services.release_links import starts_from
 from runbook_lib.system.processes import Completed, Processes, shown, until
 from runbook_lib.system.temporary import has_ended
 
-CONNECT_SECONDS = 5.0
 STOPPED = {"stopped", "errored", "one-launch-status"}
 AT_SET_TIMES = "at set times (cron_restart), even when it is stopped"
 WATCH_SETTLES = 0.5  # seconds after a stop in which a change that pm2 saw before may still start the service again
@@ -47,7 +45,7 @@ WATCH_SETTLES = 0.5  # seconds after a stop in which a change that pm2 saw befor
 
 @dataclass(frozen=True)
 class _Process:
-    """What is taken of an entry of `pm2 jlist`; the rest holds its whole environment, and is let go of at once."""
+    """What is taken of an entry of the daemon's list; the rest holds its whole environment, and is let go of at once."""
 
     id: int
     name: str
@@ -282,24 +280,10 @@ class Pm2Services:
         return {name: found[name] if any(process.alive for process in found[name]) else [] for name in names}
 
     def _list(self) -> list[_Process]:
-        self._require_daemon()
-        answer = self._pm2("jlist")
-        # No part of what pm2 printed may go into an error: it holds the environment of every process.
-        if answer.exit_code != 0:
-            raise AdapterError(f"pm2 jlist ended with exit code {answer.exit_code}.")
-        for line in reversed(answer.output.splitlines()):
-            with suppress(ValueError, KeyError, TypeError, AttributeError):
-                return [_read(entry) for entry in json.loads(line)]
-        raise AdapterError("pm2 jlist printed no list of processes.")
-
-    def _require_daemon(self) -> None:
-        """That the daemon runs: asked without one, pm2 would start an empty one, in which nothing runs."""
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-            client.settimeout(CONNECT_SECONDS)
-            try:
-                client.connect(str(self._home / "rpc.sock"))
-            except OSError as error:
-                raise AdapterError(f"No pm2 daemon listens there: {error.strerror or error}.") from None
+        entries = pm2_daemon.listed(self._home, self._described.timeout)
+        with suppress(ValueError, KeyError, TypeError, AttributeError):  # an error would hold what it could not read
+            return [_read(entry) for entry in entries]
+        raise AdapterError("pm2's daemon lists processes in another form than is known.")
 
     def _pm2(self, *words: str, timeout: float | None = None) -> Completed:
         command = [*self._described.command, *words]

@@ -5,7 +5,7 @@ Each kind of step is one module of this room, or one that another package's entr
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -68,14 +68,14 @@ class Preview:
     irreversible: bool = False  # whether nothing undoes it, or not all of it: then it is confirmed a second time
 
 
-def commands_here(commands: Iterable[Sequence[str]]) -> Found:
+def commands_here(commands: Collection[Sequence[str]]) -> Found:
     """Whether the programs of a target's commands can be run from here. Read-only."""
     if missing := not_found(commands):
         return (
             Status.FAIL,
             f"cannot be run from here: {', '.join(missing)}. Correct the target, or install it.",
         )
-    return Status.PASS, "they are"
+    return Status.PASS, ", ".join(dict.fromkeys(command[0] for command in commands)) or "there are none"
 
 
 def looked_at(need: Precondition) -> Result:
@@ -243,7 +243,7 @@ class Step(ABC):
         ]
 
     def _is_there(self) -> str:
-        """What shows that the effect is there already, "" where it is not, or cannot be told. Read-only."""
+        """What shows that the effect is there already, "" where it is not, or is unknown. Read-only."""
         try:
             probe = self.probe()
         except RunbookError:

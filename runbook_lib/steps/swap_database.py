@@ -452,7 +452,7 @@ class SwapDatabase(CheckedExchange):
                 state="Nothing was changed.",
                 safe_next="Restore a later backup, or go on with the database as it is.",
             )
-        self.reporter.open_cleanup(STAGED, f"The database {new} was restored beside {found.live}; drop it, or swap it in.")
+        self.reporter.open_cleanup(STAGED, f"The database {new} was restored next to {found.live}; drop it, or swap it in.")
         postgres, pausing = self.context.adapters.postgres, self.context.adapters.pausing
         self.bring_records(found.kept)
         with pausing(), cutover.fenced(postgres, found.live, self.reporter.waiting) as holder:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import yaml
@@ -254,7 +255,16 @@ def test_a_network_of_another_label_is_named_before_compose_refuses_it(field: Fi
         assert field.found(["lone"], "networks", files=["net.yml"])[0] is Status.FAIL
 
 
-def test_versions_that_work_together_are_said_to(field: Field) -> None:
-    status, why = field.found(["worker"], "recreate")
+def test_whether_containers_can_be_recreated_is_tried(field: Field, tmp_path: Path) -> None:
+    field.deploy("--detach", "worker")
+    there, compose = field.docker("ps", "--all", "--quiet"), tmp_path / "compose"
+    real = "docker-compose" if field.older else "docker compose"
+    refusal = "*--force-recreate*) echo \"KeyError: 'ContainerConfig'\" >&2; exit 1"
+    compose.write_text(f'#!/bin/sh\ncase "$*" in {refusal};; esac\nexec {real} "$@"\n')
+    compose.chmod(0o755)
 
-    assert (status, "on engine" in why) == (Status.PASS, True)
+    status, why = field.found(["worker"], "recreate")
+    assert (status, why.partition(": ")[2]) == (Status.PASS, "it recreated a trial container of worker")
+    status, why = field.found(["worker"], "recreate", compose=[str(compose)])
+    assert (status, "trial container on engine" in why, "'ContainerConfig'. Before" in why) == (Status.FAIL, True, True)
+    assert field.docker("ps", "--all", "--quiet") == there

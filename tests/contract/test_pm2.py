@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -16,7 +17,7 @@ from runbook_lib.services import Restart, Services
 from runbook_lib.system.processes import ScriptedProcesses
 
 from ..support.managers import by_pm2, start_and_hear
-from ..support.pm2 import CANARY, Pm2
+from ..support.pm2 import CANARY, Pm2, a_daemon, answered
 from ..support.waiting import until
 
 
@@ -88,23 +89,35 @@ def test_pm2_starts_with_its_own_environment_not_the_operators(pm2: Pm2, monkeyp
         services.stop("web")
 
 
-@pytest.mark.parametrize("output", ["as it is", "cut", "another shape", "a failure"])
-def test_pm2_lets_no_secret_of_an_environment_out(pm2: Pm2, output: str, caplog: pytest.LogCaptureFixture) -> None:
-    listed = pm2("jlist").splitlines()[-1]
-    assert CANARY in listed
-    shapes = {
-        "as it is": (0, listed, listed),
-        "cut": (0, listed[:-5], ""),
-        "another shape": (0, json.dumps([{"name": CANARY, "pm2_env": {"env": CANARY}}]), CANARY),
-        "a failure": (1, listed, listed),
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A PM2_HOME with a path that is short enough for a socket."""
+    with TemporaryDirectory(prefix="rp-") as made:
+        yield Path(made)
+
+
+@pytest.mark.parametrize("output", ["as it is", "cut", "another shape", "a failure", "nothing"])
+def test_pm2_lets_no_secret_of_an_environment_out(
+    pm2: Pm2, home: Path, output: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    listed = json.loads(pm2("jlist").splitlines()[-1])
+    assert CANARY in repr(listed)
+    whole = answered(listed)
+    answers = {
+        "as it is": whole,
+        "cut": whole[:-50],
+        "another shape": answered([{"name": CANARY, "pm2_env": {"env": CANARY}}]),
+        "a failure": whole.replace(b'"args"', b'"error"', 1),
+        "nothing": b"",
     }
-    services = by_pm2(pm2, ScriptedProcesses(lambda command: shapes[output] if command[-1] == "jlist" else (1, "", CANARY)))
     said = [caplog.text]
-    for ask in ("is_running", "stop", "start", "version", "all_running"):
-        try:
-            said.append(repr(getattr(services, ask)(*(["web"] if ask != "all_running" else []))))
-        except AdapterError as error:
-            said.append("".join(traceback.format_exception(error)))
+    with a_daemon(home, lambda: answers[output]):
+        services = by_pm2(pm2, ScriptedProcesses(lambda command: (1, "", CANARY)), home)
+        for ask in ("is_running", "stop", "start", "version", "all_running"):
+            try:
+                said.append(repr(getattr(services, ask)(*(["web"] if ask != "all_running" else []))))
+            except AdapterError as error:
+                said.append("".join(traceback.format_exception(error)))
     assert len(said) == 6
     assert CANARY not in "".join(said) + repr(vars(services))
 

@@ -47,8 +47,8 @@ class Source:
     postgres: Postgres
     tools: DumpTools
     dump: Dump
-    waiting: Callable[[Sequence[Blocker]], None] = lambda blockers: None  # is told who is in the way of a lock
-    filled: Callable[[int], object] = lambda rows: None  # is told of each batch
+    waiting: Callable[[Sequence[Blocker]], None] = lambda blockers: None  # gets who is in the way of a lock
+    filled: Callable[[int], object] = lambda rows: None  # gets the rows of each batch
     look: Callable[[], object] = lambda: None  # is called again and again; what it raises ends what is under way
     allowed: Sequence[sql.Identifier] = ()  # tables that triggers may write
 
@@ -104,7 +104,7 @@ class Part(ABC):
         return FINISHED in self.marks(live)
 
     def marks(self, live: Connection) -> list[str]:
-        """What is noted of the taking over beside the undo rows. Read-only."""
+        """What is noted of the taking over with the undo rows. Read-only."""
         text = one(live, "SELECT obj_description(to_regclass(%s)) AS it", [self.undo.as_string(live)])["it"]
         return str(text).split("; ") if text else []
 
