@@ -65,7 +65,7 @@ def _dump(context: Context) -> Found:
 
 def what_is_left_out(context: Context, connection: Connection) -> tuple[list[Section], list[Unmet]]:
     """The entries of the backup that are not restored, as was chosen, and what the server lacks for others. Read-only."""
-    entries, spec = sections(context.dump.contents.schema), restores(context)
+    entries, spec = sections(context.dump.contents.sql), restores(context)
     lacks = unmet(connection, entries)
     chosen = context.state.choices.get("NOT_HERE", spec.not_here if spec else "refuse")
     return left_out(entries, lacks) if chosen == "leave_out" else ([], lacks)
@@ -95,8 +95,10 @@ def _rights(context: Context) -> Found:
     with context.adapters.postgres.connect() as connection:
         may = dump_inspector.rights(connection)
         without = {each.number for each in what_is_left_out(context, connection)[0]}
-        entries = [each for each in sections(context.dump.contents.schema) if each.number not in without]
-        owners = dump_inspector.owners_not_ours(connection, sorted({each.owner for each in entries if each.owner}))
+        entries = [each for each in sections(context.dump.contents.sql) if each.number not in without]
+        owners = dump_inspector.owners_not_ours(
+            connection, sorted({each.owner for each in entries if each.owner and each.kind not in LEAVABLE})
+        )
         tables = dump_inspector.tables_of_others(connection)
         settings = dump_inspector.settings_out_of_hand(connection)
         kept_out = dump_inspector.owners_kept_out(connection)
