@@ -19,7 +19,7 @@ from runbook_lib.context.migration_files import history
 from runbook_lib.errors import AdapterError, ParametersError
 from runbook_lib.postgres import plan_fit, sampled_rows
 from runbook_lib.postgres.abilities import lost
-from runbook_lib.postgres.catalog import database_size, has_column
+from runbook_lib.postgres.catalog import database_size, has_column, old_collations
 from runbook_lib.postgres.connection import identity, rights_missing
 from runbook_lib.postgres.lease import LEFT_BEHIND
 from runbook_lib.postgres.restore.dump_inspector import newest
@@ -33,6 +33,7 @@ WALKS_ALL = re.compile(r"\bfix\(run\)")
 DISK_FACTOR = 1.2  # a dump may be as large as the database; a fifth is kept free
 CHECKS = "checks"  # the prerequisite on what the plan's checks look with
 ROWS = "rows"  # the name of the look at what checks of API and page ask of the table
+REINDEX = "so an index on {} may miss rows: reindex the database, then have it REFRESH COLLATION VERSION"
 FUTURE = 0.25  # hours by which a backup may be newer than the clock here, which another machine made
 
 
@@ -137,6 +138,8 @@ def _fits(context: Context) -> Found:
             lines += (
                 [absent] if (absent := plan_fit.no_table(connection, database)) else plan_fit.misfits(connection, database)
             )
+        if not lines and _changes_table(context) and plan_fit.is_text(connection, database, database.key):
+            lines += [f"{line}; {REINDEX.format(database.key)}" for line in old_collations(connection)]
     return (Status.FAIL, "; ".join(lines)) if lines else (Status.PASS, "it has")
 
 

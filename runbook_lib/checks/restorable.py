@@ -7,7 +7,7 @@ from pathlib import Path
 from runbook_lib.config.plan import RestoringStep
 from runbook_lib.context import Context
 from runbook_lib.postgres import Connection
-from runbook_lib.postgres.catalog import database_size
+from runbook_lib.postgres.catalog import database_size, old_template
 from runbook_lib.postgres.connection import identity
 from runbook_lib.postgres.restore import dump_inspector
 from runbook_lib.postgres.restore.dump_needs import LEAVABLE, Section, Unmet, left_out, sections, unmet
@@ -19,6 +19,7 @@ LEAVE = " (to restore without that, choose NOT_HERE=leave_out)"
 LOSE = " (to go back without it, choose MISSING_TABLES=lose)"
 SAME = "same-database"  # by which it is waived
 GRANT = "GRANT CREATE ON SCHEMA … TO …"
+REFRESH = "ALTER DATABASE template0 REFRESH COLLATION VERSION"
 ALIKE = 0.5  # of the sampled rows, from which on a dump is taken for one of the live database
 ROOM = 1.2  # the restored database may be as large as the live one; a fifth is kept free
 
@@ -102,12 +103,14 @@ def _rights(context: Context) -> Found:
         tables = dump_inspector.tables_of_others(connection)
         settings = dump_inspector.settings_out_of_hand(connection)
         kept_out = dump_inspector.owners_kept_out(connection)
+        template = old_template(connection)
     problems = [
         *(f"it may not {right}" for right, held in may.items() if not held),
         *(f"the backup names the owner {name}, whom our role is no member of" for name in owners),
         *(f"our role is no member of the owner of {name}" for name in tables),
         *(f"{owner} may not create, so that what is there cannot be restored as its: {GRANT}" for owner in kept_out),
         *(f"the database's setting {name} is not ours to make" for name in settings),
+        *(f"no database can be made: {line}: {REFRESH}" for line in template),
     ]
     return (Status.FAIL, "; ".join(problems)) if problems else (Status.PASS, "it may")
 
