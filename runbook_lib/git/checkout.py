@@ -267,10 +267,6 @@ class Checkout:
         """The files that differ between two commits; a renamed one is two. Read-only."""
         return [f for f in self.git("diff", "--name-only", "--no-renames", "-z", older, newer).output.split("\0") if f]
 
-    def brought_by(self, merge: Commit) -> set[str]:
-        """The ids of the commits that a merge brought to its first parent. Read-only."""
-        return set(self.between(merge.parents[0], merge.id))
-
     def scratch(self, path: Path, at: str = "") -> Clone:
         """A clone at `path` that shares the objects here and writes nothing. Read-only.
 

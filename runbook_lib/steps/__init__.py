@@ -5,8 +5,8 @@ Each kind of step is one module of this room, or one that another package's entr
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cache
@@ -68,14 +68,14 @@ class Preview:
     irreversible: bool = False  # whether nothing undoes it, or not all of it: then it is confirmed a second time
 
 
-def commands_here(commands: Iterable[Sequence[str]]) -> Found:
+def commands_here(commands: Collection[Sequence[str]]) -> Found:
     """Whether the programs of a target's commands can be run from here. Read-only."""
     if missing := not_found(commands):
         return (
             Status.FAIL,
             f"cannot be run from here: {', '.join(missing)}. Correct the target, or install it.",
         )
-    return Status.PASS, "they are"
+    return Status.PASS, ", ".join(dict.fromkeys(command[0] for command in commands)) or "there are none"
 
 
 def looked_at(need: Precondition) -> Result:
@@ -253,6 +253,10 @@ class Step(ABC):
     def approval_gap(self, approved: Mapping[str, Any]) -> str:
         """Why what was approved ("facts" and "volumes") is not enough to act on, "" where it is. Read-only."""
         return ""
+
+    def sessions(self) -> AbstractContextManager[None]:
+        """What the sessions of the target's database last for while the step is looked at, done and verified."""
+        return nullcontext()  # for one connection, mostly
 
     def make_ready(self) -> None:
         """Do, before the first step of the run, what the step needs and no user notices. Changes the target."""

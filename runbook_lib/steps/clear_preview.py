@@ -76,7 +76,11 @@ def preview(step: BackfillStep) -> tuple[Preview, KeySet, backfill_step.Choice]:
             + (f"; {spec.touch_column} becomes the present time" if spec.touch_column else ""),
             *others,
             f"strategy {chosen.strategy}: {chosen.because}",
-            *(f"{strategy} is out: {why}" for strategy, why in chosen.refused.items() if strategy != chosen.strategy),
+            *(
+                f"{name} is out: {why}"
+                for name, why in chosen.refused.items()
+                if name != chosen.strategy and why not in chosen.because
+            ),
             *firing_line(fires, rows, kept_out=kept_out),
             *(f"publication {name} sends each changed row to its subscribers" for name in published),
             *([_UNUSED] if chosen.strategy == "batched" and not step.stopped else []),

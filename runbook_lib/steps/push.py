@@ -210,7 +210,7 @@ class Push(PullRequestStep):
                 )
             elif not would[0].startswith(STOP):
                 would.append(
-                    f"not know before whether a rule or a hook of {remote} refuses that; then {own} can be pushed instead"
+                    f"find out by it whether a rule or a hook of {remote} refuses it; then {own} can be pushed instead"
                 )
             if hook := self._checkout.hook("pre-push"):
                 would.append(f"run the hook {hook} first, for at most {self._checkout.hook_timeout:g} s")
