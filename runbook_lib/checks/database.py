@@ -126,6 +126,10 @@ class FreshKeys(CheckSpec):
     area = "Frontend"
     requires = ("repositories",)
 
+    def of_services(self) -> tuple[str, ...]:
+        """Its service. Pure."""
+        return (self.service,)
+
 
 @check(FreshKeys)
 def fresh(checked: CheckContext, name: str) -> Result:

@@ -16,7 +16,7 @@ class ServicesKeys(CheckSpec):
 
     area = "Services"
     requires = ()
-    of_services = True
+    of_recovery = True
 
 
 @check(ServicesKeys)

@@ -280,8 +280,8 @@ class Run:
     def record(self, round_name: str, results: Iterable[Result]) -> list[Result]:
         """Journal what checks found, and hand it back."""
         kept = list(results)
-        for result in kept:
-            self.journal.append("checked", round=round_name, **asdict(result))
+        if kept:
+            self.journal.append_all([("checked", {"round": round_name, **asdict(result)}) for result in kept])
         return kept
 
     def recorded(self, round_name: str) -> list[Result]:

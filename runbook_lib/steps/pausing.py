@@ -1,5 +1,6 @@
 """Has the clients of the target's poolers wait while a step holds strong locks, and lets them go on whatever happens."""
 
+import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from runbook_lib.journal.control import Reporter
 from runbook_lib.postgres import Open
 from runbook_lib.postgres.blockers import transactions
 from runbook_lib.postgres.pooler import Pooler, StillInUse, pause, resume
+from runbook_lib.postgres.pooler_guard import resumed_if_killed
 
 PAUSED = "paused-pooler"  # the item of cleanup
 TRIES, BETWEEN = 3, 1.0  # how often PAUSE is tried, and the seconds between, in which clients go on
@@ -47,14 +49,15 @@ class Pausing:
             self.resume()
         named = ", ".join(map(str, self.poolers))
         self.reporter.open_cleanup(PAUSED, f"clients of {named} wait; let them go on (RESUME)")
-        begun = time.monotonic()
-        try:
-            self._paused(meanwhile)
-            self._within, begun = True, time.monotonic()
-            yield
-        finally:
-            self._within = False
-            self.resume(begun)
+        with resumed_if_killed(self.poolers):
+            begun = time.monotonic()
+            try:
+                self._paused(meanwhile)
+                self._within, begun = True, time.monotonic()
+                yield
+            finally:
+                self._within = False
+                self.resume(begun)
 
     @property
     def would(self) -> str:
@@ -87,7 +90,9 @@ class Pausing:
     def by_hand(self) -> str:
         """The commands that let the clients go on."""
         return "; ".join(
-            f"psql service={pooler.service} -c 'RESUME \"{name}\"'" for pooler in self.poolers for name in pooler.databases
+            f"psql {shlex.quote(pooler.console)} -c 'RESUME \"{name}\"'"
+            for pooler in self.poolers
+            for name in pooler.databases
         )
 
     def resume(self, since: float | None = None, *, once: bool = False) -> list[str]:

@@ -371,9 +371,12 @@ class Start(_ServicesStep):
         )
 
     def apply(self) -> Facts:
-        """Start them in the plan's order; one that runs in another version is stopped first. Changes the target."""
+        """Start them in the plan's order; those that run in another version are stopped first, the last one first.
+
+        Changes the target.
+        """
         right = self._in_wanted_version()
-        self._stop_at_once([name for name in self._running() if name not in right])
+        self._stop_at_once([name for name in reversed(self._running()) if name not in right])
         return self._start()
 
     def verify(self) -> list[Result]:
@@ -388,8 +391,9 @@ class Start(_ServicesStep):
         ]
 
     def undo(self) -> Facts:
-        """Stop them. Changes the target."""
-        return self._stop()
+        """Stop them, the last one first. Changes the target."""
+        self._stop_at_once(self.services[::-1])
+        return {"stopped": self.services}
 
     def _stopped_by(self) -> list[str]:
         """The steps of the run that stop services before this one, where they stop all of its own."""

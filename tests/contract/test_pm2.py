@@ -1,6 +1,8 @@
 """What holds for pm2 alone."""
 
+import gzip
 import json
+import os
 import traceback
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -14,18 +16,44 @@ from runbook_lib.results import Found, Status
 from runbook_lib.services import Restart, Services
 from runbook_lib.system.processes import ScriptedProcesses
 
-from ..support.managers import by_pm2
+from ..support.managers import by_pm2, start_and_hear
 from ..support.pm2 import CANARY, Pm2, a_daemon, answered
 from ..support.waiting import until
 
 
 def test_pm2_refuses_a_process_started_by_the_clock_even_when_stopped(pm2: Pm2) -> None:
-    pm2("start", "service.js", "--name", "by-the-clock", "--cron-restart", "* * * * * *", "--", "web")
+    pm2("start", "service.js", "--name", "by-the-clock", "--cron-restart", "0 3 * * *", "--", "web")
+    pm2("stop", "by-the-clock")
+    services = by_pm2(pm2)
     try:
+        status, why = found(services, Restart(["by-the-clock"], stopped_first=True), "watch")
+        assert (status, "restart by-the-clock --cron-restart 0`" in why) == (Status.FAIL, True)
+        assert services.all_running() == {"by-the-clock"}
         with pytest.raises(AdapterError, match="cron_restart"):
-            by_pm2(pm2).stop("by-the-clock")
+            services.stop("by-the-clock")
+        pm2("restart", "by-the-clock", "--cron-restart", "0")
+        assert found(services, Restart(["by-the-clock"], stopped_first=True), "watch")[0] is Status.PASS
+        services.stop("by-the-clock")
+        assert services.all_running() == set()
     finally:
         pm2("delete", "by-the-clock")
+
+
+def test_pm2_reads_rotated_logs_compressed_ones_too(pm2: Pm2) -> None:
+    services, log = by_pm2(pm2), pm2.home / "logs" / "web-out.log"
+    start_and_hear(services, "web")
+    services.stop("web")
+    rotated = log.with_name("web-out__2026-12-01_00-00-00.log.gz"), log.with_name("web-out.log.1")
+    try:
+        rotated[0].write_bytes(gzip.compress(b"long ago\n"))
+        os.utime(rotated[0], (0, 0))
+        log.rename(rotated[1])  # as logrotate does
+        log.touch()
+        assert services.logs("web", None)[0] == "long ago"
+        assert any("web started" in line for line in services.logs("web", None))
+    finally:
+        rotated[0].unlink()
+        rotated[1].rename(log)
 
 
 def test_pm2_never_launches_a_file_or_all_by_the_name_of_a_service(pm2: Pm2) -> None:
@@ -191,6 +219,7 @@ def test_pm2_keeps_the_instances_and_starts_the_one_that_is_missing(in_the_field
 
 def test_pm2_lines_without_a_time_count_from_the_mark_or_are_unknown(in_the_field: Pm2) -> None:
     services, moment = by_pm2(in_the_field), datetime.now(UTC)
+    until(lambda: services.logs("older", None), "it has logged its first start")
     services.stop("older")
     mark = json.loads(json.dumps(services.log_marks(["older"])))
     services.start("older")

@@ -48,7 +48,7 @@ SHOWN: list[Any] = [
     pytest.param(lambda run: display.line("TYPE = full (operator)"), ["TYPE = full (operator)"], id="line"),
     pytest.param(
         lambda run: display.banner(run.folder, run.context.plan, run.state),
-        ["FEAT-2025", "Target rehearsal (REHEARSAL)", "INC-1", "by Dana", "no pictures", "0 of 14 steps done"],
+        ["FEAT-2025", "Target rehearsal (REHEARSAL)", "INC-1", "by Dana", "no pictures", "0 of 13 steps done"],
         id="banner",
     ),
     pytest.param(
@@ -205,10 +205,10 @@ ACTED: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize(
     ("events", "said"),
     [
-        ([], "0 of 14 steps done"),
-        (["started", "applied"], "1 of 14 steps done"),
-        (["started"], "0 of 14 steps done, outcome unknown: stop-services"),
-        (["started", "failed"], "0 of 14 steps done"),
+        ([], "0 of 13 steps done"),
+        (["started", "applied"], "1 of 13 steps done"),
+        (["started"], "0 of 13 steps done, outcome unknown: stop-services"),
+        (["started", "failed"], "0 of 13 steps done"),
     ],
 )
 def test_progress(run: Run, events: list[str], said: str) -> None:

@@ -257,7 +257,7 @@ def test_an_approval_for_some_steps_is_not_refused_for_another(run: Run, step: F
     step.found = lambda: (Status.FAIL, "1 GB of 2")  # type: ignore[method-assign]
     digest, _ = run.previews()
 
-    run.approve(digest, "Dana", steps=["start-frontend"])
+    run.approve(digest, "Dana", steps=["start-services"])
 
     assert run.state.approved == digest
 

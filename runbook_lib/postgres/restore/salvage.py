@@ -4,7 +4,6 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 from psycopg import sql
 
 from runbook_lib.config.plan import Database
@@ -71,6 +70,8 @@ class Stager:
             if not self.made:
                 self.staged.make(self.writer)
                 self.made = True
+            import numpy as np  # here, since few runs salvage, and it is slow to load
+
             asked = np.concatenate(places).tolist()
             wanted = sql.SQL("{} = ANY ({})").format(self.pair.place, sql.Literal(asked))
             staged = (self._name if kind == Kind.DELETED else self._fetch)(kind, wanted)

@@ -231,6 +231,6 @@ def test_what_clients_write_is_compared_as_the_type_does(
             row = [number, value, json.dumps([{"source": "job", "at": each}])]
             application.execute("INSERT INTO things VALUES (%s, %s, %s)", row, prepare=False)
 
-        edited = edited_rows(connection, backfill_terms(connection, Backfill.model_validate(spec), None, "test"))
+        edited = backfill_terms(connection, Backfill.model_validate(spec), None, "test").edited_rows(connection)
 
         assert [int(row["key"]) for row in edited] == [*range(len(same), len(same) + len(other))], type_
