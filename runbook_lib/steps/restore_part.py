@@ -18,6 +18,7 @@ from runbook_lib.postgres.dependents import (
     cannot_keep_out,
     firing_line,
     objections,
+    replicated,
     triggers,
     without_identity,
 )
@@ -103,6 +104,7 @@ class RestorePart(Step):
         dump, kind = self.context.dump, self._missing()
         with self.context.adapters.postgres.connect() as connection:
             here = identity(connection)
+            others = replicated(connection, [sql.Identifier(*self._table).as_string(connection)])
         found = self._count(kind)
         self._makes_keys = bool(found.keys)
         what = {
@@ -126,6 +128,7 @@ class RestorePart(Step):
                 *_left(found.gone, "of the backup are not there any more"),
                 *_left(found.newer, "came since the backup"),
                 *self._of_triggers(kind, found.restored),
+                *others,
             ],
             loses=[f"up to {found.restored} values that differ from the backup's; they are kept as undo rows"] * replaces,
             locks=_locks(found),

@@ -21,7 +21,7 @@ from runbook_lib.postgres.changes.net_change import Refusal
 from runbook_lib.postgres.changes.objects import short
 from runbook_lib.postgres.changes.trial import Trial, tried, undone_at_once
 from runbook_lib.postgres.connection import identity, unreadable
-from runbook_lib.postgres.dependents import without_identity
+from runbook_lib.postgres.dependents import replicated, without_identity
 from runbook_lib.postgres.lock_budget import milliseconds_paused
 from runbook_lib.postgres.restore.dump_inspector import owners_kept_out, rights
 from runbook_lib.postgres.round_trip import Statements
@@ -106,6 +106,7 @@ class TakeBack(Step):
             here, shape = identity(connection), catalog(connection)
             recorded = rows.would(connection) if (rows := history(self.context)) and rows.exists(connection) else []
             done = live.find(connection, self._copies.target.run)
+            others = replicated(connection, self._draft().tables or [])
         if done:
             return Preview(self.name, self.title, would=["nothing: it is taken back already"], estimate=0)
         self._require_copies()
@@ -134,7 +135,7 @@ class TakeBack(Step):
                 *(f"{each.kind} {each.object}, which was {each.what}: {each.way_back}" for each in found.changes),
                 *(f"STOPPED by: {each.object}: {each.why}" for each in reversal.refusals),
                 *(f"KEPT: {each}" for each in reversal.kept),
-                *(f"note: {each}" for each in [*reversal.notes, *filter(None, [self._exercised.note])]),
+                *(f"note: {each}" for each in [*reversal.notes, *others, *filter(None, [self._exercised.note])]),
                 *(f"RISK: even undone at once it would be refused: {each.object}: {each.why}" for each in undone),
                 *([f"RISK: the draft's migrations stopped where one failed: {found.stopped}"] if found.stopped else []),
                 *recorded,
