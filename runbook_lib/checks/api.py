@@ -1,6 +1,7 @@
 """What the API serves, and how fast: to older clients, and next to what was visible before."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from statistics import quantiles
 from typing import Annotated, Literal
 
@@ -19,7 +20,8 @@ from runbook_lib.results import Result, Status
 from runbook_lib.system.http import Answer
 
 REFUSED = (401, 403)
-TOO_MANY = 429
+LATER = (408, 425, 429)
+SERVED = (200, 203, 206)
 REDIRECTS = range(300, 400)
 SAY_WHICH = "say under api.rows which"
 
@@ -39,8 +41,15 @@ def present(checked: CheckContext, name: str) -> Result:
     api = checked.context.plan.api
     if (early := unusable(checked, name)) is not None:
         return early
-    status, summary = presence(checked.served, api.present, api.omitted, _unsure(checked))
+    status, summary = presence(_as_planned(checked), api.present, api.omitted, _unsure(checked))
     return checked.result(name, status, summary, samples=list(checked.served))
+
+
+def _as_planned(checked: CheckContext) -> Mapping[str, Served]:
+    """What is served of each sample; nothing more is where the plan says how many rows are."""
+    rows = checked.context.plan.api.rows
+    is_limited = isinstance(rows, Rows) and rows.limit is not None
+    return {sample: replace(each, more="") if is_limited else each for sample, each in checked.served.items()}
 
 
 def _unsure(checked: CheckContext) -> dict[str, str]:
@@ -76,7 +85,7 @@ def absent_or_empty(checked: CheckContext, name: str) -> Result:
     api = checked.context.plan.api
     if (early := unusable(checked, name)) is not None:
         return early
-    status, summary = absence(checked.served, api.absent_or_empty, api.omitted)
+    status, summary = absence(_as_planned(checked), api.absent_or_empty, api.omitted)
     return checked.result(name, status, summary, samples=list(checked.answers))
 
 
@@ -86,11 +95,11 @@ def unusable(checked: CheckContext, name: str, answers: Mapping[str, Answer] | N
     listed = ", ".join(f"{sample}: {status}" for sample, status in statuses.items())
     if any(status in REFUSED for status in statuses.values()):
         return checked.result(name, Status.UNKNOWN, f"the API refused the token, which says nothing of the data ({listed})")
-    if any(status >= 500 or status == TOO_MANY for status in statuses.values()):
+    if any(status >= 500 or status in LATER for status in statuses.values()):
         return checked.result(name, Status.UNKNOWN, f"the API could not answer ({listed})")
     if any(status in REDIRECTS for status in statuses.values()):
         return checked.result(name, Status.UNKNOWN, f"the API sends elsewhere, where nobody asked it ({listed})")
-    if any(status != 200 for status in statuses.values()):
+    if any(status not in SERVED for status in statuses.values()):
         return checked.result(name, Status.FAIL, f"the API does not serve what the database holds ({listed})")
     return None
 
@@ -247,7 +256,7 @@ def _by_api(checked: CheckContext, name: str, column: str) -> Result:
             return checked.result(name, Status.UNKNOWN, f"{sample}: {each.unclear}")
     had = [at(item, plan.api.key) for each in then.values() for item in _with(checked, each, plan.api.present)]
     have = [at(item, plan.api.key) for each in here.values() for item in _with(checked, each, field)]
-    missing = [str(key) for key in had if key not in have]
+    missing = [str(key) for key in had if str(key) not in {*map(str, have)}]  # 7 became "7" as one outgrew a number
     facts = f"by {reference.url}, {len(had)} items of {len(before)} samples have media"
     if not had or ABSENT in had:
         reason = "nothing to compare" if not had else f"an item of it without {plan.api.key}"

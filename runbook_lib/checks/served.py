@@ -1,5 +1,7 @@
 """What an API's answer says: where its items are, whether there are more, and what a field of theirs holds. Pure."""
 
+import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -14,13 +16,23 @@ Item = dict[str, Any]
 Omitted = Literal["empty", "missing"] | None
 OK = 200
 
-ERRORS = ("error", "errors")  # keys under which an answer with status 200 says that it is none
-SAYS_SO = ("success", "ok")  # keys that are false then
-FAILED = ("error", "fail", "failed", "failure")  # what `status` is then
-# Keys by which an answer says that there is more, in lower case and without what parts their words; and where they are.
-NEXT = {"next", "nexturl", "nextlink", "nextpage", "nextcursor", "nexttoken", "nextpagetoken", "continuationtoken"}
-MORE = {"hasmore", "hasnext", "hasnextpage", "more"}
-TOTAL = {"total", "totalcount", "totalitems", "totalelements"}
+# Keys by which an answer with status 200 says that it is an error, in lower case and without what parts their words.
+ERRORS = {"error", "errors", "err", "exception"}
+SAYS_SO = {"success", "ok", "issuccess", "succeeded"}  # they are false then
+HAS_ERROR = {"haserror", "haserrors", "iserror"}
+STATES, FAILED = {"status", "result"}, {"error", "fail", "failed", "failure"}
+CODES = {"code", "status", "statuscode"}
+# Keys of the body, and headers, by which it says that there is more; and where else in the body they are.
+CURSOR = re.compile(
+    r"next(?:page|url|uri|href|link|cursor|token|offset|marker|key|start)*|continuation(?:token)?|cursor|lastevaluatedkey"
+)
+MORE = re.compile(r"\w*more\w*|hasnext\w*|(?:is)?truncated")
+LAST = re.compile(r"(?:is)?last(?:page)?|end|done")  # false where there is more
+TOTAL = re.compile(r"total(?!pages)\w*|\w*total|(?:total)?count|remaining")
+PAGES = re.compile(r"(?:total)?pages|pagecount|lastpage")
+LINK = re.compile(r'<([^>]*)>[^,<]*\brel="?next\b')
+RANGE = re.compile(r"\D*\d+-\d+/(\d+)$")
+EMPTY_TEXTS = {"", "null", "undefined", "none", "[]", "{}"}
 USUAL = {"item", "data", "result", "row", "record", "content", "entry", "entrie", "node", "value", "list", "hit"}  # lists
 UNASKED = "it may be in what was not asked for"
 AROUND = {"pageinfo", "paging", "pagination", "page", "meta", "metadata", "links", "cursors"}
@@ -51,7 +63,7 @@ def read(answer: Answer, path: str | None, url: str = "") -> Served:
             return Served(unclear=f"no list of items found at {path}, where the plan has them: {what}")
     else:
         lists = {"": body} if isinstance(body, list) else _lists(body)
-        if len(lists) != 1 or set(lists) & {*ERRORS}:
+        if len(lists) != 1 or set(lists) & ERRORS:
             named = f"lists at {', '.join(lists)}" if lists else "none at its top"
             return Served(unclear=f"no list of items found that is the only one ({named}); say under api.items where it is")
         ((place, found),) = lists.items()
@@ -61,7 +73,7 @@ def read(answer: Answer, path: str | None, url: str = "") -> Served:
     around = ways(body, path) if path is not None else [body] if isinstance(body, dict) else []
     is_named = path is not None or not place or _stem(place) in {*USUAL, *map(_stem, urlsplit(url).path.split("/"))}
     doubt = "" if is_named else f"the only list is at {place}, which may be another; say under api.items where it is"
-    return Served(items, len(items), more=_more(around, len(items)), doubt=doubt)
+    return Served(items, len(items), more=_more([*around, _headers(answer)], len(items)), doubt=doubt)
 
 
 MOST_PAGES = 50
@@ -69,15 +81,14 @@ DEPTH = 3  # objects inside an item in which a field is looked for that no item 
 
 
 def all_pages(first: Answer, url: str, path: str | None, next_page: NextPage | None, get: Callable[[str], Answer]) -> Served:
-    """Read the items of a first answer and of the pages after it, where it is known how they are asked for."""
+    """Read the items of a first answer and of the pages after it: by the plan, else by the header Link (RFC 8288)."""
     found, answer, seen = read(first, path, url), first, {url}
-    if next_page is None:
-        return found
     items = list(found.items)
-    while not found.unclear and (cursor := at(answer.json, next_page.at)):
-        following = _following(url, cursor, next_page.parameter)
+    where = next_page.at if next_page else "the header Link"
+    while not found.unclear and (cursor := at(answer.json, next_page.at) if next_page else _link(answer)):
+        following = _following(url, cursor, next_page.parameter if next_page else None)
         if following is None or following in seen or len(seen) >= MOST_PAGES:
-            why = f"{next_page.at} holds {cursor!r}, by which no further page of this API can be asked for"
+            why = f"{where} holds {cursor!r}, by which no further page of this API can be asked for"
             more = why if following is None else f"the pages do not end after {len(seen)}"
             return replace(found, items=items, more=more)
         seen.add(following)
@@ -139,7 +150,7 @@ def _presence(each: Served, name: str, omitted: Omitted, unsure: str) -> Found:
 def absence(served: Mapping[str, Served], name: str, omitted: Omitted) -> Found:
     """Whether no item of any sample holds anything in the field, and each sample was served. Pure."""
     every = [item for each in served.values() for item in each.items]
-    filled = sum(bool(at(item, name)) for item in every)
+    filled = sum(holds(at(item, name)) for item in every)
     unserved = [sample for sample, each in served.items() if not each.items and not each.unclear]
     found = [_absence(each, name, omitted) for each in served.values()]
     summary = f"{filled} of {len(every)} items hold something in {name}"
@@ -148,7 +159,7 @@ def absence(served: Mapping[str, Served], name: str, omitted: Omitted) -> Found:
 
 
 def _absence(each: Served, name: str, omitted: Omitted) -> Found:
-    if any(at(item, name) for item in each.items):
+    if any(holds(at(item, name)) for item in each.items):
         return Status.FAIL, ""
     if why := each.unclear or _misread(each, name):
         return Status.UNKNOWN, why
@@ -178,7 +189,7 @@ def _holds_key(value: Any, key: str, depth: int) -> bool:
 def holds(value: Any) -> bool:
     """Whether a value holds anything: a list or an object does where any of its values does. Pure."""
     if isinstance(value, str):
-        return bool(value.strip())
+        return value.strip().lower() not in EMPTY_TEXTS
     if isinstance(value, list):
         return any(map(holds, value))
     if isinstance(value, dict):
@@ -213,25 +224,50 @@ def _lists(body: Any) -> dict[str, list[Any]]:
 
 def _error(body: Any) -> str:
     """What an answer says where it is an error in spite of its status, as of GraphQL; "" where it is none."""
-    if not isinstance(body, dict):
-        return ""
-    if said := [value for key in ERRORS if (value := body.get(key))]:
-        return str(said[0])[:160]
-    if body.get("status") in FAILED:
-        return f"status is {body['status']}"
-    return next((f"{key} is false" for key in SAYS_SO if body.get(key) is False), "")
-
-
-def _more(around: list[dict[str, Any]], count: int) -> str:
-    nested = [value for each in around for key, value in each.items() if isinstance(value, dict) and _plain(key) in AROUND]
-    for each in [*around, *nested]:
-        for key, value in each.items():
-            name = _plain(key)
-            if (name in NEXT and value and value is not True) or (name in NEXT | MORE and value is True):
-                return f"the answer has {key}; say under api.next how it is asked for"
-            if name in TOTAL and isinstance(value, int) and value > count:
-                return f"the answer has {count} of a {key} of {value}; say under api.next how the rest is asked for"
+    for key, value in body.items() if isinstance(body, dict) else ():
+        name = _plain(key)
+        if name in ERRORS and holds(value):
+            return str(value)[:160]
+        is_failed = name in STATES and isinstance(value, str) and value.lower() in FAILED
+        is_code = name in CODES and (number := _number(value)) is not None and 400 <= number < 600
+        if is_failed or is_code or (name in SAYS_SO and value is False) or (name in HAS_ERROR and value is True):
+            return f"{key} is {json.dumps(value)}"
     return ""
+
+
+def _more(around: list[Mapping[str, Any]], count: int) -> str:
+    nested = [value for each in around for key, value in each.items() if isinstance(value, dict) and _plain(key) in AROUND]
+    nested += [value for each in nested for key, value in each.items() if isinstance(value, dict) and _plain(key) in AROUND]
+    for key, value in (pair for each in [*around, *nested] for pair in each.items()):
+        name = _plain(key)
+        goes_on = CURSOR.fullmatch(name) if value else LAST.fullmatch(name) if value is False else None
+        if goes_on or (value is True and MORE.fullmatch(name)):
+            return f"the answer has {key}; say under api.next how it is asked for, or under api.rows which rows it serves"
+        number = _number(value.get("value") if isinstance(value, dict) else value)
+        if number is not None and number > (1 if PAGES.fullmatch(name) else count if TOTAL.fullmatch(name) else number):
+            what = f"the answer has {count} items and {key} {number}"
+            return f"{what}; say under api.next how the rest is asked for, or under api.rows which rows it serves"
+    return ""
+
+
+def _headers(answer: Answer) -> dict[str, Any]:
+    """The headers that say whether there is more, as if they were keys of the body."""
+    found: dict[str, Any] = {
+        name.removeprefix("x-"): {"true": True}.get(text, text) for name, text in answer.headers.items()
+    }
+    if matched := RANGE.match(answer.headers.get("content-range", "")):
+        found["total"] = matched[1]
+    return found | {"next": _link(answer)}
+
+
+def _link(answer: Answer) -> str:
+    found = LINK.search(answer.headers.get("link", ""))
+    return found[1] if found else ""
+
+
+def _number(value: Any) -> int | None:
+    is_number = (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, str) and value.isdecimal())
+    return int(value) if is_number else None
 
 
 def _stem(word: str) -> str:

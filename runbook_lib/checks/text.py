@@ -1,7 +1,9 @@
 """The page shows the texts that it must: of each row or item, and those that are always there."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
 from html import unescape
 from typing import Literal
 
@@ -15,7 +17,9 @@ from runbook_lib.config.plan.answer_path import at
 from runbook_lib.config.plan.shown import ShownText
 from runbook_lib.results import Found, Result, Status
 
-LEAST = 3  # words by which the beginning of a text is known
+ALIKE = 0.5  # of the words of a text or an item, from which on the item may show the text in another form
+SQUEEZED = 8  # letters from which on several words are known without the spaces between them
+UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\ua4cf\uf900-\ufaff]")  # scripts without spaces
 MARKUP = re.compile(r"<[a-zA-Z/!@#][^>]*>|\]\(|&\w+;|:\w+:|\*\*|__|`|\{\{")
 
 
@@ -83,20 +87,29 @@ def compared(wanted: Sequence[str], items: Sequence[str], page: str, unshown: in
         return Status.UNKNOWN, f"{text}; none is, so the items may show them in another form, as “{_short(others[0])}”"
     if others and any(MARKUP.search(each) for each in missing):
         return Status.UNKNOWN, f"{text}; it holds markup, so it may be shown in another form"
-    if any(_begins(item, each) for each in missing for item in others):
-        return Status.UNKNOWN, f"{text} in full, and its beginning is"
+    if like := next((item for each in missing for item in others if _is_like(each, item)), ""):
+        return Status.UNKNOWN, f"{text} as it is, and may be in another form, as “{_short(like)}”"
     return Status.FAIL, text
 
 
 def _contains(item: str, text: str) -> bool:
     """Whether all words of a text follow one another in an item; where it has none, as an emoji, the text itself."""
     words = [found for form in _forms(text) if (found := _words(form))]
-    return any(form in _words(item) for form in words) if words else text.strip() in item
+    if not words:
+        return text.strip() in item
+    shown = _words(item)
+    return any(form in shown or (_is_known_squeezed(form) and _squeezed(form) in _squeezed(shown)) for form in words)
 
 
-def _begins(item: str, text: str) -> bool:
-    words = _words(text).split()
-    return len(words) > LEAST and f" {' '.join(words[:LEAST])} " in _words(item)
+def _is_known_squeezed(words: str) -> bool:
+    """Whether words are known without the spaces between them, as where a page sets none between its elements."""
+    return UNSPACED.search(words) is not None or (len(words.split()) > 1 and len(_squeezed(words)) >= SQUEEZED)
+
+
+def _is_like(text: str, item: str) -> bool:
+    """Whether an item may show a text in another form: it has half of its words, or the text half of the item's."""
+    words, shown = set(_words(text).split()), set(_words(item).split())
+    return not words or len(words & shown) >= ALIKE * max(1, min(len(words), len(shown)))
 
 
 def _forms(text: str) -> tuple[str, ...]:
@@ -104,9 +117,17 @@ def _forms(text: str) -> tuple[str, ...]:
     return text, unescape(re.sub(r"<[^>]*>", " ", text)), re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
 
 
+@lru_cache(maxsize=4096)
 def _words(text: str) -> str:
-    found = re.findall(r"[^\W_]+", text.casefold())
+    """The words of a text, however it is written: without accents, marks that cannot be seen, and the scheme of a URL."""
+    plain = unicodedata.normalize("NFKD", re.sub(r"https?://(?:www\.)?", " ", text))
+    seen = "".join(character for character in plain if unicodedata.category(character) not in ("Mn", "Cf"))
+    found = re.findall(r"[^\W_]+", seen.casefold())
     return f" {' '.join(found)} " if found else ""
+
+
+def _squeezed(words: str) -> str:
+    return words.replace(" ", "")
 
 
 def _short(text: str) -> str:

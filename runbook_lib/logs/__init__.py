@@ -5,6 +5,7 @@ Each format is a module here, or one that another package's entry point names: a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import IntEnum
@@ -17,8 +18,9 @@ ERRORS = """
 """.split()  # noqa: SIM905  # read as a table
 OTHERS = """
     trace trc debug debu dbug dbg verbose vrb silly fine finer finest info inf information informational notice log
-    warn wrn warning success
+    warn wrn warning success mark
 """.split()  # noqa: SIM905
+_ADDED = re.compile(r"\x1b\[[\d;]*m|(?:[+-]?\d+)?\s*$")  # colours, and slog's steps between two levels
 ONLY_AS_A_VALUE = ["http", "data", "input", "prompt", "help", "config", "default"]  # anywhere else they are words
 
 
@@ -32,7 +34,7 @@ class Severity(IntEnum):
 
 def severity(level: str) -> Severity:
     """The severity of a level that is a word. Pure."""
-    word = level.strip().lower()
+    word = _ADDED.sub("", level).strip().lower()
     return (
         Severity.ERROR if word in ERRORS else Severity.NO_ERROR if word in [*OTHERS, *ONLY_AS_A_VALUE] else Severity.UNCLEAR
     )
@@ -44,7 +46,7 @@ class Seen:
 
     severity: Severity
     said: str
-    format: str = ""
+    format: Format | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class Format:
     name: str
     look: Callable[[str], Seen | None]
     longest: int = 4000  # characters of a line that it looks at
+    raises: bool = False  # whether the exception that a line is about may follow it at the margin
+    one_line: bool = False  # whether each of its lines is a record, whatever it begins with
 
 
 @cache
@@ -70,6 +74,6 @@ def formats() -> dict[str, Format]:
 
 def seen(line: str, names: Collection[str]) -> Seen | None:
     """What the named formats see in a line, the gravest of it; None where it is of none of them. Pure."""
-    looks = [(name, (each := formats()[name]).look(line[: each.longest])) for name in names]
-    found = [Seen(look.severity, look.said, name) for name, look in looks if look]
+    looks = [(each, each.look(line[: each.longest])) for each in map(formats().__getitem__, names)]
+    found = [Seen(look.severity, look.said, each) for each, look in looks if look]
     return max(found, key=lambda each: each.severity, default=None)

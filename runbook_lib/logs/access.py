@@ -15,16 +15,25 @@ _STATUS = r"(?P<status>[1-5]\d\d)"
 _AFTER = r"(?:\s*$|,|\s+(?:[-(\[\d\"|]|in \d|[A-Z]))"  # a size, a time, or the name of the status
 _QUOTED = rf'"{_METHOD} (?P<path>\S+) HTTP/[\d.]+" {_STATUS}(?=\s|$)'
 _COMMON = re.compile(
-    rf'(?:\S+:\d+ )?\S+ \S+ \S+ \[[^\]]{{1,40}}\] "(?:{_METHOD} (?P<path>\S+)[^"]*|(?:[^"\\]|\\.)*)" {_STATUS}(?= |$)'
+    rf'(?:\S+:\d+ )?\S+(?: \S+ \S+)? \[[^\]]{{1,40}}\] "(?:{_METHOD} (?P<path>\S+)[^"]*|(?:[^"\\]|\\.)*)" {_STATUS}(?= |$)'
 )
 _AT_MESSAGE = [
     re.compile(_QUOTED),  # Django's and Envoy's
     re.compile(rf"\S+:\d+ - {_QUOTED}"),  # uvicorn's
-    re.compile(rf"(?:\S+ - )?{_METHOD} (?P<path>/\S*)(?: HTTP/[\d.]+)?(?: ->| →| -)? {_STATUS}{_AFTER}"),  # morgan's
-    re.compile(rf"\| {_STATUS} \|.{{1,80}}?\|\s+{_METHOD}\s+\"(?P<path>[^\"]*)\""),  # gin's
+    re.compile(rf"[\d.:a-f]+ {_QUOTED}"),  # actix'
+    re.compile(rf'"{_METHOD} (?P<path>\S+) HTTP/[\d.]+" from \S+ - {_STATUS} '),  # chi's
+    re.compile(rf"\S+:\d+ \[{_STATUS}\]: {_METHOD} (?P<path>\S+)"),  # PHP's
+    re.compile(rf"\S+:\d+ \[[^\]]+\] \S+ \S+/\S+ [-+\d/]+ {_STATUS} .{{1,300}}\"{_METHOD} (?P<path>\S+)"),  # HAProxy's
+    re.compile(rf"HTTP {_METHOD} (?P<path>\S+) responded {_STATUS} in "),  # Serilog's
+    re.compile(rf"Request finished HTTP/[\d.]+ {_METHOD} (?P<path>\S+)(?: \S+ \S+)? - {_STATUS} "),  # ASP.NET's
+    re.compile(
+        rf"(?:\S+ - )?\"?{_METHOD} (?P<path>/\S*?)\"?(?: HTTP/[\d.]+)?(?: ->| →| -| \([\d.]+ ?ms\))? {_STATUS}{_AFTER}"
+    ),  # morgan's
+    re.compile(rf"\| {_STATUS} \|.{{1,80}}?\|\s+{_METHOD}\s+[\"|] ?(?P<path>[^\"| ]*)"),  # gin's and Fiber's
     re.compile(rf"(?:Completed|Sent) {_STATUS}\b.{{0,60}}? in "),  # Rails' and Phoenix'
 ]
-_BEFORE = re.compile(r"[\s:|-]*")
+_BEFORE = re.compile(r"[\s:|-]*(?:(?:-->|xxx) )?")  # and Koa's
+_TAGS = re.compile(r"[\s:|-]*(?:\[[^\]]*\]\s*)*")
 _LOGGER = re.compile(r"[\s:|-]*(?:\[[^\]]*\]\s*)?(?:[A-Za-z][\w.]*(?::\s*|\s+-?\s*))?")
 
 STATUS = """
@@ -65,10 +74,10 @@ def _first(fields: Mapping[str, Any], names: Sequence[str]) -> str:
 
 def _places(line: str) -> Iterator[int]:
     """Where a request may begin in a line: where the message does, and after a logger's name."""
-    for at in header(line).starts:
-        yield from (each.end() for pattern in (_BEFORE, _LOGGER) if (each := pattern.match(line, at)))
-    if line.startswith("[GIN]"):
-        yield line.find("|")
+    for at in (0, *header(line).starts):
+        yield from (each.end() for pattern in (_BEFORE, _TAGS, _LOGGER) if (each := pattern.match(line, at)))
+    if (column := line.find("| ")) >= 0:
+        yield column
 
 
 def look(line: str) -> Seen | None:
@@ -84,4 +93,4 @@ def look(line: str) -> Seen | None:
     return request(named.get("method") or "", named.get("path") or "", int(named["status"]))
 
 
-ACCESS = Format("access", look)
+ACCESS = Format("access", look, one_line=True)

@@ -15,8 +15,9 @@ _HEAD = re.compile(
     |(?i:un(?:caught|handled)[ ]?(?:promise[ ]?)?(?:exception|rejection|error)(?::|\ at|\ in\b|\.\ ))
     |{re.escape(TRACEBACK)}
     |panic:\ |fatal\ error:\ |Fatal\ Python\ error:\ |thread\ '[^']*'.{{0,20}}\ panicked\ at
-    |Exception\ in\ |http:\ panic\ serving\ |PHP\ (?:Fatal|Parse)\ error:|npm\ (?:ERR!|error)\ |Segmentation\ fault
-    |\*\*\ \({NAME}\)
+    |Exception\ in\ |http:\ panic\ serving\ |(?:PHP\ )?(?:Fatal|Parse)\ error:\ |npm\ (?:ERR!|error)\ |Segmentation\ fault
+    |(?:\[Recovery\].{{1,40}}\ )?panic\ recovered:|\*\*\ \({NAME}\)|(?:[|+]\ )*Exception\ Group\ Traceback
+    |(?:[A-Z]\w*::)+[A-Z]\w*\ \((?:[A-Z]\w*::|.*\):$)
     )""",
     re.X,
 )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from runbook_lib.logs import ERRORS, OTHERS, Severity
 
 MOST = 24  # parts of a header
-SHORTEST_NUMBER = 3  # digits; a shorter one in front of a level counts something
+SHORTEST_NUMBER = 3  # digits; a shorter one in front of a level counts something, unless a name follows it
 
 _LOWER_ERRORS, _LOWER_OTHERS = "|".join(ERRORS), "|".join(OTHERS)
 _ERRORS = _LOWER_ERRORS.upper()
@@ -17,7 +17,17 @@ _ENDS = r"(?=$|[\s:|\]/(,])"
 _NONE = r"(?!\s*[:=]?\s*0\s*(?:[,;.]|$)|:\s*(?:none|no|null|nil|false|true|off|on)\s*$)"  # a count or a setting of that name
 
 _UPPER = re.compile(rf"(?:(?P<error>{_ERRORS})|(?:{_OTHERS})){_NONE}{_ENDS}:?")
-_LOWER = re.compile(rf"(?:(?P<error>{_LOWER_ERRORS})|(?:{_LOWER_OTHERS})){_NONE}(?::(?=\s|$)|(?=\t| *\|))")
+_LOWER = re.compile(rf"(?:(?P<error>{_LOWER_ERRORS})|(?:{_LOWER_OTHERS})){_NONE}(?::(?=\s|$)|(?=\t| *\|| +- ))")
+_BARE = re.compile(  # right after a time: a word or a letter alone, unless the word is part of a name
+    r"(?:(?P<error>error|err|fatal|critical|crit)|info|warn|warning|debug|verbose|http|trace|notice)"
+    r"(?= +(?!handl|rate|count|log|page|report|code|boundar|budget|thresh|limit|level|track|free|[-=\d])\S)"
+    r"|(?:(?P<error2>[EF])|[IWDVT])(?=\s+\S)"
+)
+_PRIORITY = re.compile(r"<(\d{1,3})>(?:1 (?=\d{4}-)|(?=\S))")  # syslog's, and systemd's
+_GRAVE = 3  # its last severity that is an error
+_AFTER_COUNT = re.compile(rf"(?:(?P<error>{_ERRORS})|(?:{_OTHERS}))(?= +(?:[-\[(]|\w+\.\w|\S+ \w+\.\w+))")
+_POSTGRES = rf"(?:(?P<error>ERROR|FATAL|PANIC)|(?:{_OTHERS})\d?)"
+_AFTER_WORDS = re.compile(rf"{_POSTGRES}:  (?=\S)")  # PostgreSQL's, after the name of an application
 _SYMBOL = re.compile(r"(?:(?P<error>[⨯✖✘❌])|[⚠✓✔▲○ℹ»])\ufe0f?(?=\s)")  # noqa: RUF001  # consola's and Next.js's
 # A letter or word as only some loggers put it there: klog and Ruby, logrus, monolog, Prisma and debug.
 _SHAPES = re.compile(
@@ -25,10 +35,13 @@ _SHAPES = re.compile(
     rf"|(?:(?P<error2>ERRO|FATA|PANI)|INFO|WARN|DEBU|TRAC)\[[^\]]{{1,40}}\]"
     rf"|[\w-]+\.(?:(?P<error3>{_ERRORS})|(?:{_OTHERS})):(?=\s)"
     r"|[\w-]+(?::[\w-]+)*:(?:(?P<error4>error|fatal)|query|info|warn|debug|trace)(?=\s|$)"
+    r"|PHP (?:Warning|Notice|Deprecated):"
+    rf"|\S*:{_POSTGRES.replace('<error>', '<error5>')}:  (?=\S)"  # on RDS, and as CSV
+    rf"|\d{{4}}-\d\d-\d\d [\d:.]+ \w+,.{{1,300}}?,{_POSTGRES.replace('<error>', '<error6>')},[0-9A-Z]{{5}},"
 )
 _INSIDE = re.compile(
     rf"\s*(?:(?:[\w.-]+:)?\s*(?:(?P<error>{_LOWER_ERRORS})|(?:{_LOWER_OTHERS}))\s*(?:/[\w.-]+)?\s*"
-    rf"|[\d].{{7,40}}?[\s:]\s*(?:(?P<error2>{_ERRORS})|(?:{_OTHERS}))(?:[\s/].*)?)",
+    rf"|[\d].{{7,40}}?[\s:]\s*(?:(?P<error2>{_ERRORS})|(?:{_OTHERS}))(?:[\s/].*)?|(?-i:(?P<error3>[EFC])|[IWDVT])(?:\s\d{{4}}.*)?)",
     re.I,
 )
 _BRACKETS = re.compile(r"\[([^\[\]]{0,200})\]:?|\(([^()]{0,200})\):?|<([^<>]{0,100})>")
@@ -37,11 +50,13 @@ _TIME = re.compile(
     |\d\d?[/.-](?:\d\d?|[A-Z][a-z]{2})[/.-]\d{2,4}(?::\d\d:\d\d:\d\d)?
     |\d\d?:\d\d(?::\d\d)?(?:[.,]\d+)?(?:Z|[AP]M|[+-]\d\d:?\d\d)?
     |(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun|Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)(?=[\s,])
-    |AM|PM|UTC|GMT|[A-Z]{2,3}ST|CET|CEST|Z|[+-]\d\d:?\d\d)[,:]?(?=[\s|]|$)""",
+    |AM|PM|UTC|GMT|(?!POST)[A-Z]{2,3}ST|CET|CEST|Z|[+-]\d\d:?\d\d)[,:]?(?=[\s|]|$|(?<=:)[A-Z]+:)""",
     re.X,
 )
 _NUMBER = re.compile(r"#?\d+(?:[.:#*]\d*)*[:,]?(?=[\s|]|$)")
-_ID = re.compile(r"(?:[0-9a-f]{8}[0-9a-f-]*|(?:pid|tid|thread|class|jid|bid|job|id|request_id|req_id)=\S+)(?=[\s|]|$)")
+_ID = re.compile(
+    r"(?:[0-9a-f]{8}[0-9a-f-]*|(?:pid|tid|thread|class|jid|bid|job|id|request_id|req_id|user)=\S+|\{[\w./-]+:\d+\})(?=[\s|]|$)"
+)
 _SEPARATOR = re.compile(r"(?:-{1,3}>?|[:·•→›>*]+)(?=\s|$)|\|+")  # noqa: RUF001
 _NAME = re.compile(
     r"(?!\S*(?:level|severity)\b)(?=\S*[\d._/@:$])[A-Za-z_@$][\w$@.:/#*-]{0,120}(?:\[[^\]\s]{0,40}\]:?)?(?=\s|$)", re.I
@@ -50,6 +65,8 @@ _WORD = re.compile(
     r"(?!(?:no|not|without|zero|any|if|on|for|to|as|of|the|an?|each|every|level|first|last|this|that)\b)[A-Za-z][\w-]{0,60}(?=\s)",
     re.I,
 )
+_FIELD = re.compile(r"[A-Za-z][\w.-]*(?: [\w.-]+){0,2}(?= +[-|] )")  # words between separators
+MOST_WORDS = 4
 
 
 @dataclass(frozen=True)
@@ -68,33 +85,41 @@ class Header:
 
 def header(line: str) -> Header:
     """Read the header of a line: the first level that nothing but times, names and numbers precede. Pure."""
-    at, timed, words, number = 0, False, 0, ""
+    at, timed, after_time, words, number = 0, False, False, 0, ""
     places: list[int] = []
+    severity = None
+    if priority := _PRIORITY.match(line):
+        at, severity = priority.end(), Severity.NO_ERROR
+        if int(priority[1]) % 8 <= _GRAVE:
+            return Header(Severity.ERROR, at)
     for _ in range(MOST):
         while at < len(line) and line[at].isspace():
             at += 1
-        if not (number and len(number) < SHORTEST_NUMBER) and (found := _UPPER.match(line, at)):
-            return Header(_severity(found), found.end())
-        if not words and (found := _LOWER.match(line, at) or _SHAPES.match(line, at) or _SYMBOL.match(line, at)):
-            return Header(_severity(found), found.end())
-        number = ""
+        is_count = 0 < len(number) < SHORTEST_NUMBER
+        upper = _AFTER_WORDS if words > 1 else _AFTER_COUNT if is_count else _UPPER
+        others = [] if words else [_LOWER, _SHAPES, _SYMBOL, *[_BARE] * after_time]
+        for level in [upper, *others]:
+            if found := level.match(line, at):
+                return Header(_severity(found), found.end())
+        after_time, number = False, ""
         if found := _BRACKETS.match(line, at):
-            if inside := _INSIDE.fullmatch(found[found.lastindex or 0]):
-                return Header(_severity(inside), found.end())
-            timed = True
+            inside = found[found.lastindex or 0]
+            if level_inside := _INSIDE.fullmatch(inside):
+                return Header(_severity(level_inside), found.end())
+            timed, after_time = True, bool(_TIME.match(inside))
         elif found := _TIME.match(line, at):
-            timed = True
+            timed = after_time = True
         elif found := _NUMBER.match(line, at):
             number = found[0]
         elif not (found := _SEPARATOR.match(line, at) or (_ID.match(line, at) if timed else None)):
             if not words:
                 places.append(at)
-            if not (found := _NAME.match(line, at)):
-                if not timed or words or not (found := _WORD.match(line, at)):
+            if not (found := _NAME.match(line, at) or (_FIELD.match(line, at) if timed else None)):
+                if not timed or words == MOST_WORDS or not (found := _WORD.match(line, at)):
                     break
                 words += 1
         at = found.end()
-    return Header(None, at, tuple(places or [at]))
+    return Header(severity, at, tuple(places or [at]))
 
 
 def _severity(found: re.Match[str]) -> Severity:

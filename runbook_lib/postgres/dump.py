@@ -18,7 +18,7 @@ from runbook_lib.errors import AdapterError
 from runbook_lib.system import temporary
 from runbook_lib.system.processes import Hold, Processes
 
-# In a listing the parts of an entry are told apart by spaces, which names may hold; the comments of the SQL are plain.
+# In a listing the parts of an entry are separated by spaces, which names may hold; the comments of the SQL are plain.
 OBJECT = re.compile(
     r"^-- TOC entry \d+ \(class (?P<catalog>\d+) OID (?P<oid>\d+)\)\n(?:-- Dependencies: .*\n)?"
     r"-- Name: (?P<name>.*); Type: (?P<kind>.*?); Schema: (?P<schema>.*?); Owner: ?(?:-(?=;|$))?(?P<owner>[^;\n]*)"
@@ -83,7 +83,7 @@ class DumpContents:
 
 @dataclass(frozen=True)
 class DumpTools:
-    """pg_dump and pg_restore, from a directory or from the PATH; `hold` steers those that may take long."""
+    """pg_dump and pg_restore, from a directory or from the PATH; `hold` pauses or ends those that may take long."""
 
     processes: Processes
     directory: str | None

@@ -179,7 +179,7 @@ def settings_out_of_hand(connection: Connection) -> list[str]:
 
 
 def directory(connection: Connection) -> str | None:
-    """Where the server keeps the database; None where that is another machine, or not told to our role. Read-only."""
+    """Where the server keeps the database; None where that is another machine, or hidden from our role. Read-only."""
     name = one(connection, _DIRECTORY)["name"]
     return str(name) if name else None
 

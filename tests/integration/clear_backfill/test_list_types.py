@@ -11,7 +11,7 @@ from hypothesis import strategies as random
 
 from runbook_lib.config.plan import Backfill
 from runbook_lib.postgres.backfill import list_misfits
-from runbook_lib.postgres.backfill_kinds import backfill_terms, edited_rows
+from runbook_lib.postgres.backfill_kinds import backfill_terms
 from runbook_lib.postgres.backfill_removal.guard import Records
 from runbook_lib.postgres.backfill_removal.removal import BackfillRemoval
 from runbook_lib.postgres.backfill_statistics import BackfillStatistics
@@ -192,7 +192,7 @@ def test_values_are_compared_by_the_type_of_their_column(
     work = removal(postgres, strategy, "test", **keys)
     with postgres.connect() as connection:
         kinds = {row["kind"]: row["rows"] for row in BackfillStatistics(work.backfill).kinds(connection)}  # type: ignore[arg-type]
-        assert {int(row["key"]) for row in edited_rows(connection, work.backfill)} == set(range(len(same), len(elements)))
+        assert {int(row["key"]) for row in work.backfill.edited_rows(connection)} == set(range(len(same), len(elements)))
 
     work.apply()
 
@@ -231,6 +231,6 @@ def test_what_clients_write_is_compared_as_the_type_does(
             row = [number, value, json.dumps([{"source": "job", "at": each}])]
             application.execute("INSERT INTO things VALUES (%s, %s, %s)", row, prepare=False)
 
-        edited = edited_rows(connection, backfill_terms(connection, Backfill.model_validate(spec), None, "test"))
+        edited = backfill_terms(connection, Backfill.model_validate(spec), None, "test").edited_rows(connection)
 
         assert [int(row["key"]) for row in edited] == [*range(len(same), len(same) + len(other))], type_

@@ -103,6 +103,56 @@ def test_what_older_clients_are_not_served_fails(body: object, omitted: Omitted)
     assert found(body, "messages", omitted) == "FAIL"
 
 
+MORE: list[tuple[dict[str, Any], dict[str, str]]] = [  # of the body, of the headers
+    ({"next_page_url": "/m?page=2"}, {}),
+    ({"last": False, "number": 0}, {}),
+    ({"page": 1, "totalPages": 3}, {}),
+    ({"meta": {"pagination": {"page": 1, "pageCount": 3}}}, {}),
+    ({"total": "9"}, {}),
+    ({"total": {"value": 9, "relation": "eq"}}, {}),
+    ({"count": 9}, {}),
+    ({"IsTruncated": True}, {}),
+    ({"LastEvaluatedKey": {"id": 1}}, {}),
+    ({"_links": {"next": {"href": "/m?page=2"}}}, {}),
+    ({}, {"X-Total-Count": "9"}),
+    ({}, {"X-Next-Page": "2"}),
+    ({}, {"Content-Range": "0-0/9"}),
+    ({}, {"Link": '</m?page=2>; rel="next", </m?page=3>; rel="last"'}),
+]
+NO_MORE: list[tuple[dict[str, Any], dict[str, str]]] = [
+    ({"last": True, "totalPages": 1, "total": {"value": 1}, "next": "", "cursor": None, "count": "1"}, {}),
+    ({}, {"X-Total-Count": "1", "X-Next-Page": "", "Content-Range": "0-0/1", "Link": '</m?page=1>; rel="prev"'}),
+    ({}, {"X-Nextjs-Cache": "HIT", "X-RateLimit-Remaining": "59", "Link": "</a.css>; rel=preload"}),
+]
+
+
+@pytest.mark.parametrize(
+    ("extra", "headers", "status"),
+    [*((*each, "UNKNOWN") for each in MORE), *((*each, "FAIL") for each in NO_MORE)],
+)
+def test_a_value_may_be_on_a_page_that_was_not_asked_for(
+    extra: dict[str, Any], headers: dict[str, str], status: str
+) -> None:
+    first = Answer.of(200, json.dumps({"messages": [{"mediaUrl": None}], **extra}), headers=headers)
+
+    assert presence({"7": read(first, "messages")}, "mediaUrl", None, {})[0] == status
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [{"code": 500}, {"statusCode": "503"}, {"isSuccess": False}, {"hasError": True}, {"status": "FAIL"}, {"Error": "boom"}],
+)
+def test_an_answer_that_says_it_is_an_error_is_none(extra: dict[str, Any]) -> None:
+    assert found({"data": [], **extra}, "data") == "UNKNOWN"
+
+
+@pytest.mark.parametrize("nothing", [None, "null", "[]", " ", [None], [{}], {"nodes": [], "pageInfo": {"more": False}}])
+def test_what_holds_nothing_is_no_value(nothing: object) -> None:
+    served = {"7": read(answer([{"mediaUrl": nothing}]), None)}
+
+    assert (presence(served, "mediaUrl", None, {})[0], absence(served, "mediaUrl", None)[0]) == ("FAIL", "PASS")
+
+
 def test_a_sample_whose_rows_may_all_be_hidden_is_unknown() -> None:
     status, text = presence({"7": read(answer({"messages": []}), "messages")}, "mediaUrl", None, {"7": "say which rows"})
 
@@ -161,6 +211,15 @@ def test_all_pages_are_read(bodies: Mapping[str, object], parameter: str | None)
     served = paged(bodies, NextPage(at="next", parameter=parameter))
 
     assert (len(served.items), served.first, served.unclear, served.more) == (4, 2, "", "")
+
+
+def test_pages_are_followed_by_the_header_link() -> None:
+    later = {"http://api/m?page=2": answer(PLAIN)}
+    first = Answer.of(200, json.dumps(PLAIN), headers={"Link": '<http://api/m?page=2>; rel="next"'})
+
+    served = all_pages(first, "http://api/m", "messages", None, later.__getitem__)
+
+    assert (len(served.items), served.first, served.more) == (4, 2, "")
 
 
 @pytest.mark.parametrize(

@@ -191,6 +191,33 @@ def test_a_traceback_after_a_line_that_is_no_error_is_an_error() -> None:
     assert [each.severity for each in records(lines, formats())] == [Severity.NO_ERROR, Severity.ERROR, Severity.NO_ERROR]
 
 
+@pytest.mark.parametrize(
+    ("lines", "errors"),
+    [
+        pytest.param(["<-- GET /x", "  --> GET /x 500 3ms 1b"], 1, id="a request that is indented"),
+        pytest.param(
+            ["[11/03/25 12:00:00] INFO     x  a.py:1", " " * 20 + "ERROR    y  a.py:2"], 1, id="Rich leaves a time out"
+        ),
+        pytest.param(
+            ["  2025-11-03T12:00:00Z  INFO a: x", "    at a.rs:1", "  2025-11-03T12:00:00Z ERROR a: y"], 1, id="Rust's"
+        ),
+        pytest.param(["{", "  level: 'error',", "  message: 'x'", "}"], 1, id="an object as Node prints it"),
+        pytest.param(["{", '  "level": "info",', '  "message": "error"', "}"], 0, id="JSON on several lines"),
+        pytest.param(["INFO config {", '  "level": "error"', "}"], 0, id="an object in a message"),
+        pytest.param(["could not save it: Error: x", "    at f (/app/a.js:1:2)"], 1, id="words before an exception"),
+        pytest.param(["Invalid `prisma.x()` invocation:", "column x", "    at f (/app/a.js:1:2)"], 1, id="Prisma's"),
+        pytest.param(["(node:7) MaxListenersExceededWarning: x", "    at f (/app/a.js:1:2)"], 0, id="a warning with frames"),
+        pytest.param(
+            ["2025-11-03T12:00:00: Error: x", "2025-11-03T12:00:00:     at f (/app/a.js:1:2)"], 1, id="times of pm2"
+        ),
+    ],
+)
+def test_lines_after_another_are_errors_of_their_own_or_none(lines: list[str], errors: int) -> None:
+    found = [each for each in records([BEFORE, *lines, AFTER], formats()) if each.severity is Severity.ERROR]
+
+    assert len(found) == errors
+
+
 def test_lines_are_counted_by_format() -> None:
     lines = ['{"level":30,"msg":"x"}', "hello", "Error: x", "    at f (a.js:1:2)", '{"level":30,"msg":"x"}', "INFO x"]
 
