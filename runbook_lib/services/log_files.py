@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from runbook_lib.services import has_times, lines_since
+from runbook_lib.services import has_times, lines_since, split_lines
 
 MTIME_LAG = 1.0  # seconds by which a file's time may lag behind what was written to it
 
@@ -71,4 +71,4 @@ def _after(files: Sequence[Path], end: Mapping[str, Any]) -> list[tuple[Path, in
 def _read(file: Path, offset: int) -> list[str]:
     with file.open("rb") as opened:
         opened.seek(offset)
-        return opened.read().decode(errors="replace").splitlines()
+        return split_lines(opened.read().decode(errors="replace"))
