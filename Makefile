@@ -61,7 +61,7 @@ test-older:
 # What takes longer than 10 seconds a test: whole rollbacks, sessions in the browser, properties, kills at every moment.
 test-slow:
 	@.ci/setup test
-	@.venv/bin/python -m pytest --numprocesses 2 --dist loadfile -m slow
+	@.venv/bin/python -m pytest --numprocesses 2 --dist loadfile -m slow --durations 10
 
 check:
 	@.ci/setup

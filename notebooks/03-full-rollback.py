@@ -19,11 +19,11 @@
 # FEAT-2025-20251103111429: Message replies and attachments. Everything that can be known beforehand is looked at before
 # the first change.
 #
-# - Option A, Clear the backfilled entries, keep the columns: 14 steps, about 6 min; services are down for about 4 min
-#   50 s of it.
-# - Option B, Remove the columns that the feature added: 16 steps, about 5 min 15 s; services are down for about 4 min
-#   05 s of it.
-# - Option C, Restore the database from the backup: 17 steps, about 8 min 15 s; services are down for about 4 min 05 s
+# - Option A, Clear the backfilled entries, keep the columns: 13 steps, about 5 min 30 s; services are down for about 4
+#   min 20 s of it.
+# - Option B, Remove the columns that the feature added: 15 steps, about 4 min 45 s; services are down for about 3 min
+#   35 s of it.
+# - Option C, Restore the database from the backup: 16 steps, about 7 min 45 s; services are down for about 3 min 35 s
 #   of it.
 
 # %% jupyter={"source_hidden": true} tags=["parameters"]
@@ -272,32 +272,6 @@ await apply(run, "build-backend")
 await apply(run, "remove-columns")
 
 # %% [markdown]
-# ### Let the application into the database again
-#
-# **Option B or C only.** With another one the cell says so and does nothing.
-#
-# Gives the application's role back the rights that the fence took. *Kept*: The rights are those from before the fence.
-# *Takes*: about 5 s.
-#
-# *Do*: run the cell. *Expect*: The application's role can connect. *If not*: Grant the right that is named by hand, and
-# apply the step again.
-
-# %%
-await apply(run, "let-application-in")
-
-# %% [markdown]
-# ### Start the backend and its worker
-#
-# Starts each service in the plan's order and waits until it reports its version (backend, worker). *Kept*: Each service
-# can be stopped again. *Takes*: about 30 s.
-#
-# *Do*: run the cell. *Expect*: Each service runs in the wanted version. *If not*: Read the log of the service that did
-# not come up; apply the step again when its cause is fixed.
-
-# %%
-await apply(run, "start-backend")
-
-# %% [markdown]
 # ### Take the code of frontend back
 #
 # Commits the reverse of the feature's commits, or resets to before them, as previewed in a scratch clone. *Kept*: The
@@ -322,16 +296,30 @@ await apply(run, "revert-frontend")
 await apply(run, "build-frontend")
 
 # %% [markdown]
-# ### Start frontend
+# ### Let the application into the database again
 #
-# Starts each service in the plan's order and waits until it reports its version (frontend). *Kept*: Each service can be
-# stopped again. *Takes*: about 30 s.
+# **Option B or C only.** With another one the cell says so and does nothing.
+#
+# Gives the application's role back the rights that the fence took. *Kept*: The rights are those from before the fence.
+# *Takes*: about 5 s.
+#
+# *Do*: run the cell. *Expect*: The application's role can connect. *If not*: Grant the right that is named by hand, and
+# apply the step again.
+
+# %%
+await apply(run, "let-application-in")
+
+# %% [markdown]
+# ### Start the services
+#
+# Starts each service in the plan's order and waits until it reports its version (backend, worker, frontend). *Kept*:
+# Each service can be stopped again. *Takes*: about 30 s.
 #
 # *Do*: run the cell. *Expect*: Each service runs in the wanted version. *If not*: Read the log of the service that did
 # not come up; apply the step again when its cause is fixed.
 
 # %%
-await apply(run, "start-frontend")
+await apply(run, "start-services")
 
 # %% [markdown]
 # ### Push backend, so that the next deployment does not return the feature

@@ -16,7 +16,7 @@
 # %% [markdown]
 # # Close-out
 #
-# Adds what people know to the record of a run, and writes log, report and manifest anew. Nothing here changes the target.
+# Adds what people know to the record of a run, and writes log, report and manifest again. Nothing here changes the target.
 
 # %% jupyter={"source_hidden": true} tags=["parameters"]
 RUN: str = ""  # the folder of the run to close

@@ -33,7 +33,7 @@ WAIVE: str = ""  # break glass, "name: reason", for a check or a step that may f
 # %% [markdown]
 # ## Open the run
 #
-# This is a run of its own, beside the rollback's. *Do*: run the cell. *Expect*: a banner with the target's name and colour.
+# This is a run of its own, next to the rollback's. *Do*: run the cell. *Expect*: a banner with the target's name and colour.
 # *If not*: the message names the file and the key to mend.
 
 # %%

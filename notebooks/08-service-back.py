@@ -49,7 +49,7 @@ await way_back(run)
 # **This changes the target.** Each step is probed, journaled and verified as in the rollback itself.
 #
 # *Do*: give the answer asked for. *Expect*: each step done or undone, and every service running. *If not*: nothing is done
-# twice when the cell is run again; the way is looked for anew from where it stands then.
+# twice when the cell is run again; the path is looked for again, from what exists then.
 
 # %%
 await walk_back(run, APPROVE)

@@ -137,10 +137,10 @@ def rehearse(
         sys.exit(_matrix(rows, stack_name, as_json))
     from runbook_lib.rehearsal.rehearse import rehearse as carry_out
 
-    told = carry_out(scenario, rows, _teller(as_json), stack_name)
+    found = carry_out(scenario, rows, _teller(as_json), stack_name)
     if as_json:
-        click.echo(json.dumps([vars(one) for one in told]))
-    sys.exit(max(one.exit_code for one in told))
+        click.echo(json.dumps([vars(one) for one in found]))
+    sys.exit(max(one.exit_code for one in found))
 
 
 @commands.command()
@@ -261,16 +261,16 @@ def plan(plan_file: Path, target_file: Path, type_name: str, chosen: str, as_jso
     run = lifecycle.open_new(plan_file, target_file, type_name, **about)  # type: ignore[arg-type]
     try:
         _choose(run, chosen)
-        told = dry_run.dry_run(run)
+        found = dry_run.dry_run(run)
     finally:
         run.close_adapters()
-    refusal = approval.refusal(told.digest, told.obstacles, str(run.folder.path)) if told.obstacles else None
+    refusal = approval.refusal(found.digest, found.obstacles, str(run.folder.path)) if found.obstacles else None
     if as_json:
         error = {"error": redact(str(refusal)), "exit_code": refusal.exit_code} if refusal else {}
-        click.echo(json.dumps({"run": str(run.folder.path), **told.as_json(), **error}))
+        click.echo(json.dumps({"run": str(run.folder.path), **found.as_json(), **error}))
     else:
-        click.echo(redact(told.shown.text))
-        execute = f"To carry it out: runbook run {run.folder.path} --approve {told.digest}"
+        click.echo(redact(found.shown.text))
+        execute = f"To carry it out: runbook run {run.folder.path} --approve {found.digest}"
         click.echo(redact(f"\n{refusal or execute}"))
     sys.exit(refusal.exit_code if refusal else 0)
 
@@ -326,9 +326,9 @@ def notebook(
 @json_option
 def commits_command(repository: Path, feature: str, as_json: bool, **about: Any) -> None:
     """The commits of a feature, what is done with each, and the code without them; the checkout is only read."""
-    told = commits.report(repository, feature, **about)
-    click.echo(json.dumps(told.as_json()) if as_json else redact("\n".join(told.lines())))
-    sys.exit(told.exit_code)
+    found = commits.report(repository, feature, **about)
+    click.echo(json.dumps(found.as_json()) if as_json else redact("\n".join(found.lines())))
+    sys.exit(found.exit_code)
 
 
 @commands.command(name="run")
@@ -422,8 +422,8 @@ def service_back_command(run: Path, approve: str, as_json: bool) -> None:
         opened.close_adapters()
     if as_json:
         moves = [vars(move) for move in offered.way.moves]
-        told = {"run": str(run), "digest": offered.digest, "moves": moves, "done": [d.step for d in done]}
-        click.echo(json.dumps({**told, "outcome": opened.state.outcome}))
+        facts = {"run": str(run), "digest": offered.digest, "moves": moves, "done": [d.step for d in done]}
+        click.echo(json.dumps({**facts, "outcome": opened.state.outcome}))
         return
     click.echo(redact(display.recovery(offered.way, opened.context.plan, opened.state).text))
     if offered.previews:
@@ -533,15 +533,15 @@ def check(run: Path, waive: str, reason: str, as_json: bool) -> None:
 @json_option
 def pause(run: Path, as_json: bool) -> None:
     """Have the step that acts now wait before its next batch, until `resume` or `abort`."""
-    _steer(run, "pause", "waits before its next batch", as_json)
+    _request(run, "pause", "waits before its next batch", as_json)
 
 
 @commands.command()
 @run_argument
 @json_option
 def resume(run: Path, as_json: bool) -> None:
-    """Have a step that was paused go on."""
-    _steer(run, "go on", "goes on", as_json)
+    """Resume a step that was paused."""
+    _request(run, "resume", "is resumed", as_json)
 
 
 @commands.command()
@@ -549,7 +549,7 @@ def resume(run: Path, as_json: bool) -> None:
 @json_option
 def abort(run: Path, as_json: bool) -> None:
     """Have the step that acts now end before its next batch; `runbook run` goes on from there."""
-    _steer(run, "abort", "ends before its next batch", as_json)
+    _request(run, "abort", "ends before its next batch", as_json)
 
 
 @commands.command()
@@ -622,10 +622,10 @@ def _matrix(rows: int, stack_name: str, as_json: bool) -> int:
     return 3 if wrong else 0
 
 
-def _steer(run: Path, request: Request, said: str, as_json: bool) -> None:
+def _request(run: Path, request: Request, said: str, as_json: bool) -> None:
     opened = _opened(run)
     try:
-        title = opened.steer(request)
+        title = opened.request(request)
     finally:
         opened.close_adapters()
     click.echo(

@@ -139,4 +139,7 @@ def load_target(path: Path, environment: Mapping[str, str] = os.environ) -> Targ
         secret(target.reference_api.token.env, f"{path}, key reference_api", environment)
     if target.metrics and target.metrics.token:
         secret(target.metrics.token.env, f"{path}, key metrics", environment)
+    for pooler in target.pooler:
+        if pooler.password:
+            secret(pooler.password.env, f"{path}, key pooler", environment)
     return target

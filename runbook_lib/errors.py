@@ -1,4 +1,4 @@
-"""What can go wrong, each told as fact, place, state and remedy.
+"""What can go wrong, each as fact, place, state and remedy.
 
 RunbookError
 ├── ParametersError      a plan, target or parameter is wrong; nothing was touched

@@ -128,7 +128,7 @@ async def approve(run: Run, value: str) -> Shown:
 
 @journaled
 async def approve_again(run: Run, value: str) -> Shown:
-    """Ask anew where what was approved has drifted, as the loss does once it is counted; elsewhere the approval stands."""
+    """Ask again where what was approved has drifted, as the loss does once it is counted; elsewhere the approval stands."""
     if await in_background(run, "Looking whether anything has drifted", run.is_still_approved):
         return display.line(f"APPROVED {run.state.approved}, as before: nothing has drifted")
     show(await _previewed(run))

@@ -75,7 +75,7 @@ class Browser(Protocol):
     def visit(self, pages: Sequence[Destination], look: Look, profile: Path | None = None) -> list[Visit | AdapterError]:
         """Open all pages at once and tell what each shows, or why it could not be looked at. Read-only.
 
-        A page that does not get ready is told as such. Each new visitor has a browser that knows nothing; who returns has
+        A page that does not get ready is reported so. Each new visitor has a browser that knows nothing; who returns has
         what earlier such visits left in the folder of the `profile`: its cache and its service workers.
         """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 import time
@@ -82,6 +83,7 @@ ICONS = """
 () => [...document.querySelectorAll("link[rel~=icon]")].map(e => e.href).concat(new URL("/favicon.ico", location).href)
 """
 ASSETS = {"script", "stylesheet"}
+QUIET, LATE, LOOK = 0.25, 2.0, 0.02  # seconds without a request until no script comes any more; at most; between two looks
 FRAME = re.compile(r"(https?://[^\s()]+?)(?::\d+){1,2}(?=[\s)]|$)")  # the place that an error was thrown at
 # What the browser itself says of an address, at the place of who asked for it.
 CONCERNED = re.compile(
@@ -123,7 +125,7 @@ async def visited(page: Page, destination: Destination, look: Look) -> Visit:
         media=[Media(**{**element, "others": tuple(element["others"])}) for element in found],
         errors=errors.of_all_but(await page.evaluate(ICONS)),
         screenshot=await page.screenshot(full_page=True) if destination.pictured else b"",
-        assets=await assets.hashes(),
+        assets=await assets.hashes(min(LATE, left() / 1000)),
     )
 
 
@@ -140,15 +142,32 @@ class _Assets:
 
     def __init__(self, page: Page) -> None:
         self._responses: list[Response] = []
+        self._pending: set[Request] = set()
+        self._last = time.monotonic()  # when a request began or ended
         page.on("response", self._given)
+        page.on("request", self._began)
+        page.on("requestfinished", self._ended)
+        page.on("requestfailed", self._ended)
 
-    async def hashes(self) -> dict[str, str]:
-        """URL -> the SHA-256 of its content, or why there is none."""
+    async def hashes(self, seconds: float) -> dict[str, str]:
+        """URL -> the SHA-256 of its content, or why there is none; waits for those that the page asks for late."""
+        until = time.monotonic() + seconds
+        while (now := time.monotonic()) < until and (self._pending or now < self._last + QUIET):
+            await asyncio.sleep(LOOK)
         return {response.url: await self._hash(response) for response in self._responses}
 
     def _given(self, response: Response) -> None:
         if response.request.resource_type in ASSETS:
             self._responses.append(response)
+
+    def _began(self, request: Request) -> None:
+        self._last = time.monotonic()
+        if request.resource_type in ASSETS:
+            self._pending.add(request)
+
+    def _ended(self, request: Request) -> None:
+        self._last = time.monotonic()
+        self._pending.discard(request)
 
     async def _hash(self, response: Response) -> str:
         if not response.ok:
@@ -173,8 +192,8 @@ class _Errors:
 
     def of_all_but(self, urls: Sequence[str]) -> list[ConsoleError]:
         """Each error once: the console repeats failed requests."""
-        told = {error.url for error in self._requests}
-        once = [e for e in self._console if not (e.text.startswith(REPEATED) and e.url in told)] + self._requests
+        known = {error.url for error in self._requests}
+        once = [e for e in self._console if not (e.text.startswith(REPEATED) and e.url in known)] + self._requests
         return [error for error in once if error.url not in urls]
 
     def _said(self, message: ConsoleMessage) -> None:

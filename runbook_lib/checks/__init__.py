@@ -294,7 +294,7 @@ def run(checks: Iterable[str], checked: CheckContext) -> list[Result]:
     names = list(checks)
     specs = {name: checked.context.plan.checks[name] for name in names}
     if any(spec.last for spec in specs.values()):
-        with suppress(AdapterError):  # told when the check itself is made
+        with suppress(AdapterError):  # reported when the check itself is made
             _ = checked.statements
     begin(names, checked)
     order = sorted(names, key=lambda name: (specs[name].last, bool(specs[name].opens)))

@@ -61,13 +61,14 @@ def only_intended(checked: CheckContext, name: str) -> Result:
 
 
 SHOWN = 5
+CHARACTERS = 160  # of a statement
 UNMEASURED = "pg_stat_statements is not on this server, so nobody has measured them"
 
 
 def does_not_apply(context: Context, name: str) -> str:
     """Why the check is left out of a checklist, "" where it is not: by the plan, where nobody measures. Read-only.
 
-    What cannot be told, as without the right to see it, leaves nothing out.
+    What cannot be known, as without the right to see it, leaves nothing out.
     """
     spec = context.plan.checks[name]
     if not isinstance(spec, SlowQueriesKeys) or spec.unmeasured != "leave out":
@@ -105,10 +106,14 @@ def none_slow(checked: CheckContext, name: str) -> Result:
     found = during(before, after or {})
     if not found:
         return checked.result(name, Status.UNKNOWN, "the application ran no statement during this round")
-    told = [f"{each.milliseconds / each.calls:.1f} ms, {each.calls} times: {each.query[:160]}" for each in found[:SHOWN]]
+    slowest = [f"{each.milliseconds / each.calls:.1f} ms, {each.calls} times: {_cut(each.query)}" for each in found[:SHOWN]]
     slow = [each for each in found if each.milliseconds / each.calls > spec.mean_ms]
-    summary = f"{len(slow)} of {len(found)} statements took more than {spec.mean_ms:g} ms on average; slowest {told[0]}"
-    return checked.result(name, Status.FAIL if slow else Status.PASS, summary, statements=told)
+    summary = f"{len(slow)} of {len(found)} statements took more than {spec.mean_ms:g} ms on average; slowest {slowest[0]}"
+    return checked.result(name, Status.FAIL if slow else Status.PASS, summary, statements=slowest)
+
+
+def _cut(query: str) -> str:
+    return query if len(query) <= CHARACTERS else f"{query[: CHARACTERS - 1]}…"
 
 
 class FreshKeys(CheckSpec):
@@ -120,6 +125,10 @@ class FreshKeys(CheckSpec):
 
     area = "Frontend"
     requires = ("repositories",)
+
+    def of_services(self) -> tuple[str, ...]:
+        """Its service. Pure."""
+        return (self.service,)
 
 
 @check(FreshKeys)

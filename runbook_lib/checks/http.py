@@ -2,14 +2,14 @@
 
 import re
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
 from runbook_lib.checks import CheckContext, check
+from runbook_lib.config.loading import like
 from runbook_lib.config.plan import CheckSpec
 from runbook_lib.config.plan.answer_path import ABSENT, AnswerPath, at
-from runbook_lib.config.plan.steps import Name, Scalar
+from runbook_lib.config.plan.steps import Address, Name, Scalar, UrlPath
 from runbook_lib.config.target import SecretReference
 from runbook_lib.context import Context
 from runbook_lib.errors import AdapterError, ParametersError
@@ -28,6 +28,7 @@ def _one_place(path: str) -> str:
 
 
 OnePlace = Annotated[AnswerPath, AfterValidator(_one_place)]
+Header = Annotated[str, AfterValidator(like(r"^[!#$%&'*+.^`|~\w-]+\Z", "the name of a header, as Cache-Control"))]
 
 
 class HttpKeys(CheckSpec):
@@ -36,13 +37,13 @@ class HttpKeys(CheckSpec):
     kind: Literal["http"]
     endpoint: Name | None = None
     """The endpoint of the target that is asked, with `path`; or `url`."""
-    path: Annotated[str, Field(pattern=r"^/\S*$")] = "/"
+    path: UrlPath = "/"
     """The path on that endpoint."""
-    url: Annotated[str, Field(pattern=r"^https?://[^\s/]+\S*$")] | None = None
+    url: Address | None = None
     """A whole address, in place of an endpoint."""
     status: Annotated[int, Field(ge=100, le=599)] = 200
     """The status that it must answer with."""
-    headers: dict[str, str] = {}
+    headers: dict[Header, str] = {}
     """What each of these headers must hold, as `Cache-Control: no-store`."""
     json_: dict[OnePlace, Scalar] = Field(default={}, alias="json")
     """Paths into the JSON that it answers with, as `items[0].state`, and the value at each."""
@@ -58,8 +59,6 @@ class HttpKeys(CheckSpec):
     def _one_address(self) -> Self:
         if (self.endpoint is None) is (self.url is None):
             raise ValueError("it must have either an endpoint or a url")
-        if self.url and "@" in urlsplit(self.url).netloc:
-            raise ValueError("the url holds a user or a password; name an environment variable under token")
         if self.url and self.path != "/":
             raise ValueError("a url has its own path; write it there")
         return self

@@ -64,6 +64,10 @@ class LogsKeys(CheckSpec):
             raise ValueError("it names no format and no pattern of errors, so that nothing could be one")
         return self
 
+    def of_services(self) -> tuple[str, ...]:
+        """Those whose logs are read. Pure."""
+        return (*self.services,)
+
 
 @dataclass
 class _Log:

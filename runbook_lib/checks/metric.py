@@ -5,9 +5,10 @@ import time
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlencode
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from runbook_lib.checks import CheckContext, check
+from runbook_lib.config.loading import like
 from runbook_lib.config.plan import CheckSpec
 from runbook_lib.config.plan.steps import Number
 from runbook_lib.context import Context
@@ -25,7 +26,7 @@ class MetricKeys(CheckSpec):
     """Whether a metric keeps its bounds: each series of the answer must; none at all is unknown."""
 
     kind: Literal["metric"]
-    query: Annotated[str, Field(min_length=1)]
+    query: Annotated[str, AfterValidator(like(r"\S", "a query"))]
     """PromQL that gives a number or a vector, asked of the target's `metrics`."""
     at_most: Number | None = None
     """The highest value that is allowed."""

@@ -2,8 +2,9 @@
 
 from runbook_lib.context import Context
 from runbook_lib.postgres.connection import identity
-from runbook_lib.postgres.pooler import Pooled, Pooler, sessions_here, system_at
-from runbook_lib.results import Found, Status
+from runbook_lib.postgres.lock_budget import LONGEST_PAUSE_MS
+from runbook_lib.postgres.pooler import Pooled, Pooler, Shown, sessions_here, system_at
+from runbook_lib.results import Found, Status, worst
 
 POOLER = "pooler"  # by which it is waived, to go on without PAUSE
 SAFE_MODES = ("transaction", "statement")
@@ -16,19 +17,52 @@ def can_be_paused(context: Context) -> Found:
     Raises:
         AdapterError: One cannot be reached.
     """
-    role, found, said = context.target.database.application_role, [], []
-    for pooler in context.adapters.poolers:
-        if not pooler.may_pause():
-            why = "its user is none of admin_users there: it may look, and not PAUSE"
-            return Status.FAIL, f"{pooler.service}: {why}"
-        shown = pooler.shown(role)
-        if missing := [name for name in pooler.databases if name not in shown]:
-            return Status.FAIL, f"{pooler.service} has no database {', '.join(missing)}"
-        for name in pooler.databases:
-            found.append(_database(context, pooler, shown[name]))
-            said.append(f"{name} of {pooler.service}: {found[-1][1]}")
-    statuses = {status for status, _ in found}
-    return next(each for each in (Status.FAIL, Status.UNKNOWN, Status.PASS) if each in statuses), "; ".join(said)
+    found = [look for pooler in context.adapters.poolers for look in _looks(context, pooler)]
+    return worst(status for status, _ in found), "; ".join(why for _, why in found)
+
+
+def _looks(context: Context, pooler: Pooler) -> list[Found]:
+    if why := pooler.cannot_pause():
+        return [(Status.FAIL, f"{pooler.name}: {why}")]
+    shown = pooler.shown(context.target.database.application_role)
+    if why := _unfit(pooler, shown):
+        return [(Status.FAIL, f"{pooler.name}: {why}")]
+    if missing := [name for name in pooler.databases if name not in shown.databases]:
+        wildcard = "one behind its wildcard (*) is there once a client has used it"
+        return [(Status.FAIL, f"{pooler.name} has no database {', '.join(missing)}; {wildcard}")]
+    found = []
+    for name, pooled in shown.databases.items():
+        status, why = _database(context, pooler, pooled) if name in pooler.databases else _other(context, pooler, pooled)
+        found += [(status, f"{name} of {pooler.name}: {why}")] if why else []
+    return found
+
+
+def _unfit(pooler: Pooler, shown: Shown) -> str:
+    """Why a pooler cannot do its part, whichever the database; "" where it can. Pure."""
+    if not shown.reconnects:
+        return f"it is older than 1.10 and has no RECONNECT, by which it lets connections of stopped services go; {WAIVE}"
+    if shown.shares_port:
+        return (
+            "several processes may listen at its address (so_reuseport), of which one would be paused: name each by the "
+            f"host of its own Unix socket; or {WAIVE}"
+        )
+    longest = pooler.limit + LONGEST_PAUSE_MS / 1000
+    if 0 < shown.patience < longest:
+        return (
+            f"its clients get an error after {shown.patience:g} s (query_wait_timeout, client_login_timeout), and may have "
+            f"to wait for {longest:g} s: raise that, or lower limit_ms; or {WAIVE}"
+        )
+    return ""
+
+
+def _other(context: Context, pooler: Pooler, pooled: Pooled) -> Found:
+    """Whether a database that the target does not name leads to the same one, and is in use."""
+    if pooled.database != context.adapters.postgres.database or _server(context, pooler, pooled)[0] is not Status.PASS:
+        return Status.PASS, ""
+    if pooled.clients:
+        why = f"its {pooled.clients} clients are led to the same database and would not wait: name it under `databases`"
+        return Status.FAIL, f"{why}; or {WAIVE}"
+    return Status.PASS, "it leads to the same database and has no client now; those that come are not paused"
 
 
 def _database(context: Context, pooler: Pooler, pooled: Pooled) -> Found:

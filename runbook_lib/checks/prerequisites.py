@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from runbook_lib.context.migration_files import history
 from runbook_lib.errors import AdapterError, ParametersError
 from runbook_lib.postgres import plan_fit, sampled_rows
 from runbook_lib.postgres.abilities import lost
-from runbook_lib.postgres.catalog import database_size, has_column
+from runbook_lib.postgres.catalog import database_size, has_column, old_collations
 from runbook_lib.postgres.connection import identity, rights_missing
 from runbook_lib.postgres.lease import LEFT_BEHIND
 from runbook_lib.postgres.restore.dump_inspector import newest
@@ -31,25 +32,23 @@ MARK = "runbook"  # in the metadata of a notebook that is rendered from a plan: 
 WALKED = re.compile(r"""\bapply\(run, (["'])([\w.-]+)\1\)""")
 WALKS_ALL = re.compile(r"\bfix\(run\)")
 DISK_FACTOR = 1.2  # a dump may be as large as the database; a fifth is kept free
-CHECKS = "checks"  # the prerequisite on what the plan's checks look with
-ROWS = "rows"  # the name of the look at what checks of API and page ask of the table
+REINDEX = "so an index on {} may miss rows: reindex the database, then have it REFRESH COLLATION VERSION"
 FUTURE = 0.25  # hours by which a backup may be newer than the clock here, which another machine made
 
 
-def prerequisites(context: Context, touches_database: bool) -> list[Result]:
-    """Make each check that the run's rollback type needs. Read-only."""
-    names = [
-        name
-        for name, (_, of_database, required, _) in PREREQUISITES.items()
-        if (touches_database or not of_database) and context.plan.parts.issuperset(required)
-    ]
-    left_out = {
-        *([] if restores(context) else RESTORABLE),
-        *([] if context.target.pooler else [POOLER]),
-        *([] if _looking(context) else [CHECKS]),
-        *([] if _asked_for(context) else [ROWS]),
-    }
-    return [looked(context, name) for name in names if name not in left_out]
+@dataclass(frozen=True)
+class Prerequisite:
+    """What must hold before any downtime: how it is looked at, and which runs it concerns."""
+
+    title: str
+    look: Callable[[Context], Found]
+    concerns: Callable[[Context], object] = lambda context: True
+    waivable: bool = True
+
+
+def prerequisites(context: Context) -> list[Result]:
+    """Look at each prerequisite that concerns the run. Read-only."""
+    return [looked(context, name) for name, each in PREREQUISITES.items() if each.concerns(context)]
 
 
 def looked(context: Context, name: str) -> Result:
@@ -60,8 +59,8 @@ def looked(context: Context, name: str) -> Result:
 
 def prerequisite(context: Context, name: str) -> Precondition:
     """One of the checks, as a precondition of a step."""
-    title, _, _, look = PREREQUISITES[name]
-    return Precondition(name, title, When.BEFOREHAND, partial(look, context), waivable=name not in NEVER_WAIVED)
+    found = PREREQUISITES[name]
+    return Precondition(name, found.title, When.BEFOREHAND, partial(found.look, context), waivable=found.waivable)
 
 
 def _checkouts(context: Context) -> Found:
@@ -103,7 +102,7 @@ def _database(context: Context) -> Found:
         here = identity(connection)
     facts = f"{here.database} on server {here.system}, version {here.server_version // 10000}, as {here.role}"
     if here.role == context.target.database.application_role:
-        return Status.FAIL, f"{facts}, which is the application's own role: it could not be told apart or kept out"
+        return Status.FAIL, f"{facts}, which is the application's own role: it could not be distinguished or kept out"
     return Status.PASS, facts
 
 
@@ -137,6 +136,8 @@ def _fits(context: Context) -> Found:
             lines += (
                 [absent] if (absent := plan_fit.no_table(connection, database)) else plan_fit.misfits(connection, database)
             )
+        if not lines and _changes_table(context) and plan_fit.is_text(connection, database, database.key):
+            lines += [f"{line}; {REINDEX.format(database.key)}" for line in old_collations(connection)]
     return (Status.FAIL, "; ".join(lines)) if lines else (Status.PASS, "it has")
 
 
@@ -157,6 +158,8 @@ def _changes_table(context: Context) -> bool:
 
 def _asked_for(context: Context) -> dict[str, tuple[Rows | None, list[str]]]:
     """What the plan has the checks of API and page ask of the table: key -> condition and columns. Pure."""
+    if not context.plan.parts.issuperset(("api", "database")):
+        return {}
     api, page = context.plan.api_, context.plan.page_
     found = {f"{name}.rows": (part.rows, list[str]()) for name, part in (("api", api), ("page", page)) if part}
     columns = [each.column for each in page.texts if each.column is not None] if page else []
@@ -261,25 +264,39 @@ def _writable(path: Path) -> bool:
     return os.access(path, os.W_OK)
 
 
-# name -> title, whether only for the database, the parts of the plan that it looks at, look
-PREREQUISITES: dict[str, tuple[str, bool, tuple[Part, ...], Callable[[Context], Found]]] = {
-    "checkouts": ("The checkouts are clean and writable", False, (), _checkouts),
-    "notebook": ("The type's notebook walks each of its steps", False, (), _notebook),
-    "services": ("The service manager answers", False, (), _services),
-    "database": ("The database answers, and our role is not the application's", True, (), _database),
-    "alone": ("No other run has the target", False, (), _alone),
-    POOLER: ("Each pooler can be paused, and leads to the database", True, (), can_be_paused),
-    "plan-fits": ("The database has what the plan names", True, ("database",), _fits),
-    ROWS: ("The rows that pages and the API show can be asked for", False, ("api", "database"), _rows),
-    "key": ("The plan's key names one row each", True, ("database",), _key),
-    "history": ("The migration's file and its row in the history will agree", True, ("migration",), will_agree),
-    "rights": ("Our role may do what the rollback does", True, ("database",), _rights),
-    "server-role": ("What our role may not do on this server is known", True, (), _server),
-    "backup": ("A backup from before is present, readable and recent", True, (), _backup),
-    "tools": ("pg_dump and pg_restore are of the server's version", True, (), _tools),
-    "disk": ("There is room for a backup", True, (), _disk),
-    CHECKS: ("The checks of the plan's own will be able to look", False, (), _checks),
-    **{name: (title, True, ("database",), look) for name, (title, look) in RESTORABLE.items()},
+def _of_database(*parts: Part) -> Callable[[Context], bool]:
+    """Whether a run touches the database, with a plan that has some parts. Pure."""
+    return lambda context: context.touches_database and context.plan.parts.issuperset(parts)
+
+
+def _restoring(context: Context) -> bool:
+    return bool(restores(context)) and "database" in context.plan.parts
+
+
+PREREQUISITES = {
+    "checkouts": Prerequisite("The checkouts are clean and writable", _checkouts),
+    # Half walked, services stay stopped.
+    "notebook": Prerequisite("The type's notebook walks each of its steps", _notebook, waivable=False),
+    "services": Prerequisite("The service manager answers", _services),
+    "database": Prerequisite("The database answers, and our role is not the application's", _database, _of_database()),
+    "alone": Prerequisite("No other run has the target", _alone),
+    POOLER: Prerequisite(
+        "Each pooler can be paused, and leads to the database",
+        can_be_paused,
+        lambda context: context.touches_database and context.target.pooler,
+    ),
+    "plan-fits": Prerequisite("The database has what the plan names", _fits, _of_database("database")),
+    "rows": Prerequisite("The rows that pages and the API show can be asked for", _rows, _asked_for),
+    # By a key that names several rows, an undo would write one row's values into another.
+    "key": Prerequisite("The plan's key names one row each", _key, _of_database("database"), waivable=False),
+    "history": Prerequisite(
+        "The migration's file and its row in the history will agree", will_agree, _of_database("migration")
+    ),
+    "rights": Prerequisite("Our role may do what the rollback does", _rights, _of_database("database")),
+    "server-role": Prerequisite("What our role may not do on this server is known", _server, _of_database()),
+    "backup": Prerequisite("A backup from before is present, readable and recent", _backup, _of_database()),
+    "tools": Prerequisite("pg_dump and pg_restore are of the server's version", _tools, _of_database()),
+    "disk": Prerequisite("There is room for a backup", _disk, _of_database()),
+    "checks": Prerequisite("The checks of the plan's own will be able to look", _checks, _looking),
+    **{name: Prerequisite(title, look, _restoring) for name, (title, look) in RESTORABLE.items()},
 }
-# By a key that names several rows, an undo would write one row's values into another; half walked, services stay stopped.
-NEVER_WAIVED = ("key", "notebook")

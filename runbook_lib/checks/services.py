@@ -16,6 +16,7 @@ class ServicesKeys(CheckSpec):
 
     area = "Services"
     requires = ()
+    of_recovery = True
 
 
 @check(ServicesKeys)

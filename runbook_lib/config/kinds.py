@@ -71,7 +71,7 @@ def classes_of(module: ModuleType) -> list[type[Any]]:
 
 
 def union(models: Iterable[type[BaseModel]], by: str = "kind") -> Any:
-    """The type of a value that is one of some models, told apart by a key. Pure."""
+    """The type of a value that is one of some models, distinguished by a key. Pure."""
     return Annotated[Union[tuple(models)], Field(discriminator=by)]  # noqa: UP007  # a list of them cannot be written with |
 
 

@@ -1,16 +1,17 @@
 """Reads a YAML file into a strict model, or says which key of which file is wrong and how to correct it."""
 
+import json
 import os
 import re
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from datetime import date
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ConfigDict, Discriminator, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from runbook_lib.errors import ParametersError
 
@@ -28,7 +29,17 @@ NOTHING_TOUCHED = "Nothing was touched."
 
 
 MEMBERS = ("str", "int", "float", "constrained-float", "bool")  # of a union of plain values, as pydantic names them
-ANY_OF = "text, a number, true, false, null or {column: NAME}"
+PLAIN = (*MEMBERS, "date", "datetime")
+ANY_OF = "text, a number, true, false"
+NOT_SHOWN = "not_shown"  # the type of a problem whose value may be a secret
+MAPPING = "it must hold keys and values, as {key: value}"
+TEXTS = {
+    "model_type": MAPPING,
+    "model_attributes_type": MAPPING,
+    "dict_type": MAPPING,
+    "list_type": "it must be a list, as [a, b]",
+    "string_too_short": "it must not be empty",
+}
 
 
 class Model(BaseModel):
@@ -44,6 +55,37 @@ class Model(BaseModel):
 
 
 M = TypeVar("M", bound=Model)
+
+
+class Misplaced(ValueError):
+    """A value does not fit another of the same file; `keys` lead to it."""
+
+    def __init__(self, text: str, *keys: int | str) -> None:
+        super().__init__(text)
+        self.keys = keys
+
+
+def like(pattern: str, what: str) -> Callable[[str], str]:
+    """A validator of texts that match a pattern, which its error calls `what`. Pure."""
+
+    def matching(text: str) -> str:
+        if not re.search(pattern, text):
+            raise PydanticCustomError("not_like", "it must be {what}", {"what": what})
+        return text
+
+    return matching
+
+
+def by_key(*keys: str) -> Discriminator:
+    """What tells the members of a union of models apart: the one key, of these, that a value has; tags are <key>. Pure."""
+
+    def tag(value: Any) -> str | None:
+        there = value if isinstance(value, Mapping) else getattr(type(value), "model_fields", ())
+        found = [key for key in keys if key in there]
+        return f"<{found[0]}>" if len(found) == 1 else None
+
+    said = f"it must hold exactly one of the keys {', '.join(keys)}"
+    return Discriminator(tag, custom_error_type="by_key", custom_error_message=said)
 
 
 class _StrictLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # the fast one where it is built in
@@ -141,24 +183,14 @@ def filled_in(value: Any, environment: Mapping[str, str], path: Path, key: str) 
 
 def explained(path: Path, problems: Iterable[ErrorDetails], model: type[BaseModel]) -> ParametersError:
     """Name the keys of a file that do not fit a model, each with its line where the file has it. Read-only."""
+    root = _root(path)
     lines = []
     for problem in problems:
-        key = ".".join(str(part) for part in problem["loc"])
-        match problem["type"]:
-            case "extra_forbidden":
-                text, remedy = "unknown key", "take it out, or correct its spelling"
-            case "union_tag_not_found":
-                text = "it has no `kind`, which only what the standard plan brings to this plan can do without"
-                remedy = "correct its spelling, add the part of the plan that it is for, or add its kind"
-            case "missing":
-                text, remedy = "missing", "add it"
-            case kind:
-                text = problem["msg"].removeprefix("Value error, ")
-                quoted = kind == "string_type" and not isinstance(problem["input"], dict | list | None)
-                remedy = "put quotes around it" if quoted else "correct the value"
-                if not isinstance(problem["input"], dict | list):
-                    text += f", but the file has {problem['input']!r}"
-        place = f"{path}, line {line}" if (line := _line(path, problem["loc"])) else str(path)
+        elsewhere = getattr(problem.get("ctx", {}).get("error"), "keys", ())  # where a check of the whole file found it
+        line, key = _place(root, (*problem["loc"], *elsewhere))
+        key = "" if elsewhere else key
+        text, remedy = _said(problem)
+        place = f"{path}, line {line}" if line else str(path)
         lines.append(": ".join(part for part in (place, key, f"{text}; {remedy}.") if part))
     return ParametersError(
         "\n".join(lines),
@@ -167,35 +199,87 @@ def explained(path: Path, problems: Iterable[ErrorDetails], model: type[BaseMode
     )
 
 
-def _line(path: Path, keys: Sequence[int | str]) -> int:
-    """The line of the innermost of some keys that the file has, 0 where it has none. Read-only."""
-    node, found = yaml.compose(located(path).read_text(encoding="utf-8"), _StrictLoader), 0
+def _said(problem: ErrorDetails) -> tuple[str, str]:
+    """What is wrong, and how it is corrected. Pure."""
+    context, given = problem.get("ctx", {}), problem["input"]
+    by = str(context.get("discriminator", "")).strip("'")
+    match problem["type"]:
+        case "extra_forbidden":
+            return "unknown key", "take it out, or correct its spelling"
+        case "union_tag_not_found" if problem["loc"][0] in ("steps", "checks"):
+            return (
+                f"it has no `{by}`, which only what the standard plan brings to this plan can do without",
+                f"correct its spelling, add the part of the plan that it is for, or add its {by}",
+            )
+        case "missing" | "union_tag_not_found":
+            return f"it has no `{by}`" if by else "missing", "add it"
+        case "union_tag_invalid":
+            known = ", ".join(sorted(context["expected_tags"].replace("'", "").split(", ")))
+            return f"there is no {by} {context['tag']!r}; known are {known}", "correct the value"
+        case kind if kind == NOT_SHOWN:
+            return problem["msg"], "correct it"
+        case kind:
+            text = TEXTS.get(kind, problem["msg"].removeprefix("Value error, ").removesuffix(" after validation, not 0"))
+            quoted = kind == "string_type" and not isinstance(given, dict | list | None)
+            remedy = "put quotes around it" if quoted else "correct the value"
+            return text + ("" if isinstance(given, dict | list) else f", but the file has {_written(given)}"), remedy
+
+
+def _written(value: Any) -> str:
+    """A value as a file has it, without what an address has before its host. Pure."""
+    if isinstance(value, date):
+        return value.isoformat()
+    shown = repr(value) if isinstance(value, str | float) else json.dumps(value, default=repr)
+    return re.sub(r"//[^/?#\s]*@", "//…@", shown)
+
+
+def _root(path: Path) -> yaml.Node | None:
+    root: yaml.Node | None = yaml.compose(located(path).read_text(encoding="utf-8"), _StrictLoader)
+    return root
+
+
+def _place(node: yaml.Node | None, keys: Sequence[int | str]) -> tuple[int, str]:
+    """The line of the innermost of some keys that the file has, 0 where it has none, and the keys without tags. Pure."""
+    found, named, tagged = 0, list[str](), False
     for key in keys:
-        if isinstance(node, yaml.MappingNode):
-            inner = next(((name, value) for name, value in node.value if name.value == str(key)), None)
-            if inner is not None:
-                found, node = inner[0].start_mark.line + 1, inner[1]
+        text = str(key)
+        inner = list[tuple[yaml.Node, yaml.Node]](node.value) if isinstance(node, yaml.MappingNode) else []
+        if text == "[key]" or text[:1] == "<" or (not tagged and text in _kinds(inner)):
+            tagged = True
+            continue
+        named.append(text)
+        tagged = False
+        if entry := next((entry for entry in inner if entry[0].value == text), None):
+            found, node = entry[0].start_mark.line + 1, entry[1]
         elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
             node = node.value[key]
             found = node.start_mark.line + 1
-    return found
+    return found, ".".join(named)
+
+
+def _kinds(entries: list[tuple[yaml.Node, yaml.Node]]) -> list[str]:
+    """The kinds that a mapping gives: the tags that distinguish them. Pure."""
+    return [value.value for name, value in entries if name.value in ("kind", "manager")]
 
 
 def problems_of(error: ValidationError) -> list[ErrorDetails]:
     """The problems of a model, of a value that may be of several types only one. Pure."""
     problems = error.errors(include_url=False)
     unions = {p["loc"][:-1]: p["input"] for p in problems if p["loc"] and p["loc"][-1] in MEMBERS}
+    inside = [(loc, p["loc"][len(loc)]) for loc in unions for p in problems if p["loc"][: len(loc)] == loc != p["loc"]]
+    with_keys = {loc for loc, member in inside if member not in PLAIN}
     found = []
     for problem in problems:
         union = next((loc for loc in unions if problem["loc"][: len(loc)] == loc), None)
         if union is None:
             found.append(problem)
-        elif isinstance(unions[union], dict):  # only a mapping of the wrong keys or values can be meant
-            if problem["loc"][len(union)] not in MEMBERS:
+        elif isinstance(unions[union], dict) and union in with_keys:  # a mapping of the wrong keys or values
+            if problem["loc"][len(union)] not in PLAIN:
                 found.append({**problem, "loc": (*union, *problem["loc"][len(union) + 1 :])})
         elif problem["loc"][-1] == "str":
             as_text = isinstance(unions[union], date)
-            said = {"type": "string_type"} if as_text else {"type": "union", "msg": f"Input should be {ANY_OF}"}
+            any_of = f"{ANY_OF}, null or {{column: NAME}}" if union in with_keys else f"{ANY_OF} or null"
+            said = {"type": "string_type"} if as_text else {"type": "union", "msg": f"Input should be {any_of}"}
             found.append({**problem, "loc": union, **said})  # type: ignore[typeddict-item]
     return found
 

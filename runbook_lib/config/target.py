@@ -2,27 +2,60 @@
 
 import re
 from collections.abc import Container, Iterable
+from itertools import permutations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import ByteSize, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    ByteSize,
+    Field,
+    ModelWrapValidatorHandler,
+    Tag,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
-from runbook_lib.config.loading import NOTHING_TOUCHED, Model
+from runbook_lib.config.loading import NOT_SHOWN, NOTHING_TOUCHED, Misplaced, Model, by_key, like
 from runbook_lib.config.plan import Plan
 from runbook_lib.config.plan.earlier import renamed
-from runbook_lib.config.plan.steps import Inside, Name
+from runbook_lib.config.plan.steps import Address, BaseAddress, Inside, Name, address
 from runbook_lib.errors import ParametersError
 
 SMALLEST_MEMORY = 1_000_000  # bytes
 Seconds = Annotated[int, Field(gt=0)]
-Command = Annotated[list[str], Field(min_length=1)]
+
+
+def _begins_with_a_program(words: list[str]) -> list[str]:
+    if not words[0].strip():
+        raise ValueError("it must begin with a program")
+    return words
+
+
+Command = Annotated[list[str], Field(min_length=1), AfterValidator(_begins_with_a_program)]
+
+
+def _variable(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
+        raise PydanticCustomError(NOT_SHOWN, "it must be the name of an environment variable, as SHOP_TOKEN")
+    return name
 
 
 class SecretReference(Model):
     """The name of the environment variable that holds a secret."""
 
-    env: Name
+    env: Annotated[str, AfterValidator(_variable)]
     """The environment variable that holds the secret."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _is_no_secret(cls, data: Any, read: ModelWrapValidatorHandler[Self]) -> Self:
+        if not isinstance(data, dict | cls):
+            raise PydanticCustomError(NOT_SHOWN, "it must be {env: NAME}: a secret never stands in a file")
+        return read(data)
 
 
 class DatabaseTarget(Model):
@@ -38,15 +71,36 @@ class DatabaseTarget(Model):
     """Where the schema-only clone is made to try DDL on; the database's own server if None."""
 
 
+def _once(names: list[str]) -> list[str]:
+    if twice := [name for number, name in enumerate(names) if name in names[:number]]:
+        raise ValueError(f"it names {twice[0]} twice")
+    return names
+
+
 class PoolerTarget(Model):
     """A PgBouncer in front of the database, which has its clients wait while strong locks are held."""
 
-    service: Name
+    service: Name | None = None
     """The libpq service of its admin console (`dbname=pgbouncer`), as one of its `admin_users`."""
-    databases: Annotated[list[Name], Field(min_length=1)]
+    host: str | None = None
+    """The host of its admin console, or the folder of its Unix socket; in place of `service`."""
+    port: Annotated[int, Field(gt=0, lt=65536)] = 6432
+    """The port there."""
+    user: str | None = None
+    """One of its `admin_users`."""
+    password: SecretReference | None = None
+    """Where that user's password is found; else libpq's own files have it, or none is asked for."""
+    databases: Annotated[list[Name], Field(min_length=1), AfterValidator(_once)]
     """What the database is called in it; each name that leads there."""
     limit_ms: Annotated[int, Field(gt=0, le=60_000)] = 2000
     """Milliseconds that its clients may wait for transactions in progress to end."""
+
+    @model_validator(mode="after")
+    def _by_service_or_by_host(self) -> Self:
+        pieces = self.model_fields_set & {"host", "port", "user", "password"}
+        if bool(self.service) is bool(pieces) or (pieces and not (self.host and self.user)):
+            raise ValueError("name its admin console either by `service`, or by `host` and `user` (and `port`, `password`)")
+        return self
 
 
 class Snapshot(Model):
@@ -100,16 +154,26 @@ class Backups(Model):
 class VersionByUrl(Model):
     """The version that a service reports over HTTP, in a field of a JSON object."""
 
-    url: str
+    url: Address
     """The address that is asked."""
-    field: str
+    field: Annotated[str, Field(min_length=1)]
     """The field of the JSON object that is served there."""
+
+
+def _with_a_group(text: str) -> str:
+    try:
+        groups = re.compile(text).groups
+    except re.error as error:
+        raise ValueError(f"it is no regular expression: {error}") from None
+    if not groups:
+        raise ValueError("it has no group: the version is what stands in its first ( )")
+    return text
 
 
 class VersionByLog(Model):
     """The version that a service writes to its log when it starts, as the first group of a regular expression."""
 
-    log: str
+    log: Annotated[str, AfterValidator(_with_a_group)]
     """A regular expression on the service's log, whose first group is the version."""
 
 
@@ -120,6 +184,19 @@ class VersionByManager(Model):
     """That the manager itself reports the version."""
 
 
+def _place(text: str) -> str:
+    address(text if "://" in text else f"http://{text}")
+    if "://" not in text and not re.search(r":\d+\Z", text):
+        raise ValueError("it must be a URL or host:port")
+    return text
+
+
+AnyVersion = Annotated[
+    Annotated[VersionByUrl, Tag("<url>")] | Annotated[VersionByLog, Tag("<log>")] | Annotated[VersionByManager, Tag("<by>")],
+    by_key("url", "log", "by"),
+]
+
+
 class ServicesTarget(Model):
     """Services under one manager; each kind of manager has a model of its own."""
 
@@ -127,7 +204,7 @@ class ServicesTarget(Model):
     """The kind of service manager."""
     timeout: Seconds
     """Seconds that a service may take to stop or to start."""
-    versions: dict[Name, VersionByUrl | VersionByLog | VersionByManager]
+    versions: dict[Name, AnyVersion]
     """How each service reports its version: a url, a log, or by the manager."""
     built_from: dict[Name, Name]
     """The repository that each service is built from."""
@@ -135,7 +212,7 @@ class ServicesTarget(Model):
     """Services that are not built here: the image or release that they go back to."""
     unmanaged: list[Name] = []
     """What the manager runs besides, and goes on running: a database, say."""
-    listens: dict[Name, list[str]] = {}
+    listens: dict[Name, list[Annotated[str, AfterValidator(_place)]]] = {}
     """Where each service itself listens: URLs, or host:port."""
 
     @model_validator(mode="before")
@@ -164,24 +241,28 @@ class BuildLimits(Model):
     memory: ByteSize | None = None
     """How much memory, as 2GB; all that is free but a tenth of the machine's, if None."""
 
-    @field_validator("memory")
+    @field_validator("memory", mode="wrap")
     @classmethod
-    def _memory_has_a_unit(cls, value: int | None) -> int | None:
-        if value is not None and value < SMALLEST_MEMORY:
-            raise ValueError(f"{value} bytes are too few for a build; give a unit, as 2GB or 512MiB")
-        return value
+    def _memory_has_a_unit(cls, value: Any, read: ValidatorFunctionWrapHandler) -> ByteSize | None:
+        try:
+            size: ByteSize | None = read(value)
+        except ValidationError:
+            raise ValueError("it must be a number with a unit, as 2GB or 512MiB") from None
+        if size is not None and size < SMALLEST_MEMORY:
+            raise ValueError(f"{size} bytes are too few for a build; give a unit, as 2GB or 512MiB")
+        return size
 
 
 class RepositoryTarget(Model):
     """A checkout that is deployed from, and how it is built."""
 
-    path: str
+    path: Annotated[str, Field(min_length=1)]
     """The checkout."""
     install: Command | None = None
     """Run before each build."""
     build: Command
     """The command that builds it."""
-    artifact: str | None = None
+    artifact: Inside | None = None
     """A file of the build that holds the built commit's id."""
     build_files: list[Inside] | None = None
     """Files that git ignores and a build needs, as [.env, .npmrc]; [] where it needs none."""
@@ -193,6 +274,14 @@ class RepositoryTarget(Model):
     """Seconds for each command."""
     hook_timeout: Seconds = 60
     """For each of git's hooks there."""
+
+    @field_validator("outputs")
+    @classmethod
+    def _outputs_lie_apart(cls, outputs: list[str]) -> list[str]:
+        for one, other in permutations(map(Path, outputs), 2):
+            if one.is_relative_to(other):
+                raise ValueError(f"{one} is in {other}, which is put in place as a whole; name one of them")
+        return outputs
 
 
 class Freeze(Model):
@@ -231,7 +320,7 @@ class CachePurge(Model):
 class ReferenceApi(Model):
     """The API from before the feature, still running or kept: what it serves is what was visible before."""
 
-    url: str
+    url: BaseAddress
     """Its base address."""
     token: SecretReference | None = None
     """Else the API's own."""
@@ -240,7 +329,7 @@ class ReferenceApi(Model):
 class Metrics(Model):
     """A server that speaks the HTTP API of Prometheus."""
 
-    url: str
+    url: Annotated[BaseAddress, AfterValidator(like(r"^(?!.*/api/v1/?\Z)", "the address before /api/v1, without that"))]
     """Its base address, before /api/v1."""
     token: SecretReference | None = None
     """Sent as bearer token."""
@@ -274,7 +363,7 @@ class Target(Model):
     """The services and their manager."""
     repositories: dict[Name, RepositoryTarget] = {}
     """The checkouts, by the names that the plan gives them."""
-    endpoints: dict[Name, str] = {}
+    endpoints: dict[Name, BaseAddress] = {}
     """The base address of each service that is looked at."""
     api_token: SecretReference | None = None
     """Where the API's token is found."""
@@ -308,11 +397,17 @@ class Target(Model):
 
     @model_validator(mode="after")
     def _poolers_are_no_part_of_the_way(self) -> Self:
-        if self.database.service in [pooler.service for pooler in self.pooler]:
-            raise ValueError(
+        consoles = [pooler.service for pooler in self.pooler]
+        if self.database.service in consoles:
+            raise Misplaced(
                 f"pooler.service is database.service ({self.database.service}); the runbook itself connects to PostgreSQL "
-                "past the pooler, and `pooler.service` names its admin console"
+                "past the pooler, and `pooler.service` names its admin console",
+                "pooler",
+                consoles.index(self.database.service),
+                "service",
             )
+        if twice := [number for number, console in enumerate(consoles) if console in consoles[:number]]:
+            raise Misplaced(f"pooler names the console {consoles[twice[0]]} twice", "pooler", twice[0], "service")
         return self
 
     @model_validator(mode="after")
@@ -320,27 +415,32 @@ class Target(Model):
         services = self.services
         for name, source in services.versions.items():
             if isinstance(source, VersionByManager) and not services.tells_versions():
-                raise ValueError(f"services.versions.{name} asks the manager, which does not tell; give a url or a log")
+                said = f"services.versions.{name} asks the manager, which does not tell; give a url or a log"
+                raise Misplaced(said, "services", "versions", name)
+        for key, names in (("pinned", services.pinned), ("listens", services.listens)):
+            for name in names:
+                if name not in services.versions:
+                    said = f"services.{key} names {name!r}, which services.versions does not define"
+                    raise Misplaced(said, "services", key, name)
         for name in services.pinned:
-            if name not in services.versions:
-                raise ValueError(f"services.pinned names {name!r}, which services.versions does not define")
             if services.pins_are_told_by_manager and not isinstance(services.versions[name], VersionByManager):
-                raise ValueError(
-                    f"services.versions.{name} must be {{by: manager}}: only the manager tells which image runs"
-                )
+                said = f"services.versions.{name} must be {{by: manager}}: only the manager tells which image runs"
+                raise Misplaced(said, "services", "versions", name)
         return self
 
     @model_validator(mode="after")
     def _services_are_built_from_what_is_here(self) -> Self:
         for name, repository in self.services.built_from.items():
             if repository not in self.repositories:
-                raise ValueError(f"services.built_from.{name} names {repository!r}, which repositories does not define")
+                said = f"services.built_from.{name} names {repository!r}, which repositories does not define"
+                raise Misplaced(said, "services", "built_from", name)
         return self
 
     @model_validator(mode="after")
     def _reference_is_another(self) -> Self:
         if self.reference_api and self.reference_api.url.rstrip("/") in {url.rstrip("/") for url in self.endpoints.values()}:
-            raise ValueError("reference_api is one of the endpoints; held against itself, nothing is ever missing")
+            said = "reference_api is one of the endpoints; held against itself, nothing is ever missing"
+            raise Misplaced(said, "reference_api", "url")
         return self
 
     @model_validator(mode="after")
@@ -348,9 +448,8 @@ class Target(Model):
         if self.environment == "production":
             for role, contact in self.contacts.items():
                 if not contact.strip() or re.search(r"\[.*\]|\bTODO\b|example\.", contact):
-                    raise ValueError(
-                        f"contacts.{role} still reads as a placeholder ({contact}); production needs a real one"
-                    )
+                    said = f"contacts.{role} still reads as a placeholder ({contact}); production needs a real one"
+                    raise Misplaced(said, "contacts", role)
         return self
 
     @property

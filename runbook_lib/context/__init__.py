@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
+from runbook_lib.config.compatibility import BEFORE, BOTH, FEATURE, Rules, Sides, StepEffect
 from runbook_lib.config.plan import Backfill as ListSpec
-from runbook_lib.config.plan import BackfillOfColumn, DatabaseStep, Plan, RepositoryStep, StepSpec
+from runbook_lib.config.plan import BackfillOfColumn, DatabaseStep, Plan, RepositoryStep, RestoringStep, StepSpec
 from runbook_lib.config.target import Target
 from runbook_lib.context.adapters import Adapters
 from runbook_lib.context.host_lease import HostLease
@@ -62,8 +63,20 @@ class Context:
 
     @property
     def schema_stays(self) -> bool:
-        """Whether this rollback leaves the feature's columns, and so the migration that made them."""
-        return self.option == "A" or (self.option == "C" and bool(self.dump.columns_of_feature(self.plan.database)))
+        """Whether this rollback leaves the feature's columns under data from before, and so the migration that made them."""
+        rules = Rules(self.plan, self.target.services.built_from, self.restored)
+        return rules.state(StepEffect(name) for name in self.specs).database == {(FEATURE, BEFORE)}
+
+    @property
+    def restored(self) -> Sides:
+        """Which schema the backup brings that a step of this rollback restores; both where none does. Read-only.
+
+        Raises:
+            PreconditionError: There is no backup.
+        """
+        if not any(isinstance(spec, RestoringStep) for spec in self.specs.values()):
+            return BOTH
+        return frozenset({FEATURE if self.dump.columns_of_feature(self.plan.database) else BEFORE})
 
     @property
     def begun(self) -> Mapping[str, tuple[datetime, datetime]]:

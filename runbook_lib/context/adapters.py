@@ -8,10 +8,12 @@ from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack
 
+from psycopg.conninfo import make_conninfo
+
 from runbook_lib.browser import Browser
 from runbook_lib.browser.chromium import ChromiumBrowser, of_this_process
 from runbook_lib.config.loading import secret
-from runbook_lib.config.target import Target
+from runbook_lib.config.target import PoolerTarget, Target
 from runbook_lib.errors import PreconditionError
 from runbook_lib.journal.folder import RunFolder
 from runbook_lib.postgres.connection import Postgres
@@ -104,7 +106,15 @@ class Adapters:
     @property
     def poolers(self) -> list[Pooler]:
         """What pools the services' connections to it."""
-        return [Pooler(each.service, tuple(each.databases), each.limit_ms / 1000) for each in self.target.pooler]
+        return [self._pooler(each) for each in self.target.pooler]
+
+    def _pooler(self, described: PoolerTarget) -> Pooler:
+        databases, limit = tuple(described.databases), described.limit_ms / 1000
+        if described.service:
+            return Pooler(make_conninfo(service=described.service), databases, limit)
+        where = make_conninfo(host=described.host, port=described.port, user=described.user, dbname="pgbouncer")
+        password = described.password
+        return Pooler(where, databases, limit, self.secret(password.env, "target, key pooler") if password else None)
 
     @property
     def lease(self) -> Lease:

@@ -19,7 +19,7 @@ from runbook_lib.system.processes import Confinement, Usage, shown
 
 KEPT = 200  # lines of what the commands said last
 TAIL = 10  # of those, how many go into an error
-EVERY = 1.0  # seconds between two lines that are told
+EVERY = 1.0  # seconds between two lines that are reported
 
 Report = Callable[[str], object]
 
@@ -56,14 +56,14 @@ def build(
     said: deque[str] = deque(maxlen=KEPT)
     removed: list[str] = []
     used: list[Usage] = []
-    told_at, clean = 0.0, Lines()
+    reported_at, clean = 0.0, Lines()
 
-    def told(line: str) -> None:
-        nonlocal told_at
+    def logged(line: str) -> None:
+        nonlocal reported_at
         line = clean(line)
         said.append(line)
-        if report and line.strip() and time.monotonic() - told_at > EVERY:
-            told_at = time.monotonic()
+        if report and line.strip() and time.monotonic() - reported_at > EVERY:
+            reported_at = time.monotonic()
             report(line)
 
     try:
@@ -72,7 +72,7 @@ def build(
         confine = Confinement(target.build_limits.processors, _most_memory(context, repository), place)
         for command in [target.install, target.build] if target.install else [target.build]:
             said.append(f"$ {shown(command)}")
-            done = context.adapters.processes.run(command, cwd=path, timeout=target.timeout, report=told, confine=confine)
+            done = context.adapters.processes.run(command, cwd=path, timeout=target.timeout, report=logged, confine=confine)
             used += [done.usage] if done.usage else []
             said.append(f"[exit code {done.exit_code} after {done.seconds:.1f} s]")
             if done.usage and done.usage.over:

@@ -90,11 +90,17 @@ def _build(context: Context, images: Images, service: str, repository: str, made
                 f"the checkout has {some(files)}, which git ignores, so that the image lacks them: name in "
                 f"repositories.{repository}.build_files of the target those that it needs, or [] where it needs none"
             )
-        timeout = target.repositories[repository].timeout
-        images.build(service, name, folders, commit, {MADE_FROM: made_from}, timeout)
+        timeout, limits = target.repositories[repository].timeout, target.repositories[repository].build_limits
+        images.build(service, name, folders, commit, {MADE_FROM: made_from}, timeout, limits.memory)
     except AdapterError as error:
         return Status.FAIL, f"{error.what}\nUnless that is mended, it is built at the start of {service}, and {WAITING}"
     return Status.PASS, images.id(name)
+
+
+def unlimited(context: Context, names: Collection[str]) -> list[str]:
+    """Those services whose image is built with more processors than the target lets a build take. Read-only."""
+    repositories, here = context.target.repositories, context.target.services.built_from
+    return [name for name in names if repositories[here[name]].build_limits.processors]
 
 
 def _unnamed(context: Context, repository: str) -> list[str]:

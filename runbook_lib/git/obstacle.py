@@ -1,4 +1,4 @@
-"""What can be in the way of taking code back in a work tree, each told with a way on."""
+"""What can be in the way of taking code back in a work tree, each with a way on."""
 
 import os
 import time

@@ -1,26 +1,36 @@
-"""The kernel of a run without a person, and its start: `python -m runbook_lib.headless.kernel -f CONNECTION_FILE`."""
+"""The kernel of a run without a person: `python -m runbook_lib.headless.kernel`, which waits for its orders on stdin.
+
+A command that will need one has it load ahead of that, while the command itself loads: so this module imports little.
+"""
 
 from __future__ import annotations
 
 import atexit
 import gc
+import json
 import os
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from runbook_lib.browser.chromium import of_this_process
 from runbook_lib.system import temporary
 from runbook_lib.system.signals import end_with_parent, settle
 
 if TYPE_CHECKING:
     from jupyter_client.manager import AsyncKernelManager
 
-NO_PAGE = "RUNBOOK_NO_PAGE"  # an environment variable: "1" where the notebook's checks open no page, so no driver starts yet
 GARBAGE = 50_000  # objects before a look for garbage; modules make many as they load, and leave none
 EXIT_GRACE = 10  # seconds that a kernel has to exit once it is asked to; half-way it is sent SIGTERM
-OPTIONS = ["-f", "{connection_file}", "--HistoryManager.hist_file=:memory:"]
+AHEAD = "--ahead"  # has a kernel load what the cells of a run need before it reads its orders
+
+_ahead: list[subprocess.Popen[bytes]] = []  # the kernel that loads ahead, until it is given its orders
+
+
+def load_ahead() -> None:
+    """Have a kernel load what the next `started` of this process will need; it ends with this process."""
+    _ahead.append(_process(AHEAD))
 
 
 @contextmanager
@@ -29,18 +39,15 @@ def started(*, opens_page: bool = True, given: Mapping[str, str] | None = None) 
 
     Where no check `opens_page`, it does not start the browser's driver beforehand. What is `given` is in its environment.
     """
-    from jupyter_client.manager import AsyncKernelManager  # here, since the kernel itself needs no manager
+    process = _ahead.pop() if _ahead else _process()  # first, so that it loads while this process does
     from jupyter_core.utils import run_sync
 
+    from runbook_lib.headless.manager import Manager
+
     with temporary.directory() as own:
-        manager = AsyncKernelManager(
-            kernel_name="python3", transport="ipc", ip=f"{own}/kernel", connection_file=f"{own}/connection.json"
-        )
+        manager = Manager(process, {"opens_page": opens_page, "given": dict(given or {})}, own)
         manager.shutdown_wait_time = EXIT_GRACE
-        assert manager.kernel_spec
-        manager.kernel_spec.argv = [sys.executable, "-P", "-m", __name__, *OPTIONS]
-        environment = {**os.environ, **(given or {}), NO_PAGE: "" if opens_page else "1"}
-        run_sync(manager.start_kernel)(preexec_fn=end_with_parent, env=environment)
+        run_sync(manager.start_kernel)()
         try:
             yield manager
         finally:
@@ -49,20 +56,56 @@ def started(*, opens_page: bool = True, given: Mapping[str, str] | None = None) 
             run_sync(manager.cleanup_resources)()
 
 
+def _process(*options: str) -> subprocess.Popen[bytes]:
+    """A process of this module that has no orders yet."""
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", __name__, *options],
+        env={**os.environ, "JPY_PARENT_PID": str(os.getpid())},
+        stdin=subprocess.PIPE,
+        preexec_fn=end_with_parent,
+        start_new_session=True,
+    )
+
+
 def main() -> None:
-    """Run cells until asked to exit; the browser's driver starts meanwhile, unless it was said that no page is opened."""
+    """Read the orders and run cells until asked to exit; without orders, which the parent's end means too, end at once.
+
+    The browser's driver starts meanwhile, unless it was said that no page is opened.
+    """
     settle()
     os.environ["RUNBOOK_HEADLESS"] = "1"
     gc.set_threshold(GARBAGE)
-    if os.environ.pop(NO_PAGE, "") != "1":
-        of_this_process().warm()
     sys.modules["debugpy"] = None  # type: ignore[assignment]  # nobody debugs here, and it is slow to load
+    if AHEAD in sys.argv:
+        _load()
+    line = sys.stdin.buffer.readline()
+    if not line:
+        return
+    orders = json.loads(line)
+    os.environ.update(orders["given"])
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, sys.stdin.fileno())
+    os.close(nothing)
+    if orders["opens_page"]:
+        from runbook_lib.browser.chromium import of_this_process
+
+        of_this_process().warm()
     from ipykernel.kernelapp import IPKernelApp
 
     app = IPKernelApp.instance()
-    app.initialize()  # type: ignore[no-untyped-call]
+    app.initialize(["-f", orders["connection_file"], "--HistoryManager.hist_file=:memory:"])  # type: ignore[no-untyped-call]
     atexit.register(_end, app.kernel.control_thread)
     app.start()  # type: ignore[no-untyped-call]
+
+
+def _load() -> None:
+    import ipykernel.kernelapp  # noqa: F401
+
+    import runbook_lib.notebook  # noqa: F401
+    from runbook_lib import documents
+
+    documents.plan_model()
+    documents.target_model()
 
 
 def _end(control_thread: Any) -> None:

@@ -132,7 +132,7 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill has n
             self.kc.kernel_info()  # a kernel that awaits does not notice the signal until a message wakes it
             await asyncio.wait([readers], timeout=0.5)
         readers.cancel()
-        with suppress(TimeoutError, DeadKernelError):  # those messages are answered before the kernel is told to exit
+        with suppress(TimeoutError, DeadKernelError):  # those messages are answered before the kernel is asked to exit
             await asyncio.wait_for(self.async_wait_for_reply(self.kc.kernel_info()), 2)
 
 

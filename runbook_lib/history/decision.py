@@ -292,12 +292,12 @@ class Decision:
         if merge.id not in self.names.merges and not (on_main_line and others):
             return []
         what = "; ".join(f"{c.id[:12]} {c.subject}" for c in others[:MOST]) + ("; …" if len(others) > MOST else "")
-        told = (
+        reported = (
             f"it also brought {len(others)} that are not the feature's: {what}"
             if others
             else "its commits count by themselves"
         )
-        return [Finding(merge, named.how, Action.KEEP, f"{named.why}; {told}")]
+        return [Finding(merge, named.how, Action.KEEP, f"{named.why}; {reported}")]
 
     @cached_property
     def _main_line(self) -> set[Commit]:

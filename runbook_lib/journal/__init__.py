@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import fields
 from datetime import UTC, datetime
@@ -42,20 +42,26 @@ class Journal:
             TypeError: No such event is declared.
             JournalError: The chain is broken, or the disk does not take it.
         """
-        require_declared(kind, data)
+        return self.append_all([(kind, data)])[0]
+
+    def append_all(self, entries: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Event]:
+        """Add several events in one go, all of them or none; see `append`."""
+        for kind, data in entries:
+            require_declared(kind, dict(data))
         try:
             with self._lock, self._locked() as descriptor:
                 events, whole = self._read()
                 if whole < os.fstat(descriptor).st_size:  # a crash left half a line behind
                     os.ftruncate(descriptor, whole)
-                last, lines = (events[-1] if events else None), b""
                 if changed := elapsed.change(events):
-                    last = _linked(last, elapsed.CHANGED, changed)
-                    lines += f"{line_of(last)}\n".encode()
-                event = _linked(last, kind, redact_values(json.loads(json.dumps(data, default=str))))
-                _add(descriptor, whole, lines + f"{line_of(event)}\n".encode())
+                    events.append(_linked(events[-1], elapsed.CHANGED, changed))
+                for kind, data in entries:
+                    last = events[-1] if events else None
+                    events.append(_linked(last, kind, redact_values(json.loads(json.dumps(data, default=str)))))
+                added = events[len(self._events) :]
+                _add(descriptor, whole, "".join(f"{line_of(event)}\n" for event in added).encode())
             self.appended()
-            return event
+            return added[-len(entries) :]
         except OSError as error:
             raise JournalError(
                 f"The journal cannot be written: {error}.",

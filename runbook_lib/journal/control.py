@@ -53,12 +53,12 @@ class Reporter:
         self.append("paid", debt=item, step=self.step)
 
 
-Request = Literal["go on", "pause", "abort"]  # of work in parts, before its next one
+Request = Literal["resume", "pause", "abort"]  # of work in parts, before its next one
 BETWEEN_LOOKS = 0.5  # seconds while it is paused
 
 
-def steer(folder: RunFolder, journal: Journal, request: Request, by: str) -> str:
-    """Have the step that acts now pause, go on or abort, before its next part or where it is; returns its title.
+def request_control(folder: RunFolder, journal: Journal, request: Request, by: str) -> str:
+    """Have the step that acts now pause, resume or abort, before its next part or where it is; returns its title.
 
     Changes the run folder.
 
@@ -74,7 +74,7 @@ def steer(folder: RunFolder, journal: Journal, request: Request, by: str) -> str
             safe_next=f"Look at `runbook status {folder.path}`; to go on with the run: `runbook run {folder.path}`.",
         )
     step = acting[-1]
-    if not Channel(folder.path, step.name).request(request):
+    if not ControlFile(folder.path, step.name).request(request):
         raise PreconditionError(
             f"“{step.title}” acts now, and is not at work in batches.",
             where=str(folder.path),
@@ -85,8 +85,8 @@ def steer(folder: RunFolder, journal: Journal, request: Request, by: str) -> str
     return step.title
 
 
-class Channel:
-    """From whoever requests something of one step to the process that does its work in parts, which holds a file."""
+class ControlFile:
+    """The file in which one step's process, which holds it while it works in parts, takes requests."""
 
     def __init__(self, folder: Path, step: str) -> None:
         self.path = folder / f".parts-{step}"
@@ -95,7 +95,7 @@ class Channel:
     def opened(self) -> Iterator[None]:
         """Take requests while the block runs; those of an earlier try count no more. Changes the run folder."""
         with open(self.path, "a+", encoding="utf-8", opener=private) as file:
-            self._write("go on")  # before the lock: a request counts from the moment that it can be made
+            self._write("resume")  # before the lock: a request counts from the moment that it can be made
             flock(file, LOCK_EX)
             try:
                 yield
@@ -103,7 +103,7 @@ class Channel:
                 self._requested.unlink(missing_ok=True)
 
     def request(self, request: Request) -> bool:
-        """Have the work pause, go on or end before its next part; False where none is under way. Changes the run folder."""
+        """Have the work pause, resume or end before its next part; False where none is under way. Changes the run folder."""
         try:
             with open(self.path, encoding="utf-8") as file:
                 flock(file, LOCK_SH | LOCK_NB)
@@ -134,18 +134,18 @@ class Channel:
 
 
 class Control:
-    """One step's own end of the channel: it works in parts, and looks between two of them."""
+    """What one step is to do by the requests in its file; it works in parts, and looks between two of them."""
 
     def __init__(self, folder: Path, step: str, reporter: Callable[[], Reporter]) -> None:
         self.step = step
-        self._channel, self._reporter = Channel(folder, step), reporter
+        self._file, self._reporter = ControlFile(folder, step), reporter
         self._listens = self._paused = False
         self._come, self._unit = (0, 0), "rows"
 
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Can be paused, resumed and aborted while the block runs. Changes the run folder."""
-        with self._channel.opened():
+        with self._file.opened():
             self._listens = True
             try:
                 yield
@@ -203,5 +203,5 @@ class Control:
         return requested == "pause"
 
     def requested(self) -> Request:
-        """What is requested now; of what takes no requests now, to go on. Read-only."""
-        return self._channel.requested() if self._listens else "go on"
+        """What is requested now; of what takes no requests now, to run. Read-only."""
+        return self._file.requested() if self._listens else "resume"

@@ -480,7 +480,7 @@ class Waiting(Fact, kind="waiting", timeline="{step}: {blockers}"):
 
 
 @dataclass(frozen=True)
-class Steered(Fact, kind="steered", timeline="{step}: {wanted}, by {by}"):
+class ControlRequested(Fact, kind="steered", timeline="{step}: {wanted}, by {by}"):
     """A person paused, resumed or aborted a step."""
 
     step: str
@@ -664,8 +664,12 @@ def clock(seconds: float | None) -> str:
 
 
 def in_words(values: Mapping[str, Any]) -> str:
-    """Facts in one line: "rows cleared: 12, exact: yes". Read-only."""
-    return ", ".join(f"{name.replace('_', ' ')}: {_value(value)}" for name, value in values.items())
+    """Facts in one line, without nested ones, which only later steps read: "rows cleared: 12, exact: yes". Read-only."""
+    return ", ".join(f"{name.replace('_', ' ')}: {_value(value)}" for name, value in values.items() if not _is_nested(value))
+
+
+def _is_nested(value: Any) -> bool:
+    return isinstance(value, Mapping) and any(isinstance(inner, Mapping) for inner in value.values())
 
 
 def _value(value: Any) -> str:
@@ -677,6 +681,6 @@ def _value(value: Any) -> str:
         case list():
             return ", ".join(_value(item) for item in value) or "nothing"
         case dict():
-            return f"({in_words(value)})"
+            return f"({', '.join(f'{name}: {_value(item)}' for name, item in value.items())})"
         case _:
             return str(value)

@@ -64,7 +64,7 @@ class RunFolder:
 
     @property
     def label(self) -> str:
-        """The path as people are told it, and as RUN takes it: from the project where it is in there."""
+        """The path as people see it, and as RUN takes it: from the project where it is in there."""
         path = self.path.resolve()
         return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(self.path)
 

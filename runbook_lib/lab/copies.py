@@ -54,7 +54,7 @@ def _option(run: Run) -> str:
 
 
 def _parameters(run: Run) -> dict[str, str]:
-    """What the notebooks are told; paths as they are from the project, so that a copy can be opened elsewhere."""
+    """The parameters of the notebooks; paths as they are from the project, so that a copy can be opened elsewhere."""
     opened, folder = run.state.opened, run.folder.path.resolve()
     return {
         "PLAN": opened["plan_file"],

@@ -26,8 +26,8 @@ def _prepared(run: Run) -> Path:
 def _mend(shell: Any) -> None:
     """Keep an older kernel from leaving a page, a cell or a click unanswered, which then seems to hang.
 
-    Before 7.4 ipykernel sends replies beside the stream that reads requests from the same socket: one that arrives
-    meanwhile stays unread until a page connects anew (ipython/ipykernel#1554). There, as in 7.4, they go through it.
+    Before 7.4 ipykernel sends replies next to the stream that reads requests from the same socket: one that arrives
+    meanwhile stays unread until a page connects again (ipython/ipykernel#1554). There, as in 7.4, they go through it.
     """
     if version_info < MENDED:
         shell.kernel.shell_channel_thread.manager._shell_socket = shell.kernel.shell_stream

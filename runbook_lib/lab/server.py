@@ -126,7 +126,7 @@ Opened = Callable[[Run, str], None]  # the run and the link, once JupyterLab ans
 
 
 def seat(run: Run, opened: Opened, environment: Mapping[str, str] = os.environ) -> None:
-    """Serve a run in JupyterLab until it is shut down there, or by Ctrl-C, SIGTERM or SIGHUP; then seal it anew.
+    """Serve a run in JupyterLab until it is shut down there, or by Ctrl-C, SIGTERM or SIGHUP; then seal it again.
 
     Raises:
         PreconditionError: The extra `lab` is not installed, or JupyterLab does not start.
@@ -158,9 +158,9 @@ def game_day(scenario: str, rows: int, opened: Opened, type_name: str = "", opti
     require_programs()
     chosen = scenario_named(scenario)
     with stack(rows=rows, fault=chosen.fault) as up, settled_in(up.environment):
-        told = {"operator": "rehearsal", "reason": chosen.about, "incident": f"rehearsal-{scenario}"}
+        usual = {"operator": "rehearsal", "reason": chosen.about, "incident": f"rehearsal-{scenario}"}
         given = {name: value for name, value in about.items() if value}
-        run = begin(PLAN, TARGET, type_name, option, recommended=chosen.option, **{**told, **given})
+        run = begin(PLAN, TARGET, type_name, option, recommended=chosen.option, **{**usual, **given})
         seat(run, opened, {**os.environ, MARK: str(up.root)})  # so that what is left of it ends with the stack
 
 

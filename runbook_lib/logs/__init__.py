@@ -46,7 +46,7 @@ class Seen:
 
     severity: Severity
     said: str
-    format: str = ""
+    format: Format | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,8 @@ class Format:
     name: str
     look: Callable[[str], Seen | None]
     longest: int = 4000  # characters of a line that it looks at
+    raises: bool = False  # whether the exception that a line is about may follow it at the margin
+    one_line: bool = False  # whether each of its lines is a record, whatever it begins with
 
 
 @cache
@@ -72,6 +74,6 @@ def formats() -> dict[str, Format]:
 
 def seen(line: str, names: Collection[str]) -> Seen | None:
     """What the named formats see in a line, the gravest of it; None where it is of none of them. Pure."""
-    looks = [(name, (each := formats()[name]).look(line[: each.longest])) for name in names]
-    found = [Seen(look.severity, look.said, name) for name, look in looks if look]
+    looks = [(each, each.look(line[: each.longest])) for each in map(formats().__getitem__, names)]
+    found = [Seen(look.severity, look.said, each) for each, look in looks if look]
     return max(found, key=lambda each: each.severity, default=None)

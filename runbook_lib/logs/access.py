@@ -93,4 +93,4 @@ def look(line: str) -> Seen | None:
     return request(named.get("method") or "", named.get("path") or "", int(named["status"]))
 
 
-ACCESS = Format("access", look)
+ACCESS = Format("access", look, one_line=True)

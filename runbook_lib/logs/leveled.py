@@ -14,4 +14,4 @@ def look(line: str) -> Seen | None:
     return Seen(found.severity, line[found.end :].lstrip(" \t:|-]"))
 
 
-LEVELED = Format("leveled", look)
+LEVELED = Format("leveled", look, raises=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runbook_lib.logs import Seen, Severity, seen
-from runbook_lib.logs.exceptions import NAME, TRACEBACK, head
+from runbook_lib.logs.exceptions import EXCEPTIONS, NAME, TRACEBACK, head
 
 _CONTROLS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07]*(?:\x07|$)|[\x00-\x08\x0b-\x1f\x7f\ufeff]|^\ufffd+")
 _PREFIX = re.compile(  # pm2's, docker compose's, and syslog's and journald's; Kubernetes', and PHP-FPM's
@@ -62,7 +62,12 @@ class Record:
     @property
     def format(self) -> str:
         """The format that knows it, "" where none does."""
-        return self.seen.format if self.seen else ""
+        return self.seen.format.name if self.seen and self.seen.format else ""
+
+    @property
+    def raises(self) -> bool:
+        """Whether the exception that it is about may follow at the margin."""
+        return bool(self.seen and self.seen.format and self.seen.format.raises)
 
     @property
     def text(self) -> str:
@@ -112,7 +117,7 @@ def records(lines: Iterable[str], formats: Collection[str]) -> list[Record]:
         else:
             opens = text.startswith(TRACEBACK)
             if looked is None and _FRAME_BELOW.match(following) and not _NO_EXCEPTION.search(text):
-                looked = Seen(Severity.ERROR, text, "exceptions") if "exceptions" in formats else None
+                looked = Seen(Severity.ERROR, text, EXCEPTIONS) if EXCEPTIONS.name in formats else None
             found.append(Record([line], looked, in_traceback=opens))
     for record in found:
         if record.lines[0].rstrip().endswith("{") and clean(record.lines[0]) == "{":
@@ -130,27 +135,21 @@ def counted(found: Sequence[Record]) -> dict[str, int]:
 
 def _goes_on(last: Record, text: str, looked: Seen | None, following: str) -> bool:
     """Whether a line belongs to the record before it."""
-    if looked and (_OWN.match(text) or looked.format == "access"):
+    if looked and (_OWN.match(text) or (looked.format and looked.format.one_line)):
         return False
     if text.startswith(("  ", "\t", " at ")) or (text[0] == " " and looked is None):
         return True
     if last.in_traceback:
         return True
     if text.startswith(TRACEBACK):
-        return last.severity is Severity.ERROR and (last.format == "leveled" or bool(last.raised)) and _awaits(last)
+        return last.severity is Severity.ERROR and (last.raises or bool(last.raised)) and _awaits(last)
     if _GOES_ON.match(text):
         return True
     if last.in_goroutine and looked is None:
         return True
     if _FRAME.match(text):
         return last.severity is Severity.ERROR
-    if (
-        last.severity is Severity.ERROR
-        and last.format == "leveled"
-        and not last.raised
-        and len(last.lines) == 1
-        and head(text)
-    ):
+    if last.severity is Severity.ERROR and last.raises and not last.raised and len(last.lines) == 1 and head(text):
         message = text.partition(": ")[2].strip()
         return bool(_FRAME.match(following)) or (bool(message) and message in clean(last.lines[0]))
     return False

@@ -17,8 +17,9 @@ from psycopg.types.json import Jsonb
 from runbook_lib.config.plan import Backfill as ListSpec
 from runbook_lib.config.plan import ColumnOfRow, Database, path_of
 from runbook_lib.errors import PreconditionError
-from runbook_lib.postgres import Connection, dump
-from runbook_lib.postgres.backfill_terms import UNBOUND, BackfillTerms, Bounds
+from runbook_lib.postgres import Connection, Row, dump
+from runbook_lib.postgres.backfill_statistics import BackfillStatistics
+from runbook_lib.postgres.backfill_terms import EDITED, UNBOUND, BackfillTerms, Bounds, EarlierRows, Survey
 from runbook_lib.postgres.list_column import JSONB, KINDS, ColumnTypes, column_types, not_json
 from runbook_lib.postgres.written_value import SAME_VALUE, Same
 
@@ -158,6 +159,43 @@ class Backfill(BackfillTerms):
     def prepare_prior(self, connection: Connection) -> None:
         """Make the empty table of the keys of rows that held NULL. Changes the runbook's own tables."""
         connection.execute(self.filled(sql.SQL("CREATE TABLE {prior} AS SELECT t.{key} AS key FROM {table} t WITH NO DATA")))
+
+    def keep_earlier(self, connection: Connection, backup: EarlierRows) -> None:
+        """Keep which rows held NULL before the backfill, where they are to hold it again."""
+        if self.spec.cleared == "from_backup":
+            load_prior_nulls(connection, self, backup.file())
+
+    def in_brief(self, connection: Connection) -> tuple[str, str]:
+        """How many rows lose entries, and what older code does not show. Read-only."""
+        rows, hidden = self.count(connection), BackfillStatistics(self).invisible(connection)
+        unseen = ", ".join(f"{what}: {number} rows" for what, number in hidden.items())
+        return (
+            f"{rows} rows of {self.database.table} lose the backfilled entries",
+            f"no row; older code does not show {unseen}",
+        )
+
+    def survey(self, connection: Connection, backup: EarlierRows) -> Survey:
+        """Look at what the rows hold. Read-only."""
+        if misfits := list_misfits(connection, self):
+            return Survey(self, misfits=tuple(misfits))
+        kinds, invisible = BackfillStatistics(self).kinds_and_invisible(connection)
+        rows = {row["kind"]: int(row["rows"]) for row in kinds}
+        total, since = sum(rows.values()), rows["edited since"]
+        return Survey(
+            self,
+            total,
+            total - rows["null" if self.fills_null else "empty"] - rows["backfilled"],
+            would=(
+                f"take the backfilled entries out of {{rows}} rows of {self.database.table}",
+                f"{rows['backfilled and own']} of them keep entries of their own, in their order",
+                f"{since} rows hold entries that were edited since the backfill: {EDITED[self.spec.edited]}",
+            ),
+            loses=tuple(f"{n} rows: {what} (older code does not show it)" for what, n in invisible.items() if n),
+        )
+
+    def edited_rows(self, connection: Connection) -> Iterator[Row]:
+        """Each row with entries of the backfill's that a user has edited. Read-only."""
+        return BackfillStatistics(self).edited(connection)
 
     @property
     def _null(self) -> sql.Composable:

@@ -1,6 +1,5 @@
 """Each kind of backfill as SQL, with what the plan leaves to the catalog: key, indexes, the column's type."""
 
-from collections.abc import Iterator
 from typing import Any
 
 from psycopg import sql
@@ -8,13 +7,11 @@ from psycopg import sql
 from runbook_lib.config.plan import Backfill as ListSpec
 from runbook_lib.config.plan import BackfillOfColumn, ColumnOfRow, Database, ScalarBackfill
 from runbook_lib.errors import PreconditionError
-from runbook_lib.postgres import Connection, Row
-from runbook_lib.postgres.backfill import Backfill, list_terms
-from runbook_lib.postgres.backfill_statistics import BackfillStatistics
+from runbook_lib.postgres import Connection
+from runbook_lib.postgres.backfill import list_terms
 from runbook_lib.postgres.backfill_terms import BackfillTerms
 from runbook_lib.postgres.list_column import column_types
 from runbook_lib.postgres.scalar_backfill import ColumnType, ScalarTerms
-from runbook_lib.postgres.scalar_statistics import edited_scalars
 
 
 def backfill_terms(connection: Connection, spec: BackfillOfColumn, database: Database | None, run: str) -> BackfillTerms:
@@ -49,14 +46,6 @@ def backfill_terms(connection: Connection, spec: BackfillOfColumn, database: Dat
     source = types.get(spec.written.column, "") if isinstance(spec.written, ColumnOfRow) else ""
     type_ = ColumnType(found["type"], found["by_text"], found["is_array"], types[place.column], source)
     return ScalarTerms(table.model_copy(update={"backfill": None}), spec, run, type_)
-
-
-def edited_rows(connection: Connection, backfill: BackfillTerms) -> Iterator[Row]:
-    """Each row whose value a user has edited: `key` as text, `edited`, and `written`. Read-only."""
-    if isinstance(backfill, Backfill):
-        return BackfillStatistics(backfill).edited(connection)
-    assert isinstance(backfill, ScalarTerms)
-    return edited_scalars(connection, backfill)
 
 
 def _key(spec: BackfillOfColumn, found: dict[str, Any]) -> str:

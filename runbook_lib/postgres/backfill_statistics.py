@@ -9,7 +9,7 @@ from psycopg import sql
 
 from runbook_lib.errors import PreconditionError
 from runbook_lib.postgres import Connection, Row, dump
-from runbook_lib.postgres.backfill import Backfill
+from runbook_lib.postgres.backfill_terms import BackfillTerms
 from runbook_lib.postgres.connection import one
 
 KINDS = ("null", "not a list", "empty", "backfilled", "backfilled and own", "edited since", "own")
@@ -18,7 +18,7 @@ KINDS = ("null", "not a list", "empty", "backfilled", "backfilled and own", "edi
 class BackfillStatistics:
     """Rows by what a backfill, and users, have put into them."""
 
-    def __init__(self, backfill: Backfill) -> None:
+    def __init__(self, backfill: BackfillTerms) -> None:
         self.backfill = backfill
 
     def kinds(self, connection: Connection) -> list[Row]:
@@ -139,7 +139,7 @@ class Missed:
     keys: list[str]  # of some of the missing
 
 
-def missed(connection: Connection, backfill: Backfill, data: Path, column: str) -> Missed:
+def missed(connection: Connection, backfill: BackfillTerms, data: Path, column: str) -> Missed:
     """Compare a dump's rows of the table, in the file `data`, with what `column` holds now.
 
     The older column shows its own value; the backfilled one shows each object of its list, and stands by the reference

@@ -1,15 +1,16 @@
 """What every kind of backfill gives a removal: the terms of its SQL over its table, and the tables kept of it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
-from typing import Self
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol, Self
 
 from psycopg import sql
 
 from runbook_lib.config.plan import BackfillOfColumn, Database
-from runbook_lib.postgres import Connection
+from runbook_lib.postgres import Connection, Row
 from runbook_lib.postgres.catalog import OWN_SCHEMA
 from runbook_lib.postgres.connection import exists, one
 
@@ -30,6 +31,32 @@ def written_by_triggers(database: Database) -> list[sql.Identifier]:
     """The tables that triggers may write when a row is changed, by the plan. Pure."""
     named = [name for tables in database.triggers.values() for name in tables]
     return [sql.Identifier(*(name.split(".") if "." in name else (database.schema_, name))) for name in named]
+
+
+EDITED = {"keep": "kept as they are", "clear": "cleared too", "list": "as decided, row by row"}
+
+
+class EarlierRows(Protocol):
+    """The backup's rows of a backfill's table."""
+
+    def fetch(self, connection: Connection, key: str, column: str) -> None:
+        """Read two columns into the temporary table `FETCHED` of the session."""
+
+    def file(self) -> Path:
+        """Write the table's data into a file, as pg_restore does."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The rows of a backfill's table, and what a preview says of them."""
+
+    terms: "BackfillTerms"  # with what the backup says
+    rows: int = 0
+    kept: int = 0  # that will not hold what most cleared rows hold
+    would: tuple[str, ...] = ()  # with {rows} for how many are affected
+    loses: tuple[str, ...] = ()
+    volumes: dict[str, int] = field(default_factory=dict)
+    misfits: tuple[str, ...] = ()  # why rows cannot hold what they held before
 
 
 class BackfillTerms(ABC):
@@ -82,6 +109,26 @@ class BackfillTerms(ABC):
     @abstractmethod
     def prepare_prior(self, connection: Connection) -> None:
         """Make the empty table of what is known of rows before the backfill. Changes the runbook's own tables."""
+
+    @abstractmethod
+    def keep_earlier(self, connection: Connection, backup: EarlierRows) -> None:
+        """Keep what rows held before the backfill, where they are to hold it again. Changes the runbook's own tables."""
+
+    @abstractmethod
+    def in_brief(self, connection: Connection) -> tuple[str, str]:
+        """What clearing would change, and lose, in a phrase each. Read-only."""
+
+    @abstractmethod
+    def survey(self, connection: Connection, backup: EarlierRows) -> Survey:
+        """Look at the rows of the table. Makes temporary tables, which end with the session; else read-only.
+
+        Raises:
+            PreconditionError: The backup lacks the table or the column, where its values are wanted.
+        """
+
+    @abstractmethod
+    def edited_rows(self, connection: Connection) -> Iterator[Row]:
+        """Each row whose value a user has edited: `key` as text, `edited`, and `written`. Read-only."""
 
     @property
     def reads_earlier_values(self) -> bool:

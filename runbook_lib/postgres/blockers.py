@@ -101,8 +101,9 @@ def watched(
     ended = threading.Event()
 
     def watch() -> None:
+        if ended.wait(FIRST_SAMPLE):
+            return
         with open_() as connection:
-            ended.wait(FIRST_SAMPLE)
             while not ended.is_set():
                 pid = waiter if isinstance(waiter, int) else waiter(connection)
                 now = {(blocker.pid, blocker.query): blocker for blocker in blockers(connection, pid)}

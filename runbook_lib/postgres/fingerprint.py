@@ -16,13 +16,13 @@ from runbook_lib.postgres.connection import exists, one
 from runbook_lib.postgres.round_trip import Statements
 from runbook_lib.postgres.text_settings import identifier
 
-_NULL = 0x5851F42D4C957F2D  # what is put in beside the hash where there is no value
+_NULL = 0x5851F42D4C957F2D  # what is put in next to the hash where there is no value
 _WHOLE_NUMBER = ("hashint8extended({c}::bigint, {seed}) # {c}::bigint", "0")
 _BY_TYPE = {  # the hash of a value, and the value that stands for none
     "bigint": _WHOLE_NUMBER,
     "integer": _WHOLE_NUMBER,
     "smallint": _WHOLE_NUMBER,
-    # In these years a float holds each microsecond; beyond them the text is put in beside it.
+    # In these years a float holds each microsecond; beyond them the text is put in next to it.
     "timestamp with time zone": (
         """hashfloat8extended(date_part('epoch', {c}), {seed}) # CASE
         WHEN {c} BETWEEN '1700-01-01 00:00Z' AND '2200-01-01 00:00Z' THEN 0

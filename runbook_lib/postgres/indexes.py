@@ -20,7 +20,7 @@ Waiting = Callable[[Sequence[Blocker]], None]
 
 @dataclass(frozen=True)
 class IndexBuilder:
-    """How indexes are built and dropped: `waiting` is told who is in the way."""
+    """How indexes are built and dropped: `waiting` gets who is in the way."""
 
     open: Open
     waiting: Waiting
@@ -46,7 +46,7 @@ class IndexBuilder:
                     "An index was built, and is not valid.",
                     where=f"index {index.as_string()}",
                     state="Writes keep it up, and nobody reads it.",
-                    safe_next="Run the step, or its undo, again: it builds the index anew.",
+                    safe_next="Run the step, or its undo, again: it builds the index again.",
                 )
 
     def drop(self, index: sql.Identifier) -> None:

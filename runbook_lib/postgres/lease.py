@@ -140,7 +140,7 @@ class Lease:
         return False
 
     def take_over(self, journal: Callable[[Holder, int], object]) -> None:
-        """Take the target from a run that was left behind; `journal` is told whose it was, and the new epoch.
+        """Take the target from a run that was left behind; `journal` gets whose it was, and the new epoch.
 
         Nothing happens where no other run has it. Changes the target's lease row only.
 

@@ -137,7 +137,7 @@ def with_short_lock(
     Args:
         open_: Opens a connection to the target.
         work: What to do; it is rolled back and called again where a lock is not granted, or its end not reached, in time.
-        waiting: Is told who was in the way, after each try that failed.
+        waiting: Gets who was in the way, after each try that failed.
         patience: Seconds after which no further try begins.
         budget: How long tries may take; without it they wait as `LADDER` says, and what is done takes what it takes.
 
@@ -163,7 +163,7 @@ def with_short_lock_in_one_message(
     Args:
         open_: Opens a connection to the target.
         work: What to do: its locks first; it looks at nothing that it has written.
-        waiting: Is told who was in the way, after each try that failed.
+        waiting: Gets who was in the way, after each try that failed.
         budget: How long tries may take.
         recorded: Reads on another connection what `work` returned, None where it left no trace. With it, a COMMIT whose
             answer was lost is looked up.
@@ -256,7 +256,7 @@ def with_patience(
         open_: Opens a connection to the target.
         connection: In autocommit mode; its `lock_timeout` says how long a try waits.
         work: What to do; where it fails for a lock, it has changed nothing.
-        waiting: Is told who was in the way, after each try but the first.
+        waiting: Gets who was in the way, after each try but the first.
         patience: Seconds after which no further try begins.
 
     Raises:

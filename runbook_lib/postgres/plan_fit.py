@@ -1,10 +1,12 @@
 """Whether the database has what the plan names: columns, types, the key, the migration history. Nothing here writes."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 
 import psycopg
 from psycopg import sql
+from psycopg.postgres import types
 
 from runbook_lib.config.plan import Backfill, ColumnOfRow, Database
 from runbook_lib.config.plan.migration import BASE
@@ -13,7 +15,14 @@ from runbook_lib.postgres.connection import exists, one
 from runbook_lib.postgres.migration_history import History
 
 SHOWN = 5  # values of a key that is not unique
-NOT_A_TYPE = {"serial": "integer", "bigserial": "bigint", "smallserial": "smallint"}  # what CREATE TABLE makes of them
+NOT_A_TYPE = {  # what CREATE TABLE makes of them
+    **dict.fromkeys(("smallserial", "serial2"), "smallint"),
+    **dict.fromkeys(("serial", "serial4"), "integer"),
+    **dict.fromkeys(("bigserial", "serial8"), "bigint"),
+}
+FINEST = 6  # digits of a second, which is what a time has that names none
+NO_TYPE = ", which is no type of this server"
+TIMES = {oid for name in ("time", "timetz", "timestamp", "timestamptz") for oid in (types[name].oid, types[name].array_oid)}
 
 
 def misfits(connection: Connection, database: Database) -> list[str]:
@@ -126,13 +135,19 @@ def no_key(connection: Connection, database: Database) -> str:
     return f"{key} does not name a row of {name}: {'; '.join(problems)}{primary}" if problems else ""
 
 
+def is_text(connection: Connection, database: Database, column: str) -> bool:
+    """Whether a column of the plan's table is ordered by a collation. Read-only."""
+    query = "SELECT attcollation <> 0 AS it FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attname = %s"
+    return bool(one(connection, query, [_table(connection, database), column])["it"])
+
+
 def in_words_of_server(connection: Connection, database: Database) -> Database:
     """The same plan, where each type that the column has is written as the server writes it. Read-only."""
-    types = _types(connection, database)
+    there = _types(connection, database)
 
     def written(columns: Mapping[str, str]) -> dict[str, str]:
         return {
-            name: types[name][1] if name in types and _agrees(connection, database, planned, types[name]) else planned
+            name: there[name].name if name in there and _agrees(connection, database, planned, there[name]) else planned
             for name, planned in columns.items()
         }
 
@@ -141,63 +156,78 @@ def in_words_of_server(connection: Connection, database: Database) -> Database:
 
 def mistyped(connection: Connection, database: Database, columns: Mapping[str, str]) -> dict[str, str]:
     """The actual types of the columns whose type is not the plan's, however that is spelt. Read-only."""
-    types = _types(connection, database)
+    there = _types(connection, database)
     return {
-        name: types[name][1]
+        name: there[name].name
         for name, planned in columns.items()
-        if name in types and not _agrees(connection, database, planned, types[name])
+        if name in there and not _agrees(connection, database, planned, there[name])
     }
 
 
 def _mistyped(connection: Connection, database: Database, key: str) -> list[str]:
     planned: dict[str, str] = getattr(database, key)
+    there = _types(connection, database)
     return [
         f"database.{key}.{name}: the column is {actual}, the plan says {planned[name]}"
-        + ("" if _spelt(connection, database, planned[name]) else ", which is no type of this server")
+        + ("" if _spelt(connection, planned[name], database.schema_, there[name].schema) else NO_TYPE)
         for name, actual in mistyped(connection, database, planned).items()
     ]
 
 
-def _agrees(connection: Connection, database: Database, planned: str, actual: tuple[int, str, int]) -> bool:
+@dataclass(frozen=True)
+class _Type:
+    """The type of a column: as the server writes it, its schema, and its length or precision as the server numbers it."""
+
+    oid: int
+    name: str
+    schema: str
+    modifier: int
+
+
+def _agrees(connection: Connection, database: Database, planned: str, actual: _Type) -> bool:
     """Whether a type as the plan spells it is a column's; without a length or precision it agrees with any."""
-    return any(
-        oid == actual[0] and _modifier(connection, spelt) in (-1, actual[2])
-        for spelt, oid in _spelt(connection, database, planned).items()
-    )
+    for spelt, oid in _spelt(connection, planned, database.schema_, actual.schema).items():
+        modifier = _modifier(connection, spelt, oid)
+        finest = modifier == FINEST and actual.modifier == -1 and oid in TIMES
+        if oid == actual.oid and (modifier in (-1, actual.modifier) or finest):
+            return True
+    return False
 
 
-def _spelt(connection: Connection, database: Database, planned: str) -> dict[str, int]:
-    """The server's types that the plan may mean -> their OIDs: quotes, and the schema of the table, may be left out."""
+def _spelt(connection: Connection, planned: str, *schemas: str) -> dict[str, int]:
+    """The server's types that the plan may mean -> their OIDs: quotes, and one of some schemas, may be left out."""
     planned = NOT_A_TYPE.get(planned.strip().lower(), planned)
     plain = planned.strip().removesuffix("[]")
     quoted = sql.Identifier(plain).as_string(connection) + ("[]" if planned.strip().endswith("[]") else "")
-    schema = sql.Identifier(database.schema_).as_string(connection)
+    inside = [sql.Identifier(each).as_string(connection) for each in dict.fromkeys(schemas)]
     found = {}
-    for spelt in (planned, quoted, f"{schema}.{planned}", f"{schema}.{quoted}"):
+    for spelt in (planned, quoted, *(f"{schema}.{name}" for schema in inside for name in (planned, quoted))):
         try:
             with connection.transaction():
                 oid = one(connection, "SELECT to_regtype(%s)::oid AS oid", [spelt])["oid"]
-                if oid and _modifier(connection, spelt) is not None:
+                if oid and _modifier(connection, spelt, oid) is not None:
                     found[spelt] = int(oid)
         except psycopg.Error:  # no name of a type, or no such length
             continue
     return found
 
 
-def _modifier(connection: Connection, planned: str) -> int:
+def _modifier(connection: Connection, planned: str, oid: int) -> int:
     """The length or precision in a type that `to_regtype` has parsed, as the server numbers it; -1 for none."""
     result = connection.execute(f"SELECT NULL::{planned}".encode()).pgresult
     assert result
-    return result.fmod(0)
+    return result.fmod(0) if result.ftype(0) == oid else -1  # of a domain the server says what it is over
 
 
-def _types(connection: Connection, database: Database) -> dict[str, tuple[int, str, int]]:
+def _types(connection: Connection, database: Database) -> dict[str, _Type]:
     rows = connection.execute(
-        """SELECT attname AS name, atttypid AS oid, format_type(atttypid, atttypmod) AS type, atttypmod AS modifier
-           FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped""",
+        """SELECT attname AS column, atttypid AS oid, format_type(atttypid, atttypmod) AS name, nspname AS schema,
+                  atttypmod AS modifier
+           FROM pg_attribute JOIN pg_type t ON t.oid = atttypid JOIN pg_namespace n ON n.oid = typnamespace
+           WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped""",
         [_table(connection, database)],
     )
-    return {row["name"]: (row["oid"], row["type"], row["modifier"]) for row in rows}
+    return {row.pop("column"): _Type(**row) for row in rows}
 
 
 def _absent(connection: Connection, database: Database, named: Mapping[str, str]) -> list[str]:

@@ -4,16 +4,18 @@ PAUSE itself has no limit, and lasts until RESUME whoever disconnects. It ends e
 is free, so what comes after RESUME has a new one: no cached plan and no session of an earlier database outlasts it.
 """
 
+import re
 import select
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
 from psycopg import pq
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 
 from runbook_lib.errors import AdapterError, PreconditionError
@@ -21,9 +23,14 @@ from runbook_lib.postgres import Connection, Row
 
 DEFAULT_FOLDER = "/var/run/postgresql"  # of the socket that a pooler takes where it names no host
 LOOK = 0.02  # seconds between two looks at whether PAUSE has come about
-MAY_NOT = "admin access needed"
 NOT_PAUSED = ("is not paused", "no such database")
-_NO_DATABASE = "runbook_may_it_pause"  # RESUME of what does not exist is refused to all, and to most for another reason
+RECONNECTS = (1, 10)  # the first version that has RECONNECT
+_NO_DATABASE = "runbook_may_it_pause"
+_REFUSALS = {
+    "no such database": "",  # which is asked for to be refused in this way alone
+    "admin access needed": "its user is none of admin_users there: it may look, and not PAUSE",
+    "already suspended/paused": "all of it is paused or suspended, and not by this run",
+}
 
 
 class StillInUse(PreconditionError):
@@ -41,21 +48,39 @@ class Pooled:
     mode: str
     paused: bool
     disabled: bool
+    clients: int
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a pooler's console shows: its databases by name, and what bears on PAUSE."""
+
+    databases: dict[str, Pooled]
+    reconnects: bool  # whether it has RECONNECT
+    patience: float  # seconds after which clients that wait get an error; 0 for never
+    shares_port: bool  # whether other processes may listen at the console's address
 
 
 @dataclass(frozen=True)
 class Pooler:
-    """A PgBouncer by the libpq service of its admin console, the databases in it, and the seconds that PAUSE may wait."""
+    """A PgBouncer by its admin console, the databases in it, and the seconds that PAUSE may wait."""
 
-    service: str
+    console: str  # as libpq takes it, without a password
     databases: tuple[str, ...]
     limit: float
+    password: str | None = field(default=None, repr=False)
+
+    @property
+    def name(self) -> str:
+        """What it is called: the libpq service, else host and port. Pure."""
+        known = conninfo_to_dict(self.console)
+        return str(known["service"] if "service" in known else f"{known['host']}:{known['port']}")
 
     def __str__(self) -> str:
-        return f"PgBouncer {self.service} ({', '.join(self.databases)})"
+        return f"PgBouncer {self.name} ({', '.join(self.databases)})"
 
     @contextmanager
-    def console(self) -> Iterator[Connection]:
+    def connect(self) -> Iterator[Connection]:
         """The admin console, closed afterwards.
 
         Raises:
@@ -63,7 +88,10 @@ class Pooler:
         """
         try:
             connection = psycopg.connect(
-                make_conninfo(service=self.service), connect_timeout=5, autocommit=True, row_factory=dict_row
+                make_conninfo(self.console, password=self.password),
+                connect_timeout=5,
+                autocommit=True,
+                row_factory=dict_row,
             )
         except psycopg.OperationalError as error:
             raise self._unanswered("cannot be reached", error) from None
@@ -74,38 +102,50 @@ class Pooler:
         finally:
             connection.close()
 
-    def shown(self, role: str) -> dict[str, Pooled]:
-        """The databases that it has of those named, for the connections of one role. Read-only."""
-        with self.console() as console:
-            default = {row["key"]: row["value"] for row in console.execute("SHOW CONFIG")}["pool_mode"]
-            own = {row["name"]: row["pool_mode"] for row in console.execute("SHOW USERS")}.get(role)
-            return {
+    def shown(self, role: str) -> Shown:
+        """What its console shows, for the connections of one role. Read-only."""
+        with self.connect() as console:
+            config = {row["key"]: row["value"] for row in console.execute("SHOW CONFIG")}
+            modes = {row["name"]: row["pool_mode"] for row in console.execute("SHOW USERS")}
+            clients = Counter(row["database"] for row in console.execute("SHOW CLIENTS"))
+            databases = {
                 row["name"]: Pooled(
                     row["name"],
                     row["host"],
                     int(row["port"]),
                     row["database"],
-                    own or row["pool_mode"] or default,
+                    modes.get(row["force_user"] or role) or row["pool_mode"] or config["pool_mode"],
                     _is_set(row["paused"]),
                     _is_set(row["disabled"]),
+                    clients[row["name"]],
                 )
                 for row in console.execute("SHOW DATABASES")
-                if row["name"] in self.databases
             }
+            patience = [float(config.get(key) or 0) for key in ("query_wait_timeout", "client_login_timeout")]
+            return Shown(
+                databases,
+                tuple(map(int, re.findall(r"\d+", console.info.parameter_status("server_version") or ""))) >= RECONNECTS,
+                min(filter(None, patience), default=0.0),
+                _is_set(config.get("so_reuseport", 0)) and not console.info.host.startswith("/"),
+            )
 
-    def may_pause(self) -> bool:
-        """Whether our user there is one of its admins. Read-only."""
-        with self.console() as console:
-            return MAY_NOT not in _refused(console, f"RESUME {_NO_DATABASE}")
+    def cannot_pause(self) -> str:
+        """Why our user there cannot have it PAUSE, "" where it can; tried at a database that does not exist. Read-only."""
+        with self.connect() as console:
+            said = _refused(console, f"PAUSE {_NO_DATABASE}")
+            if not said:  # a wildcard makes it
+                _refused(console, f"RESUME {_NO_DATABASE}")
+                return ""
+        return next((why for refusal, why in _REFUSALS.items() if refusal in said), f"it answers PAUSE with: {said}")
 
     def sessions(self, database: str) -> list[int]:
         """The pids of its connections to one database's server; of a Unix socket it may not know them. Read-only."""
-        with self.console() as console:
+        with self.connect() as console:
             return [int(row["remote_pid"]) for row in console.execute("SHOW SERVERS") if row["database"] == database]
 
     def release(self) -> None:
         """Have its connections to the server closed, each as soon as no client uses it. Changes the pooler."""
-        with self.console() as console:
+        with self.connect() as console:
             for name in self.databases:
                 if said := _refused(console, f"RECONNECT {_quoted(name)}"):
                     raise psycopg.OperationalError(said)
@@ -113,10 +153,10 @@ class Pooler:
     def _unanswered(self, what: str, error: psycopg.Error) -> AdapterError:
         return AdapterError(
             f"The admin console of PgBouncer {what}: {str(error).strip()}",
-            where=f"libpq service {self.service}",
+            where=f"its console, {self.console}",
             state="Nothing was changed there.",
-            safe_next="See that PgBouncer runs, that the service leads to it with dbname=pgbouncer, and that its user is "
-            "one of admin_users; then try again.",
+            safe_next="See that PgBouncer runs, that the target's `pooler` leads to it (a service with "
+            "dbname=pgbouncer), and that its user is one of admin_users; then try again.",
         )
 
 
@@ -136,7 +176,7 @@ def pause(poolers: Sequence[Pooler], meanwhile: Callable[[], object] = lambda: N
         asked: dict[pq.abc.PGconn, tuple[Pooler, str]] = {}
         for pooler in poolers:
             for name in pooler.databases:
-                console = opened.enter_context(pooler.console())
+                console = opened.enter_context(pooler.connect())
                 if any(_is_set(row["paused"]) for row in console.execute("SHOW DATABASES") if row["name"] == name):
                     raise _cannot(pooler, name, "it is paused already, and not by this run")
                 asked[console.pgconn] = pooler, name
@@ -163,11 +203,11 @@ def resume(poolers: Sequence[Pooler]) -> list[str]:
     others, errors = [], list[AdapterError]()
     for pooler in poolers:
         try:
-            with pooler.console() as console:
+            with pooler.connect() as console:
                 for name in pooler.databases:
                     said = _refused(console, f"RESUME {_quoted(name)}")
                     if any(each in said for each in NOT_PAUSED):
-                        others.append(f"{name} of {pooler.service}")
+                        others.append(f"{name} of {pooler.name}")
                     elif said:
                         raise psycopg.OperationalError(said)
         except AdapterError as error:
@@ -230,7 +270,7 @@ def _has_answered(pgconn: pq.abc.PGconn, pooler: Pooler, name: str) -> bool:
 
 
 def _still_in_use(late: Sequence[tuple[Pooler, str]]) -> StillInUse:
-    names = ", ".join(f"{name} of {pooler.service}, {pooler.limit:g} s" for pooler, name in late)
+    names = ", ".join(f"{name} of {pooler.name}, {pooler.limit:g} s" for pooler, name in late)
     return StillInUse(
         f"Transactions in progress went on for longer than PAUSE of PgBouncer may wait ({names}).",
         state="Nothing was changed; its clients go on.",
@@ -241,7 +281,7 @@ def _still_in_use(late: Sequence[tuple[Pooler, str]]) -> StillInUse:
 def _cannot(pooler: Pooler, name: str, why: str) -> PreconditionError:
     return PreconditionError(
         f"The database {name} of PgBouncer cannot be paused: {why}.",
-        where=f"libpq service {pooler.service}",
+        where=f"its console, {pooler.console}",
         state="Nothing was changed.",
         safe_next="Find out who paused it, or correct the target's `pooler`; then run the step again.",
     )

@@ -11,10 +11,15 @@ from psycopg import sql
 
 from runbook_lib.config.plan import ColumnOfRow, Database, Expression, ScalarBackfill, path_of
 from runbook_lib.config.plan.steps import Scalar
-from runbook_lib.postgres import Connection
-from runbook_lib.postgres.backfill_terms import UNBOUND, BackfillTerms, Bounds
+from runbook_lib.errors import ParametersError
+from runbook_lib.postgres import Connection, Row
+from runbook_lib.postgres.backfill_removal.guard import Named, named
+from runbook_lib.postgres.backfill_terms import EDITED, UNBOUND, BackfillTerms, Bounds, EarlierRows, Survey
+from runbook_lib.postgres.connection import one
 from runbook_lib.postgres.list_column import KINDS, TEXT
+from runbook_lib.postgres.restore.fetch import FETCHED, PRIOR
 from runbook_lib.postgres.row_expression import RowExpression
+from runbook_lib.postgres.scalar_fit import scalar_misfits, value_misfits
 from runbook_lib.postgres.written_value import SAME_VALUE
 
 TRUE = sql.SQL("TRUE")
@@ -170,6 +175,80 @@ class ScalarTerms(BackfillTerms):
             connection.execute(sql.SQL("ALTER TABLE {} ADD PRIMARY KEY (key)").format(into))
         connection.execute(sql.SQL("ANALYZE {}").format(into))
         return self.with_prior(into)
+
+    def keep_earlier(self, connection: Connection, backup: EarlierRows) -> None:
+        """Keep the values that rows get again, once and for the whole run."""
+        if self.spec.from_backup and self.bounds.prior is None:
+            self._fetch(connection, backup)
+            self.keep_prior(connection, FETCHED, self.prior)
+
+    def in_brief(self, connection: Connection) -> tuple[str, str]:
+        """How many rows get an earlier value again. Read-only."""
+        changed = (
+            f"up to {self.count(connection)} rows of {self.database.table} get the earlier value of {self.spec.name} again"
+        )
+        return changed, "no row"
+
+    def survey(self, connection: Connection, backup: EarlierRows) -> Survey:
+        """Look at what the rows hold, and may hold again. Makes temporary tables, which end with the session."""
+        spec = self.spec
+        if misfits := scalar_misfits(connection, self, spec):
+            return Survey(self, misfits=tuple(misfits))
+        terms, newer = self, None
+        if spec.from_backup and self.bounds.prior is None:
+            self._fetch(connection, backup)
+            newer = self._without_earlier_value(connection, FETCHED)
+            terms = self.keep_prior(connection, FETCHED, PRIOR)
+        rows, kept, edited = terms._counts(connection)
+        again = "its value in the backup" if spec.from_backup else "NULL" if spec.cleared is None else repr(spec.cleared)
+        gone = edited if spec.edited == "clear" else 0
+        return Survey(
+            terms,
+            rows,
+            kept,
+            would=(
+                f"give {{rows}} rows of {self.database.table} {again} in {spec.name} again",
+                f"{edited} rows hold another value than the backfill wrote, by users since: {EDITED[spec.edited]}",
+                *([f"{newer.count} rows came since the backup, so they keep what they hold: {newer}"] if newer else []),
+            ),
+            loses=(f"{gone} values of {spec.name} that users gave since the backfill",) if gone else (),
+            volumes={f"rows without a value of {spec.name} in the backup": newer.count} if newer else {},
+            misfits=tuple(value_misfits(connection, terms)),
+        )
+
+    def edited_rows(self, connection: Connection) -> Iterator[Row]:
+        """Each row with another value than was written. Read-only."""
+        query = self.filled(
+            sql.SQL("""SELECT t.{key}::text AS key, to_jsonb(t.{column}) AS edited, to_jsonb({written}) AS written
+            FROM {table} t WHERE {scope} AND NOT {pristine} AND {differs_from_earlier} ORDER BY t.{key}""")
+        )
+        with connection.transaction(), connection.cursor("edited") as cursor:
+            yield from cursor.execute(query)
+
+    def _fetch(self, connection: Connection, backup: EarlierRows) -> None:
+        if self.spec.edited == "list":
+            raise ParametersError(
+                f"What users edited of {self.spec.column} cannot be decided row by row where the backup has the values.",
+                state="Nothing was touched.",
+                safe_next="Choose `edited: keep` or `edited: clear` in the plan.",
+            )
+        backup.fetch(connection, self.database.key, self.spec.name)
+
+    def _counts(self, connection: Connection) -> tuple[int, int, int]:
+        """All rows, those that will not hold what most cleared rows hold, and those that users edited. Read-only."""
+        query = self.filled(
+            sql.SQL("""SELECT count(*) AS rows, count(*) FILTER (WHERE NOT {plain}) AS kept,
+                count(*) FILTER (WHERE {scope} AND NOT {pristine} AND {differs_from_earlier}) AS edited FROM {table} t"""),
+            plain=self.plain,
+        )
+        found = one(connection, query)
+        return found["rows"], found["kept"], found["edited"]
+
+    def _without_earlier_value(self, connection: Connection, read: sql.Identifier) -> Named:
+        """The rows as the job wrote them that are not among those `read` out of the backup. Read-only."""
+        query = sql.SQL("""SELECT t.{key} AS key FROM {table} t
+        WHERE {scope} AND {pristine} AND NOT EXISTS (SELECT FROM {read} r WHERE r.{key} = t.{key})""")
+        return named(connection, self.filled(query, read=read))
 
     def comparable(self, term: sql.Composable) -> sql.Composable:
         """A value of the column in a form in which two are equal just where they are the same."""

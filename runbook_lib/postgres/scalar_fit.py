@@ -5,29 +5,29 @@ from collections.abc import Iterator
 import psycopg
 from psycopg import sql
 
-from runbook_lib.config.plan import ColumnOfRow, Expression
+from runbook_lib.config.plan import ColumnOfRow, Expression, ScalarBackfill
 from runbook_lib.postgres import Connection
+from runbook_lib.postgres.backfill_terms import BackfillTerms
 from runbook_lib.postgres.connection import one
 from runbook_lib.postgres.row_expression import RowExpression
-from runbook_lib.postgres.scalar_backfill import ScalarTerms
 
 VIOLATING = 3  # keys that are named
 
 
-def scalar_misfits(connection: Connection, backfill: ScalarTerms) -> list[str]:
+def scalar_misfits(connection: Connection, backfill: BackfillTerms, spec: ScalarBackfill) -> list[str]:
     """Why the plan's values, SQL and column cannot be worked with, by the catalog alone, a line each. Read-only."""
-    table, spec = backfill.table.as_string(connection), backfill.spec
+    table = backfill.table.as_string(connection)
     lines = [row["why"] for row in connection.execute(_OF_COLUMN.encode(), {"table": table, "column": spec.name})]
     there = {row["name"] for row in connection.execute(_COLUMNS.encode(), [table])}
     named = [*backfill.columns_read, backfill.database.key, *([spec.touch_column] if spec.touch_column else [])]
     lines += [f"{backfill.database.table} has no column {name}" for name in dict.fromkeys(named) if name not in there]
     if spec.name == backfill.database.key:
         lines.append(f"{spec.name} is the key by which rows are found")
-    lines += _of_expressions(connection, backfill)
+    lines += _of_expressions(connection, spec)
     return lines or list(_refused(connection, backfill))
 
 
-def value_misfits(connection: Connection, backfill: ScalarTerms) -> list[str]:
+def value_misfits(connection: Connection, backfill: BackfillTerms) -> list[str]:
     """Which rules of the table the earlier values break, with how many rows, a line each. Read-only."""
     lines, table = [], backfill.table.as_string(connection)
     names = [row["name"] for row in connection.execute(_COLUMNS.encode(), [table])]
@@ -63,8 +63,7 @@ def value_misfits(connection: Connection, backfill: ScalarTerms) -> list[str]:
 MARK = "is affected by the runbook"
 
 
-def _of_expressions(connection: Connection, backfill: ScalarTerms) -> Iterator[str]:
-    spec = backfill.spec
+def _of_expressions(connection: Connection, spec: ScalarBackfill) -> Iterator[str]:
     texts = [spec.where, spec.written.sql if isinstance(spec.written, Expression) else None]
     expressions = [RowExpression(text) for text in texts if text is not None]
     named = [spec.written.column] if isinstance(spec.written, ColumnOfRow) else []
@@ -75,7 +74,7 @@ def _of_expressions(connection: Connection, backfill: ScalarTerms) -> Iterator[s
         yield f"the plan's SQL calls {row['name']}, which does not give the same each time"
 
 
-def _refused(connection: Connection, backfill: ScalarTerms) -> Iterator[str]:
+def _refused(connection: Connection, backfill: BackfillTerms) -> Iterator[str]:
     """What the server says of the terms, without a row being read."""
     query = backfill.filled(sql.SQL("SELECT {affected}, {value}, {written}, {fill} FROM {table} t LIMIT 0"))
     try:

@@ -120,7 +120,7 @@ def end_all(
         patience: Seconds that they have to end.
         where: On what they are, for the error.
         state: What state that is in where some do not end, for the error.
-        ending: Is told of each before it is ended.
+        ending: Gets each before it is ended.
 
     Raises:
         PreconditionError: Our role may not end some, or they are still there after that time.

@@ -1,8 +1,9 @@
 """Whether two texts say the same value, by the type of the column that it came from, however a client wrote it. Pure.
 
-Numbers are compared as numbers, identifiers (uuid) without case and hyphens, times as moments: a time without a zone counts
-as UTC, and one with three digits of a second as cut off there, as clients that count milliseconds write it. A value of any
-other type has one text.
+Numbers are compared as numbers, floats as what their type holds of them, identifiers (uuid) without case and hyphens, times
+as moments: a time without a zone counts as UTC, and one with three digits of a second, or in milliseconds since 1970, as cut
+off there, as clients that count milliseconds write it. `citext` has no case, `char(n)` no spaces at its end, `bytea` is hex
+or base64. A value of any other type has one text.
 """
 
 from collections.abc import Callable
@@ -13,11 +14,22 @@ Same = Callable[[sql.Composable, sql.Composable], sql.Composable]
 
 NUMBER = r"^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?$"
 UUID = r"^\{?[0-9a-fA-F]{8}(-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}\}?$"
-ZONE = r"([zZ]|[+-](0\d|1[0-4])(:?[0-5]\d)?)"
+ZONE = r"([zZ]|UTC|GMT|[+-](0\d|1[0-4])(:?[0-5]\d)?)"
 MOMENT = (
     r"^(?!0000)\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"
     rf"([T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{{1,9}})?)? ?{ZONE}?)?$"
 )
+
+SECONDS, MILLISECONDS = r"^\d{9,10}$", r"^\d{12,13}$"  # since 1970
+TIME = r"^([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,6})?)?$"
+_THEN = r"(,? (?=[-\d])|$)"
+INTERVAL = (
+    rf"^(?=.)(-?\d{{1,4}} years?{_THEN})?(-?\d{{1,4}} mons?{_THEN})?(-?\d{{1,6}} days?{_THEN})?"
+    r"(-?\d{1,6}:[0-5]\d(:[0-5]\d(\.\d{1,6})?)?)?$"
+    r"|^P(?=.)(\d{1,4}Y)?(\d{1,4}M)?(\d{1,4}W)?(\d{1,6}D)?(T(?=.)(\d{1,6}H)?(\d{1,6}M)?(\d{1,6}(\.\d{1,6})?S)?)?$"
+)
+HEX, BASE64 = r"^(\\x)?([0-9a-fA-F]{2})*$", r"^([\w+/]{4})*([\w+/]{2}==|[\w+/]{3}=)?$"
+LARGEST = {"real": "1e37", "double precision": "1e300"}  # from which on, as from their inverse down, a cast may fail
 
 
 def same_number(one: sql.Composable, other: sql.Composable) -> sql.Composed:
@@ -25,6 +37,55 @@ def same_number(one: sql.Composable, other: sql.Composable) -> sql.Composed:
     return sql.SQL(
         "CASE WHEN {one} ~ {number} AND {other} ~ {number} THEN {one}::numeric = {other}::numeric ELSE FALSE END"
     ).format(one=one, other=other, number=sql.Literal(NUMBER))
+
+
+def same_float(type_: str) -> Same:
+    """That two texts are the same number for a type of floats; false where one is none."""
+
+    def same(one: sql.Composable, other: sql.Composable) -> sql.Composed:
+        fits = sql.SQL("abs({}::numeric) BETWEEN 1 / {most}::numeric AND {most}::numeric").format
+        return sql.SQL(
+            """CASE WHEN {same} THEN TRUE WHEN {one} ~ {number} AND {other} ~ {number}
+            THEN CASE WHEN {fits} AND {others} THEN {one}::{type} = {other}::{type} ELSE FALSE END ELSE FALSE END"""
+        ).format(
+            same=same_number(one, other),
+            one=one,
+            other=other,
+            number=sql.Literal(NUMBER),
+            fits=fits(one, most=sql.Literal(LARGEST[type_])),
+            others=fits(other, most=sql.Literal(LARGEST[type_])),
+            type=sql.SQL(type_),
+        )
+
+    return same
+
+
+def same_as(pattern: str, type_: str) -> Same:
+    """What says that two texts are the same value of a type, which the server reads if they match; else false."""
+
+    def same(one: sql.Composable, other: sql.Composable) -> sql.Composed:
+        return sql.SQL(
+            "CASE WHEN {one} ~ {it} AND {other} ~ {it} THEN {one}::{type} = {other}::{type} ELSE FALSE END"
+        ).format(one=one, other=other, it=sql.Literal(pattern), type=sql.SQL(type_))
+
+    return same
+
+
+def same_bytes(one: sql.Composable, other: sql.Composable) -> sql.Composed:
+    """That a text is, in hex or base64, the bytes that the `other` is in hex; false where it is none."""
+    return sql.SQL(
+        """(replace({other}, '\\x', '') IN (CASE WHEN {one} ~ {hex} THEN lower(replace({one}, '\\x', '')) END,
+        CASE WHEN {one} ~ {base64} THEN encode(decode({one}, 'base64'), 'hex') END)) IS TRUE"""
+    ).format(one=one, other=other, hex=sql.Literal(HEX), base64=sql.Literal(BASE64))
+
+
+def _alike(template: str) -> Same:
+    """What says that two texts are the same but for what the template's term of `it` takes away."""
+
+    def same(one: sql.Composable, other: sql.Composable) -> sql.Composed:
+        return sql.SQL("({} = {}) IS TRUE").format(*(sql.SQL(template).format(it=each) for each in (one, other)))
+
+    return same
 
 
 def same_uuid(one: sql.Composable, other: sql.Composable) -> sql.Composed:
@@ -36,12 +97,22 @@ def same_uuid(one: sql.Composable, other: sql.Composable) -> sql.Composed:
 
 def same_moment(one: sql.Composable, other: sql.Composable) -> sql.Composed:
     """That a text is the moment that the `other` is, as far as its digits go; false where one is none."""
-    return sql.SQL("CASE WHEN {both} THEN {first} = {second} ELSE FALSE END").format(
-        both=sql.SQL(" AND ").join([_is_moment(one), _is_moment(other)]),
+    whole = _moment(other)
+    return sql.SQL(
+        """CASE WHEN NOT {other_is} THEN FALSE
+        WHEN {one_is} THEN {first} = CASE WHEN {one} ~ {in_ms} THEN {cut} ELSE {whole} END
+        WHEN {one} ~ {seconds} THEN to_timestamp({one}::numeric) = {whole}
+        WHEN {one} ~ {milliseconds} THEN to_timestamp({one}::numeric / 1000) = {cut} ELSE FALSE END"""
+    ).format(
+        other_is=_is_moment(other),
+        one_is=_is_moment(one),
+        one=one,
         first=_moment(one),
-        second=sql.SQL("CASE WHEN {one} ~ {in_ms} THEN date_trunc('milliseconds', {it}) ELSE {it} END").format(
-            one=one, in_ms=sql.Literal(r"\.\d\d\d(\D|$)"), it=_moment(other)
-        ),
+        in_ms=sql.Literal(r"\.\d\d\d(\D|$)"),
+        cut=sql.SQL("date_trunc('milliseconds', {})").format(whole),
+        whole=whole,
+        seconds=sql.Literal(SECONDS),
+        milliseconds=sql.Literal(MILLISECONDS),
     )
 
 
@@ -60,7 +131,14 @@ def _moment(text: sql.Composable) -> sql.Composed:
 
 
 SAME_VALUE: dict[str, Same] = {
-    **dict.fromkeys(("smallint", "integer", "bigint", "numeric", "real", "double precision"), same_number),
+    **dict.fromkeys(("smallint", "integer", "bigint", "numeric"), same_number),
+    **{name: same_float(name) for name in LARGEST},
     **dict.fromkeys(("date", "timestamp with time zone", "timestamp without time zone"), same_moment),
+    "time without time zone": same_as(TIME, "time"),
+    "interval": same_as(INTERVAL, "interval"),
     "uuid": same_uuid,
+    "bytea": same_bytes,
+    "citext": _alike("lower({it})"),
+    "character": _alike("rtrim({it})"),
+    "inet": _alike("regexp_replace(lower({it}), '/(32|128)$', '')"),
 }

@@ -60,7 +60,7 @@ def make(
         migrations: The scripts, in order.
         server: libpq settings of a server of the target's major version; "" for an embedded one.
         folder: Where the files go; those of an earlier draft are replaced.
-        report: Is told what is done.
+        report: Gets what is done.
         decide: What a plan decides.
 
     Raises:

@@ -97,7 +97,7 @@ def rehearse(
         use: A script of what users wrote afterwards.
         keep: libpq settings of an empty database, which is left as it is after the rollback, or as it was before where the
             rollback is refused; "" for a database that is dropped.
-        report: Is told what is done.
+        report: Gets what is done.
         decide: What a plan decides.
         server: libpq settings of a server whose scratch databases are dropped; "" for that of `keep`, else an embedded one.
         option: Which of OPTIONS, by its letter or name; "" for all that the migration changed.

@@ -6,7 +6,7 @@ every check that the matrix names is made.
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -52,7 +52,19 @@ def rehearse(scenario: str, rows: int, report: Report, stack_name: str = SAMPLE)
     """
     require_programs(stack_name)
     chosen = SCENARIOS if scenario == "all" else {scenario: scenario_named(scenario, "all")}
-    return [_one(name, one, rows, report, stack_name) for name, one in chosen.items()]
+    ended = [_one(name, one, rows, report, stack_name) for name, one in chosen.items()]
+    if len(ended) > 1:
+        report("\n".join(in_short(ended)))
+    return ended
+
+
+def in_short(ended: Sequence[Rehearsed]) -> list[str]:
+    """How each scenario ended, a line each, after one of all. Pure."""
+    right, seconds = sum(one.exit_code == 0 for one in ended), sum(one.seconds for one in ended)
+    return [
+        f"{right} of {len(ended)} scenarios ended as expected, in {seconds:.0f} s:",
+        *(f"  {one.scenario}: {one.type or 'nothing'} {one.status}, {one.seconds:.0f} s" for one in ended),
+    ]
 
 
 def require_programs(stack_name: str = SAMPLE) -> None:

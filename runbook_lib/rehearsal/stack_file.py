@@ -1,16 +1,16 @@
 """What a rehearsal brings up, as a stack's YAML file says it: repositories, database, services, health and faults."""
 
+import re
 import shutil
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Discriminator, Field, Tag, ValidationError, create_model, field_validator
+from pydantic import Field, Tag, ValidationError, create_model, field_validator
 
 from runbook_lib.config.installed import packaged
 from runbook_lib.config.kinds import union
-from runbook_lib.config.loading import Model, explained, problems_of, read
+from runbook_lib.config.loading import Model, by_key, explained, problems_of, read
 from runbook_lib.config.plan.steps import Name
 from runbook_lib.config.target import Command
 from runbook_lib.errors import ParametersError, PreconditionError
@@ -69,21 +69,13 @@ class Tagged(Model):
     """When it was released."""
 
 
-EVENTS = {"add": Added, "patch": Patched, "branch": Branched, "merge": Merged, "tag": Tagged}
-
-
-def _event(value: Any) -> str | None:
-    keys = value if isinstance(value, Mapping) else type(value).model_fields
-    return next((name for name in EVENTS if name in keys), None)
-
-
 Event = Annotated[
-    Annotated[Added, Tag("add")]
-    | Annotated[Patched, Tag("patch")]
-    | Annotated[Branched, Tag("branch")]
-    | Annotated[Merged, Tag("merge")]
-    | Annotated[Tagged, Tag("tag")],
-    Discriminator(_event),
+    Annotated[Added, Tag("<add>")]
+    | Annotated[Patched, Tag("<patch>")]
+    | Annotated[Branched, Tag("<branch>")]
+    | Annotated[Merged, Tag("<merge>")]
+    | Annotated[Tagged, Tag("<tag>")],
+    by_key("add", "patch", "branch", "merge", "tag"),
 ]
 
 
@@ -115,6 +107,12 @@ class BackedUp(Model):
     """The beginning of its file name."""
 
 
+Fill = Annotated[
+    Annotated[Migrated, Tag("<migrate>")] | Annotated[Executed, Tag("<sql>")] | Annotated[BackedUp, Tag("<backup>")],
+    by_key("migrate", "sql", "backup"),
+]
+
+
 class DatabaseFill(Model):
     """How the database came to hold what it holds."""
 
@@ -122,7 +120,7 @@ class DatabaseFill(Model):
     """The script that makes the table in which the backend records its migrations."""
     migrations: str
     """The folder of the migrations."""
-    fill: list[Migrated | Executed | BackedUp]
+    fill: list[Fill]
     """What happened to it, oldest first."""
 
 
@@ -138,6 +136,9 @@ class HealthByQuery(Model):
 
     query: str
     """The query."""
+
+
+Health = Annotated[Annotated[HealthByUrl, Tag("<url>")] | Annotated[HealthByQuery, Tag("<query>")], by_key("url", "query")]
 
 
 class Fault(Model):
@@ -178,15 +179,17 @@ class StackFile(Model):
     """The database."""
     services: ManagerKeys
     """The services and what manages them."""
-    health: dict[Name, HealthByUrl | HealthByQuery]
+    health: dict[Name, Health]
     """How each service shows that it is up; the keys are the services."""
     faults: dict[Name, Fault]
     """The faults that can be put in."""
 
     @field_validator("faults", mode="before")
     @classmethod
-    def _named(cls, faults: dict[str, Any]) -> dict[str, Any]:
-        return {name: {"name": name, **fault} for name, fault in faults.items()}
+    def _named(cls, faults: Any) -> Any:
+        if not isinstance(faults, dict):
+            return faults
+        return {name: {"name": name, **fault} if isinstance(fault, dict) else fault for name, fault in faults.items()}
 
     @property
     def plan_file(self) -> Path:
@@ -281,10 +284,19 @@ def load_stack(path: Path) -> StackFile:
         raise explained(path, problems_of(error), StackFile) from None
 
 
-def _with_extended(path: Path) -> dict[str, Any]:
+def _with_extended(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     keys = read(path)
     extended = keys.pop("extends", None)
-    return {**_with_extended(path.with_name(f"{extended}.yaml")), **keys} if extended else keys
+    if extended is None:
+        return keys
+    other = path.with_name(f"{extended}.yaml") if re.fullmatch(r"[\w.-]+", str(extended)) else path
+    if other in (path, *above):
+        raise ParametersError(
+            f"{path} extends {extended!r}, which is no other stack.",
+            state="Nothing was started.",
+            safe_next="Name a stack in the same folder that does not itself extend this one.",
+        )
+    return {**_with_extended(other, (path, *above)), **keys}
 
 
 @cache

@@ -5,7 +5,7 @@ from html import escape
 
 WIDTH, HEIGHT = 640, 240  # pixels
 LEFT, RIGHT, TOP, BOTTOM = 76, 16, 14, 44  # pixels around a line chart
-ROW, BAR, NAMES, NUMBERS = 30, 10, 240, 90  # pixels: a row of a bar chart, a bar, and the room beside the bars
+ROW, BAR, NAMES, NUMBERS = 30, 10, 240, 90  # pixels: a row of a bar chart, a bar, and the room next to the bars
 MOST = 38  # characters of a name
 INK, SOFT, LINE, LIMIT, OUTLINE = "#1c2430", "#dde2e8", "#0969da", "#cf222e", "#6e7781"
 

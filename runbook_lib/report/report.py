@@ -120,6 +120,7 @@ _ROUNDS = {
     "investigation": "Investigation",
     "monitor": "Last round of the watch",
 }
+_OF_PREVIEWS = {"foreseen:": "Looked at beforehand", "clone:": "Tried on a schema-only clone"}
 
 
 def write_report(folder: RunFolder, plan: Plan, state: RunState, events: Sequence[Event]) -> Path:
@@ -162,7 +163,8 @@ def _rounds(plan: Plan, state: RunState) -> Iterator[tuple[str, list[Mapping[str
     """Each round's title and results; the final one names the checks that are still to be made, too."""
     kind = rollback_type(plan, state)
     of_steps = {name: _of_step(plan, name) for name in state.checks if name.startswith(("before:", "step:"))}
-    others = sorted(state.checks.keys() - _ROUNDS.keys() - of_steps.keys())
+    of_previews = [name for name in state.checks if name.startswith(tuple(_OF_PREVIEWS))]
+    others = sorted(state.checks.keys() - _ROUNDS.keys() - of_steps.keys() - set(of_previews))
     for name in [*(known for known in _ROUNDS if known in state.checks or known == "after"), *others]:
         made = state.checks.get(name, {})
         missing = [check for check in (state.due(kind.checks) if kind and name == "after" else []) if check not in made]
@@ -174,7 +176,11 @@ def _rounds(plan: Plan, state: RunState) -> Iterator[tuple[str, list[Mapping[str
                 for check, why in (state.left_out.items() if name == "after" else ())
             ),
         ]
-        yield _ROUNDS.get(name, name.replace("clone:", "Tried on a schema-only clone: preview ")), results
+        yield _ROUNDS.get(name, name), results
+    digest = state.approved or ["", *state.previews][-1]
+    for prefix, heading in _OF_PREVIEWS.items():
+        if looks := state.checks.get(f"{prefix}{digest}"):
+            yield f"{heading}: preview {digest}", [_with_step(plan, look) for look in looks.values()]
     if of_steps:
         yield (
             "Each step's own checks",
@@ -184,6 +190,11 @@ def _rounds(plan: Plan, state: RunState) -> Iterator[tuple[str, list[Mapping[str
                 for result in state.checks[n].values()
             ],
         )
+
+
+def _with_step(plan: Plan, look: Mapping[str, Any]) -> Mapping[str, Any]:
+    step = look.get("evidence", {}).get("step")
+    return {**look, "title": f"{plan.steps[step].title}: {look['title']}"} if step in plan.steps else look
 
 
 def _of_step(plan: Plan, name: str) -> str:

@@ -13,12 +13,12 @@ from itertools import accumulate
 
 from runbook_lib import checks
 from runbook_lib.checks import BEFORE, CheckContext
-from runbook_lib.checks.prerequisites import NEVER_WAIVED, PREREQUISITES, prerequisites
+from runbook_lib.checks.prerequisites import PREREQUISITES, prerequisites
 from runbook_lib.config.plan import ServicesStep
 from runbook_lib.context import Context, comparison
 from runbook_lib.errors import AdapterError, Declined, ParametersError, PreconditionError, RunbookError, UnknownOutcome
 from runbook_lib.journal import Journal, elapsed
-from runbook_lib.journal.control import Reporter, Request, steer
+from runbook_lib.journal.control import Reporter, Request, request_control
 from runbook_lib.journal.event import Event
 from runbook_lib.journal.folder import RunFolder
 from runbook_lib.journal.state import RunState, replay
@@ -40,6 +40,7 @@ class Run:
         self.journal = Journal(folder.journal_path)
         context.reporter = Reporter(self.journal.append, lambda: self.state.pending)
         context.now = lambda: elapsed.present(self.journal.events())
+        self.made_ready: set[tuple[str, str]] = set()  # approval and step, of those still to be begun
         self._begun: dict[str, CheckContext] = {}
         self._known: tuple[Event | None, RunState | None] = None, None  # the last event that was read, the state after it
         self.refresh()
@@ -68,13 +69,13 @@ class Run:
         self.context.state = state = self.state
         return state
 
-    def steer(self, request: Request) -> str:
+    def request(self, request: Request) -> str:
         """Have the step that acts now pause, go on or abort; returns its title. Changes the run folder.
 
         Raises:
             PreconditionError: Nothing of the run acts now, or what acts does not work in batches.
         """
-        return steer(self.folder, self.journal, request, self.context.operator)
+        return request_control(self.folder, self.journal, request, self.context.operator)
 
     def choose(self, name: str, value: str, by: str) -> None:
         """Record a choice and go by it."""
@@ -115,7 +116,7 @@ class Run:
         """The names of all that may be waived. Pure."""
         plan, needs = self.context.plan, [need for step in self.steps.values() for need in step.needs()]
         of_steps = [need.name for need in needs if need.waivable]
-        before = [name for name in PREREQUISITES if name not in NEVER_WAIVED]
+        before = [name for name, each in PREREQUISITES.items() if each.waivable]
         tried = [ddl_dry_run.NAME, ddl_dry_run.EXERCISE]
         return list(dict.fromkeys([*before, *tried, TAKEN_OVER, *plan.checks, *plan.steps, *of_steps]))
 
@@ -125,7 +126,7 @@ class Run:
         Raises:
             PreconditionError: Something does not hold, or could not be looked at.
         """
-        return self.require(self.record("prerequisites", prerequisites(self.context, self.touches_database)))
+        return self.require(self.record("prerequisites", prerequisites(self.context)))
 
     def observe(self, round_name: str, names: Sequence[str]) -> list[Result]:
         """Make some of the plan's checks and journal them. Read-only."""
@@ -279,8 +280,8 @@ class Run:
     def record(self, round_name: str, results: Iterable[Result]) -> list[Result]:
         """Journal what checks found, and hand it back."""
         kept = list(results)
-        for result in kept:
-            self.journal.append("checked", round=round_name, **asdict(result))
+        if kept:
+            self.journal.append_all([("checked", {"round": round_name, **asdict(result)}) for result in kept])
         return kept
 
     def recorded(self, round_name: str) -> list[Result]:
@@ -302,7 +303,7 @@ class Run:
 
         Raises:
             PreconditionError: One failed.
-            UnknownOutcome: None failed, but one could not be told.
+            UnknownOutcome: None failed, but one is unknown.
         """
         if bad := self.unwaived(results):
             kind = PreconditionError if verdict(bad) is Status.FAIL else UnknownOutcome
@@ -316,7 +317,7 @@ class Run:
         return results
 
     def _may_waive(self, results: Sequence[Result]) -> bool:
-        """Whether to advise a waiver: what could not be told may be waived, what failed is no matter of advice. Pure."""
+        """Whether to advise a waiver: what is unknown may be waived, what failed is no matter of advice. Pure."""
         names = self.waivable()
         return verdict(results) is Status.UNKNOWN and all(result.name in names for result in results)
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from runbook_lib.checks.pooler import POOLER
 from runbook_lib.context.adapters import Adapters
 from runbook_lib.errors import Declined, ParametersError
 from runbook_lib.journal.control import Reporter
@@ -12,7 +11,6 @@ from runbook_lib.journal.folder import RunFolder
 from runbook_lib.run import Run, approval, lifecycle
 from runbook_lib.run.lease import leased
 from runbook_lib.steps import Preview, Step, step_named
-from runbook_lib.steps.pausing import PAUSED
 
 
 def preview(run: Run, item: str = "", approved: str = "") -> tuple[str, list[Preview]]:
@@ -52,7 +50,7 @@ def clean_up(run: Run, digest: str, approved: str, item: str = "") -> None:
 def clean_up_due(run: Run) -> None:
     """Clean up what a killed process left that keeps others from looking at the target. Changes the target, if needed.
 
-    Clients of poolers that cannot be let go on keep a run whose check of the poolers is waived from nothing.
+    What is waived is tried once: where it fails, it stays pending cleanup, and the run goes on.
 
     Raises:
         PreconditionError: Another process acts in this run, or on its target.
@@ -60,27 +58,24 @@ def clean_up_due(run: Run) -> None:
     if _due(run):
         with run.folder.lock(), leased(run):
             for name in _due(run):
-                if POOLER in run.state.waivers and run.state.pending[name].get("its", name) == PAUSED:
-                    _let_go_on(run, name)
+                step, own = _step(run, name)
+                if step.DUE_AT_ONCE[own] in run.state.waivers:
+                    _journal_left(run, name, step.clean_up_waived(own))
                 else:
                     _clean_up(run, [name])
 
 
-def _let_go_on(run: Run, name: str) -> None:
-    """Let clients of poolers go on, or journal once that they are left, as pending cleanup. Changes the poolers."""
-    left, item = _step(run, name)[0].let_go_on(), run.state.pending.get(name)
+def _journal_left(run: Run, name: str, left: str) -> None:
+    """Journal once what a waived item of cleanup leaves, "" for nothing."""
+    item = run.state.pending.get(name)
     if item and left and left != item["text"]:
         run.journal.append("owed", **{**item, "text": left})
 
 
 def _due(run: Run) -> list[str]:
     """The pending cleanup that is due at once. Read-only."""
-    steps, pending = run.context.plan.steps, run.state.pending.items()
-    return [
-        n
-        for n, d in pending
-        if d["step"] in steps and d.get("its", n) in (PAUSED, *step_named(run.context, d["step"]).DUE_AT_ONCE)
-    ]
+    own = {n: d for n, d in run.state.pending.items() if d["step"] in run.context.plan.steps}
+    return [n for n, d in own.items() if d.get("its", n) in step_named(run.context, d["step"]).DUE_AT_ONCE]
 
 
 def _clean_up(run: Run, names: Sequence[str]) -> None:

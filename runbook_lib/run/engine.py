@@ -36,7 +36,7 @@ def apply(run: Run, name: str) -> Done:
     Raises:
         Declined: No approval covers the step.
         PreconditionError: Something must hold and does not, or the live facts have drifted from those approved.
-        UnknownOutcome: Whether the step was done cannot be told.
+        UnknownOutcome: Whether the step was done is unknown.
         StepFailed: It was begun and did not end as it should.
     """
     with run.folder.lock():
@@ -47,7 +47,7 @@ def apply(run: Run, name: str) -> Done:
             return _done(
                 run, step, "already done, by the journal; later steps build on it", state.step(name).seconds or 0, []
             )
-        with leased(run):
+        with leased(run), step.sessions():
             return _carried_out(run, state, step)
 
 
@@ -82,7 +82,7 @@ def _carried_out(run: Run, state: RunState, step: Step) -> Done:
         probe = step.probe()
         if probe.effect is Effect.UNKNOWN:
             raise UnknownOutcome(
-                f"Whether “{step.title}” was done cannot be told: {probe.detail}.",
+                f"Whether “{step.title}” was done is unknown: {probe.detail}.",
                 where=run.context.target.name,
                 state="Nothing was begun.",
                 safe_next="Look at the target by hand; then run the step again, or undo it.",
@@ -92,7 +92,9 @@ def _carried_out(run: Run, state: RunState, step: Step) -> Done:
             run.journal.append("found", step=step.name, title=step.title, outcome={"found": probe.detail})
         step.adopt_existing()
         return _done(run, step, f"already done: {probe.detail}", 0, _verified(run, step))
-    _require_approval(run, state, step, fresh=probe.effect is Effect.NOT_DONE)
+    is_compared = (state.approved, step.name) in run.made_ready
+    run.made_ready.discard((state.approved, step.name))
+    _require_approval(run, state, step, fresh=probe.effect is Effect.NOT_DONE and not is_compared)
     with _refusals_journaled(run, step):
         run.require(run.record(f"before:{step.name}", step.preconditions()))
     _require_allowed(run, state, step)
@@ -110,7 +112,10 @@ def _carried_out(run: Run, state: RunState, step: Step) -> Done:
 
 
 def _make_ready(run: Run, state: RunState) -> None:
-    """Before the first step, have all that are to be applied make ready. Changes the target, but nothing users see."""
+    """Before the first step, have all that are to be applied make ready. Changes the target, but nothing users see.
+
+    Those are compared with their approval here, and not once more while users wait: what each acts on, it looks at itself.
+    """
     if not state.begun_since:
         ready = [step for step in run.steps.values() if type(step).make_ready is not Step.make_ready]
         for step in ready:
@@ -118,6 +123,7 @@ def _make_ready(run: Run, state: RunState) -> None:
         for step in ready:
             with _refusals_journaled(run, step):
                 step.make_ready()
+            run.made_ready.add((state.approved, step.name))
         run.refresh()
 
 
@@ -146,7 +152,7 @@ def _cannot_be_told(run: Run, step: Step) -> Iterator[None]:
         yield
     except AdapterError as error:
         raise UnknownOutcome(
-            f"Whether “{step.title}” was done cannot be told: {error.what}",
+            f"Whether “{step.title}” was done is unknown: {error.what}",
             where=error.where or run.context.target.name,
             state="Nothing was begun.",
             safe_next=error.safe_next or "Fix the cause; then run the step again.",

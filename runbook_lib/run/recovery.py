@@ -88,7 +88,7 @@ def walk(run: Run, offered: Offer, approved: str) -> tuple[list[Done], Outcome]:
         run.approve(offered.previewed, run.context.operator, ahead)
     acts = {"apply": engine.apply, "undo": engine.undo}
     done = [acts[move.action](run, move.step) for move in offered.way.moves]
-    services = [name for name, check in run.context.plan.checks.items() if check.kind == "services"]
+    services = [name for name, check in run.context.plan.checks.items() if check.of_recovery]
     run.require(run.observe(ROUND, services))
     run.journal.append("served", services=run.context.plan.services)
     return done, lifecycle.close(run)

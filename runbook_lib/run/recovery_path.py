@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
 
-from runbook_lib.config.compatibility import BEFORE, BOTH, FEATURE, Rules, StepEffect
+from runbook_lib.config.compatibility import BOTH, Rules, StepEffect
 from runbook_lib.config.plan import StepSpec
 from runbook_lib.context import Context
 from runbook_lib.errors import RunbookError
@@ -40,13 +40,11 @@ class RecoveryPath:
 
 
 def rules_of(context: Context) -> Rules:
-    """The rules that hold for a run; under option C its backup tells which schema it brings. Read-only."""
-    restored = BOTH
-    if context.option == "C":
-        try:
-            restored = frozenset({FEATURE if context.schema_stays else BEFORE})
-        except RunbookError:  # it cannot be read now: either may be
-            restored = BOTH
+    """The rules that hold for a run; a backup that it restores brings its own schema. Read-only."""
+    try:
+        restored = context.restored
+    except RunbookError:  # it cannot be read now: either may be
+        restored = BOTH
     return Rules(context.plan, context.target.services.built_from, restored)
 
 

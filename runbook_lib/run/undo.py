@@ -154,7 +154,7 @@ def _answer(ask: Callable[[], str]) -> str:
 
 def _outcome(run: Run) -> Outcome:
     """What a whole undo adds up to, with the services looked at. Read-only."""
-    services = [name for name, check in run.context.plan.checks.items() if check.kind == "services"]
+    services = [name for name, check in run.context.plan.checks.items() if check.of_recovery]
     found = run.observe(ROUND, services)
     undone = {name: step.outcome for name, step in run.state.steps.items() if step.status == "undone"}
     kept = sum(int(left.get("conflicts", 0)) for left in undone.values())

@@ -284,6 +284,7 @@ class Images(Protocol):
         commit: str,
         labels: Mapping[str, str],
         timeout: float,
+        memory: int | None = None,
     ) -> None:
         """Build the image of a service under a tag of its own; the tag that its containers are made of is left alone.
 
@@ -296,9 +297,10 @@ class Images(Protocol):
             commit: What it is built from, which it is labelled with.
             labels: Labels that it gets besides.
             timeout: The seconds that it may take.
+            memory: The bytes that each of its commands may hold; as much as there is, if None.
 
         Raises:
-            AdapterError: It cannot be built, or not from these folders.
+            AdapterError: It cannot be built, not from these folders, or not within that memory.
         """
 
     def tag(self, reference: str, tag: str) -> None:

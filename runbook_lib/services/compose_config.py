@@ -10,6 +10,7 @@ from runbook_lib.results import Found, Status
 
 Model = Mapping[str, Any]  # of all services, as `config` prints it
 PIN = "runbook-pin-"  # how the file begins that names a pinned image
+_OF_EVERY_ENGINE = ("bridge", "host", "none")  # networks
 _UNSET = re.compile(r'The \\?"?(\w+)\\?"? variable is not set')
 _OF_THE_ENGINE = re.compile(r"PATH|HOSTNAME|(?i:https?|ftp|no|all)_proxy", re.IGNORECASE)  # set where no file does
 
@@ -51,6 +52,21 @@ def with_containers(model: Model, containers: Mapping[str, str]) -> dict[str, An
         }
         services[name] = {**service, **{key: f"container:{containers.get(other, '')}" for key, other in shared.items()}}
     return {**model, "services": services}
+
+
+def trial(containers: Mapping[str, tuple[str, Collection[str]]]) -> dict[str, Any]:
+    """A model of containers that have the images and networks of others, and nothing else of them. Pure."""
+    services: dict[str, Any] = {}
+    for name, (image, networks) in containers.items():
+        own = [network for network in networks if network not in _OF_EVERY_ENGINE]
+        mode = next((network for network in networks if network in _OF_EVERY_ENGINE), "none")
+        services[name] = {"image": image, "command": ["none"], **({"networks": own} if own else {"network_mode": mode})}
+    used = {
+        network: {"external": True, "name": network}
+        for service in services.values()
+        for network in service.get("networks", ())
+    }
+    return {"version": "2.4", "services": services, **({"networks": used} if used else {})}
 
 
 def _of_service(service: Mapping[str, Any], key: str) -> bool:

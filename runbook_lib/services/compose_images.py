@@ -9,6 +9,7 @@ from typing import Any
 
 from runbook_lib.errors import AdapterError
 from runbook_lib.services.compose_look import ComposeLook, model_of
+from runbook_lib.system.machine import megabytes
 from runbook_lib.system.processes import Completed, shown
 
 LAST = 10  # lines of what a build said, in an error
@@ -54,6 +55,7 @@ class ComposeImages:
         commit: str,
         labels: Mapping[str, str],
         timeout: float,
+        memory: int | None = None,
     ) -> None:
         """See `Images.build`."""
         files = [str(_moved(self.directory / file, folders, missing_stays=True)) for file in self.files]
@@ -67,10 +69,15 @@ class ComposeImages:
         if (dockerfile := Path(build.get("dockerfile") or "")).is_absolute():
             changed["dockerfile"] = str(_moved(dockerfile, folders))
         with self.override({name: {"image": tag, "build": changed}}) as file:
-            answer = self.compose([*files, file], *own, "build", name, timeout=timeout)
+            limit = ["--memory", str(memory)] if memory else []
+            classic = {"DOCKER_BUILDKIT": "0"} if memory else {}  # BuildKit knows no limit
+            answer = self.compose([*files, file], *own, "build", *limit, name, timeout=timeout, env=classic)
         if answer.exit_code != 0:
             said = [line.rstrip() for line in (answer.errors or answer.output).splitlines() if line.strip()][-LAST:]
-            raise AdapterError(f"The image of {name} does not build:\n" + "\n".join(said), where=shown(answer.command[:4]))
+            held = f" by the engine's classic builder, within {megabytes(memory)} of memory" if memory else ""
+            raise AdapterError(
+                f"The image of {name} does not build{held}:\n" + "\n".join(said), where=shown(answer.command[:4])
+            )
 
     def tag(self, reference: str, tag: str) -> None:
         """See `Images.tag`."""

@@ -1,7 +1,8 @@
 """Looks at what could keep services of docker compose from coming up again as they are. Read-only."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import secrets
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,13 +34,15 @@ class ComposeLook:
     """Looks at one compose project, with the commands of its manager."""
 
     docker: Callable[..., Completed]
-    compose: Callable[..., Completed]  # with the compose files first, and what it reads from `-` as `input`
+    compose: Callable[..., Completed]  # with the compose files first; what it reads from `-` as `input`, another `project`
     files: Callable[[str], AbstractContextManager[Sequence[str]]]  # those of a service, the one with its pin included
     plain_files: Sequence[str]
     environment_files: Sequence[str]
     directory: Path
     pinned: Sequence[str]
+    remote: bool  # whether the engine's files may be another machine's
     containers: Callable[[], Sequence[Labelled]]
+    tried: dict[str, str]  # service -> the image of which a trial container was recreated
 
     def configuration(self, names: Sequence[str], *, code_changed: bool) -> Found:
         """Whether the target's files and the variables here make the services that there are."""
@@ -74,6 +77,57 @@ class ComposeLook:
         there = sorted({one.service for one in found if one.service in names})
         return services.worst(looks or [(Status.PASS, f"the same: {', '.join(there) or 'none, as there is no container'}")])
 
+    def sources(self, names: Sequence[str], *, code_changed: bool) -> Found:
+        """Whether the images and files that the services start from are still those that they started from."""
+        found = [one for one in self.containers() if one.service in names]
+        model = model_of(self.model(self.plain_files).require())["services"]
+        looks = self._in_another_project({*names} - {one.service for one in found})
+        for one in found:
+            service = model.get(one.service, {})
+            looks += [
+                (
+                    Status.FAIL,
+                    f"{one.service}: it mounts {path}, which is gone: a start fails there, or makes an empty folder",
+                )
+                for path in self._mounted(one)
+                if not path.exists()
+            ]
+            if service.get("pull_policy") == "always":
+                why = "pull_policy: always has each start take what the registry has then: set it to missing"
+                looks.append((Status.FAIL, f"{one.service}: {why}"))
+            elif one.service not in self.pinned and "build" not in service and "image" in service and not code_changed:
+                looks += self._image_moved(one, service["image"])
+        return services.worst(looks) if looks else (Status.PASS, "they are there, and the same")
+
+    def _in_another_project(self, names: Collection[str]) -> list[Found]:
+        """The services without a container here that run in another project of the same folder."""
+        project, service, folder = (f"com.docker.compose.{label}" for label in ("project", "service", "project.working_dir"))
+        shown = f'{{{{.Label "{service}"}}}} {{{{.Label "{project}"}}}}'
+        answer = self.docker("ps", "--filter", f"label={folder}={self.directory}", "--format", shown).require()
+        found = [line.split() for line in answer.output.splitlines()]
+        why = "it has no container in the target's project, and runs in project {}, of the same folder"
+        return [(Status.FAIL, f"{name}: {why.format(other)}") for name, other in found if name in names]
+
+    def _mounted(self, one: Labelled) -> list[Path]:
+        if self.remote:
+            return []
+        answer = self.docker("inspect", "--type", "container", "--format", "{{json .Mounts}}", one.id).require()
+        return [Path(mount["Source"]) for mount in json.loads(answer.output) if mount["Type"] == "bind"]
+
+    def _image_moved(self, one: Labelled, name: str) -> list[Found]:
+        answer = self.docker("image", "inspect", "--format", "{{.Id}}", name)
+        if answer.exit_code:
+            return [(Status.UNKNOWN, f"{one.service}: its image {name} is not here: a start pulls it, whatever it is then")]
+        if (now := answer.output.strip()) == one.image:
+            return []
+        return [
+            (
+                Status.FAIL,
+                f"{one.service}: {name} is the image {now} by now, and {one.image} is what runs: a start brings the other. "
+                f"Pin what runs, or `docker tag {one.image} {name}`",
+            )
+        ]
+
     def recreate(self, names: Sequence[str]) -> Found:
         """Whether this compose can recreate containers on this engine."""
         said, compose = self.docker("version", "--format", "{{.Server.Version}}").require().output.strip(), self.version
@@ -86,7 +140,37 @@ class ComposeLook:
                 f"compose {compose} cannot recreate a container on engine {said}: {pair.error} ({pair.source}). "
                 f"Before any downtime {pair.remedy}"
             )
-        return Status.PASS, f"compose {compose} on engine {said}"
+        if error := self.trial(names):
+            return Status.FAIL, (
+                f"compose {compose} could not recreate a trial container on engine {said}: {error}. Before any downtime "
+                "install another version of compose, and name it in the target (`services.compose`)"
+            )
+        done = f": it recreated a trial container of {', '.join(sorted(self.tried))}" if self.tried else ""
+        return Status.PASS, f"compose {compose} on engine {said}{done}"
+
+    def trial(self, names: Sequence[str]) -> str:
+        """Why containers like those of the services cannot be recreated, "" if they can; tried once, until it succeeds.
+
+        Changes the engine: for a moment it has containers of a project of their own, which are never started.
+        """
+        found = {one.service: one for one in self.containers() if one.service in names}
+        images = {name: one.image for name, one in found.items()}
+        if images.items() <= self.tried.items():
+            return ""
+        alike = {name: (one.image, self.networks_of(one.id)) for name, one in found.items()}
+        text, project = json.dumps(compose_config.trial(alike)), f"runbook-trial-{secrets.token_hex(4)}"
+
+        def run(*words: str) -> Completed:
+            return self.compose(["-"], *words, input=text, project=project)
+
+        try:
+            for words in (["up", "--no-start"], ["up", "--no-start", "--force-recreate"]):
+                if (answer := run(*words)).exit_code != 0:
+                    return _last_line(answer)
+        finally:
+            run("down", "--volumes")
+        self.tried.update(images)
+        return ""
 
     def networks(self, names: Sequence[str]) -> Found:
         """Whether compose will take the networks of the services for its own."""
@@ -170,6 +254,11 @@ class ComposeLook:
             if not container.exit_code and not image.exit_code:
                 return _variables(container), _variables(image)
         raise AdapterError(f"The variables of a container of {one.service} cannot be read.")
+
+    def networks_of(self, container: str) -> list[str]:
+        """The names of the networks that a container is on."""
+        asked = ("inspect", "--type", "container", "--format", "{{json .NetworkSettings.Networks}}", container)
+        return list(json.loads(self.docker(*asked).require().output) or {})
 
     def labels_of_network(self, name: str) -> dict[str, str] | None:
         """The labels of a network, None where there is no such network."""

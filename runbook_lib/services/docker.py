@@ -1,6 +1,7 @@
 """Services of a docker compose project."""
 
 import json
+import os
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -171,6 +172,7 @@ class DockerServices:
         self._processes = processes
         self._directory = Path(described.directory)
         self._steady = services.Steady(described.steady)
+        self._tried: dict[str, str] = {}
         self._where = f"docker compose project {described.project} in {described.directory}"
 
     def all_running(self) -> set[str]:
@@ -226,8 +228,10 @@ class DockerServices:
         """See `Services.looks`."""
         look, names = self._look(), list(restart.names)
         same = partial(look.configuration, names, code_changed=restart.code_changed)
+        sources = partial(look.sources, code_changed=restart.code_changed)
         return [
             Look("configuration", "Compose files and variables make the services that run", same),
+            Look("sources", "Images and mounted files are those that run", partial(sources, names)),
             Look("recreate", "This compose can recreate containers on this engine", partial(look.recreate, names)),
             Look("networks", "Compose takes the networks for its own", partial(look.networks, names)),
         ]
@@ -246,7 +250,9 @@ class DockerServices:
             environment_files=described.env_files,
             directory=self._directory,
             pinned=list(described.pinned),
+            remote=not (described.host or os.environ.get("DOCKER_HOST") or "unix:").startswith("unix:"),
             containers=labelled,
+            tried=self._tried,
         )
 
     def to_restore(self, names: Collection[str]) -> Restore:
@@ -380,18 +386,30 @@ class DockerServices:
             yield file.name
 
     def _compose(
-        self, files: Sequence[str], *words: str, input: str | None = None, timeout: float | None = None
+        self,
+        files: Sequence[str],
+        *words: str,
+        input: str | None = None,
+        timeout: float | None = None,
+        env: Mapping[str, str] = NOTHING,
+        project: str = "",
     ) -> Completed:
         named = [word for file in files for word in ("--file", file)]
         variables = [word for file in self._described.env_files for word in ("--env-file", file)]
-        command = [*self._composer, "--project-name", self._described.project, *variables, *named, *words]
-        return self._run(command, input, timeout)
+        command = [*self._composer, "--project-name", project or self._described.project, *variables, *named, *words]
+        return self._run(command, input, timeout, env)
 
     def _docker(self, *words: str) -> Completed:
         return self._run(["docker", *words])
 
-    def _run(self, command: list[str], input: str | None = None, timeout: float | None = None) -> Completed:
-        env = {"DOCKER_HOST": self._described.host} if self._described.host else {}
+    def _run(
+        self,
+        command: list[str],
+        input: str | None = None,
+        timeout: float | None = None,
+        more_env: Mapping[str, str] = NOTHING,
+    ) -> Completed:
+        env = {**more_env, **({"DOCKER_HOST": self._described.host} if self._described.host else {})}
         timeout = timeout or self._described.timeout
         return self._processes.run(command, cwd=self._directory, timeout=timeout, env=env, input=input)
 

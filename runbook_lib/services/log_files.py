@@ -1,9 +1,10 @@
 """Log files that their manager rotates: where they end now, and their lines since a moment or since such an end."""
 
+import gzip
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from runbook_lib.services import has_times, lines_since, split_lines
 
@@ -64,11 +65,22 @@ def _after(files: Sequence[Path], end: Mapping[str, Any]) -> list[tuple[Path, in
     else:
         begin = next((n for n, inode in enumerate(inodes) if inode not in end["older"]), len(files))
         return [(file, 0) for file in files[begin:]]
-    offset = end["size"] if files[begin].stat().st_size >= end["size"] else 0
+    offset = end["size"] if _size(files[begin]) >= end["size"] else 0
     return [(files[begin], offset), *((file, 0) for file in files[begin + 1 :])]
 
 
+def _open(file: Path) -> IO[bytes]:
+    return cast(IO[bytes], gzip.open(file)) if file.suffix == ".gz" else file.open("rb")
+
+
+def _size(file: Path) -> int:
+    if file.suffix != ".gz":
+        return file.stat().st_size
+    with _open(file) as opened:
+        return len(opened.read())
+
+
 def _read(file: Path, offset: int) -> list[str]:
-    with file.open("rb") as opened:
+    with _open(file) as opened:
         opened.seek(offset)
         return split_lines(opened.read().decode(errors="replace"))

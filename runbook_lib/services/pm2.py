@@ -1,7 +1,5 @@
 """Services under pm2."""
 
-import json
-import socket
 import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
@@ -31,6 +29,7 @@ from runbook_lib.services import (
     no_version,
     not_started,
     not_stopped,
+    pm2_daemon,
     refused,
     unknown_service,
     unreachable,
@@ -39,14 +38,14 @@ from runbook_lib.services.release_links import starts_from
 from runbook_lib.system.processes import Completed, Processes, shown, until
 from runbook_lib.system.temporary import has_ended
 
-CONNECT_SECONDS = 5.0
 STOPPED = {"stopped", "errored", "one-launch-status"}
+AT_SET_TIMES = "at set times (cron_restart), even when it is stopped"
 WATCH_SETTLES = 0.5  # seconds after a stop in which a change that pm2 saw before may still start the service again
 
 
 @dataclass(frozen=True)
 class _Process:
-    """What is taken of an entry of `pm2 jlist`; the rest holds its whole environment, and is let go of at once."""
+    """What is taken of an entry of the daemon's list; the rest holds its whole environment, and is let go of at once."""
 
     id: int
     name: str
@@ -64,7 +63,12 @@ class _Process:
     @property
     def alive(self) -> bool:
         """Whether it runs, or pm2 will run it again."""
-        return self.status not in STOPPED
+        return self.by_clock or not self.ended
+
+    @property
+    def ended(self) -> bool:
+        """Whether it does not run now."""
+        return self.status in STOPPED
 
 
 class Pm2Target(ServicesTarget):
@@ -132,9 +136,8 @@ class Pm2Services:
         found = self._of_each(names)
         for name, processes in found.items():
             if any(process.by_clock for process in processes):
-                raise _comes_back(name, str(self._home))
+                raise _comes_back(name, str(self._home), self._off_the_clock([name]))
         self._stop(found)  # which turns watch mode off
-        each = [process for processes in found.values() for process in processes]
         each = [process for processes in found.values() for process in processes]
         time.sleep(max((WATCH_SETTLES + process.watch_delay for process in each if process.watched), default=0.0))
         if brought_back := list(dict.fromkeys(process.name for process in each if process.restarts or process.watched)):
@@ -168,6 +171,9 @@ class Pm2Services:
 
     def _watch(self, restart: Restart) -> Found:
         found = self._of_each(restart.names)
+        clocked = [name for name, processes in found.items() if any(process.by_clock for process in processes)]
+        if clocked and not restart.code_changed:
+            return Status.FAIL, f"pm2 starts {', '.join(clocked)} {AT_SET_TIMES}. {self._off_the_clock(clocked)}"
         watched = {name: folders for name, processes in found.items() if (folders := _watched(processes))}
         if not watched or restart.code_changed:
             return Status.PASS, "the code is changed already" if watched else "none is watched"
@@ -185,6 +191,11 @@ class Pm2Services:
             f"pm2 watches the files of {', '.join(watched)} and would restart it in the middle of the build. "
             f"Turn watch mode off beforehand and on afterwards, both by {commands}, which restarts it"
         )
+
+    def _off_the_clock(self, names: Sequence[str]) -> str:
+        command = self._described.command
+        off = "; ".join(f"`{shown([*command, 'restart', name, '--cron-restart', '0'])}`" for name in names)
+        return f"Take the times off beforehand by {off}, and set them again afterwards"
 
     def _paths(self, restart: Restart) -> Found:
         command = shown(self._described.command)
@@ -218,7 +229,7 @@ class Pm2Services:
 
     def start(self, *names: str, restore: Restore = NOTHING) -> None:
         """See `Services.start`; the processes keep the environment that pm2 has for them, never the operator's."""
-        ended = [process for found in self._of_each(names).values() for process in found if not process.alive]
+        ended = [process for found in self._of_each(names).values() for process in found if process.ended]
 
         def to_watch(process: _Process) -> bool:
             return bool(restore.get(process.name, NOTHING).get("watch mode")) and not process.watched
@@ -269,24 +280,10 @@ class Pm2Services:
         return {name: found[name] if any(process.alive for process in found[name]) else [] for name in names}
 
     def _list(self) -> list[_Process]:
-        self._require_daemon()
-        answer = self._pm2("jlist")
-        # No part of what pm2 printed may go into an error: it holds the environment of every process.
-        if answer.exit_code != 0:
-            raise AdapterError(f"pm2 jlist ended with exit code {answer.exit_code}.")
-        for line in reversed(answer.output.splitlines()):
-            with suppress(ValueError, KeyError, TypeError, AttributeError):
-                return [_read(entry) for entry in json.loads(line)]
-        raise AdapterError("pm2 jlist printed no list of processes.")
-
-    def _require_daemon(self) -> None:
-        """That the daemon runs: asked without one, pm2 would start an empty one, in which nothing runs."""
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-            client.settimeout(CONNECT_SECONDS)
-            try:
-                client.connect(str(self._home / "rpc.sock"))
-            except OSError as error:
-                raise AdapterError(f"No pm2 daemon listens there: {error.strerror or error}.") from None
+        entries = pm2_daemon.listed(self._home, self._described.timeout)
+        with suppress(ValueError, KeyError, TypeError, AttributeError):  # an error would hold what it could not read
+            return [_read(entry) for entry in entries]
+        raise AdapterError("pm2's daemon lists processes in another form than is known.")
 
     def _pm2(self, *words: str, timeout: float | None = None) -> Completed:
         command = [*self._described.command, *words]
@@ -337,16 +334,14 @@ def _log_files(found: Sequence[_Process]) -> list[list[Path]]:
     return [_rotated(Path(path)) for path in paths]
 
 
-def _comes_back(name: str, where: str) -> AdapterError:
+def _comes_back(name: str, where: str, safe_next: str) -> AdapterError:
     """The error of a service that would not stay stopped."""
-    return AdapterError(
-        f"pm2 starts {name} at set times (cron_restart), even when it is stopped.",
-        where=where,
-        state="It was not stopped.",
-        safe_next=f"Take them off with `pm2 restart {name} --cron-restart 0`, stop it here, and set them again afterwards.",
-    )
+    what = f"pm2 starts {name} {AT_SET_TIMES}."
+    return AdapterError(what, where=where, state="It was not stopped.", safe_next=f"{safe_next}.")
 
 
 def _rotated(path: Path) -> list[Path]:
-    """A log and the files that pm2-logrotate has made of it, oldest first."""
-    return [*sorted(path.parent.glob(f"{path.stem}__*{path.suffix}")), path]
+    """A log and the files that pm2-logrotate or logrotate have made of it, compressed ones too, oldest first."""
+    patterns = (f"{path.stem}__*{path.suffix}", f"{path.stem}__*{path.suffix}.gz", f"{path.name}[.-]*")
+    made = {file for pattern in patterns for file in path.parent.glob(pattern)}
+    return [*sorted(made, key=lambda file: file.stat().st_mtime), path]

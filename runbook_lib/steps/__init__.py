@@ -5,8 +5,8 @@ Each kind of step is one module of this room, or one that another package's entr
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cache
@@ -17,7 +17,7 @@ from runbook_lib.checks.pooler import POOLER
 from runbook_lib.config.kinds import classes_of, collected
 from runbook_lib.config.plan.steps import StepSpec
 from runbook_lib.context import Context
-from runbook_lib.errors import AdapterError, ParametersError, RunbookError
+from runbook_lib.errors import ParametersError, RunbookError
 from runbook_lib.journal.control import Control, Reporter
 from runbook_lib.postgres.pooler import Pooler
 from runbook_lib.results import LOOK_FAILED, Found, Precondition, Result, Status, When, not_passed, why
@@ -68,14 +68,14 @@ class Preview:
     irreversible: bool = False  # whether nothing undoes it, or not all of it: then it is confirmed a second time
 
 
-def commands_here(commands: Iterable[Sequence[str]]) -> Found:
+def commands_here(commands: Collection[Sequence[str]]) -> Found:
     """Whether the programs of a target's commands can be run from here. Read-only."""
     if missing := not_found(commands):
         return (
             Status.FAIL,
             f"cannot be run from here: {', '.join(missing)}. Correct the target, or install it.",
         )
-    return Status.PASS, "they are"
+    return Status.PASS, ", ".join(dict.fromkeys(command[0] for command in commands)) or "there are none"
 
 
 def looked_at(need: Precondition) -> Result:
@@ -99,7 +99,8 @@ class Step(ABC):
     UNDONE_LAST = False  # whether undoing it brings up what the undo of all others has made
     CHOICES: Mapping[str, Mapping[str, str]] = {}  # those that are the same for every run
     LATER: Mapping[str, Mapping[str, str]] = {}  # the same, of what nobody is asked beforehand
-    DUE_AT_ONCE: Collection[str] = ()  # cleanup until which nobody can look at the target; PAUSED is so of every kind
+    # Cleanup until which nobody can look at the target -> the check whose waiver resumes the run without it, "" for none.
+    DUE_AT_ONCE: Mapping[str, str] = {PAUSED: POOLER}
 
     Keys: ClassVar[type[StepSpec]]  # what a plan says of such a step, and what the kind says of itself
 
@@ -242,7 +243,7 @@ class Step(ABC):
         ]
 
     def _is_there(self) -> str:
-        """What shows that the effect is there already, "" where it is not, or cannot be told. Read-only."""
+        """What shows that the effect is there already, "" where it is not, or is unknown. Read-only."""
         try:
             probe = self.probe()
         except RunbookError:
@@ -252,6 +253,10 @@ class Step(ABC):
     def approval_gap(self, approved: Mapping[str, Any]) -> str:
         """Why what was approved ("facts" and "volumes") is not enough to act on, "" where it is. Read-only."""
         return ""
+
+    def sessions(self) -> AbstractContextManager[None]:
+        """What the sessions of the target's database last for while the step is looked at, done and verified."""
+        return nullcontext()  # for one connection, mostly
 
     def make_ready(self) -> None:
         """Do, before the first step of the run, what the step needs and no user notices. Changes the target."""
@@ -312,39 +317,27 @@ class Step(ABC):
         """What cleaning up one item of this step would do, whichever kind of step it is. Read-only."""
         if item != PAUSED:
             return self.purge_preview(item)
-        return Preview(self.name, self.title, would=[f"let clients of {', '.join(map(str, self._all_poolers))} go on"])
+        return Preview(self.name, self.title, would=[self._pausing.would])
 
     def clean_up(self, item: str) -> Facts:
         """Clean up one item of this step, for good, whichever kind of step it is. Changes the target."""
         if item != PAUSED:
             with self.acting():
                 return self.purge(item)
-        if POOLER not in self.context.state.waivers:
-            return {"resumed by others": self._all_paused.resume()}
-        if not (left := self.let_go_on()):
-            return {}
-        self.reporter.close_cleanup(PAUSED)
-        return {"not resumed": left}
+        return self._pausing.clean_up(waived=POOLER in self.context.state.waivers)
 
-    def let_go_on(self) -> str:
-        """Let clients of poolers go on, tried once; returns what is left to be done by hand, "" for nothing.
+    def clean_up_waived(self, item: str) -> str:
+        """Clean up one item that is due at once and waived, tried once; returns what is left to do by hand, "" for nothing.
 
-        Changes the poolers.
+        Changes the target.
         """
-        try:
-            self._all_paused.resume(once=True)
-        except AdapterError:
-            named = ", ".join(map(str, self._all_poolers))
-            return f"clients of {named} may still wait, which was waived; resume by hand: {self._all_paused.by_hand}"
-        return ""
+        if item != PAUSED:
+            raise NotImplementedError(f"{type(self).__name__} lets nobody waive {item}")
+        return self._pausing.resume_once()
 
     @property
-    def _all_paused(self) -> Pausing:
-        return Pausing(self._all_poolers, self.reporter, self.context.adapters.postgres.connect)
-
-    @property
-    def _all_poolers(self) -> list[Pooler]:
-        return self.context.adapters.poolers
+    def _pausing(self) -> Pausing:
+        return Pausing(self.context.adapters.poolers, self.reporter, self.context.adapters.postgres.connect)
 
     def adopt(self, item: str, text: str, run: str) -> None:
         """Take over what another run left to be tidied up by this step. Changes the journal only."""

@@ -8,21 +8,25 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+import psycopg
 from psycopg import sql
 
 from runbook_lib.config.plan import Backfill as ListSpec
 from runbook_lib.config.plan import ClearingStep, ScalarBackfill
+from runbook_lib.config.plan.backfills import Place
 from runbook_lib.context import Context, builds, old_code
-from runbook_lib.errors import AdapterError, ParametersError
+from runbook_lib.errors import AdapterError, ParametersError, PreconditionError
 from runbook_lib.journal.folder import RunFolder
 from runbook_lib.postgres import Connection
-from runbook_lib.postgres.backfill_kinds import backfill_terms, edited_rows
+from runbook_lib.postgres.backfill_kinds import backfill_terms
 from runbook_lib.postgres.backfill_terms import BackfillTerms, Bounds
 from runbook_lib.postgres.blockers import lasting
 from runbook_lib.postgres.dependents import TRIGGERS
 from runbook_lib.postgres.indexes import Indexes, Reading, reading, unscanned
+from runbook_lib.postgres.restore.fetch import fetched
 from runbook_lib.results import Found, Precondition, Status, When
 from runbook_lib.steps import Step
 
@@ -30,6 +34,7 @@ FILE = "edited-rows.csv"
 HEAD = ["key", "edited", "as written by the backfill", "decision"]
 MOST = 100_000  # rows that a person can be asked about at all
 DECISIONS = ("keep", "clear")
+TIMEOUT = 3600.0  # seconds for reading the backup
 
 
 @dataclass(frozen=True)
@@ -79,11 +84,11 @@ def read(folder: RunFolder, name: str = FILE) -> Decisions:
             state="Nothing was touched.",
             safe_next=f"Write {' or '.join(DECISIONS)} into the last column, and change nothing else.",
         )
-    told = [(row[0], row[3].strip()) for row in rows[1:]]
+    decided = [(row[0], row[3].strip()) for row in rows[1:]]
     return Decisions(
-        tuple(key for key, decision in told if decision == "clear"),
-        sum(decision == "keep" for _, decision in told),
-        sum(decision == "" for _, decision in told),
+        tuple(key for key, decision in decided if decision == "clear"),
+        sum(decision == "keep" for _, decision in decided),
+        sum(decision == "" for _, decision in decided),
     )
 
 
@@ -175,6 +180,37 @@ def _share(rows: int, found: Circumstances) -> float:
     return rows / found.rows if found.rows else 0.0
 
 
+@dataclass(frozen=True)
+class RowsOfBackup:
+    """The rows that the run's backup has of one table."""
+
+    context: Context
+    place: Place
+
+    def fetch(self, connection: Connection, key: str, column: str) -> None:
+        """Read two columns into the temporary table `FETCHED` of the session.
+
+        Raises:
+            PreconditionError: The backup does not hold them, or they are none of the column's type.
+        """
+        dump, table = self.context.dump, (self.place.schema_, self.place.table)
+        try:
+            fetched(connection, self.context.adapters.dump_tools, dump, table, [key, column], {}, lambda: None)
+        except psycopg.DataError as error:
+            raise PreconditionError(
+                f"A value of {column} in the backup is none of its type: {error.diag.message_primary}.",
+                where=str(dump.path),
+                state="Nothing was changed.",
+                safe_next="Choose another `cleared` in the plan, or another backup.",
+            ) from None
+
+    def file(self) -> Path:
+        """Write the table's data into a file, as pg_restore does."""
+        rows, place = self.context.adapters.scratch / "table-before", self.place
+        self.context.adapters.dump_tools.rows_of(self.context.dump.path, place.schema_, place.table, rows, TIMEOUT)
+        return rows
+
+
 class BackfillStep(Step):
     """A step on the rows that a backfill of the plan's wrote to."""
 
@@ -215,6 +251,11 @@ class BackfillStep(Step):
         return sql.Identifier(self.entry.place.schema_, self.entry.place.table)
 
     @property
+    def backup(self) -> RowsOfBackup:
+        """What the backup has of the table."""
+        return RowsOfBackup(self.context, self.entry.place)
+
+    @property
     def backfill(self) -> BackfillTerms:
         """What is to be cleared, with what was decided of edited values, and the earlier values that this run has read."""
         if not self._terms.reads_earlier_values:
@@ -230,7 +271,7 @@ class BackfillStep(Step):
             if self.entry.edited != "list":
                 return plain
             file = self.decisions_file
-            write(self.context.folder, edited_rows(connection, plain), file)
+            write(self.context.folder, plain.edited_rows(connection), file)
         return plain.bound(Bounds(decided=read(self.context.folder, file).clear))
 
     @property

@@ -1,6 +1,7 @@
 """Option A: clear what the backfill wrote, and nothing else."""
 
 import threading
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Literal
 
@@ -11,10 +12,8 @@ from runbook_lib.config.plan.steps import DATABASE, About, ClearingStep, Touches
 from runbook_lib.errors import PreconditionError, RunbookError
 from runbook_lib.postgres import Connection
 from runbook_lib.postgres.approved_rows import KeySet, load_approved
-from runbook_lib.postgres.backfill import Backfill, load_prior_nulls
 from runbook_lib.postgres.backfill_removal.guard import Records
 from runbook_lib.postgres.backfill_removal.removal import BackfillRemoval, Progress
-from runbook_lib.postgres.backfill_statistics import BackfillStatistics
 from runbook_lib.postgres.backfill_terms import BackfillTerms
 from runbook_lib.postgres.catalog import has_column
 from runbook_lib.postgres.clone import Clone
@@ -29,7 +28,6 @@ from runbook_lib.postgres.restore.fetch import fetched, gone_since
 from runbook_lib.results import Found, Precondition, Result, Status, When
 from runbook_lib.steps import PATIENCE, Effect, Facts, Preview, Probe, backfill_step, clear_preview
 from runbook_lib.steps.backfill_step import BackfillStep, none_lasting
-from runbook_lib.steps.backfill_survey import keep_earlier_values
 from runbook_lib.steps.backup import path_of_backup
 from runbook_lib.steps.ddl_dry_run import Look, dry_run_of_ddl
 from runbook_lib.steps.services import disconnected
@@ -89,9 +87,6 @@ def nothing_else(step: BackfillStep, removal: BackfillRemoval, connection: Conne
     return step.result("proof", title, Status.FAIL if found else Status.PASS, "; ".join(found) or text, differences=found)
 
 
-TIMEOUT = 3600.0  # seconds for reading the backup
-
-
 def unused_indexes(step: BackfillStep, connection: Connection, removal: BackfillRemoval) -> list[str]:
     """The indexes that batches may take away meanwhile: all where nobody else uses the table. Read-only."""
     indexes = Indexes(removal.backfill)
@@ -100,17 +95,6 @@ def unused_indexes(step: BackfillStep, connection: Connection, removal: Backfill
     if removal.strategy != "batched":
         return []
     return unused(connection, indexes, removal.progress.cleared, backfill_step.since(step.context, step.name))
-
-
-def read_prior(step: BackfillStep, connection: Connection) -> None:
-    """Keep what rows held before the backfill, where the plan has them hold it again. Changes the runbook's own tables."""
-    backfill = step.backfill
-    if not isinstance(backfill, Backfill):
-        keep_earlier_values(step, connection)
-    elif backfill.spec.cleared == "from_backup":
-        rows, database = step.context.adapters.scratch / "table-before", backfill.database
-        step.context.adapters.dump_tools.rows_of(step.context.dump.path, database.schema_, database.table, rows, TIMEOUT)
-        load_prior_nulls(connection, backfill, rows)
 
 
 def bounded(step: BackfillStep, connection: Connection, previewed: KeySet | None) -> tuple[BackfillTerms, int]:
@@ -137,7 +121,7 @@ def bounded(step: BackfillStep, connection: Connection, previewed: KeySet | None
 
 
 UNDO_ROWS, OLD_COLUMN = "undo-rows", "old-column"  # items of cleanup
-MOST_CONFLICTS = 100  # keys that are told one by one
+MOST_CONFLICTS = 100  # keys that are listed one by one
 
 
 class ClearBackfillKeys(ClearingStep):
@@ -189,20 +173,18 @@ class ClearBackfill(BackfillStep):
 
     WORKS_IN_PARTS = True
 
+    def sessions(self) -> AbstractContextManager[None]:
+        """Until the step ends, where users wait for it: it opens thirty connections."""
+        return self.context.adapters.postgres.sessions.kept() if self.stopped else super().sessions()
+
     def in_brief(self) -> tuple[str, str]:
-        """How many rows lose entries, and what older code does not show. Read-only."""
+        """How many rows change, and what is lost. Read-only."""
         place, name = self.entry.place, self.entry.name
         with self.context.adapters.postgres.connect() as connection:
             limit_statements(connection, PATIENCE)
             if not has_column(connection, place, name):
                 return f"nothing: {name} is not there", "nothing"
-            backfill = self.backfill
-            rows = backfill.count(connection)
-            if not isinstance(backfill, Backfill):
-                return f"up to {rows} rows of {place.table} get the earlier value of {name} again", "no row"
-            hidden = BackfillStatistics(backfill).invisible(connection)
-        unseen = ", ".join(f"{what}: {number} rows" for what, number in hidden.items())
-        return f"{rows} rows of {place.table} lose the backfilled entries", f"no row; older code does not show {unseen}"
+            return self.backfill.in_brief(connection)
 
     def preview(self) -> Preview:
         """How many rows would be changed and how, and what older code will not show. Read-only."""
@@ -262,7 +244,7 @@ class ClearBackfill(BackfillStep):
             return Probe(Effect.HALF_DONE, f"{saved} rows are cleared, and an undo was begun")
         if unfinished:
             return Probe(
-                Effect.HALF_DONE, f"{saved} rows are cleared, {left} are left; to be made anew: {', '.join(unfinished)}"
+                Effect.HALF_DONE, f"{saved} rows are cleared, {left} are left; to be built again: {', '.join(unfinished)}"
             )
         if left and begun:
             return Probe(Effect.HALF_DONE, f"{saved} rows are cleared, {left} are left")
@@ -286,7 +268,7 @@ class ClearBackfill(BackfillStep):
         with self.control.listening():
             with self.looking() as connection:
                 Records(self.backfill).prepare(connection)
-                read_prior(self, connection)
+                self.backfill.keep_earlier(connection, self.backup)
                 bound, left_out = bounded(self, connection, self._previewed)
                 removal = self._removal(bound)
                 if self.stopped:

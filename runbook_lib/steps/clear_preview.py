@@ -10,7 +10,7 @@ from runbook_lib.postgres import Connection, plan_fit
 from runbook_lib.postgres.approved_rows import KeySet, approved_keys
 from runbook_lib.postgres.backfill_removal.column import swap_blockers
 from runbook_lib.postgres.backfill_removal.guard import Records
-from runbook_lib.postgres.backfill_terms import BackfillTerms
+from runbook_lib.postgres.backfill_terms import BackfillTerms, Survey
 from runbook_lib.postgres.catalog import catalog
 from runbook_lib.postgres.column_removal.definitions import of_table
 from runbook_lib.postgres.connection import identity, rights_missing
@@ -29,7 +29,6 @@ from runbook_lib.postgres.indexes import WATCH, Indexes
 from runbook_lib.results import Found, Status
 from runbook_lib.steps import Preview, backfill_step
 from runbook_lib.steps.backfill_step import BackfillStep
-from runbook_lib.steps.backfill_survey import Survey, survey
 
 LOCKS = {
     "swap": "ACCESS EXCLUSIVE twice, for a moment each; row locks between them",
@@ -55,7 +54,7 @@ def preview(step: BackfillStep) -> tuple[Preview, KeySet, backfill_step.Choice]:
             _require_named(connection, step.backfill.database)
         here, whole = identity(connection), catalog(connection)
         shape = {name: it for name, it in whole.items() if step.context.folder.short not in name}  # not this run's own
-        seen = survey(step, connection)
+        seen = step.backfill.survey(connection, step.backup)
         _require_fit(step, seen)
         backfill = seen.terms
         keys = approved_keys(connection, backfill, passing)
@@ -77,7 +76,11 @@ def preview(step: BackfillStep) -> tuple[Preview, KeySet, backfill_step.Choice]:
             + (f"; {spec.touch_column} becomes the present time" if spec.touch_column else ""),
             *others,
             f"strategy {chosen.strategy}: {chosen.because}",
-            *(f"{strategy} is out: {why}" for strategy, why in chosen.refused.items() if strategy != chosen.strategy),
+            *(
+                f"{name} is out: {why}"
+                for name, why in chosen.refused.items()
+                if name != chosen.strategy and why not in chosen.because
+            ),
             *firing_line(fires, rows, kept_out=kept_out),
             *(f"publication {name} sends each changed row to its subscribers" for name in published),
             *([_UNUSED] if chosen.strategy == "batched" and not step.stopped else []),
@@ -106,7 +109,7 @@ def preview(step: BackfillStep) -> tuple[Preview, KeySet, backfill_step.Choice]:
 def choice(step: BackfillStep) -> backfill_step.Choice:
     """The strategy for what is there now, or the one that the engineer wants. Read-only."""
     with step.looking() as connection:
-        seen = survey(step, connection)
+        seen = step.backfill.survey(connection, step.backup)
         _require_fit(step, seen)
         return _chosen(step, seen, connection, seen.terms.count(connection))
 
@@ -202,11 +205,11 @@ def _fired(connection: Connection, backfill: BackfillTerms, *, fills: bool, kept
 
 
 _UNUSED = (
-    f"an index on the column that nobody scans from now until then, for {WATCH:g} s at least, is dropped meanwhile, and made"
-    " anew afterwards, both concurrently"
+    f"an index on the column that nobody scans from now until then, for {WATCH:g} s at least, is dropped meanwhile,"
+    " and built again afterwards, both concurrently"
 )
-_WITHOUT = "the plan's indexes on the column are dropped meanwhile, since nobody uses the table, and made anew afterwards"
+_WITHOUT = "the plan's indexes on the column are dropped meanwhile, since nobody uses the table, and built again later"
 _NEW_PLACE = (
     "the column comes to stand last in the table: an INSERT or COPY without a list of columns, and statements prepared with"
-    " SELECT *, must be made anew"
+    " SELECT *, must be adapted"
 )

@@ -138,9 +138,13 @@ class Revert(StepOnRepository):
         return Status.PASS, f"it changes {len(files)} files, of {', '.join(touched) or 'no service'}"
 
     def make_ready(self) -> None:
-        """Have the prepared commit in the checkout, so that the step only moves to it. Changes the repository's objects."""
+        """Have the prepared commit in the checkout, and look through it, so that the step only moves to it.
+
+        Changes the repository's objects.
+        """
         old = old_code.prepared(self.context, self.repository)
         self.context.checkout(self.repository).bring(old.path, old.commit)
+        old_code.live_commits(self.context, self.repository, tip=old.commit)
 
     def probe(self) -> Probe:
         """Whether any commit of the feature is still in effect. Read-only."""
@@ -168,7 +172,8 @@ class Revert(StepOnRepository):
         if approved and checkout.half_way_to(approved["commit"]):
             checkout.end_move_to(approved["commit"])
             return {"before": approved["head"], "commit": approved["commit"], "reverted": len(approved["reverted"])}
-        old = old_code.prepare(self.context, self.repository)
+        checkout.require_ready()
+        old = old_code.prepared(self.context, self.repository)
         wanted = approved.get("commit", old.commit)
         if old.commit != wanted:
             raise PreconditionError(
@@ -207,6 +212,8 @@ class Revert(StepOnRepository):
         """The feature's files that are not as they were approved. Read-only."""
         approved = self.approved
         before, wanted = approved.get("head", ""), approved.get("commit", "")
+        if checkout.head() == wanted:
+            return set()
         if not (checkout.resolved(before) and checkout.resolved(wanted)):
             return set()
         return {*checkout.differing(before, wanted)} & {*checkout.differing(wanted, "HEAD")}

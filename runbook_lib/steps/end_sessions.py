@@ -24,7 +24,7 @@ class EndSessionsKeys(StepSpec):
         estimate=15,
         does="Ends the sessions that were approved, each by its own pid.",
         expect="Nobody else is connected to the database.",
-        if_not="Stop the client that connects again, and preview anew.",
+        if_not="Stop the client that connects again, and preview again.",
         preserves="Nothing: what those sessions had not committed is gone.",
         reversible=False,
         log_line="",

@@ -112,8 +112,8 @@ class KeepOut(_OfRole):
             would.append(f"these may connect by the same grants only, and are kept out too: {', '.join(others)}")
         if self.poolers:
             would.append(
-                "clients of PgBouncer that want to connect meanwhile are refused, and for up to its server_login_retry "
-                "(15 s unless set) after they are let in; it is paused only until the sessions there are have ended"
+                "clients of PgBouncer get an error while the fence is up, and for up to its server_login_retry (15 s unless "
+                "set) after they are let in: it is paused only until the sessions there are have ended"
             )
         if way is None:
             would = [f"stop: {self.role} cannot be kept out, as {why}; only a waiver of {self.name} goes on from there"]

@@ -45,7 +45,7 @@ class Hold:
         answer = processes.run(check, timeout=self.commands.timeout)
         if answer.exit_code not in (YES, NO):
             raise AdapterError(
-                f"Whether {self.label} is frozen cannot be told: {shown(check)} ended with exit code {answer.exit_code}.",
+                f"Whether {self.label} is frozen is unknown: {shown(check)} ended with exit code {answer.exit_code}.",
                 where=self.label,
                 state="Nothing was changed by asking.",
                 safe_next="Make its check end with 0 while it is frozen, and with 1 while it is not.",

@@ -164,13 +164,13 @@ def salvage(context: Context, live: str, restored: str) -> Salvage:
 
 
 def compared(context: Context, live: str, restored: str, watch: Watch, *, carry: bool) -> Ledger:
-    """The differences behind the fence; where rows are to be carried, each is laid beside the restored tables.
+    """The differences behind the fence; where rows are to be carried, each is laid next to the restored tables.
 
-    What an earlier try laid there is laid anew, since more may have been written; what it carried is no difference any more.
+    What an earlier try laid there is laid again, since more may have been written; what it carried no longer differs.
     Changes the restored database, in the runbook's schema alone.
     """
     salvaging = salvage(context, live, restored)
-    salvaging.anew()
+    salvaging.start_over()
     return salvaging.stage(watch) if carry else count(context, live, restored, watch)
 
 
@@ -181,7 +181,7 @@ def applied_before(context: Context, live: str, restored: str) -> bool:
 
 
 def applied(context: Context, live: str, restored: str, between: Between, look: Callable[[], object]) -> Outcome:
-    """Carry the rows that were laid aside; `between` is told each part, and `look` asked within one.
+    """Carry the rows that were laid aside; `between` gets each part, and `look` asked within one.
 
     Changes the restored database.
     """

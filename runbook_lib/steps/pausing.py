@@ -1,15 +1,18 @@
 """Has the clients of the target's poolers wait while a step holds strong locks, and lets them go on whatever happens."""
 
+import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from runbook_lib.errors import AdapterError
 from runbook_lib.journal.control import Reporter
 from runbook_lib.postgres import Open
 from runbook_lib.postgres.blockers import transactions
 from runbook_lib.postgres.pooler import Pooler, StillInUse, pause, resume
+from runbook_lib.postgres.pooler_guard import resumed_if_killed
 
 PAUSED = "paused-pooler"  # the item of cleanup
 TRIES, BETWEEN = 3, 1.0  # how often PAUSE is tried, and the seconds between, in which clients go on
@@ -46,20 +49,50 @@ class Pausing:
             self.resume()
         named = ", ".join(map(str, self.poolers))
         self.reporter.open_cleanup(PAUSED, f"clients of {named} wait; let them go on (RESUME)")
-        begun = time.monotonic()
+        with resumed_if_killed(self.poolers):
+            begun = time.monotonic()
+            try:
+                self._paused(meanwhile)
+                self._within, begun = True, time.monotonic()
+                yield
+            finally:
+                self._within = False
+                self.resume(begun)
+
+    @property
+    def would(self) -> str:
+        """What the cleanup does."""
+        return f"let clients of {', '.join(map(str, self.poolers))} go on"
+
+    def clean_up(self, *, waived: bool) -> dict[str, Any]:
+        """Let the clients go on; where that was waived, it is tried once, and closed in any case. Changes the poolers.
+
+        Raises:
+            AdapterError: A pooler cannot be reached, which nobody waived.
+        """
+        if not waived:
+            return {"resumed by others": self.resume()}
+        if not (left := self.resume_once()):
+            return {}
+        self.reporter.close_cleanup(PAUSED)
+        return {"not resumed": left}
+
+    def resume_once(self) -> str:
+        """Let the clients go on, tried once; returns what is left to do by hand, "" for nothing. Changes the poolers."""
         try:
-            self._paused(meanwhile)
-            self._within, begun = True, time.monotonic()
-            yield
-        finally:
-            self._within = False
-            self.resume(begun)
+            self.resume(once=True)
+        except AdapterError:
+            named = ", ".join(map(str, self.poolers))
+            return f"clients of {named} may still wait, which was waived; resume by hand: {self.by_hand}"
+        return ""
 
     @property
     def by_hand(self) -> str:
         """The commands that let the clients go on."""
         return "; ".join(
-            f"psql service={pooler.service} -c 'RESUME \"{name}\"'" for pooler in self.poolers for name in pooler.databases
+            f"psql {shlex.quote(pooler.console)} -c 'RESUME \"{name}\"'"
+            for pooler in self.poolers
+            for name in pooler.databases
         )
 
     def resume(self, since: float | None = None, *, once: bool = False) -> list[str]:

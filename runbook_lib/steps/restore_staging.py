@@ -1,4 +1,4 @@
-"""Option C, first half: restore the backup into a database beside the live one, and count what going back would lose."""
+"""Option C, first half: restore the backup into a database next to the live one, and count what going back would lose."""
 
 import time
 from contextlib import suppress
@@ -19,7 +19,7 @@ from runbook_lib.context.migration_files import history
 from runbook_lib.errors import AdapterError, Declined, RunbookError
 from runbook_lib.journal.control import Control
 from runbook_lib.postgres import Connection
-from runbook_lib.postgres.catalog import OWN_SCHEMA, catalog, database_size
+from runbook_lib.postgres.catalog import OWN_SCHEMA, catalog, database_size, old_collations
 from runbook_lib.postgres.changes import draft
 from runbook_lib.postgres.connection import MAINTENANCE, identity
 from runbook_lib.postgres.dump import Entry
@@ -77,11 +77,11 @@ class RestoreProgress:
                 "The restore was ended, as was asked for.",
                 where=error.where,
                 state=f"The live database was only read; {self.staging} is not whole.",
-                safe_next="Run the step again, which makes the side database anew; or undo it, which drops it.",
+                safe_next="Run the step again, which makes the side database again; or undo it, which drops it.",
             ) from None
 
     def _size(self, name: str) -> int:
-        with suppress(psycopg.Error):  # not to be told is no reason to end a restore
+        with suppress(psycopg.Error):  # an unknown size is no reason to end a restore
             return database_size(self.maintenance, name) // MEGABYTE
         return 0
 
@@ -147,7 +147,7 @@ class RestoreStaging(Step):
         try:
             dump = self.context.dump
         except RunbookError as error:
-            return f"cannot be told: {error.what}", "cannot be told"
+            return f"unknown: {error.what}", "unknown"
         lost = "all that was written since; counted row by row before downtime"
         return f"the whole database, back to {dump.path.name}", lost
 
@@ -161,6 +161,7 @@ class RestoreStaging(Step):
             written = self._written_since(connection)
             without, _ = what_is_left_out(self.context, connection)
             versions = extension_changes(connection, sections(dump.contents.schema))
+            versions += [f"{line}: what is restored has its order" for line in old_collations(connection)]
         newer = self._objects_not_in_backup()
         hours = max(0.0, (self.context.now() - dump.made).total_seconds() / 3600)
         kept = dump.columns_of_feature(self.context.plan.database)
@@ -205,7 +206,7 @@ class RestoreStaging(Step):
         if not found.staging:
             return Probe(Effect.NOT_DONE, "no side database is there")
         if found.restored_from != checksum(self.context, self.context.dump.path):
-            return Probe(Effect.HALF_DONE, f"{found.staging} is not the whole of the backup; it is made anew")
+            return Probe(Effect.HALF_DONE, f"{found.staging} is not the whole of the backup; it is made again")
         if ledger(self.context) is None:
             return Probe(Effect.HALF_DONE, f"{found.staging} is restored; the loss is not counted yet")
         return Probe(Effect.DONE, f"{found.staging} is restored and the loss is counted")
@@ -221,7 +222,7 @@ class RestoreStaging(Step):
         """Restore, look over, and count the loss; what is whole already is not restored again. Changes the target.
 
         Raises:
-            Declined: It was ended; a side database that is not whole by then is made anew the next time.
+            Declined: It was ended; a side database that is not whole by then is made again the next time.
         """
         postgres = self.context.adapters.postgres
         live, name = postgres.database, staging_database.staging_name(postgres.database, postgres.run)
@@ -229,7 +230,7 @@ class RestoreStaging(Step):
         with self.control.listening():
             if staging_state_of(self.context).restored_from != checked:
                 self.reporter.open_cleanup(
-                    CLEANUP, f"The database {name} was restored beside {live}; drop it, or swap it in."
+                    CLEANUP, f"The database {name} was restored next to {live}; drop it, or swap it in."
                 )
                 self._restore(live, name, checked)
             with postgres.connect(MAINTENANCE) as maintenance:
@@ -351,7 +352,7 @@ class RestoreStaging(Step):
         try:
             live = self.context.adapters.dump_tools.objects(120)
         except AdapterError as error:
-            return [f"objects made since the backup: cannot be told, {error.what}"]
+            return [f"objects made since the backup: unknown, {error.what}"]
         there = {_named(entry) for entry in self.context.dump.contents.entries}
         lost = {_named(entry) for entry in live if entry.kind != "COMMENT" and OWN_SCHEMA not in (entry.schema, entry.name)}
         return [f"not in the backup: {name}" for name in sorted(lost - there)]

@@ -111,23 +111,25 @@ class _ServicesStep(Step):
         )
 
     def _wait_for_version(self, name: str, deadline: float) -> str:
-        wanted = builds.wanted(self.context, name)
-        while True:
+        wanted, found, problem = builds.wanted(self.context, name), "", ""
+
+        def is_up() -> bool:
+            nonlocal found, problem
             try:
                 found = builds.running(self.context, name)
                 problem = f"it runs {found}, not {wanted[:12]}"
             except AdapterError as error:
                 found, problem = "", error.what
-            if builds.same(found, wanted):
-                return found
-            if time.monotonic() > deadline:
-                raise StepFailed(
-                    f"{name} did not come up in the wanted version: {problem}",
-                    where=f"service {name}",
-                    state="It was started; what it runs is not what was wanted.",
-                    safe_next="Read its log, mend the cause, and run the step again.",
-                )
-            time.sleep(POLL)
+            return builds.same(found, wanted)
+
+        if until(is_up, deadline - time.monotonic(), POLL):
+            return found
+        raise StepFailed(
+            f"{name} did not come up in the wanted version: {problem}",
+            where=f"service {name}",
+            state="It was started; what it runs is not what was wanted.",
+            safe_next="Read its log, mend the cause, and run the step again.",
+        )
 
     def _in_wanted_version(self) -> list[str]:
         up = self.context.adapters.services.up(self.services)
@@ -315,6 +317,10 @@ class Start(_ServicesStep):
                     f"take {image[:19]} for {name}, an image built beforehand from the old code"
                     for name, image in ready.items()
                 ),
+                *(
+                    f"build the image of {name} with all processors: build_limits.processors binds no image build"
+                    for name in images.unlimited(self.context, from_images)
+                ),
                 *self._restored(),
             ],
             undone_by="stopping them",
@@ -365,9 +371,12 @@ class Start(_ServicesStep):
         )
 
     def apply(self) -> Facts:
-        """Start them in the plan's order; one that runs in another version is stopped first. Changes the target."""
+        """Start them in the plan's order; those that run in another version are stopped first, the last one first.
+
+        Changes the target.
+        """
         right = self._in_wanted_version()
-        self._stop_at_once([name for name in self._running() if name not in right])
+        self._stop_at_once([name for name in reversed(self._running()) if name not in right])
         return self._start()
 
     def verify(self) -> list[Result]:
@@ -382,8 +391,9 @@ class Start(_ServicesStep):
         ]
 
     def undo(self) -> Facts:
-        """Stop them. Changes the target."""
-        return self._stop()
+        """Stop them, the last one first. Changes the target."""
+        self._stop_at_once(self.services[::-1])
+        return {"stopped": self.services}
 
     def _stopped_by(self) -> list[str]:
         """The steps of the run that stop services before this one, where they stop all of its own."""

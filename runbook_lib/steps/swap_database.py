@@ -56,7 +56,7 @@ OLD, CLOSED = "old-database", "refused-connections"  # items of cleanup
 class Exchange(Step):
     """A step that exchanges the names of two databases."""
 
-    DUE_AT_ONCE = (CLOSED,)
+    DUE_AT_ONCE = {**Step.DUE_AT_ONCE, CLOSED: ""}
 
     def milliseconds_paused(self, preview: Preview) -> int:
         """As long as the exchange may take, and what is done before it behind the same pause. Pure."""
@@ -452,7 +452,7 @@ class SwapDatabase(CheckedExchange):
                 state="Nothing was changed.",
                 safe_next="Restore a later backup, or go on with the database as it is.",
             )
-        self.reporter.open_cleanup(STAGED, f"The database {new} was restored beside {found.live}; drop it, or swap it in.")
+        self.reporter.open_cleanup(STAGED, f"The database {new} was restored next to {found.live}; drop it, or swap it in.")
         postgres, pausing = self.context.adapters.postgres, self.context.adapters.pausing
         self.bring_records(found.kept)
         with pausing(), cutover.fenced(postgres, found.live, self.reporter.waiting) as holder:

@@ -90,7 +90,7 @@ class TakeBack(Step):
         try:
             found = self._draft()
         except RunbookError as error:
-            return f"cannot be told: {error.what}", "cannot be told"
+            return f"unknown: {error.what}", "unknown"
         changed = ", ".join(f"{each.what} {each.kind} {each.object}" for each in found.changes)
         loses = [f"{each.loss} ({each.object})" for each in found.changes if each.loss]
         return f"taken back: {changed}", "; ".join(loses) or "nothing"

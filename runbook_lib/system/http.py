@@ -137,7 +137,7 @@ def is_open(address: str) -> bool:
     """Whether a connection to a URL's host and port, or to host:port, is accepted; refused is the one no. Read-only.
 
     Raises:
-        AdapterError: It cannot be told: the host is not known, or does not answer.
+        AdapterError: It is unknown: the host is not known, or does not answer.
     """
     parts = urlsplit(address if "://" in address else f"tcp://{address}")
     try:
@@ -148,7 +148,7 @@ def is_open(address: str) -> bool:
         return False
     except (OSError, KeyError, ValueError) as error:
         raise AdapterError(
-            f"Whether anything listens at {address} cannot be told: {error or type(error).__name__}.",
+            f"Whether anything listens at {address} is unknown: {error or type(error).__name__}.",
             where=address,
             state="Nothing was changed.",
             safe_next="Mend the address under listens in the target, or the way there.",

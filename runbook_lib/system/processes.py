@@ -347,11 +347,18 @@ def _too_slow(command: Sequence[str], timeout: float, errors: str) -> AdapterErr
     )
 
 
+SHORTEST, SHARE = 0.01, 0.1  # seconds between two questions at least, and by how much an answer may come late
+
+
 def until(condition: Callable[[], bool], seconds: float, interval: float) -> bool:
-    """Whether `condition` comes to hold within so many seconds; it is asked every `interval` of them. Read-only."""
-    deadline = time.monotonic() + seconds
+    """Whether `condition` comes to hold within so many seconds; it is asked often at first, later every `interval` of them.
+
+    Read-only.
+    """
+    begun = time.monotonic()
     while not condition():
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - begun
+        if waited > seconds:
             return False
-        time.sleep(interval)
+        time.sleep(min(interval, max(SHORTEST, SHARE * waited)))
     return True

@@ -84,13 +84,13 @@ def recommend(plan: Plan, results: Iterable[Result], words: Mapping[str, Word] |
 def investigated(row: MatrixRow, results: Iterable[Result]) -> Verdict:
     """What the findings say of a row that is to be investigated first: confirmed only where each confirming check passes."""
     found = {result.name: result for result in results}
-    told = {name: found[name].status if name in found else Status.UNKNOWN for name in row.confirmed_by}
+    seen = {name: found[name].status if name in found else Status.UNKNOWN for name in row.confirmed_by}
     because = "; ".join(
-        f"{name} {status}" + (f": {found[name].summary}" if name in found else "") for name, status in told.items()
+        f"{name} {status}" + (f": {found[name].summary}" if name in found else "") for name, status in seen.items()
     )
-    if all(status is Status.PASS for status in told.values()):
+    if all(status is Status.PASS for status in seen.values()):
         return Verdict(row.type, f"{row.symptom}, confirmed: {because}")
-    if Status.FAIL in told.values():
+    if Status.FAIL in seen.values():
         return Verdict("", f"{row.symptom}: {row.type} is not the remedy, {because}")
     return Verdict("", f"{row.symptom}: not confirmed, {because}")
 
@@ -112,7 +112,7 @@ def watched(row: MatrixRow, statuses: Sequence[Status], *, over: bool) -> Verdic
         return Verdict("", f"{row.symptom}: over; the last {len(last)} of {len(statuses)} rounds passed")
     if Status.FAIL in last:
         return Verdict(row.type, f"{row.symptom}: the time is over, and of the last {len(last)} rounds not every one passed")
-    return Verdict("", f"{row.symptom}: the time is over, and the last rounds could not be told: unknown")
+    return Verdict("", f"{row.symptom}: the time is over, and the last rounds are unknown")
 
 
 def _by_word(scored: RowFound, word: Word | None) -> RowFound:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from runbook_lib.config.plan import Plan
+from runbook_lib.journal.event import in_words
 from runbook_lib.journal.folder import RunFolder
 from runbook_lib.journal.state import RunState
 from runbook_lib.results import Result, not_passed
@@ -145,14 +146,23 @@ def status(folder: RunFolder, plan: Plan, state: RunState) -> Shown:
     )
 
 
-def results(found: Sequence[Result], heading: str, waived: Collection[str] = ()) -> Shown:
-    """A checklist, the worst told in the heading; what is waived is said to be, and never counts as passed."""
+def results(
+    found: Sequence[Result], heading: str, waived: Collection[str] = (), steps: Mapping[str, str] | None = None
+) -> Shown:
+    """A checklist, the worst result in the heading; what is waived is said to be, and never counts as passed.
+
+    Where the titles of `steps` are given, each result is shown with the step that it belongs to.
+    """
     bad = not_passed(found)
     verdict = f"{len(found) - len(bad)} of {len(found)} PASS"
     said = [f"WAIVED ({r.status})" if r in bad and r.name in waived else r.status for r in found]
     rows = [[f"{SYMBOLS[r.status]} {word}", r.title, r.summary] for word, r in zip(said, found, strict=True)]
-    colours = [COLOURS[r.status] for r in found]
-    return table(f"{heading}: {verdict}", ["result", "check", "what was seen"], rows, colours)
+    head = ["result", "check", "what was seen"]
+    if steps is not None:
+        head.insert(1, "step")
+        for row, r in zip(rows, found, strict=True):
+            row.insert(1, steps.get(str(r.evidence.get("step")), ""))
+    return table(f"{heading}: {verdict}", head, rows, [COLOURS[r.status] for r in found])
 
 
 def previews(
@@ -172,7 +182,8 @@ def previews(
     shown = table(f"Preview {digest} (nothing was changed)", head, rows)
     tables = [table(p.title, p.table[0], p.table[1:]) for p in steps if p.table]
     looks = {"Looked at beforehand": foreseen, "Tried on a clone": tried}
-    return side_by_side(shown, *tables, *(results(of, heading, waived) for heading, of in looks.items() if of))
+    titles = {p.step: p.title for p in steps}
+    return side_by_side(shown, *tables, *(results(of, heading, waived, titles) for heading, of in looks.items() if of))
 
 
 def undo(offered: Offer) -> Shown:
@@ -213,7 +224,7 @@ def recovery(found: RecoveryPath, plan: Plan, state: RunState) -> Shown:
 
 def done(what: Done) -> Shown:
     """What became of a step."""
-    facts = ", ".join(f"{name} {_fact(value)}" for name, value in what.outcome.items())
+    facts = in_words(what.outcome)
     line = f"{what.title}: {what.how} ({what.seconds:.1f} s, planned {what.estimate} s){': ' + facts if facts else ''}"
     shown = Shown(f'<p style="overflow-wrap:anywhere"><b>{escape(line)}</b></p>', line)
     return side_by_side(shown, results(what.results, "Verified")) if what.results else shown

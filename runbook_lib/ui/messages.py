@@ -1,4 +1,4 @@
-"""What people outside the notebook are told: texts that are ready to send, and the draft of a postmortem."""
+"""What people outside the notebook hear: texts that are ready to send, and the draft of a postmortem."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _start(plan: Plan, state: RunState) -> str:
             f"ROLLBACK BEGINS: {plan.title} ({plan.feature}) on {state.opened['target']} ({state.opened['environment']})",
             f"Incident: {incident}. Reason: {reason.rstrip('.')}.",
             f"Type: {type_title(plan, state)}. Planned: {clock(budget) if budget else 'no budget'}. By: {state.operator}.",
-            "Please deploy and restart nothing until you are told that it is over.",
+            "Please deploy and restart nothing until we say that it is over.",
         ]
     )
 

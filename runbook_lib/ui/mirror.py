@@ -32,7 +32,7 @@ from runbook_lib.system import temporary
 
 PERIOD = 1.0  # seconds between two writings at least
 LARGEST = 8 * 1024**2  # bytes; a larger file stays where it is
-MADE_ANEW = {"journal.jsonl", "manifest.json", "report.html", "rollback-log.md", "postmortem.md", "lab"}
+MADE_AGAIN = {"journal.jsonl", "manifest.json", "report.html", "rollback-log.md", "postmortem.md", "lab"}
 
 
 class _Follower:
@@ -108,13 +108,13 @@ def may_write(plan: Plan, state: RunState) -> bool:
 
 
 def worth_keeping(folder: Path) -> dict[str, Path]:
-    """What of a run's folder another machine cannot make anew: name -> file. Read-only."""
+    """What of a run's folder another machine cannot make again: name -> file. Read-only."""
     found = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
     return {
         name.as_posix(): path
         for name, path in found.items()
         if not any(part.startswith(".") for part in name.parts)
-        and name.parts[0] not in MADE_ANEW
+        and name.parts[0] not in MADE_AGAIN
         and path.suffix != ".ipynb"
         and path.stat().st_size <= LARGEST
     }
@@ -181,7 +181,7 @@ def hand_over(run: Run, to: str) -> str:
 
 
 def take_up(target_file: Path, run: str, to: str, outputs: Path = ROOT / "outputs") -> Run:
-    """Make the folder of a run, the newest where none is named, anew here, and have `to` carry it on.
+    """Make the folder of a run, the newest where none is named, here again, and have `to` carry it on.
 
     From then on every step of a type that touches the database is refused in the folder that it had elsewhere.
 
@@ -219,7 +219,7 @@ def take_up(target_file: Path, run: str, to: str, outputs: Path = ROOT / "output
 
 
 def _made(path: Path, lines: list[str], files: dict[str, bytes]) -> Path:
-    """Write the folder beside its place first, so that it is there whole or not at all."""
+    """Write the folder next to its place first, so that it is there whole or not at all."""
     part = path.with_name(f".{path.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     make_private(part / "evidence", part.parent)

@@ -1,4 +1,4 @@
-"""Carries steps out beside the cell that asked for them: their controls stay alive, and what they do is seen."""
+"""Executes steps in the background of the cell that asked for them: their controls stay alive, and what they do is seen."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ R = TypeVar("R")
 
 
 async def in_background(run: Run, title: str, work: Callable[[], R]) -> R:
-    """Have `work` done; where a person sits, beside the cell, with how long it has taken so far.
+    """Have `work` done; where a person sits, in the background, with how long it has taken so far.
 
     Changes the target by what `work` does.
 
@@ -87,7 +87,7 @@ class BackgroundTask(Generic[R]):
         return display.line(f"{self.title}: {monotonic() - self._begun:.0f} s")
 
     def controls(self) -> Any:
-        """What steers the work, None for nothing."""
+        """What controls the work, None for nothing."""
         return None
 
     def put_away(self) -> None:
@@ -176,25 +176,25 @@ async def walked(run: Run, title: str, names: Sequence[str], work: Callable[[], 
 
 
 def under_way(title: str, events: list[Event], now: datetime) -> Shown:
-    """How far a step has come by what it told since it was last begun, and who is in its way. Pure."""
+    """How far a step has come by what it reported since it was last begun, and who is in its way. Pure."""
     events, now = steady(events), steady_now(events, now)
     begun = max((n for n, event in enumerate(events) if event.kind == "started"), default=0)
-    told = events[begun:]
-    since = seconds(events, told[0], now) if told else 0.0
+    reported = events[begun:]
+    since = seconds(events, reported[0], now) if reported else 0.0
     lines = [f"{title}: {clock(since) if since is None else f'{since:.0f} s'}"]
     bar = ""
-    if rows := [event for event in told if event.kind == "progress"]:
+    if rows := [event for event in reported if event.kind == "progress"]:
         data = rows[-1].data
-        done, total, spent = data["done"], data["total"], seconds(events, told[0], rows[-1]) or 0.0
+        done, total, spent = data["done"], data["total"], seconds(events, reported[0], rows[-1]) or 0.0
         rate, unit = done / spent if spent > 0 else 0.0, data.get("unit", "rows")
         left = f"{(total - done) / rate:.0f} s remain" if rate and total > done else "rest unknown"
         left = left if total > done else "nearly done"
         lines.append(f"{done:,} of {total:,} {unit}, {rate:,.0f} a second, {left}" if total else f"{done:,} {unit} so far")
         lines += [data["text"]] if data.get("text") else []
         bar = f'<progress value="{done}" max="{max(total, done, 1)}" style="width:420px"></progress>'
-    if told and told[-1].kind == "waiting":
-        lines += [f"waiting for a lock; in the way: {blocker}" for blocker in told[-1].data["blockers"]]
-    if wanted := [event.data["wanted"] for event in told if event.kind == "steered"]:
+    if reported and reported[-1].kind == "waiting":
+        lines += [f"waiting for a lock; in the way: {blocker}" for blocker in reported[-1].data["blockers"]]
+    if wanted := [event.data["wanted"] for event in reported if event.kind == "steered"]:
         lines.append(f"asked for: {wanted[-1]}")
     shown = display.side_by_side(*(display.line(text) for text in lines))
     return Shown(shown.html + bar, shown.text)
@@ -223,7 +223,7 @@ class _Acting(BackgroundTask[T]):
         buttons = []
         said: list[tuple[str, Request, str]] = [
             ("Pause", "pause", "Wait before the next batch"),
-            ("Resume", "go on", "Go on after a pause"),
+            ("Resume", "resume", "Go on after a pause"),
             ("Abort", "abort", "End before the next batch; what is done stays, and the cell can be run again"),
         ]
         loop = asyncio.get_running_loop()
@@ -239,7 +239,7 @@ class _Acting(BackgroundTask[T]):
 
     def abort(self) -> None:
         if self._works_in_batches():
-            self.run.steer("abort")
+            self.run.request("abort")
 
     def cancel(self) -> None:
         if self.run.touches_database:
@@ -256,17 +256,17 @@ class _Acting(BackgroundTask[T]):
 
     def _ask(self, request: Request) -> None:
         self.put_away()
-        self._asking = asyncio.ensure_future(self._steer(request))
+        self._asking = asyncio.ensure_future(self._request(request))
 
-    async def _steer(self, request: Request) -> None:
-        """Have the step steered; where it is not at work yet, as soon as it is."""
+    async def _request(self, request: Request) -> None:
+        """Pass a request on to the step; where it is not at work yet, as soon as it is."""
         while True:
             try:
-                await asyncio.to_thread(self.run.steer, request)
+                await asyncio.to_thread(self.run.request, request)
                 self._told = ""
                 return
             except PreconditionError as error:
-                self._told = f"asked for: {request}, which it will be told once it can be. {error.what}"
+                self._told = f"asked for: {request}, which it gets as soon as it can. {error.what}"
                 await asyncio.sleep(AGAIN)
             except RunbookError as error:
                 self._told = str(error)

@@ -157,7 +157,7 @@ class Checkboxes:
         return checkbox
 
     def _changed(self, symptom: str, ticked: bool) -> None:
-        """Take a tick in, and score anew.
+        """Take a tick in, and score again.
 
         The checkbox is replaced by a new one: while a cell waits, a front end sends only the first change of a widget.
         """

@@ -273,7 +273,7 @@ def chosen_before(run: Run, name: str, options: Mapping[str, str], again: bool =
     if not made or made[-1]["by"] != "operator" or made[-1]["value"] not in options:
         return ""
     value = str(made[-1]["value"])
-    show(display.line(f"{name} = {value} (operator, as chosen before; to choose anew, add again=True)"))
+    show(display.line(f"{name} = {value} (operator, as chosen before; to choose again, add again=True)"))
     return value
 
 

@@ -119,10 +119,10 @@ def test_a_service_without_a_known_version_is_unknown_and_waived_by_name(stack: 
     done = plan("--json", target=target)
     planned = json.loads(done.stdout)
     obstacles = [o["name"] for o in planned["obstacles"]]
-    waived = runbook("run", planned["run"], "--waive", "start-backend: versions: nobody needs its version tonight")
+    waived = runbook("run", planned["run"], "--waive", "start-services: versions: nobody needs its version tonight")
 
-    assert (done.returncode, obstacles) == (4, ["start-backend: versions"])
-    assert "--waive 'start-backend: versions: REASON'" in planned["error"]
+    assert (done.returncode, obstacles) == (4, ["start-services: versions"])
+    assert "--waive 'start-services: versions: REASON'" in planned["error"]
     assert (
         waived.returncode,
         f"To approve it: runbook run {planned['run']} --approve {planned['digest']}" in waived.stderr,

@@ -105,6 +105,6 @@ def test_a_full_rollback_that_leaves_corrupt_data_continues_as_a_restore(tmp_pat
             "revert-frontend": 1,
         }
         last = len(started) - 1 - started[::-1].index("stop-services")
-        assert started.index("start-frontend") < last < started.index("swap-database")  # they ran again meanwhile
+        assert started.index("start-services") < last < started.index("swap-database")  # they ran again meanwhile
         assert {check["status"] for check in state.checks["after"].values()} == {"PASS"}
         run.close_adapters()

@@ -15,7 +15,7 @@ from runbook_lib.headless import conductor
 from runbook_lib.rehearsal.stack import Stack
 from runbook_lib.run import Run, engine, lifecycle
 
-FORWARD = ["build-backend", "start-backend", "revert-frontend", "build-frontend", "start-frontend"]
+FORWARD = ["build-backend", "revert-frontend", "build-frontend", "start-services"]
 
 
 def asked(run: Run, *options: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 from psycopg import sql
 
-from runbook_lib.journal.control import Channel
+from runbook_lib.journal.control import ControlFile
 from runbook_lib.postgres.connection import Connection
 from runbook_lib.run import Run
 
@@ -26,8 +26,8 @@ def until(condition: Callable[[], object]) -> None:
 
 
 @pytest.fixture(scope="module")
-def channel(run: Run) -> Channel:
-    return Channel(run.folder.path, "clear-backfill")
+def channel(run: Run) -> ControlFile:
+    return ControlFile(run.folder.path, "clear-backfill")
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +36,12 @@ def database(run: Run) -> Iterator[Connection]:
         yield connection
 
 
-def pause_as_it_begins(channel: Channel) -> None:
+def pause_as_it_begins(channel: ControlFile) -> None:
     """Pause a clearing before its first batch, as soon as it can be paused."""
     until(lambda: channel.request("pause"))
 
 
-def pause_in_mid_batch(run: Run, database: Connection, channel: Channel) -> None:
+def pause_in_mid_batch(run: Run, database: Connection, channel: ControlFile) -> None:
     """Let a clearing that is paused before its first transaction go on, and pause it behind that.
 
     The rows that it wants are held until then.
@@ -51,7 +51,7 @@ def pause_in_mid_batch(run: Run, database: Connection, channel: Channel) -> None
     wanted = sql.SQL("SELECT FROM {table} t WHERE {affected} FOR UPDATE")
     with run.context.adapters.postgres.connect() as holding, holding.transaction():
         holding.execute(run.context.backfill(holding).filled(wanted))
-        channel.request("go on")
+        channel.request("resume")
         until(lambda: database.execute("SELECT FROM pg_locks WHERE NOT granted").fetchone() is not None)
         channel.request("pause")
     until(lambda: left(run, database) < before)
@@ -63,7 +63,7 @@ def answer_all(seat: Seat) -> None:
     expect(seat.waiting("Carry out preview")).to_be_visible(timeout=STEP)
 
 
-def clear_and_pause(seat: Seat, run: Run, database: Connection, channel: Channel) -> None:
+def clear_and_pause(seat: Seat, run: Run, database: Connection, channel: ControlFile) -> None:
     """Run all cells up to the clearing, and pause that in mid-batch."""
     seat.run_all()
     answer_all(seat)
@@ -78,7 +78,7 @@ def left(run: Run, database: Connection) -> int:
 
 @pytest.mark.slow
 def test_the_abort_button_in_mid_batch_keeps_what_is_done_and_stops(
-    browser: Browser, lab: Served, run: Run, database: Connection, channel: Channel
+    browser: Browser, lab: Served, run: Run, database: Connection, channel: ControlFile
 ) -> None:
     all_rows = left(run, database)
     with seated(browser, lab.link) as seat:
@@ -103,7 +103,7 @@ def test_the_abort_button_in_mid_batch_keeps_what_is_done_and_stops(
 
 @pytest.mark.slow
 def test_a_closed_page_interrupt_or_restart_in_mid_batch_loses_nothing(
-    browser: Browser, lab: Served, run: Run, database: Connection, channel: Channel
+    browser: Browser, lab: Served, run: Run, database: Connection, channel: ControlFile
 ) -> None:
     all_rows = left(run, database)
     with seated(browser, lab.link) as seat:

@@ -91,7 +91,7 @@ def test_a_page_of_which_no_picture_is_wanted_is_told_without_one(browser: Brows
 
 
 def test_a_page_that_never_gets_ready_is_told(browser: Browser, site: Site) -> None:
-    visit = visited(browser, f"{site.url}/unready", timeout=1)
+    visit = visited(browser, f"{site.url}/unready", timeout=2)
     assert (visit.ready_state, visit.text) == (None, "Loading")
 
 
@@ -125,7 +125,7 @@ def test_a_picture_whose_file_is_no_picture_is_not_rendered(chromium: ChromiumBr
 
 
 def test_a_picture_that_never_arrives_is_not_waited_for_beyond_the_timeout(chromium: ChromiumBrowser, site: Site) -> None:
-    visit = look(chromium, site, '<body data-ready><div id="list"><img src="/hangs"></div>', timeout=1)
+    visit = look(chromium, site, '<body data-ready><div id="list"><img src="/hangs"></div>', timeout=2)
     assert (visit.ready_state, [media.rendered for media in visit.media]) == ("", [False])
 
 
@@ -338,6 +338,14 @@ def digest(content: str) -> str:
 def test_a_visit_tells_the_scripts_that_it_was_given(chromium: ChromiumBrowser, site: Site) -> None:
     bundled(site, "/app.js", "new", "no-cache")
     assert ran(chromium, site) == {"/app.js": digest("new")}
+
+
+def test_scripts_that_a_page_asks_for_late_are_among_them(chromium: ChromiumBrowser, site: Site) -> None:
+    bundled(site, "/app.js", "new", "no-cache")
+    late = 'const late = () => document.body.append(Object.assign(document.createElement("script"), {src: "/late.js"}));'
+    site.pages["/app.js"] = (200, "text/javascript", f"{late} onload = () => setTimeout(late, 150);".encode())
+    site.pages["/late.js"] = (200, "text/javascript", b"")
+    assert ran(chromium, site).keys() == {"/app.js", "/late.js"}
 
 
 @pytest.mark.parametrize(

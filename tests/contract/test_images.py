@@ -1,5 +1,6 @@
 """Images that are built before downtime from another folder, kept under tags, and started without a build."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -104,6 +105,21 @@ def test_what_does_not_build_is_said_and_leaves_the_deployed_tag_alone(project: 
         project.build()
 
     assert (project.images.tags("runbook-test"), project.images.running("web")) == ([], running)
+
+
+def test_a_build_holds_no_more_memory_than_it_may(project: Built) -> None:
+    file, most = project.scratch / "docker-compose.yml", 64 * 1024**2
+    model = json.loads(file.read_text())
+    model["services"]["web"]["build"]["network"] = "none"
+    file.write_text(json.dumps(model))
+    with (project.scratch / "Dockerfile").open("a") as lines:
+        lines.write(f"RUN grep -qx {most} /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes\n")
+
+    project.images.build("web", TAG, {project.docker.project: project.scratch}, OLD, {}, 60, most)
+    assert project.images.id(TAG)
+    (project.scratch / "build").write_text("3")  # so that nothing is taken from the cache
+    with pytest.raises(AdapterError, match="within 34 MB of memory"):
+        project.images.build("web", TAG, {project.docker.project: project.scratch}, OLD, {}, 60, most // 2)
 
 
 def test_a_context_that_holds_more_than_the_old_code_is_refused(project: Built) -> None:

@@ -1,10 +1,13 @@
 """What holds for pm2 alone."""
 
+import gzip
 import json
+import os
 import traceback
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -13,18 +16,44 @@ from runbook_lib.results import Found, Status
 from runbook_lib.services import Restart, Services
 from runbook_lib.system.processes import ScriptedProcesses
 
-from ..support.managers import by_pm2
-from ..support.pm2 import CANARY, Pm2
+from ..support.managers import by_pm2, start_and_hear
+from ..support.pm2 import CANARY, Pm2, a_daemon, answered
 from ..support.waiting import until
 
 
 def test_pm2_refuses_a_process_started_by_the_clock_even_when_stopped(pm2: Pm2) -> None:
-    pm2("start", "service.js", "--name", "by-the-clock", "--cron-restart", "* * * * * *", "--", "web")
+    pm2("start", "service.js", "--name", "by-the-clock", "--cron-restart", "0 3 * * *", "--", "web")
+    pm2("stop", "by-the-clock")
+    services = by_pm2(pm2)
     try:
+        status, why = found(services, Restart(["by-the-clock"], stopped_first=True), "watch")
+        assert (status, "restart by-the-clock --cron-restart 0`" in why) == (Status.FAIL, True)
+        assert services.all_running() == {"by-the-clock"}
         with pytest.raises(AdapterError, match="cron_restart"):
-            by_pm2(pm2).stop("by-the-clock")
+            services.stop("by-the-clock")
+        pm2("restart", "by-the-clock", "--cron-restart", "0")
+        assert found(services, Restart(["by-the-clock"], stopped_first=True), "watch")[0] is Status.PASS
+        services.stop("by-the-clock")
+        assert services.all_running() == set()
     finally:
         pm2("delete", "by-the-clock")
+
+
+def test_pm2_reads_rotated_logs_compressed_ones_too(pm2: Pm2) -> None:
+    services, log = by_pm2(pm2), pm2.home / "logs" / "web-out.log"
+    start_and_hear(services, "web")
+    services.stop("web")
+    rotated = log.with_name("web-out__2026-12-01_00-00-00.log.gz"), log.with_name("web-out.log.1")
+    try:
+        rotated[0].write_bytes(gzip.compress(b"long ago\n"))
+        os.utime(rotated[0], (0, 0))
+        log.rename(rotated[1])  # as logrotate does
+        log.touch()
+        assert services.logs("web", None)[0] == "long ago"
+        assert any("web started" in line for line in services.logs("web", None))
+    finally:
+        rotated[0].unlink()
+        rotated[1].rename(log)
 
 
 def test_pm2_never_launches_a_file_or_all_by_the_name_of_a_service(pm2: Pm2) -> None:
@@ -60,23 +89,35 @@ def test_pm2_starts_with_its_own_environment_not_the_operators(pm2: Pm2, monkeyp
         services.stop("web")
 
 
-@pytest.mark.parametrize("output", ["as it is", "cut", "another shape", "a failure"])
-def test_pm2_lets_no_secret_of_an_environment_out(pm2: Pm2, output: str, caplog: pytest.LogCaptureFixture) -> None:
-    listed = pm2("jlist").splitlines()[-1]
-    assert CANARY in listed
-    shapes = {
-        "as it is": (0, listed, listed),
-        "cut": (0, listed[:-5], ""),
-        "another shape": (0, json.dumps([{"name": CANARY, "pm2_env": {"env": CANARY}}]), CANARY),
-        "a failure": (1, listed, listed),
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A PM2_HOME with a path that is short enough for a socket."""
+    with TemporaryDirectory(prefix="rp-") as made:
+        yield Path(made)
+
+
+@pytest.mark.parametrize("output", ["as it is", "cut", "another shape", "a failure", "nothing"])
+def test_pm2_lets_no_secret_of_an_environment_out(
+    pm2: Pm2, home: Path, output: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    listed = json.loads(pm2("jlist").splitlines()[-1])
+    assert CANARY in repr(listed)
+    whole = answered(listed)
+    answers = {
+        "as it is": whole,
+        "cut": whole[:-50],
+        "another shape": answered([{"name": CANARY, "pm2_env": {"env": CANARY}}]),
+        "a failure": whole.replace(b'"args"', b'"error"', 1),
+        "nothing": b"",
     }
-    services = by_pm2(pm2, ScriptedProcesses(lambda command: shapes[output] if command[-1] == "jlist" else (1, "", CANARY)))
     said = [caplog.text]
-    for ask in ("is_running", "stop", "start", "version", "all_running"):
-        try:
-            said.append(repr(getattr(services, ask)(*(["web"] if ask != "all_running" else []))))
-        except AdapterError as error:
-            said.append("".join(traceback.format_exception(error)))
+    with a_daemon(home, lambda: answers[output]):
+        services = by_pm2(pm2, ScriptedProcesses(lambda command: (1, "", CANARY)), home)
+        for ask in ("is_running", "stop", "start", "version", "all_running"):
+            try:
+                said.append(repr(getattr(services, ask)(*(["web"] if ask != "all_running" else []))))
+            except AdapterError as error:
+                said.append("".join(traceback.format_exception(error)))
     assert len(said) == 6
     assert CANARY not in "".join(said) + repr(vars(services))
 
@@ -140,6 +181,21 @@ def test_pm2_names_watch_mode_beforehand_and_has_it_off_until_the_start(in_the_f
     assert dump.read_bytes() == saved
 
 
+def test_pm2_stops_once_more_what_watch_mode_started_during_the_stop(pm2: Pm2) -> None:
+    [entry] = [entry for entry in json.loads(pm2("jlist").splitlines()[-1]) if entry["name"] == "web"]
+    states, stops = ["online", "online", "stopped"], []
+
+    def of_pm2(command: list[str]) -> tuple[int, str, str]:
+        if command[1] == "stop":
+            stops.append(command)
+            states.pop(0)
+        settings = entry["pm2_env"] | {"status": states[0]}
+        return 0, json.dumps([entry | {"pid": 0, "pm2_env": settings}]), ""
+
+    by_pm2(pm2, ScriptedProcesses(of_pm2)).stop("web")
+    assert len(stops) == 2
+
+
 def test_pm2_refuses_a_watched_list_of_folders_beforehand(in_the_field: Pm2) -> None:
     services = by_pm2(in_the_field)
 
@@ -163,6 +219,7 @@ def test_pm2_keeps_the_instances_and_starts_the_one_that_is_missing(in_the_field
 
 def test_pm2_lines_without_a_time_count_from_the_mark_or_are_unknown(in_the_field: Pm2) -> None:
     services, moment = by_pm2(in_the_field), datetime.now(UTC)
+    until(lambda: services.logs("older", None), "it has logged its first start")
     services.stop("older")
     mark = json.loads(json.dumps(services.log_marks(["older"])))
     services.start("older")

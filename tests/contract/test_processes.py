@@ -3,7 +3,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -95,16 +97,26 @@ def test_a_secret_is_in_no_error() -> None:
 
 
 def test_what_a_command_leaves_running_holds_nobody_up(tmp_path: Path) -> None:
-    done = LocalProcesses().run(["sh", "-c", "sleep 1000 & echo $!"], timeout=5)
+    done = LocalProcesses().run(["sh", "-c", "sleep 1000 & echo $!"], timeout=60)
     left = int(done.output)
     assert lives(left)
     subprocess.run(["kill", str(left)], check=True)
 
 
+def not_before_it_is_ready(directory: Path) -> Callable[[], bool]:
+    """Has a command get as far as its file of pids, however slowly, before its timeout is looked at again."""
+
+    def hold() -> bool:
+        until((directory / "pids").exists, "the command is ready")
+        return False
+
+    return hold
+
+
 def test_at_the_timeout_the_command_is_asked_to_end_by_an_interrupt(tmp_path: Path) -> None:
-    polite = "trap 'touch interrupted; exit 1' INT; sleep 1000"
+    polite = "trap 'touch interrupted; exit 1' INT; touch pids; sleep 1000"
     with pytest.raises(AdapterError):
-        LocalProcesses().run(["sh", "-c", polite], cwd=tmp_path, timeout=0.5)
+        LocalProcesses().run(["sh", "-c", polite], cwd=tmp_path, timeout=0.5, hold=not_before_it_is_ready(tmp_path))
     assert (tmp_path / "interrupted").exists()
 
 
@@ -112,9 +124,9 @@ def test_the_timeout_kills_a_command_that_ignores_signals_and_its_children(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(processes, "GRACE", 0.1)
-    stubborn = "trap '' INT TERM; sleep 1000 & echo $$ $! > pids; wait; sleep 1000"
+    stubborn = "trap '' INT TERM; sleep 1000 & echo $$ $! > pids.new; mv pids.new pids; wait; sleep 1000"
     with pytest.raises(AdapterError):
-        LocalProcesses().run(["sh", "-c", stubborn], cwd=tmp_path, timeout=0.5)
+        LocalProcesses().run(["sh", "-c", stubborn], cwd=tmp_path, timeout=0.5, hold=not_before_it_is_ready(tmp_path))
     pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
     until(lambda: not any(map(lives, pids)), "the command and its child are gone")
 
@@ -131,7 +143,7 @@ except KeyboardInterrupt:
     runner = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     until((tmp_path / "pids").exists, "the command runs")
     runner.send_signal(signal.SIGINT)
-    assert runner.communicate(timeout=20)[0] == "interrupted\n"
+    assert runner.communicate(timeout=60)[0] == "interrupted\n"
     pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
     until(lambda: not any(map(lives, pids)), "the command and its child are gone")
 
@@ -176,7 +188,13 @@ def test_what_a_command_said_before_it_was_ended_is_told(tmp_path: Path) -> None
     told: list[str] = []
 
     with pytest.raises(AdapterError, match="did not end within"):
-        LocalProcesses().run(["sh", "-c", "echo begun; exec sleep 1000"], timeout=0.5, report=told.append)
+        LocalProcesses().run(
+            ["sh", "-c", "echo begun; touch pids; exec sleep 1000"],
+            cwd=tmp_path,
+            timeout=0.5,
+            report=told.append,
+            hold=not_before_it_is_ready(tmp_path),
+        )
 
     assert told == ["begun"]
 
@@ -193,21 +211,24 @@ def stopped(pids: list[int]) -> bool:
     return all(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T" for pid in pids)
 
 
-def test_a_held_command_and_its_children_stop_and_that_time_does_not_count(tmp_path: Path) -> None:
-    begun, seen = time.monotonic(), list[bool]()
+def test_a_held_command_and_its_children_stop_and_that_time_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, passed, timeout = list[bool](), [0.0], 60
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + sum(passed), sleep=time.sleep)
+    monkeypatch.setattr(processes, "time", clock)
 
     def hold() -> bool:
-        pids = pids_in(tmp_path)
-        if not seen or time.monotonic() < begun + 1:
-            seen.append(stopped(pids))
-            return True
-        (tmp_path / "go on").touch()
-        return False
+        seen.append(stopped(pids_in(tmp_path)))
+        if seen[-1]:
+            passed.append(2 * timeout)
+            (tmp_path / "go on").touch()
+        return not seen[-1]
 
-    done = LocalProcesses().run(["sh", "-c", WITH_A_CHILD], cwd=tmp_path, timeout=0.8, hold=hold)
+    done = LocalProcesses().run(["sh", "-c", WITH_A_CHILD], cwd=tmp_path, timeout=timeout, hold=hold)
 
     assert done.exit_code == 0
-    assert (seen[0], seen[-1]) == (False, True)
+    assert (seen[0], any(seen)) == (False, True)
 
 
 @pytest.mark.parametrize("held", [False, True])

@@ -24,6 +24,7 @@ from ..support.pm2 import Pm2
 from ..support.supervisor import Supervisord
 from ..support.waiting import lives, until
 
+STEADY = 10.0  # seconds in which even a slow machine gets as far as the crash, which is seen at once
 OLDER = pytest.param("docker-compose", marks=pytest.mark.older)
 MANAGERS = ["supervisor", "commands", "memory", "pm2", "docker compose", OLDER]
 
@@ -237,13 +238,13 @@ def test_a_service_that_takes_a_while_runs_once_it_is_started(services: Services
 @pytest.mark.parametrize("name", ["broken", "crashing", "flapping"])
 def test_a_service_that_does_not_start_or_crashes_soon_is_an_error(managed: Managed, name: str) -> None:
     with pytest.raises(AdapterError, match=name):
-        managed.connect(timeout=managed.soon, steady=1.0).start(name)
+        managed.connect(timeout=managed.soon, steady=STEADY).start(name)
 
 
 def test_a_service_that_keeps_ending_and_restarting_is_not_up(managed: Managed) -> None:
-    services = managed.connect(timeout=managed.soon, steady=1.0)
+    services = managed.connect(steady=STEADY)
     with suppress(AdapterError):
-        managed.connect(timeout=1).start("flapping")
+        managed.connect(timeout=managed.soon).start("flapping")
     assert not services.up(["flapping"]) or managed.cannot_tell_restarts
 
 
@@ -256,9 +257,9 @@ def test_a_service_is_up_once_it_is_started_until_it_is_stopped(services: Servic
 
 
 def test_a_service_that_keeps_ending_and_restarting_is_stopped_for_good(managed: Managed) -> None:
-    services = managed.connect(timeout=managed.soon)
+    services = managed.connect()
     with suppress(AdapterError):
-        services.start("flapping")
+        managed.connect(timeout=managed.soon).start("flapping")
     services.stop("flapping")
     assert Steady(0.6).staying(lambda: {"flapping": not services.is_running("flapping")})
 

@@ -17,6 +17,8 @@ from runbook_lib.rehearsal.database import Database, create_database, dump
 from runbook_lib.rehearsal.postgres import Server, binaries, debian_programs, embedded_server
 
 from ..support.bare import Bare, bare
+from ..support.behind import Behind
+from ..support.pgbouncer import pgbouncer
 from ..support.places import PLAN
 from ..support.relay import Pooler, Relay, relaying
 from ..support.taking_back import Make, Migrated, migrated
@@ -162,3 +164,9 @@ def make(servers: Callable[[int], Server], version: int, plan: Plan, tmp_path: P
             return ending.enter_context(migrated(servers(version), plan, tmp_path, suffix, before, migration, use))
 
         yield made
+
+
+@pytest.fixture
+def behind(target: Bare, database: Database, tmp_path: Path) -> Iterator[Behind]:
+    with pgbouncer(database) as bouncer:
+        yield Behind(target, bouncer, tmp_path / "services")

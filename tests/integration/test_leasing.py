@@ -247,7 +247,7 @@ def test_a_run_without_the_database_sees_one_from_another_machine_in_it(
     with pytest.raises(PreconditionError, match="left behind on this target, or waits: Kim on "), lease.leased(bo):
         pass
 
-    assert prerequisites(bo.context, False)[-1].summary.startswith("left behind or waiting: Kim on ")
+    assert prerequisites(bo.context)[-1].summary.startswith("left behind or waiting: Kim on ")
 
 
 def left_behind(run: Run) -> None:
@@ -311,11 +311,11 @@ def test_another_run_on_the_target_is_reported_before_any_downtime(begin: Begin)
     ann, bo = begin("Ann"), begin("Bo")
     engine.apply(ann, NAME)
 
-    found = {r.name: r for r in prerequisites(bo.context, True)}
+    found = {r.name: r for r in prerequisites(bo.context)}
 
     assert found["alone"].status == "FAIL"
     assert "left behind or waiting: Ann on " in found["alone"].summary
-    assert {r.name: r for r in prerequisites(ann.context, True)}["alone"].status == "PASS"
+    assert {r.name: r for r in prerequisites(ann.context)}["alone"].status == "PASS"
 
 
 def test_the_command_line_takes_over(begin: Begin, connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,8 +3,8 @@
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,19 +21,14 @@ from runbook_lib.rehearsal.database import Database
 from runbook_lib.run import cleanup, engine
 from runbook_lib.steps import Effect, pausing
 
-from ..support.bare import Bare, runbook, words
+from ..support.bare import runbook, words
 from ..support.behind import Behind, killed, last
-from ..support.pgbouncer import STATS, PgBouncer, pgbouncer, program
+from ..support.pgbouncer import PgBouncer, pgbouncer, program
+from ..support.waiting import until
 
 BETWEEN = 0.01  # seconds between two queries of one client
 READ, WRITE = "SELECT content FROM messages WHERE id = 1", "UPDATE messages SET content = content WHERE id = 2"
 pytestmark = pytest.mark.skipif(program() is None, reason="PgBouncer is not installed; `.ci/setup test` installs it")
-
-
-@pytest.fixture
-def behind(target: Bare, database: Database, tmp_path: Path) -> Iterator[Behind]:
-    with pgbouncer(database) as bouncer:
-        yield Behind(target, bouncer, tmp_path / "services")
 
 
 @dataclass
@@ -131,84 +126,6 @@ def test_the_preview_says_for_how_long_clients_wait(behind: Behind) -> None:
     assert "Each pooler can be paused, and leads to the database" in words(planned.text)
 
 
-def as_stats(behind: Behind, _: pytest.MonkeyPatch) -> None:
-    behind.name(STATS)
-
-
-def stopped(behind: Behind, _: pytest.MonkeyPatch) -> None:
-    behind.name()
-    behind.bouncer.stop()
-
-
-def of_another_name(behind: Behind, _: pytest.MonkeyPatch) -> None:
-    behind.name(databases=["shop"])
-
-
-def paused(behind: Behind, _: pytest.MonkeyPatch) -> None:
-    behind.name()
-    behind.bouncer.ask(f"PAUSE {behind.target.database.name}")
-
-
-def by_sessions(behind: Behind, _: pytest.MonkeyPatch) -> None:
-    behind.name()
-    behind.bouncer.ask("SET pool_mode = 'session'")
-
-
-@pytest.mark.parametrize(
-    ("spoil", "exit_code", "said"),
-    [
-        pytest.param(as_stats, 3, "its user is none of admin_users", id="a user who may only look"),
-        pytest.param(stopped, 4, "The admin console of PgBouncer cannot be reached", id="unreachable"),
-        pytest.param(of_another_name, 3, "has no database shop", id="no such database"),
-        pytest.param(paused, 3, "it is paused, and not by this run", id="paused by somebody else"),
-        pytest.param(by_sessions, 3, "its pool mode is session", id="sessions are pooled"),
-    ],
-)
-def test_what_could_not_be_paused_is_known_beforehand(
-    behind: Behind, monkeypatch: pytest.MonkeyPatch, spoil: Callable[..., None], exit_code: int, said: str
-) -> None:
-    spoil(behind, monkeypatch)
-
-    planned = behind.planned("quarantine")
-
-    assert planned.exit_code == exit_code, planned.text
-    assert said in words(planned.text)
-    assert not behind.journaled("started")
-
-
-@pytest.mark.parametrize(
-    ("entry", "exit_code", "said"),
-    [
-        pytest.param("host=/nowhere port=5432 dbname={name}", 4, "no server can be reached from here", id="not to be told"),
-        pytest.param("host={host} port={port} dbname=postgres", 3, "leads to the database postgres", id="another database"),
-    ],
-)
-def test_a_pooler_of_another_database_is_known_beforehand(
-    target: Bare, database: Database, tmp_path: Path, entry: str, exit_code: int, said: str
-) -> None:
-    parameters = {**database.server.parameters, "name": database.name}
-    with pgbouncer(database, shop=entry.format(**parameters)) as bouncer:
-        behind = Behind(target, bouncer, tmp_path / "services")
-        behind.name(databases=["shop"])
-
-        planned = behind.planned("quarantine")
-
-    assert planned.exit_code == exit_code, planned.text
-    assert said in words(planned.text)
-
-
-def test_a_database_under_another_name_is_told_by_its_sessions(target: Bare, database: Database, tmp_path: Path) -> None:
-    server = database.server.parameters
-    entry = f"host={server['host']}/ port={server['port']} dbname={database.name}"
-    with pgbouncer(database, shop=entry) as bouncer:
-        behind = Behind(target, bouncer, tmp_path / "services")
-        behind.name(databases=["shop"])
-        with psycopg.connect(bouncer.conninfo(dbname="shop")) as client:
-            client.execute("SELECT 1")
-
-            assert behind.planned("quarantine").exit_code == 0
-
-
 def test_a_waiver_goes_on_without(behind: Behind) -> None:
     behind.name()
     run = behind.begun("quarantine")
@@ -255,17 +172,30 @@ def test_a_transaction_that_goes_on_stops_the_step_with_nothing_changed(behind: 
         pytest.param("fence", fence, "end_sessions", id="fence"),
     ],
 )
-def test_clients_of_a_killed_process_go_on_with_the_next_command(behind: Behind, what: str, module: Any, name: str) -> None:
+def test_clients_of_a_killed_process_go_on_at_once(behind: Behind, what: str, module: Any, name: str) -> None:
     behind.name()
     run = behind.begun(what)
     killed(lambda: engine.apply(run, last(run)), module, name)
+
+    until(lambda: not behind.bouncer.is_paused(), "its guard resumes")
+    assert behind.pending().count("paused-pooler") == 1
+    cleanup.clean_up_due(run)
+    assert behind.pending().count("paused-pooler") == 0
+    assert engine.apply(run, last(run)).results
+
+
+def test_without_its_guard_they_go_on_with_the_next_command(behind: Behind) -> None:
+    behind.name()
+    run = behind.begun("quarantine")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(pausing, "resumed_if_killed", lambda _: nullcontext())  # as where the machine is lost
+        killed(lambda: engine.apply(run, last(run)), lock_budget, "limit")
     assert (behind.bouncer.is_paused(), behind.pending().count("paused-pooler")) == (True, 1)
     assert "paused-pooler" in runbook("status", behind.target.run).text
 
     cleanup.clean_up_due(run)
 
     assert (behind.bouncer.is_paused(), behind.pending().count("paused-pooler")) == (False, 0)
-    assert engine.apply(run, last(run)).results
 
 
 def test_a_waiver_frees_a_run_whose_console_is_gone_for_good(behind: Behind, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,7 +228,7 @@ def test_the_same_command_lets_them_go_on_first_of_all(behind: Behind) -> None:
     behind.name()
     assert behind.planned("quarantine").exit_code == 0
     assert behind.target.crashed("runbook_lib.steps.pausing:Pausing.resume") == -signal.SIGKILL
-    assert behind.bouncer.is_paused()
+    until(lambda: not behind.bouncer.is_paused(), "its guard resumes")
 
     ended = behind.target.carried_out()
 
@@ -355,7 +285,7 @@ def test_several_poolers_are_paused_and_each_resumed_by_itself(
     monkeypatch.setenv("PGSERVICEFILE", str(services))
     with pgbouncer(database) as one, pgbouncer(database) as other:
         both = [
-            Pooler(bouncer.service(services, name), (database.name,), 0.2)
+            Pooler(f"service={bouncer.service(services, name)}", (database.name,), 0.2)
             for name, bouncer in {"one": one, "other": other}.items()
         ]
         console.pause(both)
@@ -376,7 +306,7 @@ def test_after_resume_each_client_has_a_new_session_of_the_server(
     """So no cached plan and no session of an earlier database outlasts a pause."""
     monkeypatch.setenv("PGSERVICEFILE", str(tmp_path / "consoles"))
     with pgbouncer(database) as bouncer, bouncer.connect() as client:
-        pooler = Pooler(bouncer.service(tmp_path / "consoles", "one"), (database.name,), 1.0)
+        pooler = Pooler(f"service={bouncer.service(tmp_path / 'consoles', 'one')}", (database.name,), 1.0)
         before = client.execute("SELECT pg_backend_pid()").fetchone()
 
         console.pause([pooler])

@@ -30,4 +30,4 @@ def test_each_option_is_told_in_numbers(plan: Plan, postgres: Postgres, connecti
     assert affected > 0
     assert f"{affected} rows of messages lose the backfilled entries" in text
     assert f"attachments of {filled} rows" in text
-    assert "cannot be told: There is no *.dump" in text
+    assert "unknown: There is no *.dump" in text

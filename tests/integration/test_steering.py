@@ -107,7 +107,7 @@ def test_another_process_pauses_between_batches_and_has_it_go_on(run: Run) -> No
     assert len(paused) >= 1
     assert 0 < paused[0] < whole
     assert left(run) == 0
-    assert {("pause", "Ann"), ("go on", "Ann")} == set(steered(run))
+    assert {("pause", "Ann"), ("resume", "Ann")} == set(steered(run))
 
 
 def test_what_another_process_ended_between_batches_is_gone_on_with(run: Run) -> None:
@@ -129,7 +129,7 @@ def test_what_another_process_ended_between_batches_is_gone_on_with(run: Run) ->
 
 def test_what_another_process_ended_can_be_undone(run: Run) -> None:
     whole = left(run)
-    listening(run, lambda data: run.steer("abort") if data["done"] else None)  # type: ignore[arg-type,return-value]
+    listening(run, lambda data: run.request("abort") if data["done"] else None)  # type: ignore[arg-type,return-value]
     with pytest.raises(StepFailed):
         engine.apply(run, NAME)
 
@@ -162,14 +162,14 @@ def test_a_step_that_does_not_work_in_batches_is_not_steered(run: Run) -> None:
     run.journal.append("started", step="back-up", title="Back up")
 
     with run.folder.lock(), pytest.raises(PreconditionError, match="is not at work in batches"):
-        run.steer("pause")
+        run.request("pause")
 
 
 def test_a_clearing_that_has_not_come_to_its_batches_is_not_steered(run: Run) -> None:
     run.journal.append("started", step=NAME, title="Clear")
 
     with run.folder.lock(), pytest.raises(PreconditionError, match="is not at work in batches"):
-        run.steer("pause")
+        run.request("pause")
 
 
 @pytest.mark.parametrize("strategy", ["batched", "swap"])

@@ -65,7 +65,7 @@ def replays(connection: Connection) -> bool:
 def test_a_batch_spans_fewer_pages_while_others_use_the_table(
     connection: Connection, backfill: Backfill, live: bool, largest: int
 ) -> None:
-    pace = throttle.Throttle(connection, lambda *_: None, lambda: "go on", considerate=live)
+    pace = throttle.Throttle(connection, lambda *_: None, lambda: "resume", considerate=live)
 
     assert throttle.resized(largest, 0.01, pace.largest) == largest
     assert throttle.LARGEST_LIVE < throttle.LARGEST

@@ -15,7 +15,7 @@ from .pm2 import Pm2
 from .supervisor import Supervisord
 from .waiting import until
 
-TIMEOUT = 20
+TIMEOUT = 60  # seconds; a slow machine takes most of them
 COMMON: dict[str, Any] = {"versions": {}, "built_from": {}}
 
 

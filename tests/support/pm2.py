@@ -4,13 +4,15 @@ import json
 import os
 import shutil
 import signal
+import socketserver
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from .places import ROOT
@@ -131,6 +133,29 @@ def a_pm2(command: str) -> Iterator[Pm2]:
     finally:
         made.end()
         shutil.rmtree(root, ignore_errors=True)
+
+
+def answered(listed: object) -> bytes:
+    """What a daemon answers that lists these processes."""
+    parts = [b"j:" + json.dumps({"args": [listed]}).encode(), b"s:runbook:0"]
+    return b"\x12" + b"".join(len(part).to_bytes(4) + part for part in parts)
+
+
+@contextmanager
+def a_daemon(home: Path, answer: Callable[[], bytes]) -> Iterator[None]:
+    """What listens as pm2's daemon does, and gives this answer to whatever it is asked."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(2**16)
+            self.request.sendall(answer())
+
+    with socketserver.ThreadingUnixStreamServer(str(home / "rpc.sock"), Handler) as server:
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        try:
+            yield
+        finally:
+            server.shutdown()
 
 
 def _deploy(root: Path, build: str) -> None:

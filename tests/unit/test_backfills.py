@@ -109,7 +109,7 @@ def test_where_the_old_code_does_not_run_on_the_schema_it_goes_with_that(tmp_pat
         ({"backfills": [FEE, FEE]}, "names 'orders.fee' twice"),
         ({"backfills": [{**FEE, "written": None}]}, "cleared and written are the same"),
         ({"backfills": [{"column": "orders.fee", "written": 0}]}, "backfills.0.scalar.cleared: missing"),
-        ({"backfills": [{**FEE, "marker": {"a": 1}}]}, "backfills.0.json_list.written: Input should be a valid dictionary"),
+        ({"backfills": [{**FEE, "marker": {"a": 1}}]}, "backfills.0.json_list.written: it must hold keys and values"),
         ({"backfills": [FEE, TAX], "without": ["clear-orders-fee"]}, "no step takes the backfill of orders.fee back"),
         (
             {"backfills": [FEE, TAX], "steps": {"more": {"kind": "clear_backfill"}}},

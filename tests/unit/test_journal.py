@@ -34,6 +34,13 @@ def test_events_come_back_as_they_were_appended(journal: Journal) -> None:
     ]
 
 
+def test_events_appended_in_one_go_are_one_chain_with_the_others(journal: Journal) -> None:
+    added = journal.append_all([("noted", {"text": "first"}), ("noted", {"text": "second"})])
+
+    assert journal.events()[-2:] == added
+    assert Journal(journal.path).events() == journal.events()
+
+
 def test_each_event_holds_the_hash_of_the_one_before(journal: Journal) -> None:
     events = journal.events()
     assert [event.previous for event in events] == [GENESIS, *(event.hash for event in events[:-1])]

@@ -1,5 +1,6 @@
 """Lines of rotated log files since a mark."""
 
+import gzip
 import os
 import shutil
 from collections.abc import Callable
@@ -22,12 +23,20 @@ def copied(log: Path) -> None:
     os.truncate(log, 0)
 
 
+def compressed(log: Path) -> None:
+    copied(log)
+    copy = log.with_name("app.log.1")
+    with gzip.open(log.with_name("app.log.1.gz"), "wb") as opened:
+        opened.write(copy.read_bytes())
+    copy.unlink()
+
+
 def emptied(log: Path) -> None:
     os.truncate(log, 0)
 
 
 def files(log: Path) -> list[Path]:
-    return [*sorted(log.parent.glob("app.log.?"), reverse=True), log]
+    return [*sorted(log.parent.glob("app.log.?*"), reverse=True), log]
 
 
 @pytest.mark.parametrize(
@@ -36,9 +45,10 @@ def files(log: Path) -> list[Path]:
         (lambda log: None, ["middle", "new"]),
         (renamed, ["middle", "new"]),
         (copied, ["middle", "new"]),
+        (compressed, ["middle", "new"]),
         (emptied, ["new"]),
     ],
-    ids=["not rotated", "by another name", "by a copy", "emptied by hand"],
+    ids=["not rotated", "by another name", "by a copy", "by a compressed copy", "emptied by hand"],
 )
 def test_lines_without_a_time_are_those_after_the_mark(
     tmp_path: Path, rotate: Callable[[Path], None], expected: list[str]

@@ -7,11 +7,11 @@ from threading import Thread
 
 import pytest
 
-from runbook_lib.journal.control import Channel, Request
+from runbook_lib.journal.control import ControlFile, Request
 
 
 def test_where_no_part_is_under_way_there_is_nothing_to_steer(tmp_path: Path) -> None:
-    channel = Channel(tmp_path, "copy")
+    channel = ControlFile(tmp_path, "copy")
 
     assert not channel.request("pause")
     with channel.opened():
@@ -19,18 +19,18 @@ def test_where_no_part_is_under_way_there_is_nothing_to_steer(tmp_path: Path) ->
     assert not channel.request("pause")
 
 
-@pytest.mark.parametrize("wanted", ["pause", "abort", "go on"])
+@pytest.mark.parametrize("wanted", ["pause", "abort", "resume"])
 def test_what_another_process_wants_is_heard(tmp_path: Path, wanted: Request) -> None:
-    with Channel(tmp_path, "copy").opened():
+    with ControlFile(tmp_path, "copy").opened():
         child = os.fork()
         if child == 0:
-            os._exit(0 if Channel(tmp_path, "copy").request(wanted) else 1)
+            os._exit(0 if ControlFile(tmp_path, "copy").request(wanted) else 1)
         assert os.waitpid(child, 0)[1] == 0
-        assert Channel(tmp_path, "copy").requested() == wanted
+        assert ControlFile(tmp_path, "copy").requested() == wanted
 
 
 def test_what_cannot_be_read_means_pause(tmp_path: Path) -> None:
-    channel = Channel(tmp_path, "copy")
+    channel = ControlFile(tmp_path, "copy")
     with channel.opened():
         (tmp_path / ".parts-copy.wanted").write_text("proceed")
         assert channel.requested() == "pause"
@@ -39,22 +39,22 @@ def test_what_cannot_be_read_means_pause(tmp_path: Path) -> None:
 def test_what_was_wanted_of_a_process_that_was_killed_counts_no_more(tmp_path: Path) -> None:
     child = os.fork()
     if child == 0:
-        with Channel(tmp_path, "copy").opened():
-            Channel(tmp_path, "copy").request("abort")
+        with ControlFile(tmp_path, "copy").opened():
+            ControlFile(tmp_path, "copy").request("abort")
             os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(child, 0)
-    channel = Channel(tmp_path, "copy")
+    channel = ControlFile(tmp_path, "copy")
 
     assert not channel.request("pause")
     with channel.opened():
-        assert channel.requested() == "go on"
+        assert channel.requested() == "resume"
 
 
 def test_a_request_that_was_taken_as_the_work_began_is_not_lost(tmp_path: Path) -> None:
     for turn in range(200):
-        channel = Channel(tmp_path, f"copy-{turn}")
+        channel = ControlFile(tmp_path, f"copy-{turn}")
 
-        def keep_asking(channel: Channel = channel) -> None:
+        def keep_asking(channel: ControlFile = channel) -> None:
             while not channel.request("pause"):
                 pass
 

@@ -1,8 +1,7 @@
 """What pm2 tells of its processes holds their whole environment; none of it reaches what is kept of a run."""
 
-import json
-import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,17 +12,14 @@ from runbook_lib.services import connect
 from runbook_lib.services.pm2 import Pm2Target
 from runbook_lib.system.processes import ScriptedProcesses
 
+from ..support.pm2 import a_daemon, answered
+
 CANARY = "canary-of-an-environment-4711"
 
 
 @pytest.fixture
-def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The socket of a daemon that is there."""
-    home = tmp_path_factory.mktemp("p")
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(home / "rpc.sock"))
-        listening.listen()
-        yield home
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("p")
 
 
 def entry(name: str, number: int, status: str) -> dict[str, object]:
@@ -33,36 +29,40 @@ def entry(name: str, number: int, status: str) -> dict[str, object]:
     return {"pm_id": number, "name": name, "pid": 0, "pm2_env": own}
 
 
-def under_pm2(run: Run, home: Path, *, refuses: bool) -> None:
+@contextmanager
+def under_pm2(run: Run, home: Path, *, refuses: bool) -> Iterator[None]:
     """Put the run's services under a pm2 in which all run until they are stopped."""
     stopped: set[str] = set()
 
-    def answer(command: tuple[str, ...]) -> tuple[int, str, str]:
-        if command[1] == "stop" and not refuses:
-            stopped.update(command[2:])
+    def listed() -> bytes:
         names = enumerate(["frontend", "backend", "worker"])
-        listed = [entry(name, number, "stopped" if str(number) in stopped else "online") for number, name in names]
-        return (1, "", CANARY) if command[1] == "stop" and refuses else (0, json.dumps(listed), CANARY)
+        return answered([entry(name, number, "stopped" if str(number) in stopped else "online") for number, name in names])
+
+    def command(words: tuple[str, ...]) -> tuple[int, str, str]:
+        if not refuses:
+            stopped.update(words[2:])
+        return int(refuses), "", CANARY
 
     described = Pm2Target(manager="pm2", home=str(home), timeout=1, versions={}, built_from={})
-    run.context.adapters = run.context.adapters.but(services=connect(described, ScriptedProcesses(answer)))
+    run.context.adapters = run.context.adapters.but(services=connect(described, ScriptedProcesses(command)))
     kind = run.context.plan.types["full"].model_copy(update={"steps": ["stop-services"]})
     run.context.plan = run.context.plan.model_copy(update={"types": {**run.context.plan.types, "full": kind}})
+    with a_daemon(home, listed):
+        yield
 
 
 @pytest.mark.parametrize("refuses", [False, True], ids=["stopped", "pm2 refuses"])
-def test_no_secret_of_pm2_reaches_the_journal_the_report_or_an_error(run: Run, daemon: Path, refuses: bool) -> None:
-    under_pm2(run, daemon, refuses=refuses)
-    digest, previews = run.previews()
-    run.approve(digest, "Dana")
-    said = repr(previews)
-
-    try:
-        said += repr(engine.apply(run, "stop-services"))
-    except RunbookError as error:
-        said += str(error)
-    lifecycle.close(run)
-    lifecycle.write_archive(run)
+def test_no_secret_of_pm2_reaches_the_journal_the_report_or_an_error(run: Run, home: Path, refuses: bool) -> None:
+    with under_pm2(run, home, refuses=refuses):
+        digest, previews = run.previews()
+        run.approve(digest, "Dana")
+        said = repr(previews)
+        try:
+            said += repr(engine.apply(run, "stop-services"))
+        except RunbookError as error:
+            said += str(error)
+        lifecycle.close(run)
+        lifecycle.write_archive(run)
 
     kept = {path.name: path.read_bytes() for path in run.folder.path.rglob("*") if path.is_file()}
     assert ("refused" in said) is refuses

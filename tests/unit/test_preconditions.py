@@ -8,6 +8,7 @@ import pytest
 from runbook_lib import run as run_module
 from runbook_lib.context import Context
 from runbook_lib.errors import AdapterError, ParametersError, PreconditionError, RunbookError, UnknownOutcome
+from runbook_lib.report import write_report
 from runbook_lib.results import Found, Precondition, Status, When
 from runbook_lib.run import Run
 from runbook_lib.steps import Effect, Facts, Preview, Probe, Step, kinds, step_named
@@ -156,6 +157,16 @@ def test_what_holds_can_be_approved_and_is_journaled_with_the_digest(run: Run, s
     assert run.state.approved == digest
 
 
+def test_notebook_and_report_show_the_step_of_what_was_looked_at(run: Run, step: Foreseen) -> None:
+    digest, previews = run.previews()
+    shown = display.previews(digest, previews, foreseen=run.foreseen(digest)).text
+    page = write_report(run.folder, run.context.plan, run.state, run.journal.events()).read_text()
+
+    title = run.context.plan.steps[step.name].title
+    assert [line.count(title) for line in shown.splitlines() if "There is room" in line] == [1]
+    assert (f"Looked at beforehand: preview {digest}" in page, f"{title}: There is room" in page) == (True, True)
+
+
 @pytest.mark.parametrize(
     ("found", "error", "said"),
     [
@@ -246,7 +257,7 @@ def test_an_approval_for_some_steps_is_not_refused_for_another(run: Run, step: F
     step.found = lambda: (Status.FAIL, "1 GB of 2")  # type: ignore[method-assign]
     digest, _ = run.previews()
 
-    run.approve(digest, "Dana", steps=["start-frontend"])
+    run.approve(digest, "Dana", steps=["start-services"])
 
     assert run.state.approved == digest
 

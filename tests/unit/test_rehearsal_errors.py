@@ -6,7 +6,7 @@ import pytest
 from runbook_lib.errors import ParametersError, PreconditionError
 from runbook_lib.rehearsal import postgres
 from runbook_lib.rehearsal.postgres import external_server
-from runbook_lib.rehearsal.rehearse import matrix, rehearse
+from runbook_lib.rehearsal.rehearse import Rehearsed, in_short, matrix, rehearse
 from runbook_lib.rehearsal.stack_file import named
 from runbook_lib.rehearsal.workspace import StackError
 
@@ -15,6 +15,15 @@ def test_an_unknown_fault_names_the_known_ones() -> None:
     with pytest.raises(StackError) as raised:
         named("sample").fault("gremlins")
     assert "frontend-errors" in raised.value.safe_next
+
+
+def test_what_does_not_end_as_expected_is_not_counted() -> None:
+    ended = [Rehearsed("slow", "", "full", "verified", 0, 9.6), Rehearsed("corrupt-data", "", "", "unknown", 4, 2.0)]
+    assert in_short(ended) == [
+        "1 of 2 scenarios ended as expected, in 12 s:",
+        "  slow: full verified, 10 s",
+        "  corrupt-data: nothing unknown, 2 s",
+    ]
 
 
 def test_an_unknown_stack_names_the_known_ones() -> None:

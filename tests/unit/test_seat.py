@@ -265,7 +265,7 @@ def test_a_persons_choice_stays_when_the_cell_is_run_again(
 
     assert confirming.chosen_before(run, "OPTION", {"A": "", "B": ""}, again) == stands
     assert [str(line) for line in screen.shown] == (
-        ["OPTION = B (operator, as chosen before; to choose anew, add again=True)"] if stands else []
+        ["OPTION = B (operator, as chosen before; to choose again, add again=True)"] if stands else []
     )
 
 

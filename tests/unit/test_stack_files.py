@@ -14,6 +14,7 @@ from runbook_lib.documents import load_plan, load_target
 from runbook_lib.errors import ParametersError, PreconditionError
 from runbook_lib.rehearsal import npm_ci
 from runbook_lib.rehearsal.managers import compose, pm2
+from runbook_lib.rehearsal.scenarios import SCENARIOS
 from runbook_lib.rehearsal.stack_file import FOLDER, load_stack, named, names
 
 from ..support.places import ROOT
@@ -44,6 +45,7 @@ def test_plan_target_and_stack_fit_one_another(name: str) -> None:
 @pytest.mark.parametrize("name", names())
 def test_what_a_stack_names_is_in_its_sources(name: str) -> None:
     stack = named(name)
+    assert {scenario.fault for scenario in SCENARIOS.values()} <= stack.faults.keys()
     for fault in stack.faults.values():
         for patch in fault.patches.values():
             stack.source("faults", f"{patch}.patch")

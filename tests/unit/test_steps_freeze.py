@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from runbook_lib import steps
 from runbook_lib.config.target import Freeze
 from runbook_lib.errors import StepFailed, UnknownOutcome
 from runbook_lib.results import Status, not_passed
@@ -119,7 +120,7 @@ def test_a_check_that_cannot_tell_is_never_taken_for_an_answer(frozen_run: Run, 
     change(frozen_run, "deploys", check=check)
 
     digest, _ = frozen_run.previews()
-    with pytest.raises(UnknownOutcome, match=r"cannot be told|could not be started"):
+    with pytest.raises(UnknownOutcome, match=r"is unknown|could not be started"):
         frozen_run.approve(digest, "Dana")
 
 
@@ -172,6 +173,35 @@ def test_what_a_run_left_frozen_can_be_released_as_a_debt(frozen_run: Run, held:
 
     assert [preview.would for preview in previews] == [["release deploys"]]
     assert (frozen(held), len(frozen_run.state.pending)) == (["host-a", "host-b"], 2)
+
+
+def test_what_a_step_declares_due_at_once_is_cleaned_up_first(
+    frozen_run: Run, held: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps.kind("freeze"), "DUE_AT_ONCE", {"frozen: deploys": "", "frozen: consumers on host-a": "disk"})
+    approved(frozen_run)
+    engine.apply(frozen_run, FREEZE)
+
+    cleanup.clean_up_due(frozen_run)
+
+    assert (frozen(held), list(frozen_run.state.pending)) == (["host-b"], ["frozen: consumers on host-b"])
+
+
+def test_what_is_due_at_once_and_waived_stays_pending_cleanup(
+    frozen_run: Run, held: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps.kind("freeze"), "DUE_AT_ONCE", {"frozen: deploys": "disk"})
+    monkeypatch.setattr(steps.kind("freeze"), "clean_up_waived", lambda step, item: f"release {item} by hand")
+    approved(frozen_run)
+    engine.apply(frozen_run, FREEZE)
+    frozen_run.waive("disk", "the pipeline is lost")
+
+    cleanup.clean_up_due(frozen_run)
+    cleanup.clean_up_due(frozen_run)
+
+    assert frozen_run.state.pending["frozen: deploys"]["text"] == "release frozen: deploys by hand"
+    assert [event.kind for event in frozen_run.journal.events()].count("owed") == 4
+    assert frozen(held) == ["deploys", "host-a", "host-b"]
 
 
 def test_a_target_without_anything_to_freeze_goes_through(frozen_run: Run) -> None:

@@ -24,7 +24,9 @@ def stop(context: Context) -> Stop:
 
 @pytest.fixture
 def start(context: Context) -> Start:
-    return Start("start-backend", context)
+    step = Start("start-services", context)
+    step.spec = step.spec.model_copy(update={"services": ["backend", "worker"]})
+    return step
 
 
 class Scaled(MemoryServices):
@@ -73,7 +75,7 @@ def test_a_stopped_service_is_looked_at_as_it_starts_unless_waived(start: Start,
     assert services.restarting.code_changed
 
     context.state = replace(context.state, waivers={"stop-services: configuration": {"reason": "known", "by": "Dana"}})
-    assert [need.name for need in start.needs()] == ["start-backend: versions", "start-backend: images"]
+    assert [need.name for need in start.needs()] == ["start-services: versions", "start-services: images"]
 
 
 def test_a_start_restores_what_was_approved_once_the_stop_has_begun(stop: Stop, start: Start, world: World) -> None:

@@ -29,7 +29,9 @@ def stop(context: Context) -> Stop:
 
 @pytest.fixture
 def start(context: Context) -> Start:
-    return Start("start-backend", context)
+    step = Start("start-services", context)
+    step.spec = step.spec.model_copy(update={"services": ["backend", "worker"]})
+    return step
 
 
 @pytest.fixture

@@ -17,25 +17,24 @@ from runbook_lib.steps import kinds
         (
             "C",
             "swap-database",
-            ["let-application-in", "start-backend", "revert-backend"],
-            ["start-backend", "let-application-in"],
+            ["let-application-in", "start-services", "revert-backend"],
+            ["start-services", "let-application-in"],
         ),
         ("C", "restore-staging", ["fence-application", "swap-database"], ["swap-database"]),
         ("C", "fence-application", ["swap-database", "let-application-in"], ["let-application-in", "swap-database"]),
         ("B", "fence-application", ["back-up"], []),
-        ("B", "remove-columns", ["start-backend", "build-backend", "back-up"], []),
-        ("A", "clear-backfill", ["revert-backend", "start-backend", "build-frontend"], []),
+        ("B", "remove-columns", ["start-services", "build-backend", "back-up"], []),
+        ("A", "clear-backfill", ["revert-backend", "start-services", "build-frontend"], []),
         ("A", "revert-backend", ["build-backend", "build-frontend"], ["build-backend"]),
-        ("A", "stop-services", ["start-frontend", "start-backend"], ["start-frontend", "start-backend"]),
-        ("A", "start-frontend", ["stop-services", "start-backend"], []),
+        ("A", "stop-services", ["start-services"], ["start-services"]),
+        ("A", "start-services", ["stop-services"], []),
         ("C", "swap-database", [], []),
-        ("A", "clear-backfill", ["start-backend", "push-backend", "purge-cache", "release"], []),
-        ("A", "start-backend", ["start-frontend"], []),
+        ("A", "clear-backfill", ["start-services", "push-backend", "purge-cache", "release"], []),
         ("A", "build-backend", ["push-backend"], []),
         ("A", "revert-backend", ["build-backend", "push-backend", "push-frontend"], ["push-backend", "build-backend"]),
         ("A", "freeze", ["clear-backfill", "release"], ["release"]),
         ("B", "stop-services", ["fence-application", "back-up"], ["fence-application"]),
-        ("B", "let-application-in", ["start-backend", "release"], ["start-backend"]),
+        ("B", "let-application-in", ["start-services", "release"], ["start-services"]),
     ],
 )
 def test_what_stands_later_on_the_same_thing_goes_first(
@@ -80,7 +79,7 @@ def test_what_must_be_undone_first_by_every_pair_of_kinds(plan: Plan, kind: str,
 
 
 def test_steps_on_other_services_and_repositories_are_undone_in_any_order(plan: Plan) -> None:
-    pairs = [("start-backend", "start-frontend"), ("revert-backend", "push-frontend"), ("push-backend", "push-frontend")]
+    pairs = [("restart-frontend", "purge-cache"), ("revert-backend", "push-frontend"), ("push-backend", "push-frontend")]
 
     assert not any(conflict(plan.steps[one], plan.steps[other]) for one, other in pairs)
 

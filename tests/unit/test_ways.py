@@ -71,14 +71,11 @@ def told(way: RecoveryPath) -> list[str]:
         pytest.param(
             "A",
             "revert-backend",
-            [
-                f"apply {s}"
-                for s in ("build-backend", "start-backend", "revert-frontend", "build-frontend", "start-frontend")
-            ],
+            [f"apply {s}" for s in ("build-backend", "revert-frontend", "build-frontend", "start-services")],
             id="past the middle: forward",
         ),
-        pytest.param("A", "build-frontend", ["apply start-frontend"], id="one step from the end"),
-        pytest.param("A", "start-frontend", [], id="what is pushed is no part of the service"),
+        pytest.param("A", "build-frontend", ["apply start-services"], id="one step from the end"),
+        pytest.param("A", "start-services", [], id="what is pushed is no part of the service"),
     ],
 )
 def test_the_nearest_way(rules: Rules, option: str, last: str, moves: list[str]) -> None:
@@ -91,10 +88,10 @@ def test_the_nearest_way(rules: Rules, option: str, last: str, moves: list[str])
 def test_forward_is_no_way_where_the_steps_ahead_leave_the_table(rules: Rules) -> None:
     done, steps = (
         [StepEffect("stop-services"), StepEffect("clear-backfill")],
-        ["stop-services", "clear-backfill", "start-backend"],
+        ["stop-services", "clear-backfill", "start-services"],
     )
 
-    assert "“Start the backend and its worker” is refused" in forward(rules, done, steps).blocked
+    assert "“Start the services” is refused" in forward(rules, done, steps).blocked
     assert told(shortest(rules, done, steps)) == ["undo clear-backfill", "undo stop-services"]
 
 
@@ -117,7 +114,7 @@ def test_what_somebody_else_did_is_not_undone(rules: Rules) -> None:
 def test_where_there_is_no_way_both_reasons_are_told(rules: Rules) -> None:
     done = [StepEffect("stop-services", own=False), StepEffect("clear-backfill", own=False)]
 
-    way = shortest(rules, done, ["stop-services", "clear-backfill", "start-backend"])
+    way = shortest(rules, done, ["stop-services", "clear-backfill", "start-services"])
 
     assert (way.moves, way.blocked.startswith("forward: "), "; back: " in way.blocked) == ((), True, True)
 
@@ -125,14 +122,14 @@ def test_where_there_is_no_way_both_reasons_are_told(rules: Rules) -> None:
 def test_what_has_failed_is_never_offered_again(rules: Rules) -> None:
     steps = PLAN.steps_of("full", "A")
     done = [StepEffect(step) for step in steps[: steps.index("build-frontend") + 1]]
-    assert told(shortest(rules, done, steps)) == ["apply start-frontend"]
+    assert told(shortest(rules, done, steps)) == ["apply start-services"]
 
-    start, revert = ("apply", "start-frontend"), ("undo", "revert-backend")
+    start, revert = ("apply", "start-services"), ("undo", "revert-backend")
     back = shortest(rules, done, steps, {start: "It ends at once.\n  Safe next: read its log."})
     none = shortest(rules, done, steps, {start: "It ends.", revert: "It conflicts."})
 
-    assert (told(back)[0], "apply start-frontend" in told(back)) == ("undo build-frontend", False)
-    assert none.blocked.startswith("forward: “Start frontend” failed: It ends; back: undoing “Take the code of backend")
+    assert (told(back)[0], "apply start-services" in told(back)) == ("undo build-frontend", False)
+    assert none.blocked.startswith("forward: “Start the services” failed: It ends; back: undoing “Take the code of backend")
 
 
 @pytest.mark.parametrize(("option", "count"), PREFIXES)

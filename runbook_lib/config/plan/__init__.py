@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, Self, get_origin
 from pydantic import Field, model_validator
 
 from runbook_lib.config.compatibility import BEFORE, FEATURE, alone, contradictions
-from runbook_lib.config.loading import Model
+from runbook_lib.config.loading import Misplaced, Model
 from runbook_lib.config.plan.backfills import (
     AnyBackfill,
     Backfill,
@@ -105,6 +105,7 @@ class CheckSpec(Model):
     area: ClassVar[Area]  # under which the rollback log reports it
     requires: ClassVar[tuple[Part, ...]]  # the parts of the plan that it works with
     opens: ClassVar[Literal["", "page", "page and returning page"]] = ""  # what is opened while other checks are made
+    of_recovery: ClassVar[bool] = False  # whether it looks at what a recovery and an undo of the whole run have to bring up
     last: ClassVar[bool] = False  # whether it looks at what the other checks of its round have caused
 
     @classmethod
@@ -121,6 +122,10 @@ class CheckSpec(Model):
 
     def of_target(self) -> tuple[str, ...]:
         """The keys that a target must have for it, as endpoints.shop. Pure."""
+        return ()
+
+    def of_services(self) -> tuple[str, ...]:
+        """The services of the plan that it names. Pure."""
         return ()
 
 
@@ -199,44 +204,54 @@ class Plan(Model):
 
     @model_validator(mode="after")
     def _names_are_defined(self) -> Self:
-        def known(names: list[str], table: dict[str, object] | list[str], where: str, table_name: str) -> None:
+        def known(names: list[str], table: dict[str, object] | list[str], table_name: str, *keys: int | str) -> None:
             for name in names:
                 if name not in table:
-                    raise ValueError(f"{where} names {name!r}, which {table_name} does not define")
+                    where = ".".join(key for key in keys if isinstance(key, str))
+                    raise Misplaced(f"{where} names {name!r}, which {table_name} does not define", *keys)
 
+        checks: dict[str, object] = dict(self.checks)
         for name, repository in self.repositories.items():
-            known(list(repository.paths), self.services, f"repositories.{name}.paths", "services")
+            known(list(repository.paths), self.services, "services", "repositories", name, "paths")
         options = [option for kind in self.types.values() for option in kind.options]
         for name, step in self.steps.items():
-            known(step.options, options, f"steps.{name}", "the options of types")
+            known(step.options, options, "the options of types", "steps", name)
             if isinstance(step, ClearingStep) and step.backfill:
-                known([step.backfill], [each.column for each in self.backfills], f"steps.{name}", "backfills")
+                known([step.backfill], [each.column for each in self.backfills], "backfills", "steps", name)
             if isinstance(step, ServicesStep):
-                known(step.services, self.services, f"steps.{name}", "services")
+                known(step.services, self.services, "services", "steps", name)
             if isinstance(step, RepositoryStep):
-                known([step.repository], dict(self.repositories), f"steps.{name}", "repositories")
+                known([step.repository], dict(self.repositories), "repositories", "steps", name)
+        for name, check in self.checks.items():
+            known([*check.of_services()], self.services, "services", "checks", name)
         for name, kind in self.types.items():
-            known(kind.steps, dict(self.steps), f"types.{name}", "steps")
+            known(kind.steps, dict(self.steps), "steps", "types", name)
             for walked in kind.steps:
                 if (of := self.steps[walked].options) and not set(of) & set(kind.options):
-                    raise ValueError(f"types.{name} walks {walked!r}, which belongs to none of its options")
-            known(kind.changes, ["data", "schema", *self.repositories], f"types.{name}", "data, schema and repositories")
-            known([*kind.checks, *kind.escalates_on], dict(self.checks), f"types.{name}", "checks")
-            known([t for t in (kind.escalates_to, kind.carried_out_as) if t], dict(self.types), f"types.{name}", "types")
-        for row in self.decision_matrix:
-            known([row.type], dict(self.types), f"decision_matrix ({row.symptom})", "types")
+                    said = f"types.{name} walks {walked!r}, which belongs to none of its options"
+                    raise Misplaced(said, "types", name, "steps")
+            known(kind.changes, ["data", "schema", *self.repositories], "data, schema and repositories", "types", name)
+            known([*kind.checks, *kind.escalates_on], checks, "checks", "types", name)
+            known([t for t in (kind.escalates_to, kind.carried_out_as) if t], dict(self.types), "types", "types", name)
+        for number, row in enumerate(self.decision_matrix):
+            known([row.type], dict(self.types), "types", "decision_matrix", number)
             named = [*row.failing, *row.passing, *row.confirmed_by, *row.findings]
-            known(named, dict(self.checks), f"decision_matrix ({row.symptom})", "checks")
-        known([each.check for each in self.known_before], dict(self.checks), "known_before", "checks")
+            known(named, checks, "checks", "decision_matrix", number)
+        for number, each in enumerate(self.known_before):
+            known([each.check], checks, "checks", "known_before", number)
         for name, trouble in self.troubles.items():
-            known([trouble.fix], dict(self.types), f"troubles.{name}", "types")
-            known([*trouble.signs, *trouble.passing], dict(self.checks), f"troubles.{name}", "checks")
-        known([part.service for part in (self.api_, self.page_) if part], self.services, "api and page", "services")
-        known([name for need in self.needs for name in (need.service, need.needs)], self.services, "needs", "services")
+            known([trouble.fix], dict(self.types), "types", "troubles", name)
+            known([*trouble.signs, *trouble.passing], checks, "checks", "troubles", name)
+        for part, found_part in (("api", self.api_), ("page", self.page_)):
+            known([found_part.service] if found_part else [], self.services, "services", part)
+        for number, need in enumerate(self.needs):
+            known([need.service, need.needs], self.services, "services", "needs", number)
         if self.migration:
-            known([self.migration.repository], dict(self.repositories), "migration", "repositories")
+            known([self.migration.repository], dict(self.repositories), "repositories", "migration")
         if found := contradictions(self):
-            raise Unfit("; ".join(found.values()), (("types", name) for name in found))
+            unsaid = "; the plan has no `compatibility`, so that only what was released together may run"
+            said = "; ".join(found.values()) + ("" if self.compatibility else unsaid)
+            raise Unfit(said, (("types", name) for name in found))
         return self
 
     @model_validator(mode="after")

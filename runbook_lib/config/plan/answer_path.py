@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator
 
-_KEY, _INDEX = r'(?:[^.\[\]"*]+|"[^"]+"|\*)', r"\[(?:-?\d+)?\]"
+_KEY, _INDEX = r'(?:[^.\[\]"*\s|?(){}&,`=<>!]+|"[^"]+"|\*)', r"\[(?:-?\d+)?\]"
 _STEP = re.compile(r'(?P<key>[^.\[\]"*]+)|"(?P<quoted>[^"]+)"|(?P<values>\*)|\[(?P<index>-?\d*)\]')
 _PATH = re.compile(rf"(?:{_KEY}(?:{_INDEX})*|(?:{_INDEX})+)(?:\.{_KEY}(?:{_INDEX})*)*")
 ROOTS = ("$", "@")  # of other notations

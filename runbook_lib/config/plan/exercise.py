@@ -6,7 +6,7 @@ import re
 from datetime import date, datetime
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from runbook_lib.config.loading import Model
 
@@ -17,10 +17,24 @@ Example = str | int | float | bool | date | datetime | None
 class Exercise(Model):
     """A statement of the application."""
 
-    sql: Annotated[str, Field(min_length=1)]
+    sql: str
     """The statement, with its parameters as `$1`, `$2`."""
     with_: dict[Annotated[int, Field(ge=1)], Example] = Field(default={}, alias="with")
     """Example values by the number of the parameter; the others are drawn from existing rows."""
+
+    @field_validator("sql")
+    @classmethod
+    def _is_one_statement(cls, text: str) -> str:
+        from pglast import parse_sql
+        from pglast.parser import ParseError
+
+        try:
+            count = len(parse_sql(text))
+        except ParseError as error:
+            raise ValueError(f"it cannot be read: {error.args[0]}; its parameters are written as $1, $2") from None
+        if count != 1:
+            raise ValueError(f"it must be one statement, and holds {count}")
+        return text
 
     @model_validator(mode="after")
     def _has_the_parameters(self) -> Self:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, Tag, model_validator
 
 from runbook_lib.config.loading import Model
 from runbook_lib.config.plan.answer_path import AnswerPath
 from runbook_lib.config.plan.backfills import Backfill, path_of
 from runbook_lib.config.plan.media_rules import MediaRule
 from runbook_lib.config.plan.parts import there
-from runbook_lib.config.plan.shown import Errors, NextPage, Rows, ShownText
-from runbook_lib.config.plan.steps import Identifier, Inside, Name
+from runbook_lib.config.plan.shown import TEXT_OR_ROWS, Errors, NextPage, Rows, ShownText
+from runbook_lib.config.plan.steps import Identifier, Inside, Name, UrlPath
 
 CommitId = Annotated[str, Field(pattern=r"^[0-9a-f]{7,64}$")]
 
@@ -72,7 +72,7 @@ class Api(Model):
 
     service: Name
     """The service that serves it."""
-    path: str
+    path: UrlPath
     """The path; {sample} is filled in."""
     items: AnswerPath | None = None
     """Where the answer holds its items, as a path; left out, the answer is a list, or an object with one list."""
@@ -86,7 +86,7 @@ class Api(Model):
     """The field that names an item."""
     next: NextPage | None = None
     """How further pages of an answer are asked for."""
-    rows: Rows | Literal["all"] | None = None
+    rows: Annotated[Annotated[Rows, Tag("<rows>")] | Annotated[Literal["all"], Tag("<text>")], TEXT_OR_ROWS] | None = None
     """Which rows of a sample it serves."""
     sample: Sample
     """What is asked for."""
@@ -97,7 +97,7 @@ class Page(Model):
 
     service: Name
     """The service that serves it."""
-    path: str
+    path: UrlPath
     """The path; {sample} is filled in."""
     ready: str
     """The CSS selector that matches once it is ready."""
@@ -107,7 +107,9 @@ class Page(Model):
     """The selector of its pictures and videos."""
     media_rules: list[MediaRule] | None = None
     """How an address on the page becomes the stored one, in order; an empty list: it is shown as it is stored."""
-    rows: Rows | Literal["all", "served"] | None = None
+    rows: (
+        Annotated[Annotated[Rows, Tag("<rows>")] | Annotated[Literal["all", "served"], Tag("<text>")], TEXT_OR_ROWS] | None
+    ) = None
     """Which rows of a sample it shows: a condition, all, or what the API serves; left out, those of `api.rows`."""
     texts: list[ShownText] = []
     """Which texts it must show."""

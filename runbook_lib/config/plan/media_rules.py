@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from runbook_lib.config.loading import Model
 from runbook_lib.config.plan.shown import Pattern
+from runbook_lib.config.plan.steps import UrlPath
 
 
 class Rule(Model):
@@ -27,9 +28,9 @@ class NextImage(Rule):
     """An image optimiser that takes the stored address as a query parameter, as next/image does."""
 
     kind: Literal["next_image"]
-    path: str = "/_next/image"
+    path: UrlPath = "/_next/image"
     """The path of the optimiser."""
-    parameter: str = "url"
+    parameter: Annotated[str, Field(min_length=1)] = "url"
     """The query parameter that holds the stored address."""
 
     def applied(self, address: str) -> str:

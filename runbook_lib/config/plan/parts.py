@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Literal, TypeVar
 
+from runbook_lib.config.loading import Misplaced
 from runbook_lib.errors import ParametersError
 
 Part = Literal["api", "page", "repositories", "database", "migration", "backfill", "backfills", "draft"]
@@ -10,12 +11,12 @@ Part = Literal["api", "page", "repositories", "database", "migration", "backfill
 P = TypeVar("P")
 
 
-class Unfit(ValueError):
+class Unfit(Misplaced):
     """Steps and checks whose parts the plan lacks, or types that its compatibility table contradicts, by their tables."""
 
     def __init__(self, text: str, names: Iterable[tuple[str, str]]) -> None:
-        super().__init__(text)
         self.names = frozenset(names)
+        super().__init__(text, *min(self.names))
 
 
 def there(value: P | None, part: Part) -> P:

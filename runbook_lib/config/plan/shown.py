@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Discriminator, Field, model_validator
 
-from runbook_lib.config.loading import Model
+from runbook_lib.config.loading import Model, like
 from runbook_lib.config.plan.answer_path import AnswerPath
-from runbook_lib.config.plan.steps import Identifier, Name
+from runbook_lib.config.plan.steps import Address, Identifier, Name
 
 
 def _pattern(text: str) -> str:
@@ -25,7 +25,11 @@ def _pattern(text: str) -> str:
 Pattern = Annotated[str, AfterValidator(_pattern)]
 
 _COLUMN = r'(?:[A-Za-z_]\w*|"[^"]+")(?: (?i:ASC|DESC))?(?: (?i:NULLS (?:FIRST|LAST)))?'
-Order = Annotated[str, Field(pattern=rf"^{_COLUMN}(?:, ?{_COLUMN})*$")]
+Order = Annotated[
+    str,
+    AfterValidator(like(rf"^{_COLUMN}(?:, ?{_COLUMN})*\Z", "columns, as created_at DESC, id DESC")),
+]
+TEXT_OR_ROWS = Discriminator(lambda value: "<text>" if isinstance(value, str) else "<rows>")
 
 
 class Rows(Model):
@@ -54,7 +58,7 @@ class ShownText(Model):
     """A column of the plan's table."""
     field: AnswerPath | None = None
     """A field of the items that the API serves, as a path."""
-    text: Annotated[str, Field(min_length=1)] | None = None
+    text: Annotated[str, AfterValidator(like(r"\S", "a text"))] | None = None
     """The text itself."""
 
     @model_validator(mode="after")
@@ -69,7 +73,7 @@ class NextPage(Model):
 
     at: AnswerPath
     """Where the answer holds the cursor, or the address, of the next page; empty or absent on the last."""
-    parameter: str | None = None
+    parameter: Annotated[str, Field(min_length=1)] | None = None
     """The query parameter that takes the cursor; none where the answer holds an address."""
 
 
@@ -108,7 +112,7 @@ class Errors(Model):
 
     ignore: list[IgnoredError] = []
     """Those that do not, such as what was there before the release."""
-    own: list[Annotated[str, Field(pattern=r"^https?://[^/?#]+$")]] = []
+    own: list[Annotated[Address, AfterValidator(like(r"^\w+://[^/?#]+\Z", "an origin, as https://cdn.example.org"))]] = []
     """Origins that are ours next to those of the target's endpoints, such as a CDN's: their errors count."""
     third_parties: Literal["unknown", "ignore"] = "unknown"
     """What an error of any other origin is, where the page did not cause it before the rollback."""

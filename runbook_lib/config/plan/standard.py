@@ -242,7 +242,7 @@ def _in_turn(node: Any, values: Values) -> list[Values]:
     named = {match[1].partition(".")[0] for match in PLACEHOLDER.finditer(str(node))}
     for key in EACH:
         if key in named and key not in values:
-            return [{**values, key: name, f"{key}.services": values["built"][name]} for name in values[f"each {key}"]]
+            return [{**values, key: name} for name in values[f"each {key}"]]
     return [values]
 
 
@@ -255,17 +255,17 @@ def _values(plan: Data) -> Values:
     for service in services:
         of = next((name for name in repositories if service in found.get(f"repositories.{name}.paths", {})), service)
         built.setdefault(of if of in built else str(first), []).append(service)
+    later = [name for name in repositories if name != first]
     alone = [name for name in repositories if built[name] == [found.get("page.service")]]
     source = next((each["source"] for each in _backfills(plan) if each.get("source") and _of_table(each, plan)), None)
     return found | {
-        "built": built,
         "backfill.source": source,
         **({"backfills": True} if _backfills(plan) else {}),
         "each repository": repositories,
-        "each later": [name for name in repositories if name != first],
+        "each later": later,
         "first": first,
         "first.services": built.get(str(first)),
-        "unbuilt": [] if repositories else services,
+        "started": [service for name in [first, *later] for service in built.get(name, [])] if first else services,
         "page.repository": next(iter(alone), None),
     }
 

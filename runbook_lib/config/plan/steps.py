@@ -7,11 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_origin
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from runbook_lib.config.compatibility import Rules, State
-from runbook_lib.config.loading import Model
+from runbook_lib.config.loading import NOT_SHOWN, Model, like
 from runbook_lib.config.plan.parts import Part
 
 LONGEST = 63  # bytes of a name in PostgreSQL
@@ -23,7 +25,35 @@ def _identifier(name: str) -> str:
     return name
 
 
-Name = Annotated[str, Field(pattern=r"^[\w.-]+$")]
+def address(text: str) -> str:
+    """Return an address as it is.
+
+    Raises:
+        PydanticCustomError: It is no URL of a web server, or holds a password.
+    """
+    try:
+        parts = urlsplit(text)
+        named = bool(parts.hostname) and parts.port != 0
+    except ValueError as error:
+        raise PydanticCustomError(NOT_SHOWN, "it is no address: {error}", {"error": str(error)}) from None
+    if "@" in parts.netloc:
+        said = "it holds a user or a password, which never stands in a file; name an environment variable under token"
+        raise PydanticCustomError(NOT_SHOWN, said)
+    if parts.scheme not in ("http", "https") or not named or any(letter.isspace() for letter in text):
+        raise PydanticCustomError("address", "it must be an address, as http://localhost:3000")
+    return text
+
+
+def _base(text: str) -> str:
+    if "?" in text or "#" in text:
+        raise PydanticCustomError("address", "it must end before ? and #: paths are put behind it")
+    return text
+
+
+Name = Annotated[str, AfterValidator(like(r"^[\w.-]+\Z", "a name of letters, digits, `_`, `.` and `-`"))]
+UrlPath = Annotated[str, AfterValidator(like(r"^/\S*\Z", "a path that begins with / and has no spaces"))]
+Address = Annotated[str, AfterValidator(address)]  # a URL
+BaseAddress = Annotated[Address, AfterValidator(_base)]  # a URL that paths are put behind
 Identifier = Annotated[str, AfterValidator(_identifier)]  # of something in the database, as the catalog has it
 Number = Annotated[float, Field(allow_inf_nan=False)]  # JSON has no other
 Scalar = str | int | Number | bool | None

@@ -96,7 +96,7 @@ def clear_by_key(connection: Connection, backfill: BackfillTerms, pace: Throttle
     Args:
         connection: In autocommit mode.
         backfill: What to clear.
-        pace: Stands before each transaction, and is told how many rows the one before cleared.
+        pace: Stands before each transaction, and gets how many rows the one before cleared.
         rows: How many rows a transaction may change.
 
     Raises:

@@ -184,7 +184,7 @@ class Column:
     def _require_twin(self, connection: Connection, index: Named) -> None:
         if index.shadow not in {made.name for made in self.indexes(connection, self.shadow)}:
             raise PreconditionError(
-                f"The index {index.name} could not be made anew on the shadow column.",
+                f"The index {index.name} could not be built on the shadow column.",
                 where=index.definition,
                 state="The column in use is as it was; a shadow column and a trigger of this run's are there.",
                 safe_next="Undo the step, and choose another strategy.",

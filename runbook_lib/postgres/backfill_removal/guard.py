@@ -71,7 +71,7 @@ def block(
     expected: Sequence[tuple[sql.Identifier, Sequence[sql.Composable]]],
     allowed: Sequence[sql.Identifier] = (),
 ) -> sql.Composed:
-    """A block of the server's that does `work` and fails where anything else was written, as `told` then tells.
+    """A block of the server's that does `work` and fails where anything else was written; `labelled` reports it.
 
     Args:
         work: A statement that gives one row.
@@ -86,7 +86,7 @@ def block(
 
 @contextmanager
 def labelled() -> Iterator[None]:
-    """Tell the failure of a `block` as that of a `transaction` is told.
+    """Report the failure of a `block` as that of a `transaction`.
 
     Raises:
         StepFailed: Something else was written, by a trigger or a rule.

@@ -1,4 +1,4 @@
-"""Clears a backfill by one of three strategies, and takes that back; each can be gone on with after a crash."""
+"""Clears a backfill by one of three strategies, or undoes that; each resumes after a crash."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -48,7 +48,7 @@ class BackfillRemoval:
     strategy: str
     stopped: bool
     progress: Progress = field(default_factory=Progress)
-    requested: Callable[[], Request] = lambda: "go on"  # asked before each batch
+    requested: Callable[[], Request] = lambda: "resume"  # asked before each batch
 
     @property
     def swap(self) -> Swap:
@@ -66,7 +66,7 @@ class BackfillRemoval:
 
         Args:
             unused: Names of indexes on the column that nobody uses meanwhile: batches, and a swap where nobody else uses the
-                table, take them away and make them anew.
+                table, drop them and build them again.
 
         Raises:
             Declined: It was ended between two batches, as was asked for.
@@ -168,7 +168,7 @@ class BackfillRemoval:
 
     def _remember(self, connection: Connection, indexes: Sequence[Index]) -> None:
         for index in indexes:
-            self.progress.open_cleanup(f"index-{index.name}", f"index {index.name} is to be made anew: {index.definition}")
+            self.progress.open_cleanup(f"index-{index.name}", f"index {index.name} is to be built again: {index.definition}")
         Indexes(self.backfill).remember(connection, indexes)
 
     def _rebuild(self, connection: Connection, *, concurrently: bool) -> None:

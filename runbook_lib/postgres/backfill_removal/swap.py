@@ -55,7 +55,7 @@ class Swap:
         return Stage.SHADOW if self.column.shadow in names else Stage.NOTHING
 
     def apply(self, throttle_on: PaceOn, workers: int, *, stopped: bool) -> None:
-        """Put the cleared column in place of the old one, which stays beside it. Changes the target.
+        """Put the cleared column in place of the old one, which stays next to it. Changes the target.
 
         Args:
             throttle_on: Makes what stands before each batch, on a connection of its own.
@@ -193,7 +193,7 @@ class Swap:
 
 
 def bring_up_to_date(connection: Connection, swap: Swap) -> int:
-    """Compute anew the shadow value of captured rows, in one transaction; returns how many keys were taken.
+    """Compute the shadow value of captured rows again, in one transaction; returns how many keys were taken.
 
     Each row counts as it was written at the latest: whoever writes it meanwhile captures it again. Changes the target.
 
@@ -212,7 +212,7 @@ def bring_up_to_date(connection: Connection, swap: Swap) -> int:
 
 
 def bring_up_to_date_wholly(statements: Statements, swap: Swap) -> None:
-    """Compute anew the shadow value of all captured rows, in a block of the server's, which `guard.told` tells of.
+    """Compute the shadow value of all captured rows again, in a `guard.block`.
 
     In the caller's transaction, under the table's lock. Changes the target.
     """

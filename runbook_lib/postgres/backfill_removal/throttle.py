@@ -27,7 +27,7 @@ GROWTH = 1.2  # how much larger than the one before a batch may be
 LAG = 1.5  # seconds that a replica may be behind
 BLOCKED = 0.2  # seconds that another session may have waited for one of ours
 PAUSE = 0.5  # seconds between looks while waiting
-FIRST = LARGEST = 1400  # pages a batch: eight of them fit the buffers of a server as it comes, and indexes beside them
+FIRST = LARGEST = 1400  # pages a batch: eight of them fit the buffers of a server as it comes, and indexes as well
 FIRST_LIVE, LARGEST_LIVE = 64, 1024  # while others use the table: where sparse pages end, the next may hold sixty rows each
 
 
@@ -71,7 +71,7 @@ class Replicas:
         found = one(
             connection,
             """SELECT pg_current_wal_lsn() - '0/0' AS written, min(replay_lsn) - '0/0' AS replayed,
-                      coalesce(max(extract(epoch FROM replay_lag)), 0)::float AS told
+                      coalesce(max(extract(epoch FROM replay_lag)), 0)::float AS reported
                FROM pg_stat_replication
                WHERE pid NOT IN (SELECT active_pid FROM pg_replication_slots
                                  WHERE slot_type = 'logical' AND active_pid IS NOT NULL)""",
@@ -80,7 +80,7 @@ class Replicas:
         self._written.append((now, found["written"]))
         while self._written and (found["replayed"] is None or self._written[0][1] <= found["replayed"]):
             self._written.popleft()
-        return max(now - self._written[0][0] if self._written else 0.0, float(found["told"]))
+        return max(now - self._written[0][0] if self._written else 0.0, float(found["reported"]))
 
 
 def pressure(connection: Connection, replicas: Replicas) -> Pressure:
@@ -194,12 +194,12 @@ def in_passes(
 
     Args:
         ranges: Pages of the table, and the passes over them.
-        pace: Stands before each batch, and is told of the rows of the one before.
+        pace: Stands before each batch, and gets the rows of the one before.
         failed: Is set once another thread has failed.
         work: Is given a range and lines of its pages, and returns the rows that it wrote.
-        untold: The rows of the last batch before these, of which `pace` was not told.
+        untold: The rows of the last batch before these, which `pace` did not get.
 
-    Returns the rows of the last batch, of which `pace` was not told.
+    Returns the rows of the last batch, which `pace` did not get.
     """
     for number in range(len(PASSES)):
         for pages, passes in ranges.items():

@@ -155,9 +155,9 @@ def is_key(connection: Connection, tables: Iterable[str], columns: Sequence[str]
     for table in tables:
         nulls = " OR ".join(f"{quote(each)} IS NULL" for each in columns)
         asked = f"""SELECT (SELECT count(*) FROM {table}) = (SELECT count(*) FROM (SELECT DISTINCT {listed} FROM {table}) d)
-                    AND NOT EXISTS (SELECT FROM {table} WHERE {nulls}) AS told"""
+                    AND NOT EXISTS (SELECT FROM {table} WHERE {nulls}) AS is_key"""
         row = connection.execute(asked).fetchone()
-        if not row or not row["told"]:
+        if not row or not row["is_key"]:
             return False
     return True
 

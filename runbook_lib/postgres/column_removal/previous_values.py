@@ -184,7 +184,7 @@ def _count(column: Column, name: str) -> sql.Composed:
 
 SET_NULL = "n"  # the catalog's letter for ON DELETE SET NULL
 BATCH = 5000  # rows a transaction
-NAMED = 100  # keys of conflicts that are told; the table holds them all
+NAMED = 100  # keys of conflicts that are reported; the table holds them all
 
 
 @dataclass(frozen=True)

@@ -142,7 +142,7 @@ class Removal:
 
         Args:
             work: What to do; it takes its locks first, and looks at nothing that it has written.
-            waiting: Is told who was in the way of a lock.
+            waiting: Gets who was in the way of a lock.
             came_about: Whether the state tells that `work` was done; None where no state does.
             budget: How long the locks may be waited for and held.
 

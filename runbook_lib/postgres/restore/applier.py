@@ -17,7 +17,7 @@ ROW_ERRORS = (errors.IntegrityError, errors.DataError, errors.InternalError, err
 PATIENCE = 200  # rows of a statement that may fail one by one; then the rest is not tried
 
 Statement = Callable[[sql.Composable], sql.Composed]  # of the condition of the rows it is for
-Failed = Callable[[sql.Composable, str], object]  # is told the condition of rows, and why they failed
+Failed = Callable[[sql.Composable, str], object]  # gets the condition of rows, and why they failed
 
 
 def each(connection: Connection, merge: MergeSql, kind: Kind, statement: Statement, failed: Failed) -> int:

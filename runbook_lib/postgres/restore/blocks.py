@@ -5,13 +5,13 @@ Of each block the server gives the number of rows and the bit_xor of two 64-bit 
 columns. That blocks differ unnoticed has the probability of a collision of 128 bits; what is streamed is compared by 64.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
 from psycopg import sql
 
 from runbook_lib.postgres import Connection
@@ -20,6 +20,10 @@ from runbook_lib.postgres.restore.difference_kinds import Hashes
 from runbook_lib.postgres.restore.pair import Pair
 from runbook_lib.postgres.restore.shape import Table, comparable
 from runbook_lib.postgres.restore.stream import BIGINTS, BigintArray
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 FEWEST = 20_000  # rows of a table for which blocks are worth their look
 ROWS, MOST = 64, 1 << 18  # rows a block; blocks
@@ -40,13 +44,15 @@ class Blocks:
 
 def blocks(live: Connection, backup: Connection, pair: Pair) -> Blocks | None:
     """The blocks that differ; None where all rows had better be streamed, as of small tables. Read-only."""
+    import numpy as np  # here, since few runs compare databases, and it is slow to load
+
     rows = max(at_once(lambda: _rows(live, pair.live), lambda: _rows(backup, pair.backup)))
     if rows < FEWEST:
         return None
     number = min(1 << (rows // ROWS).bit_length(), MOST)
     block = sql.SQL("({} & {})").format(_of_key(pair), sql.Literal(number - 1))
 
-    def summed(condition: str) -> tuple["_Sums", "_Sums"]:
+    def summed(condition: str) -> tuple[_Sums, _Sums]:
         which = sql.SQL(condition).format(block=block, mask=sql.Literal(SAMPLED - 1))
         return at_once(
             lambda: _sums(live, pair, pair.live, block, number, which),
@@ -83,8 +89,10 @@ class _Sums:
     rows: Hashes
     hashes: tuple[Hashes, Hashes]
 
-    def differ(self, other: "_Sums") -> NDArray[np.bool_]:
+    def differ(self, other: _Sums) -> NDArray[np.bool_]:
         """Which blocks are not the same."""
+        import numpy as np
+
         pairs = zip((self.rows, *self.hashes), (other.rows, *other.hashes), strict=True)
         differing: NDArray[np.bool_] = np.logical_or.reduce([mine != theirs for mine, theirs in pairs])
         return differing
@@ -107,6 +115,8 @@ def _of_key(pair: Pair) -> sql.Composable:
 def _sums(
     connection: Connection, pair: Pair, table: Table, block: sql.Composable, number: int, which: sql.Composable
 ) -> _Sums:
+    import numpy as np
+
     terms = comparable(pair.live, pair.backup, pair.shared)
     query = sql.SQL("""SELECT array_agg(b) AS b, array_agg(n) AS n, array_agg(x) AS x, array_agg(y) AS y FROM (
         SELECT b, count(*) AS n, bit_xor(hash_record_extended(r, 0)) AS x, bit_xor(hash_record_extended(r, 1)) AS y

@@ -71,7 +71,7 @@ def cut_over(
         holder: The connection that fences the live database; it is closed when its turn has come.
         last: What is done once nobody else is connected, while `holder` still is; it leaves no connection of its own.
         renamed: What belongs into the transaction of the cut-over.
-        ended: Is told which sessions were ended.
+        ended: Gets which sessions were ended.
 
     Returns:
         The seconds for which nobody could connect.

@@ -30,7 +30,7 @@ class TableDiff:
     """How a table of the live database differs from its copy in the backup; `unknown` says why that could not be seen."""
 
     table: str  # schema.name
-    key: tuple[str, ...] = ()  # none: rows cannot be told apart one by one
+    key: tuple[str, ...] = ()  # none: rows cannot be distinguished one by one
     live: int = 0  # rows
     backup: int = 0
     counts: Mapping[Kind, int] = field(default_factory=dict)  # rows of each kind that there is
@@ -64,7 +64,7 @@ class TableDiff:
             return f"{self.table}: {self.live} rows, equal"
         if not self.key:
             return (
-                f"{self.table}: {self.live} rows, {self.backup} in the backup, which cannot be told apart row by row: no key"
+                f"{self.table}: {self.live} rows, {self.backup} in the backup, which cannot be compared row by row: no key"
             )
         return f"{self.table}: " + ", ".join(f"{number} {kind}" for kind, number in self.counts.items())
 
@@ -175,7 +175,7 @@ Take = Callable[[Kind, Hashes], None]
 class Watch:
     """What is called while two databases are compared; what either raises ends that."""
 
-    between: Callable[[str], object] = lambda table: None  # is told each table that is done
+    between: Callable[[str], object] = lambda table: None  # gets each table that is done
     heed: Callable[[], object] = lambda: None  # between two stretches of rows; it may wait
     look: Callable[[], object] = lambda: None  # again and again; statements under way are cancelled when it raises
 

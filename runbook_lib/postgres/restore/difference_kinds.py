@@ -1,16 +1,23 @@
-"""Merges the key-ordered hashes of two copies of a table and classes what differs."""
+"""Merges the key-ordered hashes of two copies of a table and classes what differs.
+
+Every plan needs its nouns, and few runs its arrays: so numpy, which is slow to load, is imported where it is used.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, TypeAlias
 
 from runbook_lib.postgres import Connection
 from runbook_lib.postgres.catalog import OWN_SCHEMA
 
-Hashes = NDArray[np.int64]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Hashes: TypeAlias = "NDArray[np.int64]"
 
 
 class Kind(StrEnum):
@@ -43,20 +50,22 @@ class Chunk:
     cleared: Hashes | None  # the feature's columns without what its backfill wrote
     touch: Hashes | None
 
-    def part(self, start: int, end: int) -> "Chunk":
+    def part(self, start: int, end: int) -> Chunk:
         """The rows from one place up to another."""
         return Chunk(*(None if each is None else each[start:end] for each in self._each()))  # type: ignore[arg-type]
 
-    def at(self, places: NDArray[np.intp]) -> "Chunk":
+    def at(self, places: NDArray[np.intp]) -> Chunk:
         """The rows at some places."""
         return Chunk(*(None if each is None else each[places] for each in self._each()))  # type: ignore[arg-type]
 
-    def in_order(self) -> "Chunk":
+    def in_order(self) -> Chunk:
         """The rows sorted by key.
 
         Raises:
             Collision: A key stands there twice.
         """
+        import numpy as np
+
         chunk = self if bool((self.keys[1:] > self.keys[:-1]).all()) else self.at(np.argsort(self.keys))
         if not bool((chunk.keys[1:] > chunk.keys[:-1]).all()):
             raise Collision
@@ -81,6 +90,8 @@ def merged(live: Iterator[Chunk], backup: Iterator[Chunk]) -> Iterator[Found]:
     Raises:
         Collision: Two keys have the same hash.
     """
+    import numpy as np
+
     here, there = next(live, None), next(backup, None)
     while here is not None and there is not None:
         last = min(here.keys[-1], there.keys[-1])
@@ -102,6 +113,8 @@ def compared(live: Chunk, backup: Chunk) -> Found:
     Raises:
         Collision: Two keys have the same hash.
     """
+    import numpy as np
+
     keys: dict[Kind, Hashes] = {}
     here, there = live, backup
     if not np.array_equal(live.keys, backup.keys):
@@ -132,6 +145,8 @@ def compared(live: Chunk, backup: Chunk) -> Found:
 
 def _places(wanted: Hashes, among: Hashes) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
     """Which of some keys are among others, and where those stand."""
+    import numpy as np
+
     if not len(among):
         return np.zeros(len(wanted), dtype=bool), np.empty(0, dtype=np.intp)
     places = np.minimum(np.searchsorted(among, wanted), len(among) - 1)
@@ -140,6 +155,8 @@ def _places(wanted: Hashes, among: Hashes) -> tuple[NDArray[np.bool_], NDArray[n
 
 
 def _differ(left: Hashes | None, right: Hashes | None, like: Hashes) -> NDArray[np.bool_]:
+    import numpy as np
+
     return np.zeros(len(like), dtype=bool) if left is None or right is None else left != right
 
 

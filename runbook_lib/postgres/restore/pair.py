@@ -1,4 +1,4 @@
-"""A table as it is in two databases, and the terms by which its rows are told apart and compared."""
+"""A table as it is in two databases, and the terms by which its rows are identified and compared."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from psycopg import sql
 
@@ -47,8 +47,8 @@ class Source:
     postgres: Postgres
     tools: DumpTools
     dump: Dump
-    waiting: Callable[[Sequence[Blocker]], None] = lambda blockers: None  # is told who is in the way of a lock
-    filled: Callable[[int], object] = lambda rows: None  # is told of each batch
+    waiting: Callable[[Sequence[Blocker]], None] = lambda blockers: None  # gets who is in the way of a lock
+    filled: Callable[[int], object] = lambda rows: None  # gets the rows of each batch
     look: Callable[[], object] = lambda: None  # is called again and again; what it raises ends what is under way
     allowed: Sequence[sql.Identifier] = ()  # tables that triggers may write
 
@@ -56,12 +56,21 @@ class Source:
 class Part(ABC):
     """A part of a dump: counted, taken over, and given back."""
 
+    name: ClassVar[str]
+    fires: ClassVar[Literal["INSERT", "UPDATE"]]  # as which triggers see what is written to a table that is there
+    makes_table: ClassVar[bool] = False  # whether it brings back a table that is not there
+    at_once: ClassVar[bool] = False  # whether it is taken over in one transaction, which cannot be paused
     column = ""
+    only: Literal["missing", "differing"] = "missing"  # what is written: rows without a value, or all that differ
 
     def __init__(self, source: Source, table: Name) -> None:
         self.source = source
         self.postgres = source.postgres
         self.table = table
+
+    @abstractmethod
+    def said(self, rows: int) -> str:
+        """What a preview says that comes back. Pure."""
 
     @abstractmethod
     def count(self) -> Count:
@@ -104,7 +113,7 @@ class Part(ABC):
         return FINISHED in self.marks(live)
 
     def marks(self, live: Connection) -> list[str]:
-        """What is noted of the taking over beside the undo rows. Read-only."""
+        """What is noted of the taking over with the undo rows. Read-only."""
         text = one(live, "SELECT obj_description(to_regclass(%s)) AS it", [self.undo.as_string(live)])["it"]
         return str(text).split("; ") if text else []
 

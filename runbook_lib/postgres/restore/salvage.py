@@ -4,7 +4,6 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 from psycopg import sql
 
 from runbook_lib.config.plan import Database
@@ -31,7 +30,7 @@ COMMA = sql.SQL(", ")
 def staged_rows_of(pair: Pair, store: str) -> StagedRows:
     """How the rows of a table that differ are staged: all that the live table holds, but for what is worked out anyway.
 
-    A column that the backfill wrote to is left out where what it wrote cannot be told from the rest.
+    A column that the backfill wrote to is left out where what it wrote cannot be distinguished from the rest.
     """
     unclear = [pair.backfill.database.backfill.name] if pair.backfill and not pair.clearable else []
     withheld = tuple(name for name in pair.live.names if name in unclear)
@@ -71,6 +70,8 @@ class Stager:
             if not self.made:
                 self.staged.make(self.writer)
                 self.made = True
+            import numpy as np  # here, since few runs salvage, and it is slow to load
+
             asked = np.concatenate(places).tolist()
             wanted = sql.SQL("{} = ANY ({})").format(self.pair.place, sql.Literal(asked))
             staged = (self._name if kind == Kind.DELETED else self._fetch)(kind, wanted)
@@ -117,7 +118,7 @@ class Salvage:
         self.progress = Progress(run)
 
     def stage(self, watch: Watch = UNWATCHED, kinds: Collection[Kind] = EXPORTED) -> Ledger:
-        """Compare the databases and lay each row of some kinds beside the restored tables; goes on where it stopped.
+        """Compare the databases and lay each row of some kinds next to the restored tables; goes on where it stopped.
 
         What is written to the live database from here on is in neither, so writes must be kept out until the swap.
         Reads the live database; changes the restored one, in the runbook's schema alone.
@@ -204,7 +205,7 @@ class Salvage:
                 return None
         return self._outcome()
 
-    def anew(self) -> None:
+    def start_over(self) -> None:
         """Drop what was staged, so that all is compared again: what was carried since is no difference any more.
 
         How much that was is kept. Changes the restored database, in the runbook's schema alone.

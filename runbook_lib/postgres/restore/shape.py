@@ -151,7 +151,7 @@ def tables(connection: Connection) -> dict[Name, Table]:
 
 
 def foreign_keys(connection: Connection) -> list[ForeignKey]:
-    """Every foreign key, those of partitions told as their root's. Read-only."""
+    """Every foreign key, those of partitions as their root's. Read-only."""
     return [
         ForeignKey(
             row["name"],

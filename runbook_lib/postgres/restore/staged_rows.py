@@ -1,4 +1,4 @@
-"""Rows on their way into a database: staged beside its tables, in the runbook's schema, with what became of each."""
+"""Rows on their way into a database: staged next to its tables, in the runbook's schema, with what became of each."""
 
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence

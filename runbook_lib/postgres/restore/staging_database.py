@@ -1,4 +1,4 @@
-"""The database beside the live one that a dump is restored into: made alike, filled, looked over and marked complete."""
+"""The database next to the live one that a dump is restored into: made alike, filled, looked over and marked complete."""
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator

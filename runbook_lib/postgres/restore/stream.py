@@ -7,7 +7,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import numpy as np
 import psycopg
 from psycopg import sql
 from psycopg.abc import Buffer
@@ -131,11 +130,13 @@ class BigintArray(Loader):
     """Makes an array of 64-bit integers of one that the server sends, without an object for each."""
 
     format = Format.BINARY
-    ELEMENT = np.dtype([("length", ">i4"), ("value", ">i8")])
+    ELEMENT = [("length", ">i4"), ("value", ">i8")]
 
     def load(self, data: Buffer) -> Hashes:
         """The numbers of such an array."""
-        return np.frombuffer(data, self.ELEMENT, offset=ARRAY_HEADER)["value"].astype(np.int64)
+        import numpy as np  # here, since few runs compare databases, and it is slow to load
+
+        return np.frombuffer(data, np.dtype(self.ELEMENT), offset=ARRAY_HEADER)["value"].astype(np.int64)
 
 
 def _gathered(source: Source) -> tuple[sql.Composed, sql.Composed]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as random
 
 from runbook_lib.config.plan import Backfill
 from runbook_lib.postgres.backfill import list_misfits
-from runbook_lib.postgres.backfill_kinds import backfill_terms, edited_rows
+from runbook_lib.postgres.backfill_kinds import backfill_terms
 from runbook_lib.postgres.backfill_removal.guard import Records
 from runbook_lib.postgres.backfill_removal.removal import BackfillRemoval
 from runbook_lib.postgres.backfill_statistics import BackfillStatistics
@@ -192,7 +192,7 @@ def test_values_are_compared_by_the_type_of_their_column(
     work = removal(postgres, strategy, "test", **keys)
     with postgres.connect() as connection:
         kinds = {row["kind"]: row["rows"] for row in BackfillStatistics(work.backfill).kinds(connection)}  # type: ignore[arg-type]
-        assert {int(row["key"]) for row in edited_rows(connection, work.backfill)} == set(range(len(same), len(elements)))
+        assert {int(row["key"]) for row in work.backfill.edited_rows(connection)} == set(range(len(same), len(elements)))
 
     work.apply()
 
@@ -203,3 +203,34 @@ def test_values_are_compared_by_the_type_of_their_column(
     assert found == [[*mine, *own] for mine, own in zip(kept, rest, strict=True)]
     with postgres.connect() as connection:
         assert work.proof.differences(connection) == []
+
+
+WRITTEN_BY_CLIENTS = {  # type -> the value of the row, how clients write it, and what only looks alike
+    "timestamptz": ("2024-02-29 23:30:00.5+00", ["2024-02-29 23:30:00.5 UTC", 1709249400500], [1709249400, 1709249400501]),
+    "double precision": ("0.3", ["0.299999999999999989", "3e-1"], [0.30000000000000004, "1e999", "1e-999"]),
+    "real": ("0.1", [0.1, 0.10000000149011612], [0.2, "1e99", "1e-99"]),
+    "time": ("10:00:00", ["10:00", "10:00:00.000"], ["10:00:01", "24:00", ""]),
+    "interval": ("1 day 02:00", ["P1DT2H", "1 day, 2:00:00"], ["P1D", "1 day, ", "P", "2 days 1 day"]),
+    "bytea": ("\\x00ffe0", ["\\x00FFE0", "00ffe0", "AP/g"], ["\\x00ffe1", "AP/h", "zz", ""]),
+    "char(8)": ("ab", ["ab      ", "ab"], ["abc", "AB"]),
+    "citext": ("Ab@x.com", ["ab@X.com"], ["ab@x.co", None]),
+    "inet": ("10.0.0.1", ["10.0.0.1/32"], ["10.0.0.1/24"]),
+}
+
+
+@pytest.mark.parametrize("list_type", ["jsonb", "text"])
+def test_what_clients_write_is_compared_as_the_type_does(
+    connection: Connection, application: psycopg.Connection, list_type: str
+) -> None:
+    application.execute("CREATE EXTENSION IF NOT EXISTS citext")
+    spec = {**SPEC, "source": "at", "written": {"source": "job", "at": {"column": "at"}}}
+    for type_, (value, same, other) in WRITTEN_BY_CLIENTS.items():
+        rows = f"DROP TABLE IF EXISTS things; CREATE TABLE things (id int PRIMARY KEY, at {type_}, list {list_type})"
+        application.execute(rows)  # type: ignore[call-overload]
+        for number, each in enumerate((*same, *other)):
+            row = [number, value, json.dumps([{"source": "job", "at": each}])]
+            application.execute("INSERT INTO things VALUES (%s, %s, %s)", row, prepare=False)
+
+        edited = backfill_terms(connection, Backfill.model_validate(spec), None, "test").edited_rows(connection)
+
+        assert [int(row["key"]) for row in edited] == [*range(len(same), len(same) + len(other))], type_

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from runbook_lib.errors import Declined
-from runbook_lib.journal.control import Channel
+from runbook_lib.journal.control import ControlFile
 from runbook_lib.postgres.column_removal import drop_columns
 from runbook_lib.postgres.connection import Postgres
 from runbook_lib.results import not_passed
@@ -20,8 +20,8 @@ from ...support.removing import (
 )
 
 
-def channel(step: RemoveColumns) -> Channel:
-    return Channel(step.context.folder.path, step.name)
+def channel(step: RemoveColumns) -> ControlFile:
+    return ControlFile(step.context.folder.path, step.name)
 
 
 def at_the_first_part(step: RemoveColumns, act: Callable[[str], object]) -> None:
@@ -64,7 +64,7 @@ def test_giving_dropped_columns_back_pauses_and_goes_on_between_two_parts(
 
     def steer(text: str) -> None:
         said.append(text)
-        assert channel(step).request("go on" if text == "paused" else "pause")
+        assert channel(step).request("resume" if text == "paused" else "pause")
 
     at_the_first_part(step, steer)
 

@@ -43,7 +43,7 @@ def told(restoring: Restoring, monkeypatch: pytest.MonkeyPatch) -> Told:
 def test_a_restore_that_is_ended_leaves_nobody_at_work_and_is_gone_on_with(restoring: Restoring, told: Told) -> None:
     before = restoring.ask(ROWS)
     restoring.approve()
-    told(lambda text: text.startswith("restoring") and restoring.run.steer("abort"))
+    told(lambda text: text.startswith("restoring") and restoring.run.request("abort"))
 
     with pytest.raises(StepFailed, match="The restore was ended, as was asked for"):
         engine.apply(restoring.run, ASIDE)
@@ -62,9 +62,9 @@ def test_a_restore_that_is_paused_stands_still_until_it_is_to_go_on(restoring: R
 
     def act(text: str) -> None:
         if text == "paused":
-            restoring.run.steer("go on")
+            restoring.run.request("resume")
         elif not said:
-            restoring.run.steer("pause")
+            restoring.run.request("pause")
         said.append(text.split()[0])
 
     told(act)
@@ -88,7 +88,7 @@ def test_an_ended_salvage_lets_writers_in_and_carries_what_they_write(restoring:
     restoring.change("DELETE FROM messages WHERE id = 7", ADDED)
     restoring.aside()
     restoring.approve()
-    told(lambda text: text == part and restoring.run.steer("abort"))
+    told(lambda text: text == part and restoring.run.request("abort"))
     with pytest.raises(StepFailed, match="ended, as was asked for"):
         engine.apply(restoring.run, SWAP)
     assert set(restoring.databases) == {"live", "restored"}
@@ -106,7 +106,7 @@ def test_an_export_that_is_ended_is_gone_on_with(restoring: Restoring, told: Tol
     restoring.change("DELETE FROM messages WHERE id = 7", ADDED)
     restoring.aside()
     restoring.approve()
-    told(lambda text: text.startswith("for the export") and restoring.run.steer("abort"))
+    told(lambda text: text.startswith("for the export") and restoring.run.request("abort"))
     with pytest.raises(StepFailed, match="ended, as was asked for"):
         engine.apply(restoring.run, SWAP)
     assert restoring.effect(SWAP) is Effect.HALF_DONE
@@ -121,7 +121,7 @@ def test_counting_ends_between_two_tables_and_nothing_is_restored_again(
     restoring: Restoring, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     restoring.approve()
-    told(lambda text: text.startswith("compared") and restoring.run.steer("abort"))
+    told(lambda text: text.startswith("compared") and restoring.run.request("abort"))
     with pytest.raises(StepFailed, match="ended, as was asked for"):
         engine.apply(restoring.run, ASIDE)
     assert restoring.run.steps[ASIDE].probe().detail.endswith("the loss is not counted yet")

@@ -167,7 +167,7 @@ def test_a_step_that_is_ended_between_two_batches_is_gone_on_with(
         patched.setattr(
             run.context,
             "reporter",
-            Reporter(lambda kind, **data: (report(kind, **data), kind == "progress" and run.steer("abort"))),
+            Reporter(lambda kind, **data: (report(kind, **data), kind == "progress" and run.request("abort"))),
         )
         engine.apply(run, NAME)
     assert ask("SELECT count(media_url) FROM messages") == [(50,)]
@@ -225,7 +225,7 @@ def test_rows_whose_return_is_ended_are_rolled_back_and_return_next_time(
     ask("CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(60); RETURN NEW; END'")
     ask("CREATE TRIGGER slow BEFORE INSERT ON messages FOR EACH ROW EXECUTE FUNCTION slow()")
     with monkeypatch.context() as patched, pytest.raises(StepFailed, match="ended, as was asked for"):
-        patched.setattr(part_kinds, "make_undo", lambda *args: (make_undo(*args), run.steer("abort")))
+        patched.setattr(part_kinds, "make_undo", lambda *args: (make_undo(*args), run.request("abort")))
         engine.apply(run, NAME)
     assert ask(ALL) == gone
     assert run.steps[NAME].probe().effect is Effect.NOT_DONE
@@ -244,7 +244,7 @@ def test_a_table_whose_return_is_ended_leaves_no_database_behind(
     run, create_alike = begin(""), fetch.create_alike
     monkeypatch.setattr(processes, "LOOK", 0.01)
     with monkeypatch.context() as patched, pytest.raises(StepFailed, match="ended, as was asked for"):
-        patched.setattr(fetch, "create_alike", lambda *args: (create_alike(*args), run.steer("abort")))
+        patched.setattr(fetch, "create_alike", lambda *args: (create_alike(*args), run.request("abort")))
         engine.apply(run, NAME)
     assert ask("SELECT datname FROM pg_database WHERE datname LIKE current_database() || '_part%'") == []
     assert run.steps[NAME].probe().effect is Effect.NOT_DONE

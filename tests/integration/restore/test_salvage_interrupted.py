@@ -92,8 +92,8 @@ def test_what_was_carried_is_no_difference_but_in_a_new_comparison(two: Two) -> 
         salvage_of(two).carry(between=crash_at("1 new public.child"))
     two.live.execute("UPDATE child SET name = 'y' WHERE id = 3")
 
-    salvage_of(two).anew()
-    salvage_of(two).anew()
+    salvage_of(two).start_over()
+    salvage_of(two).start_over()
     outcome = carried(two)
 
     assert outcome.carried == {

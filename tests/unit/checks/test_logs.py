@@ -215,8 +215,8 @@ def test_logs_count_from_where_they_ended_when_the_service_was_started(
     checked: CheckContext, world: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ends = {"backend": {"size": 7}}
-    step = StepState("start-backend", "Start", "done", outcome={"logs": ends})
-    checked.context.state = replace(checked.context.state, steps={"start-backend": step})
+    step = StepState("start-services", "Start", "done", outcome={"logs": ends})
+    checked.context.state = replace(checked.context.state, steps={"start-services": step})
     asked: dict[str, Any] = {}
     monkeypatch.setattr(world.services, "logs", lambda name, since, mark: asked.update({name: mark}) or ["INFO fine"])
 

@@ -69,8 +69,8 @@ def test_a_target_is_checked_against_the_plan(runbook: Command, plan: Path, code
         (FIRST + "without: [push-backand]\n", "name one of: push-backend"),
         (FIRST.replace("title: Message replies", "title: Message\n  replies: x"), "cannot be read as YAML"),
         (
-            FIRST.replace("start-backend: {", "start-backend: {estimate: soon, "),
-            "start-backend.start.estimate: Input should",
+            FIRST.replace("stop-services: {", "stop-services: {estimate: soon, "),
+            "stop-services.stop.estimate: Input should",
         ),
         (
             SMALL.read_text() + "types: {full: {checks: [no-console-errors]}}\n",

@@ -29,7 +29,7 @@ def test_what_is_found_done_needs_no_approval(run: Run, step: Tiny) -> None:
 def test_a_step_that_cannot_be_told_is_not_begun(approved: Run, step: Tiny) -> None:
     step.effect = Effect.UNKNOWN
 
-    with pytest.raises(UnknownOutcome, match="cannot be told: looked"):
+    with pytest.raises(UnknownOutcome, match="is unknown: looked"):
         engine.apply(approved, FIRST)
 
     assert (step.calls, told(approved)) == (["probe"], ["refused"])
