@@ -26,7 +26,8 @@ from ..support.places import TARGET
 @pytest.fixture
 def context(plan: Plan, postgres: Postgres, tmp_path: Path) -> Context:
     names = ("ROOT", "BACKEND_URL", "FRONTEND_URL", "API_TOKEN", "PG_BIN", "PYTHON", "APPLICATION_ROLE")
-    target = load_target(TARGET, {f"REHEARSAL_{name}": name.lower() for name in names})
+    values = {name: f"http://{name.lower()}.test" if name.endswith("URL") else name.lower() for name in names}
+    target = load_target(TARGET, {f"REHEARSAL_{name}": value for name, value in values.items()})
     folder = RunFolder.create(tmp_path, "INC-1", "frontend")
     adapters = Adapters(target, folder, postgres=postgres, services=MemoryServices([]))
     return Context(plan, target, folder, adapters, RunState({"option": "A"}, SINCE.isoformat(), "frontend"), "Dana")
