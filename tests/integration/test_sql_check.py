@@ -25,8 +25,9 @@ from ..support.places import TARGET
 
 @pytest.fixture
 def context(plan: Plan, postgres: Postgres, tmp_path: Path) -> Context:
-    names = ("ROOT", "BACKEND_URL", "FRONTEND_URL", "API_TOKEN", "PG_BIN", "PYTHON", "APPLICATION_ROLE")
-    target = load_target(TARGET, {f"REHEARSAL_{name}": name.lower() for name in names})
+    names = ("ROOT", "BACKEND_URL", "FRONTEND_URL", "API_TOKEN", "PG_BIN", "PYTHON")
+    environment = {f"REHEARSAL_{name}": "http://localhost:1" for name in names}
+    target = load_target(TARGET, environment | {"REHEARSAL_APPLICATION_ROLE": "application"})
     folder = RunFolder.create(tmp_path, "INC-1", "frontend")
     adapters = Adapters(target, folder, postgres=postgres, services=MemoryServices([]))
     return Context(plan, target, folder, adapters, RunState({"option": "A"}, SINCE.isoformat(), "frontend"), "Dana")
@@ -48,7 +49,7 @@ def with_check(context: Context, **keys: Any) -> None:
     [
         ({"sql": "SELECT count(*) FROM messages WHERE id IS NULL", "equals": 0}, "PASS", "it gives 0, and must give 0"),
         ({"sql": "SELECT 1; -- one", "equals": 1}, "PASS", "it gives 1"),
-        ({"sql": "SELECT 'up%'", "equals": "up%"}, "PASS", "it gives up%"),
+        ({"sql": "SELECT 'up%'", "equals": "up%"}, "PASS", "it gives 'up%'"),
         ({"sql": "SELECT true", "equals": True}, "PASS", "it gives True"),
         ({"sql": "SELECT NULL::int", "equals": None}, "PASS", "it gives NULL"),
         ({"sql": "SELECT 1.5", "equals": 1.5}, "PASS", "it gives 1.5"),
@@ -69,7 +70,7 @@ def with_check(context: Context, **keys: Any) -> None:
         ({"sql": "SELECT 1, 2", "equals": 1}, "UNKNOWN", "of 2 columns and must give one value"),
         ({"sql": "SELECT id FROM messages", "at_least": 1}, "UNKNOWN", "at least 6 rows"),
         ({"sql": "SELECT NULL::int", "at_least": 1}, "UNKNOWN", "it gives NULL"),
-        ({"sql": "SELECT 'x'", "at_least": 1}, "UNKNOWN", "it gives x"),
+        ({"sql": "SELECT 'x'", "at_least": 1}, "UNKNOWN", "it gives 'x'"),
         ({"sql": "SELECT 'NaN'::float8", "at_most": 1}, "UNKNOWN", "it gives nan"),
         ({"sql": "SELECT 'NaN'::numeric", "at_most": 1}, "UNKNOWN", "it gives NaN"),
         ({"sql": "SELECT nothing FROM messages", "equals": 1}, "UNKNOWN", 'column "nothing" does not exist'),
