@@ -340,6 +340,14 @@ def test_a_visit_tells_the_scripts_that_it_was_given(chromium: ChromiumBrowser, 
     assert ran(chromium, site) == {"/app.js": digest("new")}
 
 
+def test_scripts_that_a_page_asks_for_late_are_among_them(chromium: ChromiumBrowser, site: Site) -> None:
+    bundled(site, "/app.js", "new", "no-cache")
+    late = 'const late = () => document.body.append(Object.assign(document.createElement("script"), {src: "/late.js"}));'
+    site.pages["/app.js"] = (200, "text/javascript", f"{late} onload = () => setTimeout(late, 150);".encode())
+    site.pages["/late.js"] = (200, "text/javascript", b"")
+    assert ran(chromium, site).keys() == {"/app.js", "/late.js"}
+
+
 @pytest.mark.parametrize(
     ("caching", "again"), [("max-age=3600", "old"), ("no-cache", "new")], ids=["kept for an hour", "asked for again"]
 )
