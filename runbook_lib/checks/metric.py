@@ -21,7 +21,6 @@ SECONDS = 15  # for a query
 SHOWN = 5  # series that are named
 BAD_QUERY = (400, 422)
 _NAN = "NaN, mostly 0 divided by 0"
-_NO_SERIES = "look whether the server has the metric, as no series has a sample"
 
 
 class MetricKeys(CheckSpec):
@@ -84,7 +83,11 @@ def within_bounds(checked: CheckContext, name: str) -> Result:
     assert isinstance(spec, MetricKeys)
     series = _series(_ask(checked.context, spec), spec)
     if not series:
-        return checked.result(name, Status.UNKNOWN, f"{_NO_SERIES} of the last {spec.within} s (`within`): {spec.query}")
+        return checked.result(
+            name,
+            Status.UNKNOWN,
+            f"no series has a sample of the last {spec.within} s (`within`), so look whether the server has the metric: {spec.query}",
+        )
     bounds = " and ".join(
         f"{word} {bound:g}" for word, bound in (("at most", spec.at_most), ("at least", spec.at_least)) if bound is not None
     )
