@@ -86,7 +86,7 @@ def within_bounds(checked: CheckContext, name: str) -> Result:
         return checked.result(
             name,
             Status.UNKNOWN,
-            f"no series has a sample of the last {spec.within} s (`within`), so look whether the server has the metric: {spec.query}",
+            f"no series has a sample of the last {spec.within} s (`within`); look whether it is there: {spec.query}",
         )
     bounds = " and ".join(
         f"{word} {bound:g}" for word, bound in (("at most", spec.at_most), ("at least", spec.at_least)) if bound is not None
