@@ -315,10 +315,10 @@ class Run:
         if bad := self.unwaived(results):
             kind = PreconditionError if verdict(bad) is Status.FAIL else UnknownOutcome
             raise kind(
-                "Not positively verified: " + "; ".join(f"{r.title} ({r.status}): {r.summary}" for r in bad),
+                "Not positively verified: " + "; ".join(f"{r.title} ({r.name}): {r.status}, {r.summary}" for r in bad),
                 where=str(self.folder.path),
                 state="Nothing more was begun. What was done is in the journal.",
-                safe_next="Do what each line says; then repeat the command, or run the cell again: nothing is done twice."
+                safe_next="Correct what each names; then repeat the command, or run the cell again: nothing is done twice."
                 + (f" Or go on without, for a reason: --waive '{bad[0].name}: REASON'." if self._may_waive(bad) else ""),
             )
         return results

@@ -23,7 +23,7 @@ from runbook_lib.postgres.sessions import frequent
 NUMBER = 20  # of the most frequent statements
 STATEMENT, ALL = 2.0, 10.0  # seconds for one statement, and for all of them
 NONE = "pg_stat_statements is not on this server, and the plan names none under `exercise`"
-SHOWN = 3  # statements that are named for each reason
+SHOWN = 1  # statements that are named for each reason
 
 _SEARCH_PATH = """
 SELECT substr(c, 13) AS it FROM pg_db_role_setting s CROSS JOIN unnest(s.setconfig) c
