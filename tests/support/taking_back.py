@@ -41,6 +41,7 @@ class Migrated:
         """The step as a process of the run makes it, with what it has journaled."""
         names = ("BACKEND_URL", "FRONTEND_URL", "API_TOKEN", "PG_BIN", "PYTHON")
         environment = {f"REHEARSAL_{name}": str(self.folder) for name in names}
+        environment |= dict.fromkeys(("REHEARSAL_BACKEND_URL", "REHEARSAL_FRONTEND_URL"), "http://x.test")
         environment |= {"REHEARSAL_ROOT": str(self.folder), "REHEARSAL_APPLICATION_ROLE": self.database.application.name}
         target = load_target(TARGET, environment)
         tools = str(self.database.server.tools)
