@@ -14,7 +14,7 @@ from runbook_lib.services import MemoryServices
 
 from ...support.code_steps import BUILD, REVERT, Run
 
-SERVICE, START = "frontend", "start-services"
+SERVICE, START = "frontend", "restart-frontend"
 
 
 class MemoryImages:
