@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 import time
@@ -17,14 +18,17 @@ if TYPE_CHECKING:
     from playwright.async_api import ConsoleMessage, Page, Request, Response
 
 # Scrolls to what is not there yet, because lazy pictures load only in view, and waits until each is there or has failed.
-# What shows a picture as its background is a picture too. One in no view at all, as in a closed tab, is loaded all the same.
+# What shows a picture as its background is a picture too. One in no view at all, as in a closed tab, is loaded all the same,
+# and what a browser leaves out until it is in view has its text.
 MEDIA = """
 async ([selector, milliseconds]) => {
   const all = () => [...document.querySelectorAll(selector)].map(e => e.matches("picture") && e.querySelector("img") || e);
   const video = e => e instanceof HTMLMediaElement;
   const image = e => e instanceof HTMLImageElement;
   const absolute = url => { try { return new URL(url, document.baseURI).href } catch { return url } };
-  const background = e => (getComputedStyle(e).backgroundImage.match(/url\\("(.*?)"\\)/) || [])[1] || "";
+  const background = e => (getComputedStyle(e).backgroundImage.match(/url\\("(.*?)"\\)/) || [])[1]
+    || e.matches("input, object, embed, image") && ["src", "data", "href"].map(key => e.getAttribute(key)).find(Boolean)
+    || "";
   const pictures = new Map();
   const drawn = url => {
     if (!pictures.has(url)) pictures.set(url, Object.assign(new Image(), {src: url}));
@@ -47,7 +51,10 @@ async ([selector, milliseconds]) => {
   };
   const is_placeholder = e => image(e) && (/^(data:|$)/.test(e.src)
     || Object.entries(e.dataset).some(([key, url]) => /src$/i.test(key) && absolute(url) !== e.src));
-  let waits = 20;  // of 10 ms, for the script that puts the picture in; not again where none does
+  for (const e of document.querySelectorAll("*")) {
+    if (getComputedStyle(e).contentVisibility === "auto") e.style.contentVisibility = "visible";
+  }
+  let waits = 100;  // of 10 ms, for the script that puts the picture in; not again where none does
   const until = performance.now() + milliseconds;
   for (const e of all().filter(e => !rendered(e) || is_placeholder(e))) {
     if (video(e)) e.preload = "auto";
@@ -56,7 +63,7 @@ async ([selector, milliseconds]) => {
     let left = waits;
     for (; is_placeholder(e) && left; left--) await new Promise(done => setTimeout(done, 10));
     waits = left && waits;
-    if (image(e) && e.loading === "lazy" && !e.getClientRects().length) e.loading = "eager";
+    if (image(e) && e.loading === "lazy" && !e.checkVisibility()) e.loading = "eager";
   }
   while (!all().every(settled) && performance.now() < until) await new Promise(done => setTimeout(done, 25));
   window.scrollTo(0, 0);
@@ -76,7 +83,14 @@ ICONS = """
 () => [...document.querySelectorAll("link[rel~=icon]")].map(e => e.href).concat(new URL("/favicon.ico", location).href)
 """
 ASSETS = {"script", "stylesheet"}
+QUIET, LATE, LOOK = 0.25, 2.0, 0.02  # seconds without a request until no script comes any more; at most; between two looks
 FRAME = re.compile(r"(https?://[^\s()]+?)(?::\d+){1,2}(?=[\s)]|$)")  # the place that an error was thrown at
+# What the browser itself says of an address, at the place of who asked for it.
+CONCERNED = re.compile(
+    r"(?:Access to .{1,40} at|(?:Load|Refused to load|Connect|Refused to connect)\S* (?:the \S+|to)|Fetch API cannot load"
+    r"|WebSocket connection to|requested an insecure .{1,40}?|attribute for resource) '?((?:https?|wss?)://[^'\s]+)"
+)
+QUIET = 5.0  # seconds at most in which items may still come once the page is ready
 CANCELLED = "net::ERR_ABORTED"  # by the page itself; a video's first request often is
 REPEATED = "Failed to load resource"  # the console's word for a request that failed
 
@@ -98,6 +112,9 @@ async def visited(page: Page, destination: Destination, look: Look) -> Visit:
     ready_state = await _ready(page, look.ready, 1.0 if refused else left())
     with suppress(TimeoutError):
         await page.wait_for_load_state("load", timeout=left())
+    if not await page.locator(look.items).count() and await page.evaluate("document.scripts.length"):
+        with suppress(TimeoutError):
+            await page.wait_for_load_state("networkidle", timeout=min(left(), QUIET * 1000))
     found = await page.evaluate(MEDIA, [look.media, left()])
     return Visit(
         url=destination.url,
@@ -108,7 +125,7 @@ async def visited(page: Page, destination: Destination, look: Look) -> Visit:
         media=[Media(**{**element, "others": tuple(element["others"])}) for element in found],
         errors=errors.of_all_but(await page.evaluate(ICONS)),
         screenshot=await page.screenshot(full_page=True) if destination.pictured else b"",
-        assets=await assets.hashes(),
+        assets=await assets.hashes(min(LATE, left() / 1000)),
     )
 
 
@@ -125,15 +142,32 @@ class _Assets:
 
     def __init__(self, page: Page) -> None:
         self._responses: list[Response] = []
+        self._pending: set[Request] = set()
+        self._last = time.monotonic()  # when a request began or ended
         page.on("response", self._given)
+        page.on("request", self._began)
+        page.on("requestfinished", self._ended)
+        page.on("requestfailed", self._ended)
 
-    async def hashes(self) -> dict[str, str]:
-        """URL -> the SHA-256 of its content, or why there is none."""
+    async def hashes(self, seconds: float) -> dict[str, str]:
+        """URL -> the SHA-256 of its content, or why there is none; waits for those that the page asks for late."""
+        until = time.monotonic() + seconds
+        while (now := time.monotonic()) < until and (self._pending or now < self._last + QUIET):
+            await asyncio.sleep(LOOK)
         return {response.url: await self._hash(response) for response in self._responses}
 
     def _given(self, response: Response) -> None:
         if response.request.resource_type in ASSETS:
             self._responses.append(response)
+
+    def _began(self, request: Request) -> None:
+        self._last = time.monotonic()
+        if request.resource_type in ASSETS:
+            self._pending.add(request)
+
+    def _ended(self, request: Request) -> None:
+        self._last = time.monotonic()
+        self._pending.discard(request)
 
     async def _hash(self, response: Response) -> str:
         if not response.ok:
@@ -163,8 +197,9 @@ class _Errors:
         return [error for error in once if error.url not in urls]
 
     def _said(self, message: ConsoleMessage) -> None:
-        if message.type == "error":
-            self._console.append(ConsoleError(message.text, message.location["url"]))
+        if message.type in ("error", "assert"):
+            concerned = CONCERNED.search(message.text)
+            self._console.append(ConsoleError(message.text, concerned[1] if concerned else message.location["url"]))
 
     def _raised(self, error: Error) -> None:
         thrown_at = FRAME.search(error.stack or "")

@@ -19,8 +19,8 @@ from runbook_lib.context import Context, old_code
 from runbook_lib.context.migration_files import history
 from runbook_lib.errors import AdapterError, ParametersError
 from runbook_lib.postgres import plan_fit, sampled_rows
-from runbook_lib.postgres.abilities import lost
-from runbook_lib.postgres.catalog import database_size, has_column
+from runbook_lib.postgres.abilities import kept_out, lost
+from runbook_lib.postgres.catalog import database_size, has_column, old_collations
 from runbook_lib.postgres.connection import identity, rights_missing
 from runbook_lib.postgres.lease import LEFT_BEHIND
 from runbook_lib.postgres.restore.dump_inspector import newest
@@ -32,6 +32,7 @@ MARK = "runbook"  # in the metadata of a notebook that is rendered from a plan: 
 WALKED = re.compile(r"""\bapply\(run, (["'])([\w.-]+)\1\)""")
 WALKS_ALL = re.compile(r"\bfix\(run\)")
 DISK_FACTOR = 1.2  # a dump may be as large as the database; a fifth is kept free
+REINDEX = "so an index on {} may miss rows: reindex the database, then have it REFRESH COLLATION VERSION"
 FUTURE = 0.25  # hours by which a backup may be newer than the clock here, which another machine made
 
 
@@ -98,10 +99,12 @@ def _services(context: Context) -> Found:
 
 def _database(context: Context) -> Found:
     with context.adapters.postgres.connect() as connection:
-        here = identity(connection)
+        here, problems = identity(connection), kept_out(connection)
     facts = f"{here.database} on server {here.system}, version {here.server_version // 10000}, as {here.role}"
     if here.role == context.target.database.application_role:
         return Status.FAIL, f"{facts}, which is the application's own role: it could not be distinguished or kept out"
+    if problems:
+        return Status.FAIL, f"{facts}: {'; '.join(problems)}"
     return Status.PASS, facts
 
 
@@ -135,6 +138,8 @@ def _fits(context: Context) -> Found:
             lines += (
                 [absent] if (absent := plan_fit.no_table(connection, database)) else plan_fit.misfits(connection, database)
             )
+        if not lines and _changes_table(context) and plan_fit.is_text(connection, database, database.key):
+            lines += [f"{line}; {REINDEX.format(database.key)}" for line in old_collations(connection)]
     return (Status.FAIL, "; ".join(lines)) if lines else (Status.PASS, "it has")
 
 

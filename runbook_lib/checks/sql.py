@@ -1,7 +1,11 @@
 """A query on the target's database gives what the plan says."""
 
+import json
+import math
+from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
+from uuid import UUID
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -58,7 +62,7 @@ class SqlKeys(CheckSpec):
         if self.no_rows:
             return "no row"
         if "equals" in self.model_fields_set:
-            return repr(self.equals)
+            return _shown(self.equals)
         bounds = (("at least", self.at_least), ("at most", self.at_most))
         return " and ".join(f"{word} {bound:g}" for word, bound in bounds if bound is not None)
 
@@ -86,37 +90,56 @@ def gives(checked: CheckContext, name: str) -> Result:
     count = f"{'at least ' * (len(found.rows) == MOST)}{len(found.rows)}"
     if spec.no_rows:
         if not found.rows:
-            return checked.result(name, Status.PASS, "it gives no row, as wanted")
-        return checked.result(name, Status.FAIL, f"it gives {count} rows, where none is wanted; first {_row(found)}")
+            return checked.result(name, Status.PASS, "it gives no row, as it must")
+        return checked.result(name, Status.FAIL, f"it gives {count} rows and must give none; first {_row(found)}")
     if len(found.rows) != 1 or len(found.columns) != 1:
-        summary = f"it gives {count} rows of {len(found.columns)} columns, where one value is wanted"
+        summary = f"it gives {count} rows of {len(found.columns)} columns and must give one value; correct the query"
         return checked.result(name, Status.UNKNOWN, summary)
     value = found.rows[0][0]
     status = _judged(value, spec)
-    summary = f"it gives {_shown(value)}, {spec.wanted} wanted"
+    summary = f"it gives {_shown(value)}, and must give {spec.wanted}"
+    if status is Status.UNKNOWN:
+        alike = "equals" in spec.model_fields_set
+        summary += "; have the query give it in the same form" if alike else "; it is neither above nor below a number"
     return checked.result(name, status, summary, value=_shown(value))
 
 
 def _judged(value: Any, spec: SqlKeys) -> Status:
     if "equals" in spec.model_fields_set:
-        return Status.PASS if _same(value, spec.equals) else Status.FAIL
+        same = _same(value, spec.equals)
+        return Status.UNKNOWN if same is None else Status.PASS if same else Status.FAIL
     if not isinstance(value, int | float | Decimal) or isinstance(value, bool) or value != value:
         return Status.UNKNOWN  # NULL, text, or NaN is not below or above a number
     low = spec.at_least is None or value >= spec.at_least
     return Status.PASS if low and (spec.at_most is None or value <= spec.at_most) else Status.FAIL
 
 
-def _same(value: Any, wanted: Scalar) -> bool:
-    """Whether a value of the database is one of the plan's: of types that YAML lacks, as text."""
+def _same(value: Any, wanted: Scalar) -> bool | None:
+    """Whether a value of the database is one of the plan's: of types that YAML lacks, as text; None where nobody knows."""
     if isinstance(value, bool) or isinstance(wanted, bool):
         return value is wanted
+    if isinstance(value, float) and isinstance(wanted, int | float):
+        return math.isclose(value, wanted)
     if value is None or wanted is None or isinstance(value, int | float | Decimal):
         return bool(value == (Decimal(repr(wanted)) if isinstance(value, Decimal) and isinstance(wanted, float) else wanted))
-    return str(value) == wanted
+    if str(value).rstrip() == str(wanted).rstrip():  # char(n) is filled with spaces
+        return isinstance(wanted, str)
+    if not isinstance(wanted, str) or isinstance(value, str | UUID):
+        return False
+    try:
+        other: Any = type(value).fromisoformat(wanted) if isinstance(value, date | time) else json.loads(wanted)
+    except ValueError:
+        return None  # as an interval, which can be written in many ways
+    if isinstance(value, datetime) and (value.tzinfo is None) is not (other.tzinfo is None):
+        return None
+    return bool(value == other)
 
 
 def _shown(value: Any) -> str:
-    return redact("NULL" if value is None else str(value))[:SHOWN]
+    """A value in short: a text in quotes, so that '1' is not taken for 1."""
+    text = "NULL" if value is None else f"'{value.rstrip()}'" if isinstance(value, str) else str(value)
+    found = redact(text)
+    return found if len(found) <= SHOWN else f"{found[: SHOWN - 1]}…"
 
 
 def _row(found: Rows) -> str:

@@ -45,7 +45,7 @@ TEXTS = {
 class Model(BaseModel):
     """A frozen model in which an unknown key or a wrong type is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, defer_build=True)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Copy it with other values, by the keys that a file gives them. Pure."""
@@ -258,7 +258,7 @@ def _place(node: yaml.Node | None, keys: Sequence[int | str]) -> tuple[int, str]
 
 
 def _kinds(entries: list[tuple[yaml.Node, yaml.Node]]) -> list[str]:
-    """The kinds that a mapping gives: the tags of what is told apart by them. Pure."""
+    """The kinds that a mapping gives: the tags that distinguish them. Pure."""
     return [value.value for name, value in entries if name.value in ("kind", "manager")]
 
 

@@ -664,13 +664,8 @@ def clock(seconds: float | None) -> str:
 
 
 def in_words(values: Mapping[str, Any]) -> str:
-    """Facts in one line, those that people read: "rows cleared: 12, exact: yes". Read-only."""
-    return ", ".join(f"{name.replace('_', ' ')}: {_value(value)}" for name, value in for_people(values).items())
-
-
-def for_people(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Facts without those that only a later step reads, as how far each log was written. Read-only."""
-    return {name: value for name, value in values.items() if not _is_nested(value)}
+    """Facts in one line, without nested ones, which only later steps read: "rows cleared: 12, exact: yes". Read-only."""
+    return ", ".join(f"{name.replace('_', ' ')}: {_value(value)}" for name, value in values.items() if not _is_nested(value))
 
 
 def _is_nested(value: Any) -> bool:

@@ -278,7 +278,7 @@ def rights_missing(connection: Connection, schema: str, table: str) -> list[str]
 
 
 def unreadable(connection: Connection) -> list[str]:
-    """What a dump of the database would fail on: relations that our role may not read, or not all rows of. Read-only."""
+    """What a dump of the database would fail on: what our role may not read, or not all rows of. Read-only."""
     rows = connection.execute(
         """SELECT oid::regclass::text AS name FROM pg_class c
            WHERE relkind IN ('r', 'p', 'S') AND relpersistence <> 't'
@@ -287,6 +287,10 @@ def unreadable(connection: Connection) -> list[str]:
                  AND CASE relkind WHEN 'S' THEN has_sequence_privilege(oid, 'SELECT')
                      ELSE has_table_privilege(oid, 'SELECT') AND NOT row_security_active(oid) END)
              AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype = 'e')
+           UNION ALL SELECT 'large object ' || oid FROM pg_largeobject_metadata
+           WHERE NOT pg_has_role(lomowner, 'USAGE') AND NOT EXISTS (
+               SELECT FROM aclexplode(lomacl) a
+               WHERE privilege_type = 'SELECT' AND (grantee = 0 OR pg_has_role(grantee, 'USAGE')))
            ORDER BY 1"""
     )
     return [row["name"] for row in rows]

@@ -143,7 +143,8 @@ class PullRequestStep(StepOnRepository):
             self.context.adapters.prepared[key] = self._checkout.scratch(path)
         clone: Checkout = self.context.adapters.prepared[key]
         tip = remote.tip()
-        remote.bring(tip, clone.path)
+        if tip and not clone.resolved(tip):
+            remote.bring(tip, clone.path)
         return tip, clone
 
 
@@ -209,7 +210,7 @@ class Push(PullRequestStep):
                 )
             elif not would[0].startswith(STOP):
                 would.append(
-                    f"not know before whether a rule or a hook of {remote} refuses that; then {own} can be pushed instead"
+                    f"find out by it whether a rule or a hook of {remote} refuses it; then {own} can be pushed instead"
                 )
             if hook := self._checkout.hook("pre-push"):
                 would.append(f"run the hook {hook} first, for at most {self._checkout.hook_timeout:g} s")

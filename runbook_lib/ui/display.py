@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from runbook_lib.config.plan import Plan
-from runbook_lib.journal.event import for_people
+from runbook_lib.journal.event import in_words
 from runbook_lib.journal.folder import RunFolder
 from runbook_lib.journal.state import RunState
 from runbook_lib.results import Result, not_passed
@@ -143,6 +143,7 @@ def status(folder: RunFolder, plan: Plan, state: RunState) -> Shown:
         banner(folder, plan, state),
         table("Steps", ["state", "step", "took", "error"], rows),
         line(f"Outcome: {ended['status']}, {ended['summary']}"),
+        *([line(f"What cleaning up would remove: runbook purge {folder.path}")] if state.pending else []),
     )
 
 
@@ -224,7 +225,7 @@ def recovery(found: RecoveryPath, plan: Plan, state: RunState) -> Shown:
 
 def done(what: Done) -> Shown:
     """What became of a step."""
-    facts = ", ".join(f"{name} {_fact(value)}" for name, value in for_people(what.outcome).items())
+    facts = in_words(what.outcome)
     line = f"{what.title}: {what.how} ({what.seconds:.1f} s, planned {what.estimate} s){': ' + facts if facts else ''}"
     shown = Shown(f'<p style="overflow-wrap:anywhere"><b>{escape(line)}</b></p>', line)
     return side_by_side(shown, results(what.results, "Verified")) if what.results else shown

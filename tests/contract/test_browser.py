@@ -340,6 +340,14 @@ def test_a_visit_tells_the_scripts_that_it_was_given(chromium: ChromiumBrowser, 
     assert ran(chromium, site) == {"/app.js": digest("new")}
 
 
+def test_scripts_that_a_page_asks_for_late_are_among_them(chromium: ChromiumBrowser, site: Site) -> None:
+    bundled(site, "/app.js", "new", "no-cache")
+    late = 'const late = () => document.body.append(Object.assign(document.createElement("script"), {src: "/late.js"}));'
+    site.pages["/app.js"] = (200, "text/javascript", f"{late} onload = () => setTimeout(late, 150);".encode())
+    site.pages["/late.js"] = (200, "text/javascript", b"")
+    assert ran(chromium, site).keys() == {"/app.js", "/late.js"}
+
+
 @pytest.mark.parametrize(
     ("caching", "again"), [("max-age=3600", "old"), ("no-cache", "new")], ids=["kept for an hour", "asked for again"]
 )
@@ -361,3 +369,15 @@ def test_an_asset_named_by_its_content_is_new_for_an_old_profile(
     ran(chromium, site, tmp_path / "profile")
     bundled(site, "/app.2.js", "new", "max-age=3600")
     assert ran(chromium, site, tmp_path / "profile") == {"/app.2.js": digest("new")}
+
+
+@pytest.mark.parametrize("opened_for", ["profile", "another"])
+def test_a_browser_that_was_opened_ahead_sees_the_same(
+    chromium: ChromiumBrowser, site: Site, tmp_path: Path, opened_for: str
+) -> None:
+    site.pages["/list"] = page(LIST)
+    chromium.warm(tmp_path / opened_for)
+
+    (seen,) = chromium.visit([Destination(f"{site.url}/list", returning=True)], LOOK, tmp_path / "profile")
+
+    assert isinstance(seen, Visit) and seen.items == 2

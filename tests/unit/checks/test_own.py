@@ -82,6 +82,13 @@ def served(site: Site) -> Site:
         "/broken": (500, "text/html", b"<h1>no</h1>"),
         "/old": (301, "text/plain", b""),
         "/guarded": guarded,
+        "/headers": (200, "text/plain", b""),
+        "/busy": (429, "text/plain", b""),
+    }
+    site.headers["/headers"] = {
+        "Vary": "Accept-Encoding, Origin",
+        "Cache-Control": "private, max-age=60",
+        "X-Version": "1.2.3",
     }
     site.headers["/old"] = {"Location": "https://shop.test/new"}
     return site
@@ -91,14 +98,23 @@ def served(site: Site) -> Site:
     ("keys", "status", "said"),
     [
         ({"path": "/health"}, "PASS", "answered 200 in"),
-        ({"path": "/health", "headers": {"CONTENT-type": "application/json"}}, "PASS", "as wanted in CONTENT-type"),
+        ({"path": "/health", "headers": {"CONTENT-type": "application/json"}}, "PASS", "and CONTENT-type as it must"),
         (
             {"path": "/health", "json": {"status": "up", "checks[0].ok": True, "version": None}},
             "PASS",
-            "as wanted in status",
+            "and status",
         ),
         ({"path": "/broken", "status": 500}, "PASS", "answered 500"),
         ({"path": "/old", "status": 301, "headers": {"location": "/new"}}, "PASS", "answered 301"),
+        (
+            {"path": "/headers", "headers": {"vary": "accept-encoding", "cache-control": "max-age=60"}},
+            "PASS",
+            "answered 200",
+        ),
+        ({"path": "/headers", "headers": {"cache-control": "max-age=6"}}, "FAIL", "its header cache-control is"),
+        ({"path": "/headers", "headers": {"x-version": "1.2"}}, "FAIL", "its header x-version is 1.2.3, and not 1.2"),
+        ({"path": "/busy"}, "UNKNOWN", "answered 429, which says nothing"),
+        ({"path": "/busy", "status": 429}, "PASS", "answered 429"),
         ({"path": "/broken"}, "FAIL", "its status is not 200"),
         ({"path": "/nowhere"}, "FAIL", "answered 404"),
         ({"path": "/old"}, "FAIL", "a redirect to https://shop.test/new"),
@@ -180,19 +196,19 @@ HISTOGRAM = {"status": "success", "data": {"resultType": "vector", "result": [{"
 @pytest.mark.parametrize(
     ("answer", "keys", "status", "said"),
     [
-        ([Series("0.01")], {"at_most": 0.05}, "PASS", "0.01 in 1 series, at most 0.05 wanted"),
+        ([Series("0.01")], {"at_most": 0.05}, "PASS", "0.01 in 1 series, and must be at most 0.05"),
         ([Series("0.05")], {"at_most": 0.05}, "PASS", "0.05"),
         ([Series("3", {"a": "1"}), Series("5", {"a": "2"})], {"at_least": 3, "at_most": 5}, "PASS", "3 to 5 in 2 series"),
         (0.25, {"at_most": 1}, "PASS", "0.25 in 1 series"),
-        ([Series("0.06")], {"at_most": 0.05}, "FAIL", "1 of 1 series are not at most 0.05: 0.06"),
-        ([Series("2")], {"at_least": 3}, "FAIL", "not at least 3: 2"),
+        ([Series("0.06")], {"at_most": 0.05}, "FAIL", "1 of 1 series must be at most 0.05 and are not: 0.06"),
+        ([Series("2")], {"at_least": 3}, "FAIL", "must be at least 3 and are not: 2"),
         ([Series("1", {"a": "1"}), Series("9", {"__name__": "q", "a": "2"})], {"at_most": 5}, "FAIL", '9 q{a="2"}'),
         ([Series("+Inf")], {"at_most": 5}, "FAIL", "inf"),
         ([Series("9", {"a": "1"}), Series("NaN", {"a": "2"})], {"at_most": 5}, "FAIL", "1 of 2 series"),
-        (2.0, {"at_most": 1}, "FAIL", "not at most 1: 2"),
+        (2.0, {"at_most": 1}, "FAIL", "must be at most 1 and are not: 2"),
         ([], {"at_most": 5}, "UNKNOWN", "no series has a sample of the last 300 s"),
-        ([Series("NaN")], {"at_most": 5}, "UNKNOWN", "no number (NaN)"),
-        ([Series("1"), Series("NaN", {"a": "2"})], {"at_most": 5}, "UNKNOWN", '1 of 2 series are no number (NaN): {a="2"}'),
+        ([Series("NaN")], {"at_most": 5}, "UNKNOWN", "no number (NaN, mostly 0 divided by 0)"),
+        ([Series("1"), Series("NaN", {"a": "2"})], {"at_most": 5}, "UNKNOWN", 'divided by 0): {a="2"}'),
         ([Series("1", age=90)], {"at_most": 5, "within": 60}, "UNKNOWN", "no series has a sample of the last 60 s"),
         ([Series("1", age=90)], {"at_most": 5, "within": 120}, "PASS", "1 in 1 series"),
         ((200, MATRIX), {"at_most": 5}, "UNKNOWN", "gives a matrix"),
