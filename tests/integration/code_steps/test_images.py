@@ -14,7 +14,7 @@ from runbook_lib.services import MemoryServices
 
 from ...support.code_steps import BUILD, REVERT, Run
 
-SERVICE, START = "frontend", "start-frontend"
+SERVICE, START = "frontend", "restart-frontend"
 
 
 class MemoryImages:
@@ -38,7 +38,14 @@ class MemoryImages:
         return f"running-{name}"
 
     def build(
-        self, name: str, tag: str, folders: Mapping[Path, Path], commit: str, labels: Mapping[str, str], timeout: float
+        self,
+        name: str,
+        tag: str,
+        folders: Mapping[Path, Path],
+        commit: str,
+        labels: Mapping[str, str],
+        timeout: float,
+        memory: int | None = None,
     ) -> None:
         if self.failing:
             raise AdapterError(self.failing)
