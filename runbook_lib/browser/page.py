@@ -18,14 +18,17 @@ if TYPE_CHECKING:
     from playwright.async_api import ConsoleMessage, Page, Request, Response
 
 # Scrolls to what is not there yet, because lazy pictures load only in view, and waits until each is there or has failed.
-# What shows a picture as its background is a picture too. One in no view at all, as in a closed tab, is loaded all the same.
+# What shows a picture as its background is a picture too. One in no view at all, as in a closed tab, is loaded all the same,
+# and what a browser leaves out until it is in view has its text.
 MEDIA = """
 async ([selector, milliseconds]) => {
   const all = () => [...document.querySelectorAll(selector)].map(e => e.matches("picture") && e.querySelector("img") || e);
   const video = e => e instanceof HTMLMediaElement;
   const image = e => e instanceof HTMLImageElement;
   const absolute = url => { try { return new URL(url, document.baseURI).href } catch { return url } };
-  const background = e => (getComputedStyle(e).backgroundImage.match(/url\\("(.*?)"\\)/) || [])[1] || "";
+  const background = e => (getComputedStyle(e).backgroundImage.match(/url\\("(.*?)"\\)/) || [])[1]
+    || e.matches("input, object, embed, image") && ["src", "data", "href"].map(key => e.getAttribute(key)).find(Boolean)
+    || "";
   const pictures = new Map();
   const drawn = url => {
     if (!pictures.has(url)) pictures.set(url, Object.assign(new Image(), {src: url}));
@@ -48,7 +51,10 @@ async ([selector, milliseconds]) => {
   };
   const is_placeholder = e => image(e) && (/^(data:|$)/.test(e.src)
     || Object.entries(e.dataset).some(([key, url]) => /src$/i.test(key) && absolute(url) !== e.src));
-  let waits = 20;  // of 10 ms, for the script that puts the picture in; not again where none does
+  for (const e of document.querySelectorAll("*")) {
+    if (getComputedStyle(e).contentVisibility === "auto") e.style.contentVisibility = "visible";
+  }
+  let waits = 100;  // of 10 ms, for the script that puts the picture in; not again where none does
   const until = performance.now() + milliseconds;
   for (const e of all().filter(e => !rendered(e) || is_placeholder(e))) {
     if (video(e)) e.preload = "auto";
@@ -57,7 +63,7 @@ async ([selector, milliseconds]) => {
     let left = waits;
     for (; is_placeholder(e) && left; left--) await new Promise(done => setTimeout(done, 10));
     waits = left && waits;
-    if (image(e) && e.loading === "lazy" && !e.getClientRects().length) e.loading = "eager";
+    if (image(e) && e.loading === "lazy" && !e.checkVisibility()) e.loading = "eager";
   }
   while (!all().every(settled) && performance.now() < until) await new Promise(done => setTimeout(done, 25));
   window.scrollTo(0, 0);
@@ -79,6 +85,12 @@ ICONS = """
 ASSETS = {"script", "stylesheet"}
 QUIET, LATE, LOOK = 0.25, 2.0, 0.02  # seconds without a request until no script comes any more; at most; between two looks
 FRAME = re.compile(r"(https?://[^\s()]+?)(?::\d+){1,2}(?=[\s)]|$)")  # the place that an error was thrown at
+# What the browser itself says of an address, at the place of who asked for it.
+CONCERNED = re.compile(
+    r"(?:Access to .{1,40} at|(?:Load|Refused to load|Connect|Refused to connect)\S* (?:the \S+|to)|Fetch API cannot load"
+    r"|WebSocket connection to|requested an insecure .{1,40}?|attribute for resource) '?((?:https?|wss?)://[^'\s]+)"
+)
+QUIET = 5.0  # seconds at most in which items may still come once the page is ready
 CANCELLED = "net::ERR_ABORTED"  # by the page itself; a video's first request often is
 REPEATED = "Failed to load resource"  # the console's word for a request that failed
 
@@ -100,6 +112,9 @@ async def visited(page: Page, destination: Destination, look: Look) -> Visit:
     ready_state = await _ready(page, look.ready, 1.0 if refused else left())
     with suppress(TimeoutError):
         await page.wait_for_load_state("load", timeout=left())
+    if not await page.locator(look.items).count() and await page.evaluate("document.scripts.length"):
+        with suppress(TimeoutError):
+            await page.wait_for_load_state("networkidle", timeout=min(left(), QUIET * 1000))
     found = await page.evaluate(MEDIA, [look.media, left()])
     return Visit(
         url=destination.url,
@@ -182,8 +197,9 @@ class _Errors:
         return [error for error in once if error.url not in urls]
 
     def _said(self, message: ConsoleMessage) -> None:
-        if message.type == "error":
-            self._console.append(ConsoleError(message.text, message.location["url"]))
+        if message.type in ("error", "assert"):
+            concerned = CONCERNED.search(message.text)
+            self._console.append(ConsoleError(message.text, concerned[1] if concerned else message.location["url"]))
 
     def _raised(self, error: Error) -> None:
         thrown_at = FRAME.search(error.stack or "")

@@ -14,6 +14,7 @@ from runbook_lib.results import Found, Result, Status
 from runbook_lib.system.processes import not_found, shown
 
 KEPT = 1000  # lines of what it says last
+LONGEST = 4000  # characters of a line
 SHOWN = 160  # characters of the last one
 STATUSES = {0: Status.PASS, 1: Status.FAIL}  # any other exit code means that it could not tell
 
@@ -56,7 +57,7 @@ def says_well(checked: CheckContext, name: str) -> Result:
     cwd = Path(target.directory) if target.directory else None
     try:
         done = context.adapters.processes.run(
-            target.command, cwd=cwd, timeout=target.timeout, report=lambda line: said.append(clean(line))
+            target.command, cwd=cwd, timeout=target.timeout, report=lambda line: said.append(clean(line[:LONGEST]))
         )
     except AdapterError as error:
         text = checked.keep_text(name, "\n".join([f"$ {shown(target.command)}", *said]))

@@ -100,10 +100,11 @@ def origin(url: str) -> str:
     """The scheme, host and port of an address; "" where it has none. Pure."""
     try:
         parts = urlsplit(url)
-        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+        port = parts.port or {"http": 80, "ws": 80, "https": 443, "wss": 443}.get(parts.scheme)
     except ValueError:
         return ""
-    return f"{parts.scheme}://{parts.hostname}:{port}" if parts.hostname else ""
+    scheme = {"ws": "http", "wss": "https"}.get(parts.scheme, parts.scheme)
+    return f"{scheme}://{parts.hostname}:{port}" if parts.hostname else ""
 
 
 def _matches(rule: IgnoredError, error: ConsoleError) -> bool:

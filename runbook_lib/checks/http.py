@@ -1,5 +1,6 @@
 """A page or an endpoint answers as the plan says: its status, headers, and values of its JSON."""
 
+import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -17,6 +18,7 @@ from runbook_lib.results import Found, Result, Status
 from runbook_lib.system.http import Answer, NoAnswerInTime, without_credentials
 
 SHOWN = 80  # characters of a value
+DECLINED = (408, 425, 429)  # it asks to come later
 
 
 def _one_place(path: str) -> str:
@@ -98,6 +100,10 @@ def answers(checked: CheckContext, name: str) -> Result:
         return checked.result(name, Status.UNKNOWN, error.what)
     except AdapterError as error:
         return checked.result(name, *_no_answer(context, url, shown, spec, error))
+    if answer.status in DECLINED and answer.status != spec.status:
+        return checked.result(
+            name, Status.UNKNOWN, f"{shown} answered {answer.status}, which says nothing of what it serves"
+        )
     problems = [*_status(answer, spec), *_headers(answer, spec), *_values(answer, spec)]
     facts = f"{shown} answered {answer.status} in {answer.seconds * 1000:.0f} ms"
     evidence = {"url": shown, "code": answer.status, "milliseconds": round(answer.seconds * 1000, 1)}
@@ -128,8 +134,15 @@ def _headers(answer: Answer, spec: HttpKeys) -> list[str]:
     return [
         f"its header {name} is {redact(value)[:SHOWN] if value is not None else 'not there'}, and not {spec.headers[name]}"
         for name, value in found.items()
-        if value is None or spec.headers[name] not in value
+        if value is None or not _holds(value, spec.headers[name])
     ]
+
+
+def _holds(value: str, wanted: str) -> bool:
+    """Whether a header holds a text, whose words and numbers are whole there: max-age=60 is not in max-age=600."""
+    before = r"(?<![\w.-])" if wanted[:1].isalnum() else ""
+    after = r"(?![\w-]|\.\d)" if wanted[-1:].isalnum() else ""
+    return re.search(before + re.escape(wanted) + after, value, re.I) is not None
 
 
 def _values(answer: Answer, spec: HttpKeys) -> list[str]:

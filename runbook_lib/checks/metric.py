@@ -112,6 +112,8 @@ def _series(answer: Answer, spec: MetricKeys) -> dict[str, float]:
     body = answer.json
     if answer.status != 200 or not isinstance(body, dict) or body.get("status") != "success":
         raise AdapterError(f"The metrics server answered {answer.status}: {_error(answer)}.")
+    if body.get("isPartial"):  # of VictoriaMetrics
+        raise AdapterError("The metrics server's answer lacks what some of its nodes hold.")
     if warnings := body.get("warnings"):
         raise AdapterError(f"The metrics server's answer may lack something: {redact('; '.join(map(str, warnings)))}.")
     try:

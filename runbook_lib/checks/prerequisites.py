@@ -20,7 +20,7 @@ from runbook_lib.context.migration_files import history
 from runbook_lib.errors import AdapterError, ParametersError
 from runbook_lib.postgres import plan_fit, sampled_rows
 from runbook_lib.postgres.abilities import lost
-from runbook_lib.postgres.catalog import database_size, has_column
+from runbook_lib.postgres.catalog import database_size, has_column, old_collations
 from runbook_lib.postgres.connection import identity, rights_missing
 from runbook_lib.postgres.lease import LEFT_BEHIND
 from runbook_lib.postgres.restore.dump_inspector import newest
@@ -32,6 +32,7 @@ MARK = "runbook"  # in the metadata of a notebook that is rendered from a plan: 
 WALKED = re.compile(r"""\bapply\(run, (["'])([\w.-]+)\1\)""")
 WALKS_ALL = re.compile(r"\bfix\(run\)")
 DISK_FACTOR = 1.2  # a dump may be as large as the database; a fifth is kept free
+REINDEX = "so an index on {} may miss rows: reindex the database, then have it REFRESH COLLATION VERSION"
 FUTURE = 0.25  # hours by which a backup may be newer than the clock here, which another machine made
 
 
@@ -135,6 +136,8 @@ def _fits(context: Context) -> Found:
             lines += (
                 [absent] if (absent := plan_fit.no_table(connection, database)) else plan_fit.misfits(connection, database)
             )
+        if not lines and _changes_table(context) and plan_fit.is_text(connection, database, database.key):
+            lines += [f"{line}; {REINDEX.format(database.key)}" for line in old_collations(connection)]
     return (Status.FAIL, "; ".join(lines)) if lines else (Status.PASS, "it has")
 
 

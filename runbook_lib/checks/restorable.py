@@ -7,7 +7,7 @@ from pathlib import Path
 from runbook_lib.config.plan import RestoringStep
 from runbook_lib.context import Context
 from runbook_lib.postgres import Connection
-from runbook_lib.postgres.catalog import database_size
+from runbook_lib.postgres.catalog import database_size, old_template
 from runbook_lib.postgres.connection import identity
 from runbook_lib.postgres.restore import dump_inspector
 from runbook_lib.postgres.restore.dump_needs import LEAVABLE, Section, Unmet, left_out, sections, unmet
@@ -19,6 +19,7 @@ LEAVE = " (to restore without that, choose NOT_HERE=leave_out)"
 LOSE = " (to go back without it, choose MISSING_TABLES=lose)"
 SAME = "same-database"  # by which it is waived
 GRANT = "GRANT CREATE ON SCHEMA … TO …"
+REFRESH = "ALTER DATABASE template0 REFRESH COLLATION VERSION"
 ALIKE = 0.5  # of the sampled rows, from which on a dump is taken for one of the live database
 ROOM = 1.2  # the restored database may be as large as the live one; a fifth is kept free
 
@@ -65,7 +66,7 @@ def _dump(context: Context) -> Found:
 
 def what_is_left_out(context: Context, connection: Connection) -> tuple[list[Section], list[Unmet]]:
     """The entries of the backup that are not restored, as was chosen, and what the server lacks for others. Read-only."""
-    entries, spec = sections(context.dump.contents.schema), restores(context)
+    entries, spec = sections(context.dump.contents.sql), restores(context)
     lacks = unmet(connection, entries)
     chosen = context.state.choices.get("NOT_HERE", spec.not_here if spec else "refuse")
     return left_out(entries, lacks) if chosen == "leave_out" else ([], lacks)
@@ -95,17 +96,21 @@ def _rights(context: Context) -> Found:
     with context.adapters.postgres.connect() as connection:
         may = dump_inspector.rights(connection)
         without = {each.number for each in what_is_left_out(context, connection)[0]}
-        entries = [each for each in sections(context.dump.contents.schema) if each.number not in without]
-        owners = dump_inspector.owners_not_ours(connection, sorted({each.owner for each in entries if each.owner}))
+        entries = [each for each in sections(context.dump.contents.sql) if each.number not in without]
+        owners = dump_inspector.owners_not_ours(
+            connection, sorted({each.owner for each in entries if each.owner and each.kind not in LEAVABLE})
+        )
         tables = dump_inspector.tables_of_others(connection)
         settings = dump_inspector.settings_out_of_hand(connection)
         kept_out = dump_inspector.owners_kept_out(connection)
+        template = old_template(connection)
     problems = [
         *(f"it may not {right}" for right, held in may.items() if not held),
         *(f"the backup names the owner {name}, whom our role is no member of" for name in owners),
         *(f"our role is no member of the owner of {name}" for name in tables),
         *(f"{owner} may not create, so that what is there cannot be restored as its: {GRANT}" for owner in kept_out),
         *(f"the database's setting {name} is not ours to make" for name in settings),
+        *(f"no database can be made: {line}: {REFRESH}" for line in template),
     ]
     return (Status.FAIL, "; ".join(problems)) if problems else (Status.PASS, "it may")
 

@@ -1,7 +1,11 @@
 """A query on the target's database gives what the plan says."""
 
+import json
+import math
+from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
+from uuid import UUID
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -99,20 +103,33 @@ def gives(checked: CheckContext, name: str) -> Result:
 
 def _judged(value: Any, spec: SqlKeys) -> Status:
     if "equals" in spec.model_fields_set:
-        return Status.PASS if _same(value, spec.equals) else Status.FAIL
+        same = _same(value, spec.equals)
+        return Status.UNKNOWN if same is None else Status.PASS if same else Status.FAIL
     if not isinstance(value, int | float | Decimal) or isinstance(value, bool) or value != value:
         return Status.UNKNOWN  # NULL, text, or NaN is not below or above a number
     low = spec.at_least is None or value >= spec.at_least
     return Status.PASS if low and (spec.at_most is None or value <= spec.at_most) else Status.FAIL
 
 
-def _same(value: Any, wanted: Scalar) -> bool:
-    """Whether a value of the database is one of the plan's: of types that YAML lacks, as text."""
+def _same(value: Any, wanted: Scalar) -> bool | None:
+    """Whether a value of the database is one of the plan's: of types that YAML lacks, as text; None where nobody knows."""
     if isinstance(value, bool) or isinstance(wanted, bool):
         return value is wanted
+    if isinstance(value, float) and isinstance(wanted, int | float):
+        return math.isclose(value, wanted)
     if value is None or wanted is None or isinstance(value, int | float | Decimal):
         return bool(value == (Decimal(repr(wanted)) if isinstance(value, Decimal) and isinstance(wanted, float) else wanted))
-    return str(value) == wanted
+    if str(value).rstrip() == str(wanted).rstrip():  # char(n) is filled with spaces
+        return isinstance(wanted, str)
+    if not isinstance(wanted, str) or isinstance(value, str | UUID):
+        return False
+    try:
+        other: Any = type(value).fromisoformat(wanted) if isinstance(value, date | time) else json.loads(wanted)
+    except ValueError:
+        return None  # as an interval, which can be written in many ways
+    if isinstance(value, datetime) and (value.tzinfo is None) is not (other.tzinfo is None):
+        return None
+    return bool(value == other)
 
 
 def _shown(value: Any) -> str:

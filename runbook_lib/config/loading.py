@@ -258,7 +258,7 @@ def _place(node: yaml.Node | None, keys: Sequence[int | str]) -> tuple[int, str]
 
 
 def _kinds(entries: list[tuple[yaml.Node, yaml.Node]]) -> list[str]:
-    """The kinds that a mapping gives: the tags of what is told apart by them. Pure."""
+    """The kinds that a mapping gives: the tags that distinguish them. Pure."""
     return [value.value for name, value in entries if name.value in ("kind", "manager")]
 
 

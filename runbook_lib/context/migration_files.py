@@ -16,6 +16,7 @@ from runbook_lib.git import Checkout
 from runbook_lib.postgres.migration_history import Applied, History
 
 KEPT = "evidence/migration.json"  # what the files said before the code went back
+_SCRIPT = re.compile(r"\.[cm]?[jt]s$")  # x.ts is in the history as x.js, which was compiled from it
 Texts = Mapping[str, str]  # path in the repository -> text, "" where it is not looked at
 
 
@@ -114,6 +115,8 @@ def line(migration: Migration, texts: Texts) -> Line:
     if migration.parents is None:
         found = _by_number({version for version in known if version.isdecimal()}, own)
         return replace(found, previous=found.previous and spelt.get(found.previous, found.previous))
+    if mute := [version for version in sorted(own) if not re.search(migration.parents, known[version][0], re.MULTILINE)]:
+        return Line(None, problem=f"the file of {mute[0]} does not say what comes before it in a way that can be read")
     return _by_parents(parents(migration, texts), own)
 
 
@@ -185,7 +188,9 @@ def _shown(migration: Migration, path: str, text: str) -> set[str]:
 
 def _same(migration: Migration, shown: str, version: str) -> bool:
     wanted = "".join(character for character in version if character not in migration.without)
-    return shown == wanted or (_parts(shown) is not None and _parts(shown) == _parts(wanted))
+    return _SCRIPT.sub("", shown) == _SCRIPT.sub("", wanted) or (
+        _parts(shown) is not None and _parts(shown) == _parts(wanted)
+    )
 
 
 def _parts(version: str) -> tuple[int, ...] | None:

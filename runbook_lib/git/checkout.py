@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any, TypeVar
 
 from runbook_lib.errors import AdapterError, PreconditionError
 from runbook_lib.git.command import BYTES, HOOK_TIMEOUT, Git, contents, entries
@@ -15,6 +16,7 @@ from runbook_lib.git.obstacle import is_half_moved, obstacle, settings_of_clone
 from runbook_lib.redaction import redact
 from runbook_lib.system.processes import Completed, Processes
 
+T = TypeVar("T")
 AS_IT_IS = ("-c", "core.quotePath=false")  # names of files beyond ASCII
 MOST = 500  # characters of what a remote says that go into an error
 
@@ -251,7 +253,7 @@ class Checkout:
             found = (self.path / ".git" / branch).read_text(encoding="utf-8").strip() if branch.startswith("refs/") else ""
         except (OSError, ValueError):
             return ""
-        return found if re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", found) else ""
+        return found if FULL.fullmatch(found) else ""
 
     def between(self, older: str, newer: str) -> list[str]:
         """The ids of the commits that `newer` holds and `older` does not, newest first. Read-only."""
@@ -265,11 +267,7 @@ class Checkout:
         """The files that differ between two commits; a renamed one is two. Read-only."""
         return [f for f in self.git("diff", "--name-only", "--no-renames", "-z", older, newer).output.split("\0") if f]
 
-    def brought_by(self, merge: Commit) -> set[str]:
-        """The ids of the commits that a merge brought to its first parent. Read-only."""
-        return set(self.between(merge.parents[0], merge.id))
-
-    def scratch(self, path: Path, at: str = "") -> Checkout:
+    def scratch(self, path: Path, at: str = "") -> Clone:
         """A clone at `path` that shares the objects here and writes nothing. Read-only.
 
         Of the branch, to be built; or of the commit `at`, whose files are as git keeps them, without filters and line ends.
@@ -278,7 +276,7 @@ class Checkout:
         bare += ["--no-checkout"] if at else []
         settings = settings_of_clone(self.git)
         self.git("clone", "--quiet", "--shared", *bare, *settings, str(self.path.resolve()), str(path))
-        clone = Checkout(path, self.processes)
+        clone = Clone(path, self.processes)
         if at:
             (path / ".git" / "info").mkdir(exist_ok=True)
             (path / ".git" / "info" / "attributes").write_text(AS_KEPT)
@@ -382,6 +380,45 @@ class Checkout:
     def added_by(self, files: Sequence[str]) -> list[str]:
         """The commits that added some files, short id and subject, newest first. Read-only."""
         return self.git("log", "--format=%h %s", "--diff-filter=A", "HEAD", "--", *files).output.splitlines()
+
+
+FULL = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Clone(Checkout):
+    """A clone of this process's own: what it has once said of commits named by their full ids is not asked again."""
+
+    _known: dict[tuple[str, ...], Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def between(self, older: str, newer: str) -> list[str]:
+        """See `Checkout.between`. Read-only."""
+        return list(self._once("between", super().between, older, newer))
+
+    def holds(self, commit: str, tip: str = "HEAD") -> bool:
+        """See `Checkout.holds`. Read-only."""
+        return self._once("holds", super().holds, commit, tip)
+
+    def log(self, tip: str = "HEAD", most: int | None = None) -> list[Commit]:
+        """See `Checkout.log`. Read-only."""
+        ask = super().log
+        return list(self._once(f"log {most}", lambda of: ask(of, most), tip))
+
+    def resolved(self, name: str) -> str:
+        """See `Checkout.resolved`. Read-only."""
+        return self._once("resolved", super().resolved, name)
+
+    def _once(self, question: str, ask: Callable[..., T], *commits: str) -> T:
+        """The answer; one that says no may change once a commit is brought here, and is not kept."""
+        if not all(map(FULL.fullmatch, commits)):
+            return ask(*commits)
+        known: T | None = self._known.get((question, *commits))
+        if known is not None:
+            return known
+        answer = ask(*commits)
+        if answer not in (False, ""):
+            self._known[question, *commits] = answer
+        return answer
 
 
 def _identity(by: str) -> list[str]:

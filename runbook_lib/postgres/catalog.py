@@ -78,6 +78,29 @@ def has_column(connection: Connection, of: HasTable, name: str) -> bool:
     return row is not None
 
 
+def old_collations(connection: Connection) -> list[str]:
+    """The collations whose order the server has changed since indexes were built by them, a line each. Read-only."""
+    return [row["line"] for row in connection.execute(_OLD_COLLATIONS.encode())]
+
+
+def old_template(connection: Connection) -> list[str]:
+    """Why no database can be made of template0, a line; none where one can. Read-only."""
+    query = _OLD.replace("{found}", _OF_DATABASES.replace("{which}", "'template0'"))
+    return [row["line"] for row in connection.execute(query.encode())]
+
+
+_OLD = """
+SELECT format('the collation of %s was of version %s and is %s on this server', name, was, coalesce(now, 'unknown')) AS line
+FROM ({found}) c WHERE was IS NOT NULL AND was IS DISTINCT FROM now ORDER BY 1"""
+_OF_DATABASES = """SELECT 'the database ' || datname AS name, datcollversion AS was,
+       pg_database_collation_actual_version(oid) AS now FROM pg_database WHERE datname = {which}"""
+_OF_COLUMNS = """SELECT format('columns by %I', collname), collversion, pg_collation_actual_version(oid)
+FROM pg_collation k WHERE EXISTS (SELECT FROM pg_attribute WHERE attcollation = k.oid AND attrelid >= 16384)"""
+_OLD_COLLATIONS = _OLD.replace(
+    "{found}", f"{_OF_DATABASES.replace('{which}', 'current_database()')} UNION ALL {_OF_COLUMNS}"
+)
+
+
 def differences(before: Catalog, after: Catalog) -> list[str]:
     """What was added, removed or changed between two catalogs, a line each."""
     lines = [f"removed: {name}: {before[name]}" for name in sorted(before.keys() - after.keys())]

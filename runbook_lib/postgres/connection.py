@@ -1,9 +1,11 @@
 """Connections that name the run, wait briefly for locks and notice a dead network."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
+from threading import Lock
 from typing import Any
 
 import psycopg
@@ -25,6 +27,9 @@ SETTINGS = {
     "idle_in_transaction_session_timeout": "1min",
     **KEEPALIVES,
 }
+AS_BEGUN = """SELECT pg_advisory_unlock_all(); RESET ALL; RESET SESSION AUTHORIZATION; CLOSE ALL; UNLISTEN *;
+DISCARD TEMP; DISCARD SEQUENCES"""
+AS_BEGUN = "SELECT pg_advisory_unlock_all(); RESET ALL; CLOSE ALL; UNLISTEN *; DISCARD TEMP; DISCARD SEQUENCES"
 STRAIGHT = "In the libpq service file, set host and port to those of PostgreSQL itself, not of a connection pooler."
 
 
@@ -53,6 +58,51 @@ class _Guarded(psycopg.Connection[Row]):
                 self.guard(self)
 
 
+class Sessions:
+    """Sessions that are used again while `kept` is entered; else each ends with its connection."""
+
+    def __init__(self) -> None:
+        self._idle: dict[object, list[_Guarded]] | None = None
+        self._lock = Lock()  # so that none is kept once the block has ended
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Keep sessions that nobody uses until the block ends."""
+        idle = self._idle = {}
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._idle = None
+            for session in chain.from_iterable(idle.values()):
+                session.close()
+
+    def take(self, key: object) -> _Guarded | None:
+        """One that was opened with the same and still answers, None where there is none."""
+        while idle := (self._idle or {}).get(key):
+            session = idle.pop()
+            with suppress(psycopg.Error):
+                session.execute("SELECT 1")
+                return session
+            session.close()
+        return None
+
+    @contextmanager
+    def lent(self, key: object, session: _Guarded) -> Iterator[None]:
+        """End the session with the block, or keep it, with nothing left in it of what it was used for."""
+        with ExitStack() as closing:
+            closing.enter_context(session)
+            yield
+            if self._idle is None or session.info.transaction_status is not psycopg.pq.TransactionStatus.IDLE:
+                return
+            with suppress(psycopg.Error):
+                session.execute(AS_BEGUN)
+                with self._lock:
+                    if self._idle is not None:
+                        self._idle.setdefault(key, []).append(session)
+                        closing.pop_all()
+
+
 @dataclass(frozen=True)
 class Postgres:
     """A database reached by a libpq service; `run` stands in the server's list of connections.
@@ -66,6 +116,7 @@ class Postgres:
     guard: Callable[[Connection], None] | None = None
     pausing: Callable[[], AbstractContextManager[None]] = nullcontext
     keeps_triggers_out: bool = field(default=False, kw_only=True)  # of all rows that its sessions write
+    sessions: Sessions = field(default_factory=Sessions, kw_only=True, compare=False, repr=False)
 
     @cached_property
     def database(self) -> str:
@@ -88,8 +139,25 @@ class Postgres:
         Raises:
             AdapterError: The database cannot be reached, or a statement failed.
         """
+        opened_with = (database, self.keeps_triggers_out)
+        connection = self.sessions.take(opened_with) or self._opened(database)
+        if database in (None, self.database):
+            connection.guard, connection.pausing = self.guard, self.pausing
         try:
-            connection = _Guarded.connect(
+            with self.sessions.lent(opened_with, connection):
+                yield connection
+        except psycopg.Error as error:
+            held = self._held(database) if isinstance(error, errors.LockNotAvailable) else ""
+            raise AdapterError(
+                f"A statement failed: {str(error).strip()}{held}",
+                where=f"libpq service {self.service}",
+                state="The transaction it was part of left no trace.",
+                safe_next="Read the cause, then run the step again: it goes on where it stopped.",
+            ) from error
+
+    def _opened(self, database: str | None) -> _Guarded:
+        try:
+            return _Guarded.connect(
                 make_conninfo(service=self.service, dbname=database),
                 application_name=self.application_name,
                 options=" ".join(f"-c {name}={value}" for name, value in self._settings.items()),
@@ -110,19 +178,6 @@ class Postgres:
                 if pooled
                 else "See that the server runs and that the service file names it; then try again.",
             ) from None
-        if database in (None, self.database):
-            connection.guard, connection.pausing = self.guard, self.pausing
-        try:
-            with connection:
-                yield connection
-        except psycopg.Error as error:
-            held = self._held(database) if isinstance(error, errors.LockNotAvailable) else ""
-            raise AdapterError(
-                f"A statement failed: {str(error).strip()}{held}",
-                where=f"libpq service {self.service}",
-                state="The transaction it was part of left no trace.",
-                safe_next="Read the cause, then run the step again: it goes on where it stopped.",
-            ) from error
 
     @property
     def _settings(self) -> dict[str, object]:
@@ -223,7 +278,7 @@ def rights_missing(connection: Connection, schema: str, table: str) -> list[str]
 
 
 def unreadable(connection: Connection) -> list[str]:
-    """What a dump of the database would fail on: relations that our role may not read, or not all rows of. Read-only."""
+    """What a dump of the database would fail on: what our role may not read, or not all rows of. Read-only."""
     rows = connection.execute(
         """SELECT oid::regclass::text AS name FROM pg_class c
            WHERE relkind IN ('r', 'p', 'S') AND relpersistence <> 't'
@@ -232,6 +287,10 @@ def unreadable(connection: Connection) -> list[str]:
                  AND CASE relkind WHEN 'S' THEN has_sequence_privilege(oid, 'SELECT')
                      ELSE has_table_privilege(oid, 'SELECT') AND NOT row_security_active(oid) END)
              AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype = 'e')
+           UNION ALL SELECT 'large object ' || oid FROM pg_largeobject_metadata
+           WHERE NOT pg_has_role(lomowner, 'USAGE') AND NOT EXISTS (
+               SELECT FROM aclexplode(lomacl) a
+               WHERE privilege_type = 'SELECT' AND (grantee = 0 OR pg_has_role(grantee, 'USAGE')))
            ORDER BY 1"""
     )
     return [row["name"] for row in rows]

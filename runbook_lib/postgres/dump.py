@@ -21,11 +21,15 @@ from runbook_lib.system.processes import Hold, Processes
 # In a listing the parts of an entry are separated by spaces, which names may hold; the comments of the SQL are plain.
 OBJECT = re.compile(
     r"^-- TOC entry \d+ \(class (?P<catalog>\d+) OID (?P<oid>\d+)\)\n(?:-- Dependencies: .*\n)?"
-    r"-- Name: (?P<name>.*); Type: (?P<kind>.*?); Schema: (?P<schema>.*?); Owner: ?(?P<owner>[^;\n]*)",
+    r"-- Name: (?P<name>.*); Type: (?P<kind>.*?); Schema: (?P<schema>.*?); Owner: ?(?:-(?=;|$))?(?P<owner>[^;\n]*)"
+    r"(?:; Tablespace: (?P<tablespace>.*))?",
     re.MULTILINE,
 )
 _DATA = re.compile(r"^\d+; 0 (?P<oid>\d+) TABLE DATA (?P<schema>\S+) (?P<name>.+) \S*$", re.MULTILINE)
 _NAME = r'("(?:[^"]|"")+"|[\w$]+)'
+_LARGE_OBJECTS = re.compile(
+    r"^\d+; \d+ \d+ (?:BLOB|BLOB METADATA|ACL - LARGE OBJECTS?|COMMENT - LARGE OBJECTS?) .*$", re.MULTILINE
+)
 _ATTACHED = re.compile(
     r"^ALTER TABLE ONLY {}\.{} ATTACH PARTITION {}\.{} ".format(
         *(_NAME.replace("(", f"(?P<{part}>", 1) for part in ("schema", "table", "child_schema", "child"))
@@ -56,6 +60,12 @@ class DumpContents:
     entries: tuple[Entry, ...]  # its objects; rows are no objects
     tables_with_data: tuple[str, ...]  # the tables whose rows are in the dump, each as schema.name
     schema: str  # the SQL that makes the objects
+    large_objects: str = ""  # the SQL that makes the large objects, without their content
+
+    @property
+    def sql(self) -> str:
+        """All SQL but for the rows."""
+        return self.schema + self.large_objects
 
     def lacks(self, schema: str, table: str) -> list[str]:
         """The tables (schema.name) whose rows it lacks: that one, or of a partitioned one its leaves. Pure."""
@@ -116,6 +126,7 @@ class DumpTools:
             _entries(objects),
             tuple(tables.get(data["oid"], f"{data['schema']}.{data['name']}") for data in _DATA.finditer(listing)),
             schema,
+            self._large_objects(path, listing),
         )
 
     def objects(self, timeout: float) -> tuple[Entry, ...]:
@@ -159,10 +170,8 @@ class DumpTools:
         self._restore_these(lines, path, database, timeout, *options)
 
     def _restore_these(self, lines: Sequence[str], path: Path, database: str, timeout: float, *options: str) -> None:
-        with tempfile.NamedTemporaryFile("w", suffix=".list", dir=temporary.root()) as file:
-            file.write("\n".join(lines))
-            file.flush()
-            self.restore(path, database, timeout, f"--use-list={file.name}", *options)
+        with _listed(lines) as file:
+            self.restore(path, database, timeout, f"--use-list={file}", *options)
 
     def dump_part(self, path: Path, timeout: float, *options: str, database: str | None = None) -> None:
         """Write what `options` of pg_dump choose of a database to `path`, in the custom format. Read-only."""
@@ -206,6 +215,14 @@ class DumpTools:
         """
         self.processes.run([self._path("pg_restore"), "--file=/dev/null", str(path)], timeout=timeout).require()
 
+    def _large_objects(self, path: Path, listing: str) -> str:
+        if not (lines := _LARGE_OBJECTS.findall(listing)):
+            return ""
+        with _listed(lines) as file:
+            command = [self._path("pg_restore"), "--verbose", f"--use-list={file}", "--file=-", str(path)]
+            output = self.processes.run(command, timeout=120).require().output
+        return output[output.index("--\n-- TOC entry ") :]  # without the settings before them
+
     def _schema(self, path: Path) -> str:
         command = [self._path("pg_restore"), "--schema-only", "--verbose", "--file=-", str(path)]
         return self.processes.run(command, timeout=120).require().output
@@ -215,6 +232,15 @@ class DumpTools:
 
     def _path(self, tool: str) -> str:
         return str(Path(self.directory) / tool) if self.directory else tool
+
+
+@contextmanager
+def _listed(lines: Sequence[str]) -> Iterator[str]:
+    """The name of a file with some lines of a listing, as `--use-list` takes it."""
+    with tempfile.NamedTemporaryFile("w", suffix=".list", dir=temporary.root()) as file:
+        file.write("\n".join(lines))
+        file.flush()
+        yield file.name
 
 
 @contextmanager

@@ -135,6 +135,12 @@ def no_key(connection: Connection, database: Database) -> str:
     return f"{key} does not name a row of {name}: {'; '.join(problems)}{primary}" if problems else ""
 
 
+def is_text(connection: Connection, database: Database, column: str) -> bool:
+    """Whether a column of the plan's table is ordered by a collation. Read-only."""
+    query = "SELECT attcollation <> 0 AS it FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attname = %s"
+    return bool(one(connection, query, [_table(connection, database), column])["it"])
+
+
 def in_words_of_server(connection: Connection, database: Database) -> Database:
     """The same plan, where each type that the column has is written as the server writes it. Read-only."""
     there = _types(connection, database)

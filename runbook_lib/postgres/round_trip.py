@@ -117,33 +117,6 @@ POLL = 0.1  # seconds
 R = TypeVar("R")
 
 
-def committed(open_: Open, work: Callable[[Connection], R], recorded: Callable[[Connection], R | None]) -> R:
-    """Do `work` in one transaction and commit it. Changes what `work` changes, or nothing.
-
-    Where the connection breaks in the COMMIT, whether it took effect is read from what `work` wrote in the same transaction.
-
-    Args:
-        open_: Opens a connection to the target.
-        work: What to do; it writes its progress row too.
-        recorded: Reads that row on another connection: what `work` returned, or None where the row is not there.
-
-    Raises:
-        AdapterError: The connection broke, and nothing was committed: doing it again is safe.
-        UnknownOutcome: The server did not come back, or the lost session did not end.
-    """
-    lost: Row | None = None
-    with open_() as connection:
-        try:
-            with connection.transaction():
-                result = work(connection)
-                lost = session_of(connection)
-            return result
-        except psycopg.OperationalError:
-            if lost is None or not connection.broken:
-                raise
-    return found_out(open_, lost, recorded)
-
-
 def found_out(open_: Open, lost: Row, recorded: Callable[[Connection], R | None]) -> R:
     """What a transaction left whose COMMIT was not answered, by `recorded`, once its session has ended.
 

@@ -47,7 +47,7 @@ def apply(run: Run, name: str) -> Done:
             return _done(
                 run, step, "already done, by the journal; later steps build on it", state.step(name).seconds or 0, []
             )
-        with leased(run):
+        with leased(run), step.sessions():
             return _carried_out(run, state, step)
 
 

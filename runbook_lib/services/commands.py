@@ -9,6 +9,7 @@ from runbook_lib import services
 from runbook_lib.config.loading import Model
 from runbook_lib.config.target import Command, ServicesTarget
 from runbook_lib.errors import AdapterError
+from runbook_lib.results import Found, Status
 from runbook_lib.services import (
     NOTHING,
     Look,
@@ -22,7 +23,7 @@ from runbook_lib.services import (
     not_stopped,
     unreachable,
 )
-from runbook_lib.system.processes import Completed, Processes, shown, until
+from runbook_lib.system.processes import Completed, Processes, not_found, shown, until
 
 INTERVAL = 0.1  # seconds between two questions
 
@@ -116,8 +117,14 @@ class CommandServices:
                 raise not_stopped(name, shown(self._commands.running), self._timeout, "still running")
 
     def looks(self, restart: Restart) -> list[Look]:
-        """See `Services.looks`: a command line says no more than the target."""
-        return []
+        """See `Services.looks`: whether the programs are there; a command line says no more than the target."""
+        return [Look("programs", "The programs of the services' commands are here", self._programs)]
+
+    def _programs(self) -> Found:
+        commands = self._commands
+        each = [commands.list, commands.running, commands.stop, commands.start, commands.logs, commands.version or []]
+        missing = not_found(filter(None, each), self._directory)
+        return (Status.FAIL, f"not here, or not to be run: {', '.join(missing)}") if missing else (Status.PASS, "they are")
 
     def to_restore(self, names: Collection[str]) -> Restore:
         """See `Services.to_restore`: what the target's command starts is all of it."""

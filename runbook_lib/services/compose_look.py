@@ -2,7 +2,7 @@
 
 import json
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -40,6 +40,7 @@ class ComposeLook:
     environment_files: Sequence[str]
     directory: Path
     pinned: Sequence[str]
+    remote: bool  # whether the engine's files may be another machine's
     containers: Callable[[], Sequence[Labelled]]
     tried: dict[str, str]  # service -> the image of which a trial container was recreated
 
@@ -75,6 +76,57 @@ class ComposeLook:
             looks.append((status, f"{one.service}: {why}"))
         there = sorted({one.service for one in found if one.service in names})
         return services.worst(looks or [(Status.PASS, f"the same: {', '.join(there) or 'none, as there is no container'}")])
+
+    def sources(self, names: Sequence[str], *, code_changed: bool) -> Found:
+        """Whether the images and files that the services start from are still those that they started from."""
+        found = [one for one in self.containers() if one.service in names]
+        model = model_of(self.model(self.plain_files).require())["services"]
+        looks = self._in_another_project({*names} - {one.service for one in found})
+        for one in found:
+            service = model.get(one.service, {})
+            looks += [
+                (
+                    Status.FAIL,
+                    f"{one.service}: it mounts {path}, which is gone: a start fails there, or makes an empty folder",
+                )
+                for path in self._mounted(one)
+                if not path.exists()
+            ]
+            if service.get("pull_policy") == "always":
+                why = "pull_policy: always has each start take what the registry has then: set it to missing"
+                looks.append((Status.FAIL, f"{one.service}: {why}"))
+            elif one.service not in self.pinned and "build" not in service and "image" in service and not code_changed:
+                looks += self._image_moved(one, service["image"])
+        return services.worst(looks) if looks else (Status.PASS, "they are there, and the same")
+
+    def _in_another_project(self, names: Collection[str]) -> list[Found]:
+        """The services without a container here that run in another project of the same folder."""
+        project, service, folder = (f"com.docker.compose.{label}" for label in ("project", "service", "project.working_dir"))
+        shown = f'{{{{.Label "{service}"}}}} {{{{.Label "{project}"}}}}'
+        answer = self.docker("ps", "--filter", f"label={folder}={self.directory}", "--format", shown).require()
+        found = [line.split() for line in answer.output.splitlines()]
+        why = "it has no container in the target's project, and runs in project {}, of the same folder"
+        return [(Status.FAIL, f"{name}: {why.format(other)}") for name, other in found if name in names]
+
+    def _mounted(self, one: Labelled) -> list[Path]:
+        if self.remote:
+            return []
+        answer = self.docker("inspect", "--type", "container", "--format", "{{json .Mounts}}", one.id).require()
+        return [Path(mount["Source"]) for mount in json.loads(answer.output) if mount["Type"] == "bind"]
+
+    def _image_moved(self, one: Labelled, name: str) -> list[Found]:
+        answer = self.docker("image", "inspect", "--format", "{{.Id}}", name)
+        if answer.exit_code:
+            return [(Status.UNKNOWN, f"{one.service}: its image {name} is not here: a start pulls it, whatever it is then")]
+        if (now := answer.output.strip()) == one.image:
+            return []
+        return [
+            (
+                Status.FAIL,
+                f"{one.service}: {name} is the image {now} by now, and {one.image} is what runs: a start brings the other. "
+                f"Pin what runs, or `docker tag {one.image} {name}`",
+            )
+        ]
 
     def recreate(self, names: Sequence[str]) -> Found:
         """Whether this compose can recreate containers on this engine."""

@@ -1,6 +1,7 @@
 """Services of a docker compose project."""
 
 import json
+import os
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -227,8 +228,10 @@ class DockerServices:
         """See `Services.looks`."""
         look, names = self._look(), list(restart.names)
         same = partial(look.configuration, names, code_changed=restart.code_changed)
+        sources = partial(look.sources, code_changed=restart.code_changed)
         return [
             Look("configuration", "Compose files and variables make the services that run", same),
+            Look("sources", "Images and mounted files are those that run", partial(sources, names)),
             Look("recreate", "This compose can recreate containers on this engine", partial(look.recreate, names)),
             Look("networks", "Compose takes the networks for its own", partial(look.networks, names)),
         ]
@@ -247,6 +250,7 @@ class DockerServices:
             environment_files=described.env_files,
             directory=self._directory,
             pinned=list(described.pinned),
+            remote=not (described.host or os.environ.get("DOCKER_HOST") or "unix:").startswith("unix:"),
             containers=labelled,
             tried=self._tried,
         )

@@ -6,7 +6,7 @@ Each kind of step is one module of this room, or one that another package's entr
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cache
@@ -253,6 +253,10 @@ class Step(ABC):
     def approval_gap(self, approved: Mapping[str, Any]) -> str:
         """Why what was approved ("facts" and "volumes") is not enough to act on, "" where it is. Read-only."""
         return ""
+
+    def sessions(self) -> AbstractContextManager[None]:
+        """What the sessions of the target's database last for while the step is looked at, done and verified."""
+        return nullcontext()  # for one connection, mostly
 
     def make_ready(self) -> None:
         """Do, before the first step of the run, what the step needs and no user notices. Changes the target."""

@@ -1,6 +1,7 @@
 """Option A: clear what the backfill wrote, and nothing else."""
 
 import threading
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Literal
 
@@ -171,6 +172,10 @@ class ClearBackfill(BackfillStep):
         return not self.spec.live
 
     WORKS_IN_PARTS = True
+
+    def sessions(self) -> AbstractContextManager[None]:
+        """Until the step ends, where users wait for it: it opens thirty connections."""
+        return self.context.adapters.postgres.sessions.kept() if self.stopped else super().sessions()
 
     def in_brief(self) -> tuple[str, str]:
         """How many rows change, and what is lost. Read-only."""

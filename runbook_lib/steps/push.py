@@ -143,7 +143,8 @@ class PullRequestStep(StepOnRepository):
             self.context.adapters.prepared[key] = self._checkout.scratch(path)
         clone: Checkout = self.context.adapters.prepared[key]
         tip = remote.tip()
-        remote.bring(tip, clone.path)
+        if tip and not clone.resolved(tip):
+            remote.bring(tip, clone.path)
         return tip, clone
 
 

@@ -31,7 +31,7 @@ from runbook_lib.results import Found, Precondition, Result, Status, When
 from runbook_lib.steps import Effect, Facts, Preview, Probe, Step
 from runbook_lib.steps.loss import approved_checksum, checksum
 
-Kind = Literal["column", "rows", "table"]
+KINDS: dict[str, type[Part]] = {kind.name: kind for kind in (ColumnPart, RowsPart, TablePart)}
 
 
 class RestorePartKeys(DatabaseStep):
@@ -96,38 +96,34 @@ class RestorePart(Step):
     @cached_property
     def piece(self) -> Part:
         """What is restored: as approved, else what is missing now."""
-        return self._part(self.approved.get("part") or self._missing())
+        approved = self.approved.get("part")
+        return self._part(KINDS[approved] if approved else self._missing())
 
     def preview(self) -> Preview:
         """How many rows would be written, and which are left alone. Read-only but for a temporary table of its session."""
-        dump, kind = self.context.dump, self._missing()
+        dump, part = self.context.dump, self._part(self._missing())
         with self.context.adapters.postgres.connect() as connection:
             here = identity(connection)
-        found = self._count(kind)
+        found = self._count(type(part))
         self._makes_keys = bool(found.keys)
-        what = {
-            "column": f"{found.restored} rows get their value of {self.wanted.column} back",
-            "rows": f"{found.restored} rows come back",
-            "table": f"the table comes back with {found.restored} rows, its indexes, constraints and triggers",
-        }[kind]
         add = f"add the column {self.wanted.column}, which is not there; " if found.column_added else ""
-        replaces = kind == "column" and self.chosen("FILL") == "differing"
         return Preview(
             self.name,
             self.title,
             would=[
                 f"read {self.wanted.table} out of {dump.path} (made {dump.made:%Y-%m-%d %H:%M} UTC)"
-                + ", by way of a database of its own, which is gone afterwards" * (kind == "table"),
-                f"{add}{what}; what was there before is kept as undo rows",
+                + ", by way of a database of its own, which is gone afterwards" * part.makes_table,
+                f"{add}{part.said(found.restored)}; what was there before is kept as undo rows",
                 *(f"make the foreign key {key} again" for key in found.keys),
                 *(f"NOT make the foreign key {key}" for key in found.without),
                 *(f"NOT make {each}" for each in self._left_out()),
                 *_left(found.kept, "hold something else than the backup"),
                 *_left(found.gone, "of the backup are not there any more"),
                 *_left(found.newer, "came since the backup"),
-                *self._of_triggers(kind, found.restored),
+                *self._of_triggers(part, found.restored),
             ],
-            loses=[f"up to {found.restored} values that differ from the backup's; they are kept as undo rows"] * replaces,
+            loses=[f"up to {found.restored} values that differ from the backup's; they are kept as undo rows"]
+            * (part.only == "differing"),
             locks=_locks(found),
             undone_by="putting back what was there, where nobody has written since",
             estimate=self.spec.estimate,
@@ -136,7 +132,7 @@ class RestorePart(Step):
                 "database": here.database,
                 "dump": str(dump.path),
                 "sha256": checksum(self.context, dump.path),
-                "part": kind,
+                "part": part.name,
                 "table": self.wanted.table,
                 "column": self.wanted.column or "",
                 "fill": self.chosen("FILL"),
@@ -166,7 +162,7 @@ class RestorePart(Step):
             return Probe(Effect.DONE if finished else Effect.HALF_DONE, f"{rows} rows are written")
         if there is None or (self.wanted.column and self.wanted.column not in there.names):
             return Probe(Effect.NOT_DONE, f"{self.wanted.column or self.wanted.table} is not there")
-        if isinstance(self.piece, TablePart):
+        if self.piece.makes_table:
             return Probe(Effect.DONE, f"the table {self.wanted.table} is there, not by this run")
         missing = self._count().restored
         return Probe(Effect.NOT_DONE if missing else Effect.DONE, f"{missing} rows are to be written")
@@ -188,7 +184,7 @@ class RestorePart(Step):
             self.cleanup, f"what {self.wanted.table} held before is kept for the undo until it is purged"
         )
         with self.control.listening():
-            if isinstance(self.piece, RowsPart):
+            if self.piece.at_once:
                 self.control.part(
                     0, self._foretold, "all in one transaction, which cannot be paused; Abort has it rolled back"
                 )
@@ -196,7 +192,7 @@ class RestorePart(Step):
         with self.context.adapters.postgres.connect() as connection:
             rows = self.piece.undo_rows(connection)
         return {
-            "rows": done.restored if isinstance(self.piece, TablePart) else rows,
+            "rows": done.restored if self.piece.makes_table else rows,
             "column added": done.column_added,
             "left alone": done.kept,
             "not there any more": done.gone,
@@ -213,7 +209,7 @@ class RestorePart(Step):
             altered = self.piece.altered(connection) if finished else 0
             rows = self.piece.undo_rows(connection)
         if not begun:
-            missing = 0 if isinstance(self.piece, TablePart) else self._count().restored
+            missing = 0 if self.piece.makes_table else self._count().restored
             status = Status.FAIL if missing else Status.PASS
             return [self.result("restored", title, status, f"this run wrote nothing; {missing} rows are to be written")]
         status = Status.PASS if finished and not altered else Status.FAIL
@@ -289,7 +285,7 @@ class RestorePart(Step):
 
     def _left_out(self) -> list[str]:
         """What the table had that this server lacks a role, or anything else, for, where it is brought back. Read-only."""
-        if self._missing() != "table":
+        if not self._missing().makes_table:
             return []
         entries = sections(self.context.dump.contents.schema)
         of_table = {each.number for each in entries if each.kind == "TABLE" and each.name == self.wanted.table}
@@ -297,7 +293,7 @@ class RestorePart(Step):
             return [str(each) for each in left_out(entries, unmet(connection, entries))[0] if each.rests_on & of_table]
 
     def _makeable(self) -> Found:
-        if self._missing() != "table":
+        if not self._missing().makes_table:
             return Status.PASS, "it is here"
         entries = sections(self.context.dump.contents.schema)
         with self.context.adapters.postgres.connect() as connection:
@@ -319,28 +315,28 @@ class RestorePart(Step):
         return (Status.FAIL, "; ".join(lines)) if lines else (Status.PASS, "no publication keeps them from that")
 
     def _harmless(self) -> Found:
-        if (kind := self._missing()) == "table":
+        kind = self._missing()
+        if kind.makes_table:
             return Status.PASS, "none does: the table is not there"
         table, columns = sql.Identifier(*self._table), [self.wanted.column] if self.wanted.column else []
-        event: Literal["INSERT", "UPDATE"] = "UPDATE" if kind == "column" else "INSERT"
         with self.context.adapters.postgres.connect() as connection:
-            fired = triggers(connection, table, event, self.context.folder.short, kept_out=self._kept_out)
-            lines = cannot_keep_out(connection, table, event, columns) if self._kept_out else []
+            fired = triggers(connection, table, kind.fires, self.context.folder.short, kept_out=self._kept_out)
+            lines = cannot_keep_out(connection, table, kind.fires, columns) if self._kept_out else []
         lines += objections(fired, columns, None, self.context.plan.database.triggers)
         return (Status.FAIL, "; ".join(lines)) if lines else (Status.PASS, "none does more than is known")
 
-    def _of_triggers(self, kind: Kind, rows: int) -> list[str]:
+    def _of_triggers(self, part: Part, rows: int) -> list[str]:
         """Which triggers fire for how many rows, or are kept out of them, a line where there are any. Read-only."""
-        if kind == "table" or not rows:
+        if part.makes_table or not rows:
             return []
         table, written = sql.Identifier(*self._table), {self.wanted.column}
         with self.context.adapters.postgres.connect() as connection:
-            found = triggers(connection, table, "UPDATE" if kind == "column" else "INSERT", self.context.folder.short)
+            found = triggers(connection, table, part.fires, self.context.folder.short)
         return firing_line(
             [each for each in found if not each.columns or written & {*each.columns}], rows, kept_out=self._kept_out
         )
 
-    def _count(self, kind: Kind | None = None) -> Count:
+    def _count(self, kind: type[Part] | None = None) -> Count:
         """What restoring it would come to; counted once for each time that the step is looked at."""
         if kind is None:
             return self._count(self._missing())
@@ -349,16 +345,16 @@ class RestorePart(Step):
         return self._counts[kind]
 
     @cached_property
-    def _counts(self) -> dict[Kind, Count]:
+    def _counts(self) -> dict[type[Part], Count]:
         return {}
 
-    def _missing(self) -> Kind:
+    def _missing(self) -> type[Part]:
         if self.wanted.column:
-            return "column"
+            return ColumnPart
         with self.context.adapters.postgres.connect() as connection:
-            return "rows" if self._table in tables(connection) else "table"
+            return RowsPart if self._table in tables(connection) else TablePart
 
-    def _part(self, kind: Kind) -> Part:
+    def _part(self, kind: type[Part]) -> Part:
         written = 0
 
         def tell(rows: int) -> None:
@@ -377,10 +373,10 @@ class RestorePart(Step):
             self.control.must_pause,
             allowed,
         )
-        if kind == "column" and self.wanted.column:
+        if kind is ColumnPart and self.wanted.column:
             only: Literal["missing", "differing"] = "differing" if self.chosen("FILL") == "differing" else "missing"
             return ColumnPart(source, self._table, self.wanted.column, only)
-        return RowsPart(source, self._table) if kind == "rows" else TablePart(source, self._table)
+        return kind(source, self._table)
 
 
 def _left(rows: int, which: str) -> list[str]:

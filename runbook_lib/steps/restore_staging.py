@@ -19,7 +19,7 @@ from runbook_lib.context.migration_files import history
 from runbook_lib.errors import AdapterError, Declined, RunbookError
 from runbook_lib.journal.control import Control
 from runbook_lib.postgres import Connection
-from runbook_lib.postgres.catalog import OWN_SCHEMA, catalog, database_size
+from runbook_lib.postgres.catalog import OWN_SCHEMA, catalog, database_size, old_collations
 from runbook_lib.postgres.changes import draft
 from runbook_lib.postgres.connection import MAINTENANCE, identity
 from runbook_lib.postgres.dump import Entry
@@ -161,6 +161,7 @@ class RestoreStaging(Step):
             written = self._written_since(connection)
             without, _ = what_is_left_out(self.context, connection)
             versions = extension_changes(connection, sections(dump.contents.schema))
+            versions += [f"{line}: what is restored has its order" for line in old_collations(connection)]
         newer = self._objects_not_in_backup()
         hours = max(0.0, (self.context.now() - dump.made).total_seconds() / 3600)
         kept = dump.columns_of_feature(self.context.plan.database)

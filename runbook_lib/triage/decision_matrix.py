@@ -9,7 +9,7 @@ from typing import Literal
 from runbook_lib.config.plan import MatrixRow, Monitor, Plan, Trouble
 from runbook_lib.errors import ParametersError
 from runbook_lib.report import charts
-from runbook_lib.results import Result, Status, verdict
+from runbook_lib.results import Result, Status, worst
 from runbook_lib.run import Run
 
 SEVERITIES = ("medium", "high", "critical")
@@ -256,7 +256,8 @@ async def watch(
         found = await asyncio.to_thread(run.observe, "monitor", [*row.failing, *row.findings])
         own = [result for result in found if result.name in row.failing]
         watch.limit = own[0].evidence.get("limit_ms", watch.limit)
-        watch.samples.append(Sample(round(clock() - begun, 1), verdict(own), own[0].summary, own[0].evidence.get("p95_ms")))
+        status = worst(_since_release(run.context.plan, result) for result in own)
+        watch.samples.append(Sample(round(clock() - begun, 1), status, own[0].summary, own[0].evidence.get("p95_ms")))
         over = begun + len(watch.samples) * monitor.every > begun + monitor.lasts
         statuses = [sample.status for sample in watch.samples]
         watch.verdict = watched(row.model_copy(update={"monitor": monitor}), statuses, over=over)
@@ -265,6 +266,12 @@ async def watch(
     if svg := watch.plot():
         run.folder.write_text(FILE, svg)
         run.journal.append("evidence", title=f"{row.symptom}, watched", file=FILE, kind="image")
+
+
+def _since_release(plan: Plan, result: Result) -> Status:
+    """What a result says of the release: what it finds that was there before it is no failure."""
+    was_there = result.status is Status.FAIL and plan.was_there_before(result.name, result.findings)
+    return Status.PASS if was_there else result.status
 
 
 def recommended(run: Run, found: Verdict) -> Verdict:

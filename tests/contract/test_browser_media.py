@@ -73,3 +73,22 @@ def test_a_background_is_a_picture(chromium: ChromiumBrowser, site: Site, file: 
 
     assert isinstance(seen, Visit)
     assert [(media.url, media.rendered) for media in seen.media] == [(f"{site.url}/{file}", rendered)]
+
+
+LATE = """<body data-ready><div id="list"></div>
+<script>
+fetch("/picture.png").then(answer => answer.blob()).then(() => fetch("/picture.png")).then(() => {
+  list.innerHTML = '<p class="item" style="content-visibility: auto">One</p><img src="/picture.png">';
+});
+</script>"""
+
+
+def test_items_that_come_after_the_page_is_ready_are_seen(chromium: ChromiumBrowser, site: Site) -> None:
+    visit = look(chromium, site, LATE)
+    assert (visit.items, visit.texts, [media.rendered for media in visit.media]) == (1, ["One"], [True])
+
+
+def test_what_the_browser_says_of_another_server_concerns_that_server(chromium: ChromiumBrowser, site: Site) -> None:
+    policy = '<meta http-equiv="Content-Security-Policy" content="img-src \'self\'">'
+    visit = look(chromium, site, f'{policy}<body data-ready><div id="list"><img src="http://127.0.0.1:9/x.png"></div>')
+    assert {error.url for error in visit.errors} == {"http://127.0.0.1:9/x.png"}

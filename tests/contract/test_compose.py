@@ -142,6 +142,41 @@ def test_what_the_rollback_changes_does_not_count_a_lost_variable_does(field: Fi
     assert lost == (Status.FAIL, "backend: its environment differs: DATABASE_URL (DB_PASSWORD is not set here)")
 
 
+def test_images_and_files_that_a_start_would_not_find_are_named(field: Field) -> None:
+    field.docker("tag", "contract/base", "contract/moving")
+    (field.folder / "conf").write_text("")
+    policy = {} if field.older else {"pull_policy": "always"}
+    moving = {"moving": service(image="contract/moving"), "mounts": service(volumes=["./conf:/conf"])}
+    field.write("docker-compose.yml", {**moving, "pulls": service()})
+    field.deploy("--detach")
+    names = ["moving", "mounts", "pulls"]
+    before = field.found(names, "sources")
+    (field.folder / "Dockerfile").write_text("FROM contract/base\nLABEL of=another\n")
+    field.docker("build", "--tag", "contract/moving", str(field.folder))
+    (field.folder / "conf").unlink()
+    field.write("docker-compose.yml", {**moving, "pulls": service(**policy)})
+
+    status, why = field.found(names, "sources")
+    later = field.found(names, "sources", code_changed=True)
+    field.docker("rmi", "contract/moving")
+
+    assert before[0] is Status.PASS
+    assert (status, "moving: contract/moving is the image sha256:" in why) == (Status.FAIL, True)
+    assert f"mounts: it mounts {field.folder}/conf, which is gone" in why
+    assert field.older or "pulls: pull_policy: always" in why
+    assert (later[0], "moving" in later[1]) == (Status.FAIL, False)
+    assert field.found(["moving"], "sources")[0] is Status.UNKNOWN
+
+
+def test_a_service_that_runs_in_another_project_of_the_folder_is_named(field: Field) -> None:
+    field.deploy("--detach", "worker")
+    other = by_docker(field.docker, TIMEOUT, directory=str(field.folder), project="misspelt")
+
+    [found] = [look.find() for look in other.looks(Restart(["worker"])) if look.suffix == "sources"]
+
+    assert (found[0], "runs in project field, of the same folder" in found[1]) == (Status.FAIL, True)
+
+
 def test_a_pin_does_not_count(field: Field) -> None:
     image = field.docker("image", "inspect", "--format", "{{.Id}}", "contract/base")
     field.deploy("--detach", "worker")

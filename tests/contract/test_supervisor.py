@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from runbook_lib.errors import AdapterError
-from runbook_lib.services import connect
+from runbook_lib.results import Status
+from runbook_lib.services import Restart, connect
 from runbook_lib.services.commands import Commands, CommandsTarget
 from runbook_lib.services.supervisor import call
 from runbook_lib.system.processes import LocalProcesses
@@ -72,6 +73,21 @@ def test_a_command_that_cannot_tell_is_told_apart_from_a_stopped_service(tmp_pat
     )
     with pytest.raises(AdapterError, match="unknown"):
         connect(described, LocalProcesses()).is_running("web")
+
+
+def test_a_program_that_a_start_would_miss_is_named_beforehand(tmp_path: Path) -> None:
+    described = CommandsTarget(
+        manager="commands",
+        commands=Commands(list=["true"], running=["true"], stop=["true"], start=["bin/start"], logs=["true"]),
+        directory=str(tmp_path),
+        timeout=1,
+        versions={},
+        built_from={},
+    )
+
+    [look] = connect(described, LocalProcesses()).looks(Restart(["web"]))
+
+    assert look.find() == (Status.FAIL, "not here, or not to be run: bin/start")
 
 
 def test_a_service_that_runs_on_after_its_stop_command_is_an_error(tmp_path: Path) -> None:

@@ -72,12 +72,12 @@ class Docker:
     def end(self) -> None:
         if self.process:
             self.process.terminate()
-            self.process.wait(30)
+            self.process.wait(60)
 
     def kill(self) -> None:
         assert self.process
         self.process.kill()
-        self.process.wait(30)
+        self.process.wait(60)
 
     def deploy(self, build: str) -> None:
         """Put a new version of the code there, as a deploy or a revert does; what runs is not touched."""
@@ -108,7 +108,7 @@ class Docker:
         until(
             lambda: started.poll() is not None or self("version", "--format", "{{.Server.Version}}", check=False),
             "the engine answers",
-            30,
+            60,
         )
         return started.poll() is None
 

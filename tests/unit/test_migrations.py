@@ -38,6 +38,10 @@ BY_ITS_NAME = [  # tool, version, file
     ("flyway", "1.2", "V1_2__message_replies.sql"),
     ("flyway", "1.2", "V1.2__message_replies.sql"),
     ("flyway", "39", "U39__message_replies.sql"),
+    ("flyway", "39", "tenant/V39__message_replies.sql"),
+    ("django", "message_replies", "message_replies.py"),
+    ("knex", "20251103111429_message_replies.js", "20251103111429_message_replies.ts"),
+    ("plain", "20251103111429_MessageReplies", "20251103111429_MessageReplies.Designer.cs"),
     ("golang-migrate", "39", "000039_message_replies.up.sql"),
     ("golang-migrate", "39", "000039_message_replies.down.sql"),
     ("prisma", "20251103111429_message_replies", "20251103111429_message_replies/migration.sql"),
@@ -151,6 +155,7 @@ def numbers(*found: int) -> dict[str, str]:
 
 CHAIN = revisions(a="None", b="'a'", c="'b'", d="'c'")
 FORK = revisions(a="None", b="'a'", x="'a'")
+UNREADABLE = "the file of c does not say what comes before it in a way that can be read"
 MERGED = revisions(a="None", b="'a'", c="'a'", m="('b', 'c')")
 
 
@@ -164,8 +169,9 @@ MERGED = revisions(a="None", b="'a'", c="'a'", m="('b', 'c')")
         (["m"], MERGED, Line(None, problem="the feature's migrations rest on several: b, c")),
         (["b", "d"], CHAIN, Line(None, above=("c",), problem="the feature's migrations rest on several: a, c")),
         (["z"], CHAIN, Line(None, problem="no file in db/migrations shows z")),
+        (["c"], revisions(b="None", c="BEFORE"), Line(None, problem=UNREADABLE)),
     ],
-    ids=["last", "two", "first", "fork", "merge", "another in between", "no file"],
+    ids=["last", "two", "first", "fork", "merge", "another in between", "no file", "a name for the one before"],
 )
 def test_alembics_row_goes_back_along_the_revisions(versions: list[str], texts: dict[str, str], expected: Line) -> None:
     assert line(of("alembic", *versions), texts) == expected

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from runbook_lib.config.plan import MatrixRow, Monitor, Plan
+from runbook_lib.config.plan.shown import KnownBefore
 from runbook_lib.errors import ParametersError
 from runbook_lib.results import Result, Status
 from runbook_lib.run import Run
@@ -116,6 +117,17 @@ def test_a_watch_ends_at_its_first_finding_and_journals_what_it_recommends(run: 
 
     assert time.pauses == [60, 60]
     assert [e.data["type"] for e in run.journal.events() if e.kind == "recommended"] == ["database"]
+
+
+def test_what_was_there_before_the_release_fails_no_round(run: Run, seen: list[Status]) -> None:
+    seen[:] = [F]
+    own = row(run.context.plan, "monitor").own
+    known = KnownBefore(check=own, says="seen", because="ticket 7")
+    run.context.plan = run.context.plan.model_copy(update={"known_before": [known]})
+
+    watches = watching(run, Monitor(every=60, lasts=120, failures=1), Time())
+
+    assert (watches[-1].samples[0].status, watches[-1].verdict and watches[-1].verdict.type) == (P, "")
 
 
 def test_a_slow_round_shortens_the_next_pause_but_causes_no_rush(

@@ -194,7 +194,7 @@ def _names(connection: Connection, query: str, parameters: Sequence[object] | No
 
 
 # What lets our role make things that belong to another: until 16 every membership did.
-_SET = "CASE WHEN current_setting('server_version_num')::int < 160000 THEN 'MEMBER' ELSE 'SET' END"
+SET_ROLE = "CASE WHEN current_setting('server_version_num')::int < 160000 THEN 'MEMBER' ELSE 'SET' END"
 
 _RIGHTS = """
 SELECT rolcreatedb OR rolsuper AS "make and rename databases (CREATEDB)",
@@ -203,12 +203,12 @@ SELECT rolcreatedb OR rolsuper AS "make and rename databases (CREATEDB)",
        has_database_privilege(%s, 'CONNECT') AS "connect to the maintenance database",
        pg_has_role('pg_signal_backend', 'USAGE') AS "end sessions (pg_signal_backend)"
 FROM pg_roles, pg_database WHERE rolname = current_user AND datname = current_database()
-""".replace("<set>", _SET)
+""".replace("<set>", SET_ROLE)
 
 _STRANGE_OWNERS = """
 SELECT name FROM unnest(%s::text[]) name
 WHERE coalesce(NOT pg_has_role(to_regrole(quote_ident(name))::oid, <set>), TRUE)
-""".replace("<set>", _SET)
+""".replace("<set>", SET_ROLE)
 
 _OTHERS_TABLES = """
 SELECT oid::regclass::text AS name FROM pg_class c
@@ -234,7 +234,7 @@ SELECT DISTINCT name FROM pg_settings, pg_db_role_setting, unnest(setconfig) ent
 WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database()) AND name = split_part(entry, '=', 1)
   AND (context LIKE 'superuser%' AND NOT has_parameter_privilege(name, 'SET')
        OR setrole <> 0 AND NOT pg_has_role(setrole, <set>))
-""".replace("<set>", _SET)
+""".replace("<set>", SET_ROLE)
 
 _DIRECTORY = """
 SELECT CASE WHEN inet_server_addr() IS NULL THEN coalesce(nullif(pg_tablespace_location(dattablespace), ''),

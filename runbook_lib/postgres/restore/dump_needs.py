@@ -7,15 +7,16 @@ left out, with all that rests on it.
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
-from pglast import ast, parse_sql
+from pglast import ast, enums, parse_sql
 from pglast.parser import ParseError
 from pglast.visitors import Skip, Visitor
 
 from runbook_lib.postgres import Connection
 from runbook_lib.postgres.dump import OBJECT
+from runbook_lib.postgres.restore.dump_inspector import SET_ROLE
 
 LEAVABLE = {  # kinds of entries without which the rows and their tables are whole
     *("ACL", "DEFAULT ACL", "COMMENT", "SECURITY LABEL", "POLICY", "EVENT TRIGGER", "EXTENSION", "SUBSCRIPTION"),
@@ -26,8 +27,18 @@ OF_SUPERUSER = {  # kinds that only a superuser makes
     *("EVENT TRIGGER", "FOREIGN DATA WRAPPER", "OPERATOR CLASS", "OPERATOR FAMILY", "ACCESS METHOD", "SECURITY LABEL"),
     *("TEXT SEARCH PARSER", "TEXT SEARCH TEMPLATE", "PUBLICATION TABLES IN SCHEMA"),
 }
+OF_OWNER = {
+    "ACL",
+    "COMMENT",
+    "POLICY",
+    "PUBLICATION",
+    "SERVER",
+    "USER MAPPING",
+    "FOREIGN TABLE",
+}  # whose owner makes them alone
+OF_DATABASE = {"PUBLICATION"}  # kinds whose owner must be allowed to create in the database
 READ = {  # kinds whose statements say more than their kind
-    *("ACL", "DEFAULT ACL", "POLICY", "USER MAPPING", "FUNCTION", "PROCEDURE", "COLLATION", "PUBLICATION", "CAST"),
+    *("ACL", "DEFAULT ACL", "POLICY", "USER MAPPING", "FUNCTION", "PROCEDURE", "COLLATION", "PUBLICATION", "CAST", "TYPE"),
     "PROCEDURAL LANGUAGE",
 }
 SHOWN = 3  # entries that need the same
@@ -52,6 +63,7 @@ class Section:
     owner: str
     rests_on: frozenset[int]
     text: str
+    tablespace: str = ""  # "" for the database's own
 
     def __str__(self) -> str:
         return f"{self.kind.lower() if self.kind != 'ACL' else 'grants on'} {self.name}"
@@ -81,8 +93,18 @@ def sections(schema: str) -> tuple[Section, ...]:
         assert begins
         rests_on = frozenset(int(number) for number in (begins[2] or "").split())
         text = "\n".join(line for line in schema[head.end() : end].splitlines() if not line.startswith("\\"))
-        found.append(Section(int(begins[1]), head["kind"], head["name"], head["owner"], rests_on, text))
-    return tuple(found)
+        section = Section(
+            int(begins[1]), head["kind"], head["name"], head["owner"], rests_on, text, head["tablespace"] or ""
+        )
+        found.append(section)
+    servers = {each.name: each.number for each in found if each.kind == "SERVER"}
+    return tuple(_on_its_server(each, servers) if each.kind == "USER MAPPING" else each for each in found)
+
+
+def _on_its_server(mapping: Section, servers: Mapping[str, int]) -> Section:
+    """The user mapping, with the server that a dump does not say it rests on."""
+    numbers = {number for name, number in servers.items() if mapping.name.endswith(f" SERVER {name}")}
+    return replace(mapping, rests_on=mapping.rests_on | numbers)
 
 
 def needs(entries: Sequence[Section]) -> Mapping[Need, tuple[Section, ...]]:
@@ -146,10 +168,16 @@ def _of(entry: Section) -> Iterator[Need]:
         yield Need("superuser", f"the {entry.kind.lower()} {entry.name}")
     if entry.kind == "EXTENSION":
         yield Need("extension", entry.name)
+    if entry.tablespace:
+        yield Need("tablespace", entry.tablespace)
+    if entry.kind in OF_DATABASE and entry.owner:
+        yield Need("creator", entry.owner)
+    if entry.kind in OF_OWNER and entry.owner:
+        yield Need("owner", entry.owner)
     if entry.kind == "SUBSCRIPTION":
         yield Need("subscription", entry.name)
         return
-    if not (entry.kind in READ or "COLLATE" in entry.text or "default_tablespace" in entry.text):
+    if not (entry.kind in READ or "COLLATE" in entry.text):
         return
     try:
         statements = [each.stmt for each in parse_sql(entry.text) if each.stmt]
@@ -184,11 +212,9 @@ class _Reading(Visitor):
         self.found += [Need("member", name) for name in roles]
 
     def visit_VariableSetStmt(self, _: object, node: ast.VariableSetStmt) -> None:
-        value = node.args[0].val.sval if node.args else ""
+        value = getattr(node.args[0].val, "sval", "") if node.args else ""
         if node.name == "session_authorization" and value:
             self.found.append(Need("session", value))
-        if node.name == "default_tablespace" and value:
-            self.found.append(Need("tablespace", value))
 
     def visit_CollateClause(self, _: object, node: ast.CollateClause) -> None:
         schema, *name = [part.sval for part in node.collname or ()]
@@ -197,6 +223,8 @@ class _Reading(Visitor):
 
     def visit_DefineStmt(self, _: object, node: ast.DefineStmt) -> None:
         given = {each.defname: each.arg for each in node.definition or ()}
+        if node.kind == enums.ObjectType.OBJECT_TYPE and given:
+            self.found.append(Need("superuser", f"the base type {self.entry.name}"))
         if self.entry.kind == "COLLATION" and "provider" in given:
             self.found.append(Need("provider", str(given["provider"].names[-1].sval)))
 
@@ -204,8 +232,14 @@ class _Reading(Visitor):
         for option in node.options or ():
             if option.defname == "language":
                 self.found.append(Need("language", option.arg.sval))
+            if option.defname == "set" and option.arg.name:
+                self.found.append(Need("setting", option.arg.name))
             if option.defname == "leakproof" and option.arg.boolval:
                 self.found.append(Need("superuser", f"the LEAKPROOF function {self.entry.name}"))
+
+    def visit_CreateCastStmt(self, _: object, node: ast.CreateCastStmt) -> None:
+        if not node.func and not node.inout:
+            self.found.append(Need("superuser", f"the cast {self.entry.name} WITHOUT FUNCTION"))
 
     def visit_CreatePublicationStmt(self, _: object, node: ast.CreatePublicationStmt) -> None:
         if node.for_all_tables:
@@ -225,6 +259,14 @@ UNION ALL SELECT sort, name, format('our role is no member of %%s, whose default
 WHERE sort = 'member' AND NOT pg_has_role(to_regrole(quote_ident(name))::oid, 'MEMBER')
 UNION ALL SELECT sort, name, format('%%s has granted rights itself, which only a superuser can repeat', name) FROM n, me
 WHERE sort = 'session' AND name <> current_user AND NOT super
+UNION ALL SELECT sort, name, format('our role is no member of %%s, to whom these belong', name) FROM n
+WHERE sort = 'owner' AND coalesce(NOT pg_has_role(to_regrole(quote_ident(name))::oid, <set>), TRUE)
+UNION ALL SELECT sort, name, format('%%s may not create in a new database, so that it cannot be given what is there', name)
+FROM n, me, pg_database WHERE sort = 'creator' AND NOT super AND datname = current_database()
+  AND NOT coalesce(pg_has_role(to_regrole(quote_ident(name))::oid, datdba, 'USAGE'), TRUE)
+UNION ALL SELECT sort, name, format('our role may not set %%s, which a function sets', name) FROM n
+WHERE sort = 'setting' AND EXISTS (SELECT FROM pg_settings s WHERE s.name = lower(n.name)
+    AND s.context LIKE 'superuser%%' AND NOT has_parameter_privilege(s.name, 'SET'))
 UNION ALL SELECT sort, name, CASE WHEN t.oid IS NULL THEN format('the tablespace %%s is not here: create it first', name)
     ELSE format('our role may not use the tablespace %%s: grant it CREATE', name) END
 FROM n LEFT JOIN pg_tablespace t ON t.spcname = name
@@ -252,4 +294,4 @@ WHERE sort = 'extension'
 UNION ALL SELECT sort, name, format('only a superuser makes %%s', name) FROM n, me WHERE sort = 'superuser' AND NOT super
 UNION ALL SELECT sort, name, format('it makes the subscription %%s, whose publisher would have two', name) FROM n
 WHERE sort = 'subscription'
-"""
+""".replace("<set>", SET_ROLE)

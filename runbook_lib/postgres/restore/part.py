@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from psycopg import sql
 
@@ -56,12 +56,21 @@ class Source:
 class Part(ABC):
     """A part of a dump: counted, taken over, and given back."""
 
+    name: ClassVar[str]
+    fires: ClassVar[Literal["INSERT", "UPDATE"]]  # as which triggers see what is written to a table that is there
+    makes_table: ClassVar[bool] = False  # whether it brings back a table that is not there
+    at_once: ClassVar[bool] = False  # whether it is taken over in one transaction, which cannot be paused
     column = ""
+    only: Literal["missing", "differing"] = "missing"  # what is written: rows without a value, or all that differ
 
     def __init__(self, source: Source, table: Name) -> None:
         self.source = source
         self.postgres = source.postgres
         self.table = table
+
+    @abstractmethod
+    def said(self, rows: int) -> str:
+        """What a preview says that comes back. Pure."""
 
     @abstractmethod
     def count(self) -> Count:

@@ -23,6 +23,14 @@ from runbook_lib.postgres.restore.staging_database import TIMEOUT
 class RowsPart(Part):
     """The missing rows of a table, all in one statement: they may refer to one another, in whatever order."""
 
+    name = "rows"
+    fires = "INSERT"
+    at_once = True
+
+    def said(self, rows: int) -> str:
+        """That rows come back. Pure."""
+        return f"{rows} rows come back"
+
     def count(self) -> Count:
         """What putting them back would come to; the live database is only read."""
         with self.fetched(self._names, {}) as (live, table):
@@ -93,6 +101,14 @@ class TablePart(Part):
 
     In place of undo rows it keeps what all its rows came to, so that it is dropped again only as it was brought back.
     """
+
+    name = "table"
+    fires = "INSERT"
+    makes_table = True
+
+    def said(self, rows: int) -> str:
+        """That the table comes back. Pure."""
+        return f"the table comes back with {rows} rows, its indexes, constraints and triggers"
 
     def count(self) -> Count:
         """How many rows it would have; the live database is only read."""
@@ -206,10 +222,17 @@ class ColumnPart(Part):
     A column that is not there is added with the dump's type, without default or NOT NULL.
     """
 
+    name = "column"
+    fires = "UPDATE"
+
     def __init__(self, source: Source, table: Name, column: str, only: Literal["missing", "differing"] = "missing") -> None:
         super().__init__(source, table)
         self.column = column
         self.only = only
+
+    def said(self, rows: int) -> str:
+        """That rows get their value back. Pure."""
+        return f"{rows} rows get their value of {self.column} back"
 
     def count(self) -> Count:
         """What filling it would come to; the live database is only read."""

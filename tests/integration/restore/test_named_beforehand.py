@@ -143,10 +143,47 @@ def test_what_was_chosen_to_be_left_out_is_shown_and_the_rest_restored(roles: Re
     assert roles.ask("SELECT count(*) FROM pg_publication UNION ALL SELECT count(*) FROM pg_policy", name) == [(0,), (0,)]
 
 
+ALSO: dict[str, list[LiteralString]] = {  # what is said, and of what
+    "the role gone is not here: create it first (for grants on LARGE OBJECT 47": ["GRANT SELECT ON LARGE OBJECT 47 TO gone"],
+    ", grants on TABLE pg_authid": ["GRANT SELECT ON pg_authid TO x"],
+    "our role may not set log_min_messages, which a function sets": [
+        "CREATE FUNCTION quiet() RETURNS int LANGUAGE sql SET log_min_messages = error SET work_mem = 64 AS 'SELECT 1'"
+    ],
+    "our role is no member of x, to whom these belong (for publication theirs": [
+        "GRANT x TO runbook",
+        "CREATE PUBLICATION theirs FOR TABLE messages",
+        "GRANT CREATE ON DATABASE {} TO x",
+        "ALTER PUBLICATION theirs OWNER TO x",
+    ],
+    "our role may not create the extension postgres_fdw": [
+        "CREATE EXTENSION postgres_fdw",
+        "CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw",
+        "CREATE USER MAPPING FOR PUBLIC SERVER far",
+    ],
+}
+
+
+def test_large_objects_settings_and_owners_are_named_too(roles: Restoring) -> None:
+    trusted: list[LiteralString] = [
+        "SELECT lo_create(47)",
+        "ALTER LARGE OBJECT 47 OWNER TO runbook",
+        "CREATE EXTENSION hstore",
+    ]
+    roles.administer(*trusted, *(statement for statements in ALSO.values() for statement in statements))
+    backed_up(roles)
+
+    found = looked(roles.run.context, "restorable-backup")
+
+    assert [said for said in ALSO if said not in found.summary] == [], found.summary
+    assert "hstore" not in found.summary
+    owners = looked(roles.run.context, "restore-rights").summary
+    assert ("owner postgres" in owners, "owner -" in owners) == (True, False), owners  # of the function
+
+
 TOC = """
 -- TOC entry {number} (class {number} OID {number})
 -- Dependencies: {rests_on}
--- Name: {name}; Type: {kind}; Schema: public; Owner: -
+-- Name: {name}; Type: {kind}; Schema: public; Owner: -{tablespace}
 --
 
 {text}
@@ -156,8 +193,12 @@ TOC = """
 
 def toc(*entries: tuple[str, str, str, str]) -> str:
     """The SQL of a dump whose entries, numbered from 1, have a kind, a name, numbers that they rest on, and a text."""
-    rows = [dict(zip(("kind", "name", "rests_on", "text"), each, strict=True)) for each in entries]
-    return "".join(TOC.format(number=number, **row) for number, row in enumerate(rows, 1))
+    text = ""
+    for number, (kind, name, rests_on, sql) in enumerate(entries, 1):
+        kind, _, place = kind.partition(" in ")
+        tablespace = f"; Tablespace: {place}" if place else ""
+        text += TOC.format(number=number, kind=kind, name=name, rests_on=rests_on, text=sql, tablespace=tablespace)
+    return text
 
 
 @pytest.mark.parametrize(
@@ -175,7 +216,7 @@ def toc(*entries: tuple[str, str, str, str]) -> str:
             False,
         ),
         (
-            [("TABLE", "t", "", "SET default_tablespace = fast;\nCREATE TABLE public.t ();")],
+            [("TABLE in fast", "t", "", "CREATE TABLE public.t ();"), ("TABLE", "u", "", "CREATE TABLE public.u ();")],
             "the tablespace fast is not",
             False,
         ),

@@ -82,6 +82,13 @@ def served(site: Site) -> Site:
         "/broken": (500, "text/html", b"<h1>no</h1>"),
         "/old": (301, "text/plain", b""),
         "/guarded": guarded,
+        "/headers": (200, "text/plain", b""),
+        "/busy": (429, "text/plain", b""),
+    }
+    site.headers["/headers"] = {
+        "Vary": "Accept-Encoding, Origin",
+        "Cache-Control": "private, max-age=60",
+        "X-Version": "1.2.3",
     }
     site.headers["/old"] = {"Location": "https://shop.test/new"}
     return site
@@ -99,6 +106,15 @@ def served(site: Site) -> Site:
         ),
         ({"path": "/broken", "status": 500}, "PASS", "answered 500"),
         ({"path": "/old", "status": 301, "headers": {"location": "/new"}}, "PASS", "answered 301"),
+        (
+            {"path": "/headers", "headers": {"vary": "accept-encoding", "cache-control": "max-age=60"}},
+            "PASS",
+            "answered 200",
+        ),
+        ({"path": "/headers", "headers": {"cache-control": "max-age=6"}}, "FAIL", "its header cache-control is"),
+        ({"path": "/headers", "headers": {"x-version": "1.2"}}, "FAIL", "its header x-version is 1.2.3, and not 1.2"),
+        ({"path": "/busy"}, "UNKNOWN", "answered 429, which says nothing"),
+        ({"path": "/busy", "status": 429}, "PASS", "answered 429"),
         ({"path": "/broken"}, "FAIL", "its status is not 200"),
         ({"path": "/nowhere"}, "FAIL", "answered 404"),
         ({"path": "/old"}, "FAIL", "a redirect to https://shop.test/new"),
