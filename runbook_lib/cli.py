@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 import yaml
-from rich.console import Console
 
 from runbook_lib.config.installed import require_extra
 from runbook_lib.config.plan import summary
@@ -634,7 +633,11 @@ def _request(run: Path, request: Request, said: str, as_json: bool) -> None:
 
 
 def _teller(as_json: bool) -> Report:
-    return (lambda _: None) if as_json else to_console(Console())
+    if as_json:
+        return lambda _: None
+    from rich.console import Console  # here, since it is slow to load
+
+    return to_console(Console())
 
 
 class _Approval:

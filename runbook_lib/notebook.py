@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 from IPython.display import display as show
 
 from runbook_lib import report
+from runbook_lib.context import comparison
 from runbook_lib.errors import ParametersError, RunbookError
 from runbook_lib.results import not_passed
 from runbook_lib.run import Run, cleanup, engine, lease, lifecycle
@@ -144,6 +146,8 @@ async def apply(run: Run, step: str) -> Shown:
     if spec.options and option not in spec.options:
         return display.line(f"{spec.title}: not part of option {option}")
     await confirming.confirmed(run, step)
+    if not attended():
+        run.expect_looks_after(step)
     return display.done(await failure_menu.applied(run, step))
 
 
@@ -299,6 +303,8 @@ def _seated(run: Run) -> Run:
         run.context.adapters.browser.warm()
     else:
         run.begin_look_before()
+        if run.touches_database:
+            threading.Thread(target=comparison.load, name="tables").start()  # while steps wait there is time for it
     cells.watch(run, banner.begin(run))
     mirror.begin(run)
     return run

@@ -69,8 +69,8 @@ class Destination:
 class Browser(Protocol):
     """Visits pages as users do."""
 
-    def warm(self) -> None:
-        """Begin to start, so that the first visit need not wait."""
+    def warm(self, profile: Path | None = None) -> None:
+        """Begin to start, so that the first visit need not wait; with a `profile`, for the next visit of who returns."""
 
     def visit(self, pages: Sequence[Destination], look: Look, profile: Path | None = None) -> list[Visit | AdapterError]:
         """Open all pages at once and tell what each shows, or why it could not be looked at. Read-only.
@@ -97,7 +97,7 @@ class MemoryBrowser:
         self.keeps = False  # whether a profile goes on showing a page as it saw it first, as a stale cache does
         self._seen: dict[tuple[str, Path | None], Visit] = {}
 
-    def warm(self) -> None:
+    def warm(self, profile: Path | None = None) -> None:
         """Nothing: it is always there."""
 
     def visit(self, pages: Sequence[Destination], look: Look, profile: Path | None = None) -> list[Visit | AdapterError]:

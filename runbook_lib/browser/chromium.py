@@ -84,11 +84,15 @@ class ChromiumBrowser:
     def __init__(self) -> None:
         self._worker: Worker | None = None
         self._playwright: Playwright | None = None
+        self._ahead: tuple[str, asyncio.Task[BrowserContext]] | None = None  # a profile, and the Chromium that opens for it
         self._closing: asyncio.Task[None] | None = None  # of the latest visits' Chromium, which they do not wait for
 
-    def warm(self) -> None:
-        """Start the driver in the background, so that the first visit need not wait; a failure shows in the visit."""
-        self._working().begin(self._driver())
+    def warm(self, profile: Path | None = None) -> None:
+        """See `Browser.warm`; the driver starts in the background, and Chromium with it for a profile.
+
+        A failure shows in the visit.
+        """
+        self._working().begin(self._opened_ahead(str(profile)) if profile else self._driver())
 
     def visit(self, pages: Sequence[Destination], look: Look, profile: Path | None = None) -> list[Visit | AdapterError]:
         """See `Browser.visit`."""
@@ -118,11 +122,27 @@ class ChromiumBrowser:
 
     async def _visited(self, pages: Sequence[Destination], look: Look, profile: str) -> list[Visit | AdapterError]:
         own = "" if profile else tempfile.mkdtemp(prefix="chromium-", dir=temporary.root())
-        chromium = await self._launched(profile or own)
+        chromium = await self._taken(profile) or await self._launched(profile or own)
         try:
             return await asyncio.gather(*(_seen(chromium, page, look) for page in pages))
         finally:
             self._closing = asyncio.create_task(self._closed(chromium, own))
+
+    async def _opened_ahead(self, profile: str) -> None:
+        if self._ahead is None:
+            self._ahead = profile, asyncio.create_task(self._launched(profile))
+
+    async def _taken(self, profile: str) -> BrowserContext | None:
+        """The Chromium that was opened ahead, where it is for that profile and still runs; one for another is closed."""
+        if self._ahead is None:
+            return None
+        (opened_for, opening), self._ahead = self._ahead, None
+        with suppress(AdapterError):
+            chromium = await opening
+            if opened_for == profile and chromium.browser and chromium.browser.is_connected():
+                return chromium
+            await self._closed(chromium, "")
+        return None
 
     async def _launched(self, profile: str) -> BrowserContext:
         from playwright.async_api import Error
@@ -157,6 +177,7 @@ class ChromiumBrowser:
             self._closing = None
 
     async def _let_go(self) -> None:
+        await self._taken("")
         await self._at_rest()
         await self._ended()
 

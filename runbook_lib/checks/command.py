@@ -66,5 +66,6 @@ def says_well(checked: CheckContext, name: str) -> Result:
     text = checked.keep_text(name, "\n".join([f"$ {shown(target.command)}", *said, f"[{ended}]"]))
     last = next((line.strip() for line in reversed(said) if line.strip()), "")[:SHOWN]
     status = STATUSES.get(done.exit_code, Status.UNKNOWN)
-    summary = f"{spec.command}: {ended}" + (f": {last}" if last else "")
+    unclear = " (0 is well, 1 is not, any other is no answer)" if status is Status.UNKNOWN else ""
+    summary = f"{spec.command}: {ended}{unclear}" + (f": {last}" if last else "")
     return checked.result(name, status, summary, exit_code=done.exit_code, text=text)

@@ -110,7 +110,7 @@ def answers(checked: CheckContext, name: str) -> Result:
     if problems:
         return checked.result(name, Status.FAIL, f"{facts}: {'; '.join(problems)}", **evidence, findings=problems)
     held = [*spec.headers, *spec.json_]
-    return checked.result(name, Status.PASS, facts + (f", as wanted in {', '.join(held)}" if held else ""), **evidence)
+    return checked.result(name, Status.PASS, facts + (f", and {', '.join(held)} as it must" if held else ""), **evidence)
 
 
 def _no_answer(context: Context, url: str, shown: str, spec: HttpKeys, error: AdapterError) -> Found:

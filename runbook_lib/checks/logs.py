@@ -181,6 +181,8 @@ def _before(context: Context, spec: LogsKeys, services: set[str]) -> tuple[dict[
     if released is None:
         return {}, "whether they were logged before the release is not known, as it is not known when that was: set released"
     moment, what = released
+    if moment > datetime.fromisoformat(context.state.opened_at):
+        return {}, f"whether they were logged before {what} is not known, as it lies after the begin of this run: correct it"
     read = {service: _lines_before(context, service, moment) for service in services}
     if not any(read.values()):
         return {}, f"whether they were logged before {what} is not known: no log from then is here"

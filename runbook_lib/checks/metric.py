@@ -20,6 +20,7 @@ from runbook_lib.system.http import Answer
 SECONDS = 15  # for a query
 SHOWN = 5  # series that are named
 BAD_QUERY = (400, 422)
+_NAN = "NaN, mostly 0 divided by 0"
 
 
 class MetricKeys(CheckSpec):
@@ -82,21 +83,25 @@ def within_bounds(checked: CheckContext, name: str) -> Result:
     assert isinstance(spec, MetricKeys)
     series = _series(_ask(checked.context, spec), spec)
     if not series:
-        return checked.result(name, Status.UNKNOWN, f"no series has a sample of the last {spec.within} s: {spec.query}")
+        return checked.result(
+            name,
+            Status.UNKNOWN,
+            f"no series has a sample of the last {spec.within} s (`within`); look whether it is there: {spec.query}",
+        )
     bounds = " and ".join(
         f"{word} {bound:g}" for word, bound in (("at most", spec.at_most), ("at least", spec.at_least)) if bound is not None
     )
     evidence = {"query": spec.query, "values": {label: f"{value:g}" for label, value in list(series.items())[:SHOWN]}}
     if over := [label for label, value in series.items() if not math.isnan(value) and not _keeps(value, spec)]:
         shown = ", ".join(f"{series[label]:g} {label}".strip() for label in over[:SHOWN])
-        summary = f"{len(over)} of {len(series)} series are not {bounds}: {shown}"
+        summary = f"{len(over)} of {len(series)} series must be {bounds} and are not: {shown}"
         return checked.result(name, Status.FAIL, summary, **evidence)
     if undefined := [label for label, value in series.items() if math.isnan(value)]:
-        summary = f"{len(undefined)} of {len(series)} series are no number (NaN): {', '.join(undefined[:SHOWN])}"
+        summary = f"{len(undefined)} of {len(series)} series are no number ({_NAN}): {', '.join(undefined[:SHOWN])}"
         return checked.result(name, Status.UNKNOWN, summary, **evidence)
     low, high = min(series.values()), max(series.values())
     shown = f"{low:g}" if low == high else f"{low:g} to {high:g}"
-    return checked.result(name, Status.PASS, f"{shown} in {len(series)} series, {bounds} wanted", **evidence)
+    return checked.result(name, Status.PASS, f"{shown} in {len(series)} series, and must be {bounds}", **evidence)
 
 
 def _keeps(value: float, spec: MetricKeys) -> bool:

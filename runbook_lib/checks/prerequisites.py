@@ -19,7 +19,7 @@ from runbook_lib.context import Context, old_code
 from runbook_lib.context.migration_files import history
 from runbook_lib.errors import AdapterError, ParametersError
 from runbook_lib.postgres import plan_fit, sampled_rows
-from runbook_lib.postgres.abilities import lost
+from runbook_lib.postgres.abilities import kept_out, lost
 from runbook_lib.postgres.catalog import database_size, has_column, old_collations
 from runbook_lib.postgres.connection import identity, rights_missing
 from runbook_lib.postgres.lease import LEFT_BEHIND
@@ -99,10 +99,12 @@ def _services(context: Context) -> Found:
 
 def _database(context: Context) -> Found:
     with context.adapters.postgres.connect() as connection:
-        here = identity(connection)
+        here, problems = identity(connection), kept_out(connection)
     facts = f"{here.database} on server {here.system}, version {here.server_version // 10000}, as {here.role}"
     if here.role == context.target.database.application_role:
         return Status.FAIL, f"{facts}, which is the application's own role: it could not be distinguished or kept out"
+    if problems:
+        return Status.FAIL, f"{facts}: {'; '.join(problems)}"
     return Status.PASS, facts
 
 

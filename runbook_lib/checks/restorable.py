@@ -19,7 +19,6 @@ LEAVE = " (to restore without that, choose NOT_HERE=leave_out)"
 LOSE = " (to go back without it, choose MISSING_TABLES=lose)"
 SAME = "same-database"  # by which it is waived
 GRANT = "GRANT CREATE ON SCHEMA … TO …"
-REFRESH = "ALTER DATABASE template0 REFRESH COLLATION VERSION"
 ALIKE = 0.5  # of the sampled rows, from which on a dump is taken for one of the live database
 ROOM = 1.2  # the restored database may be as large as the live one; a fifth is kept free
 
@@ -110,7 +109,7 @@ def _rights(context: Context) -> Found:
         *(f"our role is no member of the owner of {name}" for name in tables),
         *(f"{owner} may not create, so that what is there cannot be restored as its: {GRANT}" for owner in kept_out),
         *(f"the database's setting {name} is not ours to make" for name in settings),
-        *(f"no database can be made: {line}: {REFRESH}" for line in template),
+        *(f"no database can be made: {line}" for line in template),
     ]
     return (Status.FAIL, "; ".join(problems)) if problems else (Status.PASS, "it may")
 

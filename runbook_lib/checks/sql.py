@@ -62,7 +62,7 @@ class SqlKeys(CheckSpec):
         if self.no_rows:
             return "no row"
         if "equals" in self.model_fields_set:
-            return repr(self.equals)
+            return _shown(self.equals)
         bounds = (("at least", self.at_least), ("at most", self.at_most))
         return " and ".join(f"{word} {bound:g}" for word, bound in bounds if bound is not None)
 
@@ -90,14 +90,17 @@ def gives(checked: CheckContext, name: str) -> Result:
     count = f"{'at least ' * (len(found.rows) == MOST)}{len(found.rows)}"
     if spec.no_rows:
         if not found.rows:
-            return checked.result(name, Status.PASS, "it gives no row, as wanted")
-        return checked.result(name, Status.FAIL, f"it gives {count} rows, where none is wanted; first {_row(found)}")
+            return checked.result(name, Status.PASS, "it gives no row, as it must")
+        return checked.result(name, Status.FAIL, f"it gives {count} rows and must give none; first {_row(found)}")
     if len(found.rows) != 1 or len(found.columns) != 1:
-        summary = f"it gives {count} rows of {len(found.columns)} columns, where one value is wanted"
+        summary = f"it gives {count} rows of {len(found.columns)} columns and must give one value; correct the query"
         return checked.result(name, Status.UNKNOWN, summary)
     value = found.rows[0][0]
     status = _judged(value, spec)
-    summary = f"it gives {_shown(value)}, {spec.wanted} wanted"
+    summary = f"it gives {_shown(value)}, and must give {spec.wanted}"
+    if status is Status.UNKNOWN:
+        alike = "equals" in spec.model_fields_set
+        summary += "; have the query give it in the same form" if alike else "; it is neither above nor below a number"
     return checked.result(name, status, summary, value=_shown(value))
 
 
@@ -133,7 +136,10 @@ def _same(value: Any, wanted: Scalar) -> bool | None:
 
 
 def _shown(value: Any) -> str:
-    return redact("NULL" if value is None else str(value))[:SHOWN]
+    """A value in short: a text in quotes, so that '1' is not taken for 1."""
+    text = "NULL" if value is None else f"'{value.rstrip()}'" if isinstance(value, str) else str(value)
+    found = redact(text)
+    return found if len(found) <= SHOWN else f"{found[: SHOWN - 1]}…"
 
 
 def _row(found: Rows) -> str:

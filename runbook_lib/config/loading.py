@@ -45,7 +45,7 @@ TEXTS = {
 class Model(BaseModel):
     """A frozen model in which an unknown key or a wrong type is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, defer_build=True)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Copy it with other values, by the keys that a file gives them. Pure."""

@@ -38,6 +38,11 @@ def keep_before(context: Context) -> None:
         )
 
 
+def load() -> None:
+    """Load what the tables are made with, which takes a while. Pure."""
+    import pandas  # noqa: F401
+
+
 def tables(context: Context) -> dict[str, pd.DataFrame]:
     """Title -> table: rows by kind, sample rows, what older code no longer shows; each with before and after. Read-only."""
     import pandas as pd

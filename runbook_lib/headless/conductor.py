@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -115,6 +116,9 @@ def _papermill(source: Path, output: str, parameters: Mapping[str, str], kernel:
     """Execute a notebook in that kernel; returns what went wrong, "" for nothing."""
     import papermill
 
+    from runbook_lib import report
+
+    threading.Thread(target=report.load, name="report").start()  # while the cells run there is time for it
     engine = {"engine_name": "runbook", "kernel_name": "python3", "kernel": kernel}
     try:
         papermill.execute_notebook(str(source), output, dict(parameters), progress_bar=False, **engine)

@@ -104,8 +104,8 @@ def _load() -> None:
     import runbook_lib.notebook  # noqa: F401
     from runbook_lib import documents
 
-    documents.plan_model()
-    documents.target_model()
+    documents.plan_model().model_rebuild()
+    documents.target_model().model_rebuild()
 
 
 def _end(control_thread: Any) -> None:

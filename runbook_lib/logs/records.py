@@ -106,7 +106,8 @@ def _wrapped(outer: Mapping[str, Any]) -> str:
 
 def records(lines: Iterable[str], formats: Collection[str]) -> list[Record]:
     """The records of some lines, in order, as the named formats see them; blank lines are left out. Pure."""
-    texts = [(line, text) for line in lines if (text := clean(line)).strip()]
+    parts = (part for line in lines for part in line.split("\r"))  # progress is printed over and over
+    texts = [(line, text) for line in parts if (text := clean(line)).strip()]
     found: list[Record] = []
     for number, (line, text) in enumerate(texts):
         looked = seen(text.strip(), formats)

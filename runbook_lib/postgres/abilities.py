@@ -64,6 +64,24 @@ def lost(connection: Connection, application: str) -> list[Lost]:
     return [ability for name, ability in ABILITIES.items() if not row[name]]
 
 
+CONNECTIONS = 8  # that a rollback has open at once, at most
+
+
+def kept_out(connection: Connection) -> list[str]:
+    """Why our role cannot change anything here, a line each: the server is read-only, or lets in too few. Read-only."""
+    return [row["why"] for row in connection.execute(_KEPT_OUT, {"needed": CONNECTIONS})]
+
+
+_KEPT_OUT = """
+SELECT 'it is a standby, which takes no changes: name the primary in the service file' AS why WHERE pg_is_in_recovery()
+UNION ALL SELECT 'transactions are read-only here (default_transaction_read_only): have it set off for our role'
+WHERE current_setting('default_transaction_read_only') = 'on' AND NOT pg_is_in_recovery()
+UNION ALL SELECT format('%%s may have %%s connections, and a rollback needs %%s: raise its CONNECTION LIMIT', name, most,
+    %(needed)s)
+FROM (SELECT 'our role' AS name, rolconnlimit AS most, rolsuper AS super FROM pg_roles WHERE rolname = current_user
+      UNION ALL SELECT 'the database', datconnlimit, current_setting('is_superuser')::boolean
+      FROM pg_database WHERE datname = current_database()) l WHERE most BETWEEN 0 AND %(needed)s - 1 AND NOT super
+"""
 _HELD = """
 SELECT us.rolsuper AS superuser, us.rolsuper AS ends_superusers, us.rolsuper AS event_triggers,
        us.rolsuper OR us.rolcreaterole AND (current_setting('server_version_num')::int < 160000

@@ -86,7 +86,10 @@ def old_collations(connection: Connection) -> list[str]:
 def old_template(connection: Connection) -> list[str]:
     """Why no database can be made of template0, a line; none where one can. Read-only."""
     query = _OLD.replace("{found}", _OF_DATABASES.replace("{which}", "'template0'"))
-    return [row["line"] for row in connection.execute(query.encode())]
+    return [f"{row['line']}: {_REFRESH}" for row in connection.execute(query.encode())]
+
+
+_REFRESH = "ALTER DATABASE template0 REFRESH COLLATION VERSION"
 
 
 _OLD = """

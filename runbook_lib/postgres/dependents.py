@@ -43,13 +43,15 @@ def hides_rows(connection: Connection, database: Database) -> bool:
 
 def risks(connection: Connection, database: Database, columns: Sequence[str]) -> list[str]:
     """What may stop working although the catalog does not tie it to the columns, a line each. Read-only."""
-    parameters = {"table": table_of(database, connection), "columns": list(columns)}
+    table = table_of(database, connection)
+    parameters = {"table": table, "columns": list(columns)}
     functions = connection.execute(_FUNCTIONS, parameters).fetchall()
     publications = connection.execute(_PUBLICATIONS, parameters).fetchall()
     return [
         *(f"the text of function {row['name']} names {', '.join(row['columns'])}" for row in functions),
         *whole_rows(connection, database),
         *(f"publication {row['name']} publishes the table: its subscribers have these columns too" for row in publications),
+        *replicated(connection, [table]),
     ]
 
 
@@ -201,6 +203,21 @@ WHERE c.relreplident = 'n' OR c.relreplident = 'd' AND NOT EXISTS (
           SELECT FROM pg_index WHERE indrelid = c.oid AND indisprimary AND indisvalid)
    OR c.relreplident = 'i' AND NOT EXISTS (SELECT FROM pg_index WHERE indrelid = c.oid AND indisreplident AND indisvalid)
 GROUP BY c.oid ORDER BY 1
+"""
+
+
+def replicated(connection: Connection, tables: Iterable[str]) -> list[str]:
+    """Who else writes the tables, or is sent what is written: subscriptions and logical slots, a line each. Read-only."""
+    return [row["it"] for row in connection.execute(_REPLICATED, [list(tables)])]
+
+
+_REPLICATED = """
+SELECT format('subscription %%s writes %%s from another server meanwhile: ALTER SUBSCRIPTION %%I DISABLE until the end',
+    subname, string_agg(srrelid::regclass::text, ', '), subname) AS it
+FROM pg_subscription JOIN pg_subscription_rel ON srsubid = pg_subscription.oid AND subenabled
+WHERE srrelid = ANY (SELECT to_regclass(t) FROM unnest(%s::text[]) t) GROUP BY subname
+UNION ALL SELECT format('replication slot %%s (%%s) sends each change to its reader', slot_name, plugin)
+FROM pg_replication_slots WHERE database = current_database() ORDER BY 1
 """
 
 

@@ -3,13 +3,16 @@
 The log is the plan's own template. The report is one HTML file for somebody who was not there and has no network.
 """
 
+from __future__ import annotations
+
 import base64
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from runbook_lib.config.plan import Area, Plan, RepositoryStep
 from runbook_lib.journal.event import Event, clock, in_words
@@ -17,9 +20,25 @@ from runbook_lib.journal.folder import RunFolder
 from runbook_lib.journal.state import RunState
 from runbook_lib.report.facts import duration, not_passed, outage, rollback_type, steps, title, type_title, verdict
 
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+REPORT, LOG = "report.html.j2", "rollback-log.md.j2"
+
 
 def render(template: str, **values: Any) -> str:
     """The text of a template with `values` filled in, escaped where it is HTML. Read-only."""
+    return _compiled(template).render(**values)
+
+
+def load() -> None:
+    """Compile the templates of both documents, so that writing them need not. Pure."""
+    for template in (REPORT, LOG):
+        _compiled(template)
+
+
+@cache
+def _compiled(template: str) -> Template:
     from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
     environment = Environment(
@@ -31,7 +50,7 @@ def render(template: str, **values: Any) -> str:
         keep_trailing_newline=True,
     )
     environment.filters.update(clock=clock, facts=in_words, moment=_moment, line=_line, title_in=_title_in)
-    return environment.get_template(template).render(**values)
+    return environment.get_template(template)
 
 
 def _title_in(name: str, plan: Plan) -> str:
@@ -132,7 +151,7 @@ def write_report(folder: RunFolder, plan: Plan, state: RunState, events: Sequenc
     return folder.write_text(
         "report.html",
         render(
-            "report.html.j2",
+            REPORT,
             run=folder.id,
             plan=plan,
             state=state,
@@ -142,7 +161,7 @@ def write_report(folder: RunFolder, plan: Plan, state: RunState, events: Sequenc
             because=_because(plan, state),
             duration=duration(plan, state, events, verdict_.ended),
             outage=outage(plan, events),
-            rounds=list(_rounds(plan, state)),
+            rounds=[(heading, sorted(found, key=_is_fine)) for heading, found in _rounds(plan, state)],
             steps=steps(plan, state),
             preview=state.previews.get(state.approved, {}),
             approved_at=next((event.at for event in reversed(events) if event.kind == "approved"), None),
@@ -192,6 +211,10 @@ def _rounds(plan: Plan, state: RunState) -> Iterator[tuple[str, list[Mapping[str
         )
 
 
+def _is_fine(result: Mapping[str, Any]) -> bool:
+    return result["status"] in ("PASS", "LEFT OUT")
+
+
 def _with_step(plan: Plan, look: Mapping[str, Any]) -> Mapping[str, Any]:
     step = look.get("evidence", {}).get("step")
     return {**look, "title": f"{plan.steps[step].title}: {look['title']}"} if step in plan.steps else look
@@ -225,7 +248,7 @@ def write_log(folder: RunFolder, plan: Plan, state: RunState, events: Sequence[E
     return folder.write_text(
         "rollback-log.md",
         render(
-            "rollback-log.md.j2",
+            LOG,
             plan=plan,
             state=state,
             verdict=verdict(plan, state, events),

@@ -15,7 +15,7 @@ from runbook_lib import checks
 from runbook_lib.checks import BEFORE, CheckContext
 from runbook_lib.checks.prerequisites import PREREQUISITES, prerequisites
 from runbook_lib.config.plan import ServicesStep
-from runbook_lib.context import Context, comparison
+from runbook_lib.context import Context, comparison, profiles
 from runbook_lib.errors import AdapterError, Declined, ParametersError, PreconditionError, RunbookError, UnknownOutcome
 from runbook_lib.journal import Journal, elapsed
 from runbook_lib.journal.control import Reporter, Request, request_control
@@ -152,6 +152,13 @@ class Run:
         if names := self._looks_before():
             self._begun[BEFORE] = self._check_context(BEFORE)
             checks.begin(names, self._begun[BEFORE])
+
+    def expect_looks_after(self, step: str) -> None:
+        """Before the last step of the type, have the browser open for the look at the page that follows it. Read-only."""
+        plan, state = self.context.plan, self.state
+        looks = [name for name in plan.types[state.type].checks if plan.checks[name].opens]
+        if step == plan.steps_of(state.type, state.option)[-1] and looks and (profile := profiles.of(self.folder.path)):
+            self.context.adapters.browser.warm(profile)
 
     def previews(self) -> tuple[str, list[Preview]]:
         """Preview every step, keep what the data look like now, and journal the digest that an approval names. Read-only."""
@@ -308,10 +315,10 @@ class Run:
         if bad := self.unwaived(results):
             kind = PreconditionError if verdict(bad) is Status.FAIL else UnknownOutcome
             raise kind(
-                "Not positively verified: " + "; ".join(f"{r.title} ({r.status}): {r.summary}" for r in bad),
+                "Not positively verified: " + "; ".join(f"{r.title} ({r.name}): {r.status}, {r.summary}" for r in bad),
                 where=str(self.folder.path),
                 state="Nothing more was begun. What was done is in the journal.",
-                safe_next="Do what each line says; then repeat the command, or run the cell again: nothing is done twice."
+                safe_next="Correct what each names; then repeat the command, or run the cell again: nothing is done twice."
                 + (f" Or go on without, for a reason: --waive '{bad[0].name}: REASON'." if self._may_waive(bad) else ""),
             )
         return results

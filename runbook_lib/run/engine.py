@@ -92,13 +92,13 @@ def _carried_out(run: Run, state: RunState, step: Step) -> Done:
             run.journal.append("found", step=step.name, title=step.title, outcome={"found": probe.detail})
         step.adopt_existing()
         return _done(run, step, f"already done: {probe.detail}", 0, _verified(run, step))
-    is_compared = (state.approved, step.name) in run.made_ready
-    run.made_ready.discard((state.approved, step.name))
-    _require_approval(run, state, step, fresh=probe.effect is Effect.NOT_DONE and not is_compared)
+    compared = run.made_ready & {(state.approved, step.name)}
+    run.made_ready -= compared
+    _require_approval(run, state, step, fresh=probe.effect is Effect.NOT_DONE and not compared)
     with _refusals_journaled(run, step):
         run.require(run.record(f"before:{step.name}", step.preconditions()))
     _require_allowed(run, state, step)
-    _make_ready(run, state)
+    _make_ready(run, state, step.name)
     _do_first(run, state, step)
     try:
         seconds = _act(run, step, "apply", step.apply)
@@ -111,7 +111,7 @@ def _carried_out(run: Run, state: RunState, step: Step) -> Done:
     )
 
 
-def _make_ready(run: Run, state: RunState) -> None:
+def _make_ready(run: Run, state: RunState, first: str) -> None:
     """Before the first step, have all that are to be applied make ready. Changes the target, but nothing users see.
 
     Those are compared with their approval here, and not once more while users wait: what each acts on, it looks at itself.
@@ -123,7 +123,7 @@ def _make_ready(run: Run, state: RunState) -> None:
         for step in ready:
             with _refusals_journaled(run, step):
                 step.make_ready()
-            run.made_ready.add((state.approved, step.name))
+        run.made_ready = {(state.approved, step.name) for step in ready if step.name != first}
         run.refresh()
 
 

@@ -185,7 +185,8 @@ def judge(plan: Plan, state: RunState) -> Outcome:
     unknown = [name for name, status in found.items() if status not in (Status.PASS, Status.FAIL)]
     waived = [name for name in [*failed, *unknown] if name in state.waivers]
     if [name for name in failed if name not in waived]:
-        return Outcome("failed", f"failed: {', '.join(failed)}")
+        said = [f"{plan.checks[name].title} ({name}): {found[name] or 'not made'}" for name in [*failed, *unknown]]
+        return Outcome("failed", "; ".join(said))
     if waived != [*failed, *unknown] or not all(found[name] for name in waived):
         text = f"not positively verified: {', '.join([*failed, *unknown])}"
         return Outcome("unknown", text + (f" (waived: {', '.join(waived)})" if waived else ""))

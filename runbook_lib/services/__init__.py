@@ -135,6 +135,11 @@ def no_list(where: str, reason: str) -> AdapterError:
     )
 
 
+def split_lines(text: str) -> list[str]:
+    """The lines of a log's text: a line feed ends one, and nothing else that a message may hold does. Pure."""
+    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []
+
+
 def lines_since(lines: Iterable[str], moment: datetime | None) -> list[str]:
     """The lines stamped at `moment` or later, with the unstamped lines that follow each. Read-only.
 

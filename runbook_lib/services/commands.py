@@ -146,7 +146,7 @@ class CommandServices:
     def logs(self, name: str, since: datetime | None, mark: Mapping[str, Any] = NOTHING) -> list[str]:
         """See `Services.logs`; what the command prints on its error stream follows what it prints on its output."""
         answer = self._run(self._commands.logs, name, since or datetime.fromtimestamp(0, UTC))
-        said = [text.splitlines() for text in (answer.output, answer.errors)]
+        said = [services.split_lines(text) for text in (answer.output, answer.errors)]
         placed = since is None or any("{since}" in word for word in self._commands.logs)
         if not placed and not all(services.has_times(lines) for lines in said if lines):
             raise no_time(

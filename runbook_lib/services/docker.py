@@ -315,7 +315,7 @@ class DockerServices:
             answer = self._docker("logs", "--timestamps", *moment, container.id)
             if answer.exit_code != 0:
                 raise no_log(name, self._where, _last_line(answer))
-            lines += [*answer.output.splitlines(), *answer.errors.splitlines()]
+            lines += [*services.split_lines(answer.output), *services.split_lines(answer.errors)]
         return [line.partition(" ")[2] for line in sorted(lines, key=lambda line: line.partition(" ")[0])]
 
     def _without_restarts(self, ids: list[str]) -> Completed:

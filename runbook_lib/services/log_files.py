@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, cast
 
-from runbook_lib.services import has_times, lines_since
+from runbook_lib.services import has_times, lines_since, split_lines
 
 MTIME_LAG = 1.0  # seconds by which a file's time may lag behind what was written to it
 
@@ -83,4 +83,4 @@ def _size(file: Path) -> int:
 def _read(file: Path, offset: int) -> list[str]:
     with _open(file) as opened:
         opened.seek(offset)
-        return opened.read().decode(errors="replace").splitlines()
+        return split_lines(opened.read().decode(errors="replace"))

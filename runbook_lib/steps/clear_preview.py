@@ -21,6 +21,7 @@ from runbook_lib.postgres.dependents import (
     firing_line,
     objections,
     publications,
+    replicated,
     triggers,
     whole_rows,
     would_lack_columns,
@@ -59,6 +60,7 @@ def preview(step: BackfillStep) -> tuple[Preview, KeySet, backfill_step.Choice]:
         backfill = seen.terms
         keys = approved_keys(connection, backfill, passing)
         published = [each.name for each in publications(connection, backfill.database)]
+        others = replicated(connection, [backfill.table.as_string(connection)])
         chosen = _chosen(step, seen, connection, keys.count)
         kept_out, by_swap = step.chosen("TRIGGERS") == "keep_out", chosen.strategy == "swap"
         fires, rows = firing(connection, backfill, by_swap=by_swap), seen.kept if by_swap else keys.count
@@ -67,14 +69,14 @@ def preview(step: BackfillStep) -> tuple[Preview, KeySet, backfill_step.Choice]:
     kept = keys_file(step, keys.sha256)
     step.context.folder.keep(passing, kept.relative_to(step.context.folder.path).as_posix())
     spec = backfill.spec
-    first, *others = seen.would
+    first, *more = seen.would
     found = Preview(
         step.name,
         step.title,
         would=[
             first.replace("{rows}", str(keys.count))
             + (f"; {spec.touch_column} becomes the present time" if spec.touch_column else ""),
-            *others,
+            *more,
             f"strategy {chosen.strategy}: {chosen.because}",
             *(
                 f"{name} is out: {why}"
@@ -83,6 +85,7 @@ def preview(step: BackfillStep) -> tuple[Preview, KeySet, backfill_step.Choice]:
             ),
             *firing_line(fires, rows, kept_out=kept_out),
             *(f"publication {name} sends each changed row to its subscribers" for name in published),
+            *others,
             *([_UNUSED] if chosen.strategy == "batched" and not step.stopped else []),
             *([_WITHOUT] if chosen.strategy != "keyed" and step.stopped else []),
             *([_NEW_PLACE] if chosen.strategy == "swap" else []),

@@ -1,6 +1,6 @@
 """Tries a step's DDL on a schema-only clone, and the application's statements there before and after it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from time import monotonic
 
@@ -44,7 +44,9 @@ def dry_run_of_ddl(
     there = Postgres(target.clone_service or target.service, context.folder.short)
     tools = DumpTools(context.adapters.processes, target.tools, there.service)
     status, said = Status.UNKNOWN, "nothing was tried"
-    exercise = Exercised(context, {(database.schema_, database.table): rows} if rows else {})
+    written = {*database.columns, *(each.name for each in context.plan.backfills)}
+    written |= {each.touch_column for each in context.plan.backfills if each.touch_column}
+    exercise = Exercised(context, {(database.schema_, database.table): rows} if rows else {}, written)
     try:
         with cloned(
             context.adapters.postgres,
@@ -71,14 +73,19 @@ def dry_run_of_ddl(
 class Exercised:
     """The application's statements, as they end on scratch databases before and after a change."""
 
-    def __init__(self, context: Context, rows: Mapping[Name, sql.Composable] | None = None) -> None:
+    def __init__(
+        self,
+        context: Context,
+        rows: Mapping[Name, sql.Composable] | None = None,
+        meant: Collection[str] | None = None,
+    ) -> None:
         self.context = context
         self.rows = rows or {}  # conditions on rows that are wanted besides
         self.problem = ""
         self.compared: Compared | None = None
         role = context.target.database.application_role
         try:
-            self.compared = Compared(trial.chosen(context.adapters.postgres, role, context.plan.exercise))
+            self.compared = Compared(trial.chosen(context.adapters.postgres, role, context.plan.exercise), meant)
         except AdapterError as error:
             self.problem = error.what
 

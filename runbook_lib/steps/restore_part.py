@@ -18,6 +18,7 @@ from runbook_lib.postgres.dependents import (
     cannot_keep_out,
     firing_line,
     objections,
+    replicated,
     triggers,
     without_identity,
 )
@@ -104,6 +105,7 @@ class RestorePart(Step):
         dump, part = self.context.dump, self._part(self._missing())
         with self.context.adapters.postgres.connect() as connection:
             here = identity(connection)
+            others = replicated(connection, [sql.Identifier(*self._table).as_string(connection)])
         found = self._count(type(part))
         self._makes_keys = bool(found.keys)
         add = f"add the column {self.wanted.column}, which is not there; " if found.column_added else ""
@@ -121,6 +123,7 @@ class RestorePart(Step):
                 *_left(found.gone, "of the backup are not there any more"),
                 *_left(found.newer, "came since the backup"),
                 *self._of_triggers(part, found.restored),
+                *others,
             ],
             loses=[f"up to {found.restored} values that differ from the backup's; they are kept as undo rows"]
             * (part.only == "differing"),

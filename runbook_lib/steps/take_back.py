@@ -17,10 +17,11 @@ from runbook_lib.postgres.changes import draft, live, untouched
 from runbook_lib.postgres.changes.copies import Copies
 from runbook_lib.postgres.changes.draft import Draft
 from runbook_lib.postgres.changes.live import Record
+from runbook_lib.postgres.changes.net_change import Refusal
 from runbook_lib.postgres.changes.objects import short
-from runbook_lib.postgres.changes.trial import Trial, tried
+from runbook_lib.postgres.changes.trial import Trial, tried, undone_at_once
 from runbook_lib.postgres.connection import identity, unreadable
-from runbook_lib.postgres.dependents import without_identity
+from runbook_lib.postgres.dependents import replicated, without_identity
 from runbook_lib.postgres.lock_budget import milliseconds_paused
 from runbook_lib.postgres.restore.dump_inspector import owners_kept_out, rights
 from runbook_lib.postgres.round_trip import Statements
@@ -31,7 +32,7 @@ from runbook_lib.steps.ddl_dry_run import Exercised
 from runbook_lib.steps.services import disconnected
 
 LARGEST = 2_000_000_000  # bytes of the tables of which every row is compared
-COPIES = 5  # databases with these tables at most
+COPIES = 6  # databases with these tables at most
 EMPTY = 10_000_000  # bytes of a database without rows
 NAMED = 5  # tables that are named where they are too large
 CLEANUP = "copies-for-undo"
@@ -105,15 +106,20 @@ class TakeBack(Step):
             here, shape = identity(connection), catalog(connection)
             recorded = rows.would(connection) if (rows := history(self.context)) and rows.exists(connection) else []
             done = live.find(connection, self._copies.target.run)
+            others = replicated(connection, self._draft().tables or [])
         if done:
             return Preview(self.name, self.title, would=["nothing: it is taken back already"], estimate=0)
         self._require_copies()
         self._exercised = Exercised(self.context)
+        undone: list[Refusal] = []
         with self._copies.alone() as copies:
             self._last = self._try(copies)
             if not self._last.trial.reversal.refusals:
                 self._exercised.begin(lambda: copies.connected("first"), with_owners=True)
                 self._exercised.again(lambda: copies.connected("copy"), "taking it back")
+                copies.make("undone", "copy")
+                undone = undone_at_once(copies, self._last.trial.reversal).refusals
+                self._exercised.again(lambda: copies.connected("undone"), "its undo")
         found, trial = self._last.draft, self._last.trial
         reversal = trial.reversal
         counts = {
@@ -129,7 +135,8 @@ class TakeBack(Step):
                 *(f"{each.kind} {each.object}, which was {each.what}: {each.way_back}" for each in found.changes),
                 *(f"STOPPED by: {each.object}: {each.why}" for each in reversal.refusals),
                 *(f"KEPT: {each}" for each in reversal.kept),
-                *(f"note: {each}" for each in [*reversal.notes, *filter(None, [self._exercised.note])]),
+                *(f"note: {each}" for each in [*reversal.notes, *others, *filter(None, [self._exercised.note])]),
+                *(f"RISK: even undone at once it would be refused: {each.object}: {each.why}" for each in undone),
                 *([f"RISK: the draft's migrations stopped where one failed: {found.stopped}"] if found.stopped else []),
                 *recorded,
                 f"by {len(reversal.statements)} statements in one transaction, tried on a copy just now",

@@ -143,6 +143,7 @@ def status(folder: RunFolder, plan: Plan, state: RunState) -> Shown:
         banner(folder, plan, state),
         table("Steps", ["state", "step", "took", "error"], rows),
         line(f"Outcome: {ended['status']}, {ended['summary']}"),
+        *([line(f"What cleaning up would remove: runbook purge {folder.path}")] if state.pending else []),
     )
 
 

@@ -1,15 +1,18 @@
 """Follows a run's journal from outside and reports each milestone, as one line."""
 
+from __future__ import annotations
+
 import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
-
-from rich.console import Console
+from typing import TYPE_CHECKING, TextIO
 
 from runbook_lib.journal.event import read
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 POLL = 0.1  # seconds
 

@@ -369,3 +369,15 @@ def test_an_asset_named_by_its_content_is_new_for_an_old_profile(
     ran(chromium, site, tmp_path / "profile")
     bundled(site, "/app.2.js", "new", "max-age=3600")
     assert ran(chromium, site, tmp_path / "profile") == {"/app.2.js": digest("new")}
+
+
+@pytest.mark.parametrize("opened_for", ["profile", "another"])
+def test_a_browser_that_was_opened_ahead_sees_the_same(
+    chromium: ChromiumBrowser, site: Site, tmp_path: Path, opened_for: str
+) -> None:
+    site.pages["/list"] = page(LIST)
+    chromium.warm(tmp_path / opened_for)
+
+    (seen,) = chromium.visit([Destination(f"{site.url}/list", returning=True)], LOOK, tmp_path / "profile")
+
+    assert isinstance(seen, Visit) and seen.items == 2

@@ -142,7 +142,7 @@ def test_what_the_rollback_changes_does_not_count_a_lost_variable_does(field: Fi
     assert lost == (Status.FAIL, "backend: its environment differs: DATABASE_URL (DB_PASSWORD is not set here)")
 
 
-def test_images_and_files_that_a_start_would_not_find_are_named(field: Field) -> None:
+def test_images_and_files_that_a_start_would_not_find_again_are_named(field: Field) -> None:
     field.docker("tag", "contract/base", "contract/moving")
     (field.folder / "conf").write_text("")
     policy = {} if field.older else {"pull_policy": "always"}

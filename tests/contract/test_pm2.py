@@ -181,18 +181,20 @@ def test_pm2_names_watch_mode_beforehand_and_has_it_off_until_the_start(in_the_f
     assert dump.read_bytes() == saved
 
 
-def test_pm2_stops_once_more_what_watch_mode_started_during_the_stop(pm2: Pm2) -> None:
+def test_pm2_stops_once_more_what_watch_mode_started_during_the_stop(pm2: Pm2, home: Path) -> None:
     [entry] = [entry for entry in json.loads(pm2("jlist").splitlines()[-1]) if entry["name"] == "web"]
     states, stops = ["online", "online", "stopped"], []
 
-    def of_pm2(command: list[str]) -> tuple[int, str, str]:
-        if command[1] == "stop":
-            stops.append(command)
-            states.pop(0)
-        settings = entry["pm2_env"] | {"status": states[0]}
-        return 0, json.dumps([entry | {"pid": 0, "pm2_env": settings}]), ""
+    def stop(command: tuple[str, ...]) -> tuple[int, str, str]:
+        stops.append(command)
+        states.pop(0)
+        return 0, "", ""
 
-    by_pm2(pm2, ScriptedProcesses(of_pm2)).stop("web")
+    def listed() -> bytes:
+        return answered([entry | {"pid": 0, "pm2_env": entry["pm2_env"] | {"status": states[0]}}])
+
+    with a_daemon(home, listed):
+        by_pm2(pm2, ScriptedProcesses(stop), home).stop("web")
     assert len(stops) == 2
 
 

@@ -55,6 +55,31 @@ def test_a_trigger_that_copies_rows_by_position_is_found(tried: Tried, applicati
     assert "waive exercise" in found[EXERCISE].summary
 
 
+LOG = """CREATE FUNCTION log() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN {}; RETURN NULL; END$$;
+CREATE TRIGGER log AFTER INSERT OR UPDATE ON messages FOR EACH ROW EXECUTE FUNCTION log()"""
+OF_TEXTS = "CREATE TABLE log (a text, b text, c text, d text, e text, f text, g text, h text, i text, j text, k text);"
+OF_ROWS = "CREATE TABLE log (id bigserial, at timestamptz DEFAULT clock_timestamp(), row jsonb, text text);"
+BY_POSITION = "INSERT INTO log SELECT NEW.*"
+AS_JSON = "INSERT INTO log (row, text) VALUES (to_jsonb(NEW), row_to_json(NEW)::text)"
+
+
+@pytest.mark.parametrize(
+    ("way", "table", "writes", "said"),
+    [
+        ("swap", OF_TEXTS, BY_POSITION, "writes something else after swap: log."),
+        *((way, OF_ROWS, AS_JSON, "") for way in ("swap", "quarantine", "drop")),
+    ],
+)
+def test_a_statement_that_writes_something_else_is_found(
+    tried: Tried, application: psycopg.Connection, way: str, table: str, writes: str, said: str
+) -> None:
+    application.execute(table + LOG.format(writes))  # type: ignore[call-overload]
+
+    found = tried(way, INSERT, UPDATE)[EXERCISE]
+
+    assert (found.status, said in found.summary) == (Status.FAIL if said else Status.PASS, True), found.summary
+
+
 @pytest.mark.parametrize("way", ["swap", "batched", "quarantine", "drop"])
 def test_statements_that_run_as_before_pass(
     tried: Tried, application: psycopg.Connection, postgres: Postgres, way: str

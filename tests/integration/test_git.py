@@ -1,6 +1,7 @@
 """Taking commits back in real repositories."""
 
 import os
+import shutil
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
@@ -63,6 +64,25 @@ def test_the_feature_goes_and_later_work_stays(tmp_path: Path, fault: Fault) -> 
 
 def test_the_same_run_gives_the_same_commit(deployed: Checkout, tmp_path: Path) -> None:
     assert reverted(deployed, tmp_path / "one").head() == reverted(deployed, tmp_path / "two").head()
+
+
+def test_a_clone_is_asked_once_about_commits_named_by_full_ids(deployed: Checkout, tmp_path: Path) -> None:
+    clone, head = deployed.scratch(tmp_path / "clone"), deployed.head()
+    said = clone.log(head), clone.between(head, head), clone.holds(head, head)
+
+    shutil.rmtree(clone.path)
+
+    assert (clone.log(head), clone.between(head, head), clone.holds(head, head)) == said
+
+
+def test_a_clone_learns_of_a_commit_that_is_brought(deployed: Checkout, tmp_path: Path) -> None:
+    clone, other = deployed.scratch(tmp_path / "clone"), deployed.scratch(tmp_path / "other")
+    git(other, "commit", "--quiet", "--allow-empty", "--message=new")
+    before = clone.resolved(other.head())
+
+    clone.bring(other.path, other.head())
+
+    assert (before, clone.resolved(other.head())) == ("", other.head())
 
 
 def test_a_scratch_clone_writes_nothing_into_the_deployed_repository(deployed: Checkout, tmp_path: Path) -> None:

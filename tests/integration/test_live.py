@@ -64,8 +64,8 @@ def told() -> list[tuple[str, dict[str, Any]]]:
 def context(
     plan: Plan, database: Database, postgres: Postgres, tmp_path: Path, told: list[tuple[str, dict[str, Any]]]
 ) -> Context:
-    names = ("ROOT", "BACKEND_URL", "FRONTEND_URL", "API_TOKEN", "PG_BIN", "PYTHON")
-    environment = {f"REHEARSAL_{name}": str(tmp_path) for name in names}
+    environment = {f"REHEARSAL_{name}": str(tmp_path) for name in ("ROOT", "API_TOKEN", "PG_BIN", "PYTHON")}
+    environment |= {f"REHEARSAL_{name}_URL": "http://localhost:1" for name in ("BACKEND", "FRONTEND")}
     environment["REHEARSAL_APPLICATION_ROLE"] = database.application.name
     target = load_target(TARGET, environment)
     folder = RunFolder.create(tmp_path, "INC-1", "full")

@@ -1,6 +1,7 @@
 """On a server that somebody else manages, each option works to its proof, or is refused by name beforehand."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import LiteralString
 
 import pytest
@@ -8,13 +9,14 @@ from psycopg.rows import dict_row
 
 from runbook_lib.checks.prerequisites import looked
 from runbook_lib.postgres.abilities import ABILITIES, lost
-from runbook_lib.postgres.connection import Connection
+from runbook_lib.postgres.connection import Connection, Postgres
 from runbook_lib.rehearsal import stack_file
 from runbook_lib.rehearsal.database import Database, create_empty_database, fill
 from runbook_lib.rehearsal.postgres import Server
 from runbook_lib.results import not_passed
 from runbook_lib.run import Run, engine
 
+from ..support import quick_site
 from ..support.bare import Bare, Ended, words
 from ..support.managed import BARE, MASTER, as_managed
 from ..support.taking_back import Make, approved
@@ -144,6 +146,39 @@ def test_an_owner_who_may_not_create_in_its_schema_any_more(managed: Bare, what:
     assert said.exit_code == (3 if what == "restore" else 0), said.text
     named = f"{managed.database.application.name} in the schema public may not create"
     assert (named in words(said.text)) == (what == "restore")
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("ALTER DATABASE {db} SET default_transaction_read_only = on", "transactions are read-only here"),
+        ("ALTER ROLE {us} CONNECTION LIMIT 5", "our role may have 5 connections, and a rollback needs 8"),
+    ],
+)
+def test_a_server_that_lets_us_change_nothing_is_named(managed: Bare, statement: LiteralString, said: str) -> None:
+    as_managed(managed.database, (statement,))
+
+    refused = planned(managed, "keyed")
+
+    back: tuple[LiteralString, ...] = ("SET default_transaction_read_only = off", "ALTER DATABASE {db} RESET ALL")
+    as_managed(managed.database, (*back, "ALTER ROLE {us} CONNECTION LIMIT -1"))
+    assert (refused.exit_code, said in words(refused.text)) == (3, True), refused.text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rights", [MASTER, (*BARE, "REVOKE {app} FROM {us}")], ids=["master", "bare"])
+def test_a_quick_rollback_works_with_such_a_role(
+    target: Bare, postgres: Postgres, rights: tuple[LiteralString, ...], tmp_path: Path
+) -> None:
+    as_managed(target.database, rights)
+    site = quick_site.make(tmp_path / "site", postgres.service)
+    try:
+        run = site.plan()
+        code, said = run.run()
+    finally:
+        as_managed(target.database, ("GRANT pg_monitor, pg_signal_backend TO {us}", "GRANT {app} TO {us}"))
+
+    assert (code, run.state.outcome and run.state.outcome["status"]) == (0, "verified"), said
 
 
 def test_what_is_lost_is_said_with_what_is_done_instead(managed: Bare) -> None:

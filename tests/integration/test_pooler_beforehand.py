@@ -146,6 +146,6 @@ def test_a_console_by_host_and_user_has_its_password_by_reference(behind: Behind
 
     engine.apply(run, last(run))
 
-    [told] = behind.journaled("poolers-resumed")
-    assert told["poolers"] == f"PgBouncer {behind.bouncer.directory}:6432 ({behind.target.database.name})"
+    named = {data["poolers"] for data in behind.journaled("poolers-resumed")}  # several where a busy server had it try again
+    assert named == {f"PgBouncer {behind.bouncer.directory}:6432 ({behind.target.database.name})"}
     assert behind.bouncer.passwords[ADMIN] not in "".join(map(repr, run.journal.events()))

@@ -137,3 +137,18 @@ def test_a_migration_on_a_published_table_without_identity_is_refused(make: Make
     _, looks = found.step().previewed(begun=False)
 
     assert "shops is published with its updates and deletes by everything" in summaries(looks)
+
+
+@pytest.mark.parametrize(("step", "option"), [("clear-backfill", "A"), ("remove-columns", "B"), ("restore-media-url", "R")])
+def test_a_subscription_that_writes_the_table_is_named(target: Bare, step: str, option: str) -> None:
+    target.steps("stop-services", "back-up", step)
+    target.as_superuser(
+        "CREATE SUBSCRIPTION far CONNECTION '' PUBLICATION p WITH (connect = false, enabled = false, slot_name = NONE)",
+        "INSERT INTO pg_subscription_rel SELECT oid, 'messages'::regclass, 'r' FROM pg_subscription",
+        "UPDATE pg_subscription SET subenabled = true",
+    )
+
+    said = words(target.planned(option).text)
+
+    target.as_superuser("UPDATE pg_subscription SET subenabled = false", "DROP SUBSCRIPTION far")
+    assert "subscription far writes messages from another server meanwhile: ALTER SUBSCRIPTION far DISABLE" in said

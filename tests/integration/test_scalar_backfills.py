@@ -74,7 +74,7 @@ def test_several_backfills_are_taken_back_and_undone_each_by_its_step(orders: Ba
         digest = re.findall(r"--approve (\w{16})", runbook("undo", orders.run, "--step", step).text)[-1]
         undone = runbook("undo", orders.run, "--step", step, "--approve", digest)
         assert undone.exit_code == 0, undone.text
-        assert f"conflicts {1 if step == 'fees' else 0}" in words(undone.text)
+        assert f"conflicts: {1 if step == 'fees' else 0}" in words(undone.text)
 
     assert orders.ask(LISTS) == lists
     now = orders.ask(ROWS)

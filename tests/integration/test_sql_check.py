@@ -26,7 +26,8 @@ from ..support.places import TARGET
 @pytest.fixture
 def context(plan: Plan, postgres: Postgres, tmp_path: Path) -> Context:
     names = ("ROOT", "BACKEND_URL", "FRONTEND_URL", "API_TOKEN", "PG_BIN", "PYTHON", "APPLICATION_ROLE")
-    target = load_target(TARGET, {f"REHEARSAL_{name}": name.lower() for name in names})
+    values = {name: f"http://{name.lower()}.test" if name.endswith("URL") else name.lower() for name in names}
+    target = load_target(TARGET, {f"REHEARSAL_{name}": value for name, value in values.items()})
     folder = RunFolder.create(tmp_path, "INC-1", "frontend")
     adapters = Adapters(target, folder, postgres=postgres, services=MemoryServices([]))
     return Context(plan, target, folder, adapters, RunState({"option": "A"}, SINCE.isoformat(), "frontend"), "Dana")
@@ -46,38 +47,38 @@ def with_check(context: Context, **keys: Any) -> None:
 @pytest.mark.parametrize(
     ("keys", "status", "said"),
     [
-        ({"sql": "SELECT count(*) FROM messages WHERE id IS NULL", "equals": 0}, "PASS", "it gives 0, 0 wanted"),
+        ({"sql": "SELECT count(*) FROM messages WHERE id IS NULL", "equals": 0}, "PASS", "it gives 0, and must give 0"),
         ({"sql": "SELECT 1; -- one", "equals": 1}, "PASS", "it gives 1"),
-        ({"sql": "SELECT 'up%'", "equals": "up%"}, "PASS", "it gives up%"),
+        ({"sql": "SELECT 'up%'", "equals": "up%"}, "PASS", "it gives 'up%'"),
         ({"sql": "SELECT true", "equals": True}, "PASS", "it gives True"),
         ({"sql": "SELECT NULL::int", "equals": None}, "PASS", "it gives NULL"),
         ({"sql": "SELECT 1.5", "equals": 1.5}, "PASS", "it gives 1.5"),
         ({"sql": "SELECT 0.1", "equals": 0.1}, "PASS", "it gives 0.1"),
         ({"sql": "SELECT date '2025-11-03'", "equals": "2025-11-03"}, "PASS", "it gives 2025-11-03"),
-        ({"sql": "SELECT 5", "at_least": 5, "at_most": 5}, "PASS", "at least 5 and at most 5 wanted"),
+        ({"sql": "SELECT 5", "at_least": 5, "at_most": 5}, "PASS", "and must give at least 5 and at most 5"),
         ({"sql": "VALUES (2.5)", "at_most": 3}, "PASS", "it gives 2.5"),
         ({"sql": "SELECT id FROM messages WHERE id < 0", "no_rows": True}, "PASS", "it gives no row"),
         ({"sql": "SELECT 0.1::float8 + 0.2", "equals": 0.3}, "PASS", "it gives 0.3"),
-        ({"sql": "SELECT 'up'::char(9)", "equals": "up"}, "PASS", "it gives up"),
+        ({"sql": "SELECT 'up'::char(9)", "equals": "up"}, "PASS", "it gives 'up'"),
         ({"sql": "SELECT timestamptz '2025-11-03 11:14+00'", "equals": "2025-11-03T12:14:00+01:00"}, "PASS", "2025-11-03"),
         ({"sql": """SELECT '{"a": [1]}'::jsonb""", "equals": '{"a":[1]}'}, "PASS", "it gives"),
         ({"sql": "SELECT timestamp '2025-11-03 11:14'", "equals": "2025-11-03T11:15"}, "FAIL", "it gives 2025-11-03"),
         ({"sql": "SELECT ARRAY[1, 2]", "equals": "[1, 3]"}, "FAIL", "it gives [1, 2]"),
         ({"sql": "SELECT timestamptz '2025-11-03 11:14+00'", "equals": "2025-11-03 11:14"}, "UNKNOWN", "it gives 2025"),
         ({"sql": "SELECT interval '1 day'", "equals": "24 hours"}, "UNKNOWN", "it gives 1 day"),
-        ({"sql": "SELECT 1", "equals": 2}, "FAIL", "it gives 1, 2 wanted"),
-        ({"sql": "SELECT 1", "equals": True}, "FAIL", "it gives 1, True wanted"),
-        ({"sql": "SELECT '1'", "equals": 1}, "FAIL", "it gives 1, 1 wanted"),
+        ({"sql": "SELECT 1", "equals": 2}, "FAIL", "it gives 1, and must give 2"),
+        ({"sql": "SELECT 1", "equals": True}, "FAIL", "it gives 1, and must give True"),
+        ({"sql": "SELECT '1'", "equals": 1}, "FAIL", "it gives '1', and must give 1"),
         ({"sql": "SELECT NULL::int", "equals": 0}, "FAIL", "it gives NULL"),
-        ({"sql": "SELECT 4", "at_least": 5}, "FAIL", "at least 5 wanted"),
-        ({"sql": "SELECT 6", "at_most": 5}, "FAIL", "at most 5 wanted"),
-        ({"sql": "SELECT 1 AS n, 'x' AS name", "no_rows": True}, "FAIL", "1 rows, where none is wanted; first n 1, name x"),
+        ({"sql": "SELECT 4", "at_least": 5}, "FAIL", "must give at least 5"),
+        ({"sql": "SELECT 6", "at_most": 5}, "FAIL", "must give at most 5"),
+        ({"sql": "SELECT 1 AS n, 'x' AS name", "no_rows": True}, "FAIL", "1 rows and must give none; first n 1, name 'x'"),
         ({"sql": "SELECT id FROM messages", "no_rows": True}, "FAIL", "it gives at least 6 rows"),
         ({"sql": "SELECT id FROM messages WHERE id < 0", "equals": 1}, "UNKNOWN", "it gives 0 rows of 1 columns"),
-        ({"sql": "SELECT 1, 2", "equals": 1}, "UNKNOWN", "of 2 columns, where one value is wanted"),
+        ({"sql": "SELECT 1, 2", "equals": 1}, "UNKNOWN", "of 2 columns and must give one value"),
         ({"sql": "SELECT id FROM messages", "at_least": 1}, "UNKNOWN", "at least 6 rows"),
         ({"sql": "SELECT NULL::int", "at_least": 1}, "UNKNOWN", "it gives NULL"),
-        ({"sql": "SELECT 'x'", "at_least": 1}, "UNKNOWN", "it gives x"),
+        ({"sql": "SELECT 'x'", "at_least": 1}, "UNKNOWN", "it gives 'x'"),
         ({"sql": "SELECT 'NaN'::float8", "at_most": 1}, "UNKNOWN", "it gives nan"),
         ({"sql": "SELECT 'NaN'::numeric", "at_most": 1}, "UNKNOWN", "it gives NaN"),
         ({"sql": "SELECT nothing FROM messages", "equals": 1}, "UNKNOWN", 'column "nothing" does not exist'),

@@ -27,8 +27,8 @@ WAYS = {
 
 def context_of(plan: Plan, database: Database, postgres: Postgres, directory: Path) -> Context:
     """The context of a run that has not begun; the plan touches no time of change, so that each way is possible."""
-    names = ("ROOT", "BACKEND_URL", "FRONTEND_URL", "API_TOKEN", "PG_BIN", "PYTHON")
-    environment = {f"REHEARSAL_{name}": str(directory) for name in names}
+    environment = {f"REHEARSAL_{name}": str(directory) for name in ("ROOT", "API_TOKEN", "PG_BIN", "PYTHON")}
+    environment |= {f"REHEARSAL_{name}_URL": "http://localhost:1" for name in ("BACKEND", "FRONTEND")}
     environment |= {"REHEARSAL_APPLICATION_ROLE": database.application.name, "REHEARSAL_PG_BIN": str(database.server.tools)}
     target = load_target(TARGET, environment)
     target = target.model_copy(update={"database": target.database.model_copy(update={"service": "test"})})

@@ -39,8 +39,8 @@ class Migrated:
 
     def step(self, **journaled: object) -> TakeBack:
         """The step as a process of the run makes it, with what it has journaled."""
-        names = ("BACKEND_URL", "FRONTEND_URL", "API_TOKEN", "PG_BIN", "PYTHON")
-        environment = {f"REHEARSAL_{name}": str(self.folder) for name in names}
+        environment = {f"REHEARSAL_{name}": str(self.folder) for name in ("API_TOKEN", "PG_BIN", "PYTHON")}
+        environment |= {f"REHEARSAL_{name}_URL": "http://localhost:1" for name in ("BACKEND", "FRONTEND")}
         environment |= {"REHEARSAL_ROOT": str(self.folder), "REHEARSAL_APPLICATION_ROLE": self.database.application.name}
         target = load_target(TARGET, environment)
         tools = str(self.database.server.tools)

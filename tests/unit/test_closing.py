@@ -110,7 +110,7 @@ TO_RESTORE: Happened = ("escalated", {"from": "full", "to": "restore", "because"
             id="a check is missing",
         ),
         pytest.param([*ALL, *checked("UNKNOWN", "thread-loads")], "unknown", "thread-loads", id="a check could not be made"),
-        pytest.param([*ALL, *checked("FAIL", "thread-loads")], "failed", "failed: thread-loads", id="a check failed"),
+        pytest.param([*ALL, *checked("FAIL", "thread-loads")], "failed", "(thread-loads): FAIL", id="a check failed"),
         pytest.param(
             [*ALL, *checked("FAIL", "thread-loads"), *checked("PASS", "thread-loads")],
             "verified",
@@ -169,7 +169,7 @@ TO_RESTORE: Happened = ("escalated", {"from": "full", "to": "restore", "because"
             id="a check does not apply here",
         ),
         pytest.param(
-            [*ALL, UNMEASURED, *checked("FAIL", SLOW)], "failed", f"failed: {SLOW}", id="a check was left out, then made"
+            [*ALL, UNMEASURED, *checked("FAIL", SLOW)], "failed", f"({SLOW}): FAIL", id="a check was left out, then made"
         ),
         pytest.param(
             [OPENED, APPROVED, UNMEASURED, *DONE, *checked("PASS", *all_but(CHECKS, SLOW))],

@@ -66,6 +66,13 @@ def test_lines_without_a_time_are_those_after_the_mark(
     assert log_files.lines([files(log)], LONG_AGO, mark) == expected
 
 
+def test_only_a_line_feed_ends_a_line(tmp_path: Path) -> None:
+    log = tmp_path / "app.log"
+    log.write_bytes('{"msg":"a\u2028b\x0c"}\r\n50 %\r99 %\n\nx'.encode())
+
+    assert log_files.lines([[log]], None, {}) == ['{"msg":"a\u2028b\x0c"}', "50 %\r99 %", "", "x"]
+
+
 def test_lines_without_time_and_mark_are_unknown_unless_the_file_is_older(tmp_path: Path) -> None:
     log = tmp_path / "app.log"
     log.write_text("TypeError: an old one\n")

@@ -21,7 +21,7 @@ from runbook_lib.postgres.changes.losses import lost, not_repeated
 from runbook_lib.postgres.changes.net_change import Renames, differences, named_now, renames
 from runbook_lib.postgres.changes.objects import Catalog, short
 from runbook_lib.postgres.changes.reversal import reverse
-from runbook_lib.postgres.changes.rows import SCRATCH, execute, row_differences
+from runbook_lib.postgres.changes.rows import SCRATCH, execute, note_rekeyed, row_differences
 from runbook_lib.postgres.changes.work import Reversal
 from runbook_lib.postgres.connection import copied
 
@@ -80,6 +80,14 @@ def tried(
     if reversal.refusals:
         return Trial(reversal)
     return Trial(reversal, again, {**gone, **reversal.lost})
+
+
+def undone_at_once(states: States, reversal: Reversal) -> Reversal:
+    """Undo on `undone`, a copy of `copy`, what was taken back there, as if nobody had written since. Changes the states."""
+    with states.connected("first") as first, states.connected("copy") as done, states.connected("undone") as undone:
+        note_rekeyed(done, reversal.rekeyed)
+        execute(undone, f"DROP SCHEMA {SCRATCH} CASCADE")
+        return reverse(first, done, undone)
 
 
 def stage(reversal: Reversal, copy: Connection, live: Connection) -> None:

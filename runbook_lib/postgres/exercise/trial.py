@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import monotonic
@@ -17,12 +17,13 @@ from runbook_lib.postgres.connection import Postgres
 from runbook_lib.postgres.exercise.outside import Outside, keep_quiet, outside
 from runbook_lib.postgres.exercise.statement import Statement, Unfit, read
 from runbook_lib.postgres.exercise.values import Shape, drawn, execute, owner_of_column, prepare, shape
+from runbook_lib.postgres.exercise.written import Counts, Written, counts, unlike, written
 from runbook_lib.postgres.sessions import frequent
 
 NUMBER = 20  # of the most frequent statements
 STATEMENT, ALL = 2.0, 10.0  # seconds for one statement, and for all of them
 NONE = "pg_stat_statements is not on this server, and the plan names none under `exercise`"
-SHOWN = 3  # statements that are named for each reason
+SHOWN = 1  # statements that are named for each reason
 
 _SEARCH_PATH = """
 SELECT substr(c, 13) AS it FROM pg_db_role_setting s CROSS JOIN unnest(s.setconfig) c
@@ -73,11 +74,12 @@ def chosen(postgres: Postgres, role: str, planned: Sequence[Exercise]) -> Chosen
 
 @dataclass(frozen=True)
 class Ran:
-    """A statement that ran: by which values, and on tables of which shape."""
+    """A statement that ran: by which values, on tables of which shape, and what it wrote, twice."""
 
     statement: Statement
     values: Sequence[str | None]
     shape: Shape
+    wrote: list[Written | None]
 
 
 @dataclass
@@ -85,6 +87,7 @@ class Compared:
     """How the statements ended before the change, and what fails since."""
 
     of: Chosen
+    meant: Collection[str] | None = None  # columns that the change writes itself; None where any may be written otherwise
     as_ours: bool = False  # whether they run as our role, since it may not act for the application's
     ran: list[Ran] = field(default_factory=list)
     failed_before: dict[str, str] = field(default_factory=dict)  # statement -> what the server said
@@ -113,6 +116,10 @@ class Compared:
                     self.left_out[f"{what} may act outside the database"].append(str(statement))
                 else:
                     self._first(connection, statement)
+        if self.meant is not None:
+            with self._rolled_back(connection, may):
+                for each in self.ran:
+                    each.wrote.append(self._executed(connection, each.statement, each.values))
 
     def _first(self, connection: Connection, statement: Statement) -> None:
         try:
@@ -122,8 +129,9 @@ class Compared:
                 connection.execute("SET LOCAL ROLE NONE")  # the application may write rows that it may not read
                 values = drawn(connection, statement, found)
                 self._act(connection)
+                before = counts(connection)
                 execute(connection, values)
-            self.ran.append(Ran(statement, values, found))
+                self.ran.append(Ran(statement, values, found, [self._wrote(connection, before)]))
         except Unfit as unfit:
             self.left_out[str(unfit)].append(str(statement))
         except psycopg.Error as error:
@@ -136,15 +144,35 @@ class Compared:
         with self._rolled_back(connection, outside(connection)):
             for each in self.ran:
                 try:
-                    with connection.transaction(force_rollback=True):
-                        prepare(connection, each.statement)
-                        execute(connection, each.values)
+                    wrote = self._executed(connection, each.statement, each.values)
+                    if not self.fails and (other := self._otherwise(each, wrote)):
+                        self.fails.append(f"{each.statement} writes something else after {change}: {', '.join(other)}")
                 except psycopg.Error as error:
                     _require_alive(connection, error)
                     if gone := _gone(each, shape(connection, each.statement)):
                         self.names_gone[str(each.statement)] = gone
                     else:
                         self.fails.append(f"{each.statement} fails after {change}: {_said(error)}")
+
+    def _executed(self, connection: Connection, statement: Statement, values: Sequence[str | None]) -> Written | None:
+        with connection.transaction(force_rollback=True):
+            prepare(connection, statement)
+            before = counts(connection)
+            execute(connection, values)
+            return self._wrote(connection, before)
+
+    def _wrote(self, connection: Connection, before: Counts) -> Written | None:
+        if self.meant is None:
+            return None
+        connection.execute("SET LOCAL ROLE NONE")  # the application may write rows that it may not read
+        with connection.transaction():
+            return written(connection, before)
+
+    def _otherwise(self, ran: Ran, now: Written | None) -> list[str]:
+        first, second = (*ran.wrote, None, None)[:2]
+        if self.meant is None or first is None or second is None or now is None:
+            return []
+        return unlike(first, second, now, self.meant)
 
     @contextmanager
     def _rolled_back(self, connection: Connection, may: Outside) -> Iterator[list[str]]:

@@ -28,8 +28,8 @@ def journal() -> Journal:
 @pytest.fixture
 def step(plan: Plan, database: Database, postgres: Postgres, journal: Journal, tmp_path: Path) -> RemoveColumns:
     """The step of a run with option B whose services are all stopped."""
-    names = ("ROOT", "BACKEND_URL", "FRONTEND_URL", "API_TOKEN", "PG_BIN", "PYTHON")
-    environment = {f"REHEARSAL_{name}": str(tmp_path) for name in names}
+    environment = {f"REHEARSAL_{name}": str(tmp_path) for name in ("ROOT", "API_TOKEN", "PG_BIN", "PYTHON")}
+    environment |= {f"REHEARSAL_{name}_URL": "http://localhost:1" for name in ("BACKEND", "FRONTEND")}
     environment["REHEARSAL_APPLICATION_ROLE"] = database.application.name
     target = load_target(TARGET, environment)
     target = target.model_copy(update={"database": target.database.model_copy(update={"service": "test"})})

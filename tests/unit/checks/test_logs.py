@@ -184,6 +184,7 @@ NEW = "2025-11-03T12:00:02Z ERROR column x does not exist"
         pytest.param([OLD, NEW], {"released": RELEASED}, "FAIL", "none of a kind that was logged before", id="new"),
         pytest.param([OLD_NOW], {"released": RELEASED}, "FAIL", "no log from then is here", id="no log from before"),
         pytest.param([OLD, OLD_NOW], {}, "FAIL", "not known when that was: set released", id="no release"),
+        pytest.param([OLD_NOW], {"released": "2999-01-01T00:00:00Z"}, "FAIL", "after the begin of this run", id="too late"),
         pytest.param(
             [OLD, OLD_NOW], {"released": "2025-11-03T08:00:00Z"}, "FAIL", "no log from then is here", id="since the release"
         ),

@@ -45,6 +45,19 @@ def test_what_has_drifted_by_then_stops_before_the_first_step(second: Ready, app
     assert (second.calls, told(approved)) == ([], [])
 
 
+@pytest.mark.parametrize("process", ["the same", "another"])
+def test_what_was_made_ready_is_compared_once_by_each_process(second: Ready, approved: Run, process: str) -> None:
+    engine.apply(approved, FIRST)
+    second.facts = {"database": "another"}
+    run = approved if process == "the same" else Run(approved.folder, approved.context)
+
+    if process == "the same":
+        engine.apply(run, SECOND)
+        second.effect = Effect.NOT_DONE
+    with pytest.raises(PreconditionError, match="has drifted"):
+        engine.apply(run, SECOND)
+
+
 def test_what_cannot_be_made_ready_stops_before_the_first_step(
     second: Ready, approved: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -194,6 +194,7 @@ def test_a_traceback_after_a_line_that_is_no_error_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("lines", "errors"),
     [
+        pytest.param(["50 %\r99 %\rERROR lost"], 1, id="after progress"),
         pytest.param(["<-- GET /x", "  --> GET /x 500 3ms 1b"], 1, id="a request that is indented"),
         pytest.param(
             ["[11/03/25 12:00:00] INFO     x  a.py:1", " " * 20 + "ERROR    y  a.py:2"], 1, id="Rich leaves a time out"
