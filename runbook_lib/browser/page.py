@@ -90,7 +90,7 @@ CONCERNED = re.compile(
     r"(?:Access to .{1,40} at|(?:Load|Refused to load|Connect|Refused to connect)\S* (?:the \S+|to)|Fetch API cannot load"
     r"|WebSocket connection to|requested an insecure .{1,40}?|attribute for resource) '?((?:https?|wss?)://[^'\s]+)"
 )
-QUIET = 5.0  # seconds at most in which items may still come once the page is ready
+ITEMS_LATE = 5.0  # seconds at most in which items may still come once the page is ready
 CANCELLED = "net::ERR_ABORTED"  # by the page itself; a video's first request often is
 REPEATED = "Failed to load resource"  # the console's word for a request that failed
 
@@ -114,7 +114,7 @@ async def visited(page: Page, destination: Destination, look: Look) -> Visit:
         await page.wait_for_load_state("load", timeout=left())
     if not await page.locator(look.items).count() and await page.evaluate("document.scripts.length"):
         with suppress(TimeoutError):
-            await page.wait_for_load_state("networkidle", timeout=min(left(), QUIET * 1000))
+            await page.wait_for_load_state("networkidle", timeout=min(left(), ITEMS_LATE * 1000))
     found = await page.evaluate(MEDIA, [look.media, left()])
     return Visit(
         url=destination.url,
