@@ -77,7 +77,7 @@ def like(pattern: str, what: str) -> Callable[[str], str]:
 
 
 def by_key(*keys: str) -> Discriminator:
-    """What tells the members of a union of models apart: the one key, of these, that a value has; tags are <key>. Pure."""
+    """How members of a union of models differ: by the one key, of these, that a value has; tags are <key>. Pure."""
 
     def tag(value: Any) -> str | None:
         there = value if isinstance(value, Mapping) else getattr(type(value), "model_fields", ())

@@ -424,7 +424,7 @@ class Target(Model):
                     raise Misplaced(said, "services", key, name)
         for name in services.pinned:
             if services.pins_are_told_by_manager and not isinstance(services.versions[name], VersionByManager):
-                said = f"services.versions.{name} must be {{by: manager}}: only the manager tells which image runs"
+                said = f"services.versions.{name} must be {{by: manager}}: only the manager says which image runs"
                 raise Misplaced(said, "services", "versions", name)
         return self
 
@@ -439,7 +439,7 @@ class Target(Model):
     @model_validator(mode="after")
     def _reference_is_another(self) -> Self:
         if self.reference_api and self.reference_api.url.rstrip("/") in {url.rstrip("/") for url in self.endpoints.values()}:
-            said = "reference_api is one of the endpoints; held against itself, nothing is ever missing"
+            said = "reference_api is one of the endpoints; compared with itself, nothing is ever missing"
             raise Misplaced(said, "reference_api", "url")
         return self
 

@@ -85,7 +85,7 @@ def test_a_bad_plan(tmp_path: Path, old: str, new: str, told: str) -> None:
         ("manager: docker-compose", "manager: systemd", "none could be tested against a real one"),
         ("# pinned: {frontend:", "pinned: {frontned:", "'frontned'"),
         ('# pinned: {frontend: "sha256:…"}', "pinned: {frontend: 'shop/frontend:v1.4.0'}", "a tag, which may name another"),
-        ("api_token:", "reference_api: {url: 'http://localhost:3000/'}\napi_token:", "held against itself"),
+        ("api_token:", "reference_api: {url: 'http://localhost:3000/'}\napi_token:", "compared with itself"),
         ("api_token:", "reference_api: {url: 'http://old', token: {env: OLD_TOKEN}}\napi_token:", "OLD_TOKEN is not in"),
         ("api_token:", "pooler: {service: a, host: b, databases: [c]}\napi_token:", "either by `service`, or by `host` and"),
         ("api_token:", "pooler: {host: b, databases: [c]}\napi_token:", "either by `service`, or by `host` and `user`"),
