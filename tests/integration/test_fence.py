@@ -347,7 +347,7 @@ def test_who_cannot_be_kept_out_stops_the_step_unless_waived(run: Run, database:
     assert "cannot be kept out, as it is a superuser" in run.steps[KEEP].preview().would[0]
     approve(run)
 
-    with pytest.raises(PreconditionError, match="can be kept out \\(FAIL\\)"):
+    with pytest.raises(PreconditionError, match="can be kept out \\(fence-application\\): FAIL"):
         engine.apply(run, KEEP)
     assert run.state.steps == {}
 

@@ -134,7 +134,7 @@ def test_without_any_membership_what_it_may_not_do_is_named(managed: Bare) -> No
 
     said = words(planned(managed, "quarantine").text)
 
-    assert "Our role may do what the rollback does (FAIL): it may not read and update the table" in said
+    assert "Our role may do what the rollback does (rights): FAIL, it may not read and update the table" in said
 
 
 @pytest.mark.parametrize("what", ["restore", "quarantine"])
