@@ -143,11 +143,10 @@ def test_where_no_statement_of_the_plan_runs_it_is_unknown(tried: Tried) -> None
 
 
 def test_where_the_plan_names_nothing_that_can_be_tried_it_is_unknown(tried: Tried) -> None:
-    found = tried("swap", "VACUUM messages", "SELEC 1")[EXERCISE]
+    found = tried("swap", "VACUUM messages")[EXERCISE]
 
     assert found.status is Status.UNKNOWN
     assert "not exercised: 1 (VACUUM messages)" in found.summary
-    assert "cannot be read" in found.summary
 
 
 def test_an_insert_with_a_key_of_the_applications_own_gets_an_unused_one(

@@ -32,8 +32,8 @@ setInterval(() => {}, 1000);
 # Asks the library of pm2 what the tests want to know themselves: its command line takes a third of a second to load.
 ASKING = """
 const pm2 = require(process.argv[1]);
-const answer = (error, found) =>
-  console.log(JSON.stringify(error ? {error: error.message} : found.map(({name, pm_id, pid}) => ({name, pm_id, pid}))));
+const shown = ({name, pm_id, pid, pm2_env}) => ({name, pm_id, pid, status: pm2_env?.status});
+const answer = (error, found) => console.log(JSON.stringify(error ? {error: error.message} : found.map(shown)));
 const ask = {list: () => pm2.list(answer), stop: () => pm2.stop("all", answer)};
 pm2.connect(() => {
   const lines = require("readline").createInterface({input: process.stdin});
@@ -93,9 +93,9 @@ class Pm2:
         return [pid for pid in [self.entry(name)["pid"]] if pid]
 
     def clear(self) -> None:
-        alive = [entry for entry in self.ask("list") if entry["pid"]]
+        alive = [entry for entry in self.ask("list") if entry["status"] not in ("stopped", "errored")]  # or about to be
         for entry in alive:
-            if entry["name"] == "immortal":
+            if entry["name"] == "immortal" and entry["pid"]:
                 with suppress(ProcessLookupError):
                     os.kill(entry["pid"], signal.SIGKILL)
         if alive:
