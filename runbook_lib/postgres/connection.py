@@ -29,7 +29,6 @@ SETTINGS = {
 }
 AS_BEGUN = """SELECT pg_advisory_unlock_all(); RESET ALL; RESET SESSION AUTHORIZATION; CLOSE ALL; UNLISTEN *;
 DISCARD TEMP; DISCARD SEQUENCES"""
-AS_BEGUN = "SELECT pg_advisory_unlock_all(); RESET ALL; CLOSE ALL; UNLISTEN *; DISCARD TEMP; DISCARD SEQUENCES"
 STRAIGHT = "In the libpq service file, set host and port to those of PostgreSQL itself, not of a connection pooler."
 
 
