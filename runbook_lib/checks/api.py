@@ -255,8 +255,8 @@ def _by_api(checked: CheckContext, name: str, column: str) -> Result:
         if each.unclear:
             return checked.result(name, Status.UNKNOWN, f"{sample}: {each.unclear}")
     had = [at(item, plan.api.key) for each in then.values() for item in _with(checked, each, plan.api.present)]
-    have = [at(item, plan.api.key) for each in here.values() for item in _with(checked, each, field)]
-    missing = [str(key) for key in had if str(key) not in {*map(str, have)}]  # 7 became "7" as one outgrew a number
+    have = {str(at(item, plan.api.key)) for each in here.values() for item in _with(checked, each, field)}
+    missing = [str(key) for key in had if str(key) not in have]  # 7 became "7" as one outgrew a number
     facts = f"by {reference.url}, {len(had)} items of {len(before)} samples have media"
     if not had or ABSENT in had:
         reason = "nothing to compare" if not had else f"an item of it without {plan.api.key}"
