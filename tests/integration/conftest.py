@@ -81,6 +81,15 @@ def database(template: Database) -> Iterator[Database]:
 
 
 @pytest.fixture
+def measured(database: Database) -> Iterator[Database]:
+    """A clone on a server that measures statements, for this test alone."""
+    database.server.measure_statements()
+    yield database
+    with database.server.connect() as superuser:
+        superuser.execute("DROP EXTENSION IF EXISTS pg_stat_statements")
+
+
+@pytest.fixture
 def postgres(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Postgres:
     """The clone as a run reaches it: by a libpq service, in the runbook's role."""
     lines = (f"{name}={value}" for name, value in database.parameters(database.runbook).items())

@@ -212,10 +212,10 @@ def test_where_owners_cannot_be_restored_it_runs_as_our_role(tried: Tried, datab
     assert "they ran as our role" in found.summary
 
 
+@pytest.mark.usefixtures("measured")
 def test_without_statements_of_the_plan_the_most_frequent_ones_are_tried(
-    tried: Tried, database: Database, application: psycopg.Connection
+    tried: Tried, application: psycopg.Connection
 ) -> None:
-    database.server.measure_statements()
     application.execute(COPY)
     for number in range(3):
         application.execute("BEGIN")

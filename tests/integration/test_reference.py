@@ -1,6 +1,5 @@
 """Media missing that a backup holds, what statements took, and who is connected, on a real server."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -86,12 +85,6 @@ def test_a_backup_without_the_table_is_no_reference(connection: Connection, plan
 
 
 # --- statements
-
-
-@pytest.fixture
-def measured(database: Database) -> Iterator[Database]:
-    database.server.measure_statements()
-    yield database
 
 
 def test_what_was_run_between_two_looks_is_told_the_slowest_first(

@@ -52,6 +52,7 @@ def written(target: Bare, plan: dict[str, Any]) -> dict[str, Any]:
     return resolved(file)
 
 
+@pytest.mark.usefixtures("measured")
 def test_a_service_goes_back_without_a_table_a_page_or_an_api(small: Bare) -> None:
     feature = small.root / "billing" / "services" / "billing" / "fees.py"
 

@@ -77,7 +77,7 @@ def test_a_small_plan_has_what_applies_to_it_and_no_more() -> None:
             "purge-cache", "release",
         ]
     }  # fmt: skip
-    assert plan.types["full"].checks == ["services-running", "no-billing-errors", "no-slow-queries"]
+    assert plan.types["full"].checks == ["services-running", "no-billing-errors"]
     assert plan.types["full"].options == {}
     assert [row.symptom for row in plan.decision_matrix] == ["Billing errors"]
     assert (plan.troubles, plan.escalation[0]) == ({}, "full")
