@@ -191,6 +191,17 @@ def draft(
 
 
 @commands.command()
+@click.option("--folder", default=".", show_default=True, type=click.Path(path_type=Path), help="The team's repository.")
+@json_option
+def init(folder: Path, as_json: bool) -> None:
+    """Write target, stack and CI files into a team's repository, from what is found there; none that exists is changed."""
+    from runbook_lib.init import writing
+
+    made = writing.init(folder)
+    click.echo(json.dumps(made.as_json()) if as_json else redact("\n".join(made.lines())))
+
+
+@commands.command()
 @click.argument("run", required=False, type=click.Path(path_type=Path))
 @click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="A plan file.")
 @click.option("--target", "target_file", type=click.Path(path_type=Path), help="A target file.")
