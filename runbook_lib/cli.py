@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import click
 import yaml
@@ -26,7 +26,7 @@ from runbook_lib.journal.control import Request
 from runbook_lib.journal.folder import RunFolder
 from runbook_lib.journal.state import RunState, replay
 from runbook_lib.redaction import in_clear, redact, redact_output, redact_values
-from runbook_lib.run import Run, approval, cleanup, lease, lifecycle, recovery, undo
+from runbook_lib.run import Run, approval, by_hand, cleanup, lease, lifecycle, recovery, undo
 from runbook_lib.run.approval import named_reason
 from runbook_lib.system import temporary
 from runbook_lib.system.signals import settle
@@ -527,6 +527,30 @@ def check(run: Path, waive: str, reason: str, as_json: bool) -> None:
     _end(opened, outcome.exit_code, as_json)
 
 
+@commands.group()
+def journal() -> None:
+    """Put on record what was done without the runbook."""
+
+
+@journal.command()
+@run_argument
+@click.option("--step", required=True, metavar="NAME", help="The step that it took the place of.")
+@click.option("--done", "result", flag_value="done", help="It was done, as far as the person saw.")
+@click.option("--failed", "result", flag_value="failed", help="It failed, or was left half done.")
+@click.option("--note", required=True, help="What was done, and what was seen.")
+@click.option("--operator", required=True, help="Who did it.")
+@click.option("--at", default="", metavar="TIME", help="When, as 2026-05-01T03:20:00+02:00; else now.")
+@json_option
+def add(run: Path, step: str, result: Literal["done", "failed"] | None, as_json: bool, **about: str) -> None:
+    """Record what a person did from the sheet; no step is done by that: `runbook run` and `check` look themselves."""
+    if result is None:
+        raise click.UsageError("Say --done or --failed.")
+    state = by_hand.record(run, step, result, about["note"], about["operator"], about["at"])
+    kept = state.by_hand[-1]
+    said = f"On record: {kept['title']}: {kept['result']} by hand, by {kept['by']}. What is there, `runbook check` finds."
+    click.echo(json.dumps({"run": str(run), "by_hand": kept}) if as_json else redact(said))
+
+
 @commands.command()
 @run_argument
 @json_option
@@ -706,6 +730,7 @@ def _as_json(folder: RunFolder, state: RunState) -> dict[str, Any]:
         "steps": state.steps,
         "checks": state.checks.get("after", {}),
         "waivers": state.waivers,
+        "by_hand": state.by_hand,
         "debts": state.pending,
         "outcome": state.outcome,
     }
