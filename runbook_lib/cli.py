@@ -527,6 +527,25 @@ def check(run: Path, waive: str, reason: str, as_json: bool) -> None:
     _end(opened, outcome.exit_code, as_json)
 
 
+@commands.command()
+@run_argument
+@click.option("-o", "file", type=click.Path(path_type=Path), help="Where to write it, in place of printing it.")
+@json_option
+def sheet(run: Path, file: Path | None, as_json: bool) -> None:
+    """What a person does by hand in place of a planned RUN, as Markdown: commands and SQL; the target is not touched."""
+    from runbook_lib.ui import sheet as sheets
+
+    opened = lifecycle.open_existing(run)
+    service = opened.context.target.database.service
+    made = sheets.sheet(opened.folder, opened.context.plan, service, opened.state, opened.journal.events())
+    if file:
+        sheets.write(made, file)
+    if as_json:
+        click.echo(json.dumps(made.as_json() | ({"file": str(file)} if file else {})))
+    else:
+        click.echo(str(file) if file else made.markdown())
+
+
 @commands.group()
 def journal() -> None:
     """Put on record what was done without the runbook."""
