@@ -37,6 +37,7 @@ _ATTACHED = re.compile(
     re.MULTILINE,
 )
 _PG_CLASS = "1259"
+AS_OF = re.compile(r"_(\d{8}T\d{6}\.\d{6})Z\.dump$")  # in the name of a dump: the moment of the past that it holds
 PARTIAL = ".partial"
 
 
@@ -54,7 +55,7 @@ class Entry:
 class DumpContents:
     """What a custom-format dump says of itself."""
 
-    made: datetime
+    made: datetime  # or the moment of the past that it holds
     database: str
     server: int | None  # major version of the server that was dumped
     entries: tuple[Entry, ...]  # its objects; rows are no objects
@@ -103,9 +104,7 @@ class DumpTools:
         Raises:
             AdapterError: It cannot be written, or `path` exists.
         """
-        with _made_whole(path) as partial:
-            command = [self._path("pg_dump"), "--format=custom", f"--file={partial}", f"--dbname={self._conninfo()}"]
-            self.processes.run(command, timeout=timeout).require()
+        dump_to(path, self.processes, self._path("pg_dump"), self._conninfo(), timeout)
 
     def contents(self, path: Path) -> DumpContents:
         """What is in a dump, by its table of contents. Read-only."""
@@ -116,6 +115,8 @@ class DumpTools:
         made = datetime.fromtimestamp(path.stat().st_mtime, UTC)
         if created and created[2]:
             made = datetime.fromisoformat(created[1]).replace(tzinfo=UTC)
+        if moment := AS_OF.search(path.name):
+            made = datetime.strptime(moment[1], "%Y%m%dT%H%M%S.%f").replace(tzinfo=UTC)
         schema = self._schema(path)
         objects = list(OBJECT.finditer(schema))
         tables = {found["oid"]: f"{found['schema']}.{found['name']}" for found in objects if found["catalog"] == _PG_CLASS}
@@ -232,6 +233,17 @@ class DumpTools:
 
     def _path(self, tool: str) -> str:
         return str(Path(self.directory) / tool) if self.directory else tool
+
+
+def dump_to(path: Path, processes: Processes, program: str, conninfo: str, timeout: float) -> None:
+    """Write a whole database to `path` by pg_dump in the custom format; the file exists only when complete. Read-only.
+
+    Raises:
+        AdapterError: It cannot be written, or `path` exists.
+    """
+    with _made_whole(path) as partial:
+        command = [program, "--format=custom", f"--file={partial}", f"--dbname={conninfo}"]
+        processes.run(command, timeout=timeout).require()
 
 
 @contextmanager
