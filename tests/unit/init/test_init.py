@@ -28,7 +28,7 @@ SHOP = {
     "shop.py": '@app.get("/health")\n',
 }
 TWO = {"api/package.json": '{"scripts": {"build": "x"}}', "web/package.json": '{"scripts": {"build": "y"}}'}
-STACK = ("ROOT", "APPLICATION_ROLE", "PG_BIN", "WEB_URL")
+STACK = ("REHEARSAL_ROOT", "REHEARSAL_PG_BIN", "REHEARSAL_WEB_URL")
 
 
 def test_every_file_of_an_empty_repository_is_written_and_asks(repository: Made) -> None:
@@ -50,7 +50,7 @@ def test_a_target_loads_once_its_open_points_are_filled_in(repository: Made) -> 
     version = '{url: "${REHEARSAL_WEB_URL}/health", field: version}'
     file.write_text(file.read_text().replace("null  #", f"{version}  #"))
 
-    target = load_target(file, {f"REHEARSAL_{name}": "http://localhost:1" for name in STACK})
+    target = load_target(file, {**dict.fromkeys(STACK, "http://localhost:1"), "REHEARSAL_APPLICATION_ROLE": "shop"})
     assert asked.key == "services.versions.web"
     assert (target.services.built_from, target.repositories["shop"].build) == ({"web": "shop"}, ["make", "build"])
 
