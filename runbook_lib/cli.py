@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import click
 import yaml
@@ -27,7 +27,7 @@ from runbook_lib.journal.folder import RunFolder
 from runbook_lib.journal.state import RunState, replay
 from runbook_lib.redaction import in_clear, redact, redact_output, redact_values
 from runbook_lib.report.junit import ROLLBACK, Write, of_run, written
-from runbook_lib.run import Run, approval, cleanup, lease, lifecycle, recovery, undo
+from runbook_lib.run import Run, approval, by_hand, cleanup, lease, lifecycle, recovery, undo
 from runbook_lib.run.approval import named_reason
 from runbook_lib.system import temporary
 from runbook_lib.system.signals import settle
@@ -571,6 +571,49 @@ def check(run: Path, waive: str, reason: str, junit_file: Path | None, as_json: 
 
 @commands.command()
 @run_argument
+@click.option("-o", "file", type=click.Path(path_type=Path), help="Where to write it, in place of printing it.")
+@json_option
+def sheet(run: Path, file: Path | None, as_json: bool) -> None:
+    """What a person does by hand in place of a planned RUN, as Markdown: commands and SQL; the target is not touched."""
+    from runbook_lib.ui import sheet as sheets
+
+    opened = lifecycle.open_existing(run)
+    service = opened.context.target.database.service
+    made = sheets.sheet(opened.folder, opened.context.plan, service, opened.state, opened.journal.events())
+    if file:
+        sheets.write(made, file)
+    if as_json:
+        click.echo(json.dumps(made.as_json() | ({"file": str(file)} if file else {})))
+    else:
+        click.echo(str(file) if file else made.markdown())
+
+
+@commands.group()
+def journal() -> None:
+    """Put on record what was done without the runbook."""
+
+
+@journal.command()
+@run_argument
+@click.option("--step", required=True, metavar="NAME", help="The step that it took the place of.")
+@click.option("--done", "result", flag_value="done", help="It was done, as far as the person saw.")
+@click.option("--failed", "result", flag_value="failed", help="It failed, or was left half done.")
+@click.option("--note", required=True, help="What was done, and what was seen.")
+@click.option("--operator", required=True, help="Who did it.")
+@click.option("--at", default="", metavar="TIME", help="When, as 2026-05-01T03:20:00+02:00; else now.")
+@json_option
+def add(run: Path, step: str, result: Literal["done", "failed"] | None, as_json: bool, **about: str) -> None:
+    """Record what a person did from the sheet; no step is done by that: `runbook run` and `check` look themselves."""
+    if result is None:
+        raise click.UsageError("Say --done or --failed.")
+    state = by_hand.record(run, step, result, about["note"], about["operator"], about["at"])
+    kept = state.by_hand[-1]
+    said = f"On record: {kept['title']}: {kept['result']} by hand, by {kept['by']}. What is there, `runbook check` finds."
+    click.echo(json.dumps({"run": str(run), "by_hand": kept}) if as_json else redact(said))
+
+
+@commands.command()
+@run_argument
 @json_option
 def pause(run: Path, as_json: bool) -> None:
     """Have the step that acts now wait before its next batch, until `resume` or `abort`."""
@@ -751,6 +794,7 @@ def _as_json(folder: RunFolder, state: RunState) -> dict[str, Any]:
         "steps": state.steps,
         "checks": state.checks.get("after", {}),
         "waivers": state.waivers,
+        "by_hand": state.by_hand,
         "debts": state.pending,
         "outcome": state.outcome,
     }
