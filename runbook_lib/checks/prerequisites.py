@@ -17,14 +17,14 @@ from runbook_lib.checks.schema import will_agree
 from runbook_lib.config.installed import packaged
 from runbook_lib.config.plan import Part, RepositoryStep, Rows, ServicesStep
 from runbook_lib.context import Context, old_code
+from runbook_lib.context.before import newest_before
 from runbook_lib.context.migration_files import history
-from runbook_lib.errors import AdapterError, ParametersError
+from runbook_lib.errors import AdapterError, ParametersError, PreconditionError
 from runbook_lib.postgres import plan_fit, sampled_rows
 from runbook_lib.postgres.abilities import kept_out, lost
 from runbook_lib.postgres.catalog import database_size, has_column, old_collations
 from runbook_lib.postgres.connection import identity, rights_missing
 from runbook_lib.postgres.lease import LEFT_BEHIND
-from runbook_lib.postgres.restore.dump_inspector import newest
 from runbook_lib.postgres.text_settings import identifier
 from runbook_lib.results import LOOK_FAILED, Found, Precondition, Result, Status, When, why
 
@@ -201,14 +201,19 @@ def _rights(context: Context) -> Found:
 
 def _backup(context: Context) -> Found:
     backups = context.target.backups
-    path = newest(Path(backups.directory), backups.pattern)
     if not Path(backups.directory).is_dir():
         return Status.FAIL, f"there is no folder {backups.directory}; create it, or correct backups.directory in the target"
+    try:
+        found = newest_before(context)
+    except PreconditionError as error:
+        return Status.FAIL, f"{error.what} {error.safe_next}"
+    path = found.path
     if path is None:
         return Status.FAIL, f"no {backups.pattern} in {backups.directory}"
     contents = context.adapters.dump_tools.contents(path)
     hours = (context.now() - contents.made).total_seconds() / 3600
     facts = f"{path.name}, {path.stat().st_size / 1e6:.1f} MB, {hours:.1f} h old, {len(contents.tables_with_data)} tables"
+    facts += f", {found.how}" if found.how else ""
     if lacking := [name for table in context.plan.tables for name in contents.lacks(*table)]:
         return Status.FAIL, f"{facts}, without the data of {', '.join(lacking)}"
     if hours < -FUTURE:

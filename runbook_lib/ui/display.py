@@ -74,6 +74,7 @@ def banner(folder: RunFolder, plan: Plan, state: RunState, clock: Sequence[str] 
         *(f"HANDED OVER by {h['from'] or 'nobody named'} to {h['to']}" for h in state.handovers),
         *(f"TAKEN OVER by {t['by'] or 'nobody named'} from {t['before']}: {t['reason']}" for t in state.takeovers),
         *(f"WAIVED by {w['by'] or 'nobody named'}: {name}: {w['reason']}" for name, w in state.waivers.items()),
+        *(f"BY HAND, by {h['by']}: {h['title']}: {h['result']} ({h['note']})" for h in state.by_hand),
     ]
     html = "<br>".join(
         f"<b>{escape(text)}</b>" if place < 2 + production else escape(text) for place, text in enumerate(lines)
