@@ -143,7 +143,7 @@ def rehearse(
 
     found: Sequence[rehearse.Rehearsed]
     if plan_file:
-        found = own.rehearse(plan_file, stack_name, scenario or own.NONE, _teller(as_json))
+        found = own.rehearse(plan_file, stack_name, scenario or own.NONE, rows, _teller(as_json))
     else:
         found = rehearse.rehearse(scenario or "all-media-missing", rows, _teller(as_json), stack_name)
     if as_json:
