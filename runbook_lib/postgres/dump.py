@@ -37,6 +37,7 @@ _ATTACHED = re.compile(
     re.MULTILINE,
 )
 _PG_CLASS = "1259"
+AS_OF = re.compile(r"_(\d{8}T\d{6}\.\d{6})Z\.dump$")  # in the name of a dump: the moment of the past that it holds
 PARTIAL = ".partial"
 
 
@@ -54,7 +55,7 @@ class Entry:
 class DumpContents:
     """What a custom-format dump says of itself."""
 
-    made: datetime
+    made: datetime  # or the moment of the past that it holds
     database: str
     server: int | None  # major version of the server that was dumped
     entries: tuple[Entry, ...]  # its objects; rows are no objects
@@ -103,12 +104,11 @@ class DumpTools:
         Raises:
             AdapterError: It cannot be written, or `path` exists.
         """
-        with _made_whole(path) as partial:
-            self.processes.run(self.command_to_dump(partial), timeout=timeout).require()
+        dump_to(path, self.processes, self._path("pg_dump"), self._conninfo(), timeout)
 
     def command_to_dump(self, path: str | Path) -> list[str]:
         """The command that writes the whole database to `path`. Pure."""
-        return [self._path("pg_dump"), "--format=custom", f"--file={path}", f"--dbname={self._conninfo()}"]
+        return _whole(self._path("pg_dump"), path, self._conninfo())
 
     def contents(self, path: Path) -> DumpContents:
         """What is in a dump, by its table of contents. Read-only."""
@@ -119,6 +119,8 @@ class DumpTools:
         made = datetime.fromtimestamp(path.stat().st_mtime, UTC)
         if created and created[2]:
             made = datetime.fromisoformat(created[1]).replace(tzinfo=UTC)
+        if moment := AS_OF.search(path.name):
+            made = datetime.strptime(moment[1], "%Y%m%dT%H%M%S.%f").replace(tzinfo=UTC)
         schema = self._schema(path)
         objects = list(OBJECT.finditer(schema))
         tables = {found["oid"]: f"{found['schema']}.{found['name']}" for found in objects if found["catalog"] == _PG_CLASS}
@@ -253,6 +255,20 @@ class DumpTools:
 
     def _path(self, tool: str) -> str:
         return str(Path(self.directory) / tool) if self.directory else tool
+
+
+def dump_to(path: Path, processes: Processes, program: str, conninfo: str, timeout: float) -> None:
+    """Write a whole database to `path` by pg_dump in the custom format; the file exists only when complete. Read-only.
+
+    Raises:
+        AdapterError: It cannot be written, or `path` exists.
+    """
+    with _made_whole(path) as partial:
+        processes.run(_whole(program, partial, conninfo), timeout=timeout).require()
+
+
+def _whole(program: str, path: str | Path, conninfo: str) -> list[str]:
+    return [program, "--format=custom", f"--file={path}", f"--dbname={conninfo}"]
 
 
 @contextmanager
