@@ -608,6 +608,7 @@ def check(run: Path, waive: str, reason: str, junit_file: Path | None, as_json: 
         if waive or reason:
             opened.waive(waive, reason)
         try:
+            by_hand.look(opened)
             found = lifecycle.verify(opened)
             outcome = lifecycle.close(opened)
         finally:
@@ -629,8 +630,8 @@ def sheet(run: Path, file: Path | None, as_json: bool) -> None:
     from runbook_lib.ui import sheet as sheets
 
     opened = lifecycle.open_existing(run)
-    service = opened.context.target.database.service
-    made = sheets.sheet(opened.folder, opened.context.plan, service, opened.state, opened.journal.events())
+    psql = opened.context.adapters.dump_tools.command_of_psql(None)
+    made = sheets.sheet(opened.folder, opened.context.plan, psql, opened.state, opened.journal.events())
     if file:
         sheets.write(made, file)
     if as_json:
