@@ -167,7 +167,7 @@ def rehearse(
 
 @commands.command()
 @click.option("--feature", default="", metavar="ID", help="The feature's id, which names the files; else the plan's.")
-@click.option("--before", required=True, type=click.Path(path_type=Path), help="A script or a dump of what was before.")
+@click.option("--before", type=click.Path(path_type=Path), help="A script or a dump of what was before.")
 @click.option("--migration", "migrations", type=click.Path(path_type=Path), multiple=True, help="A script; repeatable.")
 @click.option("--server", default="", metavar="DSN", help="A server of the target's version, in place of an embedded one.")
 @click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="A plan: what it decides, and its migrations.")
@@ -177,7 +177,7 @@ def rehearse(
 @json_option
 def draft(
     feature: str,
-    before: Path,
+    before: Path | None,
     migrations: tuple[Path, ...],
     server: str,
     plan_file: Path | None,
@@ -188,8 +188,9 @@ def draft(
 ) -> None:
     """Derive what a feature's migrations changed, and how each thing is taken back, for a plan.
 
-    Without --migration their SQL is what the tool of the plan has in its files, or prints. Writes ID.changes.yaml, to be
-    read, and ID.states.zip, which holds the rows of BEFORE: keep it as you keep a backup.
+    Without --migration their SQL is what the tool of the plan has in its files, or prints; without --before the
+    state from before is what the target recovers to a point in time. Writes ID.changes.yaml, to be read, and ID.states.zip,
+    which holds the rows of BEFORE: keep it as you keep a backup.
     """
     place = repository or (load_target(target_file) if target_file else None)
     if not migrations and not (plan_file and place):
@@ -205,6 +206,7 @@ def draft(
             migrations = (*drafting.scripts_of(plan, place, own),)
         decide = plan.decide if plan else {}
         named = feature or (plan.feature if plan else "")
+        before = before or drafting.state_before(plan, place)
         made = drafting.make(named, before, migrations, server, folder, _teller(as_json), decide)
     if as_json:
         click.echo(json.dumps({"file": str(made.file), "sha256": made.sha256, **made.draft.model_dump()}))
