@@ -16,6 +16,7 @@ import click
 import yaml
 
 from runbook_lib.config.installed import require_extra
+from runbook_lib.config.loading import ROOT
 from runbook_lib.config.plan import summary
 from runbook_lib.config.target import pair
 from runbook_lib.documents import load_plan, load_target, resolved
@@ -25,9 +26,10 @@ from runbook_lib.history import commits
 from runbook_lib.journal.control import Request
 from runbook_lib.journal.folder import RunFolder
 from runbook_lib.journal.state import RunState, replay
+from runbook_lib.records import comparison
 from runbook_lib.redaction import in_clear, redact, redact_output, redact_values
 from runbook_lib.report.junit import ROLLBACK, Write, of_run, written
-from runbook_lib.run import Run, approval, by_hand, cleanup, lease, lifecycle, recovery, undo
+from runbook_lib.run import Run, approval, by_hand, cleanup, lease, lifecycle, listing, recovery, undo
 from runbook_lib.run.approval import named_reason
 from runbook_lib.system import temporary
 from runbook_lib.system.signals import settle
@@ -236,6 +238,7 @@ def init(folder: Path, as_json: bool) -> None:
 @click.option("--operator", default="", help="Who is at the keyboard.")
 @click.option("--reason", default="", help="Why, for the log.")
 @click.option("--incident", default="", help="The incident's number.")
+@click.option("--waive", default="", help="NAME: REASON of a prerequisite that may fail.")
 @click.option("--browser/--no-browser", default=True, help="Open the link, besides printing it.")
 @json_option
 def lab(
@@ -245,6 +248,7 @@ def lab(
     rehearsal: bool,
     scenario: str,
     rows: int,
+    waive: str,
     browser: bool,
     as_json: bool,
     **about: str,
@@ -271,9 +275,9 @@ def lab(
         if rehearsal:
             server.game_day(scenario, rows, opened, **about)
         elif run:
-            server.seat(lifecycle.open_existing(run, about["operator"]), opened)
+            server.seat(_waived(lifecycle.open_existing(run, about["operator"]), waive), opened)
         elif plan_file and target_file:
-            server.seat(server.begin(plan_file, target_file, **about), opened)
+            server.seat(_waived(server.begin(plan_file, target_file, **about), waive), opened)
     except KeyboardInterrupt:  # the way this command is meant to be ended
         click.echo("Closed: JupyterLab and what came up with it are down.", err=True)
 
@@ -380,8 +384,7 @@ def run_command(
     with written(junit_file, ROLLBACK) as write:
         opened = _with_a_type(run)
         _choose(opened, chosen)
-        if waive:
-            opened.waive(*named_reason(waive, opened.waivable()))
+        _waived(opened, waive)
         if take_over:
             lease.take_over(opened, take_over)
         try:
@@ -416,6 +419,36 @@ def status(run: Path | None, target_file: Path | None, as_json: bool) -> None:
         click.echo(json.dumps(_as_json(folder, state), default=vars))
     else:
         click.echo(redact(display.status(folder, plan, state).text))
+
+
+@commands.command(name="list")
+@click.argument("folder", type=click.Path(path_type=Path), default=ROOT / "outputs")
+@click.option("--target", "target_file", type=click.Path(path_type=Path), help="A target: the records that it keeps, too.")
+@json_option
+def list_command(folder: Path, target_file: Path | None, as_json: bool) -> None:
+    """List runs and rehearsals, newest first: when, type, target, outcome, how long, and how long services were down."""
+    target = load_target(target_file) if target_file else None
+    found = listing.listed(folder, listing.place(folder, target))
+    if as_json:
+        click.echo(json.dumps(redact_values(found.as_json())))
+        return
+    click.echo(redact(display.table(str(folder), listing.HEAD, found.rows()).text))
+    for path, why in found.unreadable.items():
+        click.echo(redact(f"Cannot be read: {path}: {why}"), err=True)
+
+
+@commands.command(name="diff")
+@click.argument("first", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("second", metavar="RUN", type=click.Path(path_type=Path))
+@json_option
+def diff_command(first: Path, second: Path, as_json: bool) -> None:
+    """Compare two runs step by step, as a rehearsal and an incident; each is a run folder, or the file of a record."""
+    found = comparison.compared(listing.of_run(first), listing.of_run(second))
+    if as_json:
+        click.echo(json.dumps(redact_values(found.as_json())))
+        return
+    shown = display.table(f"{found.first} → {found.second}", comparison.HEAD, found.rows())
+    click.echo(redact("\n".join([shown.text, *found.differs])))
 
 
 @commands.command()
@@ -668,6 +701,13 @@ def _with_a_type(folder: Path) -> Run:
     return opened
 
 
+def _waived(run: Run, waive: str) -> Run:
+    """Record a waiver given as NAME: REASON, where one is given."""
+    if waive:
+        run.waive(*named_reason(waive, run.waivable()))
+    return run
+
+
 def _choose(run: Run, chosen: str) -> None:
     """Record what was chosen as NAME=value, NAME=value.
 
@@ -683,11 +723,15 @@ def _choose(run: Run, chosen: str) -> None:
 
 
 def _rehearsed(asked: Asked, file: Path | None, verbose: bool, as_json: bool, write: Write) -> int:
+    from runbook_lib.rehearsal import record
     from runbook_lib.rehearsal.junit import of_migration
     from runbook_lib.rehearsal.migration import in_words
 
-    found = asked.executed(file) if file else asked.rehearsed(_teller(as_json))
+    report = _teller(as_json)
+    found = asked.executed(file) if file else asked.rehearsed(report)
     write(of_migration(found))
+    if found.exit_code == 0:
+        record.keep_migration(asked.migrations, asked.plan, asked.option, found.catalog, found.seconds, report)
     click.echo(json.dumps(found.as_json()) if as_json else "\n".join(in_words(found, verbose=verbose)))
     if file and not as_json:
         click.echo(f"The executed notebook: {file}")

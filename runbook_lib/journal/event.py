@@ -376,6 +376,17 @@ class Approved(Fact, kind="approved", timeline="{digest} by {by}", milestone="ap
 
 
 @dataclass(frozen=True)
+class RehearsalOf(Fact, kind="rehearsal-of"):
+    """What a rehearsal is of, before its first step."""
+
+    subject: Mapping[str, Any]
+
+    def timeline(self) -> str:
+        """What happened, in one line."""
+        return in_words(self.subject)
+
+
+@dataclass(frozen=True)
 class Escalated(
     Fact, kind="escalated", timeline="from {from_} to {to}: {because}", milestone="escalated from {from_} to {to}: {because}"
 ):

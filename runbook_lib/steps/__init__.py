@@ -66,6 +66,7 @@ class Preview:
     volumes: Mapping[str, int] = field(default_factory=dict)
     keys: str = ""  # the SHA-256 of the list of rows that it is about
     table: list[list[str]] = field(default_factory=list)  # what is to be read with it, the first row its head
+    measured: str = ""  # when it last took as long as the estimate says, in a run or rehearsal of about this size
     irreversible: bool = False  # whether nothing undoes it, or not all of it: then it is confirmed a second time
     by_hand: list[Instruction] = field(default_factory=list)  # what a person does where nothing else runs
     goes_first: bool = False  # whether it is done before the outage begins, wherever the plan has it
