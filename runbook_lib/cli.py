@@ -428,7 +428,7 @@ def status(run: Path | None, target_file: Path | None, as_json: bool) -> None:
     if target_file:
         name, events = mirror.read(load_target(target_file), run.name if run else "")
         state = replay(events)
-        folder, plan = RunFolder(Path(name)), load_plan(Path(state.opened["plan_file"]))
+        folder, plan = RunFolder(Path(name)), load_plan(lifecycle.recorded(state.opened["plan_file"]))
     elif run:
         folder, plan, state = lifecycle.read(run)
     else:
