@@ -95,7 +95,7 @@ def derive(
             state.write_text("\n".join(earlier.values()))
             made = make(state)
             if not made.draft.stopped:
-                return _of(made, f"the schema that the {len(earlier)} migrations before make; these write no rows")
+                return _of(made, "the schema that the earlier migrations make, as these write no rows")
             _remove(feature, folder)
     return Changes(asked=_ask(target, backup, feature))
 

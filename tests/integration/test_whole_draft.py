@@ -94,7 +94,7 @@ def test_a_draft_of_an_applied_migration_loads_as_it_is(shop: Shop) -> None:
     assert plan["draft"]["sha256"] == json.loads(ended.text.splitlines()[-1])["draft"]["sha256"]
     text = shop.file.read_text()
     assert "schema_migrations says that they are applied" in text
-    assert "the schema that the 1 migrations before make" in text
+    assert "the schema that the earlier migrations make" in text
     assert len(text.splitlines()) <= 60
     assert shop.checked().exit_code == 0
     assert (shop.git("status", "--porcelain", "--ignored"), shop.git("for-each-ref")) == before[:2]
@@ -118,7 +118,7 @@ def test_scripts_that_are_given_are_drafted_from_the_state_that_is(shop: Shop) -
     ended = shop.drafted("--before", shop.bare.root / "before.sql", "--migration", shop.bare.root / "up.sql")
 
     assert (ended.exit_code, shop.checked().exit_code) == (0, 0), ended.text
-    assert "before.sql, named with --before: 2 changes" in shop.file.read_text()
+    assert "before.sql, named with --before; its changes: 2" in shop.file.read_text()
 
 
 def test_alembic_is_known_by_its_files_and_its_history(shop: Shop) -> None:
