@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 import click
 import yaml
 
+from runbook_lib import records
 from runbook_lib.config.installed import require_extra
 from runbook_lib.config.loading import ROOT
 from runbook_lib.config.plan import summary
@@ -158,7 +159,7 @@ def rehearse(
     named = scenario or (own.NONE if plan_file else "all-media-missing")
     with written(junit_file, junit.of_scenario(named)) as write:
         if plan_file:
-            found = own.rehearse(plan_file, stack_name, named, _teller(as_json))
+            found = own.rehearse(plan_file, stack_name, named, rows, _teller(as_json))
         else:
             found = rehearse.rehearse(named, rows, _teller(as_json), stack_name)
         write(junit.of_rehearsed(found))
@@ -194,8 +195,9 @@ def draft(
 ) -> None:
     """Derive what a feature's migrations changed, and how each thing is taken back, for a plan.
 
-    Without --migration their SQL is what the tool of the plan has in its files, or prints. Writes ID.changes.yaml, to be
-    read, and ID.states.zip, which holds the rows of BEFORE: keep it as you keep a backup.
+    Without --migration their SQL is what the tool of the plan has in its files, or prints; without --before the
+    state from before is what the target recovers to a point in time. Writes ID.changes.yaml, to be read, and ID.states.zip,
+    which holds the rows of BEFORE: keep it as you keep a backup.
 
     With -o, drafts the whole plan from a --target, which is only read, or from a --stack, which is brought up for it: the
     commits in each repository, the migrations and their tool, the services, and checks of what answers. What a person has to
@@ -217,8 +219,6 @@ def draft(
         sys.exit(drafted.exit_code)
     if stack:
         raise click.UsageError("--stack is for a whole plan: name its file with -o.")
-    if not before:
-        raise click.UsageError("Name what was before by --before; or draft a whole plan by --target and -o.")
     place = repository or (load_target(target_file) if target_file else None)
     if not migrations and not (plan_file and place):
         raise click.UsageError(
@@ -233,6 +233,7 @@ def draft(
             migrations = (*drafting.scripts_of(plan, place, own),)
         decide = plan.decide if plan else {}
         named = feature or (plan.feature if plan else "")
+        before = before or drafting.state_before(plan, place)
         made = drafting.make(named, before, migrations, server, folder, _teller(as_json), decide)
     if as_json:
         click.echo(json.dumps({"file": str(made.file), "sha256": made.sha256, **made.draft.model_dump()}))
@@ -436,7 +437,7 @@ def status(run: Path | None, target_file: Path | None, as_json: bool) -> None:
     if target_file:
         name, events = mirror.read(load_target(target_file), run.name if run else "")
         state = replay(events)
-        folder, plan = RunFolder(Path(name)), load_plan(Path(state.opened["plan_file"]))
+        folder, plan = RunFolder(Path(name)), load_plan(lifecycle.recorded(state.opened["plan_file"]))
     elif run:
         folder, plan, state = lifecycle.read(run)
     else:
@@ -453,8 +454,8 @@ def status(run: Path | None, target_file: Path | None, as_json: bool) -> None:
 @json_option
 def list_command(folder: Path, target_file: Path | None, as_json: bool) -> None:
     """List runs and rehearsals, newest first: when, type, target, outcome, how long, and how long services were down."""
-    target = load_target(target_file) if target_file else None
-    found = listing.listed(folder, listing.place(folder, target))
+    place = records.of_target(load_target(target_file), folder) if target_file else records.next_to(folder)
+    found = listing.listed(folder, place)
     if as_json:
         click.echo(json.dumps(redact_values(found.as_json())))
         return
@@ -616,6 +617,7 @@ def check(run: Path, waive: str, reason: str, junit_file: Path | None, as_json: 
         if waive or reason:
             opened.waive(waive, reason)
         try:
+            by_hand.look(opened)
             found = lifecycle.verify(opened)
             outcome = lifecycle.close(opened)
         finally:
@@ -637,8 +639,8 @@ def sheet(run: Path, file: Path | None, as_json: bool) -> None:
     from runbook_lib.ui import sheet as sheets
 
     opened = lifecycle.open_existing(run)
-    service = opened.context.target.database.service
-    made = sheets.sheet(opened.folder, opened.context.plan, service, opened.state, opened.journal.events())
+    psql = opened.context.adapters.dump_tools.command_of_psql(None)
+    made = sheets.sheet(opened.folder, opened.context.plan, psql, opened.state, opened.journal.events())
     if file:
         sheets.write(made, file)
     if as_json:

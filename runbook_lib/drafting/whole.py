@@ -179,9 +179,8 @@ def _derived(
         )
     if not candidates and not scripts:
         return Changes()
-    migration, checkout = (candidates[0].migration, candidates[0].code.checkout) if candidates else (None, None)
     with temporary.directory() as own:
-        return changes.derive(target, feature, migration, checkout, given, server, folder, own, report)
+        return changes.derive(target, feature, next(iter(candidates), None), given, server, folder, own, report)
 
 
 def _services(target: Target, found: Sequence[Code], candidates: Sequence[Candidate]) -> tuple[list[str], str]:
