@@ -116,8 +116,8 @@ def _states(
 def _ask(target: Target, feature: str) -> str:
     return (
         f"what did the database hold before? No backup in {target.backups.directory} is of before and small enough to load. "
-        f"Run `runbook draft --feature {feature} --before DUMP --migration FILE` with a dump from before, and write here what "
-        "it prints."
+        f"Run `runbook draft --feature {feature} --before DUMP --migration FILE` with a dump from before, and write here "
+        "what it prints."
     )
 
 
