@@ -15,7 +15,7 @@ from runbook_lib.config.loading import secret
 from runbook_lib.config.open_points import open_points
 from runbook_lib.config.plan import Plan
 from runbook_lib.config.target import Target
-from runbook_lib.documents import load_plan
+from runbook_lib.documents import load_plan, load_target
 from runbook_lib.drafting import answers, changes, code, migrations
 from runbook_lib.drafting.answers import Proposed
 from runbook_lib.drafting.changes import Changes
@@ -29,6 +29,9 @@ from runbook_lib.postgres.changes.draft import states_of
 from runbook_lib.postgres.connection import Postgres
 from runbook_lib.redaction import redact, register
 from runbook_lib.rehearsal.draft import Made, files
+from runbook_lib.rehearsal.stack import brought_up
+from runbook_lib.rehearsal.stack_file import named_or_read
+from runbook_lib.rehearsal.workspace import settled_in
 from runbook_lib.services import connect
 from runbook_lib.system import temporary
 from runbook_lib.system.http import DirectHttp
@@ -112,12 +115,36 @@ def draft(
     proposed, unseen = _proposed(target, found)
     notes += unseen
     whole = Found(target, feature, found, candidates, unasked, derived, services, running, proposed)
-    written = redact(text(_title(target, notes), parts(whole, _over_the_standard(whole), folder)))
+    written = redact(text(_title(target, notes), parts(whole, _over_the_standard(whole))))
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("x") as opened:
         opened.write(written)
     refused = [f"{each.repository}: {each.report.refused.because}" for each in found if each.report.refused]
     return Drafted(file, written, list(map(str, open_points(written))), refused, notes, derived.made)
+
+
+def draft_on_stack(stack: str, feature: str, file: Path, *, folder: Path, report: Callable[[str], None]) -> Drafted:
+    """Draft a plan from a stack that is brought up for it, used as its file says, and torn down. Changes the plan's files.
+
+    Args:
+        stack: Its file, or its name.
+        feature: The id that the feature's commits name.
+        file: Where the plan goes; it must not be there.
+        folder: Where the draft of the migrations goes: the plan's folder, for a rehearsal to find it.
+        report: Gets what is done.
+
+    Raises:
+        ParametersError: As `draft`, or the stack's file does not fit.
+        StackError: The stack does not come up, or what users do with it fails.
+    """
+    described = named_or_read(stack)
+    _require_new(feature, file, folder)
+    report(f"bringing up {described.about} …")
+    with brought_up(described) as up, settled_in(up.environment):
+        for error in up.use():
+            raise error
+        server = up.database.server.conninfo()
+        return draft(load_target(described.target_file), feature, file, server=server, folder=folder, report=report)
 
 
 def _require_new(feature: str, file: Path, folder: Path) -> None:
@@ -152,9 +179,8 @@ def _derived(
         )
     if not candidates and not scripts:
         return Changes()
-    migration, checkout = (candidates[0].migration, candidates[0].code.checkout) if candidates else (None, None)
     with temporary.directory() as own:
-        return changes.derive(target, feature, migration, checkout, given, server, folder, own, report)
+        return changes.derive(target, feature, next(iter(candidates), None), given, server, folder, own, report)
 
 
 def _services(target: Target, found: Sequence[Code], candidates: Sequence[Candidate]) -> tuple[list[str], str]:
