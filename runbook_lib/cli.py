@@ -7,7 +7,7 @@ import gc
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
@@ -175,6 +175,7 @@ def rehearse(
 @click.option("--server", default="", metavar="DSN", help="A server of the target's version, in place of an embedded one.")
 @click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="A plan: what it decides, and its migrations.")
 @click.option("--target", "target_file", type=click.Path(path_type=Path), help="The target whose checkout has their files.")
+@click.option("--stack", default="", help="A stack that is brought up with the release, in place of --target, for -o.")
 @click.option("--repository", type=click.Path(path_type=Path), help="That checkout, in place of a target's.")
 @click.option("--folder", default=".", type=click.Path(path_type=Path), help="Where the changes' files go.")
 @json_option
@@ -186,6 +187,7 @@ def draft(
     server: str,
     plan_file: Path | None,
     target_file: Path | None,
+    stack: str,
     repository: Path | None,
     folder: Path,
     as_json: bool,
@@ -195,21 +197,27 @@ def draft(
     Without --migration their SQL is what the tool of the plan has in its files, or prints. Writes ID.changes.yaml, to be
     read, and ID.states.zip, which holds the rows of BEFORE: keep it as you keep a backup.
 
-    With -o and --target, drafts the whole plan: the commits in each repository, the migrations and their tool, the services,
-    and checks of what answers. The target is only read; what a person has to decide is null, and stops the plan.
+    With -o and --target or --stack, drafts the whole plan: the commits in each repository, the migrations and their tool,
+    the services, and checks of what answers. The target is only read; what a person has to decide is null, and stops the
+    plan.
     """
     if file:
-        if not (target_file and feature) or plan_file or repository:
-            raise click.UsageError("-o drafts a whole plan: it takes --target and --feature, not --plan or --repository.")
+        if not feature or bool(target_file) == bool(stack) or plan_file or repository:
+            raise click.UsageError(
+                "-o drafts a whole plan: it takes --feature and --target or --stack, not --plan or --repository."
+            )
         require_extra("rehearsal")
         from runbook_lib.drafting import whole
+        from runbook_lib.rehearsal.own import release_up
 
         about = {"before": before, "scripts": migrations, "server": server, "folder": folder, "report": _teller(as_json)}
-        drafted = whole.draft(load_target(target_file), feature, file, **about)  # type: ignore[arg-type]
+        with release_up(stack, _teller(as_json)) if stack else nullcontext() as brought_up:
+            target = brought_up or load_target(target_file)  # type: ignore[arg-type]
+            drafted = whole.draft(target, feature, file, **about)  # type: ignore[arg-type]
         click.echo(json.dumps(drafted.as_json()) if as_json else redact("\n".join(drafted.lines())))
         sys.exit(drafted.exit_code)
     if not before:
-        raise click.UsageError("Name what was before by --before; or draft a whole plan by --target and -o.")
+        raise click.UsageError("Name what was before by --before; or draft a whole plan by -o and --target or --stack.")
     place = repository or (load_target(target_file) if target_file else None)
     if not migrations and not (plan_file and place):
         raise click.UsageError(
