@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 import click
 import yaml
 
+from runbook_lib import records
 from runbook_lib.config.installed import require_extra
 from runbook_lib.config.loading import ROOT
 from runbook_lib.config.plan import summary
@@ -158,7 +159,7 @@ def rehearse(
     named = scenario or (own.NONE if plan_file else "all-media-missing")
     with written(junit_file, junit.of_scenario(named)) as write:
         if plan_file:
-            found = own.rehearse(plan_file, stack_name, named, _teller(as_json))
+            found = own.rehearse(plan_file, stack_name, named, rows, _teller(as_json))
         else:
             found = rehearse.rehearse(named, rows, _teller(as_json), stack_name)
         write(junit.of_rehearsed(found))
@@ -452,8 +453,8 @@ def status(run: Path | None, target_file: Path | None, as_json: bool) -> None:
 @json_option
 def list_command(folder: Path, target_file: Path | None, as_json: bool) -> None:
     """List runs and rehearsals, newest first: when, type, target, outcome, how long, and how long services were down."""
-    target = load_target(target_file) if target_file else None
-    found = listing.listed(folder, listing.place(folder, target))
+    place = records.of_target(load_target(target_file), folder) if target_file else records.next_to(folder)
+    found = listing.listed(folder, place)
     if as_json:
         click.echo(json.dumps(redact_values(found.as_json())))
         return
@@ -615,6 +616,7 @@ def check(run: Path, waive: str, reason: str, junit_file: Path | None, as_json: 
         if waive or reason:
             opened.waive(waive, reason)
         try:
+            by_hand.look(opened)
             found = lifecycle.verify(opened)
             outcome = lifecycle.close(opened)
         finally:
@@ -636,8 +638,8 @@ def sheet(run: Path, file: Path | None, as_json: bool) -> None:
     from runbook_lib.ui import sheet as sheets
 
     opened = lifecycle.open_existing(run)
-    service = opened.context.target.database.service
-    made = sheets.sheet(opened.folder, opened.context.plan, service, opened.state, opened.journal.events())
+    psql = opened.context.adapters.dump_tools.command_of_psql(None)
+    made = sheets.sheet(opened.folder, opened.context.plan, psql, opened.state, opened.journal.events())
     if file:
         sheets.write(made, file)
     if as_json:
