@@ -195,8 +195,9 @@ def draft(
 ) -> None:
     """Derive what a feature's migrations changed, and how each thing is taken back, for a plan.
 
-    Without --migration their SQL is what the tool of the plan has in its files, or prints. Writes ID.changes.yaml, to be
-    read, and ID.states.zip, which holds the rows of BEFORE: keep it as you keep a backup.
+    Without --migration their SQL is what the tool of the plan has in its files, or prints; without --before the
+    state from before is what the target recovers to a point in time. Writes ID.changes.yaml, to be read, and ID.states.zip,
+    which holds the rows of BEFORE: keep it as you keep a backup.
 
     With -o and --target or --stack, drafts the whole plan: the commits in each repository, the migrations and their tool,
     the services, and checks of what answers. The target is only read; what a person has to decide is null, and stops the
@@ -217,8 +218,6 @@ def draft(
             drafted = whole.draft(target, feature, file, **about)  # type: ignore[arg-type]
         click.echo(json.dumps(drafted.as_json()) if as_json else redact("\n".join(drafted.lines())))
         sys.exit(drafted.exit_code)
-    if not before:
-        raise click.UsageError("Name what was before by --before; or draft a whole plan by -o and --target or --stack.")
     place = repository or (load_target(target_file) if target_file else None)
     if not migrations and not (plan_file and place):
         raise click.UsageError(
@@ -233,6 +232,7 @@ def draft(
             migrations = (*drafting.scripts_of(plan, place, own),)
         decide = plan.decide if plan else {}
         named = feature or (plan.feature if plan else "")
+        before = before or drafting.state_before(plan, place)
         made = drafting.make(named, before, migrations, server, folder, _teller(as_json), decide)
     if as_json:
         click.echo(json.dumps({"file": str(made.file), "sha256": made.sha256, **made.draft.model_dump()}))
@@ -436,7 +436,7 @@ def status(run: Path | None, target_file: Path | None, as_json: bool) -> None:
     if target_file:
         name, events = mirror.read(load_target(target_file), run.name if run else "")
         state = replay(events)
-        folder, plan = RunFolder(Path(name)), load_plan(Path(state.opened["plan_file"]))
+        folder, plan = RunFolder(Path(name)), load_plan(lifecycle.recorded(state.opened["plan_file"]))
     elif run:
         folder, plan, state = lifecycle.read(run)
     else:
