@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 import click
 import yaml
 
+from runbook_lib import records
 from runbook_lib.config.installed import require_extra
 from runbook_lib.config.loading import ROOT
 from runbook_lib.config.plan import summary
@@ -158,7 +159,7 @@ def rehearse(
     named = scenario or (own.NONE if plan_file else "all-media-missing")
     with written(junit_file, junit.of_scenario(named)) as write:
         if plan_file:
-            found = own.rehearse(plan_file, stack_name, named, _teller(as_json))
+            found = own.rehearse(plan_file, stack_name, named, rows, _teller(as_json))
         else:
             found = rehearse.rehearse(named, rows, _teller(as_json), stack_name)
         write(junit.of_rehearsed(found))
@@ -169,17 +170,19 @@ def rehearse(
 
 @commands.command()
 @click.option("--feature", default="", metavar="ID", help="The feature's id, which names the files; else the plan's.")
-@click.option("--before", required=True, type=click.Path(path_type=Path), help="A script or a dump of what was before.")
+@click.option("-o", "file", type=click.Path(path_type=Path), help="Draft a whole plan of --target, and write it here.")
+@click.option("--before", type=click.Path(path_type=Path), help="A script or a dump of what was before.")
 @click.option("--migration", "migrations", type=click.Path(path_type=Path), multiple=True, help="A script; repeatable.")
 @click.option("--server", default="", metavar="DSN", help="A server of the target's version, in place of an embedded one.")
 @click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="A plan: what it decides, and its migrations.")
 @click.option("--target", "target_file", type=click.Path(path_type=Path), help="The target whose checkout has their files.")
 @click.option("--repository", type=click.Path(path_type=Path), help="That checkout, in place of a target's.")
-@click.option("--folder", default=".", type=click.Path(path_type=Path), help="Where the files go.")
+@click.option("--folder", default=".", type=click.Path(path_type=Path), help="Where the changes' files go.")
 @json_option
 def draft(
     feature: str,
-    before: Path,
+    file: Path | None,
+    before: Path | None,
     migrations: tuple[Path, ...],
     server: str,
     plan_file: Path | None,
@@ -190,9 +193,23 @@ def draft(
 ) -> None:
     """Derive what a feature's migrations changed, and how each thing is taken back, for a plan.
 
-    Without --migration their SQL is what the tool of the plan has in its files, or prints. Writes ID.changes.yaml, to be
-    read, and ID.states.zip, which holds the rows of BEFORE: keep it as you keep a backup.
+    Without --migration their SQL is what the tool of the plan has in its files, or prints; without --before the
+    state from before is what the target recovers to a point in time. Writes ID.changes.yaml, to be read, and ID.states.zip,
+    which holds the rows of BEFORE: keep it as you keep a backup.
+
+    With -o and --target, drafts the whole plan: the commits in each repository, the migrations and their tool, the services,
+    and checks of what answers. The target is only read; what a person has to decide is null, and stops the plan.
     """
+    if file:
+        if not (target_file and feature) or plan_file or repository:
+            raise click.UsageError("-o drafts a whole plan: it takes --target and --feature, not --plan or --repository.")
+        require_extra("rehearsal")
+        from runbook_lib.drafting import whole
+
+        about = {"before": before, "scripts": migrations, "server": server, "folder": folder, "report": _teller(as_json)}
+        drafted = whole.draft(load_target(target_file), feature, file, **about)  # type: ignore[arg-type]
+        click.echo(json.dumps(drafted.as_json()) if as_json else redact("\n".join(drafted.lines())))
+        sys.exit(drafted.exit_code)
     place = repository or (load_target(target_file) if target_file else None)
     if not migrations and not (plan_file and place):
         raise click.UsageError(
@@ -207,6 +224,7 @@ def draft(
             migrations = (*drafting.scripts_of(plan, place, own),)
         decide = plan.decide if plan else {}
         named = feature or (plan.feature if plan else "")
+        before = before or drafting.state_before(plan, place)
         made = drafting.make(named, before, migrations, server, folder, _teller(as_json), decide)
     if as_json:
         click.echo(json.dumps({"file": str(made.file), "sha256": made.sha256, **made.draft.model_dump()}))
@@ -427,8 +445,8 @@ def status(run: Path | None, target_file: Path | None, as_json: bool) -> None:
 @json_option
 def list_command(folder: Path, target_file: Path | None, as_json: bool) -> None:
     """List runs and rehearsals, newest first: when, type, target, outcome, how long, and how long services were down."""
-    target = load_target(target_file) if target_file else None
-    found = listing.listed(folder, listing.place(folder, target))
+    place = records.of_target(load_target(target_file), folder) if target_file else records.next_to(folder)
+    found = listing.listed(folder, place)
     if as_json:
         click.echo(json.dumps(redact_values(found.as_json())))
         return
@@ -590,6 +608,7 @@ def check(run: Path, waive: str, reason: str, junit_file: Path | None, as_json: 
         if waive or reason:
             opened.waive(waive, reason)
         try:
+            by_hand.look(opened)
             found = lifecycle.verify(opened)
             outcome = lifecycle.close(opened)
         finally:
@@ -611,8 +630,8 @@ def sheet(run: Path, file: Path | None, as_json: bool) -> None:
     from runbook_lib.ui import sheet as sheets
 
     opened = lifecycle.open_existing(run)
-    service = opened.context.target.database.service
-    made = sheets.sheet(opened.folder, opened.context.plan, service, opened.state, opened.journal.events())
+    psql = opened.context.adapters.dump_tools.command_of_psql(None)
+    made = sheets.sheet(opened.folder, opened.context.plan, psql, opened.state, opened.journal.events())
     if file:
         sheets.write(made, file)
     if as_json:

@@ -169,7 +169,7 @@ def judge(plan: Plan, state: RunState) -> Outcome:
     if state.escalations and state.escalations[-1]["to"] == state.type and not state.begun_since:
         last = state.escalations[-1]
         return Outcome("escalated", f"{plan.types[last['from']].title} was not enough: {last['because']}")
-    if not state.approved and not state.steps:
+    if not (state.approved or state.steps or state.by_hand):
         return Outcome("declined", "Nothing was approved, and nothing was done.")
     spec = plan.types[state.type]
     steps = plan.steps_of(state.type, state.option)
@@ -179,6 +179,10 @@ def judge(plan: Plan, state: RunState) -> Outcome:
         if not state.step(name).is_done and (name not in state.waivers or state.step(name).status == "started")
     ]
     if undone:
+        if set(undone) <= set(state.said_done):
+            return Outcome(
+                "unknown", f"done by hand, by what people recorded, and not seen by the runbook: {', '.join(undone)}"
+            )
         unknown = [name for name in undone if state.step(name).status == "started"]
         what = f"not done: {', '.join(undone)}"
         if state.served:

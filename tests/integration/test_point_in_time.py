@@ -21,7 +21,7 @@ from runbook_lib.system.processes import LocalProcesses
 from runbook_lib.system.temporary import has_ended
 
 from ..support.archived import NOTED, Archived, archived
-from ..support.bare import Bare, bare, words
+from ..support.bare import Bare, bare, runbook, words
 from .conftest import EMBEDDED
 
 NOTING = """
@@ -229,3 +229,40 @@ def test_the_side_instance_is_private_and_ends_with_its_use(past: Past, kept: Ar
 
     assert has_ended(pid)
     assert not server.host.parent.exists()
+
+
+def test_a_draft_takes_the_state_before_from_the_target(past: Past) -> None:
+    target = past()
+    keys = {name: target.plan[name] for name in ("feature", "migration", "services")}
+    plan = {**keys, "title": "Replies", "extends": "standard", "repositories": {"backend": {}}}
+    (target.root / "plan.yaml").write_text(yaml.safe_dump(plan))
+    (target.root / "target.yaml").write_text(yaml.safe_dump(target.target))
+    script = target.root / "039.sql"
+    script.write_text("ALTER TABLE messages ADD attachments jsonb")
+    files = ["--plan", target.root / "plan.yaml", "--target", target.root / "target.yaml", "--migration", script]
+
+    made = runbook("draft", *files, "--folder", target.root)
+
+    assert made.exit_code == 0, made.text
+    (changes,) = target.root.glob("*.changes.yaml")
+    assert [each["object"] for each in yaml.safe_load(changes.read_text())["changes"]] == ["messages.attachments"]
+
+
+@pytest.mark.slow
+def test_option_c_brings_the_recovered_state_live(past: Past) -> None:
+    target = past()
+    target.steps("stop-services", "back-up", "restore-staging", "swap-database", swap_database={"salvage": "nothing"})
+    target.plan["types"]["full"]["checks"] = []
+    was = target.ask("SELECT version FROM schema_migrations ORDER BY 1")
+    planned = target.planned("C")
+    assert planned.exit_code == 0, planned.text
+
+    target.carried_out()  # until the loss is counted, which is approved next
+    target.digest = target.opened().state.previewed
+    ended = target.carried_out()
+
+    assert (ended.exit_code, target.status()) == (0, "verified"), ended.text
+    assert target.ask("SELECT version FROM schema_migrations ORDER BY 1") == [("037",), ("038",)]
+    digest = re.findall(r"--approve (\w{16})", runbook("undo", target.run).text)[-1]
+    runbook("undo", target.run, "--approve", digest)
+    assert target.ask("SELECT version FROM schema_migrations ORDER BY 1") == was

@@ -258,10 +258,10 @@ def oldest(xids: Collection[int]) -> int:
 
 def _rooms(live: Live, base: int | None, backups: Path) -> list[Room]:
     """What has to be free: for the side instance, and for the dump of its database. Read-only."""
-    needed = {temporary.root(): int((base or live.size) * SPARE) + WAL, backups: live.database_size}
-    devices = {folder: os.stat(folder).st_dev for folder in needed}
-    if len(set(devices.values())) == 1:
-        needed = {temporary.root(): sum(needed.values())}
+    side, dump, scratch = int((base or live.size) * SPARE) + WAL, live.database_size, temporary.root().parent
+    needed = {scratch: side, backups: dump}
+    if os.stat(scratch).st_dev == os.stat(backups).st_dev:
+        needed = {scratch: side + dump}
     return [Room(folder, bytes_, shutil.disk_usage(folder).free) for folder, bytes_ in needed.items()]
 
 
