@@ -10,12 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import click
 import yaml
 
 from runbook_lib.config.installed import require_extra
+from runbook_lib.config.loading import ROOT
 from runbook_lib.config.plan import summary
 from runbook_lib.config.target import pair
 from runbook_lib.documents import load_plan, load_target, resolved
@@ -25,8 +26,10 @@ from runbook_lib.history import commits
 from runbook_lib.journal.control import Request
 from runbook_lib.journal.folder import RunFolder
 from runbook_lib.journal.state import RunState, replay
+from runbook_lib.records import comparison
 from runbook_lib.redaction import in_clear, redact, redact_output, redact_values
-from runbook_lib.run import Run, approval, cleanup, lease, lifecycle, recovery, undo
+from runbook_lib.report.junit import ROLLBACK, Write, of_run, written
+from runbook_lib.run import Run, approval, by_hand, cleanup, lease, lifecycle, listing, recovery, undo
 from runbook_lib.run.approval import named_reason
 from runbook_lib.system import temporary
 from runbook_lib.system.signals import settle
@@ -37,6 +40,9 @@ if TYPE_CHECKING:
     from runbook_lib.rehearsal.executed import Asked
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else.")
+junit_option = click.option(
+    "--junit", "junit_file", type=click.Path(path_type=Path), help="Write each step and check to this JUnit XML file."
+)
 WIDTH = 120  # of YAML that is printed
 run_argument = click.argument("run", type=click.Path(path_type=Path))
 
@@ -103,6 +109,7 @@ def _errors_of_the_system_named() -> Iterator[None]:
 )
 @click.option("--notebook", "file", type=click.Path(path_type=Path), help="Execute it as a notebook, and keep that here.")
 @click.option("--verbose", is_flag=True, help="Print the statements, too.")
+@junit_option
 @json_option
 def rehearse(
     scenario: str,
@@ -118,6 +125,7 @@ def rehearse(
     plan_file: Path | None,
     file: Path | None,
     verbose: bool,
+    junit_file: Path | None,
     as_json: bool,
 ) -> None:
     """Bring up the embedded stack, break it, roll back, verify, tear down; or roll back any MIGRATION.
@@ -133,19 +141,27 @@ def rehearse(
     if keep and server:
         raise click.UsageError("--keep names its server itself: leave --server out.")
     require_extra("rehearsal")
+    from runbook_lib.rehearsal import junit
+
     if before:
         from runbook_lib.rehearsal.executed import Asked
 
-        sys.exit(_rehearsed(Asked(before, migrations, use, keep, server, option, plan_file), file, verbose, as_json))
+        asked = Asked(before, migrations, use, keep, server, option, plan_file)
+        with written(junit_file, junit.MIGRATION) as write:
+            sys.exit(_rehearsed(asked, file, verbose, as_json, write))
     if matrix:
-        sys.exit(_matrix(rows, stack_name, as_json))
+        with written(junit_file, junit.MATRIX) as write:
+            sys.exit(_matrix(rows, stack_name, as_json, write))
     from runbook_lib.rehearsal import own, rehearse
 
     found: Sequence[rehearse.Rehearsed]
-    if plan_file:
-        found = own.rehearse(plan_file, stack_name, scenario or own.NONE, rows, _teller(as_json))
-    else:
-        found = rehearse.rehearse(scenario or "all-media-missing", rows, _teller(as_json), stack_name)
+    named = scenario or (own.NONE if plan_file else "all-media-missing")
+    with written(junit_file, junit.of_scenario(named)) as write:
+        if plan_file:
+            found = own.rehearse(plan_file, stack_name, named, rows, _teller(as_json))
+        else:
+            found = rehearse.rehearse(named, rows, _teller(as_json), stack_name)
+        write(junit.of_rehearsed(found))
     if as_json:
         click.echo(json.dumps([vars(one) for one in found]))
     sys.exit(max(one.exit_code for one in found))
@@ -200,6 +216,17 @@ def draft(
 
 
 @commands.command()
+@click.option("--folder", default=".", show_default=True, type=click.Path(path_type=Path), help="The team's repository.")
+@json_option
+def init(folder: Path, as_json: bool) -> None:
+    """Write target, stack and CI files into a team's repository, from what is found there; none that exists is changed."""
+    from runbook_lib.init import writing
+
+    made = writing.init(folder)
+    click.echo(json.dumps(made.as_json()) if as_json else redact("\n".join(made.lines())))
+
+
+@commands.command()
 @click.argument("run", required=False, type=click.Path(path_type=Path))
 @click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="A plan file.")
 @click.option("--target", "target_file", type=click.Path(path_type=Path), help="A target file.")
@@ -211,6 +238,7 @@ def draft(
 @click.option("--operator", default="", help="Who is at the keyboard.")
 @click.option("--reason", default="", help="Why, for the log.")
 @click.option("--incident", default="", help="The incident's number.")
+@click.option("--waive", default="", help="NAME: REASON of a prerequisite that may fail.")
 @click.option("--browser/--no-browser", default=True, help="Open the link, besides printing it.")
 @json_option
 def lab(
@@ -220,6 +248,7 @@ def lab(
     rehearsal: bool,
     scenario: str,
     rows: int,
+    waive: str,
     browser: bool,
     as_json: bool,
     **about: str,
@@ -246,9 +275,9 @@ def lab(
         if rehearsal:
             server.game_day(scenario, rows, opened, **about)
         elif run:
-            server.seat(lifecycle.open_existing(run, about["operator"]), opened)
+            server.seat(_waived(lifecycle.open_existing(run, about["operator"]), waive), opened)
         elif plan_file and target_file:
-            server.seat(server.begin(plan_file, target_file, **about), opened)
+            server.seat(_waived(server.begin(plan_file, target_file, **about), waive), opened)
     except KeyboardInterrupt:  # the way this command is meant to be ended
         click.echo("Closed: JupyterLab and what came up with it are down.", err=True)
 
@@ -345,24 +374,28 @@ def commits_command(repository: Path, feature: str, as_json: bool, **about: Any)
 @click.option("--waive", default="", help="NAME: REASON of a check or step that may fail.")
 @click.option("--take-over", default="", metavar="REASON", help="Take the target from a run that was left behind.")
 @click.option("--choose", "chosen", default="", help="What is chosen now: NAME=value, NAME=value.")
+@junit_option
 @json_option
-def run_command(run: Path, approved: tuple[str, ...], waive: str, take_over: str, chosen: str, as_json: bool) -> None:
+def run_command(
+    run: Path, approved: tuple[str, ...], waive: str, take_over: str, chosen: str, junit_file: Path | None, as_json: bool
+) -> None:
     """Execute a planned run, or resume one that was cut short, in its folder."""
-    opened = _with_a_type(run)
-    _choose(opened, chosen)
-    if waive:
-        opened.waive(*named_reason(waive, opened.waivable()))
-    if take_over:
-        lease.take_over(opened, take_over)
     approval, error, outcome = _Approval(approved), None, None
-    try:
-        outcome = conductor.carry_out(run, approval, {"WAIVE": waive}, _teller(as_json))
-    except RunbookError as raised:
-        error = raised
-    try:
-        ended = conductor.ending(opened, outcome, error)
-    finally:
-        opened.close_adapters()
+    with written(junit_file, ROLLBACK) as write:
+        opened = _with_a_type(run)
+        _choose(opened, chosen)
+        _waived(opened, waive)
+        if take_over:
+            lease.take_over(opened, take_over)
+        try:
+            outcome = conductor.carry_out(run, approval, {"WAIVE": waive}, _teller(as_json))
+        except RunbookError as raised:
+            error = raised
+        try:
+            ended = conductor.ending(opened, outcome, error)
+        finally:
+            opened.close_adapters()
+        write([of_run(opened.context.plan, opened.journal.events(), ROLLBACK, error)])
     if approval.pending and not (ended and ended.down):
         ended = None  # the command that approves it comes next
     _end(opened, (error or outcome).exit_code, as_json, ended, approval.pending)  # type: ignore[union-attr]
@@ -386,6 +419,36 @@ def status(run: Path | None, target_file: Path | None, as_json: bool) -> None:
         click.echo(json.dumps(_as_json(folder, state), default=vars))
     else:
         click.echo(redact(display.status(folder, plan, state).text))
+
+
+@commands.command(name="list")
+@click.argument("folder", type=click.Path(path_type=Path), default=ROOT / "outputs")
+@click.option("--target", "target_file", type=click.Path(path_type=Path), help="A target: the records that it keeps, too.")
+@json_option
+def list_command(folder: Path, target_file: Path | None, as_json: bool) -> None:
+    """List runs and rehearsals, newest first: when, type, target, outcome, how long, and how long services were down."""
+    target = load_target(target_file) if target_file else None
+    found = listing.listed(folder, listing.place(folder, target))
+    if as_json:
+        click.echo(json.dumps(redact_values(found.as_json())))
+        return
+    click.echo(redact(display.table(str(folder), listing.HEAD, found.rows()).text))
+    for path, why in found.unreadable.items():
+        click.echo(redact(f"Cannot be read: {path}: {why}"), err=True)
+
+
+@commands.command(name="diff")
+@click.argument("first", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("second", metavar="RUN", type=click.Path(path_type=Path))
+@json_option
+def diff_command(first: Path, second: Path, as_json: bool) -> None:
+    """Compare two runs step by step, as a rehearsal and an incident; each is a run folder, or the file of a record."""
+    found = comparison.compared(listing.of_run(first), listing.of_run(second))
+    if as_json:
+        click.echo(json.dumps(redact_values(found.as_json())))
+        return
+    shown = display.table(f"{found.first} → {found.second}", comparison.HEAD, found.rows())
+    click.echo(redact("\n".join([shown.text, *found.differs])))
 
 
 @commands.command()
@@ -518,22 +581,68 @@ def purge(run: Path, debt: str, approve: str, as_json: bool) -> None:
 @run_argument
 @click.option("--waive", default="", metavar="NAME", help="A check that may be anything but PASS.")
 @click.option("--reason", default="", help="Why it is waived; it stays on record.")
+@junit_option
 @json_option
-def check(run: Path, waive: str, reason: str, as_json: bool) -> None:
+def check(run: Path, waive: str, reason: str, junit_file: Path | None, as_json: bool) -> None:
     """Make the whole checklist of a run again, and judge the run by it; the target is only looked at."""
-    opened = _with_a_type(run)
-    if waive or reason:
-        opened.waive(waive, reason)
-    try:
-        found = lifecycle.verify(opened)
-        outcome = lifecycle.close(opened)
-    finally:
-        opened.close_adapters()
-    lifecycle.write_archive(opened)
+    with written(junit_file, ROLLBACK) as write:
+        opened = _with_a_type(run)
+        if waive or reason:
+            opened.waive(waive, reason)
+        try:
+            found = lifecycle.verify(opened)
+            outcome = lifecycle.close(opened)
+        finally:
+            opened.close_adapters()
+        lifecycle.write_archive(opened)
+        write([of_run(opened.context.plan, opened.journal.events(), ROLLBACK)])
     if not as_json:
         click.echo(redact(display.results(found, "Verification", opened.state.waivers).text))
         click.echo(redact(display.outcome(outcome, opened.state).text))
     _end(opened, outcome.exit_code, as_json)
+
+
+@commands.command()
+@run_argument
+@click.option("-o", "file", type=click.Path(path_type=Path), help="Where to write it, in place of printing it.")
+@json_option
+def sheet(run: Path, file: Path | None, as_json: bool) -> None:
+    """What a person does by hand in place of a planned RUN, as Markdown: commands and SQL; the target is not touched."""
+    from runbook_lib.ui import sheet as sheets
+
+    opened = lifecycle.open_existing(run)
+    service = opened.context.target.database.service
+    made = sheets.sheet(opened.folder, opened.context.plan, service, opened.state, opened.journal.events())
+    if file:
+        sheets.write(made, file)
+    if as_json:
+        click.echo(json.dumps(made.as_json() | ({"file": str(file)} if file else {})))
+    else:
+        click.echo(str(file) if file else made.markdown())
+
+
+@commands.group()
+def journal() -> None:
+    """Put on record what was done without the runbook."""
+
+
+@journal.command()
+@run_argument
+@click.option("--step", required=True, metavar="NAME", help="The step that it took the place of.")
+@click.option("--done", "result", flag_value="done", help="It was done, as far as the person saw.")
+@click.option("--failed", "result", flag_value="failed", help="It failed, or was left half done.")
+@click.option("--note", required=True, help="What was done, and what was seen.")
+@click.option("--operator", required=True, help="Who did it.")
+@click.option("--at", default="", metavar="TIME", help="When, as 2026-05-01T03:20:00+02:00; else now.")
+@json_option
+def add(run: Path, step: str, result: Literal["done", "failed"] | None, as_json: bool, **about: str) -> None:
+    """Record what a person did from the sheet; no step is done by that: `runbook run` and `check` look themselves."""
+    if result is None:
+        raise click.UsageError("Say --done or --failed.")
+    state = by_hand.record(run, step, result, about["note"], about["operator"], about["at"])
+    kept = state.by_hand[-1]
+    said = f"On record: {kept['title']}: {kept['result']} by hand, by {kept['by']}. What is there, `runbook check` finds."
+    click.echo(json.dumps({"run": str(run), "by_hand": kept}) if as_json else redact(said))
 
 
 @commands.command()
@@ -592,6 +701,13 @@ def _with_a_type(folder: Path) -> Run:
     return opened
 
 
+def _waived(run: Run, waive: str) -> Run:
+    """Record a waiver given as NAME: REASON, where one is given."""
+    if waive:
+        run.waive(*named_reason(waive, run.waivable()))
+    return run
+
+
 def _choose(run: Run, chosen: str) -> None:
     """Record what was chosen as NAME=value, NAME=value.
 
@@ -606,23 +722,30 @@ def _choose(run: Run, chosen: str) -> None:
         run.choose(name, value, "parameter")
 
 
-def _rehearsed(asked: Asked, file: Path | None, verbose: bool, as_json: bool) -> int:
+def _rehearsed(asked: Asked, file: Path | None, verbose: bool, as_json: bool, write: Write) -> int:
+    from runbook_lib.rehearsal import record
+    from runbook_lib.rehearsal.junit import of_migration
     from runbook_lib.rehearsal.migration import in_words
 
-    found = asked.executed(file) if file else asked.rehearsed(_teller(as_json))
+    report = _teller(as_json)
+    found = asked.executed(file) if file else asked.rehearsed(report)
+    write(of_migration(found))
+    if found.exit_code == 0:
+        record.keep_migration(asked.migrations, asked.plan, asked.option, found.catalog, found.seconds, report)
     click.echo(json.dumps(found.as_json()) if as_json else "\n".join(in_words(found, verbose=verbose)))
     if file and not as_json:
         click.echo(f"The executed notebook: {file}")
     return found.exit_code
 
 
-def _matrix(rows: int, stack_name: str, as_json: bool) -> int:
-    from runbook_lib.rehearsal import rehearse
+def _matrix(rows: int, stack_name: str, as_json: bool, write: Write) -> int:
+    from runbook_lib.rehearsal import junit, rehearse
     from runbook_lib.rehearsal.stack_file import named
 
     plan = load_plan(named(stack_name).plan_file)
     lines = rehearse.matrix(rows, _teller(as_json), stack_name)
     wrong = rehearse.problems(plan, lines)
+    write(junit.of_matrix(plan, lines))
     if as_json:
         click.echo(json.dumps({"lines": [vars(line) for line in lines], "problems": wrong}, default=dict))
     else:
@@ -715,6 +838,7 @@ def _as_json(folder: RunFolder, state: RunState) -> dict[str, Any]:
         "steps": state.steps,
         "checks": state.checks.get("after", {}),
         "waivers": state.waivers,
+        "by_hand": state.by_hand,
         "debts": state.pending,
         "outcome": state.outcome,
     }
