@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from runbook_lib import checks
+from runbook_lib.checks import rehearsed
 from runbook_lib.checks.pooler import POOLER, can_be_paused
 from runbook_lib.checks.restorable import RESTORABLE, restores
 from runbook_lib.checks.schema import will_agree
@@ -304,6 +305,7 @@ PREREQUISITES = {
     "backup": Prerequisite("A backup from before is present, readable and recent", _backup, _of_database()),
     "tools": Prerequisite("pg_dump and pg_restore are of the server's version", _tools, _of_database()),
     "disk": Prerequisite("There is room for a backup", _disk, _of_database()),
+    rehearsed.REHEARSED: Prerequisite(rehearsed.TITLE, rehearsed.look, rehearsed.concerns),
     "checks": Prerequisite("The checks of the plan's own will be able to look", _checks, _looking),
     **{name: Prerequisite(title, look, _restoring) for name, (title, look) in RESTORABLE.items()},
 }

@@ -387,6 +387,13 @@ class NamedCommand(Model):
     """Seconds for it."""
 
 
+class RecordsTarget(Model):
+    """Where the records of green rehearsals are kept; each kind of place has a model of its own."""
+
+    kind: str
+    """The kind of place."""
+
+
 class Target(Model):
     """Where a rollback runs."""
 
@@ -420,6 +427,8 @@ class Target(Model):
     """A deploy pipeline, an autoscaler, a queue's consumers."""
     cache_purge: CachePurge | None = None
     """How the caches in front of the services are emptied."""
+    records: RecordsTarget | None = None
+    """Where the records of green rehearsals are kept; the folder `records` next to its runs if None."""
     contacts: dict[str, str] = {}
     """Who has each role that the plan names."""
 

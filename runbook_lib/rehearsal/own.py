@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -16,6 +17,8 @@ from runbook_lib.documents import load_plan, load_target
 from runbook_lib.errors import ParametersError
 from runbook_lib.headless import conductor
 from runbook_lib.postgres.changes.draft import states_of
+from runbook_lib.rehearsal import record
+from runbook_lib.rehearsal.again import Again, Snapshot, looked_at, undone_and_deployed
 from runbook_lib.rehearsal.rehearse import MONITOR, Rehearsed
 from runbook_lib.rehearsal.repositories import release
 from runbook_lib.rehearsal.stack import Stack, brought_up
@@ -28,6 +31,7 @@ from runbook_lib.ui.triage_cells import recommended
 
 NONE = "none"
 NOTHING_STARTED = "Nothing was started."
+Misfit = tuple[str, tuple[int | str, ...], str]
 
 
 @dataclass(frozen=True)
@@ -35,16 +39,22 @@ class OwnRehearsed(Rehearsed):
     """How the rehearsal of a release ended, with one fault or none."""
 
     recommended: str = ""
+    undone: bool = False
+    not_undone: dict[str, str] = field(default_factory=dict)
+    """Step -> why it cannot be undone."""
+    deployed_again: bool = False
     problems: list[str] = field(default_factory=list)
+    """What was not as it must be: what triage recommended, the rollback that followed, the undo, the next deployment."""
 
 
-def rehearse(plan_file: Path, stack: str, fault: str, report: Report) -> list[OwnRehearsed]:
+def rehearse(plan_file: Path, stack: str, fault: str, rows: int, report: Report) -> list[OwnRehearsed]:
     """Rehearse a plan on the stack of a file, with one of its faults, none, or each; torn down each time.
 
     Args:
         plan_file: The plan.
         stack: The stack's file, or its name; relative paths in it start from its folder.
         fault: One of its faults, "none", or "all".
+        rows: How many rows the sample's scripts make.
         report: Gets what is done.
 
     Raises:
@@ -61,7 +71,25 @@ def rehearse(plan_file: Path, stack: str, fault: str, report: Report) -> list[Ow
     described.require()
     if "page" in plan.parts:
         require_chromium()
-    return [_one(plan, described, each, report) for each in faults]
+    return [_one(plan, described, each, rows, report) for each in faults]
+
+
+@contextmanager
+def release_up(stack: str, report: Report) -> Iterator[Target]:
+    """Bring up the release of a stack, which no plan is needed for, and give its target; bring it down at the end.
+
+    Raises:
+        ParametersError: The stack or its target does not load, or the release is not there.
+        PreconditionError: A program of the stack is missing.
+        StackError: The stack does not come up.
+    """
+    described = named_or_read(stack)
+    for name in described.repositories:
+        release(described, name)
+    report(f"bringing up {described.about} …")
+    with brought_up(described) as up, settled_in(up.environment):
+        _use(up, described.fault(NONE), report)
+        yield load_target(described.target_file)
 
 
 def _require_fit(plan: Plan, described: StackFile, fault: Fault) -> None:
@@ -76,7 +104,7 @@ def _require_fit(plan: Plan, described: StackFile, fault: Fault) -> None:
         release(described, name)
 
 
-def _misfits(plan: Plan, described: StackFile, fault: Fault) -> Iterator[tuple[str, tuple[int | str, ...], str]]:
+def _misfits(plan: Plan, described: StackFile, fault: Fault) -> Iterator[Misfit]:
     """What does not fit, the keys of the stack's file that it is about, and what to do. Read-only."""
     if not described.target_file.is_file():
         yield f"There is no target {described.target_file}", ("target",), "Name the target of the rehearsal"
@@ -99,21 +127,37 @@ def _misfits(plan: Plan, described: StackFile, fault: Fault) -> Iterator[tuple[s
                 ("expect", "option"),
                 f"Name one of: {known}",
             )
+    yield from _misplaced(plan, described, fault)
     yield from _missing(plan, described, fault)
 
 
-def _missing(plan: Plan, described: StackFile, fault: Fault) -> Iterator[tuple[str, tuple[int | str, ...], str]]:
+def _misplaced(plan: Plan, described: StackFile, fault: Fault) -> Iterator[Misfit]:
+    """What a fault does where it cannot, as `_misfits`. Pure."""
+    known = f"Name one of: {', '.join(described.health)}"
+    for service in fault.environment.keys() - described.health.keys():
+        yield f"The stack has no service {service}", ("faults", fault.name, "environment", service), known
+    for name in fault.patches:
+        keys = ("faults", fault.name, "patches", name)
+        commits = plan.repositories.get(name)
+        if commits is None:
+            yield f"The plan has no repository {name}", keys, f"Name one of: {', '.join(plan.repositories)}"
+        elif commits.commits or commits.range:
+            found = f"The plan lists the feature's commits in {name}, so that it would leave the patch of a fault there"
+            yield found, keys, "Have commits name the feature, or put the fault in by `environment` or `data`"
+
+
+def _missing(plan: Plan, described: StackFile, fault: Fault) -> Iterator[Misfit]:
     """The files that are named and not there, as `_misfits`. Read-only."""
     add = "Add it, or correct its name; a relative path starts from the stack's file"
-    for number, event in enumerate(described.database.fill):
+    lists = (("use",), described.use), (("database", "release"), described.database.release)
+    of_fill = [(("database", "fill", number), event) for number, event in enumerate(described.database.fill)]
+    of_lists = [((*keys, number), event) for keys, events in lists for number, event in enumerate(events)]
+    for keys, event in [*of_fill, *of_lists]:
         match event:
             case Loaded() if not (described.folder / event.dump).is_file():
-                yield f"There is no file {event.dump}", ("database", "fill", number, "dump"), add
+                yield f"There is no file {event.dump}", (*keys, "dump"), add
             case Executed() if not described.has(event.sql):
-                yield f"There is no file {event.sql}", ("database", "fill", number, "sql"), add
-    for number, used in enumerate(described.use):
-        if isinstance(used, Executed) and not described.has(used.sql):
-            yield f"There is no file {used.sql}", ("use", number, "sql"), add
+                yield f"There is no file {event.sql}", (*keys, "sql"), add
     damages = [*(f"{patch}.patch" for patch in fault.patches.values()), *([f"{fault.data}.sql"] if fault.data else [])]
     for name in damages:
         if not described.has("faults", name):
@@ -135,26 +179,30 @@ def _expected(described: StackFile, fault: Fault) -> Expected | None:
     return fault.expect or described.expect
 
 
-def _one(plan: Plan, described: StackFile, fault: Fault, report: Report) -> OwnRehearsed:
+def _one(plan: Plan, described: StackFile, fault: Fault, rows: int, report: Report) -> OwnRehearsed:
     begun, expected = monotonic(), _expected(described, fault)
     assert expected is not None  # `_require_fit` saw to it
     report(f"{fault.name}: {fault.about}")
     report(f"bringing up {described.about} …")
-    with brought_up(described, fault.name) as up, settled_in(up.environment):
+    with brought_up(described, fault.name, rows) as up, settled_in(up.environment):
         _put_draft(plan, described, load_target(described.target_file))
         _use(up, fault, report)
+        used = Snapshot.of(up)
         report(f"  up, and used, in {monotonic() - begun:.1f} s")
         about = {"operator": "rehearsal", "reason": fault.about, "incident": f"rehearsal-{fault.name}"}
         run = lifecycle.open_new(
             described.plan_file, described.target_file, "", option=expected.option, outputs=OUTPUTS, **about
         )
-        outcome = _roll_back(run, plan, fault, expected, report)
-        problems = _unexpected(run, plan, fault, expected)
+        outcome, again = _walk(run, up, used, fault, expected, report)
+        problems = _unexpected(run, plan, fault, expected) + again.problems
+        if outcome.exit_code == 0 and not problems:
+            record.keep(run, report)
     code = max(outcome.exit_code, 3) if problems else outcome.exit_code
     seconds = round(monotonic() - begun, 1)
     for problem in problems:
         report(f"  {problem}")
-    report(f"{fault.name}: {run.state.type or 'no'} rollback {outcome.status.upper()} in {seconds} s, all torn down")
+    done = [outcome.status.upper(), *["undone"] * again.undone, *["deployed again"] * again.deployed]
+    report(f"{fault.name}: {run.state.type or 'no'} rollback {', '.join(done)} in {seconds} s, all torn down")
     report(f"Report: {os.path.relpath(run.folder.path / 'report.html')}")
     return OwnRehearsed(
         fault.name,
@@ -164,6 +212,9 @@ def _one(plan: Plan, described: StackFile, fault: Fault, report: Report) -> OwnR
         code,
         seconds,
         recommended(run),
+        again.undone,
+        again.not_undone,
+        again.deployed,
         problems,
     )
 
@@ -182,14 +233,31 @@ def _put_draft(plan: Plan, described: StackFile, target: Target) -> None:
         shutil.copy(file, Path(target.backups.directory) / file.name)
 
 
-def _roll_back(run: Run, plan: Plan, fault: Fault, expected: Expected, report: Report) -> Outcome:
-    """Triage, then the rollback that is recommended; the expected one where nothing can be, as papermill executes them."""
-    folder = run.folder.path
+def _walk(run: Run, up: Stack, used: Snapshot, fault: Fault, expected: Expected, report: Report) -> tuple[Outcome, Again]:
+    """Triage, rollback as papermill executes it, undo, and the release deployed again."""
+    folder, plan = run.folder.path, run.context.plan
     by_hand = fault.name == NONE or not plan.decision_matrix
     chosen = {"TYPE": expected.type, "OVERRIDE": f"{fault.about} The stack's file expects it."} if by_hand else {}
     opens = any(check.opens for check in plan.checks.values())
     problem = conductor.execute(folder, "01-triage", {"MONITOR": MONITOR, **chosen}, report, opens_page=opens)
-    return problem or conductor.carry_out(folder, lambda opened: opened.previews()[0], {}, report)
+    if problem:
+        return problem, Again()
+    with _opened(folder) as triaged:
+        release = looked_at(triaged, up, used)
+    outcome = conductor.carry_out(folder, record.approved, {}, report)
+    if outcome.status != "verified":
+        return outcome, Again()
+    with _opened(folder) as rolled_back:
+        return outcome, undone_and_deployed(rolled_back, up, release, report)
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[Run]:
+    run = lifecycle.open_existing(folder)
+    try:
+        yield run
+    finally:
+        run.close_adapters()
 
 
 def _unexpected(run: Run, plan: Plan, fault: Fault, expected: Expected) -> list[str]:

@@ -5,7 +5,7 @@ import os
 import secrets
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ from runbook_lib.rehearsal.database import Database, execute, fill, named_databa
 from runbook_lib.rehearsal.managers import filled
 from runbook_lib.rehearsal.postgres import Server, binaries, external_server, initialise, marked_environment
 from runbook_lib.rehearsal.repositories import build, carried_out
-from runbook_lib.rehearsal.stack_file import Commanded, Executed, Fault, HealthByQuery, HealthByUrl, StackFile
+from runbook_lib.rehearsal.stack_file import Commanded, Executed, Fault, HealthByQuery, HealthByUrl, StackFile, Use
 from runbook_lib.rehearsal.supervisor import UNREACHABLE, Supervisor, postgres_program, supervisor
 from runbook_lib.rehearsal.workspace import MARK, StackError, until_healthy, workspace
 from runbook_lib.system.signals import undisturbed
@@ -57,8 +57,12 @@ class Stack:
 
     def start(self) -> None:
         """Start all services and wait until each is healthy. Changes the stack. Raises StackError when one is not."""
+        self.described.services.start(self.supervisor, self.environment, _login(self.database))
+        self.wait()
+
+    def wait(self) -> None:
+        """Return once all services are healthy. Raises StackError when one is not."""
         services = self.described.services
-        services.start(self.supervisor, self.environment, _login(self.database))
         for name, health in self.described.health.items():
             until_healthy(
                 partial(_healthy, health, self.environment, self.database),
@@ -75,20 +79,26 @@ class Stack:
         directory = Path(filled(event.directory, self.environment, where))
         carried_out(filled(event.run, self.environment, where), directory, environment, where)
 
-    def use(self) -> list[StackError]:
-        """Have users act, as the stack's file says; returns what failed of it. Changes the stack."""
-        failed = []
+    def migrate(self) -> None:
+        """Do to the database what the deployment of the release does. Changes it. Raises StackError when that fails."""
+        for error in self._events(self.described.database.release, "database", "release"):
+            raise error
+
+    def use(self) -> Iterator[StackError]:
+        """Have users act, as the stack's file says, and give what failed of it. Changes the stack."""
+        return self._events(self.described.use, "use")
+
+    def _events(self, events: Sequence[Use], *keys: str) -> Iterator[StackError]:
         with psycopg.connect(self.database.conninfo(self.database.application), autocommit=True) as connection:
-            for number, event in enumerate(self.described.use):
+            for number, event in enumerate(events):
                 try:
                     match event:
                         case Executed():
                             execute(self.described, connection, event)
                         case Commanded():
-                            self.command(event, self.described.line("use", number, "run"))
+                            self.command(event, self.described.line(*keys, number, "run"))
                 except StackError as error:
-                    failed.append(error)
-        return failed
+                    yield error
 
 
 @contextmanager
@@ -139,7 +149,8 @@ def _bring_up(described: StackFile, root: Path, rows: int, fault: Fault, ending:
     database = named_database(server, f"_{root.name.removeprefix('rb-')}" if conninfo else "")
     environment = _environment(described, root, database)
     target = load_target(described.target_file, {**os.environ, **environment})
-    pair(load_plan(described.plan_file), target, described.target_file)
+    if described.plan:
+        pair(load_plan(described.plan_file), target, described.target_file)
     building = ending.enter_context(ThreadPoolExecutor(1)).submit(build, described, root, fault, environment)
     programs = described.services.programs(environment)
     if not conninfo:
@@ -161,9 +172,10 @@ def _bring_up(described: StackFile, root: Path, rows: int, fault: Fault, ending:
         up.command(event, where)
 
     fill(described, database, rows, root / "backups", command)
+    building.result()
+    up.migrate()
     if fault.data:
         spoil(described, database, fault.data)
-    building.result()
     up.start()
     return up
 

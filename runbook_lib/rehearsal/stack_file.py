@@ -160,12 +160,14 @@ class DatabaseFill(Model):
     migrations: str = ""
     """The folder of the migrations, where there is any `migrate`."""
     fill: list[Fill]
-    """What happened to it, oldest first. Its commands run again when the release is deployed again."""
+    """What happened to it before the release, oldest first."""
+    release: list[Use] = []
+    """What the deployment of the release did to it: migrations and jobs. That is done again when it is deployed again."""
 
     @model_validator(mode="after")
     def _migrations_are_found(self) -> Self:
         if not self.migrations and any(isinstance(event, Migrated) for event in self.fill):
-            raise ValueError("`migrate` needs `history_table` and `migrations`; else `run` the command that migrates")
+            raise ValueError("`migrate` needs `history_table` and `migrations`; else `run` what migrates")
         return self
 
 
@@ -364,7 +366,7 @@ def load_stack(path: Path) -> StackFile:
     """
     keys = _with_extended(path)
     try:
-        described = _model().model_validate(keys)
+        described = stack_model().model_validate(keys)
     except ValidationError as error:
         raise explained(path, problems_of(error), StackFile) from None
     described._file = path.resolve()
@@ -387,5 +389,6 @@ def _with_extended(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
 
 
 @cache
-def _model() -> type[StackFile]:
+def stack_model() -> type[StackFile]:
+    """The model of a stack with the kinds of manager that there are. Read-only."""
     return create_model("StackFile", __base__=StackFile, services=(union(managers.kinds(), by="manager"), ...))
