@@ -125,15 +125,18 @@ def _undo(run: Run, up: Stack, release: Release, found: Again, report: Report) -
 
 def _deploy(run: Run, up: Stack, release: Release, found: Again, report: Report) -> None:
     """Deploy the release again, as after a rollback: which is made once more where it was undone."""
+    services, names = run.context.adapters.services, run.context.plan.services
     if found.undone:
         report("rolling back again, to deploy over it …")
         for name, commit in release.was.commits.items():
             put_back(up.root / name, commit)  # an undo pushes commits of its own, which a person would pull first
+        services.stop(*names)
+        services.start(*names)  # from their files: an undo starts the containers of compose from the images that were kept
+        up.wait()
         _roll_back(run, up)
     else:
         _purge(run)
     report("deploying the release again …")
-    services, names = run.context.adapters.services, run.context.plan.services
     services.stop(*names)
     target = load_target(up.described.target_file)
     for name, commit in release.was.commits.items():
