@@ -170,25 +170,25 @@ def rehearse(
 
 @commands.command()
 @click.option("--feature", default="", metavar="ID", help="The feature's id, which names the files; else the plan's.")
+@click.option("--stack", default="", metavar="FILE", help="A stack that is brought up for -o, in place of --target.")
 @click.option("-o", "file", type=click.Path(path_type=Path), help="Draft a whole plan of --target, and write it here.")
 @click.option("--before", type=click.Path(path_type=Path), help="A script or a dump of what was before.")
 @click.option("--migration", "migrations", type=click.Path(path_type=Path), multiple=True, help="A script; repeatable.")
 @click.option("--server", default="", metavar="DSN", help="A server of the target's version, in place of an embedded one.")
 @click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="A plan: what it decides, and its migrations.")
 @click.option("--target", "target_file", type=click.Path(path_type=Path), help="The target whose checkout has their files.")
-@click.option("--stack", default="", metavar="STACK", help="A stack to bring up for a whole plan, in place of a target.")
 @click.option("--repository", type=click.Path(path_type=Path), help="That checkout, in place of a target's.")
 @click.option("--folder", default=".", type=click.Path(path_type=Path), help="Where the changes' files go.")
 @json_option
 def draft(
     feature: str,
+    stack: str,
     file: Path | None,
     before: Path | None,
     migrations: tuple[Path, ...],
     server: str,
     plan_file: Path | None,
     target_file: Path | None,
-    stack: str,
     repository: Path | None,
     folder: Path,
     as_json: bool,
@@ -204,17 +204,19 @@ def draft(
     decide is null, and stops the plan.
     """
     if file:
-        if not feature or bool(target_file) is bool(stack) or plan_file or repository or (stack and (before or migrations)):
-            raise click.UsageError("-o drafts a whole plan: it takes --feature, and --target or --stack.")
+        if bool(target_file) is bool(stack) or not feature or plan_file or repository:
+            raise click.UsageError("-o drafts a whole plan: it takes --feature, and --target or --stack, and no --plan.")
+        if stack and (before or migrations):
+            raise click.UsageError("--stack has its own state of before, and its migrations: leave both out.")
         require_extra("rehearsal")
-        from runbook_lib.drafting import whole
+        from runbook_lib.drafting import on_stack, whole
 
-        report = _teller(as_json)
+        about = {"server": server, "folder": folder, "report": _teller(as_json)}
         if target_file:
-            target, given = load_target(target_file), {"before": before, "scripts": migrations, "server": server}
-            drafted = whole.draft(target, feature, file, **given, folder=folder, report=report)  # type: ignore[arg-type]
+            target = load_target(target_file)
+            drafted = whole.draft(target, feature, file, before=before, scripts=migrations, **about)  # type: ignore[arg-type]
         else:
-            drafted = whole.draft_on_stack(stack, feature, file, folder=folder, report=report)
+            drafted = on_stack.draft(stack, feature, file, **about)  # type: ignore[arg-type]
         click.echo(json.dumps(drafted.as_json()) if as_json else redact("\n".join(drafted.lines())))
         sys.exit(drafted.exit_code)
     if stack:
