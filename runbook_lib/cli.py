@@ -170,25 +170,25 @@ def rehearse(
 
 @commands.command()
 @click.option("--feature", default="", metavar="ID", help="The feature's id, which names the files; else the plan's.")
-@click.option("--stack", default="", metavar="FILE", help="A stack that is brought up for -o, in place of --target.")
 @click.option("-o", "file", type=click.Path(path_type=Path), help="Draft a whole plan of --target, and write it here.")
 @click.option("--before", type=click.Path(path_type=Path), help="A script or a dump of what was before.")
 @click.option("--migration", "migrations", type=click.Path(path_type=Path), multiple=True, help="A script; repeatable.")
 @click.option("--server", default="", metavar="DSN", help="A server of the target's version, in place of an embedded one.")
 @click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="A plan: what it decides, and its migrations.")
 @click.option("--target", "target_file", type=click.Path(path_type=Path), help="The target whose checkout has their files.")
+@click.option("--stack", default="", metavar="STACK", help="A stack to bring up for a whole plan, in place of a target.")
 @click.option("--repository", type=click.Path(path_type=Path), help="That checkout, in place of a target's.")
 @click.option("--folder", default=".", type=click.Path(path_type=Path), help="Where the changes' files go.")
 @json_option
 def draft(
     feature: str,
-    stack: str,
     file: Path | None,
     before: Path | None,
     migrations: tuple[Path, ...],
     server: str,
     plan_file: Path | None,
     target_file: Path | None,
+    stack: str,
     repository: Path | None,
     folder: Path,
     as_json: bool,
@@ -199,24 +199,24 @@ def draft(
     state from before is what the target recovers to a point in time. Writes ID.changes.yaml, to be read, and ID.states.zip,
     which holds the rows of BEFORE: keep it as you keep a backup.
 
-    With -o, drafts the whole plan from a --target, which is only read, or from a --stack, which is brought up for it: the
-    commits in each repository, the migrations and their tool, the services, and checks of what answers. What a person has to
-    decide is null, and stops the plan.
+    With -o and --target, drafts the whole plan: the commits in each repository, the migrations and their tool, the services,
+    and checks of what answers. The target is only read; what a person has to decide is null, and stops the plan. With
+    --stack the same of a release that is deployed nowhere yet, on a stack that is brought up for it.
     """
     if file:
         if bool(target_file) is bool(stack) or not feature or plan_file or repository:
             raise click.UsageError("-o drafts a whole plan: it takes --feature, and --target or --stack, and no --plan.")
-        if stack and (before or migrations):
-            raise click.UsageError("--stack has its own state of before, and its migrations: leave both out.")
+        if stack and (before or migrations or server):
+            raise click.UsageError("--stack has its own server, state of before and migrations: leave them out.")
         require_extra("rehearsal")
         from runbook_lib.drafting import on_stack, whole
 
-        about = {"server": server, "folder": folder, "report": _teller(as_json)}
+        report = _teller(as_json)
         if target_file:
-            target = load_target(target_file)
-            drafted = whole.draft(target, feature, file, before=before, scripts=migrations, **about)  # type: ignore[arg-type]
+            target, given = load_target(target_file), {"before": before, "scripts": migrations, "server": server}
+            drafted = whole.draft(target, feature, file, **given, folder=folder, report=report)  # type: ignore[arg-type]
         else:
-            drafted = on_stack.draft(stack, feature, file, **about)  # type: ignore[arg-type]
+            drafted = on_stack.draft(stack, feature, file, folder=folder, report=report)
         click.echo(json.dumps(drafted.as_json()) if as_json else redact("\n".join(drafted.lines())))
         sys.exit(drafted.exit_code)
     if stack:
@@ -760,11 +760,11 @@ def _rehearsed(asked: Asked, file: Path | None, verbose: bool, as_json: bool, wr
     report = _teller(as_json)
     found = asked.executed(file) if file else asked.rehearsed(report)
     write(of_migration(found))
-    if found.exit_code == 0:
-        record.keep_migration(asked.migrations, asked.plan, asked.option, found.catalog, found.seconds, report)
     click.echo(json.dumps(found.as_json()) if as_json else "\n".join(in_words(found, verbose=verbose)))
     if file and not as_json:
         click.echo(f"The executed notebook: {file}")
+    if found.exit_code == 0:
+        record.keep_migration(asked.migrations, asked.plan, asked.option, found.catalog, found.seconds, report)
     return found.exit_code
 
 
