@@ -87,7 +87,7 @@ def read(path: Path) -> tuple[RunFolder, Plan, RunState]:
     """
     folder = RunFolder.open(located(path))
     state = replay(Journal(folder.journal_path).events())
-    return folder, load_plan(Path(state.opened["plan_file"])), state
+    return folder, load_plan(recorded(state.opened["plan_file"])), state
 
 
 def open_existing(path: Path, operator: str = "") -> Run:
@@ -102,7 +102,7 @@ def open_existing(path: Path, operator: str = "") -> Run:
     profiles.sweep()
     folder, plan, state = read(path)
     opened = state.opened
-    plan_file, target_file = Path(opened["plan_file"]), Path(opened["target_file"])
+    plan_file, target_file = recorded(opened["plan_file"]), recorded(opened["target_file"])
     if digest(plan_file) != opened["plan_sha256"]:
         raise PreconditionError(
             "The plan has changed since this run began.",
@@ -114,6 +114,11 @@ def open_existing(path: Path, operator: str = "") -> Run:
     pair(plan, target, target_file)
     by = operator or state.operator
     return Run(folder, Context(plan, target, folder, Adapters(target, folder, by), state, by))
+
+
+def recorded(name: str) -> Path:
+    """The file that a journal names, wherever this process runs: relative names are below the project. Pure."""
+    return ROOT / name
 
 
 def _portable(path: Path) -> str:
