@@ -208,7 +208,7 @@ class RestoreStaging(Step):
         with postgres.connect(MAINTENANCE) as maintenance:
             creation = staging_database.creation(maintenance, name, postgres.database)
         return [
-            in_shell(fed(tools.command_of_psql(MAINTENANCE), creation), "CREATE DATABASE, and no error"),
+            in_shell(fed(tools.command_of_psql(MAINTENANCE), creation), "psql says CREATE DATABASE, and no error"),
             in_shell_at(None, restored, expect="exit code 0, and no error"),
             in_words(
                 "The step then compares every table with the live one, row by row, for the loss: no script can do that. "
