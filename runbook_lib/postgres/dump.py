@@ -233,7 +233,7 @@ class DumpTools:
 
     def command_to_restore(self, path: Path, database: str, *options: str) -> list[str]:
         """The command that restores a dump into another database of the server, stopping at the first error. Pure."""
-        into = ["--exit-on-error", "--no-password", f"--dbname={self._conninfo(database)}"]
+        into = ["--no-password", "--exit-on-error", f"--dbname={self._conninfo(database)}"]
         return [self._path("pg_restore"), *into, *options, str(path)]
 
     def _large_objects(self, path: Path, listing: str) -> str:
