@@ -80,7 +80,7 @@ def test_it_shows_what_is_done_already_and_what_was_in_the_way(runbook: Command,
     journal.append("checked", round="foreseen:d1", status="FAIL", **look)
     journal.append("started", step="stop-services", title="Stop them")
     journal.append("applied", step="stop-services", seconds=1.0, outcome={})
-    runbook("journal", "add", planned.path, "--step", "freeze", "--done", "--note", "as told", "--operator", "Kim")
+    runbook("journal", "add", planned.path, "--step", "freeze", "--done", "--note", "as it says", "--operator", "Kim")
     out = runbook("sheet", planned.path)[1]
 
     assert "- There is room: FAIL, 3 MB are free" in out
