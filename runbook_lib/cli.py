@@ -199,22 +199,24 @@ def draft(
     state from before is what the target recovers to a point in time. Writes ID.changes.yaml, to be read, and ID.states.zip,
     which holds the rows of BEFORE: keep it as you keep a backup.
 
-    With -o, drafts the whole plan from a --target, which is only read, or from a --stack, which is brought up for it: the
-    commits in each repository, the migrations and their tool, the services, and checks of what answers. What a person has to
-    decide is null, and stops the plan.
+    With -o and --target, drafts the whole plan: the commits in each repository, the migrations and their tool, the services,
+    and checks of what answers. The target is only read; what a person has to decide is null, and stops the plan. With
+    --stack the same of a release that is deployed nowhere yet, on a stack that is brought up for it.
     """
     if file:
-        if not feature or bool(target_file) is bool(stack) or plan_file or repository or (stack and (before or migrations)):
-            raise click.UsageError("-o drafts a whole plan: it takes --feature, and --target or --stack.")
+        if bool(target_file) is bool(stack) or not feature or plan_file or repository:
+            raise click.UsageError("-o drafts a whole plan: it takes --feature, and --target or --stack, and no --plan.")
+        if stack and (before or migrations or server):
+            raise click.UsageError("--stack has its own server, state of before and migrations: leave them out.")
         require_extra("rehearsal")
-        from runbook_lib.drafting import whole
+        from runbook_lib.drafting import on_stack, whole
 
         report = _teller(as_json)
         if target_file:
             target, given = load_target(target_file), {"before": before, "scripts": migrations, "server": server}
             drafted = whole.draft(target, feature, file, **given, folder=folder, report=report)  # type: ignore[arg-type]
         else:
-            drafted = whole.draft_on_stack(stack, feature, file, folder=folder, report=report)
+            drafted = on_stack.draft(stack, feature, file, folder=folder, report=report)
         click.echo(json.dumps(drafted.as_json()) if as_json else redact("\n".join(drafted.lines())))
         sys.exit(drafted.exit_code)
     if stack:
@@ -758,11 +760,11 @@ def _rehearsed(asked: Asked, file: Path | None, verbose: bool, as_json: bool, wr
     report = _teller(as_json)
     found = asked.executed(file) if file else asked.rehearsed(report)
     write(of_migration(found))
-    if found.exit_code == 0:
-        record.keep_migration(asked.migrations, asked.plan, asked.option, found.catalog, found.seconds, report)
     click.echo(json.dumps(found.as_json()) if as_json else "\n".join(in_words(found, verbose=verbose)))
     if file and not as_json:
         click.echo(f"The executed notebook: {file}")
+    if found.exit_code == 0:
+        record.keep_migration(asked.migrations, asked.plan, asked.option, found.catalog, found.seconds, report)
     return found.exit_code
 
 

@@ -100,17 +100,26 @@ def _of_migrations(found: Found) -> list[Part | Entries]:
             where = f"decide: which tool applies {', '.join(found.of.files)}: {', '.join(tools)}? {where}"
         said.append(Part({"migration": keys}, where))
     if found.draft:
-        said.append(Part({"draft": found.draft}, _of_draft(found.derived)))
+        said.append(Part({"draft": found.draft}, _of_draft(found)))
     if asked := {name: (None, f"{why.rstrip('.')}. {WAYS}") for name, why in found.derived.undecided.items()}:
         said.append(Entries("decide", asked, asks=True))
     return said
 
 
-def _of_draft(derived: Changes) -> str:
-    if derived.made is None:
-        return f"decide: {derived.asked}"
-    stopped = f" STOPPED there: {derived.made.draft.stopped}" if derived.made.draft.stopped else ""
-    return f"Made from {derived.source}; its changes: {len(derived.made.draft.changes)}. It lies with the backups.{stopped}"
+def _of_draft(found: Found) -> str:
+    made, source = found.derived.made, found.derived.source
+    if made is None:
+        return f"decide: {found.derived.asked}"
+    kept = Path(found.target.backups.directory)
+    lies = (
+        "It lies with the backups."
+        if made.file.resolve().parent == kept.resolve()
+        else f"Put it and its states into {kept}."
+    )
+    if found.target.environment == "rehearsal":
+        lies = "A rehearsal finds it next to the plan."
+    stopped = f" STOPPED there: {made.draft.stopped}" if made.draft.stopped else ""
+    return f"Made from {source}; its changes: {len(made.draft.changes)}. {lies}{stopped}"
 
 
 def _of_repository(found: Code) -> tuple[Mapping[str, Any], str]:

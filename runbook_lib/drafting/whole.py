@@ -15,7 +15,7 @@ from runbook_lib.config.loading import secret
 from runbook_lib.config.open_points import open_points
 from runbook_lib.config.plan import Plan
 from runbook_lib.config.target import Target
-from runbook_lib.documents import load_plan, load_target
+from runbook_lib.documents import load_plan
 from runbook_lib.drafting import answers, changes, code, migrations
 from runbook_lib.drafting.answers import Proposed
 from runbook_lib.drafting.changes import Changes
@@ -29,9 +29,6 @@ from runbook_lib.postgres.changes.draft import states_of
 from runbook_lib.postgres.connection import Postgres
 from runbook_lib.redaction import redact, register
 from runbook_lib.rehearsal.draft import Made, files
-from runbook_lib.rehearsal.stack import brought_up
-from runbook_lib.rehearsal.stack_file import named_or_read
-from runbook_lib.rehearsal.workspace import settled_in
 from runbook_lib.services import connect
 from runbook_lib.system import temporary
 from runbook_lib.system.http import DirectHttp
@@ -102,7 +99,7 @@ def draft(
     Raises:
         ParametersError: A file is there already, no commit names the feature, or what is given cannot be read.
     """
-    _require_new(feature, file, folder)
+    require_new(feature, file, folder)
     report("looking for the feature's commits …")
     found, notes = code.look(target, feature)
     code.require(found, target, feature, notes)
@@ -123,31 +120,12 @@ def draft(
     return Drafted(file, written, list(map(str, open_points(written))), refused, notes, derived.made)
 
 
-def draft_on_stack(stack: str, feature: str, file: Path, *, folder: Path, report: Callable[[str], None]) -> Drafted:
-    """Draft a plan from a stack that is brought up for it, used as its file says, and torn down. Changes the plan's files.
-
-    Args:
-        stack: Its file, or its name.
-        feature: The id that the feature's commits name.
-        file: Where the plan goes; it must not be there.
-        folder: Where the draft of the migrations goes: the plan's folder, for a rehearsal to find it.
-        report: Gets what is done.
+def require_new(feature: str, file: Path, folder: Path) -> None:
+    """Make sure that no file is there that a draft would write. Read-only.
 
     Raises:
-        ParametersError: As `draft`, or the stack's file does not fit.
-        StackError: The stack does not come up, or what users do with it fails.
+        ParametersError: One is.
     """
-    described = named_or_read(stack)
-    _require_new(feature, file, folder)
-    report(f"bringing up {described.about} …")
-    with brought_up(described) as up, settled_in(up.environment):
-        for error in up.use():
-            raise error
-        server = up.database.server.conninfo()
-        return draft(load_target(described.target_file), feature, file, server=server, folder=folder, report=report)
-
-
-def _require_new(feature: str, file: Path, folder: Path) -> None:
     if there := [str(path) for path in (file, *files(feature, folder)) if path.exists()]:
         raise ParametersError(
             f"{listed(there)} is there already, and a draft overwrites nothing.",

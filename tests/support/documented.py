@@ -2,11 +2,14 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from runbook_lib.config.loading import PROJECT
 
 from .browser_seat import LAB, python_path
 from .places import ROOT
@@ -65,22 +68,27 @@ def printed(typed: Sequence[Block], folder: Path, seconds: float) -> list[tuple[
         **os.environ,
         **python_path("7.4"),
         "PATH": f"{ROOT / '.venv' / 'bin'}:{os.environ['PATH']}",
+        PROJECT: str(folder),  # as it is for an installed package
         "PYTHON": sys.executable,
         "LAB": str(LAB / "bin" / "runbook"),
         "GIT_CONFIG_GLOBAL": os.devnull,
         **{f"GIT_{role}_{key}": "ann@shop.example" for role in ("AUTHOR", "COMMITTER") for key in ("NAME", "EMAIL")},
     }
-    done = subprocess.run(
+    shell = subprocess.Popen(
         ["bash", script],
         cwd=folder,
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=seconds,
-        check=False,
+        start_new_session=True,
     )
-    parts = re.split(rf"^{LATER} (\d+)\n", done.stdout, flags=re.MULTILINE)
+    try:
+        text, _ = shell.communicate(timeout=seconds)
+    except BaseException:
+        os.killpg(shell.pid, signal.SIGTERM)
+        raise
+    parts = re.split(rf"^{LATER} (\d+)\n", text, flags=re.MULTILINE)
     return [(text.removesuffix("\n"), int(code)) for text, code in zip(parts[::2], parts[1::2], strict=False)]
 
 
