@@ -176,6 +176,7 @@ def rehearse(
 @click.option("--server", default="", metavar="DSN", help="A server of the target's version, in place of an embedded one.")
 @click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="A plan: what it decides, and its migrations.")
 @click.option("--target", "target_file", type=click.Path(path_type=Path), help="The target whose checkout has their files.")
+@click.option("--stack", default="", metavar="STACK", help="A stack to bring up for a whole plan, in place of a target.")
 @click.option("--repository", type=click.Path(path_type=Path), help="That checkout, in place of a target's.")
 @click.option("--folder", default=".", type=click.Path(path_type=Path), help="Where the changes' files go.")
 @json_option
@@ -187,6 +188,7 @@ def draft(
     server: str,
     plan_file: Path | None,
     target_file: Path | None,
+    stack: str,
     repository: Path | None,
     folder: Path,
     as_json: bool,
@@ -198,18 +200,27 @@ def draft(
     which holds the rows of BEFORE: keep it as you keep a backup.
 
     With -o and --target, drafts the whole plan: the commits in each repository, the migrations and their tool, the services,
-    and checks of what answers. The target is only read; what a person has to decide is null, and stops the plan.
+    and checks of what answers. The target is only read; what a person has to decide is null, and stops the plan. With
+    --stack the same of a release that is deployed nowhere yet, on a stack that is brought up for it.
     """
     if file:
-        if not (target_file and feature) or plan_file or repository:
-            raise click.UsageError("-o drafts a whole plan: it takes --target and --feature, not --plan or --repository.")
+        if bool(target_file) is bool(stack) or not feature or plan_file or repository:
+            raise click.UsageError("-o drafts a whole plan: it takes --feature, and --target or --stack, and no --plan.")
+        if stack and (before or migrations or server):
+            raise click.UsageError("--stack has its own server, state of before and migrations: leave them out.")
         require_extra("rehearsal")
-        from runbook_lib.drafting import whole
+        from runbook_lib.drafting import on_stack, whole
 
-        about = {"before": before, "scripts": migrations, "server": server, "folder": folder, "report": _teller(as_json)}
-        drafted = whole.draft(load_target(target_file), feature, file, **about)  # type: ignore[arg-type]
+        report = _teller(as_json)
+        if target_file:
+            target, given = load_target(target_file), {"before": before, "scripts": migrations, "server": server}
+            drafted = whole.draft(target, feature, file, **given, folder=folder, report=report)  # type: ignore[arg-type]
+        else:
+            drafted = on_stack.draft(stack, feature, file, folder=folder, report=report)
         click.echo(json.dumps(drafted.as_json()) if as_json else redact("\n".join(drafted.lines())))
         sys.exit(drafted.exit_code)
+    if stack:
+        raise click.UsageError("--stack is for a whole plan: name its file with -o.")
     place = repository or (load_target(target_file) if target_file else None)
     if not migrations and not (plan_file and place):
         raise click.UsageError(

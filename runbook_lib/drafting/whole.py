@@ -99,7 +99,7 @@ def draft(
     Raises:
         ParametersError: A file is there already, no commit names the feature, or what is given cannot be read.
     """
-    _require_new(feature, file, folder)
+    require_new(feature, file, folder)
     report("looking for the feature's commits …")
     found, notes = code.look(target, feature)
     code.require(found, target, feature, notes)
@@ -112,7 +112,7 @@ def draft(
     proposed, unseen = _proposed(target, found)
     notes += unseen
     whole = Found(target, feature, found, candidates, unasked, derived, services, running, proposed)
-    written = redact(text(_title(target, notes), parts(whole, _over_the_standard(whole), folder)))
+    written = redact(text(_title(target, notes), parts(whole, _over_the_standard(whole))))
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("x") as opened:
         opened.write(written)
@@ -120,7 +120,12 @@ def draft(
     return Drafted(file, written, list(map(str, open_points(written))), refused, notes, derived.made)
 
 
-def _require_new(feature: str, file: Path, folder: Path) -> None:
+def require_new(feature: str, file: Path, folder: Path) -> None:
+    """Make sure that no file is there that a draft would write. Read-only.
+
+    Raises:
+        ParametersError: One is.
+    """
     if there := [str(path) for path in (file, *files(feature, folder)) if path.exists()]:
         raise ParametersError(
             f"{listed(there)} is there already, and a draft overwrites nothing.",
@@ -152,9 +157,8 @@ def _derived(
         )
     if not candidates and not scripts:
         return Changes()
-    migration, checkout = (candidates[0].migration, candidates[0].code.checkout) if candidates else (None, None)
     with temporary.directory() as own:
-        return changes.derive(target, feature, migration, checkout, given, server, folder, own, report)
+        return changes.derive(target, feature, next(iter(candidates), None), given, server, folder, own, report)
 
 
 def _services(target: Target, found: Sequence[Code], candidates: Sequence[Candidate]) -> tuple[list[str], str]:
