@@ -26,6 +26,7 @@ from runbook_lib.journal.control import Request
 from runbook_lib.journal.folder import RunFolder
 from runbook_lib.journal.state import RunState, replay
 from runbook_lib.redaction import in_clear, redact, redact_output, redact_values
+from runbook_lib.report.junit import ROLLBACK, Write, of_run, written
 from runbook_lib.run import Run, approval, cleanup, lease, lifecycle, recovery, undo
 from runbook_lib.run.approval import named_reason
 from runbook_lib.system import temporary
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     from runbook_lib.rehearsal.executed import Asked
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else.")
+junit_option = click.option(
+    "--junit", "junit_file", type=click.Path(path_type=Path), help="Write each step and check to this JUnit XML file."
+)
 WIDTH = 120  # of YAML that is printed
 run_argument = click.argument("run", type=click.Path(path_type=Path))
 
@@ -99,6 +103,7 @@ def _errors_of_the_system_named() -> Iterator[None]:
 @click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="A plan, for what it decides of the migration.")
 @click.option("--notebook", "file", type=click.Path(path_type=Path), help="Execute it as a notebook, and keep that here.")
 @click.option("--verbose", is_flag=True, help="Print the statements, too.")
+@junit_option
 @json_option
 def rehearse(
     scenario: str,
@@ -114,6 +119,7 @@ def rehearse(
     plan_file: Path | None,
     file: Path | None,
     verbose: bool,
+    junit_file: Path | None,
     as_json: bool,
 ) -> None:
     """Bring up the embedded stack, break it, roll back, verify, tear down; or roll back any MIGRATION.
@@ -128,15 +134,22 @@ def rehearse(
     if keep and server:
         raise click.UsageError("--keep names its server itself: leave --server out.")
     require_extra("rehearsal")
+    from runbook_lib.rehearsal import junit
+
     if before:
         from runbook_lib.rehearsal.executed import Asked
 
-        sys.exit(_rehearsed(Asked(before, migrations, use, keep, server, option, plan_file), file, verbose, as_json))
+        asked = Asked(before, migrations, use, keep, server, option, plan_file)
+        with written(junit_file, junit.MIGRATION) as write:
+            sys.exit(_rehearsed(asked, file, verbose, as_json, write))
     if matrix:
-        sys.exit(_matrix(rows, stack_name, as_json))
+        with written(junit_file, junit.MATRIX) as write:
+            sys.exit(_matrix(rows, stack_name, as_json, write))
     from runbook_lib.rehearsal.rehearse import rehearse as carry_out
 
-    found = carry_out(scenario, rows, _teller(as_json), stack_name)
+    with written(junit_file, junit.of_scenario(scenario)) as write:
+        found = carry_out(scenario, rows, _teller(as_json), stack_name)
+        write(junit.of_rehearsed(found))
     if as_json:
         click.echo(json.dumps([vars(one) for one in found]))
     sys.exit(max(one.exit_code for one in found))
@@ -188,6 +201,17 @@ def draft(
     else:
         click.echo("\n".join(drafting.in_words(made)))
     sys.exit(made.exit_code)
+
+
+@commands.command()
+@click.option("--folder", default=".", show_default=True, type=click.Path(path_type=Path), help="The team's repository.")
+@json_option
+def init(folder: Path, as_json: bool) -> None:
+    """Write target, stack and CI files into a team's repository, from what is found there; none that exists is changed."""
+    from runbook_lib.init import writing
+
+    made = writing.init(folder)
+    click.echo(json.dumps(made.as_json()) if as_json else redact("\n".join(made.lines())))
 
 
 @commands.command()
@@ -336,24 +360,29 @@ def commits_command(repository: Path, feature: str, as_json: bool, **about: Any)
 @click.option("--waive", default="", help="NAME: REASON of a check or step that may fail.")
 @click.option("--take-over", default="", metavar="REASON", help="Take the target from a run that was left behind.")
 @click.option("--choose", "chosen", default="", help="What is chosen now: NAME=value, NAME=value.")
+@junit_option
 @json_option
-def run_command(run: Path, approved: tuple[str, ...], waive: str, take_over: str, chosen: str, as_json: bool) -> None:
+def run_command(
+    run: Path, approved: tuple[str, ...], waive: str, take_over: str, chosen: str, junit_file: Path | None, as_json: bool
+) -> None:
     """Execute a planned run, or resume one that was cut short, in its folder."""
-    opened = _with_a_type(run)
-    _choose(opened, chosen)
-    if waive:
-        opened.waive(*named_reason(waive, opened.waivable()))
-    if take_over:
-        lease.take_over(opened, take_over)
     approval, error, outcome = _Approval(approved), None, None
-    try:
-        outcome = conductor.carry_out(run, approval, {"WAIVE": waive}, _teller(as_json))
-    except RunbookError as raised:
-        error = raised
-    try:
-        ended = conductor.ending(opened, outcome, error)
-    finally:
-        opened.close_adapters()
+    with written(junit_file, ROLLBACK) as write:
+        opened = _with_a_type(run)
+        _choose(opened, chosen)
+        if waive:
+            opened.waive(*named_reason(waive, opened.waivable()))
+        if take_over:
+            lease.take_over(opened, take_over)
+        try:
+            outcome = conductor.carry_out(run, approval, {"WAIVE": waive}, _teller(as_json))
+        except RunbookError as raised:
+            error = raised
+        try:
+            ended = conductor.ending(opened, outcome, error)
+        finally:
+            opened.close_adapters()
+        write([of_run(opened.context.plan, opened.journal.events(), ROLLBACK, error)])
     if approval.pending and not (ended and ended.down):
         ended = None  # the command that approves it comes next
     _end(opened, (error or outcome).exit_code, as_json, ended, approval.pending)  # type: ignore[union-attr]
@@ -509,18 +538,21 @@ def purge(run: Path, debt: str, approve: str, as_json: bool) -> None:
 @run_argument
 @click.option("--waive", default="", metavar="NAME", help="A check that may be anything but PASS.")
 @click.option("--reason", default="", help="Why it is waived; it stays on record.")
+@junit_option
 @json_option
-def check(run: Path, waive: str, reason: str, as_json: bool) -> None:
+def check(run: Path, waive: str, reason: str, junit_file: Path | None, as_json: bool) -> None:
     """Make the whole checklist of a run again, and judge the run by it; the target is only looked at."""
-    opened = _with_a_type(run)
-    if waive or reason:
-        opened.waive(waive, reason)
-    try:
-        found = lifecycle.verify(opened)
-        outcome = lifecycle.close(opened)
-    finally:
-        opened.close_adapters()
-    lifecycle.write_archive(opened)
+    with written(junit_file, ROLLBACK) as write:
+        opened = _with_a_type(run)
+        if waive or reason:
+            opened.waive(waive, reason)
+        try:
+            found = lifecycle.verify(opened)
+            outcome = lifecycle.close(opened)
+        finally:
+            opened.close_adapters()
+        lifecycle.write_archive(opened)
+        write([of_run(opened.context.plan, opened.journal.events(), ROLLBACK)])
     if not as_json:
         click.echo(redact(display.results(found, "Verification", opened.state.waivers).text))
         click.echo(redact(display.outcome(outcome, opened.state).text))
@@ -597,23 +629,26 @@ def _choose(run: Run, chosen: str) -> None:
         run.choose(name, value, "parameter")
 
 
-def _rehearsed(asked: Asked, file: Path | None, verbose: bool, as_json: bool) -> int:
+def _rehearsed(asked: Asked, file: Path | None, verbose: bool, as_json: bool, write: Write) -> int:
+    from runbook_lib.rehearsal.junit import of_migration
     from runbook_lib.rehearsal.migration import in_words
 
     found = asked.executed(file) if file else asked.rehearsed(_teller(as_json))
+    write(of_migration(found))
     click.echo(json.dumps(found.as_json()) if as_json else "\n".join(in_words(found, verbose=verbose)))
     if file and not as_json:
         click.echo(f"The executed notebook: {file}")
     return found.exit_code
 
 
-def _matrix(rows: int, stack_name: str, as_json: bool) -> int:
-    from runbook_lib.rehearsal import rehearse
+def _matrix(rows: int, stack_name: str, as_json: bool, write: Write) -> int:
+    from runbook_lib.rehearsal import junit, rehearse
     from runbook_lib.rehearsal.stack_file import named
 
     plan = load_plan(named(stack_name).plan_file)
     lines = rehearse.matrix(rows, _teller(as_json), stack_name)
     wrong = rehearse.problems(plan, lines)
+    write(junit.of_matrix(plan, lines))
     if as_json:
         click.echo(json.dumps({"lines": [vars(line) for line in lines], "problems": wrong}, default=dict))
     else:

@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from runbook_lib.config.open_points import require_decided
 from runbook_lib.errors import ParametersError
 
 PROJECT = "RUNBOOK_PROJECT"  # an environment variable: the project, for a kernel, which starts in its notebook's folder
@@ -136,7 +137,8 @@ def read(path: Path) -> dict[str, Any]:
         ParametersError: The file is missing, is not YAML, or holds no keys.
     """
     try:
-        data = yaml.load(located(path).read_text(encoding="utf-8"), _StrictLoader)  # noqa: S506 - derived from SafeLoader
+        text = located(path).read_text(encoding="utf-8")
+        data = yaml.load(text, _StrictLoader)  # noqa: S506 - derived from SafeLoader
     except FileNotFoundError:
         raise ParametersError(
             f"There is no file {path}.",
@@ -151,6 +153,7 @@ def read(path: Path) -> dict[str, Any]:
         ) from None
     if not isinstance(data, dict):
         raise ParametersError(f"{path} holds no keys.", state=NOTHING_TOUCHED, safe_next="Name a plan or target file.")
+    require_decided(path, text)
     return data
 
 

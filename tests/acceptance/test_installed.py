@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from junitparser import JUnitXml
 from playwright.sync_api import expect, sync_playwright
 
 from runbook_lib.browser.chromium import launch_options
@@ -134,13 +135,15 @@ def test_plan_target_and_outputs_are_those_of_the_current_directory(plain: Insta
 
 def test_the_sample_is_rolled_back_and_verified(rehearsing: Installed) -> None:
     before = runs(rehearsing.folder)
-    done = rehearsing("rehearse", "--rows", "600")
+    done = rehearsing("rehearse", "--rows", "600", "--junit", "junit.xml")
     (journal,) = runs(rehearsing.folder) - before
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "full rollback with option A VERIFIED" in done.stdout
     assert f"Report: outputs/{journal.parent.name}/report.html" in done.stdout
     assert rehearsing("verify", str(journal.parent)).returncode == 0
+    (suite,) = JUnitXml.fromfile(str(rehearsing.folder / "junit.xml"))
+    assert (suite.name, suite.failures, suite.errors, suite.tests > 20) == ("rehearsal.all-media-missing", 0, 0, True)
 
 
 def test_a_stack_whose_manager_is_missing_names_it_before_anything(rehearsing: Installed, tmp_path: Path) -> None:

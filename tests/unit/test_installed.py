@@ -31,10 +31,12 @@ def test_a_wheel_holds_package_notebooks_and_sample_and_no_more(wheel: Path) -> 
     names = {name for name in ZipFile(wheel).namelist() if ".dist-info/" not in name}
     notebooks = {f"runbook_lib/headless/{name}" for name in files("notebooks/*.ipynb")}
     parameters = {f"runbook_lib/rehearsal/{name}" for name in files("parameters")}
+    templates = {f"runbook_lib/init/{name}" for name in files("templates")}
 
     assert len(notebooks) >= 9
+    assert len(templates) == 2
     assert {"feat-2025-20251103111429.yaml", "rehearsal.yaml"} <= {Path(name).name for name in parameters}
-    assert names == files("--cached", "--others", "--exclude-standard", "runbook_lib") | notebooks | parameters
+    assert names == files("--cached", "--others", "--exclude-standard", "runbook_lib") | notebooks | parameters | templates
     assert "runbook_lib/py.typed" in names
 
 

@@ -106,7 +106,7 @@ def test_the_top_level_holds_what_it_should_and_no_more() -> None:
 
     assert top <= {
         "pyproject.toml", "notebooks", "runbook_lib", "parameters", "outputs", "tests", "README.md", "CHANGELOG.md",
-        "LICENSE", "Makefile", "docs", "benchmarks", ".ci", ".gitignore",
+        "LICENSE", "Makefile", "templates", "docs", "benchmarks", ".ci", ".gitignore",
     }  # fmt: skip
 
 
