@@ -19,12 +19,13 @@ from runbook_lib.logs.patterns import LONGEST, Pattern, matched
 from runbook_lib.logs.records import Record, counted, records
 from runbook_lib.logs.times import written
 from runbook_lib.redaction import Lines, redact
-from runbook_lib.results import Result, Status
+from runbook_lib.results import Found, Result, Status
 from runbook_lib.services import NOTHING, Marks
 
 KEPT = 2000  # lines of errors
 LINES = 50  # of each error
 SHOWN = 20  # errors in a result
+RECENTLY = timedelta(hours=1)
 EARLIER = timedelta(days=7)  # how far before the release a log is read
 
 
@@ -86,7 +87,28 @@ class _Log:
         return f"{sum(counts.values())} lines ({', '.join(named)})"
 
 
-@check(LogsKeys)
+def _beforehand(context: Context, name: str) -> Found:
+    """Whether some line of the last hour is of a known format, where anything was logged. Read-only."""
+    spec = context.plan.checks[name]
+    assert isinstance(spec, LogsKeys)
+    since = datetime.fromisoformat(context.state.opened_at) - RECENTLY
+    found = _judged(spec, {service: context.adapters.services.logs(service, since) for service in spec.services})
+    if blind := _blind(spec, found):
+        return Status.UNKNOWN, f"{blind}, in the last hour; set errors, or leave the check out by `without`"
+    return Status.PASS, f"what {', '.join(spec.services)} logged in the last hour can be read"
+
+
+def _blind(spec: LogsKeys, found: Mapping[str, _Log]) -> str:
+    """Why no error can be seen in what some services logged, "" where one can. Pure."""
+    logged = {service: log for service, log in found.items() if log.read}
+    blind = [s for s, log in logged.items() if not log.cleared and not any(record.format for record in log.read)]
+    if spec.errors or not blind:
+        return ""
+    example = redact(found[blind[0]].read[-1].text.splitlines()[0][:LONGEST])
+    return f"no line of {', '.join(blind)} is of a known format, so no error can be seen, as “{example}”"
+
+
+@check(LogsKeys, beforehand=_beforehand)
 def no_errors(checked: CheckContext, name: str) -> Result:
     """Whether the logs since the round's start hold something that can be read, and no new kind of error. Read-only."""
     spec = checked.context.plan.checks[name]
@@ -106,11 +128,8 @@ def no_errors(checked: CheckContext, name: str) -> Result:
         (service, example), count = unclear[0], len(unclear)
         summary = f"{count} lines have a level that is not known, as {service}: {_shown(example)[0]}"
         return checked.result(name, Status.UNKNOWN, f"{summary}; name it in errors or not_errors")
-    if not spec.errors and (
-        blind := [s for s, log in found.items() if not log.cleared and not any(r.format for r in log.read)]
-    ):
-        summary = f"no line of {', '.join(blind)} is of a known format, so no error can be seen: {facts} since {first}"
-        return checked.result(name, Status.UNKNOWN, f"{summary}; set errors")
+    if blind := _blind(spec, found):
+        return checked.result(name, Status.UNKNOWN, f"{blind}: {facts} since {first}; set errors")
     return checked.result(name, Status.PASS, f"no error in {facts} since {first}")
 
 
