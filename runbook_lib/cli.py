@@ -6,7 +6,7 @@ import atexit
 import gc
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -90,9 +90,11 @@ def _errors_of_the_system_named() -> Iterator[None]:
 
 
 @commands.command()
-@click.option("--scenario", default="all-media-missing", show_default=True, help="Which fault to rehearse, or all.")
+@click.option("--scenario", default="", help="Which fault to rehearse, or all; else all-media-missing, or with --plan none.")
 @click.option("--rows", default=20_000, show_default=True, type=click.IntRange(min=200), help="Rows in the table.")
-@click.option("--stack", "stack_name", default="sample", show_default=True, help="Which stack: sample, node or compose.")
+@click.option(
+    "--stack", "stack_name", default="sample", show_default=True, help="sample, node, compose, or a file of yours."
+)
 @click.option("--matrix", is_flag=True, help="Hold each fault of the decision matrix against every row's own check.")
 @click.option("--before", type=click.Path(path_type=Path), help="A script or a dump of a database before a migration.")
 @click.option("--migration", "migrations", type=click.Path(path_type=Path), multiple=True, help="Its script; repeatable.")
@@ -100,7 +102,9 @@ def _errors_of_the_system_named() -> Iterator[None]:
 @click.option("--keep", default="", metavar="DSN", help="An empty database to do it in, and to leave as it is then.")
 @click.option("--server", default="", metavar="DSN", help="A server for it, in place of an embedded one.")
 @click.option("--option", default="", help="What to take back: data-only (A) or data-and-schema (B); else all that changed.")
-@click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="A plan, for what it decides of the migration.")
+@click.option(
+    "--plan", "plan_file", type=click.Path(path_type=Path), help="A plan: of that --stack, or what decides of the migration."
+)
 @click.option("--notebook", "file", type=click.Path(path_type=Path), help="Execute it as a notebook, and keep that here.")
 @click.option("--verbose", is_flag=True, help="Print the statements, too.")
 @junit_option
@@ -124,12 +128,13 @@ def rehearse(
 ) -> None:
     """Bring up the embedded stack, break it, roll back, verify, tear down; or roll back any MIGRATION.
 
+    With --plan and --stack it does so with your release: parameters/stack.example.yaml describes such a stack.
     With --before and --migration no stack is needed: on scratch databases the migration is applied, taken back, verified,
     undone, and applied again.
     """
-    if bool(before) != bool(migrations) or (not before and (use or keep or server or option or plan_file or file)):
+    if bool(before) != bool(migrations) or (not before and (use or keep or server or option or file)):
         raise click.UsageError(
-            "--before and --migration go together; --use, --keep, --server, --option, --plan and --notebook do too."
+            "--before and --migration go together; --use, --keep, --server, --option and --notebook do too."
         )
     if keep and server:
         raise click.UsageError("--keep names its server itself: leave --server out.")
@@ -145,10 +150,15 @@ def rehearse(
     if matrix:
         with written(junit_file, junit.MATRIX) as write:
             sys.exit(_matrix(rows, stack_name, as_json, write))
-    from runbook_lib.rehearsal.rehearse import rehearse as carry_out
+    from runbook_lib.rehearsal import own, rehearse
 
+    found: Sequence[rehearse.Rehearsed]
+    scenario = scenario or (own.NONE if plan_file else "all-media-missing")
     with written(junit_file, junit.of_scenario(scenario)) as write:
-        found = carry_out(scenario, rows, _teller(as_json), stack_name)
+        if plan_file:
+            found = own.rehearse(plan_file, stack_name, scenario, _teller(as_json))
+        else:
+            found = rehearse.rehearse(scenario, rows, _teller(as_json), stack_name)
         write(junit.of_rehearsed(found))
     if as_json:
         click.echo(json.dumps([vars(one) for one in found]))

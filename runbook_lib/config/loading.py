@@ -202,6 +202,12 @@ def explained(path: Path, problems: Iterable[ErrorDetails], model: type[BaseMode
     )
 
 
+def place(path: Path, keys: Sequence[int | str]) -> str:
+    """A file, and the line and the key that some keys lead to. Read-only."""
+    line, key = _place(_root(path), keys)
+    return f"{path}, line {line}: {key}" if line else str(path)
+
+
 def _said(problem: ErrorDetails) -> tuple[str, str]:
     """What is wrong, and how it is corrected. Pure."""
     context, given = problem.get("ctx", {}), problem["input"]

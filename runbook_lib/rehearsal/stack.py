@@ -16,14 +16,16 @@ from urllib.request import ProxyHandler, build_opener
 
 import psycopg
 
+from runbook_lib.config.target import pair
+from runbook_lib.documents import load_plan, load_target
 from runbook_lib.rehearsal import stack_file
-from runbook_lib.rehearsal.database import Database, create_empty_database, fill, spoil
+from runbook_lib.rehearsal.database import Database, execute, fill, named_database, spoil
 from runbook_lib.rehearsal.managers import filled
 from runbook_lib.rehearsal.postgres import Server, binaries, external_server, initialise, marked_environment
-from runbook_lib.rehearsal.repositories import build
-from runbook_lib.rehearsal.stack_file import Fault, HealthByQuery, HealthByUrl, StackFile
+from runbook_lib.rehearsal.repositories import build, carried_out
+from runbook_lib.rehearsal.stack_file import Commanded, Executed, Fault, HealthByQuery, HealthByUrl, StackFile
 from runbook_lib.rehearsal.supervisor import UNREACHABLE, Supervisor, postgres_program, supervisor
-from runbook_lib.rehearsal.workspace import StackError, until_healthy, workspace
+from runbook_lib.rehearsal.workspace import MARK, StackError, until_healthy, workspace
 from runbook_lib.system.signals import undisturbed
 
 REQUEST_SECONDS = 3.0
@@ -53,18 +55,63 @@ class Stack:
     supervisor: Supervisor
     described: StackFile
 
+    def start(self) -> None:
+        """Start all services and wait until each is healthy. Changes the stack. Raises StackError when one is not."""
+        services = self.described.services
+        services.start(self.supervisor, self.environment, _login(self.database))
+        for name, health in self.described.health.items():
+            until_healthy(
+                partial(_healthy, health, self.environment, self.database),
+                HEALTH_SECONDS,
+                name,
+                partial(services.lives, self.supervisor, name),
+                partial(services.log, self.supervisor, self.environment, name),
+            )
+
+    def command(self, event: Commanded, where: str) -> None:
+        """Execute a command of the stack. Changes what it changes. Raises StackError when it fails."""
+        more = filled(event.environment, self.environment, where)
+        environment = {**self.environment, **_login(self.database), MARK: str(self.root), **more}
+        directory = Path(filled(event.directory, self.environment, where))
+        carried_out(filled(event.run, self.environment, where), directory, environment, where)
+
+    def use(self) -> list[StackError]:
+        """Have users act, as the stack's file says; returns what failed of it. Changes the stack."""
+        failed = []
+        with psycopg.connect(self.database.conninfo(self.database.application), autocommit=True) as connection:
+            for number, event in enumerate(self.described.use):
+                try:
+                    match event:
+                        case Executed():
+                            execute(self.described, connection, event)
+                        case Commanded():
+                            self.command(event, self.described.line("use", number, "run"))
+                except StackError as error:
+                    failed.append(error)
+        return failed
+
 
 @contextmanager
 def stack(rows: int = 20_000, fault: str = "none", name: str = "sample") -> Iterator[Stack]:
     """Bring up the stack of that name, with a release that holds `fault`; bring it down at the end.
 
+    Raises as `brought_up`.
+    """
+    with brought_up(stack_file.named(name), fault, rows) as up:
+        yield up
+
+
+@contextmanager
+def brought_up(described: StackFile, fault: str = "none", rows: int = 20_000) -> Iterator[Stack]:
+    """Bring up a stack, with a release that holds `fault`; bring it down at the end.
+
     The database is on an embedded server, or on the one that the libpq settings in REHEARSAL_SERVER lead to.
     Raises StackError when a part cannot be built, refuses to be started or does not become healthy, and
     PreconditionError when a program is missing.
     """
-    described = stack_file.named(name)
     chosen = described.fault(fault)
     described.require()
+    described = described.model_copy(update={"services": described.services.with_environment(chosen.environment)})
     with workspace() as root:
         ending = ExitStack()
         try:
@@ -87,41 +134,50 @@ def _come_up(described: StackFile, root: Path, rows: int, fault: Fault, ending: 
 
 
 def _bring_up(described: StackFile, root: Path, rows: int, fault: Fault, ending: ExitStack) -> Stack:
-    environment = _environment(described, root)
-    building = ending.enter_context(ThreadPoolExecutor(1)).submit(build, described, root, fault, environment)
     conninfo = os.environ.get("REHEARSAL_SERVER")
+    server = external_server(conninfo) if conninfo else initialise(root)
+    database = named_database(server, f"_{root.name.removeprefix('rb-')}" if conninfo else "")
+    environment = _environment(described, root, database)
+    target = load_target(described.target_file, {**os.environ, **environment})
+    pair(load_plan(described.plan_file), target, described.target_file)
+    building = ending.enter_context(ThreadPoolExecutor(1)).submit(build, described, root, fault, environment)
     programs = described.services.programs(environment)
-    if conninfo:
-        server = external_server(conninfo)
-    else:
-        server = initialise(root)
+    if not conninfo:
         programs.append(postgres_program(root))
     supervised = ending.enter_context(supervisor(root, programs, marked_environment(root)))
     if not conninfo:
         supervised.start("postgres")
         supervised.wait("postgres", server.answers, HEALTH_SECONDS)
         server.measure_statements()
-    database = create_empty_database(server, f"_{root.name.removeprefix('rb-')}" if conninfo else "")
+    database.create()
     if conninfo:
         ending.callback(database.drop_all)
+    up = Stack(root, environment, database, supervised, described)
+    _write_services(Path(environment["PGSERVICEFILE"]), server, database)
     (root / "backups").mkdir()
-    fill(described, database, rows, root / "backups")
+
+    def command(event: Commanded, where: str) -> None:
+        building.result()
+        up.command(event, where)
+
+    fill(described, database, rows, root / "backups", command)
     if fault.data:
         spoil(described, database, fault.data)
-    environment["REHEARSAL_APPLICATION_ROLE"] = database.application.name
-    environment["REHEARSAL_PG_BIN"] = str(server.tools or binaries())
-    _write_services(Path(environment["PGSERVICEFILE"]), server, database)
     building.result()
-    _start(described, supervised, environment, database)
-    return Stack(root, environment, database, supervised, described)
+    up.start()
+    return up
 
 
-def _environment(described: StackFile, root: Path) -> dict[str, str]:
+def _environment(described: StackFile, root: Path, database: Database) -> dict[str, str]:
     ports = dict(zip(described.ports, _free_ports(len(described.ports)), strict=True))
     return {
         "REHEARSAL_ROOT": str(root),
+        "REHEARSAL_FOLDER": str(described.folder),
         "REHEARSAL_API_TOKEN": secrets.token_urlsafe(24),
         "REHEARSAL_PYTHON": sys.executable,
+        "REHEARSAL_APPLICATION_ROLE": database.application.name,
+        "REHEARSAL_DATABASE_URL": database.url(),
+        "REHEARSAL_PG_BIN": str(database.server.tools or binaries()),
         "PGSERVICEFILE": str(root / "pg_service.conf"),
         **{f"REHEARSAL_{name.upper()}_PORT": str(port) for name, port in ports.items()},
         **{f"REHEARSAL_{name.upper()}_URL": f"http://127.0.0.1:{port}" for name, port in ports.items()},
@@ -139,18 +195,6 @@ def _write_services(file: Path, server: Server, database: Database) -> None:
     with file.open("w") as output:
         for name, parameters in services.items():
             print(f"[{name}]", *(f"{key}={value}" for key, value in parameters.items()), "", sep="\n", file=output)
-
-
-def _start(described: StackFile, supervised: Supervisor, environment: dict[str, str], database: Database) -> None:
-    described.services.start(supervised, environment, _login(database))
-    for name, health in described.health.items():
-        until_healthy(
-            partial(_healthy, health, environment, database),
-            HEALTH_SECONDS,
-            name,
-            partial(described.services.lives, supervised, name),
-            partial(described.services.log, supervised, environment, name),
-        )
 
 
 def _login(database: Database) -> dict[str, str]:

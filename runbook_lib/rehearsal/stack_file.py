@@ -4,13 +4,13 @@ import re
 import shutil
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field, Tag, ValidationError, create_model, field_validator
+from pydantic import Field, PrivateAttr, Tag, ValidationError, create_model, field_validator, model_validator
 
 from runbook_lib.config.installed import packaged
 from runbook_lib.config.kinds import union
-from runbook_lib.config.loading import Model, by_key, explained, problems_of, read
+from runbook_lib.config.loading import Model, by_key, explained, place, problems_of, read
 from runbook_lib.config.plan.steps import Name
 from runbook_lib.config.target import Command
 from runbook_lib.errors import ParametersError, PreconditionError
@@ -20,6 +20,7 @@ from runbook_lib.rehearsal.workspace import StackError
 
 FOLDER = packaged("rehearsal", "stacks")
 SAMPLE = "sample"  # what is rehearsed where nothing else is named
+SOUND = "The release works."
 
 
 class Added(Model):
@@ -79,11 +80,26 @@ Event = Annotated[
 ]
 
 
-class Repository(Model):
-    """A repository, by how its history came to be."""
+class Made(Model):
+    """A repository that is made, event by event."""
 
     history: Annotated[list[Event], Field(min_length=1)]
     """What happened in it, oldest first."""
+
+
+class Cloned(Model):
+    """A repository that exists: it is cloned with its history, and its own files are left alone."""
+
+    clone: str
+    """Its folder."""
+    ref: str = "HEAD"
+    """The release: a branch, a tag or a commit."""
+
+
+Repository = Annotated[
+    Annotated[Made, Tag("<history>")] | Annotated[Cloned, Tag("<clone>")],
+    by_key("history", "clone"),
+]
 
 
 class Migrated(Model):
@@ -107,21 +123,50 @@ class BackedUp(Model):
     """The beginning of its file name."""
 
 
+class Loaded(Model):
+    """A dump of pg_dump, or its script, that is loaded without owners and rights."""
+
+    dump: str
+    """Its file."""
+
+
+class Commanded(Model):
+    """A command, as one that migrates to a version; libpq's variables lead it to the database as the application."""
+
+    run: Command
+    """The command."""
+    directory: str = "${REHEARSAL_ROOT}"
+    """The folder that it runs in; each repository is in `${REHEARSAL_ROOT}`, by its name."""
+    environment: dict[str, str] = {}
+    """What it has in its environment, too."""
+
+
 Fill = Annotated[
-    Annotated[Migrated, Tag("<migrate>")] | Annotated[Executed, Tag("<sql>")] | Annotated[BackedUp, Tag("<backup>")],
-    by_key("migrate", "sql", "backup"),
+    Annotated[Migrated, Tag("<migrate>")]
+    | Annotated[Executed, Tag("<sql>")]
+    | Annotated[BackedUp, Tag("<backup>")]
+    | Annotated[Loaded, Tag("<dump>")]
+    | Annotated[Commanded, Tag("<run>")],
+    by_key("migrate", "sql", "backup", "dump", "run"),
 ]
+Use = Annotated[Annotated[Executed, Tag("<sql>")] | Annotated[Commanded, Tag("<run>")], by_key("sql", "run")]
 
 
 class DatabaseFill(Model):
     """How the database came to hold what it holds."""
 
-    history_table: str
-    """The script that makes the table in which the backend records its migrations."""
-    migrations: str
-    """The folder of the migrations."""
+    history_table: str = ""
+    """The script that makes the table in which the backend records its migrations, where there is any `migrate`."""
+    migrations: str = ""
+    """The folder of the migrations, where there is any `migrate`."""
     fill: list[Fill]
-    """What happened to it, oldest first."""
+    """What happened to it, oldest first. Its commands run again when the release is deployed again."""
+
+    @model_validator(mode="after")
+    def _migrations_are_found(self) -> Self:
+        if not self.migrations and any(isinstance(event, Migrated) for event in self.fill):
+            raise ValueError("`migrate` needs `history_table` and `migrations`; else `run` the command that migrates")
+        return self
 
 
 class HealthByUrl(Model):
@@ -141,8 +186,17 @@ class HealthByQuery(Model):
 Health = Annotated[Annotated[HealthByUrl, Tag("<url>")] | Annotated[HealthByQuery, Tag("<query>")], by_key("url", "query")]
 
 
+class Expected(Model):
+    """The rollback that must follow."""
+
+    type: Name
+    """The type that triage must recommend; without a fault it must recommend none, and this one is chosen."""
+    option: Name = "A"
+    """Its option."""
+
+
 class Fault(Model):
-    """A fault, in one sentence: the patches that put it into the feature's commits, and the SQL that damages the data."""
+    """A fault, in one sentence: patches of the feature's commits, SQL that damages the data, variables of services."""
 
     name: str
     """Its name."""
@@ -152,6 +206,10 @@ class Fault(Model):
     """Repository -> the patch in `faults/`, without `.patch`."""
     data: str = ""
     """The script in `faults/`, without `.sql`."""
+    environment: dict[Name, dict[str, str]] = {}
+    """Service -> what it has in its environment."""
+    expect: Expected | None = None
+    """The rollback that must follow; else the stack's."""
 
 
 class StackFile(Model):
@@ -159,47 +217,61 @@ class StackFile(Model):
 
     about: str
     """What it is, in one line."""
-    plan: str
-    """The plan's file."""
+    plan: str = ""
+    """The plan's file; `--plan` names another."""
     target: str
-    """The target's file."""
-    sources: Annotated[list[str], Field(min_length=1)]
+    """The target's file; the stack's variables are filled in."""
+    sources: Annotated[list[str], Field(min_length=1)] = ["."]
     """The folders with files, patches and faults; the first that has one counts."""
     programs: list[Name] = []
     """The programs that it needs on the PATH, next to git."""
-    ports: list[Name]
+    ports: list[Name] = []
     """What listens on a port: `${REHEARSAL_NAME_PORT}`, and `${REHEARSAL_NAME_URL}`."""
     repositories: dict[Name, Repository]
     """The repositories."""
     ignored: dict[Name, dict[str, str]] = {}
     """Repository -> what its checkout holds that git ignores: the file, and its text."""
-    builds: dict[Name, list[Command]]
-    """Repository -> the commands that build what it has checked out."""
     database: DatabaseFill
     """The database."""
     services: ManagerKeys
     """The services and what manages them."""
     health: dict[Name, Health]
     """How each service shows that it is up; the keys are the services."""
-    faults: dict[Name, Fault]
-    """The faults that can be put in."""
+    use: list[Use] = []
+    """What users do once all services are up, before the rollback."""
+    expect: Expected | None = None
+    """The rollback that must follow."""
+    faults: Annotated[dict[Name, Fault], Field(validate_default=True)] = {}
+    """The faults that can be put in; `none` is none of them, but for its own text."""
+
+    _file: Path = PrivateAttr(Path())
 
     @field_validator("faults", mode="before")
     @classmethod
     def _named(cls, faults: Any) -> Any:
         if not isinstance(faults, dict):
             return faults
-        return {name: {"name": name, **fault} if isinstance(fault, dict) else fault for name, fault in faults.items()}
+        named = {"none": {"about": SOUND}, **faults}
+        return {name: {"name": name, **fault} if isinstance(fault, dict) else fault for name, fault in named.items()}
+
+    @property
+    def folder(self) -> Path:
+        """The folder that relative paths start from: that of the stack's file. Read-only."""
+        return self._file.parent
 
     @property
     def plan_file(self) -> Path:
         """The plan's file. Read-only."""
-        return packaged("rehearsal", "parameters", self.plan)
+        return self.folder / self.plan
 
     @property
     def target_file(self) -> Path:
         """The target's file. Read-only."""
-        return packaged("rehearsal", "parameters", self.target)
+        return self.folder / self.target
+
+    def line(self, *keys: int | str) -> str:
+        """The file, and the line and key of it that these keys lead to. Read-only."""
+        return place(self._file, keys)
 
     def require(self) -> None:
         """Make sure that all programs exist which the stack needs and no Python package brings. Read-only.
@@ -217,6 +289,10 @@ class StackFile(Model):
                 )
         self.services.require()
 
+    def has(self, *parts: str) -> bool:
+        """Whether a source has that file. Read-only."""
+        return any(self.folder.joinpath(folder, *parts).exists() for folder in self.sources)
+
     def source(self, *parts: str) -> Path:
         """The file of the first source that has it. Read-only.
 
@@ -224,7 +300,7 @@ class StackFile(Model):
             StackError: None has it.
         """
         for folder in self.sources:
-            path = packaged("rehearsal", folder, *parts)
+            path = self.folder.joinpath(folder, *parts)
             if path.exists():
                 return path
         raise StackError(
@@ -271,6 +347,15 @@ def named(name: str) -> StackFile:
     return load_stack(FOLDER / f"{name}.yaml")
 
 
+def named_or_read(stack: str) -> StackFile:
+    """A stack by its name, else by its file. Read-only.
+
+    Raises:
+        ParametersError: There is neither, or the file does not fit the model.
+    """
+    return named(stack) if stack in names() else load_stack(Path(stack))
+
+
 def load_stack(path: Path) -> StackFile:
     """Read a stack from its YAML file; what it `extends`, in the same folder, has the keys that it leaves out. Read-only.
 
@@ -279,9 +364,11 @@ def load_stack(path: Path) -> StackFile:
     """
     keys = _with_extended(path)
     try:
-        return _model().model_validate(keys)
+        described = _model().model_validate(keys)
     except ValidationError as error:
         raise explained(path, problems_of(error), StackFile) from None
+    described._file = path.resolve()
+    return described
 
 
 def _with_extended(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:

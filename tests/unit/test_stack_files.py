@@ -34,12 +34,10 @@ def test_plan_target_and_stack_fit_one_another(name: str) -> None:
 
     pair(plan, target, stack.target_file)
     assert set(stack.health) == set(plan.services)
-    assert set(stack.repositories) == set(stack.builds) == set(plan.repositories)
+    assert set(stack.repositories) == set(target.repositories) == set(plan.repositories)
     assert target.services.manager == stack.services.manager
-    for repository, commands in stack.builds.items():
-        described = target.repositories[repository]
+    for repository, described in target.repositories.items():
         assert set(stack.ignored.get(repository, {})) == set(described.build_files or [])
-        assert [command[1:] for command in commands] == [c[1:] for c in (described.install, described.build) if c]
 
 
 @pytest.mark.parametrize("name", names())
@@ -52,7 +50,7 @@ def test_what_a_stack_names_is_in_its_sources(name: str) -> None:
         if fault.data:
             stack.source("faults", f"{fault.data}.sql")
     for repository in stack.repositories:
-        ours = {path for path in (FOLDER.parent / stack.sources[0] / repository).rglob("*") if path.is_file()}
+        ours = {path for path in (stack.folder / stack.sources[0] / repository).rglob("*") if path.is_file()}
         added = [file for event in stack.repositories[repository].history for file in getattr(event, "add", [])]
         assert ours <= {stack.source(repository, file) for file in added}
 
@@ -63,7 +61,7 @@ def test_a_stack_has_what_it_does_not_say_from_the_one_that_it_extends(tmp_path:
     own = tmp_path / "own.yaml"
     own.write_text("extends: compose\nabout: Ours\n")
 
-    assert load_stack(own).model_copy(update={"about": ""}) == named("compose").model_copy(update={"about": ""})
+    assert {**load_stack(own).model_dump(), "about": ""} == {**named("compose").model_dump(), "about": ""}
 
 
 def test_a_wrong_key_is_named_with_its_file(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from runbook_lib.config.kinds import classes_of
 from runbook_lib.config.loading import Model, filled_in
@@ -29,6 +29,10 @@ class ManagerKeys(Model, ABC):
         Raises:
             PreconditionError: One is missing, or may not be used.
         """
+
+    @abstractmethod
+    def with_environment(self, more: Mapping[str, Mapping[str, str]]) -> Self:
+        """Return the same with more in the environment of some services. Pure."""
 
     @abstractmethod
     def variables(self, root: Path) -> dict[str, str]:
@@ -66,3 +70,8 @@ def filled(value: T, environment: Mapping[str, str], where: str) -> T:
     """Put the stack's variables into a value of its file. Read-only."""
     result: T = filled_in(value, {**os.environ, **environment}, Path(where), "services")
     return result
+
+
+def merged(environment: Mapping[str, Mapping[str, str]], more: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
+    """Put more variables of services into those that they have. Pure."""
+    return {name: {**environment.get(name, {}), **more.get(name, {})} for name in {**environment, **more}}

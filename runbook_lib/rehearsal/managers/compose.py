@@ -8,11 +8,14 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from runbook_lib.config.installed import packaged
+import yaml
+
+from runbook_lib.config.loading import read
+from runbook_lib.config.plan.steps import Name
 from runbook_lib.errors import PreconditionError
-from runbook_lib.rehearsal.managers import ManagerKeys, filled
+from runbook_lib.rehearsal.managers import ManagerKeys, filled, merged
 from runbook_lib.rehearsal.supervisor import Program, Supervisor
 from runbook_lib.rehearsal.workspace import MARK, StackError
 
@@ -26,9 +29,11 @@ class UnderCompose(ManagerKeys):
 
     manager: Literal["docker-compose"]
     project: str
-    """The compose file, in the package's rehearsals; it has the stack's variables."""
+    """The compose file; it is copied, so its own paths are absolute, as ${REHEARSAL_ROOT}/shop."""
     more: list[str] = []
     """Further compose files, which the builds leave."""
+    environment: dict[Name, dict[str, str]] = {}
+    """Service -> what it has in its environment on top of that."""
 
     def require(self) -> None:
         """See `ManagerKeys.require`."""
@@ -47,6 +52,10 @@ class UnderCompose(ManagerKeys):
                 state="Nothing was started.",
                 safe_next=SET_UP,
             )
+
+    def with_environment(self, more: Mapping[str, Mapping[str, str]]) -> Self:
+        """See `ManagerKeys.with_environment`."""
+        return self.model_copy(update={"environment": merged(self.environment, more)})
 
     def variables(self, root: Path) -> dict[str, str]:
         """See `ManagerKeys.variables`."""
@@ -68,7 +77,9 @@ class UnderCompose(ManagerKeys):
         _import_base(environment)
         folder = root / "compose"
         folder.mkdir(mode=0o700)
-        shutil.copyfile(packaged("rehearsal", self.project), folder / "compose.yaml")
+        project = Path(environment["REHEARSAL_FOLDER"]) / filled(self.project, environment, "project")
+        (folder / "compose.yaml").touch(mode=0o600)
+        (folder / "compose.yaml").write_text(self._with_more(project, environment))
         variables = {**environment, **login, MARK: str(root)}
         (folder / ".env").touch(mode=0o600)
         (folder / ".env").write_text("".join(f"{name}='{value}'\n" for name, value in variables.items()))
@@ -76,6 +87,18 @@ class UnderCompose(ManagerKeys):
         named = [word for file in files for word in ("--file", file)]
         up = [environment["REHEARSAL_COMPOSE"], "--project-name", "rehearsal", *named, "up", "--detach", "--build"]
         _done(up, environment, folder)
+
+    def _with_more(self, project: Path, environment: Mapping[str, str]) -> str:
+        """The compose file with the further environment of its services: where the target has it, too."""
+        more = filled(self.environment, environment, "environment")
+        if not more:
+            return project.read_text()
+        described = read(project)
+        for name, variables in more.items():
+            own = described["services"][name].get("environment") or {}
+            listed = dict(line.partition("=")[::2] for line in own) if isinstance(own, list) else own
+            described["services"][name]["environment"] = {**listed, **variables}
+        return yaml.safe_dump(described, sort_keys=False)
 
     def lives(self, supervised: Supervisor, name: str) -> bool:
         """See `ManagerKeys.lives`: the engine starts what ended again."""

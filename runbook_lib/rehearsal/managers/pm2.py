@@ -1,20 +1,22 @@
 """Services of a stack under a pm2 of its own, whose daemon supervisord runs."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from runbook_lib.config.installed import packaged
+from runbook_lib.config.plan.steps import Name
 from runbook_lib.errors import PreconditionError
-from runbook_lib.rehearsal.managers import ManagerKeys
+from runbook_lib.rehearsal.managers import ManagerKeys, filled, merged
 from runbook_lib.rehearsal.supervisor import Program, Supervisor
 from runbook_lib.rehearsal.workspace import MARK, StackError
 
 START_SECONDS = 15.0
+WITH_MORE = "{ ...all, apps: all.apps.map((app) => ({ ...app, env: { ...app.env, ...more[app.name] } })) }"
 
 
 class UnderPm2(ManagerKeys):
@@ -22,7 +24,9 @@ class UnderPm2(ManagerKeys):
 
     manager: Literal["pm2"]
     ecosystem: str
-    """The file that lists them, in the package's rehearsals; it reads the stack's variables from the environment."""
+    """The file that lists them; it reads the stack's variables from the environment."""
+    environment: dict[Name, dict[str, str]] = {}
+    """Service -> what it has in its environment on top of that."""
 
     def require(self) -> None:
         """See `ManagerKeys.require`."""
@@ -33,6 +37,10 @@ class UnderPm2(ManagerKeys):
                 state="Nothing was started.",
                 safe_next="`.ci/setup node` installs it in a checkout, `npm install --global pm2` elsewhere.",
             )
+
+    def with_environment(self, more: Mapping[str, Mapping[str, str]]) -> Self:
+        """See `ManagerKeys.with_environment`."""
+        return self.model_copy(update={"environment": merged(self.environment, more)})
 
     def variables(self, root: Path) -> dict[str, str]:
         """See `ManagerKeys.variables`."""
@@ -54,7 +62,10 @@ class UnderPm2(ManagerKeys):
         supervised.wait("pm2", (home / "rpc.sock").exists, START_SECONDS)
         variables = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         variables |= {**environment, **login, MARK: str(supervised.root), "PM2_HOME": str(home)}
-        command = [_command(), "start", str(packaged("rehearsal", self.ecosystem))]
+        listed = supervised.root / "pm2.config.cjs"
+        listed.touch(mode=0o600)
+        listed.write_text(self._listed(Path(environment["REHEARSAL_FOLDER"]), environment))
+        command = [_command(), "start", str(listed)]
         done = subprocess.run(command, env=variables, cwd=supervised.root, capture_output=True, text=True, check=False)
         if done.returncode:
             raise StackError(
@@ -63,6 +74,12 @@ class UnderPm2(ManagerKeys):
                 state="the stack is being brought down",
                 safe_next="mend what pm2 names and start again",
             )
+
+    def _listed(self, folder: Path, environment: Mapping[str, str]) -> str:
+        """The ecosystem file with the further environment of its services, as JavaScript."""
+        file = json.dumps(str((folder / filled(self.ecosystem, environment, "ecosystem")).resolve()))
+        more = json.dumps(filled(self.environment, environment, "environment"))
+        return f"const all = require({file}), more = {more};\nmodule.exports = {WITH_MORE};\n"
 
     def lives(self, supervised: Supervisor, name: str) -> bool:
         """See `ManagerKeys.lives`: pm2 starts what ended again."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from runbook_lib.config.loading import Model
 from runbook_lib.config.plan.steps import Name
@@ -31,6 +31,11 @@ class Supervised(ManagerKeys):
 
     def require(self) -> None:
         """See `ManagerKeys.require`: supervisord is a Python package."""
+
+    def with_environment(self, more: Mapping[str, Mapping[str, str]]) -> Self:
+        """See `ManagerKeys.with_environment`."""
+        of = {name: {"environment": {**one.environment, **more.get(name, {})}} for name, one in self.run.items()}
+        return self.model_copy(update={"run": {name: one.model_copy(update=of[name]) for name, one in self.run.items()}})
 
     def variables(self, root: Path) -> dict[str, str]:
         """See `ManagerKeys.variables`."""

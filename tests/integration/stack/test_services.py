@@ -77,7 +77,14 @@ def test_frontend_serves_page_assets_pictures_and_api(running: Stack) -> None:
 
 def test_environment_holds_what_a_target_needs(running: Stack) -> None:
     assert set(running.environment) == {
-        *("REHEARSAL_ROOT", "REHEARSAL_BACKEND_URL", "REHEARSAL_FRONTEND_URL", "REHEARSAL_API_TOKEN"),
+        *(
+            "REHEARSAL_ROOT",
+            "REHEARSAL_FOLDER",
+            "REHEARSAL_DATABASE_URL",
+            "REHEARSAL_BACKEND_URL",
+            "REHEARSAL_FRONTEND_URL",
+            "REHEARSAL_API_TOKEN",
+        ),
         *("REHEARSAL_BACKEND_PORT", "REHEARSAL_FRONTEND_PORT"),
         *("REHEARSAL_PG_BIN", "REHEARSAL_PYTHON", "REHEARSAL_APPLICATION_ROLE", "PGSERVICEFILE"),
     }

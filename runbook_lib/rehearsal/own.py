@@ -1,0 +1,202 @@
+"""The rehearsal of a release of one's own: a plan on the stack that a file describes, wherever that file lies."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+
+from runbook_lib.browser.chromium import require_chromium
+from runbook_lib.config.plan import Plan
+from runbook_lib.config.target import Target
+from runbook_lib.documents import load_plan, load_target
+from runbook_lib.errors import ParametersError
+from runbook_lib.headless import conductor
+from runbook_lib.postgres.changes.draft import states_of
+from runbook_lib.rehearsal.rehearse import MONITOR, Rehearsed
+from runbook_lib.rehearsal.repositories import release
+from runbook_lib.rehearsal.stack import Stack, brought_up
+from runbook_lib.rehearsal.stack_file import Executed, Expected, Fault, Loaded, StackFile, named_or_read
+from runbook_lib.rehearsal.workspace import OUTPUTS, settled_in
+from runbook_lib.run import Run, lifecycle
+from runbook_lib.run.lifecycle import Outcome
+from runbook_lib.ui.progress import Report
+from runbook_lib.ui.triage_cells import recommended
+
+NONE = "none"
+NOTHING_STARTED = "Nothing was started."
+
+
+@dataclass(frozen=True)
+class OwnRehearsed(Rehearsed):
+    """How the rehearsal of a release ended, with one fault or none."""
+
+    recommended: str = ""
+    problems: list[str] = field(default_factory=list)
+
+
+def rehearse(plan_file: Path, stack: str, fault: str, report: Report) -> list[OwnRehearsed]:
+    """Rehearse a plan on the stack of a file, with one of its faults, none, or each; torn down each time.
+
+    Args:
+        plan_file: The plan.
+        stack: The stack's file, or its name; relative paths in it start from its folder.
+        fault: One of its faults, "none", or "all".
+        report: Gets what is done.
+
+    Raises:
+        ParametersError: Plan, target and stack do not fit one another, or a file that one names is missing.
+        PreconditionError: A program of the stack is missing, or Chromium where the plan opens a page.
+        StackError: The stack does not come up.
+    """
+    described = named_or_read(stack).model_copy(update={"plan": str(plan_file.resolve())})
+    plan = load_plan(plan_file)
+    names = list(described.faults) if fault == "all" else [described.fault(fault).name]
+    faults = [described.faults[name] for name in names]
+    for each in faults:
+        _require_fit(plan, described, each)
+    described.require()
+    if "page" in plan.parts:
+        require_chromium()
+    return [_one(plan, described, each, report) for each in faults]
+
+
+def _require_fit(plan: Plan, described: StackFile, fault: Fault) -> None:
+    """Make sure that plan and stack fit one another, and that all files are there. Read-only.
+
+    Raises:
+        ParametersError: They do not; the line is named.
+    """
+    for problem, keys, safe_next in _misfits(plan, described, fault):
+        raise ParametersError(f"{problem}.", where=described.line(*keys), state=NOTHING_STARTED, safe_next=f"{safe_next}.")
+    for name in described.repositories:
+        release(described, name)
+
+
+def _misfits(plan: Plan, described: StackFile, fault: Fault) -> Iterator[tuple[str, tuple[int | str, ...], str]]:
+    """What does not fit, the keys of the stack's file that it is about, and what to do. Read-only."""
+    if not described.target_file.is_file():
+        yield f"There is no target {described.target_file}", ("target",), "Name the target of the rehearsal"
+    for name in sorted(plan.repositories.keys() - described.repositories.keys()):
+        yield f"The plan has a repository {name}, and the stack has none of that name", ("repositories",), f"Add {name}"
+    for name in sorted(set(plan.services) - described.health.keys()):
+        yield f"Nothing says when the plan's service {name} is up", ("health",), f"Add a url or a query for {name}"
+    expected = _expected(described, fault)
+    if not expected:
+        yield "Nothing says which rollback must follow", (), "Add `expect: {type: full, option: A}`"
+    elif expected.type not in plan.rollbacks:
+        known = ", ".join(plan.rollbacks)
+        yield f"The plan has no rollback {expected.type!r}", ("expect", "type"), f"Name one of: {known}"
+    else:
+        options = plan.types[plan.carried_out(expected.type)].options
+        if options and expected.option not in options:
+            known = ", ".join(options)
+            yield (
+                f"The plan's {expected.type} has no option {expected.option!r}",
+                ("expect", "option"),
+                f"Name one of: {known}",
+            )
+    yield from _missing(plan, described, fault)
+
+
+def _missing(plan: Plan, described: StackFile, fault: Fault) -> Iterator[tuple[str, tuple[int | str, ...], str]]:
+    """The files that are named and not there, as `_misfits`. Read-only."""
+    add = "Add it, or correct its name; a relative path starts from the stack's file"
+    for number, event in enumerate(described.database.fill):
+        match event:
+            case Loaded() if not (described.folder / event.dump).is_file():
+                yield f"There is no file {event.dump}", ("database", "fill", number, "dump"), add
+            case Executed() if not described.has(event.sql):
+                yield f"There is no file {event.sql}", ("database", "fill", number, "sql"), add
+    for number, used in enumerate(described.use):
+        if isinstance(used, Executed) and not described.has(used.sql):
+            yield f"There is no file {used.sql}", ("use", number, "sql"), add
+    damages = [*(f"{patch}.patch" for patch in fault.patches.values()), *([f"{fault.data}.sql"] if fault.data else [])]
+    for name in damages:
+        if not described.has("faults", name):
+            yield f"There is no file faults/{name}", ("faults", fault.name), add
+    for file in _draft(plan, described):
+        if not file.is_file():
+            yield f"The plan has a draft, and there is no {file}", (), "Put the draft's two files next to the plan"
+
+
+def _draft(plan: Plan, described: StackFile) -> list[Path]:
+    """The two files of the plan's draft, next to the plan; none where it has no draft. Read-only."""
+    if "draft" not in plan.parts:
+        return []
+    changes = described.plan_file.with_name(plan.draft.changes)
+    return [changes, states_of(changes)]
+
+
+def _expected(described: StackFile, fault: Fault) -> Expected | None:
+    return fault.expect or described.expect
+
+
+def _one(plan: Plan, described: StackFile, fault: Fault, report: Report) -> OwnRehearsed:
+    begun, expected = monotonic(), _expected(described, fault)
+    assert expected is not None  # `_require_fit` saw to it
+    report(f"{fault.name}: {fault.about}")
+    report(f"bringing up {described.about} …")
+    with brought_up(described, fault.name) as up, settled_in(up.environment):
+        _put_draft(plan, described, load_target(described.target_file))
+        _use(up, fault, report)
+        report(f"  up, and used, in {monotonic() - begun:.1f} s")
+        about = {"operator": "rehearsal", "reason": fault.about, "incident": f"rehearsal-{fault.name}"}
+        run = lifecycle.open_new(
+            described.plan_file, described.target_file, "", option=expected.option, outputs=OUTPUTS, **about
+        )
+        outcome = _roll_back(run, plan, fault, expected, report)
+        problems = _unexpected(run, plan, fault, expected)
+    code = max(outcome.exit_code, 3) if problems else outcome.exit_code
+    seconds = round(monotonic() - begun, 1)
+    for problem in problems:
+        report(f"  {problem}")
+    report(f"{fault.name}: {run.state.type or 'no'} rollback {outcome.status.upper()} in {seconds} s, all torn down")
+    report(f"Report: {os.path.relpath(run.folder.path / 'report.html')}")
+    return OwnRehearsed(
+        fault.name,
+        str(run.folder.path),
+        run.state.type,
+        outcome.status,
+        code,
+        seconds,
+        recommended(run),
+        problems,
+    )
+
+
+def _use(up: Stack, fault: Fault, report: Report) -> None:
+    """Have users act. Changes the stack. Raises StackError where something of it fails though the release has no fault."""
+    for error in up.use():
+        if fault.name == NONE:
+            raise error
+        report(f"  users see the fault: {error.what.splitlines()[0]}")
+
+
+def _put_draft(plan: Plan, described: StackFile, target: Target) -> None:
+    """Put the plan's draft where the target's backups are, as a rollback expects it. Changes the stack."""
+    for file in _draft(plan, described):
+        shutil.copy(file, Path(target.backups.directory) / file.name)
+
+
+def _roll_back(run: Run, plan: Plan, fault: Fault, expected: Expected, report: Report) -> Outcome:
+    """Triage, then the rollback that is recommended; the expected one where nothing can be, as papermill executes them."""
+    folder = run.folder.path
+    by_hand = fault.name == NONE or not plan.decision_matrix
+    chosen = {"TYPE": expected.type, "OVERRIDE": f"{fault.about} The stack's file expects it."} if by_hand else {}
+    opens = any(check.opens for check in plan.checks.values())
+    problem = conductor.execute(folder, "01-triage", {"MONITOR": MONITOR, **chosen}, report, opens_page=opens)
+    return problem or conductor.carry_out(folder, lambda opened: opened.previews()[0], {}, report)
+
+
+def _unexpected(run: Run, plan: Plan, fault: Fault, expected: Expected) -> list[str]:
+    """Where triage recommended, or the run did, something else than the stack's file expects. Read-only."""
+    advised, state = recommended(run), run.state
+    due = "" if fault.name == NONE or not plan.decision_matrix else expected.type
+    found = [f"triage recommended {advised or 'nothing'}, not {due or 'nothing'}"] if advised != due else []
+    if (state.type, state.option) != (ends := (plan.carried_out(expected.type), expected.option)):
+        found.append(f"rolled back as {state.type or 'nothing'}, option {state.option}, not as {ends[0]}, option {ends[1]}")
+    return found
