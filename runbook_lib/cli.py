@@ -153,12 +153,12 @@ def rehearse(
     from runbook_lib.rehearsal import own, rehearse
 
     found: Sequence[rehearse.Rehearsed]
-    scenario = scenario or (own.NONE if plan_file else "all-media-missing")
-    with written(junit_file, junit.of_scenario(scenario)) as write:
+    named = scenario or (own.NONE if plan_file else "all-media-missing")
+    with written(junit_file, junit.of_scenario(named)) as write:
         if plan_file:
-            found = own.rehearse(plan_file, stack_name, scenario, _teller(as_json))
+            found = own.rehearse(plan_file, stack_name, named, _teller(as_json))
         else:
-            found = rehearse.rehearse(scenario, rows, _teller(as_json), stack_name)
+            found = rehearse.rehearse(named, rows, _teller(as_json), stack_name)
         write(junit.of_rehearsed(found))
     if as_json:
         click.echo(json.dumps([vars(one) for one in found]))
