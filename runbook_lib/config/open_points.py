@@ -1,7 +1,10 @@
-"""Open points of a YAML file: each null that asks a person for a value, as `key: null  # decide: QUESTION`."""
+"""Open points of a YAML file: each null that asks a person for a value, as `key: null  # decide: QUESTION`.
+
+The comment may stand above the key instead, on several lines.
+"""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import yaml
 from runbook_lib.errors import ParametersError
 
 _ASKED = re.compile(r"#\s*decide:\s*(\S.*?)\s*$")
+_COMMENT = re.compile(r"^\s*#\s*(.*?)\s*$")
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,21 @@ def open_points(text: str) -> list[OpenPoint]:
         return []
     lines = text.splitlines()
     nulls = _nulls(yaml.compose(text, yaml.SafeLoader), "")
-    return [OpenPoint(line + 1, key, asked[1]) for line, key in nulls if (asked := _ASKED.search(lines[line]))]
+    return [OpenPoint(line + 1, key, asked) for line, key in nulls if (asked := _asked(lines, line))]
+
+
+def _asked(lines: Sequence[str], line: int) -> str:
+    """What a comment on a line, or right above it, asks; "" where none does. Pure."""
+    if behind := _ASKED.search(lines[line]):
+        return behind[1]
+    more = list[str]()
+    for above in reversed(lines[:line]):
+        if found := _ASKED.search(above) if above.lstrip().startswith("#") else None:
+            return " ".join([found[1], *more])
+        if not (comment := _COMMENT.match(above)):
+            break
+        more.insert(0, comment[1])
+    return ""
 
 
 def _nulls(node: yaml.Node | None, key: str) -> Iterator[tuple[int, str]]:

@@ -40,6 +40,8 @@ class Found:
     port: int | None = None
     variables: Sequence[str] = ()  # names of environment variables that the services need
     database_variable: str = ""  # that of them which holds the database's address
+    scheme: str = ""  # of that address, as postgresql+psycopg
+    health: str = ""  # the path at which a service says that it is well
     migrations: Migrations | None = None
 
     @property
@@ -54,6 +56,7 @@ class Found:
             "role": self.role,
             "port": str(self.port or ""),
             "variables": ", ".join(self.variables),
+            "health": self.health,
             "migrations": f"{self.migrations.tool} in {self.migrations.directory}" if self.migrations else "",
         }
         return "; ".join(f"{name} {value}" for name, value in said.items() if value)

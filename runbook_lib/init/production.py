@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from runbook_lib.init.commented import Asked, Known
+from runbook_lib.init.found import Service
 from runbook_lib.init.team import Team
 
 ROLES = ("On-Call Engineer", "Database Admin", "DevOps Lead", "Product Owner")  # as the standard plan names them
@@ -15,10 +17,9 @@ HEAD = """\
 # Secrets never stand here: only the name of an environment variable, or of a libpq service.
 # docs/parameters.md has all keys (Target), docs/managers.md those of each manager of services.
 """
-VERSION = (
-    'how it says which commit it runs: {{url: "http://localhost:{port}/health", field: version}}, or '
-    '{{log: "version (\\\\w+) started"}}'
-)
+LOGS = "{log: 'version (\\w+) started'}"
+VERSION = f"how it says which commit it runs: {LOGS} or {{by: manager}}"
+VERSION_BY_URL = "how it says which commit it runs: {url: ADDRESS, field: version}, as %s, or a log: docs/managers.md"
 
 
 def target(team: Team) -> dict[str, Any]:
@@ -35,7 +36,13 @@ def target(team: Team) -> dict[str, Any]:
             "pattern": Asked(f"their file names, as {team.name}_*.dump"),
             "oldest_hours": 48,
         },
-        "services": {**_manager(team), "timeout": 120, **versions(team), **_listens(team), "built_from": built_from(team)},
+        "services": {
+            **_manager(team),
+            "timeout": 120,
+            "versions": versions(team, partial(_address, team)),
+            **_listens(team),
+            "built_from": built_from(team),
+        },
         "repositories": {
             team.name: {"path": Asked(f"the checkout there that is deployed from, as /srv/{team.name}"), **build(team)}
         },
@@ -50,12 +57,12 @@ def build(team: Team) -> dict[str, Any]:
     return {"install": team.value("install", "what installs the packages"), **keys} if team.of("install") else keys
 
 
-def versions(team: Team) -> dict[str, Any]:
-    """How each service tells its version. Pure."""
-    if team.manager in ("docker-compose", "pm2"):
-        return {"versions": {each.name: {"by": "manager"} for each in team.services}}
-    asked = {each.name: Asked(VERSION.format(port=team.port(each) or "PORT")) for each in team.services}
-    return {"versions": asked or Asked("each service, and how it says which commit it runs: docs/managers.md")}
+def versions(team: Team, address: Callable[[Service], str]) -> Mapping[str, Asked] | Asked:
+    """What is asked of how each service tells its version, which answers at some address. Pure."""
+    path = team.said("health") or "/health"
+    serving = {each.name: Asked(VERSION_BY_URL % f"{address(each)}{path}") for each in team.serving}
+    asked = {each.name: serving.get(each.name, Asked(VERSION)) for each in team.services}
+    return asked or Asked("each service, and how it says which commit it runs: docs/managers.md")
 
 
 def built_from(team: Team) -> Mapping[str, str] | Asked:
@@ -67,6 +74,10 @@ def endpoints(team: Team) -> Mapping[str, Any] | Asked:
     """Where each service answers. Pure."""
     known = {each.name: f"http://localhost:{port}" for each in team.services if (port := team.port(each))}
     return known or Asked("the address of each service that answers HTTP, as {web: http://localhost:8000}; else {}")
+
+
+def _address(team: Team, service: Service) -> str:
+    return f"http://localhost:{team.port(service) or 8000}"
 
 
 def _listens(team: Team) -> dict[str, Any]:

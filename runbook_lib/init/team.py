@@ -54,6 +54,15 @@ class Team:
         found = self.of("migrations")
         return found[0].migrations if len(found) == 1 else None
 
+    def said(self, key: str) -> str:
+        """What the finder that counts most says, "" where none does. Pure."""
+        return next((str(getattr(each, key)) for each in self.of(key)), "")
+
+    @property
+    def serving(self) -> list[Service]:
+        """The services that answer HTTP, as far as a port or its name shows it. Pure."""
+        return [each for each in self.services if self.port(each) or "PORT" in each.command]
+
     def port(self, service: Service) -> int | None:
         """Where a service listens: as itself says, else as is said of the only one, or of the one for the web. Pure."""
         if service.port:

@@ -8,13 +8,13 @@ from typing import Any
 
 from runbook_lib.config.open_points import OpenPoint, open_points
 from runbook_lib.errors import ParametersError
-from runbook_lib.init import ci, production
+from runbook_lib.init import ci, production, rehearsal
 from runbook_lib.init.commented import text
 from runbook_lib.init.finders import look
 from runbook_lib.init.found import Folder, Found
 from runbook_lib.init.team import Team
 
-TARGET = "parameters/production.yaml"
+PRODUCTION, REHEARSAL, STACK = (f"parameters/{name}.yaml" for name in ("production", "rehearsal", "stack"))
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,12 @@ def init(path: Path) -> Written:
         )
     found = look(Folder(path.resolve()))
     team = Team(path.resolve().name, found)
-    texts = {TARGET: production.HEAD.format(name=team.name) + "\n" + text(production.target(team)), **ci.files(path, team)}
+    texts = {
+        PRODUCTION: production.HEAD.format(name=team.name) + "\n" + text(production.target(team)),
+        REHEARSAL: rehearsal.TARGET_HEAD.format(name=team.name) + "\n" + text(rehearsal.target(team)),
+        STACK: rehearsal.STACK_HEAD.format(name=team.name) + "\n" + text(rehearsal.stack(team)),
+        **ci.files(path, team),
+    }
     left = [name for name in texts if (path / name).exists()]
     made = [name for name in texts if name not in left]
     for name in made:

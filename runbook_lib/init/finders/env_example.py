@@ -22,4 +22,5 @@ def find(folder: Folder) -> Iterator[Found]:
             port=int(port) if port.isdigit() else None,
             variables=tuple(given),
             database_variable=database,
+            scheme=urlsplit(given[database]).scheme if database else "",
         )
