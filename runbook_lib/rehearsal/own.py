@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -16,6 +17,7 @@ from runbook_lib.documents import load_plan, load_target
 from runbook_lib.errors import ParametersError
 from runbook_lib.headless import conductor
 from runbook_lib.postgres.changes.draft import states_of
+from runbook_lib.rehearsal.again import Again, Snapshot, looked_at, undone_and_deployed
 from runbook_lib.rehearsal.rehearse import MONITOR, Rehearsed
 from runbook_lib.rehearsal.repositories import release
 from runbook_lib.rehearsal.stack import Stack, brought_up
@@ -35,7 +37,12 @@ class OwnRehearsed(Rehearsed):
     """How the rehearsal of a release ended, with one fault or none."""
 
     recommended: str = ""
+    undone: bool = False
+    not_undone: dict[str, str] = field(default_factory=dict)
+    """Step -> why it cannot be undone."""
+    deployed_again: bool = False
     problems: list[str] = field(default_factory=list)
+    """What was not as it must be: what triage recommended, the rollback that followed, the undo, the next deployment."""
 
 
 def rehearse(plan_file: Path, stack: str, fault: str, report: Report) -> list[OwnRehearsed]:
@@ -143,18 +150,20 @@ def _one(plan: Plan, described: StackFile, fault: Fault, report: Report) -> OwnR
     with brought_up(described, fault.name) as up, settled_in(up.environment):
         _put_draft(plan, described, load_target(described.target_file))
         _use(up, fault, report)
+        used = Snapshot.of(up)
         report(f"  up, and used, in {monotonic() - begun:.1f} s")
         about = {"operator": "rehearsal", "reason": fault.about, "incident": f"rehearsal-{fault.name}"}
         run = lifecycle.open_new(
             described.plan_file, described.target_file, "", option=expected.option, outputs=OUTPUTS, **about
         )
-        outcome = _roll_back(run, plan, fault, expected, report)
-        problems = _unexpected(run, plan, fault, expected)
+        outcome, again = _walk(run, up, used, fault, expected, report)
+        problems = _unexpected(run, plan, fault, expected) + again.problems
     code = max(outcome.exit_code, 3) if problems else outcome.exit_code
     seconds = round(monotonic() - begun, 1)
     for problem in problems:
         report(f"  {problem}")
-    report(f"{fault.name}: {run.state.type or 'no'} rollback {outcome.status.upper()} in {seconds} s, all torn down")
+    done = [outcome.status.upper(), *["undone"] * again.undone, *["deployed again"] * again.deployed]
+    report(f"{fault.name}: {run.state.type or 'no'} rollback {', '.join(done)} in {seconds} s, all torn down")
     report(f"Report: {os.path.relpath(run.folder.path / 'report.html')}")
     return OwnRehearsed(
         fault.name,
@@ -164,6 +173,9 @@ def _one(plan: Plan, described: StackFile, fault: Fault, report: Report) -> OwnR
         code,
         seconds,
         recommended(run),
+        again.undone,
+        again.not_undone,
+        again.deployed,
         problems,
     )
 
@@ -182,14 +194,31 @@ def _put_draft(plan: Plan, described: StackFile, target: Target) -> None:
         shutil.copy(file, Path(target.backups.directory) / file.name)
 
 
-def _roll_back(run: Run, plan: Plan, fault: Fault, expected: Expected, report: Report) -> Outcome:
-    """Triage, then the rollback that is recommended; the expected one where nothing can be, as papermill executes them."""
-    folder = run.folder.path
+def _walk(run: Run, up: Stack, used: Snapshot, fault: Fault, expected: Expected, report: Report) -> tuple[Outcome, Again]:
+    """Triage, rollback as papermill executes it, undo, and the release deployed again."""
+    folder, plan = run.folder.path, run.context.plan
     by_hand = fault.name == NONE or not plan.decision_matrix
     chosen = {"TYPE": expected.type, "OVERRIDE": f"{fault.about} The stack's file expects it."} if by_hand else {}
     opens = any(check.opens for check in plan.checks.values())
     problem = conductor.execute(folder, "01-triage", {"MONITOR": MONITOR, **chosen}, report, opens_page=opens)
-    return problem or conductor.carry_out(folder, lambda opened: opened.previews()[0], {}, report)
+    if problem:
+        return problem, Again()
+    with _opened(folder) as triaged:
+        release = looked_at(triaged, up, used)
+    outcome = conductor.carry_out(folder, lambda opened: opened.previews()[0], {}, report)
+    if outcome.status != "verified":
+        return outcome, Again()
+    with _opened(folder) as rolled_back:
+        return outcome, undone_and_deployed(rolled_back, up, release, report)
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[Run]:
+    run = lifecycle.open_existing(folder)
+    try:
+        yield run
+    finally:
+        run.close_adapters()
 
 
 def _unexpected(run: Run, plan: Plan, fault: Fault, expected: Expected) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from runbook_lib.config.target import Target
 from runbook_lib.documents import load_plan, load_target
 from runbook_lib.errors import ParametersError
 from runbook_lib.rehearsal.stack_file import (
@@ -38,9 +39,28 @@ def build(described: StackFile, root: Path, fault: Fault, environment: Mapping[s
         create(described, name, root / name, fault)
         for file, text in described.ignored.get(name, {}).items():
             (root / name / file).write_text(text)
-        repository = target.repositories[name]
-        for command in filter(None, (repository.install, repository.build)):
-            carried_out(command, root / name, environment)
+        build_checkout(target, name, root / name, environment)
+
+
+def build_checkout(target: Target, name: str, directory: Path, environment: Mapping[str, str]) -> None:
+    """Build what a repository has checked out, as the target says it. Changes the checkout.
+
+    Raises StackError when that fails.
+    """
+    repository = target.repositories[name]
+    for command in filter(None, (repository.install, repository.build)):
+        carried_out(command, directory, environment)
+
+
+def put_back(directory: Path, commit: str) -> None:
+    """Have a checkout hold a commit, and its remote too. Changes both. Raises StackError when git fails."""
+    _git(directory, "reset", "--quiet", "--hard", commit)
+    _git(directory, "push", "--quiet", "--force", "origin", MAIN)
+
+
+def git_says(directory: Path, *arguments: str) -> str:
+    """What git prints in a repository of a stack. Read-only. Raises StackError when it fails."""
+    return _git(directory, *arguments)
 
 
 def carried_out(command: Sequence[str], directory: Path, environment: Mapping[str, str], where: str = "") -> None:
@@ -195,7 +215,7 @@ class _Repository:
         _git(self.directory, *arguments, date=date)
 
 
-def _git(directory: Path, *arguments: str, date: str = "") -> None:
+def _git(directory: Path, *arguments: str, date: str = "") -> str:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     environment |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull, "LC_ALL": "C"}
     for person in ("AUTHOR", "COMMITTER"):
@@ -211,3 +231,4 @@ def _git(directory: Path, *arguments: str, date: str = "") -> None:
             state="the stack is being brought down",
             safe_next="mend what git names and start again",
         )
+    return result.stdout.strip()

@@ -57,8 +57,12 @@ class Stack:
 
     def start(self) -> None:
         """Start all services and wait until each is healthy. Changes the stack. Raises StackError when one is not."""
+        self.described.services.start(self.supervisor, self.environment, _login(self.database))
+        self.wait()
+
+    def wait(self) -> None:
+        """Return once all services are healthy. Raises StackError when one is not."""
         services = self.described.services
-        services.start(self.supervisor, self.environment, _login(self.database))
         for name, health in self.described.health.items():
             until_healthy(
                 partial(_healthy, health, self.environment, self.database),
@@ -74,6 +78,12 @@ class Stack:
         environment = {**self.environment, **_login(self.database), MARK: str(self.root), **more}
         directory = Path(filled(event.directory, self.environment, where))
         carried_out(filled(event.run, self.environment, where), directory, environment, where)
+
+    def migrate(self) -> None:
+        """Execute the commands of the database again, as a deployment does. Changes the stack."""
+        for number, event in enumerate(self.described.database.fill):
+            if isinstance(event, Commanded):
+                self.command(event, self.described.line("database", "fill", number, "run"))
 
     def use(self) -> list[StackError]:
         """Have users act, as the stack's file says; returns what failed of it. Changes the stack."""

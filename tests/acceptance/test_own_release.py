@@ -40,6 +40,7 @@ def test_a_release_that_works_is_rolled_back_as_the_stack_expects(shop: Team) ->
 
     one = found(ended)
     assert (ended.exit_code, one["status"], one["type"], one["problems"]) == (0, "verified", "full", [])
+    assert (one["undone"], one["not_undone"], one["deployed_again"]) == (True, {}, True)
     assert {"01-triage.ipynb", "03-full-rollback.ipynb"} <= {path.name for path in Path(one["run"]).iterdir()}
     assert (shop.git("rev-parse", "HEAD"), shop.git("status", "--porcelain")) == before
 
