@@ -26,6 +26,7 @@ KEPT = 2000  # lines of errors
 LINES = 50  # of each error
 SHOWN = 20  # errors in a result
 RECENTLY = timedelta(hours=1)
+RECENT = 1000  # lines
 EARLIER = timedelta(days=7)  # how far before the release a log is read
 
 
@@ -88,17 +89,21 @@ class _Log:
 
 
 def _beforehand(context: Context, name: str) -> Found:
-    """Whether an error could be seen in what the services logged in the last hour, as far as that can be read. Read-only."""
+    """Whether an error could be seen in what the services have logged lately. Read-only."""
     spec = context.plan.checks[name]
     assert isinstance(spec, LogsKeys)
-    since = datetime.fromisoformat(context.state.opened_at) - RECENTLY
+    if blind := _blind(spec, _judged(spec, {service: _lately(context, service) for service in spec.services})):
+        return Status.UNKNOWN, f"{blind}; set errors, or leave the check out by `without`"
+    return Status.PASS, f"an error would be seen in what {', '.join(spec.services)} logged lately"
+
+
+def _lately(context: Context, service: str) -> list[str]:
+    """The lines of the last hour; where they carry no time, the last ones that there are."""
+    services = context.adapters.services
     try:
-        found = _judged(spec, {service: context.adapters.services.logs(service, since) for service in spec.services})
-    except AdapterError as error:  # lines without a time are read from where this run starts their service
-        return Status.PASS, f"it is looked at once they are started: {error.what}"
-    if blind := _blind(spec, found):
-        return Status.UNKNOWN, f"{blind}, in the last hour; set errors, or leave the check out by `without`"
-    return Status.PASS, f"an error would be seen in what {', '.join(spec.services)} logged in the last hour"
+        return services.logs(service, datetime.fromisoformat(context.state.opened_at) - RECENTLY)
+    except AdapterError:
+        return services.logs(service, None)[-RECENT:]
 
 
 def _blind(spec: LogsKeys, found: Mapping[str, _Log]) -> str:
