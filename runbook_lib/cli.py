@@ -10,12 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import click
 import yaml
 
 from runbook_lib.config.installed import require_extra
+from runbook_lib.config.loading import ROOT
 from runbook_lib.config.plan import summary
 from runbook_lib.config.target import pair
 from runbook_lib.documents import load_plan, load_target, resolved
@@ -25,9 +26,10 @@ from runbook_lib.history import commits
 from runbook_lib.journal.control import Request
 from runbook_lib.journal.folder import RunFolder
 from runbook_lib.journal.state import RunState, replay
+from runbook_lib.records import comparison
 from runbook_lib.redaction import in_clear, redact, redact_output, redact_values
 from runbook_lib.report.junit import ROLLBACK, Write, of_run, written
-from runbook_lib.run import Run, approval, cleanup, lease, lifecycle, recovery, undo
+from runbook_lib.run import Run, approval, by_hand, cleanup, lease, lifecycle, listing, recovery, undo
 from runbook_lib.run.approval import named_reason
 from runbook_lib.system import temporary
 from runbook_lib.system.signals import settle
@@ -236,6 +238,7 @@ def init(folder: Path, as_json: bool) -> None:
 @click.option("--operator", default="", help="Who is at the keyboard.")
 @click.option("--reason", default="", help="Why, for the log.")
 @click.option("--incident", default="", help="The incident's number.")
+@click.option("--waive", default="", help="NAME: REASON of a prerequisite that may fail.")
 @click.option("--browser/--no-browser", default=True, help="Open the link, besides printing it.")
 @json_option
 def lab(
@@ -245,6 +248,7 @@ def lab(
     rehearsal: bool,
     scenario: str,
     rows: int,
+    waive: str,
     browser: bool,
     as_json: bool,
     **about: str,
@@ -271,9 +275,9 @@ def lab(
         if rehearsal:
             server.game_day(scenario, rows, opened, **about)
         elif run:
-            server.seat(lifecycle.open_existing(run, about["operator"]), opened)
+            server.seat(_waived(lifecycle.open_existing(run, about["operator"]), waive), opened)
         elif plan_file and target_file:
-            server.seat(server.begin(plan_file, target_file, **about), opened)
+            server.seat(_waived(server.begin(plan_file, target_file, **about), waive), opened)
     except KeyboardInterrupt:  # the way this command is meant to be ended
         click.echo("Closed: JupyterLab and what came up with it are down.", err=True)
 
@@ -380,8 +384,7 @@ def run_command(
     with written(junit_file, ROLLBACK) as write:
         opened = _with_a_type(run)
         _choose(opened, chosen)
-        if waive:
-            opened.waive(*named_reason(waive, opened.waivable()))
+        _waived(opened, waive)
         if take_over:
             lease.take_over(opened, take_over)
         try:
@@ -416,6 +419,36 @@ def status(run: Path | None, target_file: Path | None, as_json: bool) -> None:
         click.echo(json.dumps(_as_json(folder, state), default=vars))
     else:
         click.echo(redact(display.status(folder, plan, state).text))
+
+
+@commands.command(name="list")
+@click.argument("folder", type=click.Path(path_type=Path), default=ROOT / "outputs")
+@click.option("--target", "target_file", type=click.Path(path_type=Path), help="A target: the records that it keeps, too.")
+@json_option
+def list_command(folder: Path, target_file: Path | None, as_json: bool) -> None:
+    """List runs and rehearsals, newest first: when, type, target, outcome, how long, and how long services were down."""
+    target = load_target(target_file) if target_file else None
+    found = listing.listed(folder, listing.place(folder, target))
+    if as_json:
+        click.echo(json.dumps(redact_values(found.as_json())))
+        return
+    click.echo(redact(display.table(str(folder), listing.HEAD, found.rows()).text))
+    for path, why in found.unreadable.items():
+        click.echo(redact(f"Cannot be read: {path}: {why}"), err=True)
+
+
+@commands.command(name="diff")
+@click.argument("first", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("second", metavar="RUN", type=click.Path(path_type=Path))
+@json_option
+def diff_command(first: Path, second: Path, as_json: bool) -> None:
+    """Compare two runs step by step, as a rehearsal and an incident; each is a run folder, or the file of a record."""
+    found = comparison.compared(listing.of_run(first), listing.of_run(second))
+    if as_json:
+        click.echo(json.dumps(redact_values(found.as_json())))
+        return
+    shown = display.table(f"{found.first} → {found.second}", comparison.HEAD, found.rows())
+    click.echo(redact("\n".join([shown.text, *found.differs])))
 
 
 @commands.command()
@@ -571,6 +604,49 @@ def check(run: Path, waive: str, reason: str, junit_file: Path | None, as_json: 
 
 @commands.command()
 @run_argument
+@click.option("-o", "file", type=click.Path(path_type=Path), help="Where to write it, in place of printing it.")
+@json_option
+def sheet(run: Path, file: Path | None, as_json: bool) -> None:
+    """What a person does by hand in place of a planned RUN, as Markdown: commands and SQL; the target is not touched."""
+    from runbook_lib.ui import sheet as sheets
+
+    opened = lifecycle.open_existing(run)
+    service = opened.context.target.database.service
+    made = sheets.sheet(opened.folder, opened.context.plan, service, opened.state, opened.journal.events())
+    if file:
+        sheets.write(made, file)
+    if as_json:
+        click.echo(json.dumps(made.as_json() | ({"file": str(file)} if file else {})))
+    else:
+        click.echo(str(file) if file else made.markdown())
+
+
+@commands.group()
+def journal() -> None:
+    """Put on record what was done without the runbook."""
+
+
+@journal.command()
+@run_argument
+@click.option("--step", required=True, metavar="NAME", help="The step that it took the place of.")
+@click.option("--done", "result", flag_value="done", help="It was done, as far as the person saw.")
+@click.option("--failed", "result", flag_value="failed", help="It failed, or was left half done.")
+@click.option("--note", required=True, help="What was done, and what was seen.")
+@click.option("--operator", required=True, help="Who did it.")
+@click.option("--at", default="", metavar="TIME", help="When, as 2026-05-01T03:20:00+02:00; else now.")
+@json_option
+def add(run: Path, step: str, result: Literal["done", "failed"] | None, as_json: bool, **about: str) -> None:
+    """Record what a person did from the sheet; no step is done by that: `runbook run` and `check` look themselves."""
+    if result is None:
+        raise click.UsageError("Say --done or --failed.")
+    state = by_hand.record(run, step, result, about["note"], about["operator"], about["at"])
+    kept = state.by_hand[-1]
+    said = f"On record: {kept['title']}: {kept['result']} by hand, by {kept['by']}. What is there, `runbook check` finds."
+    click.echo(json.dumps({"run": str(run), "by_hand": kept}) if as_json else redact(said))
+
+
+@commands.command()
+@run_argument
 @json_option
 def pause(run: Path, as_json: bool) -> None:
     """Have the step that acts now wait before its next batch, until `resume` or `abort`."""
@@ -625,6 +701,13 @@ def _with_a_type(folder: Path) -> Run:
     return opened
 
 
+def _waived(run: Run, waive: str) -> Run:
+    """Record a waiver given as NAME: REASON, where one is given."""
+    if waive:
+        run.waive(*named_reason(waive, run.waivable()))
+    return run
+
+
 def _choose(run: Run, chosen: str) -> None:
     """Record what was chosen as NAME=value, NAME=value.
 
@@ -640,11 +723,15 @@ def _choose(run: Run, chosen: str) -> None:
 
 
 def _rehearsed(asked: Asked, file: Path | None, verbose: bool, as_json: bool, write: Write) -> int:
+    from runbook_lib.rehearsal import record
     from runbook_lib.rehearsal.junit import of_migration
     from runbook_lib.rehearsal.migration import in_words
 
-    found = asked.executed(file) if file else asked.rehearsed(_teller(as_json))
+    report = _teller(as_json)
+    found = asked.executed(file) if file else asked.rehearsed(report)
     write(of_migration(found))
+    if found.exit_code == 0:
+        record.keep_migration(asked.migrations, asked.plan, asked.option, found.catalog, found.seconds, report)
     click.echo(json.dumps(found.as_json()) if as_json else "\n".join(in_words(found, verbose=verbose)))
     if file and not as_json:
         click.echo(f"The executed notebook: {file}")
@@ -751,6 +838,7 @@ def _as_json(folder: RunFolder, state: RunState) -> dict[str, Any]:
         "steps": state.steps,
         "checks": state.checks.get("after", {}),
         "waivers": state.waivers,
+        "by_hand": state.by_hand,
         "debts": state.pending,
         "outcome": state.outcome,
     }

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError, create_model
 
-from runbook_lib import checks, services, steps
+from runbook_lib import checks, records, services, steps
 from runbook_lib.config.kinds import by_name, union
 from runbook_lib.config.loading import NOTHING_TOUCHED, ROOT, explained, load, located, packaged, problems_of, read, secret
 from runbook_lib.config.plan import Plan
@@ -34,9 +34,10 @@ def plan_model() -> type[Plan]:
 
 @cache
 def target_model() -> type[Target]:
-    """The model of a target with the kinds of service manager that are installed. Read-only."""
+    """The model of a target with the kinds of service manager and of place for records that are installed. Read-only."""
     managers = union((manager.Keys for manager in services.kinds().values()), by="manager")
-    fields: dict[str, Any] = {"services": (managers, ...)}
+    places = union(place.Keys for place in records.kinds().values())
+    fields: dict[str, Any] = {"services": (managers, ...), "records": (places | None, None)}
     return create_model("Target", __base__=Target, **fields)
 
 

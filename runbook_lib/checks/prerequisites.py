@@ -10,20 +10,21 @@ from functools import partial
 from pathlib import Path
 
 from runbook_lib import checks
+from runbook_lib.checks import rehearsed
 from runbook_lib.checks.pooler import POOLER, can_be_paused
 from runbook_lib.checks.restorable import RESTORABLE, restores
 from runbook_lib.checks.schema import will_agree
 from runbook_lib.config.installed import packaged
 from runbook_lib.config.plan import Part, RepositoryStep, Rows, ServicesStep
 from runbook_lib.context import Context, old_code
+from runbook_lib.context.before import newest_before
 from runbook_lib.context.migration_files import history
-from runbook_lib.errors import AdapterError, ParametersError
+from runbook_lib.errors import AdapterError, ParametersError, PreconditionError
 from runbook_lib.postgres import plan_fit, sampled_rows
 from runbook_lib.postgres.abilities import kept_out, lost
 from runbook_lib.postgres.catalog import database_size, has_column, old_collations
 from runbook_lib.postgres.connection import identity, rights_missing
 from runbook_lib.postgres.lease import LEFT_BEHIND
-from runbook_lib.postgres.restore.dump_inspector import newest
 from runbook_lib.postgres.text_settings import identifier
 from runbook_lib.results import LOOK_FAILED, Found, Precondition, Result, Status, When, why
 
@@ -200,14 +201,19 @@ def _rights(context: Context) -> Found:
 
 def _backup(context: Context) -> Found:
     backups = context.target.backups
-    path = newest(Path(backups.directory), backups.pattern)
     if not Path(backups.directory).is_dir():
         return Status.FAIL, f"there is no folder {backups.directory}; create it, or correct backups.directory in the target"
+    try:
+        found = newest_before(context)
+    except PreconditionError as error:
+        return Status.FAIL, f"{error.what} {error.safe_next}"
+    path = found.path
     if path is None:
         return Status.FAIL, f"no {backups.pattern} in {backups.directory}"
     contents = context.adapters.dump_tools.contents(path)
     hours = (context.now() - contents.made).total_seconds() / 3600
     facts = f"{path.name}, {path.stat().st_size / 1e6:.1f} MB, {hours:.1f} h old, {len(contents.tables_with_data)} tables"
+    facts += f", {found.how}" if found.how else ""
     if lacking := [name for table in context.plan.tables for name in contents.lacks(*table)]:
         return Status.FAIL, f"{facts}, without the data of {', '.join(lacking)}"
     if hours < -FUTURE:
@@ -299,6 +305,7 @@ PREREQUISITES = {
     "backup": Prerequisite("A backup from before is present, readable and recent", _backup, _of_database()),
     "tools": Prerequisite("pg_dump and pg_restore are of the server's version", _tools, _of_database()),
     "disk": Prerequisite("There is room for a backup", _disk, _of_database()),
+    rehearsed.REHEARSED: Prerequisite(rehearsed.TITLE, rehearsed.look, rehearsed.concerns),
     "checks": Prerequisite("The checks of the plan's own will be able to look", _checks, _looking),
     **{name: Prerequisite(title, look, _restoring) for name, (title, look) in RESTORABLE.items()},
 }

@@ -11,6 +11,7 @@ from runbook_lib.checks import CheckContext, check
 from runbook_lib.checks.restorable import restores
 from runbook_lib.config.plan import CheckSpec, RevertingStep
 from runbook_lib.context import Context, old_code
+from runbook_lib.context.before import newest_before
 from runbook_lib.context.comparison import CATALOG_BEFORE, CATALOG_RESTORED
 from runbook_lib.context.migration_files import files_of, history, own_files, read
 from runbook_lib.errors import AdapterError
@@ -121,6 +122,8 @@ def from_before(context: Context) -> Dump | None:
     """The newest backup without the feature's columns; None where there is none. Read-only."""
     backups = context.target.backups
     paths = sorted(Path(backups.directory).glob(backups.pattern), key=lambda path: path.stat().st_mtime, reverse=True)
+    if context.target.before:
+        paths = [path] if (path := newest_before(context).path) else []
     for path in paths[:LOOKED_AT]:
         dump = look(context.adapters.dump_tools, path)
         database = context.plan.database

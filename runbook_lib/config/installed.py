@@ -15,6 +15,14 @@ def packaged(*parts: str) -> Path:
     return Path(str(files("runbook_lib").joinpath(*parts)))
 
 
+def own_version() -> str:
+    """The version of this library, "source" where it is run from its source alone. Read-only."""
+    try:
+        return version(DISTRIBUTION)
+    except PackageNotFoundError:
+        return "source"
+
+
 def require_extra(extra: str) -> None:
     """Make sure that the packages of an extra are installed. Read-only.
 

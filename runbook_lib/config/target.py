@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Container, Iterable
+from datetime import datetime
 from itertools import permutations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -149,6 +150,46 @@ class Backups(Model):
         if self.snapshot and self.fresh:
             raise ValueError("name either a snapshot or a fresh backup: one of them is the run's backup")
         return self
+
+
+def _moment(text: str) -> str:
+    try:
+        aware = datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        aware = False
+    if not aware:
+        raise ValueError('it must be a moment with its zone, as "2025-11-03 11:14:29.123456+00:00"')
+    return text
+
+
+class PointInTime(Model):
+    """The state from just before the migration's commit, out of a base backup and the WAL since."""
+
+    kind: Literal["point-in-time"]
+    """That it is recovered, where no dump of it was kept."""
+    base: str | None = None
+    """A base backup of pg_basebackup, a data directory or the folder of its tar files; or the folder that holds several."""
+    wal: str | None = None
+    """The folder of the archived WAL; it goes with `base`."""
+    command: Command | None = None
+    """In place of both: it restores a base backup, with its restore_command, into {folder}, as pgBackRest and Barman do."""
+    at: Annotated[str, AfterValidator(_moment)] | None = None
+    """The moment, where the migration history shows none: just before the first commit then or later."""
+    timeout: Seconds = 4 * 3600
+    """Seconds that restoring may take, that recovering may, and that dumping may."""
+
+    @model_validator(mode="after")
+    def _by_files_or_by_command(self) -> Self:
+        if (bool(self.base), bool(self.wal), bool(self.command)) not in ((True, True, False), (False, False, True)):
+            raise ValueError("name either `base` and `wal`, or the `command` that restores a base backup")
+        if self.command and not any("{folder}" in word for word in self.command):
+            raise ValueError("command must name the folder that it restores into by {folder}")
+        return self
+
+    @property
+    def moment(self) -> datetime | None:
+        """The moment that it names."""
+        return datetime.fromisoformat(self.at) if self.at else None
 
 
 class VersionByUrl(Model):
@@ -346,6 +387,13 @@ class NamedCommand(Model):
     """Seconds for it."""
 
 
+class RecordsTarget(Model):
+    """Where the records of green rehearsals are kept; each kind of place has a model of its own."""
+
+    kind: str
+    """The kind of place."""
+
+
 class Target(Model):
     """Where a rollback runs."""
 
@@ -359,6 +407,8 @@ class Target(Model):
     """What pools the services' connections to it: one PgBouncer, or a list of them."""
     backups: Backups
     """Where its backups are."""
+    before: PointInTime | None = None
+    """How the state from before the feature is recovered, where no dump of it was kept."""
     services: ServicesTarget
     """The services and their manager."""
     repositories: dict[Name, RepositoryTarget] = {}
@@ -377,6 +427,8 @@ class Target(Model):
     """A deploy pipeline, an autoscaler, a queue's consumers."""
     cache_purge: CachePurge | None = None
     """How the caches in front of the services are emptied."""
+    records: RecordsTarget | None = None
+    """Where the records of green rehearsals are kept; the folder outputs/records if None."""
     contacts: dict[str, str] = {}
     """Who has each role that the plan names."""
 

@@ -14,6 +14,7 @@ from runbook_lib.config.plan import Backfill as ListSpec
 from runbook_lib.config.plan import BackfillOfColumn, DatabaseStep, Plan, RepositoryStep, RestoringStep, StepSpec
 from runbook_lib.config.target import Target
 from runbook_lib.context.adapters import Adapters
+from runbook_lib.context.before import newest_before
 from runbook_lib.context.host_lease import HostLease
 from runbook_lib.git import Checkout
 from runbook_lib.journal.control import Reporter
@@ -104,7 +105,7 @@ class Context:
             PreconditionError: There is none.
         """
         approved = [step["facts"]["dump"] for step in self.state.agreed.values() if "dump" in step["facts"]]
-        return self.adapters.dump(Path(approved[0]) if approved else None)
+        return self.adapters.dump(lambda: Path(approved[0]) if approved else newest_before(self).path)
 
     def backfill(self, connection: Connection) -> Backfill:
         """The feature's backfill, as SQL, with the engineer's choice about edited entries, else the plan's. Read-only."""

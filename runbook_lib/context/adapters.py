@@ -20,7 +20,7 @@ from runbook_lib.postgres.connection import Postgres
 from runbook_lib.postgres.dump import DumpTools
 from runbook_lib.postgres.lease import Lease, guard
 from runbook_lib.postgres.pooler import Pooler
-from runbook_lib.postgres.restore.dump_inspector import Dump, look, newest
+from runbook_lib.postgres.restore.dump_inspector import Dump, look
 from runbook_lib.redaction import register
 from runbook_lib.services import Services, connect
 from runbook_lib.system import temporary
@@ -130,16 +130,22 @@ class Adapters:
 
         return self._once("dump_tools", made)
 
-    def dump(self, approved: Path | None) -> Dump:
-        """The backup that a restore takes: the one that was approved, else the newest.
+    def dump(self, find: Callable[[], Path | None]) -> Dump:
+        """The backup that a restore takes; `find` is asked for it once.
 
         Raises:
             PreconditionError: There is none.
         """
 
         def made() -> Dump:
-            path = approved or self._newest_dump()
-            return look(self.dump_tools, path)
+            if path := find():
+                return look(self.dump_tools, path)
+            backups = self.target.backups
+            raise PreconditionError(
+                f"There is no {backups.pattern} in {backups.directory}.",
+                state="Nothing was touched.",
+                safe_next="Put the backup there that was taken before the feature's data were written.",
+            )
 
         return self._once("dump", made)
 
@@ -189,13 +195,3 @@ class Adapters:
                 self._made[name] = make()
             made: T = self._made[name]
             return made
-
-    def _newest_dump(self) -> Path:
-        backups = self.target.backups
-        if path := newest(Path(backups.directory), backups.pattern):
-            return path
-        raise PreconditionError(
-            f"There is no {backups.pattern} in {backups.directory}.",
-            state="Nothing was touched.",
-            safe_next="Put the backup there that was taken before the feature's data were written.",
-        )

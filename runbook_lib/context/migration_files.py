@@ -8,11 +8,12 @@ from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from posixpath import normpath
+from typing import Protocol
 
-from runbook_lib.config.plan import Companion, Migration
+from runbook_lib.config.plan import Companion, Migration, Plan
 from runbook_lib.config.plan.migration import BASE
-from runbook_lib.context import Context
 from runbook_lib.git import Checkout
+from runbook_lib.journal.folder import RunFolder
 from runbook_lib.postgres.migration_history import Applied, History
 
 KEPT = "evidence/migration.json"  # what the files said before the code went back
@@ -30,7 +31,17 @@ class Line:
     problem: str = ""
 
 
-def history(context: Context) -> History | None:
+class HasFiles(Protocol):
+    """A run, as far as its plan, folder and checkouts go."""
+
+    plan: Plan
+    folder: RunFolder
+
+    def checkout(self, repository: str) -> Checkout:
+        """The checkout that a repository is deployed from."""
+
+
+def history(context: HasFiles) -> History | None:
     """The feature's rows in the migration history; None where the plan names no migration. Read-only.
 
     Raises:

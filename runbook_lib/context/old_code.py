@@ -138,6 +138,7 @@ class OldCode:
     elsewhere: Sequence[Commit]  # commits that the plan lists and the branch does not hold
     kept_files: Sequence[str]
     path: Path
+    brought_back: Sequence[str] = ()  # files that are committed again as deployed, after the reverts
 
 
 def prepare(context: Context, repository: str) -> OldCode:
@@ -171,8 +172,7 @@ def prepare(context: Context, repository: str) -> OldCode:
         nothing_left, refusal = make(found, clone, context.state.author, context.state.began)
         if refusal:
             raise _refused(refusal.because, checkout)
-    if found.reverts and migration and keeps:
-        _keep_migration(context, migration, clone, head)
+    brought_back = _keep_migration(context, migration, clone, head) if found.reverts and migration and keeps else []
     if found.reverts and (left := look(context, repository, clone).in_effect):
         names = "; ".join(f"{commit.id[:12]} {commit.subject}" for commit in left[:MOST])
         raise _refused(f"Commits of the feature still count as in effect once they are taken back: {names}.", checkout)
@@ -187,6 +187,7 @@ def prepare(context: Context, repository: str) -> OldCode:
         elsewhere=_elsewhere(context, repository, checkout),
         kept_files=own_files(migration, read(migration, clone)) if found.reverts and migration else [],
         path=path,
+        brought_back=brought_back,
     )
     return made
 
@@ -354,8 +355,8 @@ def _migration(context: Context, repository: str) -> Migration | None:
     return found if found and found.repository == repository else None
 
 
-def _keep_migration(context: Context, migration: Migration, clone: Checkout, head: str) -> None:
-    """Commit the migrations' files again as they are deployed, with those that all migrations share."""
+def _keep_migration(context: Context, migration: Migration, clone: Checkout, head: str) -> list[str]:
+    """Commit the migrations' files again as they are deployed, with those that all migrations share; returns which."""
     changed = differences(clone.git, clone.head(), head)
     there = companions(migration, [file for file, deployed in changed.items() if deployed])
     following = [file for file, companion in there.items() if companion.follows == "migration"]
@@ -368,3 +369,4 @@ def _keep_migration(context: Context, migration: Migration, clone: Checkout, hea
             context.state.author,
             context.state.began,
         )
+    return files

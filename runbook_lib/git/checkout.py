@@ -99,11 +99,18 @@ class Remote:
         """
         self._push(":", self._lease(commit)).require()
 
+    def pushing(self, source: str, *, replacing: str = "") -> list[str]:
+        """What follows `git` in the command of `push`. Pure."""
+        return self._pushing(source, self._lease(replacing))
+
+    def _pushing(self, source: str, how: Sequence[str]) -> list[str]:
+        return ["push", "--quiet", *how, self.name, f"{source}refs/heads/{self.branch}"]
+
     def _lease(self, commit: str) -> list[str]:
         return [f"--force-with-lease=refs/heads/{self.branch}:{commit}"] if commit else []
 
     def _push(self, source: str, how: Sequence[str], env: Mapping[str, str] | None = None) -> Completed:
-        done = self.git.attempt("push", "--quiet", *how, self.name, f"{source}refs/heads/{self.branch}", env=env)
+        done = self.git.attempt(*self._pushing(source, how), env=env)
         if refused := re.search(r"! \[remote rejected\].*\((.*)\)", done.errors):
             lines = [line.removeprefix("remote:").strip() for line in done.errors.splitlines() if line.startswith("remote:")]
             said = " ".join(line for line in lines if line)[:MOST]

@@ -8,6 +8,7 @@ from typing import Any
 
 from runbook_lib.config.plan import ColumnOfRow
 from runbook_lib.context import Context
+from runbook_lib.context.before import recovered_files
 from runbook_lib.errors import AdapterError, RunbookError
 from runbook_lib.postgres import Connection
 from runbook_lib.postgres.catalog import catalog, has_column
@@ -81,7 +82,8 @@ def fingerprint(context: Context, with_database: bool) -> dict[str, str]:
             if "backfill" in context.plan.parts and _can_count(context, connection):
                 found["rows with backfilled entries"] = context.backfill(connection).count(connection)
         directory = Path(context.target.backups.directory)
-        found["backups"] = sorted((path.name, path.stat().st_size) for path in directory.glob("*"))
+        recovered = {*directory.glob(recovered_files(context.plan.feature))} if context.target.before else set()
+        found["backups"] = sorted((path.name, path.stat().st_size) for path in directory.glob("*") if path not in recovered)
     for repository in context.plan.repositories:
         checkout = context.checkout(repository)
         found[f"checkout {repository}"] = [checkout.head(), checkout.changed_files()]

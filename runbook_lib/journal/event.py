@@ -376,6 +376,17 @@ class Approved(Fact, kind="approved", timeline="{digest} by {by}", milestone="ap
 
 
 @dataclass(frozen=True)
+class RehearsalOf(Fact, kind="rehearsal-of"):
+    """What a rehearsal is of, before its first step."""
+
+    subject: Mapping[str, Any]
+
+    def timeline(self) -> str:
+        """What happened, in one line."""
+        return in_words(self.subject)
+
+
+@dataclass(frozen=True)
 class Escalated(
     Fact, kind="escalated", timeline="from {from_} to {to}: {because}", milestone="escalated from {from_} to {to}: {because}"
 ):
@@ -521,6 +532,26 @@ class IndexScans(Fact, kind="index-scans", timeline="{step}: {scans}"):
     step: str
     at: Any
     scans: Any
+
+
+@dataclass(frozen=True)
+class DoneByHand(Fact, kind="by-hand"):
+    """What a person did in place of a step, from the sheet: `result` is "done" or "failed"; what is there, looks decide."""
+
+    step: str
+    title: str
+    result: str
+    note: str
+    by: str
+    when: str
+
+    def timeline(self) -> str:
+        """What happened, in one line."""
+        return f"{self.title}: {self.result} by hand, by {self.by}, at {self.when}: {self.note}"
+
+    def milestone(self) -> str:
+        """The line that follows a run as it goes on."""
+        return f"BY HAND, by {self.by}: {self.title}: {self.result}"
 
 
 # --- pending cleanup

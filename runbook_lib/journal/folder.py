@@ -30,9 +30,7 @@ class RunFolder:
     @classmethod
     def create(cls, outputs: Path, incident: str, type_name: str, now: datetime | None = None) -> "RunFolder":
         """Make a new folder below `outputs`, named by UTC time, incident, rollback type and a random id."""
-        stamp = (now or datetime.now(UTC)).strftime("%Y%m%dT%H%M%SZ")
-        name = "-".join([stamp, _word(redact(incident) or "no-incident"), _word(type_name), secrets.token_hex(3)])
-        path = outputs / name
+        path = outputs / new_id(incident or "no-incident", type_name, now)
         with _writing(path):
             make_private(path / "evidence", outputs)
         return cls(path)
@@ -168,6 +166,12 @@ class RunFolder:
             file.flush()
             os.fsync(file.fileno())
         return path
+
+
+def new_id(about: str, type_name: str, now: datetime | None = None) -> str:
+    """A new id, by UTC time, what it is about, rollback type and a random word."""
+    stamp = (now or datetime.now(UTC)).strftime("%Y%m%dT%H%M%SZ")
+    return "-".join([stamp, _word(redact(about)), _word(type_name), secrets.token_hex(3)])
 
 
 def private(path: str | os.PathLike[str], flags: int) -> int:

@@ -58,6 +58,7 @@ class RunState:
     evidence: tuple[Mapping[str, str], ...] = ()
     escalations: tuple[Mapping[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    by_hand: tuple[Mapping[str, str], ...] = ()  # what people did from the sheet, in order; it changes the state of no step
     pending: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # name -> step and text, while it is open
     served: bool = False  # whether a way back was walked to services that run, and no step begun since
     undo: str = ""  # the digest of an approved undo that has not ended
@@ -190,6 +191,11 @@ def _after(state: RunState, event: Event) -> RunState:
             return replace(state, pending=_without(state.pending, item))
         case events.Noted(text):
             return replace(state, notes=(*state.notes, text))
+        case events.DoneByHand():
+            # Checks made before it say nothing of what is there now.
+            checks = _without(state.checks, "after")
+            by_hand = (*state.by_hand, data)
+            return replace(state, by_hand=by_hand, checks=checks, left_out={}, served=False, outcome=None)
         case events.UndoApproved(digest, whole=whole):
             return replace(state, undo=digest, undo_is_whole=whole)
         case events.PurgeApproved():

@@ -129,9 +129,11 @@ def seat(run: Run, opened: Opened, environment: Mapping[str, str] = os.environ) 
     """Serve a run in JupyterLab until it is shut down there, or by Ctrl-C, SIGTERM or SIGHUP; then seal it again.
 
     Raises:
-        PreconditionError: The extra `lab` is not installed, or JupyterLab does not start.
+        PreconditionError: The extra `lab` is not installed, or JupyterLab does not start; or the plan asks for a rehearsal,
+            and there is none that fits.
     """
     folder = run.folder.path.resolve()
+    run.require_rehearsed()
     with ending_signals_raise():
         try:
             with serving(folder, prepare(run), environment) as lab:

@@ -210,8 +210,12 @@ class BackfillTerms(ABC):
 
     def count(self, connection: Connection) -> int:
         """How many rows hold what is to be cleared. Read-only."""
-        query = sql.SQL("SELECT count(*) AS n FROM {table} t WHERE {affected}")
-        return int(one(connection, self.filled(query))["n"])
+        return int(one(connection, self.counted)["n"])
+
+    @property
+    def counted(self) -> sql.Composed:
+        """A query that gives how many rows hold what is to be cleared."""
+        return self.filled(sql.SQL("SELECT count(*) AS n FROM {table} t WHERE {affected}"))
 
     def and_approved(self) -> sql.Composable:
         """The rest of a condition: that a row is among the approved ones, or nothing where all are."""

@@ -1,6 +1,6 @@
 """The shape of a database, as facts that can be compared."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 
 from psycopg import errors, sql
@@ -76,6 +76,17 @@ def has_column(connection: Connection, of: HasTable, name: str) -> bool:
         [of.schema_, of.table, name],
     ).fetchone()
     return row is not None
+
+
+def added_by(connection: Connection, of: HasTable, columns: Collection[str]) -> list[int]:
+    """The transactions that wrote some columns of a table as they are; none where they are not there. Read-only."""
+    found = connection.execute(
+        """SELECT DISTINCT a.xmin::text::bigint AS xid
+           FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid JOIN pg_namespace n ON n.oid = relnamespace
+           WHERE nspname = %s AND relname = %s AND attname = ANY (%s) AND NOT attisdropped""",
+        [of.schema_, of.table, list(columns)],
+    )
+    return [row["xid"] for row in found]
 
 
 def old_collations(connection: Connection) -> list[str]:

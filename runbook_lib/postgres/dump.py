@@ -37,6 +37,7 @@ _ATTACHED = re.compile(
     re.MULTILINE,
 )
 _PG_CLASS = "1259"
+AS_OF = re.compile(r"_(\d{8}T\d{6}\.\d{6})Z\.dump$")  # in the name of a dump: the moment of the past that it holds
 PARTIAL = ".partial"
 
 
@@ -54,7 +55,7 @@ class Entry:
 class DumpContents:
     """What a custom-format dump says of itself."""
 
-    made: datetime
+    made: datetime  # or the moment of the past that it holds
     database: str
     server: int | None  # major version of the server that was dumped
     entries: tuple[Entry, ...]  # its objects; rows are no objects
@@ -103,9 +104,11 @@ class DumpTools:
         Raises:
             AdapterError: It cannot be written, or `path` exists.
         """
-        with _made_whole(path) as partial:
-            command = [self._path("pg_dump"), "--format=custom", f"--file={partial}", f"--dbname={self._conninfo()}"]
-            self.processes.run(command, timeout=timeout).require()
+        dump_to(path, self.processes, self._path("pg_dump"), self._conninfo(), timeout)
+
+    def command_to_dump(self, path: str | Path) -> list[str]:
+        """The command that writes the whole database to `path`. Pure."""
+        return _whole(self._path("pg_dump"), path, self._conninfo())
 
     def contents(self, path: Path) -> DumpContents:
         """What is in a dump, by its table of contents. Read-only."""
@@ -116,6 +119,8 @@ class DumpTools:
         made = datetime.fromtimestamp(path.stat().st_mtime, UTC)
         if created and created[2]:
             made = datetime.fromisoformat(created[1]).replace(tzinfo=UTC)
+        if moment := AS_OF.search(path.name):
+            made = datetime.strptime(moment[1], "%Y%m%dT%H%M%S.%f").replace(tzinfo=UTC)
         schema = self._schema(path)
         objects = list(OBJECT.finditer(schema))
         tables = {found["oid"]: f"{found['schema']}.{found['name']}" for found in objects if found["catalog"] == _PG_CLASS}
@@ -148,9 +153,7 @@ class DumpTools:
         Raises:
             AdapterError: Something in it could not be restored.
         """
-        into = ["--exit-on-error", "--no-password", f"--dbname={self._conninfo(database)}"]
-        command = [self._path("pg_restore"), *into, *options, str(path)]
-        self.processes.run(command, timeout=timeout, hold=self.hold).require()
+        self.processes.run(self.command_to_restore(path, database, *options), timeout=timeout, hold=self.hold).require()
 
     def restore_listed(
         self, path: Path, database: str, timeout: float, *options: str, without: str = "-", left_out: Collection[int] = ()
@@ -198,8 +201,12 @@ class DumpTools:
 
     def rows_of(self, path: Path, schema: str, table: str, to: Path, timeout: float) -> None:
         """Write the rows that a dump has of a table to a file, as a COPY command with its data. Read-only."""
+        self.processes.run(self.command_to_take_rows(path, schema, table, to), timeout=timeout, hold=self.hold).require()
+
+    def command_to_take_rows(self, path: Path, schema: str, table: str, to: Path) -> list[str]:
+        """The command that writes the rows that a dump has of a table to a file. Pure."""
         chosen = [f"--schema={schema}", f"--table={table}", "--data-only", f"--file={to}"]
-        self.processes.run([self._path("pg_restore"), *chosen, str(path)], timeout=timeout, hold=self.hold).require()
+        return [self._path("pg_restore"), *chosen, str(path)]
 
     def first_rows(self, path: Path, schema: str, name: str, rows: int, timeout: float) -> str:
         """The first rows that a dump has of a table, as a COPY command with its data. Read-only."""
@@ -213,7 +220,23 @@ class DumpTools:
         Raises:
             AdapterError: It cannot be read to its end.
         """
-        self.processes.run([self._path("pg_restore"), "--file=/dev/null", str(path)], timeout=timeout).require()
+        self.processes.run(self.command_to_read(path), timeout=timeout).require()
+
+    def command_to_read(self, path: Path) -> list[str]:
+        """The command that decodes every byte of a dump. Pure."""
+        return [self._path("pg_restore"), "--file=/dev/null", str(path)]
+
+    def command_of_psql(self, database: str, *statements: str) -> list[str]:
+        """The command that executes statements in another database of the server, in one transaction if several. Pure."""
+        options = ["--no-psqlrc", "--no-password", "--set=ON_ERROR_STOP=1"]
+        options += ["--single-transaction"] if statements[1:] else []
+        into = f"--dbname={self._conninfo(database)}"
+        return [self._path("psql"), *options, into, *(f"--command={statement}" for statement in statements)]
+
+    def command_to_restore(self, path: Path, database: str, *options: str) -> list[str]:
+        """The command that restores a dump into another database of the server, stopping at the first error. Pure."""
+        into = ["--exit-on-error", "--no-password", f"--dbname={self._conninfo(database)}"]
+        return [self._path("pg_restore"), *into, *options, str(path)]
 
     def _large_objects(self, path: Path, listing: str) -> str:
         if not (lines := _LARGE_OBJECTS.findall(listing)):
@@ -232,6 +255,20 @@ class DumpTools:
 
     def _path(self, tool: str) -> str:
         return str(Path(self.directory) / tool) if self.directory else tool
+
+
+def dump_to(path: Path, processes: Processes, program: str, conninfo: str, timeout: float) -> None:
+    """Write a whole database to `path` by pg_dump in the custom format; the file exists only when complete. Read-only.
+
+    Raises:
+        AdapterError: It cannot be written, or `path` exists.
+    """
+    with _made_whole(path) as partial:
+        processes.run(_whole(program, partial, conninfo), timeout=timeout).require()
+
+
+def _whole(program: str, path: str | Path, conninfo: str) -> list[str]:
+    return [program, "--format=custom", f"--file={path}", f"--dbname={conninfo}"]
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from runbook_lib.errors import PreconditionError
 from runbook_lib.postgres import Connection
 from runbook_lib.postgres.catalog import OWN_SCHEMA, make_own_schema
 from runbook_lib.postgres.connection import exists, one
+from runbook_lib.postgres.script import script, written_down
 from runbook_lib.postgres.sessions import Session, end_all, of_role
 
 Grant = tuple[str, bool]  # who may connect, "" for everybody, and whether they may grant it on
@@ -196,17 +197,52 @@ def raise_fence(connection: Connection, role: str, run: str) -> Fence:
     """
     way = way_to_keep_out(connection, role)
     with connection.transaction():
-        _prepare(connection)
-        fence = standing(connection, role) or _record(connection, role, way, run)
-        if fence.way == "NOLOGIN":
-            connection.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(sql.Identifier(role)))
-        else:
-            revoke_connect(connection, paths(connection, role))
-            if not one(connection, "SELECT has_database_privilege(session_user, current_database(), 'CONNECT') AS it")["it"]:
-                grant_connect(connection, [(one(connection, "SELECT session_user AS us")["us"], False)])
+        fence = _keep_out(connection, role, way, run)
         if gets_in(connection, role):
             raise _refused(role, f"it still can connect after {fence.way}")
     return fence
+
+
+def _keep_out(connection: Connection, role: str, way: Way, run: str) -> Fence:
+    _prepare(connection)
+    fence = standing(connection, role) or _record(connection, role, way, run)
+    if fence.way == "NOLOGIN":
+        connection.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(sql.Identifier(role)))
+    else:
+        revoke_connect(connection, paths(connection, role))
+        if not one(connection, "SELECT has_database_privilege(session_user, current_database(), 'CONNECT') AS it")["it"]:
+            grant_connect(connection, [(one(connection, "SELECT session_user AS us")["us"], False)])
+    return fence
+
+
+def fence_by_hand(connection: Connection, role: str, run: str) -> str:
+    """A script that keeps a role out, ends its sessions, and records what was there before. Read-only.
+
+    Raises:
+        PreconditionError: It cannot be kept out.
+    """
+    way = way_to_keep_out(connection, role)
+    with written_down(connection) as statements:
+        _keep_out(connection, role, way, run)
+    end = sql.SQL("SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = {} AND datname = {}")
+    ended = end.format(sql.Literal(role), sql.Literal(connection.info.dbname)).as_string(connection)
+    return f"{script(statements)}\n{ended};"
+
+
+def let_in_by_hand(connection: Connection, role: str) -> str:
+    """A script that gives a role back what lets it connect now, or what a fence that is up has taken. Read-only."""
+    up = standing(connection, role)
+    way = up.way if up else way_to_keep_out(connection, role)
+    with written_down(connection) as statements:
+        if way == "NOLOGIN":
+            connection.execute(sql.SQL("ALTER ROLE {} LOGIN").format(sql.Identifier(role)))
+        elif up:
+            grant_connect(connection, [(grantee, onward) for grantee, onward in up.before])
+        else:
+            through = paths(connection, role)
+            grant_connect(connection, [grant for grant in to_connect(connection) if grant[0] in through])
+        _forget(connection, role)
+    return script(statements)
 
 
 def lower_fence(connection: Connection, role: str) -> Fence | None:
@@ -222,7 +258,7 @@ def lower_fence(connection: Connection, role: str) -> Fence | None:
             before, now = {(grantee, onward) for grantee, onward in fence.before}, set(to_connect(connection))
             revoke_connect(connection, [grantee for grantee, _ in sorted(now - before)])
             grant_connect(connection, sorted(before - now))
-        connection.execute(sql.SQL("DELETE FROM {} WHERE role = %s").format(TABLE), [role])
+        _forget(connection, role)
     return fence
 
 
@@ -258,6 +294,10 @@ def _record(connection: Connection, role: str, way: Way, run: str) -> Fence:
     query = sql.SQL("INSERT INTO {} (role, way, before, run) VALUES (%s, %s, %s, %s)").format(TABLE)
     connection.execute(query, [role, way, Jsonb(before), run])
     return Fence(role, way, before, run)
+
+
+def _forget(connection: Connection, role: str) -> None:
+    connection.execute(sql.SQL("DELETE FROM {} WHERE role = %s").format(TABLE), [role])
 
 
 def _refused(role: str, why: str) -> PreconditionError:

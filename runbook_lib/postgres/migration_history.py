@@ -62,6 +62,11 @@ class History:
         """Count the rows of the feature's migrations. Read-only."""
         return self._count(connection, self.mine)
 
+    def written_by(self, connection: Connection) -> list[int]:
+        """The transactions that wrote the rows of the feature's migrations as they are. Read-only."""
+        query = sql.SQL("SELECT DISTINCT h.xmin::text::bigint AS xid FROM {} h WHERE {}").format(self.table, self.mine)
+        return [row["xid"] for row in connection.execute(query)]
+
     def says_applied(self, connection: Connection) -> bool:
         """Whether the history says of any of them that it was applied: by its row, or by the one row of a later one.
 

@@ -47,12 +47,21 @@ class Proof:
             with self.backfill.expected(connection) as (value, joined):
                 made = one(connection, self._fingerprints(connection, value, joined=joined))
             # A statement of its own, since the server scans with one core where a transaction's number is asked for.
-            keep = sql.SQL(
-                """CREATE TABLE {} AS
-                SELECT {}::bigint AS n, {}::numeric AS s, {} AS meant, pg_current_xact_id()::xid AS since"""
-            )
-            connection.execute(keep.format(self.table, sql.Literal(made["n"]), sql.Literal(made["s"]), self._meant()))
-            connection.execute(identify_rows(self.table))
+            self._keep(connection, sql.SQL("SELECT {} AS n, {} AS s").format(*map(sql.Literal, (made["n"], made["s"]))))
+
+    def record_at_once(self, connection: Connection) -> None:
+        """Do the same in the caller's transaction, by one statement that makes and keeps them. Changes the target."""
+        pin(connection, local=True)
+        with self.backfill.expected(connection) as (value, joined):
+            self._keep(connection, self._fingerprints(connection, value, joined=joined))
+
+    def _keep(self, connection: Connection, made: sql.Composable) -> None:
+        keep = sql.SQL(
+            """CREATE TABLE {} AS
+            SELECT f.n::bigint AS n, f.s::numeric AS s, {} AS meant, pg_current_xact_id()::xid AS since FROM ({}) f"""
+        )
+        connection.execute(keep.format(self.table, self._meant(), made))
+        connection.execute(identify_rows(self.table))
 
     def differences(self, connection: Connection) -> list[str] | None:
         """How the table now differs from the fingerprints kept, with the rows to look at, a line each.

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -150,12 +150,18 @@ def end_all(
 
 def _ended(connection: Connection, session: Session) -> bool:
     """End a session that is still the one named; whether it was."""
-    row = connection.execute(
-        """SELECT pg_terminate_backend(pid) AS it FROM pg_stat_activity
-           WHERE pid = %s AND coalesce(backend_start::text, '') = %s""",
-        [session.pid, session.started],
-    ).fetchone()
+    row = connection.execute(_END, [session.pid, session.started]).fetchone()
     return bool(row and row["it"])
+
+
+_END = """SELECT pg_terminate_backend(pid) AS it FROM pg_stat_activity
+WHERE pid = %s AND coalesce(backend_start::text, '') = %s"""
+
+
+def end_by_hand(connection: Connection, found: Sequence[Session]) -> str:
+    """A script that ends sessions that are still those named. Pure."""
+    cursor = psycopg.ClientCursor(connection)
+    return "\n".join(f"{cursor.mogrify(_END, [session.pid, session.started])};" for session in found)
 
 
 LOOK = 0.2  # seconds between two times that it is asked whether to cancel

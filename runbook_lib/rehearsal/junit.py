@@ -10,6 +10,7 @@ from runbook_lib.config.plan import Plan
 from runbook_lib.journal import Journal
 from runbook_lib.rehearsal import rehearse
 from runbook_lib.rehearsal.migration import Rehearsal, in_words
+from runbook_lib.rehearsal.own import OwnRehearsed
 from runbook_lib.rehearsal.rehearse import Line, Rehearsed
 from runbook_lib.report import junit
 from runbook_lib.results import Status
@@ -35,7 +36,9 @@ def _of_rehearsed(found: Rehearsed) -> TestSuite:
     folder, plan, _ = lifecycle.read(Path(found.run))
     name = of_scenario(found.scenario)
     made = junit.of_run(plan, Journal(folder.journal_path).events(), name)
-    ended = junit.by_exit_code(found.exit_code, f"ended as {found.type or 'nothing'}: {found.status}")
+    problems = found.problems if isinstance(found, OwnRehearsed) else []
+    why = "; ".join([f"ended as {found.type or 'nothing'}: {found.status}", *problems])
+    ended = junit.by_exit_code(found.exit_code, why)
     made.add_testcase(junit.case(name, "as expected", ended, found.seconds))
     return made
 

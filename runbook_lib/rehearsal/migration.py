@@ -20,6 +20,7 @@ from runbook_lib.postgres.changes.net_change import Refusal, differences
 from runbook_lib.postgres.changes.objects import short
 from runbook_lib.postgres.changes.reversal import reverse
 from runbook_lib.postgres.changes.rows import SCRATCH, execute, note_rekeyed, row_differences
+from runbook_lib.postgres.changes.schema_digest import schema_digest
 from runbook_lib.postgres.changes.schema_kept import bring_rows_back
 from runbook_lib.postgres.changes.trial import Trial, apply, drop_staged, refuse_unstable, stage, tried
 from runbook_lib.postgres.changes.work import Reversal
@@ -48,6 +49,7 @@ class Count:
 class Rehearsal:
     """How the rollback of a migration went; `changes` are what it was to take back.
 
+    `catalog` is the digest of the schema that it was rehearsed on.
     `statements` are what took it back, in order; `plan` is what a person writes for it, null where something is to fill in.
     """
 
@@ -65,6 +67,7 @@ class Rehearsal:
     undo_differences: list[str] = field(default_factory=list)
     undo_exact: bool | None = None
     redeploys: bool | None = None
+    catalog: str = ""
     seconds: float = 0
 
     @property
@@ -116,6 +119,8 @@ def rehearse(
         stopped = _set_up(place, before, migrations, use)
         report("taking it back on a copy …")
         found = _rolled_back(place, migrations, report, decide or {}, only, plan or {})
+        with place.connected("first") as first:
+            found.catalog = schema_digest(first)
     if stopped:
         found.notes.insert(0, f"The migration stopped at a statement that failed: {stopped}")
     refused = [each.object for each in found.refused_because]

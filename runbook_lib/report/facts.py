@@ -21,7 +21,17 @@ _WORDS = {
     "declined": ("⊘", "DECLINED"),
     "escalated": ("▲", "ESCALATED"),
 }
-_AGAIN = {"approved", "started", "found", "applied", "failed", "undone", "checked", "escalated"}  # these outdate an outcome
+_AGAIN = {
+    "approved",
+    "started",
+    "found",
+    "applied",
+    "failed",
+    "undone",
+    "checked",
+    "escalated",
+    "by-hand",
+}  # these outdate an outcome
 
 
 @dataclass(frozen=True)

@@ -323,5 +323,6 @@ def _notes(state: RunState) -> list[str]:
         *(f"Chosen against the triage's advice: {o['chosen']}, because {o['reason']}" for o in state.overrides),
         *(f"Escalated from {move['from']} to {move['to']}: {move['because']}" for move in state.escalations),
         *(by_status[step.status].format(step) for step in state.steps.values() if step.status in by_status),
+        *(f"{h['title']}: {h['result']} by hand, by {h['by']}, at {h['when']}: {h['note']}" for h in state.by_hand),
         *state.notes,
     ]

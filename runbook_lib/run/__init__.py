@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
+from functools import cached_property
 from itertools import accumulate
+from math import ceil
 
-from runbook_lib import checks
-from runbook_lib.checks import BEFORE, CheckContext
-from runbook_lib.checks.prerequisites import PREREQUISITES, prerequisites
-from runbook_lib.config.plan import ServicesStep
+from runbook_lib import checks, records
+from runbook_lib.checks import BEFORE, CheckContext, rehearsed
+from runbook_lib.checks.prerequisites import PREREQUISITES, looked, prerequisites
+from runbook_lib.config.plan import DatabaseStep, ServicesStep
 from runbook_lib.context import Context, comparison, profiles
 from runbook_lib.errors import AdapterError, Declined, ParametersError, PreconditionError, RunbookError, UnknownOutcome
-from runbook_lib.journal import Journal, elapsed
+from runbook_lib.journal import Journal, elapsed, past
 from runbook_lib.journal.control import Reporter, Request, request_control
 from runbook_lib.journal.event import Event
 from runbook_lib.journal.folder import RunFolder
@@ -170,7 +173,7 @@ class Run:
         steps, known = self.steps, self.state
         begun = {name for name in steps if known.step(name).status not in ("pending", "undone")}
         looked = {name: step.previewed(begun=name in begun) for name, step in steps.items()}
-        found = [preview for preview, _ in looked.values()]
+        found = self._measured([preview for preview, _ in looked.values()])
         binding = approval.bound(found)
         digest = approval.digest(binding)
         self.journal.append("previewed", digest=digest, steps=binding, shown=[asdict(p) for p in found])
@@ -183,6 +186,41 @@ class Run:
             ]
             self.record(f"clone:{digest}", named)
         return digest, found
+
+    def _measured(self, previews: Sequence[Preview]) -> list[Preview]:
+        """Previews whose estimates are the plan's, with what runs and rehearsals of this size took instead. Read-only."""
+        plan, rows = self.context.plan, max((preview.volumes.get("rows", 0) for preview in previews), default=0)
+        found = []
+        for preview in previews:
+            spec = plan.steps[preview.step]
+            known = past.measured(self._past, self._key, preview.step, rows, grows=isinstance(spec, DatabaseStep))
+            if known and preview.estimate == spec.estimate:
+                preview = replace(preview, estimate=ceil(known[0]), measured=known[1])
+            found.append(preview)
+        return found
+
+    @property
+    def _key(self) -> tuple[str, str, str]:
+        return self.context.plan.feature, self.context.type, self.context.option
+
+    @cached_property
+    def _past(self) -> list[past.Past]:
+        """What the runs next to this one teach, and the records of rehearsals that can be read. Read-only."""
+        found = past.read(self.folder.path.parent, but=self.folder.id)
+        with suppress(AdapterError):  # an estimate is no proof
+            kept = records.kept(records.of_target(self.context.target, self.context.adapters.processes))
+            found += [record.walk.past for record in kept.records]
+        return found
+
+    def require_rehearsed(self) -> None:
+        """See that the run was rehearsed where its plan asks for that; journaled. Read-only.
+
+        Raises:
+            PreconditionError: It was not, or something else was, or too long ago.
+            UnknownOutcome: That could not be looked at.
+        """
+        if rehearsed.concerns(self.context):
+            self.require(self.record("prerequisites", [looked(self.context, rehearsed.REHEARSED)]))
 
     def dry_run_of_ddl(self, digest: str) -> list[Result]:
         """What came of trying the DDL of the previews of that digest on a schema-only clone, by the journal. Read-only."""

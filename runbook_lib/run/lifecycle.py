@@ -250,12 +250,18 @@ def _left_by(state: RunState) -> str:
 
 def write_archive(run: Run) -> None:
     """Write log, report and manifest of a run as it stands now."""
+    archive(run.folder, run.context.plan)
+
+
+def archive(folder: RunFolder, plan: Plan) -> None:
+    """Write log, report and manifest of a run's folder by its journal; its target is not needed."""
     from runbook_lib import report
 
-    events, state = [event for event in run.journal.events() if event.kind != report.SEALED], run.state
-    report.write_log(run.folder, run.context.plan, state, events)
-    report.write_report(run.folder, run.context.plan, state, events)
-    report.seal(run.folder)
+    journaled = Journal(folder.journal_path).events()
+    events, state = [event for event in journaled if event.kind != report.SEALED], replay(journaled)
+    report.write_log(folder, plan, state, events)
+    report.write_report(folder, plan, state, events)
+    report.seal(folder)
 
 
 def is_sealed(run: Run) -> bool:

@@ -216,6 +216,12 @@ class Services(Protocol):
                 are stopped.
         """
 
+    def stop_by_hand(self, names: Sequence[str]) -> list[str]:
+        """What a person types into a shell to stop services, a line each, in this order. Read-only."""
+
+    def start_by_hand(self, names: Sequence[str], restore: Restore = NOTHING) -> list[str]:
+        """What a person types into a shell to start services, a line each, in this order. Read-only."""
+
     def looks(self, restart: Restart) -> list[Look]:
         """What can be known before downtime of whether services come up again as they are. Pure."""
 
@@ -386,6 +392,14 @@ class MemoryServices:
         self.running -= {*names} - self.immortal
         if going_on := [name for name in names if name in self.running]:
             raise not_stopped(", ".join(going_on), WHERE, 0, "it goes on")
+
+    def stop_by_hand(self, names: Sequence[str]) -> list[str]:
+        """See `Services.stop_by_hand`."""
+        return [f"stop {name}" for name in names]
+
+    def start_by_hand(self, names: Sequence[str], restore: Restore = NOTHING) -> list[str]:
+        """See `Services.start_by_hand`."""
+        return [f"start {name}" for name in names]
 
     def looks(self, restart: Restart) -> list[Look]:
         """See `Services.looks`: none."""

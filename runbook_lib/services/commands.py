@@ -23,7 +23,7 @@ from runbook_lib.services import (
     not_stopped,
     unreachable,
 )
-from runbook_lib.system.processes import Completed, Processes, not_found, shown, until
+from runbook_lib.system.processes import Completed, Processes, not_found, shown, typed, until
 
 INTERVAL = 0.1  # seconds between two questions
 
@@ -116,6 +116,14 @@ class CommandServices:
             if not self._becomes(name, running=False):
                 raise not_stopped(name, shown(self._commands.running), self._timeout, "still running")
 
+    def stop_by_hand(self, names: Sequence[str]) -> list[str]:
+        """See `Services.stop_by_hand`: the target's commands."""
+        return [typed(_filled(self._commands.stop, name), self._directory) for name in names]
+
+    def start_by_hand(self, names: Sequence[str], restore: Restore = NOTHING) -> list[str]:
+        """See `Services.start_by_hand`: the target's commands."""
+        return [typed(_filled(self._commands.start, name), self._directory) for name in names]
+
     def looks(self, restart: Restart) -> list[Look]:
         """See `Services.looks`: whether the programs are there; a command line says no more than the target."""
         return [Look("programs", "The programs of the services' commands are here", self._programs)]
@@ -158,6 +166,10 @@ class CommandServices:
         return until(lambda: self.is_running(name) == running, self._timeout, INTERVAL)
 
     def _run(self, command: Sequence[str], name: str, since: datetime | None = None) -> Completed:
-        moment = since.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if since else ""
-        filled = [word.replace("{service}", name).replace("{since}", moment) for word in command]
+        filled = _filled(command, name, since)
         return self._processes.run(filled, cwd=self._directory, timeout=self._timeout).require()
+
+
+def _filled(command: Sequence[str], name: str, since: datetime | None = None) -> list[str]:
+    moment = since.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if since else ""
+    return [word.replace("{service}", name).replace("{since}", moment) for word in command]

@@ -37,7 +37,7 @@ from runbook_lib.services.compose_config import PIN, Made
 from runbook_lib.services.compose_images import ComposeImages
 from runbook_lib.services.compose_look import ComposeLook, Labelled
 from runbook_lib.system import temporary
-from runbook_lib.system.processes import Completed, Processes, shown, until
+from runbook_lib.system.processes import Completed, Processes, shown, typed, until
 
 COMPOSE = "com.docker.compose"
 PROJECT, SERVICE = f"{COMPOSE}.project", f"{COMPOSE}.service"
@@ -224,6 +224,30 @@ class DockerServices:
             left = sorted(self.running_of(found))
             raise not_stopped(", ".join(left), self._where, timeout, "; ".join(map(self._states, left)))
 
+    def stop_by_hand(self, names: Sequence[str]) -> list[str]:
+        """See `Services.stop_by_hand`: restart policies off first, for the containers that there are by then."""
+        lines = []
+        for name in names:
+            ids = f"$({self._typed([*self._composed(self._described.files), 'ps', '--quiet', name])})"
+            lines += [f"{self._typed(['docker', *verb])} {ids}" for verb in (["update", "--restart=no"], ["stop"])]
+        return lines
+
+    def start_by_hand(self, names: Sequence[str], restore: Restore = NOTHING) -> list[str]:
+        """See `Services.start_by_hand`; the image of a pinned service is named by a file that the first line writes."""
+        lines = []
+        for name in names:
+            files, pinned = list(self._described.files), self._described.pinned.get(name)
+            if pinned:
+                files.append(f"pinned-{name}.json")
+                made = json.dumps({"services": {name: {"image": pinned}}})
+                lines.append(f"{typed(['printf', '%s', made], self._directory)} > {files[-1]}")
+            number = restore.get(name, NOTHING).get("instances", 0)
+            lines.append(self._typed([*self._composed(files), *_up(name, number, ["--no-build" if pinned else "--build"])]))
+        return lines
+
+    def _typed(self, command: list[str]) -> str:
+        return typed(command, self._directory, {"DOCKER_HOST": self._described.host} if self._described.host else {})
+
     def looks(self, restart: Restart) -> list[Look]:
         """See `Services.looks`."""
         look, names = self._look(), list(restart.names)
@@ -296,8 +320,7 @@ class DockerServices:
         if image:
             build = self.images.use(name, image)
         with self._files(name) as files:
-            scale = ["--scale", f"{name}={number}"] if number else []  # else as many as the files say
-            answer = self._compose(files, "up", "--detach", "--no-deps", "--force-recreate", *scale, *build, name)
+            answer = self._compose(files, *_up(name, number, build))
         if answer.exit_code != 0:
             raise not_started(name, self._where, _last_line(answer))
         if image and (others := {container.image for container in self._alive(name)} - {image}):
@@ -394,10 +417,13 @@ class DockerServices:
         env: Mapping[str, str] = NOTHING,
         project: str = "",
     ) -> Completed:
+        return self._run([*self._composed(files, project), *words], input, timeout, env)
+
+    def _composed(self, files: Sequence[str], project: str = "") -> list[str]:
+        """The beginning of a command of compose."""
         named = [word for file in files for word in ("--file", file)]
         variables = [word for file in self._described.env_files for word in ("--env-file", file)]
-        command = [*self._composer, "--project-name", project or self._described.project, *variables, *named, *words]
-        return self._run(command, input, timeout, env)
+        return [*self._composer, "--project-name", project or self._described.project, *variables, *named]
 
     def _docker(self, *words: str) -> Completed:
         return self._run(["docker", *words])
@@ -420,6 +446,12 @@ class DockerServices:
     def _states(self, name: str) -> str:
         found = self._each_known([name])[name]
         return "; ".join(f"{c.status}, exit code {c.exit_code}, restarted {c.restarts} times" for c in found)
+
+
+def _up(name: str, number: int, build: Sequence[str]) -> list[str]:
+    """What has compose bring a service up in new containers, in as many as the files say where `number` is 0."""
+    scale = ["--scale", f"{name}={number}"] if number else []
+    return ["up", "--detach", "--no-deps", "--force-recreate", *scale, *build, name]
 
 
 def _all_alive(found: Collection[Container]) -> bool:

@@ -35,7 +35,7 @@ from runbook_lib.services import (
     unreachable,
 )
 from runbook_lib.services.release_links import starts_from
-from runbook_lib.system.processes import Completed, Processes, shown, until
+from runbook_lib.system.processes import Completed, Processes, shown, typed, until
 from runbook_lib.system.temporary import has_ended
 
 STOPPED = {"stopped", "errored", "one-launch-status"}
@@ -142,6 +142,21 @@ class Pm2Services:
         time.sleep(max((WATCH_SETTLES + process.watch_delay for process in each if process.watched), default=0.0))
         if brought_back := list(dict.fromkeys(process.name for process in each if process.restarts or process.watched)):
             self._stop(self._of_each(brought_back))  # where pm2 was starting it again just as it stopped it
+
+    def stop_by_hand(self, names: Sequence[str]) -> list[str]:
+        """See `Services.stop_by_hand`: by pm2's own numbers, as they are now."""
+        found = self._of_each(names)
+        return [self._typed("stop", found[name]) for name in names]
+
+    def start_by_hand(self, names: Sequence[str], restore: Restore = NOTHING) -> list[str]:
+        """See `Services.start_by_hand`: by pm2's own numbers, as they are now."""
+        found = self._of_each(names)
+        watched = [name for name in names if restore.get(name, NOTHING).get("watch mode")]
+        return [self._typed("start", found[name], *(["--watch"] if name in watched else [])) for name in names]
+
+    def _typed(self, verb: str, found: Sequence[_Process], *more: str) -> str:
+        command = [*self._described.command, verb, *(str(process.id) for process in found), *more]
+        return typed(command, env={"PM2_HOME": str(self._home)})
 
     def _stop(self, found: Mapping[str, list[_Process]]) -> None:
         running = [process for processes in found.values() for process in processes if process.alive]

@@ -1,7 +1,7 @@
 """Services under supervisord."""
 
 import socket
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -27,7 +27,7 @@ from runbook_lib.services import (
     unknown_service,
     unreachable,
 )
-from runbook_lib.system.processes import Processes, until
+from runbook_lib.system.processes import Processes, typed, until
 
 CALL_SECONDS = 10.0
 
@@ -131,6 +131,18 @@ class SupervisorServices:
         if not until(all_stopped, self._timeout, INTERVAL):
             states = ", ".join(map(self._state, sorted(going_on)))
             raise not_stopped(", ".join(sorted(going_on)), str(self._socket), self._timeout, states)
+
+    def stop_by_hand(self, names: Sequence[str]) -> list[str]:
+        """See `Services.stop_by_hand`: its command line asks by the same socket as we do."""
+        return [typed([*self._control, "stop", *names])]
+
+    def start_by_hand(self, names: Sequence[str], restore: Restore = NOTHING) -> list[str]:
+        """See `Services.start_by_hand`: its command line asks by the same socket as we do."""
+        return [typed([*self._control, "start", *names])]
+
+    @property
+    def _control(self) -> list[str]:
+        return ["supervisorctl", f"--serverurl=unix://{self._socket}"]
 
     def looks(self, restart: Restart) -> list[Look]:
         """See `Services.looks`: none."""

@@ -21,6 +21,7 @@ from runbook_lib.errors import ParametersError, RunbookError
 from runbook_lib.journal.control import Control, Reporter
 from runbook_lib.postgres.pooler import Pooler
 from runbook_lib.results import LOOK_FAILED, Found, Precondition, Result, Status, When, not_passed, why
+from runbook_lib.steps.by_hand import Instruction, in_words
 from runbook_lib.steps.pausing import PAUSED, Pausing
 from runbook_lib.system.processes import not_found
 
@@ -65,7 +66,10 @@ class Preview:
     volumes: Mapping[str, int] = field(default_factory=dict)
     keys: str = ""  # the SHA-256 of the list of rows that it is about
     table: list[list[str]] = field(default_factory=list)  # what is to be read with it, the first row its head
+    measured: str = ""  # when it last took as long as the estimate says, in a run or rehearsal of about this size
     irreversible: bool = False  # whether nothing undoes it, or not all of it: then it is confirmed a second time
+    by_hand: list[Instruction] = field(default_factory=list)  # what a person does where nothing else runs
+    goes_first: bool = False  # whether it is done before the outage begins, wherever the plan has it
 
 
 def commands_here(commands: Collection[Sequence[str]]) -> Found:
@@ -176,6 +180,10 @@ class Step(ABC):
     def preview(self) -> Preview:
         """What the step would change and lose. Read-only."""
 
+    @abstractmethod
+    def by_hand(self, preview: Preview) -> list[Instruction]:
+        """What a person does, in order, in place of what was previewed; what cannot be written down, in words. Read-only."""
+
     def dry_run_of_ddl(self, preview: Preview) -> list[Result]:
         """What came of trying what was previewed on a clone; nothing where there is no DDL to be tried.
 
@@ -231,7 +239,15 @@ class Step(ABC):
             looks = [replace(look, status=Status.PASS, summary=f"not needed: {there}") for look in looks]
         if not made:
             return Preview(self.name, self.title, would=[f"stop: {first.summary}"], estimate=self.spec.estimate), looks
-        return replace(made[0], would=[*made[0].would, *self._waits_of_clients(made[0])]), looks
+        would = [*made[0].would, *self._waits_of_clients(made[0])]
+        return replace(made[0], would=would, by_hand=self._by_hand(made[0]), goes_first=self.goes_first), looks
+
+    def _by_hand(self, preview: Preview) -> list[Instruction]:
+        """What a person does; where that cannot be found out now, why. Read-only."""
+        try:
+            return self.by_hand(preview)
+        except LOOK_FAILED as error:
+            return [in_words(f"not known, as it could not be found out when this was previewed: {why(error)[1]}")]
 
     def _waits_of_clients(self, preview: Preview) -> list[str]:
         """For how long clients of poolers would wait, a line each. Read-only."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from runbook_lib.postgres.dump import sha256
 from runbook_lib.postgres.restore.dump_inspector import newest
 from runbook_lib.results import Found, Precondition, Result, Status, When
 from runbook_lib.steps import Effect, Facts, Preview, Probe, Step, commands_here
+from runbook_lib.steps.by_hand import Instruction, in_shell, in_shell_at
 from runbook_lib.system.processes import shown
 
 NEWEST = 50  # runs that are looked at
@@ -83,6 +85,10 @@ class Ahead(ABC):
         """Whether it is done, by the step's recorded outcome and the live system. Read-only."""
 
     @abstractmethod
+    def by_hand(self) -> list[Instruction]:
+        """What a person does in its place. Pure."""
+
+    @abstractmethod
     def make(self) -> Facts:
         """Do it; returns what it left. Changes the target's backups only."""
 
@@ -122,6 +128,11 @@ class BySnapshot(Ahead):
         if answer.exit_code == THERE:
             return Probe(Effect.DONE, f"the snapshot {self.name} exists, by the target's check")
         return Probe(Effect.NOT_DONE, f"there is no snapshot {self.name}")
+
+    def by_hand(self) -> list[Instruction]:
+        """The target's command and its check. Pure."""
+        commands = self._filled(self.spec.make), self._filled(self.spec.check)
+        return [in_shell_at(None, *commands, expect=f"the last line ends with exit code {THERE}: `echo $?`")]
 
     def make(self) -> Facts:
         """Run the target's command. Changes the target's backups only.
@@ -170,6 +181,13 @@ class ByFreshBackup(Ahead):
         if not path.exists() or sha256(path) != outcome["sha256"]:
             return Probe(Effect.UNKNOWN, f"the backup {path} is not the one that was read through")
         return Probe(Effect.DONE, f"{path.name} was read through before the services were stopped")
+
+    def by_hand(self) -> list[Instruction]:
+        """How the backup is looked for. Pure."""
+        tools, directory = self.context.adapters.dump_tools, Path(self.context.target.backups.directory)
+        look = in_shell(f"ls -lt {shlex.quote(str(directory))}/{self.spec.pattern} | head -1", self.would)
+        read = tools.command_to_read(directory / "FILE")
+        return [look, in_shell_at(None, read, expect="with its name for FILE, exit code 0: every byte of it can be read")]
 
     def make(self) -> Facts:
         """See once more that it is fresh, and read all of it. Read-only.
@@ -281,6 +299,17 @@ class Backup(Step):
             undone_by=KEPT,
             estimate=seconds,
         )
+
+    def by_hand(self, preview: Preview) -> list[Instruction]:
+        """The dump, and a look into it; or what the target has in its place. Pure."""
+        return self.ahead.by_hand() if self.ahead else self._dumped()
+
+    def _dumped(self) -> list[Instruction]:
+        tools = self.context.adapters.dump_tools
+        return [
+            in_shell_at(None, tools.command_to_dump(self.path), expect=f"exit code 0, and {self.path} is there"),
+            in_shell_at(None, tools.command_to_read(self.path), expect="exit code 0: every byte of it can be read"),
+        ]
 
     def needs(self) -> list[Precondition]:
         """That a dump may read all there is. Pure."""

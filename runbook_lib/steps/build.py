@@ -12,6 +12,7 @@ from runbook_lib.context import builds, old_code, staged_build
 from runbook_lib.context.staged_build import Proof, StagedBuild, some
 from runbook_lib.results import Found, Precondition, Result, Status, When
 from runbook_lib.steps import Effect, Facts, Preview, Probe
+from runbook_lib.steps.by_hand import Instruction, in_shell_at
 from runbook_lib.steps.code import PUT_BACK, StepOnRepository
 from runbook_lib.system.machine import free_memory, megabytes
 
@@ -78,6 +79,14 @@ class Build(StepOnRepository):
             estimate=self.spec.estimate if proof.is_movable else max(self.spec.estimate, ceil(proof.seconds)),
             facts={"commit": commit, **how, "built from": made_from},
         )
+
+    def by_hand(self, preview: Preview) -> list[Instruction]:
+        """Builds in the checkout by the target's commands. Pure."""
+        target = self.context.target.repositories[self.repository]
+        commands = [command for command in (target.install, target.build) if command]
+        cleared = [["rm", "-rf", "--", *self.caches]] if self.caches else []
+        said = f", and {target.artifact} names the commit that is checked out" if target.artifact else ""
+        return [in_shell_at(self.path, *cleared, *commands, expect=f"each line ends with exit code 0{said}")]
 
     def needs(self) -> list[Precondition]:
         """That the old version builds, and from all that it is built from in the checkout. Pure."""

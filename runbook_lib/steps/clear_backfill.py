@@ -29,6 +29,7 @@ from runbook_lib.results import Found, Precondition, Result, Status, When
 from runbook_lib.steps import PATIENCE, Effect, Facts, Preview, Probe, backfill_step, clear_preview
 from runbook_lib.steps.backfill_step import BackfillStep, none_lasting
 from runbook_lib.steps.backup import path_of_backup
+from runbook_lib.steps.by_hand import Instruction, in_psql, in_words
 from runbook_lib.steps.ddl_dry_run import Look, dry_run_of_ddl
 from runbook_lib.steps.services import disconnected
 
@@ -190,6 +191,26 @@ class ClearBackfill(BackfillStep):
         """How many rows would be changed and how, and what older code will not show. Read-only."""
         found, self._previewed, self._choice = clear_preview.preview(self)
         return found
+
+    def by_hand(self, preview: Preview) -> list[Instruction]:
+        """Clears all affected rows in one transaction, as batches do, with the records that an undo needs. Read-only."""
+        if self.entry.cleared == "from_backup":
+            return [
+                in_words(
+                    "The step reads what each row held before out of the backup, row by row, which no script can. "
+                    "Restore the backup to another database (pg_restore), and copy the column from there by the key."
+                )
+            ]
+        kept_out = preview.facts.get("triggers") == "keep_out"
+        with replace(self.context.adapters.postgres, keeps_triggers_out=kept_out).connect() as connection:
+            text = self._removal(self.backfill).by_hand(connection, kept_out=kept_out)
+        rows = preview.volumes.get("rows", 0)
+        said = "COMMIT twice, then 0: no row holds such an entry any more"
+        swapped = "; where the step would exchange the column, this gives the same values in place"
+        more = swapped if preview.facts.get("strategy") == "swap" else ""
+        return [
+            in_psql(text, f"{said}. It was {rows} rows when this was previewed; all there are by then are cleared{more}")
+        ]
 
     def milliseconds_paused(self, preview: Preview) -> int:
         """As long as one of a swap's short locks is held; the other strategies take none. Pure."""

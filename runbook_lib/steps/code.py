@@ -15,6 +15,8 @@ from runbook_lib.history.decision import Action
 from runbook_lib.history.matching import How
 from runbook_lib.results import Found, Precondition, Result, Status, When
 from runbook_lib.steps import Effect, Facts, Preview, Probe, Step
+from runbook_lib.steps.by_hand import Instruction, in_shell_at, in_words
+from runbook_lib.system.processes import typed
 
 PUT_BACK = "put back"  # in what the undo of a build left: the repository whose build from before is there again
 MODES = {
@@ -116,6 +118,36 @@ class Revert(StepOnRepository):
             facts={**facts, "reverted": [c.id for c in old.reverted], "nothing left": list(old.nothing_left)},
             table=_table(old),
         )
+
+    def by_hand(self, preview: Preview) -> list[Instruction]:
+        """Takes the same commits back by git, with the tree that comes of it to compare. Read-only."""
+        old = old_code.prepared(self.context, self.repository)
+        checkout = self.context.checkout(self.repository)
+        if not old.reverted:
+            return [in_words("Nothing to do: no commit of the feature is in effect.")]
+        tree = Checkout(old.path, checkout.processes).git.says("rev-parse", f"{old.commit}^{{tree}}")
+        git = ["git", "-C", str(self.path)]
+        look = [*git, "rev-parse", "HEAD^{tree}"]
+        if old.mode == "reset":
+            commands = [[*git, "update-ref", self.ref, old.head], [*git, "reset", "--keep", old.commit]]
+        else:
+            commands = [
+                [*git, "revert", "--no-edit", *(["--mainline", "1"] if commit.is_merge else []), commit.id]
+                for commit in old.reverted
+                if commit.id not in old.nothing_left
+            ]
+            if old.brought_back:
+                keep = f"Keep {', '.join(old.brought_back)}: their schema stays"
+                commands += [[*git, "checkout", old.head, "--", *old.brought_back], [*git, "commit", "--message", keep]]
+        return [
+            in_shell_at(
+                None,
+                *commands,
+                look,
+                expect=f"the last line prints {tree}; where git stops or the tree is another, "
+                f"go back by `{typed([*git, 'reset', '--keep', old.head])}` and leave the code as it is",
+            )
+        ]
 
     def needs(self) -> list[Precondition]:
         """That no service is left on files that this changes: its preview shows all else, in a scratch clone. Pure."""

@@ -4,9 +4,10 @@ from typing import Literal
 
 from runbook_lib.config.compatibility import Rules, State
 from runbook_lib.config.plan.steps import About, StepSpec, Touches
-from runbook_lib.postgres.sessions import Session, end, of_others, out_of_reach
+from runbook_lib.postgres.sessions import Session, end, end_by_hand, of_others, out_of_reach
 from runbook_lib.results import Found, Precondition, Result, Status, When
 from runbook_lib.steps import Effect, Facts, Preview, Probe, Step
+from runbook_lib.steps.by_hand import Instruction, in_psql, in_words
 from runbook_lib.system.processes import until
 
 POLL = 0.05  # seconds
@@ -65,6 +66,15 @@ class EndSessions(Step):
             estimate=self.spec.estimate,
             facts={"sessions": [session.name for session in found]},
         )
+
+    def by_hand(self, preview: Preview) -> list[Instruction]:
+        """Ends the sessions that were previewed. Read-only."""
+        found = [session for session in self._sessions() if session.name in preview.facts["sessions"]]
+        if not found:
+            return [in_words("Nothing to do: nobody else is connected.")]
+        with self.context.adapters.postgres.connect() as connection:
+            text = end_by_hand(connection, found)
+        return [in_psql(text, "each gives t, or no row where that session has ended by itself")]
 
     def needs(self) -> list[Precondition]:
         """That our role may end each of them. Pure."""

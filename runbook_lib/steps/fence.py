@@ -9,6 +9,7 @@ from runbook_lib.postgres import fence
 from runbook_lib.postgres.sessions import Session, of_role, out_of_reach
 from runbook_lib.results import Found, Precondition, Result, Status, When
 from runbook_lib.steps import Effect, Facts, Preview, Probe, Step
+from runbook_lib.steps.by_hand import Instruction, in_psql
 
 CLEANUP = "fence"
 
@@ -130,6 +131,12 @@ class KeepOut(_OfRole):
         """As long as sessions have to end. Pure."""
         return int(1000 * fence.GRACE)
 
+    def by_hand(self, preview: Preview) -> list[Instruction]:
+        """What keeps the role out, and ends its connections. Read-only."""
+        with self.context.adapters.postgres.connect() as connection:
+            text = fence.fence_by_hand(connection, self.role, self.context.folder.id)
+        return [in_psql(text, "COMMIT, then a row for each connection; a second time the last statement gives no row")]
+
     def probe(self) -> Probe:
         """Whether the role can connect, or still is connected. Read-only."""
         with self.context.adapters.postgres.connect() as connection:
@@ -236,6 +243,12 @@ class LetIn(_OfRole):
             estimate=self.spec.estimate,
             facts={"role": self.role},
         )
+
+    def by_hand(self, preview: Preview) -> list[Instruction]:
+        """What lets the role in again. Read-only."""
+        with self.context.adapters.postgres.connect() as connection:
+            text = fence.let_in_by_hand(connection, self.role)
+        return [in_psql(text, f"COMMIT, and {self.role} can connect")]
 
     def needs(self) -> list[Precondition]:
         """That the role can connect now, or a fence of ours can be lowered; else there is nothing to give back. Pure."""

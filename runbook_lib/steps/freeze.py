@@ -12,6 +12,7 @@ from runbook_lib.config.target import Freeze
 from runbook_lib.errors import AdapterError
 from runbook_lib.results import Precondition, Result, Status, When
 from runbook_lib.steps import Effect, Facts, Preview, Probe, Step, commands_here
+from runbook_lib.steps.by_hand import Instruction, in_shell_at, in_words
 from runbook_lib.system.processes import Processes, shown, until
 
 INTERVAL = 0.2  # seconds between two questions
@@ -130,6 +131,18 @@ class _Holding(Step):
             self._release(hold)
         return {"released": [hold.label for hold in pending]}
 
+    def _typed(self, *, frozen: bool) -> list[Instruction]:
+        expect = f"the last line ends with exit code {YES if frozen else NO}: `echo $?`"
+        return [
+            in_shell_at(
+                None,
+                hold.command(hold.commands.freeze if frozen else hold.commands.release),
+                hold.command(hold.commands.check),
+                expect=expect if frozen else f"{expect}; leave alone what somebody else had frozen before",
+            )
+            for hold in self.holds
+        ] or [in_words(f"Nothing to do: {NOTHING}.")]
+
     def _commands_are_here(self, commands: list[list[str]]) -> Precondition:
         return self.need("commands", "The target's commands are here", When.BEFOREHAND, lambda: commands_here(commands))
 
@@ -194,6 +207,10 @@ class FreezeAll(_Holding):
             estimate=self.spec.estimate,
             facts={"freezes": [hold.label for hold in self.holds]},
         )
+
+    def by_hand(self, preview: Preview) -> list[Instruction]:
+        """The target's commands, each with its check. Pure."""
+        return self._typed(frozen=True)
 
     def needs(self) -> list[Precondition]:
         """That the commands to freeze with are here. Pure."""
@@ -276,6 +293,10 @@ class ReleaseAll(_Holding):
             estimate=self.spec.estimate,
             facts={"freezes": [hold.label for hold in self.holds]},
         )
+
+    def by_hand(self, preview: Preview) -> list[Instruction]:
+        """The target's commands, each with its check. Pure."""
+        return self._typed(frozen=False)
 
     def needs(self) -> list[Precondition]:
         """That the commands to release with are here. Pure."""

@@ -6,6 +6,7 @@ from runbook_lib.config.compatibility import Rules, State
 from runbook_lib.config.plan.steps import About, StepSpec, Touches
 from runbook_lib.results import Precondition, Result, Status, When
 from runbook_lib.steps import Effect, Facts, Preview, Probe, Step, commands_here
+from runbook_lib.steps.by_hand import Instruction, in_shell_at, in_words
 from runbook_lib.system.processes import shown
 
 NOTHING = "the target names no cache to purge"
@@ -61,6 +62,12 @@ class PurgeCache(Step):
             estimate=self.spec.estimate,
             facts={"command": self._command},
         )
+
+    def by_hand(self, preview: Preview) -> list[Instruction]:
+        """The target's command. Pure."""
+        if not self._command:
+            return [in_words(f"Nothing to do: {NOTHING}.")]
+        return [in_shell_at(None, self._command, expect="it ends with exit code 0: `echo $?`")]
 
     def needs(self) -> list[Precondition]:
         """That the command is here. Pure."""

@@ -12,6 +12,7 @@ from runbook_lib.errors import AdapterError, PreconditionError
 from runbook_lib.git import Checkout, PushRefused, Remote
 from runbook_lib.results import Found, Precondition, Result, Status, When
 from runbook_lib.steps import Effect, Facts, Preview, Probe
+from runbook_lib.steps.by_hand import Instruction, in_shell_at, in_words
 from runbook_lib.steps.code import StepOnRepository
 
 STOP = "stop: "
@@ -237,6 +238,18 @@ class Push(PullRequestStep):
             facts=facts,
             table=[["commit", "subject", "what becomes of it"], *table] if table else [],
         )
+
+    def by_hand(self, preview: Preview) -> list[Instruction]:
+        """Pushes what is checked out by then. Read-only."""
+        try:
+            remote = self._checkout.remote()
+        except (PreconditionError, AdapterError) as error:
+            return [in_words(f"Nothing can be pushed from here: {error.what}")]
+        if self._for_pull_request:
+            remote = RollbackBranch(self.context, remote).remote
+        replaces = "" if self._for_pull_request else str(preview.facts.get("replaces", ""))
+        command = ["git", "-C", str(self.path), *remote.pushing("HEAD:", replacing=replaces)]
+        return [in_shell_at(None, command, expect=f"exit code 0: {remote} is at the commit that is checked out")]
 
     def probe(self) -> Probe:
         """Whether the remote branch holds what is checked out here, and the feature no more. Read-only."""

@@ -32,6 +32,7 @@ from runbook_lib.redaction import redact
 from runbook_lib.results import Found, Precondition, Result, Status, When
 from runbook_lib.steps import PATIENCE, Effect, Facts, Preview, Probe, Step, removal_preview
 from runbook_lib.steps.backfill_step import no_feature_service, none_lasting
+from runbook_lib.steps.by_hand import Instruction, in_psql
 from runbook_lib.steps.ddl_dry_run import Look, dry_run_of_ddl
 from runbook_lib.steps.services import disconnected
 from runbook_lib.system.processes import shown
@@ -201,6 +202,12 @@ class RemoveColumns(Step):
             PreconditionError: The plan names something that is not there.
         """
         return removal_preview.of_removal(self.context, self.removal, self.name, self.mode)
+
+    def by_hand(self, preview: Preview) -> list[Instruction]:
+        """Sets the columns aside, or copies and drops them, with the record that an undo needs. Read-only."""
+        with self.removal.connect() as connection:
+            text = drop_columns.by_hand(self.removal, connection, catalog(connection), self.mode)
+        return [in_psql(text, "COMMIT twice, and no error; the columns of the plan are not in the table any more")]
 
     def milliseconds_paused(self, preview: Preview) -> int:
         """As long as the locks are held. Pure."""

@@ -30,6 +30,7 @@ from runbook_lib.postgres.restore.part_kinds import ColumnPart, RowsPart, TableP
 from runbook_lib.postgres.restore.shape import tables
 from runbook_lib.results import Found, Precondition, Result, Status, When
 from runbook_lib.steps import Effect, Facts, Preview, Probe, Step
+from runbook_lib.steps.by_hand import Instruction, in_shell_at, in_words
 from runbook_lib.steps.loss import approved_checksum, checksum
 
 KINDS: dict[str, type[Part]] = {kind.name: kind for kind in (ColumnPart, RowsPart, TablePart)}
@@ -169,6 +170,20 @@ class RestorePart(Step):
             return Probe(Effect.DONE, f"the table {self.wanted.table} is there, not by this run")
         missing = self._count().restored
         return Probe(Effect.NOT_DONE if missing else Effect.DONE, f"{missing} rows are to be written")
+
+    def by_hand(self, preview: Preview) -> list[Instruction]:
+        """How the rows are taken out of the backup; writing what is missing is the runbook's. Pure."""
+        tools, table = self.context.adapters.dump_tools, self.wanted.table
+        file = self.context.folder.path / f"{table}-before.sql"
+        taken = tools.command_to_take_rows(self.context.dump.path, *self._table, file)
+        return [
+            in_shell_at(None, taken, expect=f"exit code 0, and {file} holds the rows of {table} as the backup has them"),
+            in_words(
+                "The step compares each of these rows with the live table and writes what is missing alone: no script can "
+                "know which those are. Load the file into a table of another name, and copy from there by the key.",
+                "no row that users wrote since has changed",
+            ),
+        ]
 
     def needs(self) -> list[Precondition]:
         """That the tools are the server's, the backup is of this database, and no trigger writes unnamed things. Pure."""

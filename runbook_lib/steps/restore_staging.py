@@ -31,6 +31,7 @@ from runbook_lib.postgres.restore.rerun import derive
 from runbook_lib.postgres.sessions import cancelled_by
 from runbook_lib.results import Found, Precondition, Result, Status, When
 from runbook_lib.steps import Effect, Facts, Preview, Probe, Step
+from runbook_lib.steps.by_hand import Instruction, in_shell_at, in_words
 from runbook_lib.steps.loss import (
     LEDGER,
     approved_checksum,
@@ -197,6 +198,23 @@ class RestoreStaging(Step):
                 **({"left out": sorted(str(each) for each in without)} if without else {}),
             },
         )
+
+    def by_hand(self, preview: Preview) -> list[Instruction]:
+        """Restores the backup next to the live database, by the same tool; comparing the two is the runbook's. Read-only."""
+        assert isinstance(self.spec, RestoreStagingKeys)
+        postgres, tools = self.context.adapters.postgres, self.context.adapters.dump_tools
+        name = staging_database.staging_name(postgres.database, postgres.run)
+        restored = tools.command_to_restore(self.context.dump.path, name, f"--jobs={self.spec.jobs}")
+        with postgres.connect(MAINTENANCE) as maintenance:
+            created = tools.command_of_psql(MAINTENANCE, *staging_database.creation(maintenance, name, postgres.database))
+        return [
+            in_shell_at(None, created, restored, expect="exit code 0 of each line, and no error"),
+            in_words(
+                "The step then compares every table with the live one, row by row, for the loss: no script can do that. "
+                "Count the rows of the tables that matter in both, and decide by that.",
+                "you know which rows that came since the backup would be lost",
+            ),
+        ]
 
     def probe(self) -> Probe:
         """Whether the side database is whole and the loss counted. Read-only."""

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 
 from runbook_lib.config.compatibility import STOPPED, Rules, State
 from runbook_lib.config.plan.steps import ACCESS, About, BuildingStep, RevertingStep, ServicesStep, StepSpec, Touches
+from runbook_lib.config.target import VersionByLog, VersionByUrl
 from runbook_lib.context import Context, builds, images
 from runbook_lib.context.old_code import commit_without
 from runbook_lib.errors import AdapterError, StepFailed
@@ -17,7 +18,8 @@ from runbook_lib.results import Found, Precondition, Result, Status, When
 from runbook_lib.services import Restart as Restarting
 from runbook_lib.services import Restore, worst
 from runbook_lib.steps import Effect, Facts, Preview, Probe, Step, looked_at
-from runbook_lib.system.processes import until
+from runbook_lib.steps.by_hand import Instruction, in_shell, in_shell_at, in_words
+from runbook_lib.system.processes import typed, until
 
 POLL = 0.05  # seconds
 IMAGES = "images"  # by which it is waived that they are built beforehand
@@ -62,6 +64,29 @@ class _ServicesStep(Step):
         running = {name: self._wait_for_version(name, deadline) for name in self.services}
         more = {"logs": marks, "images": from_images}
         return {"running": running, **{key: value for key, value in more.items() if value}}
+
+    def _stopped_by_hand(self) -> list[Instruction]:
+        names = [name for together in self._apart_by_need(self.services) for name in together]
+        lines = self.context.adapters.services.stop_by_hand(names)
+        return [in_shell("\n".join(lines), "the manager says of each that it is stopped")]
+
+    def _started_by_hand(self) -> list[Instruction]:
+        lines = self.context.adapters.services.start_by_hand(self.services, self._to_restore())
+        started = in_shell("\n".join(lines), "the manager says of each that it runs")
+        return [started, *map(self._version_by_hand, self.services)]
+
+    def _version_by_hand(self, name: str) -> Instruction:
+        """How a person sees that a service runs what it should."""
+        target = self.context.target
+        source, pinned = target.services.versions[name], target.services.pinned.get(name)
+        wanted = pinned
+        if not pinned:
+            at = typed(["git", "-C", target.repositories[target.services.built_from[name]].path, "rev-parse", "HEAD"])
+            wanted = f"the commit that `{at}` prints"
+        if isinstance(source, VersionByUrl):
+            return in_shell_at(None, ["curl", "--fail", "--silent", source.url], expect=f"{source.field} is {wanted}")
+        where = f"its log, by {source.log}" if isinstance(source, VersionByLog) else "its manager"
+        return in_words(f"See which version of {name} runs: {where} tells it.", f"it is {wanted}")
 
     def _to_restore(self) -> Restore:
         """What a start restores: as it was approved, once a step of the run has begun to act on the service."""
@@ -210,6 +235,10 @@ class Stop(_ServicesStep):
             facts=self._facts({"services": self.services}),
         )
 
+    def by_hand(self, preview: Preview) -> list[Instruction]:
+        """The manager's commands. Read-only."""
+        return self._stopped_by_hand()
+
     def needs(self) -> list[Precondition]:
         """That no service runs that nobody named, as it could go on writing; and all can come up again as they are. Pure."""
 
@@ -327,6 +356,10 @@ class Start(_ServicesStep):
             estimate=self.spec.estimate,
             facts=self._facts({"versions": wanted, **({"images": sorted(ready)} if from_images else {})}),
         )
+
+    def by_hand(self, preview: Preview) -> list[Instruction]:
+        """The manager's commands, and how each service tells its version. Read-only."""
+        return self._started_by_hand()
 
     def needs(self) -> list[Precondition]:
         """That each running service reports a version that the step can wait for, and all come up as they are. Pure."""
@@ -454,6 +487,10 @@ class Restart(Start):
     Keys = RestartKeys
 
     UNDONE_LAST = True
+
+    def by_hand(self, preview: Preview) -> list[Instruction]:
+        """The manager's commands, and how each service tells its version. Read-only."""
+        return [*self._stopped_by_hand(), *self._started_by_hand()]
 
     def probe(self) -> Probe:
         """Whether this run restarted them; a version served from a file says nothing of the process. Read-only."""

@@ -27,6 +27,7 @@ from runbook_lib.postgres.restore.staging_database import StagingState
 from runbook_lib.postgres.sessions import Session, end, of_database
 from runbook_lib.results import Found, Precondition, Result, Status, When
 from runbook_lib.steps import Effect, Facts, Preview, Probe, Step
+from runbook_lib.steps.by_hand import Instruction, in_shell_at, in_words
 from runbook_lib.steps.loss import (
     LEDGER,
     applied,
@@ -401,6 +402,27 @@ class SwapDatabase(CheckedExchange):
                 "salvage": "carry" if self.carries else "nothing",
             },
         )
+
+    def by_hand(self, preview: Preview) -> list[Instruction]:
+        """Exchanges the names; what the step does besides, in words. Read-only."""
+        postgres, tools = self.context.adapters.postgres, self.context.adapters.dump_tools
+        new, old = self.names
+        with postgres.connect(MAINTENANCE) as maintenance:
+            away, exchanged = cutover.by_hand(maintenance, postgres.database, new, old)
+        return [
+            in_words(
+                "The step compares both databases once more behind a fence, carries rows over where that was chosen, and "
+                "gives the restored one the settings, grants and sequences of the other: no script can do that. By hand "
+                f"the names alone are exchanged; what was written since the backup stays in {old}.",
+                "you know what is lost, and have written down ALTER DATABASE … SET, grants and sequences that matter",
+            ),
+            in_shell_at(
+                None,
+                *(tools.command_of_psql(MAINTENANCE, statement) for statement in away),
+                tools.command_of_psql(MAINTENANCE, *exchanged),
+                expect=f"exit code 0 of each line; {postgres.database} is the restored database, {old} the other",
+            ),
+        ]
 
     def probe(self) -> Probe:
         """Whether the names are exchanged and connections let in. Read-only."""

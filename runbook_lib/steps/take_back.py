@@ -28,6 +28,7 @@ from runbook_lib.postgres.round_trip import Statements
 from runbook_lib.results import Found, Precondition, Result, Status, When
 from runbook_lib.steps import Effect, Facts, Preview, Probe, Step
 from runbook_lib.steps.backfill_step import no_feature_service
+from runbook_lib.steps.by_hand import Instruction, in_psql, in_shell_at, in_words
 from runbook_lib.steps.ddl_dry_run import Exercised
 from runbook_lib.steps.services import disconnected
 
@@ -171,6 +172,32 @@ class TakeBack(Step):
     def dry_run_of_ddl(self, preview: Preview) -> list[Result]:
         """How the application's statements ended on the copies that the preview has made. Read-only."""
         return self._exercised.results() if self._exercised else []
+
+    def by_hand(self, preview: Preview) -> list[Instruction]:
+        """What was tried on a copy, where its statements alone do it; else why they do not. Read-only."""
+        if self._last is None:
+            return [in_words("Nothing to do: it is taken back already.")]
+        reversal, tools = self._last.trial.reversal, self.context.adapters.dump_tools
+        if reversal.refusals:
+            return [in_words("It cannot be taken back: the preview names what is in the way.")]
+        with self.context.adapters.postgres.connect() as connection:
+            text = live.by_hand(connection, reversal, history(self.context))
+        if not text:
+            return [
+                in_words(
+                    "The step computes the values of rows on copies of the database from before and after the migrations, "
+                    "and carries them over, which no script can. Leave the schema as it is until the runbook runs again."
+                )
+            ]
+        kept = Path(self.context.target.backups.directory) / f"before_{self.name}_{self.context.folder.id}.dump"
+        return [
+            in_shell_at(
+                None,
+                tools.command_to_dump(kept),
+                expect=f"exit code 0, and {kept} is there: the only way back from the next",
+            ),
+            in_psql(text, "COMMIT, and no error"),
+        ]
 
     def milliseconds_paused(self, preview: Preview) -> int:
         """As long as the transaction may take, going by the one that the preview tried. Pure."""

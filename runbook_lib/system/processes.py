@@ -18,6 +18,7 @@ from typing import IO, Protocol
 
 from runbook_lib.errors import AdapterError
 from runbook_lib.redaction import redact
+from runbook_lib.redaction.known import KNOWN
 from runbook_lib.system import confined, temporary
 from runbook_lib.system.signals import with_default_signals
 
@@ -273,6 +274,21 @@ def not_found(commands: Iterable[Sequence[str]], cwd: Path | None = None) -> lis
 def shown(command: Sequence[str]) -> str:
     """`command` as one would type it, without secrets. Read-only."""
     return redact(shlex.join(command))
+
+
+def typed(command: Sequence[str], cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
+    """`command` as one types it into a shell, each secret of the environment by the name of its variable. Read-only."""
+    words = [*(f"{name}={_word(value)}" for name, value in (env or {}).items()), *map(_word, command)]
+    return f"cd {_word(str(cwd))} && {' '.join(words)}" if cwd else " ".join(words)
+
+
+def _word(word: str) -> str:
+    """A word, quoted for a shell; secrets that the environment holds stand in it by their names."""
+    for name, value in os.environ.items():
+        if value in KNOWN and value in word:
+            before, _, after = word.partition(value)
+            return "".join([_word(before) if before else "", f'"${name}"', _word(after) if after else ""])
+    return shlex.quote(word)
 
 
 def _confined(command: Sequence[str], confine: Confinement, report: Path) -> list[str]:

@@ -14,11 +14,11 @@ from IPython.display import display as show
 from runbook_lib.errors import RunbookError
 from runbook_lib.journal import Journal
 from runbook_lib.journal.event import Event
+from runbook_lib.journal.past import Past, read
 from runbook_lib.journal.state import RunState, replay
 from runbook_lib.run import Run, recovery
 from runbook_lib.ui import display, estimates, next_notebook, panel
 from runbook_lib.ui.display import Shown
-from runbook_lib.ui.estimates import Past
 from runbook_lib.ui.panel import Panel
 from runbook_lib.ui.widgets import Gate, attended
 
@@ -99,7 +99,7 @@ class Banner:
 
     @cached_property
     def _runs(self) -> list[Past]:
-        return estimates.read(self.run.folder.path.parent, but=self.run.folder.id)
+        return read(self.run.folder.path.parent, but=self.run.folder.id)
 
     def _way_back(self, state: RunState, events: list[Event]) -> str:
         if not state.steps:

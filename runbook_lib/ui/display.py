@@ -74,6 +74,7 @@ def banner(folder: RunFolder, plan: Plan, state: RunState, clock: Sequence[str] 
         *(f"HANDED OVER by {h['from'] or 'nobody named'} to {h['to']}" for h in state.handovers),
         *(f"TAKEN OVER by {t['by'] or 'nobody named'} from {t['before']}: {t['reason']}" for t in state.takeovers),
         *(f"WAIVED by {w['by'] or 'nobody named'}: {name}: {w['reason']}" for name, w in state.waivers.items()),
+        *(f"BY HAND, by {h['by']}: {h['title']}: {h['result']} ({h['note']})" for h in state.by_hand),
     ]
     html = "<br>".join(
         f"<b>{escape(text)}</b>" if place < 2 + production else escape(text) for place, text in enumerate(lines)
@@ -176,8 +177,7 @@ def previews(
     """What each step would change and lose, what was found beforehand, and the digest that an approval names."""
     steps = list(found)
     rows = [
-        [p.title, "\n".join(p.would), "\n".join(p.loses) or "nothing", p.locks, _undone_by(p), f"{p.estimate} s"]
-        for p in steps
+        [p.title, "\n".join(p.would), "\n".join(p.loses) or "nothing", p.locks, _undone_by(p), _estimate(p)] for p in steps
     ]
     head = ["step", "would", "loses", "locks", "undone by", "estimate"]
     shown = table(f"Preview {digest} (nothing was changed)", head, rows)
@@ -185,6 +185,10 @@ def previews(
     looks = {"Looked at beforehand": foreseen, "Tried on a clone": tried}
     titles = {p.step: p.title for p in steps}
     return side_by_side(shown, *tables, *(results(of, heading, waived, titles) for heading, of in looks.items() if of))
+
+
+def _estimate(preview: Preview) -> str:
+    return f"{preview.estimate} s" + (f", as on {preview.measured[:10]}" if preview.measured else "")
 
 
 def undo(offered: Offer) -> Shown:

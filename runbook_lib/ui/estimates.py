@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from statistics import median
-from typing import Any
 
 from runbook_lib.config.plan import DatabaseStep, Plan, StepSpec
 from runbook_lib.journal.elapsed import seconds, steady, steady_now
 from runbook_lib.journal.event import Event, clock
+from runbook_lib.journal.past import Past, rows_of
 from runbook_lib.journal.state import RunState
 
 FEWEST = 5  # runs that an estimate rests on
-NEWEST = 50  # runs that are looked at
-
-
-@dataclass(frozen=True)
-class Past:
-    """A verified run: what each step took in seconds, and the rows that it was about (0: unknown)."""
-
-    key: tuple[str, str, str]  # plan, type, option
-    steps: Mapping[str, float]
-    rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -46,35 +34,6 @@ class Estimate:
         return f"expected to remain: {self.median:.0f} s (median), {self.p90:.0f} s (p90), by {self.runs} runs; {off}"
 
 
-def past(events: Iterable[Mapping[str, Any]]) -> Past | None:
-    """What a journal teaches; None where the run was not verified, or its steps were not all done in it. Pure."""
-    plan, type_name, option, verified, rows = "", "", "", False, 0
-    steps: dict[str, float] = {}
-    for event in events:
-        data = event["data"]
-        match event["kind"]:
-            case "opened":
-                plan, type_name, option = data["plan"], data["type"], data["option"]
-            case "chosen" if data["name"] == "TYPE":
-                type_name = data["value"]
-            case "chosen" if data["name"] == "OPTION":
-                option = data["value"]
-            case "escalated":
-                return None
-            case "previewed":
-                rows = rows_of(data["steps"])
-            case "applied":
-                steps[data["step"]] = data["seconds"]
-            case "outcome":
-                verified = data["status"] == "verified"
-    return Past((plan, type_name, option), steps, rows) if verified and steps else None
-
-
-def rows_of(previewed: Mapping[str, Any]) -> int:
-    """How many rows the previews of a run are about. Pure."""
-    return max((step.get("volumes", {}).get("rows", 0) for step in previewed.values()), default=0)
-
-
 def estimate(
     runs: Sequence[Past], key: tuple[str, str, str], left: Mapping[str, bool], rows: int, spent: float = 0.0
 ) -> Estimate | None:
@@ -92,24 +51,6 @@ def estimate(
         return None
     found = sorted(max(0.0, _foretold(run, left, rows) - spent) for run in known)
     return Estimate(median(found), _p90(found), len(found), _errors(known, left))
-
-
-def read(outputs: Path, but: str = "") -> list[Past]:
-    """What the newest runs below `outputs` teach, without the one named `but`; an unreadable one teaches nothing.
-
-    Read-only.
-    """
-    found = []
-    for journal in sorted(outputs.glob("*/journal.jsonl"), reverse=True)[:NEWEST]:
-        if journal.parent.name == but:
-            continue
-        try:
-            with open(journal, encoding="utf-8") as file:
-                known = past(json.loads(line) for line in file)
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-        found += [known] if known else []
-    return found
 
 
 def _foretold(run: Past, steps: Mapping[str, bool], rows: int) -> float:

@@ -41,6 +41,7 @@ from runbook_lib.config.compatibility import Rules, State
 from runbook_lib.config.plan.steps import About, StepSpec, Touches
 from runbook_lib.results import Precondition, Result, Status, When
 from runbook_lib.steps import Effect, Facts, Preview, Probe, Step
+from runbook_lib.steps.by_hand import Instruction, in_words
 
 
 class NoteKeys(StepSpec):
@@ -89,6 +90,9 @@ class Note(Step):
             return (Status.PASS if self.path.parent.is_dir() else Status.FAIL), str(self.path.parent)
 
         return [self.need("folder", "The folder is there", When.BEFOREHAND, look)]
+
+    def by_hand(self, preview: Preview) -> list[Instruction]:
+        return [in_words("Do it.")]
 
     def probe(self) -> Probe:
         return Probe(Effect.DONE if self.path.exists() else Effect.NOT_DONE, str(self.path))

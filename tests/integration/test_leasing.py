@@ -21,6 +21,7 @@ from runbook_lib.results import Precondition
 from runbook_lib.run import Run, cleanup, engine, lease, lifecycle
 from runbook_lib.run.lifecycle import Outcome, open_new
 from runbook_lib.steps import Effect, Facts, Preview, Probe, Step, step_named
+from runbook_lib.steps.by_hand import Instruction, in_words
 from runbook_lib.steps.remove_columns import RemoveColumns
 from runbook_lib.ui import mirror
 
@@ -42,6 +43,9 @@ class Note(Step):
 
     def needs(self) -> list[Precondition]:
         return []
+
+    def by_hand(self, preview: Preview) -> list[Instruction]:
+        return [in_words("Do it.")]
 
     def probe(self) -> Probe:
         with self.context.adapters.postgres.connect() as connection:

@@ -18,6 +18,7 @@ from runbook_lib.journal.state import replay
 from runbook_lib.results import Precondition, Result, Status
 from runbook_lib.run import Run
 from runbook_lib.steps import Effect, Facts, Preview, Probe, Step
+from runbook_lib.steps.by_hand import Instruction, in_words
 from runbook_lib.ui import banner, cells
 
 from .free_lease import FreeLease
@@ -46,6 +47,9 @@ class Batches(Step):
 
     def needs(self) -> list[Precondition]:
         return []
+
+    def by_hand(self, preview: Preview) -> list[Instruction]:
+        return [in_words("Do it.")]
 
     def probe(self) -> Probe:
         while self.held_by and self.held_by.exists():

@@ -7,6 +7,7 @@ from runbook_lib.errors import AdapterError
 from runbook_lib.results import Found, Precondition, Result, Status, When
 from runbook_lib.run import Run
 from runbook_lib.steps import Effect, Facts, Preview, Probe, Step
+from runbook_lib.steps.by_hand import Instruction, in_words
 
 FIRST, SECOND = "revert-frontend", "build-frontend"
 BROKEN = AdapterError("The tool broke.", where="the tool", state="Half of it is there.", safe_next="Mend it.")
@@ -27,6 +28,9 @@ class Tiny(Step):
 
     def preview(self) -> Preview:
         return Preview(self.name, self.title, would=["do it"], facts=self.facts)
+
+    def by_hand(self, preview: Preview) -> list[Instruction]:
+        return [in_words("Do it.")]
 
     def probe(self) -> Probe:
         self.calls.append("probe")

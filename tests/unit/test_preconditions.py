@@ -12,6 +12,7 @@ from runbook_lib.report import write_report
 from runbook_lib.results import Found, Precondition, Status, When
 from runbook_lib.run import Run
 from runbook_lib.steps import Effect, Facts, Preview, Probe, Step, kinds, step_named
+from runbook_lib.steps.by_hand import Instruction, in_words
 from runbook_lib.ui import display
 
 B, S, ONLY_B = When.BEFOREHAND, When.AT_THE_STEP, When.ONLY_BEFOREHAND
@@ -110,6 +111,9 @@ class Foreseen(Step):
         if not self.shows:
             raise PreconditionError("The plan names a column that is not there.", safe_next="Correct the plan.")
         return Preview(self.name, self.title, would=["do it"], facts={"database": "d"})
+
+    def by_hand(self, preview: Preview) -> list[Instruction]:
+        return [in_words("Do it.")]
 
     def probe(self) -> Probe:
         return Probe(self.effect, "it is there")

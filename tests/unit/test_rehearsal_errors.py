@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib.errors import ParametersError, PreconditionError
+from runbook_lib.errors import AdapterError, ParametersError, PreconditionError
+from runbook_lib.postgres import programs
 from runbook_lib.rehearsal import postgres
 from runbook_lib.rehearsal.postgres import external_server
 from runbook_lib.rehearsal.rehearse import Rehearsed, in_short, matrix, rehearse
@@ -43,9 +44,9 @@ def test_a_socket_path_too_long_for_the_system_is_refused_at_once(tmp_path: Path
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root needs a user namespace")
 def test_root_without_user_namespaces_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    postgres.user_namespace.cache_clear()
-    with pytest.raises(StackError, match="no user namespace"):
-        postgres.user_namespace()
+    programs.user_namespace.cache_clear()
+    with pytest.raises(AdapterError, match="no user namespace"):
+        programs.user_namespace()
 
 
 def test_without_git_no_sample_is_begun(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

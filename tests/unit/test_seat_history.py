@@ -7,9 +7,10 @@ import pytest
 
 from runbook_lib.config.plan import Plan
 from runbook_lib.journal.event import Event
+from runbook_lib.journal.past import Past, past, read
 from runbook_lib.journal.state import replay
 from runbook_lib.ui import estimates
-from runbook_lib.ui.estimates import Past, estimate, past, read
+from runbook_lib.ui.estimates import estimate
 
 KEY = ("F", "full", "A")
 BEGIN = datetime(2025, 11, 3, 12, 0, tzinfo=UTC)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, Self, get_origin
+from datetime import timedelta
+from typing import Annotated, Any, ClassVar, Literal, Self, get_origin
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from runbook_lib.config.compatibility import BEFORE, FEATURE, alone, contradictions
-from runbook_lib.config.loading import Misplaced, Model
+from runbook_lib.config.loading import Misplaced, Model, like
 from runbook_lib.config.plan.backfills import (
     AnyBackfill,
     Backfill,
@@ -92,6 +93,8 @@ __all__ = [
     "path_of",
 ]
 
+AGE = r"^([1-9]\d*)([hdw])\Z"
+UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 Area = Literal["Services", "Database", "API", "Frontend"]  # of the rollback log
 
 
@@ -183,6 +186,8 @@ class Plan(Model):
     """The roles that are called; each target says who they are."""
     follow_ups: list[str] = []
     """What has to be done after the rollback."""
+    rehearsed_within: Annotated[str, AfterValidator(like(AGE, "a number of hours, days or weeks, as 30d"))] | None = None
+    """How old the green rehearsal of exactly this may be for a run on production: 12h, 30d, 4w; None asks for none."""
 
     @model_validator(mode="before")
     @classmethod
@@ -356,6 +361,12 @@ class Plan(Model):
         """By what share affected rows may differ from those approved: none where nothing says so."""
         part = self.database_ or self.draft_
         return part.drift_tolerance if part else min((each.drift_tolerance for each in self.backfills), default=0.0)
+
+    @property
+    def rehearsal_age(self) -> timedelta:
+        """How old a rehearsal may be; none at all where the plan does not say."""
+        found = re.match(AGE, self.rehearsed_within or "")
+        return timedelta(**{UNITS[found[2]]: int(found[1])}) if found else timedelta.max
 
     @property
     def combinations(self) -> frozenset[tuple[str, str, str]]:

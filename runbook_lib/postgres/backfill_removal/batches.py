@@ -9,7 +9,7 @@ from functools import partial
 from psycopg import errors, sql
 
 from runbook_lib.postgres import Connection, Open
-from runbook_lib.postgres.backfill_removal.guard import BUNDLED, Expected, Records, transaction
+from runbook_lib.postgres.backfill_removal.guard import BUNDLED, Expected, Records, block, transaction
 from runbook_lib.postgres.backfill_removal.throttle import Lines, PaceOn, Throttle, among, over_pages
 from runbook_lib.postgres.backfill_terms import BackfillTerms
 from runbook_lib.postgres.connection import one
@@ -58,22 +58,7 @@ def clear(connection: Connection, backfill: BackfillTerms, chosen: sql.Composabl
     Raises:
         StepFailed: The transaction would have changed anything else; it was rolled back.
     """
-    records = Records(backfill)
-    at_once = connection.info.server_version >= RETURNS_OLD
-    query = backfill.filled(
-        sql.SQL((_AT_ONCE if at_once else _CHOSEN_FIRST) + _KEPT),
-        bundles=records.bundles,
-        bundled=BUNDLED,
-        bundle=sql.Literal(BUNDLE),
-        chosen=chosen,
-        wanted=backfill.filled(sql.SQL("CASE WHEN {among} THEN {affected} ELSE FALSE END"), among=among),
-        touch=backfill.touch(),
-        touched=backfill.touched(),
-        old_touched=backfill.touched("old"),
-        saved_old=backfill.saved(backfill.of("old")),
-        saved_new=backfill.saved(backfill.of("new")),
-        saved_chosen=backfill.saved(sql.SQL("c.new")),
-    )
+    records, query = Records(backfill), _statement(connection, backfill, chosen, among)
     expected: Expected = []
     with transaction(connection, expected, backfill.written_by_triggers):
         kept = one(connection, query)
@@ -85,6 +70,40 @@ def clear(connection: Connection, backfill: BackfillTerms, chosen: sql.Composabl
                 (records.writes, (1, 0, 0)),
             ]
     return int(kept["rows"])
+
+
+def _statement(
+    connection: Connection, backfill: BackfillTerms, chosen: sql.Composable, among: sql.Composable
+) -> sql.Composed:
+    """What clears rows and keeps their undo rows, and gives the number of `bundles` and `rows`. Pure."""
+    at_once = connection.info.server_version >= RETURNS_OLD
+    return backfill.filled(
+        sql.SQL((_AT_ONCE if at_once else _CHOSEN_FIRST) + _KEPT),
+        bundles=Records(backfill).bundles,
+        bundled=BUNDLED,
+        bundle=sql.Literal(BUNDLE),
+        chosen=chosen,
+        wanted=backfill.filled(sql.SQL("CASE WHEN {among} THEN {affected} ELSE FALSE END"), among=among),
+        touch=backfill.touch(),
+        touched=backfill.touched(),
+        old_touched=backfill.touched("old"),
+        saved_old=backfill.saved(backfill.of("old")),
+        saved_new=backfill.saved(backfill.of("new")),
+        saved_chosen=backfill.saved(sql.SQL("c.new")),
+    )
+
+
+def clear_at_once(connection: Connection, backfill: BackfillTerms) -> None:
+    """Clear every affected row in the caller's transaction, which fails where anything else was written.
+
+    Nothing of it comes back here, so that it can be written down. Changes the target.
+    """
+    records, none = Records(backfill), sql.SQL("0")
+    rows, bundles = sql.SQL("it.rows"), sql.SQL("it.bundles")
+    expected = [(backfill.table, (none, rows, none)), (records.bundles, (bundles, none, none))]
+    connection.execute(block(_statement(connection, backfill, ALL, ALL), expected, backfill.written_by_triggers))
+    kept = sql.SQL("(SELECT coalesce(sum(cardinality(key)), 0) FROM {})").format(records.bundles)
+    records.write(Statements(connection), kept)
 
 
 ROWS = 2000  # a transaction

@@ -221,11 +221,10 @@ class Records:
         """Whether this run has begun to clear. Read-only."""
         return exists(connection, self.writes)
 
-    def write(self, statements: Statements, rows: int) -> None:
-        """Note that the present transaction changed `rows` rows. Changes the target."""
-        statements.write(
-            sql.SQL("INSERT INTO {} VALUES (pg_current_xact_id()::xid, {})").format(self.writes, sql.Literal(rows))
-        )
+    def write(self, statements: Statements, rows: int | sql.Composable) -> None:
+        """Note that the present transaction changed `rows` rows, which a term may say. Changes the target."""
+        term = sql.Literal(rows) if isinstance(rows, int) else rows
+        statements.write(sql.SQL("INSERT INTO {} VALUES (pg_current_xact_id()::xid, {})").format(self.writes, term))
 
     def rows(self, connection: Connection) -> int:
         """How many changes of rows are on record, all transactions together. Read-only."""

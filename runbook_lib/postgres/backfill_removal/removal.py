@@ -10,7 +10,7 @@ from psycopg import sql
 from runbook_lib.journal.control import Request
 from runbook_lib.postgres import Connection, Open
 from runbook_lib.postgres.backfill_removal import guard
-from runbook_lib.postgres.backfill_removal.batches import clear_by_key, clear_by_pages, clear_moved
+from runbook_lib.postgres.backfill_removal.batches import clear_at_once, clear_by_key, clear_by_pages, clear_moved
 from runbook_lib.postgres.backfill_removal.guard import Named, Records
 from runbook_lib.postgres.backfill_removal.swap import Stage, Swap
 from runbook_lib.postgres.backfill_removal.throttle import Throttle
@@ -21,6 +21,7 @@ from runbook_lib.postgres.indexes import Index, IndexBuilder, Indexes
 from runbook_lib.postgres.lock_budget import EXCHANGING, with_patience, with_short_lock_in_one_message
 from runbook_lib.postgres.proof import Proof
 from runbook_lib.postgres.round_trip import Statements
+from runbook_lib.postgres.script import script, written_down
 
 WORKERS = 2  # connections that clear at once where nobody else uses the table
 
@@ -91,6 +92,18 @@ class BackfillRemoval:
                 self.progress.open_cleanup("undo-rows", "undo rows are kept for the undo until they are purged")
                 with self.open() as connection, self.open() as looking:
                     clear_by_key(connection, self.backfill, self._pace(looking))
+
+    def by_hand(self, connection: Connection, *, kept_out: bool) -> str:
+        """A script that clears all rows as batches do, with the records from which the run undoes it. Read-only."""
+        with written_down(connection) as first:
+            Records(self.backfill).prepare(connection)
+            if self.stopped:
+                Proof(self.backfill).record_at_once(connection)
+        with written_down(connection) as then:
+            if kept_out:
+                connection.execute("SET LOCAL session_replication_role = replica")
+            clear_at_once(connection, self.backfill)
+        return f"{script(first, then)}\n{self.backfill.counted.as_string(connection)};"
 
     def undo(self) -> tuple[int, list[Any]]:
         """Put the old values back where nobody has changed them since. Changes the target.

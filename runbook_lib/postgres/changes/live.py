@@ -25,6 +25,7 @@ from runbook_lib.postgres.connection import exists, one
 from runbook_lib.postgres.lock_budget import LADDER, LockBudget, with_short_lock
 from runbook_lib.postgres.migration_history import History
 from runbook_lib.postgres.round_trip import Statements
+from runbook_lib.postgres.script import script, written_down
 
 TABLE = sql.Identifier(OWN_SCHEMA, "taken_back")
 MORE = 3  # times what the statements took on the copy may pass before a try is ended
@@ -84,6 +85,18 @@ def take_back(
         live.execute(made, [run, record.draft, Jsonb(record.others)])
 
     with_short_lock(open_, work, waiting, budget=budget_of(reversal))
+
+
+def by_hand(connection: Connection, reversal: Reversal, history: History | None) -> str:
+    """A script that takes back what was tried on a copy, where no rows are computed there; "" where some are. Read-only."""
+    if reversal.staged:
+        return ""
+    with written_down(connection) as statements:
+        with _as_owner(connection, reversal):
+            apply(reversal, connection)
+        if history and history.exists(connection):
+            history.take(Statements(connection))
+    return script(statements)
 
 
 def budget_of(reversal: Reversal) -> LockBudget:

@@ -7,6 +7,7 @@ from psycopg import sql
 
 from runbook_lib.config.plan import Database
 from runbook_lib.errors import PreconditionError, StepFailed
+from runbook_lib.postgres import Connection
 from runbook_lib.postgres.blockers import Blocker
 from runbook_lib.postgres.catalog import Catalog
 from runbook_lib.postgres.column_removal import definitions, records
@@ -18,7 +19,8 @@ from runbook_lib.postgres.column_removal.removal import Progress, Removal, State
 from runbook_lib.postgres.lock_budget import RENAMING
 from runbook_lib.postgres.page_ranges import PageQueue
 from runbook_lib.postgres.round_trip import Statements
-from runbook_lib.postgres.text_settings import identifier
+from runbook_lib.postgres.script import script, written_down
+from runbook_lib.postgres.text_settings import ALL_ROWS, identifier, pin
 
 
 class Dropping:
@@ -149,22 +151,55 @@ def set_aside(removal: Removal, catalog: Catalog, waiting: Waiting) -> None:
         PreconditionError: Something the plan names is missing, something hangs on it, or the locks could not be acquired.
     """
 
-    def work(statements: Statements) -> None:
-        record = records.find(statements.connection, removal.run)
-        if record and record.stage is Stage.REMOVED:
-            return
-        lock(statements, removal.database, [], removal.history)
-        if record:
-            Snapshot(removal.database, removal.run, record.definitions).discard(statements)
-        found = removal.removable(statements.connection, "quarantine")
-        asides = definitions.quarantine_name(found.names, removal.run)
-        Quarantine(removal.database, removal.run, found, asides).set_aside(statements)
-        taken = removal.history.take(statements) if removal.history else []
-        records.keep(statements, removal.run, Record("quarantine", Stage.REMOVED, found, asides, taken, catalog, 0))
-
     with removal.connect() as connection, connection.transaction():
         records.prepare(connection)
-    removal.with_short_lock(work, waiting, _removed, RENAMING)
+    removal.with_short_lock(lambda statements: _set_aside(removal, statements, catalog), waiting, _removed, RENAMING)
+
+
+def _set_aside(removal: Removal, statements: Statements, catalog: Catalog) -> None:
+    record = records.find(statements.connection, removal.run)
+    if record and record.stage is Stage.REMOVED:
+        return
+    lock(statements, removal.database, [], removal.history)
+    if record:
+        Snapshot(removal.database, removal.run, record.definitions).discard(statements)
+    found = removal.removable(statements.connection, "quarantine")
+    asides = definitions.quarantine_name(found.names, removal.run)
+    Quarantine(removal.database, removal.run, found, asides).set_aside(statements)
+    taken = removal.history.take(statements) if removal.history else []
+    records.keep(statements, removal.run, Record("quarantine", Stage.REMOVED, found, asides, taken, catalog, 0))
+
+
+def by_hand(removal: Removal, connection: Connection, catalog: Catalog, mode: str) -> str:
+    """A script that sets the columns aside, or copies and drops them, with the record from which the run undoes it.
+
+    Read-only.
+    """
+    statements = Statements(connection)
+    with written_down(connection) as first:
+        pin(connection, local=True, **ALL_ROWS)
+        records.prepare(connection)
+        removal.fingerprint.record(connection, without=removal.database.columns)
+    with written_down(connection) as then:
+        if mode == "drop":
+            _copy_and_drop(removal, statements, catalog)
+        else:
+            _set_aside(removal, statements, catalog)
+    return script(first, then)
+
+
+def _copy_and_drop(removal: Removal, statements: Statements, catalog: Catalog) -> None:
+    """Do in one transaction, under its lock, what `copy` and `drop` do while others write."""
+    connection, database = statements.connection, removal.database
+    found = removal.removable(connection, "drop")
+    lock(statements, database, found.parents, removal.history)
+    snapshot = Snapshot(database, removal.run, found)
+    snapshot.make(statements)
+    snapshot.copy_all(connection)
+    snapshot.index_keys(connection)
+    Dropping(database, found).drop(statements, found.names)
+    taken = removal.history.take(statements) if removal.history else []
+    records.keep(statements, removal.run, Record("drop", Stage.REMOVED, found, {}, taken, catalog, 0))
 
 
 def copy(removal: Removal, catalog: Catalog, progress: Progress, waiting: Waiting) -> None:

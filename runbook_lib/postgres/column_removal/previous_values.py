@@ -40,18 +40,27 @@ class Snapshot:
 
     def begin(self, statements: Statements) -> None:
         """Make the copy, empty, and the capture trigger, in the caller's transaction. Changes the target."""
-        self.discard(statements)
-        statements.write(self._filled("CREATE TABLE {copy} AS SELECT {values} FROM {table} t WITH NO DATA"))
-        statements.write(identify_rows(self.copy))
+        self.make(statements)
         self.capture.prepare(statements)
         self.capture.begin(statements)
 
+    def make(self, statements: Statements) -> None:
+        """Make the copy, empty, in the caller's transaction. Changes the target."""
+        self.discard(statements)
+        statements.write(self._filled("CREATE TABLE {copy} AS SELECT {values} FROM {table} t WITH NO DATA"))
+        statements.write(identify_rows(self.copy))
+
     def copy_pages(self, connection: Connection, pages: Range) -> None:
         """Copy the rows of some pages, in the caller's transaction. Changes the target."""
+        self._copy(connection, within("t", pages))
+
+    def copy_all(self, connection: Connection) -> None:
+        """Copy all rows, in the caller's transaction, under its lock. Changes the target."""
+        self._copy(connection, sql.SQL("TRUE"))
+
+    def _copy(self, connection: Connection, chosen: sql.Composable) -> None:
         self._run(
-            connection,
-            "INSERT INTO {copy} SELECT {values} FROM {table} t WHERE {within} AND {differs}",
-            within=within("t", pages),
+            connection, "INSERT INTO {copy} SELECT {values} FROM {table} t WHERE {chosen} AND {differs}", chosen=chosen
         )
 
     def index_keys(self, connection: Connection) -> None:

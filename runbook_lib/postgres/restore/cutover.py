@@ -21,6 +21,7 @@ from runbook_lib.postgres.connection import MAINTENANCE, Postgres, copied, one
 from runbook_lib.postgres.dump import DumpTools
 from runbook_lib.postgres.lock_budget import LADDER
 from runbook_lib.postgres.restore.staging_database import tables
+from runbook_lib.postgres.script import written_down
 from runbook_lib.postgres.sessions import Session, end_all, of_database
 
 GRACE = 5.0  # seconds that sessions have to end
@@ -89,16 +90,29 @@ def cut_over(
             holder.close()
             ended([*_emptied(maintenance, live), *_emptied(maintenance, incoming)])
             with maintenance.transaction():
-                for old, new in ((live, outgoing), (incoming, live)):
-                    maintenance.execute(
-                        sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(old), sql.Identifier(new))
-                    )
-                let_in(maintenance, outgoing, True)
+                _exchange(maintenance, live, incoming, outgoing)
                 renamed(maintenance)
         except BaseException:
             let_in(maintenance, live, True)
             raise
         return time.monotonic() - begun
+
+
+def _exchange(maintenance: Connection, live: str, incoming: str, outgoing: str) -> None:
+    for old, new in ((live, outgoing), (incoming, live)):
+        maintenance.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(old), sql.Identifier(new)))
+    let_in(maintenance, outgoing, True)
+
+
+def by_hand(maintenance: Connection, live: str, incoming: str, outgoing: str) -> tuple[list[str], list[str]]:
+    """The statements that send everybody away from a database, and those that exchange the names then. Read-only."""
+    with written_down(maintenance) as first:
+        let_in(maintenance, live, False)
+    with written_down(maintenance) as then:
+        _exchange(maintenance, live, incoming, outgoing)
+    names = sql.SQL(", ").join(map(sql.Literal, (live, incoming)))
+    end = sql.SQL("SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname IN ({})").format(names)
+    return [*first, end.as_string(maintenance)], then
 
 
 def let_in(maintenance: Connection, database: str, it_does: bool) -> None:

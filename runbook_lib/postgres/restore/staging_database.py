@@ -15,6 +15,7 @@ from runbook_lib.postgres.catalog import OWN_SCHEMA
 from runbook_lib.postgres.connection import MAINTENANCE, Postgres, one, owner_of
 from runbook_lib.postgres.dump import DumpTools
 from runbook_lib.postgres.restore.dump_inspector import Dump
+from runbook_lib.postgres.script import written_down
 from runbook_lib.postgres.sessions import cancelled_by
 from runbook_lib.postgres.text_settings import fitted
 
@@ -77,6 +78,13 @@ def staging_state(maintenance: Connection, live: str, run: str) -> StagingState:
         restored_from=mark[1] if mark else "",
         kept=next((name for name in found if name not in (live, staging)), ""),
     )
+
+
+def creation(maintenance: Connection, name: str, live: str) -> list[str]:
+    """The statement by which the staging database is made. Read-only."""
+    with written_down(maintenance) as statements:
+        create_alike(maintenance, live, name)
+    return statements
 
 
 def create_alike(maintenance: Connection, live: str, name: str) -> None:

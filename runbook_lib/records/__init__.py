@@ -1,0 +1,113 @@
+"""Where the records of green rehearsals are kept; each kind of place is a module here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Protocol
+
+from runbook_lib.config.kinds import classes_of, collected
+from runbook_lib.config.loading import ROOT
+from runbook_lib.config.target import RecordsTarget, Target
+from runbook_lib.records.record import Record, read
+from runbook_lib.system.processes import Processes
+
+USUAL = ROOT / "outputs" / "records"  # the folder of targets that name no place
+
+
+class Records(Protocol):
+    """A place that keeps records, each a JSON text under a name of its own."""
+
+    def add(self, name: str, text: str) -> None:
+        """Keep a record; one of that name that is there already stays. Changes the place.
+
+        Raises:
+            AdapterError: The place cannot be written.
+        """
+
+    def texts(self) -> Mapping[str, str]:
+        """Every record that is there: name -> text; none where there is no such place yet. Read-only.
+
+        Raises:
+            AdapterError: The place cannot be read.
+        """
+
+    def __str__(self) -> str:
+        """Where it is, in words."""
+
+
+@dataclass
+class MemoryRecords:
+    """Records that are kept in memory only."""
+
+    kept: dict[str, str] = field(default_factory=dict)
+
+    def add(self, name: str, text: str) -> None:
+        """Keep a record."""
+        self.kept.setdefault(name, text)
+
+    def texts(self) -> Mapping[str, str]:
+        """Every record."""
+        return dict(self.kept)
+
+    def __str__(self) -> str:
+        return "memory"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a place keeps: its records, newest first, and those that cannot be read, each with the reason."""
+
+    place: str
+    records: Sequence[Record] = ()
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+
+
+@cache
+def kinds() -> dict[str, Any]:
+    """The kinds of place that are installed, by the name that targets give them. Read-only.
+
+    Raises:
+        TypeError: Two have one name.
+    """
+    return collected(
+        __name__,
+        "runbook_lib.records",
+        lambda module: [(place.Keys, place) for place in classes_of(module) if "Keys" in vars(place)],
+    )
+
+
+def connect(keys: RecordsTarget | None, service: str, processes: Processes) -> Records:
+    """The place that a target describes, else the usual folder; nothing is asked of it yet. Read-only.
+
+    Args:
+        keys: What the target says of it.
+        service: The libpq service of the target's own database.
+        processes: What runs git.
+    """
+    from runbook_lib.records.folder import FolderKeys  # a kind, which imports this room
+
+    keys = keys or FolderKeys(kind="folder", path=str(USUAL))
+    place: Records = kinds()[keys.kind](keys, service, processes)
+    return place
+
+
+def of_target(target: Target, processes: Processes) -> Records:
+    """The place of a target's records. Read-only."""
+    return connect(target.records, target.database.service, processes)
+
+
+def kept(place: Records) -> Kept:
+    """What a place keeps. Read-only.
+
+    Raises:
+        AdapterError: It cannot be read.
+    """
+    found, unreadable = list[Record](), dict[str, str]()
+    for name, text in place.texts().items():
+        try:
+            found.append(read(text))
+        except ValueError as error:
+            unreadable[name] = str(error)
+    return Kept(str(place), sorted(found, key=lambda each: each.at, reverse=True), unreadable)

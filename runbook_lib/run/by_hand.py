@@ -1,0 +1,71 @@
+"""What people did by hand in place of the runbook, put on record afterwards."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from runbook_lib.errors import ParametersError
+from runbook_lib.journal import Journal
+from runbook_lib.journal.state import RunState, replay
+from runbook_lib.run import lifecycle
+
+NOTHING = "Nothing was put on record."
+CLOCKS = 60  # seconds by which the clocks of two machines may differ
+
+
+def record(path: Path, step: str, result: Literal["done", "failed"], note: str, operator: str, at: str = "") -> RunState:
+    """Put on record what a person did in place of a step, and return the run's state. Changes the run folder.
+
+    It makes no step done: the step looks at the target itself, and the checks decide.
+
+    Args:
+        path: The run folder.
+        step: The step, by its name in the plan.
+        result: How it ended, as the person says.
+        note: What was done and seen.
+        operator: Who did it.
+        at: When, as ISO 8601 with its offset; now where it is empty.
+
+    Raises:
+        ParametersError: The run has no such step, the time or a text is not usable, or the run was ended.
+    """
+    folder, plan, state = lifecycle.read(path)
+    journal = Journal(folder.journal_path)
+    steps = dict.fromkeys([*(plan.steps_of(state.type, state.option) if state.type else []), *state.steps])
+    if step not in steps:
+        raise _wrong(f"The run has no step {step!r}.", path, f"Name one of: {', '.join(steps) or 'none, before its type'}.")
+    for name, text in (("--note", note), ("--operator", operator)):
+        if not text.strip():
+            raise _wrong(f"{name} is empty.", path, "Say who did it, what was done, and what was seen.")
+    if state.ended:
+        raise _wrong("This run was ended for good.", path, "Record it in the run that goes on in its place.")
+    from runbook_lib import report
+
+    when, is_sealed = _moment(at, state, path), not report.verify(folder.path)
+    title = plan.steps[step].title
+    journal.append("by-hand", step=step, title=title, result=result, note=note.strip(), by=operator.strip(), when=when)
+    if is_sealed and not folder.held_by():
+        lifecycle.archive(folder, plan)
+    return replay(journal.events())
+
+
+def _moment(at: str, state: RunState, path: Path) -> str:
+    """The time as the journal has times."""
+    now = datetime.now(UTC)
+    try:
+        moment = datetime.fromisoformat(at) if at else now
+    except ValueError:
+        raise _wrong(f"--at is {at!r}, which is no time.", path, "Write it as 2026-05-01T03:20:00+02:00.") from None
+    if moment.tzinfo is None:
+        raise _wrong(f"--at is {at!r}, without its offset.", path, "Write it as 2026-05-01T03:20:00+02:00.")
+    if moment.timestamp() > now.timestamp() + CLOCKS:
+        raise _wrong(f"--at is {at!r}, which is still to come.", path, "Give the time at which it was done.")
+    if moment.timestamp() < state.began.timestamp() - CLOCKS:
+        raise _wrong(f"--at is {at!r}, before the run began.", path, "Give the time at which it was done.")
+    return moment.astimezone(UTC).isoformat(timespec="seconds")
+
+
+def _wrong(what: str, path: Path, safe_next: str) -> ParametersError:
+    return ParametersError(what, where=str(path), state=NOTHING, safe_next=safe_next)

@@ -1,0 +1,119 @@
+"""The runs and rehearsals that a folder holds, newest first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from runbook_lib import records
+from runbook_lib.config.loading import located
+from runbook_lib.config.plan import Plan
+from runbook_lib.config.target import Target
+from runbook_lib.documents import load_plan
+from runbook_lib.errors import ParametersError, RunbookError
+from runbook_lib.journal import Journal
+from runbook_lib.journal.event import clock
+from runbook_lib.journal.folder import RunFolder
+from runbook_lib.journal.state import replay
+from runbook_lib.records import Records
+from runbook_lib.records.folder import FolderKeys, FolderRecords
+from runbook_lib.records.record import read
+from runbook_lib.records.walk import Walk, walked
+from runbook_lib.system.processes import LocalProcesses
+
+HEAD = ["when (UTC)", "what", "type", "target", "outcome", "took", "services down", "name"]
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What a folder holds: runs and rehearsals, newest first, those on record, and what cannot be read, with the reason."""
+
+    walks: Sequence[Walk]
+    recorded: frozenset[str] = frozenset()
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+
+    def rows(self) -> list[list[str]]:
+        """A row each, as `HEAD` names its cells. Pure."""
+        return [
+            [
+                f"{each.at:%Y-%m-%d %H:%M}",
+                ("rehearsal" if each.environment == "rehearsal" else "run") + ", on record" * (each.name in self.recorded),
+                f"{each.type or 'none yet'} {each.option}".strip(),
+                each.target,
+                each.outcome,
+                "" if each.seconds is None else clock(each.seconds),
+                each.outage,
+                each.name,
+            ]
+            for each in self.walks
+        ]
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as plain values."""
+        walks = [{**each.model_dump(mode="json"), "recorded": each.name in self.recorded} for each in self.walks]
+        return {"runs": walks, "unreadable": dict(self.unreadable)}
+
+
+def listed(folder: Path, place: Records) -> Listed:
+    """Every run of a folder, and every rehearsal on record in a place. Read-only.
+
+    Raises:
+        ParametersError: There is no such folder.
+        AdapterError: The place cannot be read.
+    """
+    kept = records.kept(place)
+    if not folder.is_dir():
+        raise ParametersError(
+            f"There is no folder {folder}.", state="Nothing was touched.", safe_next="Name the folder that holds the runs."
+        )
+    plans, found = dict[str, Plan | None](), {each.name: each.walk for each in kept.records}
+    unreadable = {f"{name} in {kept.place}": why for name, why in kept.unreadable.items()}
+    for path in sorted(each for each in folder.iterdir() if each.is_dir() and each.name != records.USUAL.name):
+        try:
+            found[path.name] = of_run(path, plans)
+        except (RunbookError, OSError, KeyError, TypeError, ValueError) as error:
+            unreadable[str(path)] = error.what if isinstance(error, RunbookError) else f"{type(error).__name__}: {error}"
+    newest = sorted(found.values(), key=lambda each: (each.at, each.name), reverse=True)
+    return Listed(newest, frozenset(each.name for each in kept.records), unreadable)
+
+
+def place(folder: Path, target: Target | None) -> Records:
+    """Where the records are that go with a folder of runs: the target's, else those below it. Read-only."""
+    if target:
+        return records.of_target(target, LocalProcesses())
+    return FolderRecords(FolderKeys(kind="folder", path=str(folder.resolve() / records.USUAL.name)), "", LocalProcesses())
+
+
+def of_run(path: Path, plans: dict[str, Plan | None] | None = None) -> Walk:
+    """How the run of a folder, or the rehearsal of a record's file, went; plans that were read are in `plans`. Read-only.
+
+    Raises:
+        ParametersError: It is neither.
+        JournalError: The journal's chain is broken.
+    """
+    file = located(path)
+    if file.is_file():
+        try:
+            return read(file.read_text(encoding="utf-8", errors="replace")).walk
+        except ValueError as error:
+            raise ParametersError(
+                f"{path} cannot be read as the record of a rehearsal: {error}.",
+                state="Nothing was touched.",
+                safe_next="Name a run folder, or the file of a record.",
+            ) from None
+    folder = RunFolder.open(file)
+    events = Journal(folder.journal_path).events()
+    state = replay(events)
+    return walked(folder.id, _plan(str(state.opened.get("plan_file", "")), {} if plans is None else plans), state, events)
+
+
+def _plan(file: str, known: dict[str, Plan | None]) -> Plan | None:
+    """The plan of that file, None where it cannot be read any more."""
+    if file not in known:
+        try:
+            known[file] = load_plan(Path(file))
+        except RunbookError:
+            known[file] = None
+    return known[file]

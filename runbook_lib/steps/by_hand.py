@@ -1,0 +1,48 @@
+"""What a person does in place of a step: statements, a command or words, and what is seen then."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from runbook_lib.redaction import redact
+from runbook_lib.system.processes import typed
+
+HELD_BACK = "what would be typed holds what looks like a secret, which is never shown: {}"
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One thing to do by hand, for psql or a shell as `text` has it, or in words; `expect` says what is seen then."""
+
+    kind: Literal["sql", "shell", "words"]
+    text: str
+    expect: str
+
+
+def in_psql(text: str, expect: str) -> Instruction:
+    """A script for psql on the target's database. Pure."""
+    return _shown("sql", text, expect)
+
+
+def in_shell(line: str, expect: str) -> Instruction:
+    """A line for a shell. Pure."""
+    return _shown("shell", line, expect)
+
+
+def in_shell_at(
+    path: Path | None, *commands: Sequence[str], expect: str, env: Mapping[str, str] | None = None
+) -> Instruction:
+    """Commands for a shell, a line each, in a directory and an environment. Pure."""
+    return in_shell("\n".join(typed(command, path, env or {}) for command in commands), expect)
+
+
+def in_words(text: str, expect: str = "") -> Instruction:
+    """What cannot be written as a script or a command, and why. Pure."""
+    return Instruction("words", redact(text), expect)
+
+
+def _shown(kind: Literal["sql", "shell"], text: str, expect: str) -> Instruction:
+    if redact(text) != text:
+        return in_words(HELD_BACK.format(redact(text)), expect)
+    return Instruction(kind, text, expect)

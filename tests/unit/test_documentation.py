@@ -1,0 +1,43 @@
+"""The pages of the documentation are found by their kind, and lead to one another."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from ..support.places import ROOT
+
+DOCS = ROOT / "docs"
+INDEX = DOCS / "README.md"
+PAGES = sorted(path for path in DOCS.rglob("*.md") if path.parent.name != "decisions" and path != INDEX)
+FOLDERS = {"Tutorial": DOCS, "How-to": DOCS / "how-to", "Reference": DOCS, "Explanation": DOCS / "explanation"}
+CODE = re.compile(r"`[^`\n]+`")
+LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)]+))?\)")
+
+
+def links(text: str) -> list[tuple[str, str]]:
+    """The files, each with its anchor, that a text leads to."""
+    return LINK.findall(CODE.sub("`", text))
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_each_page_is_listed_once_under_its_kind() -> None:
+    _, *parts = re.split(r"^\*\*([\w-]+)\*\*", INDEX.read_text(), flags=re.MULTILINE)
+    listed = [(kind, DOCS / path) for kind, text in zip(parts[::2], parts[1::2], strict=True) for path, _ in links(text)]
+    pages = [(kind, page) for kind, page in listed if page in PAGES]
+
+    assert sorted(page for _, page in pages) == PAGES
+    assert [(kind, page.parent) for kind, page in pages] == [(kind, FOLDERS[kind]) for kind, _ in pages]
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", INDEX, *PAGES], ids=lambda page: str(page.relative_to(ROOT)))
+def test_each_link_leads_somewhere(page: Path) -> None:
+    for path, anchor in links(page.read_text()):
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), path
+        assert not anchor or anchor in anchors(target), f"{path}#{anchor}"
