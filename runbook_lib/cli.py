@@ -169,17 +169,19 @@ def rehearse(
 
 @commands.command()
 @click.option("--feature", default="", metavar="ID", help="The feature's id, which names the files; else the plan's.")
-@click.option("--before", required=True, type=click.Path(path_type=Path), help="A script or a dump of what was before.")
+@click.option("-o", "file", type=click.Path(path_type=Path), help="Draft a whole plan of --target, and write it here.")
+@click.option("--before", type=click.Path(path_type=Path), help="A script or a dump of what was before.")
 @click.option("--migration", "migrations", type=click.Path(path_type=Path), multiple=True, help="A script; repeatable.")
 @click.option("--server", default="", metavar="DSN", help="A server of the target's version, in place of an embedded one.")
 @click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="A plan: what it decides, and its migrations.")
 @click.option("--target", "target_file", type=click.Path(path_type=Path), help="The target whose checkout has their files.")
 @click.option("--repository", type=click.Path(path_type=Path), help="That checkout, in place of a target's.")
-@click.option("--folder", default=".", type=click.Path(path_type=Path), help="Where the files go.")
+@click.option("--folder", default=".", type=click.Path(path_type=Path), help="Where the changes' files go.")
 @json_option
 def draft(
     feature: str,
-    before: Path,
+    file: Path | None,
+    before: Path | None,
     migrations: tuple[Path, ...],
     server: str,
     plan_file: Path | None,
@@ -192,7 +194,22 @@ def draft(
 
     Without --migration their SQL is what the tool of the plan has in its files, or prints. Writes ID.changes.yaml, to be
     read, and ID.states.zip, which holds the rows of BEFORE: keep it as you keep a backup.
+
+    With -o and --target, drafts the whole plan: the commits in each repository, the migrations and their tool, the services,
+    and checks of what answers. The target is only read; what a person has to decide is null, and stops the plan.
     """
+    if file:
+        if not (target_file and feature) or plan_file or repository:
+            raise click.UsageError("-o drafts a whole plan: it takes --target and --feature, not --plan or --repository.")
+        require_extra("rehearsal")
+        from runbook_lib.drafting import whole
+
+        about = {"before": before, "scripts": migrations, "server": server, "folder": folder, "report": _teller(as_json)}
+        drafted = whole.draft(load_target(target_file), feature, file, **about)  # type: ignore[arg-type]
+        click.echo(json.dumps(drafted.as_json()) if as_json else redact("\n".join(drafted.lines())))
+        sys.exit(drafted.exit_code)
+    if not before:
+        raise click.UsageError("Name what was before by --before; or draft a whole plan by --target and -o.")
     place = repository or (load_target(target_file) if target_file else None)
     if not migrations and not (plan_file and place):
         raise click.UsageError(

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 from runbook_lib.checks import CheckContext, check
 from runbook_lib.config.loading import like
 from runbook_lib.config.plan import CheckSpec
-from runbook_lib.config.plan.answer_path import ABSENT, AnswerPath, at
+from runbook_lib.config.plan.answer_path import ABSENT, AnswerPath, at, places
 from runbook_lib.config.plan.steps import Address, Name, Scalar, UrlPath
 from runbook_lib.config.target import SecretReference
 from runbook_lib.context import Context
@@ -47,6 +47,8 @@ class HttpKeys(CheckSpec):
     """What each of these headers must hold, as `Cache-Control: no-store`."""
     json_: dict[OnePlace, Scalar] = Field(default={}, alias="json")
     """Paths into the JSON that it answers with, as `items[0].state`, and the value at each."""
+    fields: list[AnswerPath] = []
+    """Paths into that JSON which must be there, in each element of a list: `orders[].total`; null counts as there."""
     seconds: Annotated[float, Field(gt=0, le=300)] = 10.0
     """How long it may take."""
     token: SecretReference | None = None
@@ -104,12 +106,15 @@ def answers(checked: CheckContext, name: str) -> Result:
         return checked.result(
             name, Status.UNKNOWN, f"{shown} answered {answer.status}, which says nothing of what it serves"
         )
-    problems = [*_status(answer, spec), *_headers(answer, spec), *_values(answer, spec)]
+    problems = [*_status(answer, spec), *_headers(answer, spec), *_values(answer, spec), *_lacking(answer, spec)]
     facts = f"{shown} answered {answer.status} in {answer.seconds * 1000:.0f} ms"
     evidence = {"url": shown, "code": answer.status, "milliseconds": round(answer.seconds * 1000, 1)}
     if problems:
         return checked.result(name, Status.FAIL, f"{facts}: {'; '.join(problems)}", **evidence, findings=problems)
-    held = [*spec.headers, *spec.json_]
+    if unseen := [path for path in spec.fields if not places(answer.json, path)]:
+        said = f"{facts}, with no element in which {', '.join(unseen)} could be"
+        return checked.result(name, Status.UNKNOWN, said, **evidence)
+    held = [*spec.headers, *spec.json_, *spec.fields]
     return checked.result(name, Status.PASS, facts + (f", and {', '.join(held)} as it must" if held else ""), **evidence)
 
 
@@ -146,7 +151,7 @@ def _holds(value: str, wanted: str) -> bool:
 
 
 def _values(answer: Answer, spec: HttpKeys) -> list[str]:
-    if spec.json_ and answer.json is None:
+    if (spec.json_ or spec.fields) and answer.json is None:
         return ["it is no JSON"]
     found = {path: at(answer.json, path) for path in spec.json_}
     return [
@@ -154,6 +159,14 @@ def _values(answer: Answer, spec: HttpKeys) -> list[str]:
         for path, value in found.items()
         if not _same(value, spec.json_[path])
     ]
+
+
+def _lacking(answer: Answer, spec: HttpKeys) -> list[str]:
+    if answer.json is None:
+        return []
+    found = {path: places(answer.json, path) for path in spec.fields}
+    lacking = {path: sum(value is ABSENT for value in values) for path, values in found.items()}
+    return [f"{path} is not there in {lacking[path]} of {len(found[path])}" for path in spec.fields if lacking[path]]
 
 
 def _same(found: Any, wanted: Scalar) -> bool:

@@ -187,14 +187,20 @@ def _parents(pattern: str, text: str) -> tuple[str, ...]:
     return tuple(re.findall(r"[\"']([^\"']+)[\"']", found["parents"])) if found else ()
 
 
-def _shown(migration: Migration, path: str, text: str) -> set[str]:
-    """The versions that a file shows, by its path from the migrations' folder and by its text."""
+def forms(migration: Migration, path: str, text: str) -> list[str]:
+    """What the history may call a file, by its path from the migrations' folder and its text, likeliest first. Pure."""
     name = below(migration, path)
-    found = {match["version"] for pattern in migration.files if (match := re.match(pattern, name))}
+    found = [match["version"] for pattern in migration.files if (match := re.match(pattern, name))]
     if migration.content:
         for match in re.finditer(migration.content, text, re.MULTILINE):
-            found |= {value for value in match.groupdict().values() if value}
-    return {"".join(character for character in each if character not in migration.without) for each in found}
+            found += [value for value in match.groupdict().values() if value]
+    return list(dict.fromkeys(found))
+
+
+def _shown(migration: Migration, path: str, text: str) -> set[str]:
+    """The versions that a file shows, as the history has them."""
+    of_file = forms(migration, path, text)
+    return {"".join(character for character in each if character not in migration.without) for each in of_file}
 
 
 def _same(migration: Migration, shown: str, version: str) -> bool:

@@ -66,8 +66,13 @@ def _leading(line: str, at: int) -> Mapping[str, Any]:
 
 def _trailing(line: str) -> Seen | None:
     """What a line of text says of a request by the fields at its end; their level is none of the line's."""
-    at = line.find("{") if line.endswith("}") else -1
-    return next((served(_fields(one)) for one in _objects(line, at)), None) if at > 0 else None
+    return requested(line) if line.endswith("}") and line.find("{") > 0 else None
+
+
+def requested(line: str) -> Seen | None:
+    """What the first object of a line says of a request, whatever its level; None where it says nothing of one. Pure."""
+    at = line.find("{")
+    return next((served(_fields(one)) for one in _objects(line, at)), None) if at >= 0 else None
 
 
 def _fields(found: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from runbook_lib.postgres.changes.reversal import reverse
 from runbook_lib.postgres.changes.trial import refuse_unstable
 from runbook_lib.postgres.dump import sha256
 from runbook_lib.rehearsal.migration import require_files
+from runbook_lib.rehearsal.planned import named
 from runbook_lib.rehearsal.scratch import Scratch
 from runbook_lib.system import temporary
 from runbook_lib.system.processes import LocalProcesses
@@ -73,7 +74,7 @@ def make(
             state="Nothing was started.",
             safe_next="Give the feature's id: letters, digits, dots, hyphens and underscores.",
         )
-    changes = folder / f"{feature}.changes.yaml"
+    changes, states = files(feature, folder)
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as ending:
         place, scratch = Scratch(ending, server), ending.enter_context(temporary.directory())
@@ -92,13 +93,13 @@ def make(
             for dumped in [pool.submit(place.dump, *each, reversal.concerned) for each in dumps.items()]:
                 dumped.result()
         states_of(changes).unlink(missing_ok=True)
-        draft.pack(states_of(changes), dumps["before"], dumps["after"], list(migrations))
+        draft.pack(states, dumps["before"], dumps["after"], list(migrations))
         found = Draft(
             feature=feature,
             made=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
             server=place.major,
             migrations={path.name: sha256(path) for path in migrations},
-            states=sha256(states_of(changes)),
+            states=sha256(states),
             stopped=stopped,
             changes=listed(reversal),
             undecided=[Undecided(object=each.object, why=each.why) for each in reversal.refusals],
@@ -109,6 +110,17 @@ def make(
             referred=sorted(reversal.concerned.referred) if reversal.concerned else [],
         )
         return Made(found, changes, draft.write(found, changes))
+
+
+def files(feature: str, folder: Path) -> list[Path]:
+    """The files that `make` writes. Pure."""
+    changes = folder / f"{feature}.changes.yaml"
+    return [changes, states_of(changes)]
+
+
+def undecided(found: Draft) -> dict[str, str]:
+    """What only a person can decide, by the table or column that a plan decides by, and why. Pure."""
+    return {thing: each.why for each in found.undecided for thing in named(each.object, found.changes) or [each.object]}
 
 
 def scripts_of(plan: Plan, place: Path | Target, into: Path) -> list[Path]:
@@ -144,11 +156,15 @@ def scripts_of(plan: Plan, place: Path | Target, into: Path) -> list[Path]:
             state="Nothing was started.",
             safe_next="Name the checkout of the feature's release: by --repository, or in the target.",
         )
-    found = []
-    for version, script in scripts(plan.migration, checkout).items():
-        found.append(into / f"{version.replace('/', '-')}.sql")
-        found[-1].write_text(script)
-    return found
+    return written(scripts(plan.migration, checkout), into)
+
+
+def written(found: Mapping[str, str], into: Path) -> list[Path]:
+    """Write the SQL of versions to files in their order. Changes that folder."""
+    paths = {into / f"{version.replace('/', '-')}.sql": script for version, script in found.items()}
+    for path, script in paths.items():
+        path.write_text(script)
+    return [*paths]
 
 
 def in_words(made: Made) -> list[str]:

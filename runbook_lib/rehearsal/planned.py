@@ -25,11 +25,15 @@ def planned(
         plan: The keys of the plan that there is, None where there is none yet.
     """
     keys = dict(plan or _first(migrations))
-    held = [each.object for each in changes if each.kind in HOLDING]
     decided = {**keys.pop("decide", {})}
-    undecided = {thing: None for name in refused for thing in held if thing == name or thing.endswith(f".{name}")}
-    decide = {**undecided, **decided}
+    decide = {**{thing: None for name in refused for thing in named(name, changes)}, **decided}
     return {**keys, "decide": decide} if decide else keys
+
+
+def named(refused: str, changes: Sequence[Changed]) -> list[str]:
+    """The tables and columns that a plan decides by, of what cannot be taken back. Pure."""
+    held = [each.object for each in changes if each.kind in HOLDING]
+    return [thing for thing in held if thing == refused or thing.endswith(f".{refused}")]
 
 
 def _first(migrations: Sequence[Path]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from runbook_lib.config.plan.backfills import (
     parts_of,
     path_of,
 )
-from runbook_lib.config.plan.decide import Decision, Draft
+from runbook_lib.config.plan.decide import Decided, Decision, Draft
 from runbook_lib.config.plan.earlier import of_earlier_plan
 from runbook_lib.config.plan.exercise import Exercise
 from runbook_lib.config.plan.feature import (
@@ -173,7 +173,7 @@ class Plan(Model):
     """Which symptom asks for which type."""
     known_before: list[KnownBefore] = []
     """What checks find that was there before the release, so that no rollback is recommended for it."""
-    decide: dict[str, Decision] = {}
+    decide: dict[str, Decided] = {}
     """What cannot be derived of the change, by table or table.column."""
     exercise: list[Exercise] = []
     """Statements of the application that are tried on a clone before and after each change of the schema; without any, the

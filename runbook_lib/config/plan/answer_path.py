@@ -73,6 +73,24 @@ def _at(value: Any, steps: tuple[Any, ...]) -> Any:
     return value
 
 
+def places(value: Any, path: str) -> list[Any]:
+    """What is at each place that a path leads to: of each element of its lists, ABSENT where the rest is not there. Pure."""
+    return _places(value, _steps(path))
+
+
+def _places(value: Any, steps: tuple[Any, ...]) -> list[Any]:
+    if not steps:
+        return [value]
+    step, rest = steps[0], steps[1:]
+    if step is None or step is dict:
+        if not isinstance(value, dict if step is dict else list):
+            return [ABSENT]
+        each = value.values() if isinstance(value, dict) else value
+        return [found for one in each for found in _places(one, rest)]
+    inner = _at(value, (step,))
+    return [ABSENT] if inner is ABSENT else _places(inner, rest)
+
+
 def ways(value: Any, path: str) -> list[dict[str, Any]]:
     """The objects that a path goes through, the outermost first; those inside a list are left out. Pure."""
     found = []

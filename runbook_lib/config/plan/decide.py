@@ -6,8 +6,9 @@ import re
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
-from runbook_lib.config.loading import Model
+from runbook_lib.config.loading import UNDECIDED, Model
 from runbook_lib.config.plan.steps import Identifier, Inside
 
 REFUSE, KEEP = "refuse", "keep"
@@ -26,6 +27,14 @@ def _word_or_sql(text: str) -> str:
 
 
 Misfits = Annotated[str, BeforeValidator(_text), AfterValidator(_word_or_sql)]
+
+
+def _decided(given: object) -> object:
+    if given is None:
+        raise PydanticCustomError(
+            UNDECIDED, "how does it come back? {value: SQL}, {rows: QUERY}, {misfits: keep} or {columns, from, match}"
+        )
+    return given
 
 
 class Draft(Model):
@@ -69,3 +78,6 @@ class Decision(Model):
         if sum(ways) != 1:
             raise ValueError("exactly one of columns (with from and match), value, rows and misfits must stand here")
         return self
+
+
+Decided = Annotated[Decision, BeforeValidator(_decided)]

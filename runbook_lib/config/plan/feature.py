@@ -24,12 +24,27 @@ class Repository(Model):
     """Commits of the feature that do not name it."""
     exclude: list[CommitId] = []
     """What is not the feature's, though it names it."""
+    decide: dict[CommitId, Literal["feature", "other"]] = {}
+    """Of commits that may be the feature's: whether each is; the same as listing it under `commits` or `exclude`."""
     paths: dict[Name, list[Inside]] = {}
     """Service -> what it is built from, where the repository holds several."""
     range: Annotated[str, Field(pattern=r"^[^\s.-]\S*[^.]\.\.[^\s.-]\S*$")] | None = (
         None  # "a..b": what b holds and a does not
     )
     """A range of such commits, `a..b`: what b holds and a does not."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_what_was_decided(cls, data: Any) -> Any:
+        decided = data.get("decide") if isinstance(data, dict) else None
+        if not isinstance(decided, dict):
+            return data
+        found = dict(data)
+        for key, answer in (("commits", "feature"), ("exclude", "other")):
+            listed = found.get(key, [])
+            if isinstance(listed, list):
+                found[key] = [*listed, *(id for id, given in decided.items() if given == answer and id not in listed)]
+        return found
 
 
 class Compatible(Model):

@@ -1,0 +1,84 @@
+"""Find a feature's commits in each repository of a target, and the files that they add."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from runbook_lib.config.target import Target
+from runbook_lib.errors import ParametersError, RunbookError
+from runbook_lib.git import Checkout, Commit
+from runbook_lib.history import commits
+from runbook_lib.history.decision import Action, Finding, Status
+from runbook_lib.system.processes import LocalProcesses
+
+OWN = (Action.REVERT, Action.REVERT_MERGE, Action.GOES_WITH_MERGE)
+
+
+@dataclass(frozen=True)
+class Code:
+    """What a repository holds of a feature."""
+
+    repository: str
+    checkout: Checkout
+    report: commits.Report
+    added: tuple[str, ...]
+    """Files that the feature adds and that are there."""
+
+    @property
+    def own(self) -> list[Commit]:
+        """The feature's commits, as the log has them: newest first."""
+        return [each.commit for each in self.report.found.findings if each.action in OWN]
+
+    @property
+    def asks(self) -> list[Finding]:
+        """The commits that somebody has to decide about."""
+        return self.report.found.asks
+
+    def knew(self, word: str) -> bool:
+        """Whether the code from before the feature has a word. Read-only."""
+        below = self.report.found.below
+        return not below or not self.checkout.git.attempt("grep", "-qwF", "-e", word, below).exit_code
+
+
+def look(target: Target, feature: str) -> tuple[list[Code], list[str]]:
+    """Find the feature in each repository that holds commits of it, and say why one cannot be looked at. Read-only."""
+    found, notes = list[Code](), list[str]()
+    for name, described in target.repositories.items():
+        try:
+            report = commits.report(Path(described.path), feature)
+        except RunbookError as error:
+            notes.append(f"{name} was not looked at: {error.what}")
+            continue
+        if report.found.findings and report.status is not Status.NOTHING:
+            checkout = Checkout(Path(described.path), LocalProcesses())
+            found.append(Code(name, checkout, report, _added(checkout, report)))
+        elif report.refused:
+            notes.append(f"{name} was not looked at: {report.refused.because}")
+    return found, notes
+
+
+def require(found: list[Code], target: Target, feature: str, notes: list[str]) -> None:
+    """See that there is something to draft a plan for. Read-only.
+
+    Raises:
+        ParametersError: No repository holds a commit of the feature.
+    """
+    if not found:
+        raise ParametersError(
+            f"No repository of the target {target.name} holds a commit that names {feature}"
+            + (f": {'; '.join(notes)}" if notes else "."),
+            where=", ".join(each.path for each in target.repositories.values()) or f"target {target.name}",
+            state="Nothing was written.",
+            safe_next="Check the feature's id, or check out the release that has it; `runbook commits` shows what is found.",
+        )
+
+
+def _added(checkout: Checkout, report: commits.Report) -> tuple[str, ...]:
+    """The files that the feature's commits add, of those that are there."""
+    ids = [each.commit.id for each in report.found.findings if each.action in OWN]
+    if not ids:
+        return ()
+    words = ("show", "-m", "--first-parent", "--no-renames", "--diff-filter=A", "--name-only", "--format=", *ids)
+    added = set(checkout.git(*words).output.splitlines())
+    return tuple(path for path in checkout.files(".") if path in added)
