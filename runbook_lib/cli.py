@@ -169,6 +169,7 @@ def rehearse(
 
 @commands.command()
 @click.option("--feature", default="", metavar="ID", help="The feature's id, which names the files; else the plan's.")
+@click.option("--stack", default="", metavar="FILE", help="A stack that is brought up for -o, in place of --target.")
 @click.option("-o", "file", type=click.Path(path_type=Path), help="Draft a whole plan of --target, and write it here.")
 @click.option("--before", type=click.Path(path_type=Path), help="A script or a dump of what was before.")
 @click.option("--migration", "migrations", type=click.Path(path_type=Path), multiple=True, help="A script; repeatable.")
@@ -180,6 +181,7 @@ def rehearse(
 @json_option
 def draft(
     feature: str,
+    stack: str,
     file: Path | None,
     before: Path | None,
     migrations: tuple[Path, ...],
@@ -196,16 +198,23 @@ def draft(
     read, and ID.states.zip, which holds the rows of BEFORE: keep it as you keep a backup.
 
     With -o and --target, drafts the whole plan: the commits in each repository, the migrations and their tool, the services,
-    and checks of what answers. The target is only read; what a person has to decide is null, and stops the plan.
+    and checks of what answers. The target is only read; what a person has to decide is null, and stops the plan. With
+    --stack the same of a release that is deployed nowhere yet, on a stack that is brought up for it.
     """
     if file:
-        if not (target_file and feature) or plan_file or repository:
-            raise click.UsageError("-o drafts a whole plan: it takes --target and --feature, not --plan or --repository.")
+        if bool(target_file) is bool(stack) or not feature or plan_file or repository:
+            raise click.UsageError("-o drafts a whole plan: it takes --feature, and --target or --stack, and no --plan.")
+        if stack and (before or migrations):
+            raise click.UsageError("--stack has its own state of before, and its migrations: leave both out.")
         require_extra("rehearsal")
-        from runbook_lib.drafting import whole
+        from runbook_lib.drafting import on_stack, whole
 
-        about = {"before": before, "scripts": migrations, "server": server, "folder": folder, "report": _teller(as_json)}
-        drafted = whole.draft(load_target(target_file), feature, file, **about)  # type: ignore[arg-type]
+        about = {"server": server, "folder": folder, "report": _teller(as_json)}
+        if target_file:
+            target = load_target(target_file)
+            drafted = whole.draft(target, feature, file, before=before, scripts=migrations, **about)  # type: ignore[arg-type]
+        else:
+            drafted = on_stack.draft(stack, feature, file, **about)  # type: ignore[arg-type]
         click.echo(json.dumps(drafted.as_json()) if as_json else redact("\n".join(drafted.lines())))
         sys.exit(drafted.exit_code)
     if not before:

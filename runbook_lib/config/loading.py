@@ -210,6 +210,8 @@ def place(path: Path, keys: Sequence[int | str]) -> str:
     """A file, and the line and the key that some keys lead to. Read-only."""
     line, key = _place(_root(path), keys)
     return f"{path}, line {line}: {key}" if line else str(path)
+
+
 DECIDE = "# decide: "  # begins the comment above a null that says what is asked
 UNDECIDED = "undecided"  # the type of a problem whose message says what is asked, where no comment does
 

@@ -113,6 +113,8 @@ def _of_draft(found: Found, folder: Path) -> str:
         return f"decide: {derived.asked}"
     kept = Path(found.target.backups.directory)
     moved = "" if folder.resolve() == kept.resolve() else f" Put it and its states into {kept}."
+    if found.target.environment == "rehearsal":
+        moved = " A rehearsal finds it next to the plan."
     stopped = f" STOPPED there: {derived.made.draft.stopped}" if derived.made.draft.stopped else ""
     return f"Made from {derived.source}: {len(derived.made.draft.changes)} changes.{moved}{stopped}"
 

@@ -98,7 +98,7 @@ def draft(
     Raises:
         ParametersError: A file is there already, no commit names the feature, or what is given cannot be read.
     """
-    _require_new(feature, file, folder)
+    require_new(feature, file, folder)
     report("looking for the feature's commits …")
     found, notes = code.look(target, feature)
     code.require(found, target, feature, notes)
@@ -119,7 +119,12 @@ def draft(
     return Drafted(file, written, _asks(file), refused, notes, derived.made)
 
 
-def _require_new(feature: str, file: Path, folder: Path) -> None:
+def require_new(feature: str, file: Path, folder: Path) -> None:
+    """Make sure that no file is there that a draft would write. Read-only.
+
+    Raises:
+        ParametersError: One is.
+    """
     if there := [str(path) for path in (file, *files(feature, folder)) if path.exists()]:
         raise ParametersError(
             f"{listed(there)} is there already, and a draft overwrites nothing.",

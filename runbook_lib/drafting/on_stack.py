@@ -1,0 +1,39 @@
+"""Draft a plan for a release of one's own on the stack that a file describes, where no target has it yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from runbook_lib.documents import load_target
+from runbook_lib.drafting import whole
+from runbook_lib.drafting.whole import Drafted
+from runbook_lib.rehearsal.stack import brought_up
+from runbook_lib.rehearsal.stack_file import named_or_read
+from runbook_lib.rehearsal.workspace import settled_in
+
+
+def draft(stack: str, feature: str, file: Path, *, server: str = "", folder: Path, report: Callable[[str], None]) -> Drafted:
+    """Bring up a stack with its release, write a plan for a feature by what is found there, and bring the stack down.
+
+    Args:
+        stack: The stack's file, or its name.
+        feature: The id that its commits name.
+        file: Where the plan goes; it must not be there.
+        server: As `whole.draft` takes it.
+        folder: Where the draft of the migrations goes: that of the plan, for a rehearsal to find it.
+        report: Gets what is done.
+
+    Raises:
+        ParametersError: As `whole.draft`, or the stack's file does not fit.
+        PreconditionError: A program of the stack is missing.
+        StackError: The stack does not come up.
+    """
+    whole.require_new(feature, file, folder)
+    described = named_or_read(stack)
+    report(f"bringing up {described.about} …")
+    with brought_up(described) as up, settled_in(up.environment):
+        for refused in up.use():
+            raise refused
+        target = load_target(described.target_file)
+        return whole.draft(target, feature, file, server=server, folder=folder, report=report)
