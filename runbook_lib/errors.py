@@ -2,7 +2,6 @@
 
 RunbookError
 ├── ParametersError      a plan, target or parameter is wrong; nothing was touched
-│   └── UndecidedError   a plan leaves open what somebody has to decide
 ├── Declined             a person or a missing approval said no; nothing was touched
 ├── PreconditionError    something that must hold does not, or could not be checked
 ├── StepFailed           a step began and did not finish as it should
@@ -50,10 +49,6 @@ class ParametersError(RunbookError):
     """A plan, target or parameter is wrong; nothing was touched."""
 
     exit_code = 2
-
-
-class UndecidedError(ParametersError):
-    """A plan leaves open what somebody has to decide; each line says where, and what is asked."""
 
 
 class Declined(RunbookError):

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from runbook_lib.config.open_points import require_decided
-from runbook_lib.errors import ParametersError, UndecidedError
+from runbook_lib.errors import ParametersError
 
 PROJECT = "RUNBOOK_PROJECT"  # an environment variable: the project, for a kernel, which starts in its notebook's folder
 
@@ -187,10 +187,6 @@ def filled_in(value: Any, environment: Mapping[str, str], path: Path, key: str) 
 def explained(path: Path, problems: Iterable[ErrorDetails], model: type[BaseModel]) -> ParametersError:
     """Name the keys of a file that do not fit a model, each with its line where the file has it. Read-only."""
     root = _root(path)
-    written = located(path).read_text(encoding="utf-8").splitlines()
-    problems = list(problems)
-    if asked := [found for each in problems if (found := _asked(root, written, each))]:
-        return _undecided(path, asked)
     lines = []
     for problem in problems:
         elsewhere = getattr(problem.get("ctx", {}).get("error"), "keys", ())  # where a check of the whole file found it
@@ -210,40 +206,6 @@ def place(path: Path, keys: Sequence[int | str]) -> str:
     """A file, and the line and the key that some keys lead to. Read-only."""
     line, key = _place(_root(path), keys)
     return f"{path}, line {line}: {key}" if line else str(path)
-
-
-DECIDE = "# decide: "  # begins the comment above a null that says what is asked
-UNDECIDED = "undecided"  # the type of a problem whose message says what is asked, where no comment does
-
-
-def _asked(root: yaml.Node | None, text: Sequence[str], problem: ErrorDetails) -> tuple[int, str, str] | None:
-    """The line and key of a null that somebody has to decide, and what is asked; None where it is no such null. Pure."""
-    line, key = _place(root, problem["loc"])
-    if problem["input"] is not None or not line:
-        return None
-    asked = _comment(text[: line - 1]) or (problem["msg"] if problem["type"] == UNDECIDED else "")
-    return (line, key, asked) if asked else None
-
-
-def _comment(above: Sequence[str]) -> str:
-    """What the comment that lines end with asks somebody to decide, "" where it asks nothing. Pure."""
-    found = list[str]()
-    for line in map(str.strip, reversed(above)):
-        if not line.startswith("#"):
-            break
-        found.insert(0, line.removeprefix(DECIDE).lstrip("# "))
-        if line.startswith(DECIDE):
-            return " ".join(found)
-    return ""
-
-
-def _undecided(path: Path, asked: Iterable[tuple[int, str, str]]) -> UndecidedError:
-    lines = dict.fromkeys(f"{path}, line {line}: {key} is to be decided: {question}" for line, key, question in asked)
-    return UndecidedError(
-        "\n".join(lines),
-        state=NOTHING_TOUCHED,
-        safe_next="Write each answer in place of its null, then run the same command again.",
-    )
 
 
 def _said(problem: ErrorDetails) -> tuple[str, str]:

@@ -9,9 +9,8 @@ from typing import Any
 
 import yaml
 
-from runbook_lib.config.loading import DECIDE
-
 WIDTH = 120
+DECIDE = "# decide: "  # begins the comment above an open point
 
 
 @dataclass(frozen=True)

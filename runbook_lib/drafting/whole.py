@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from runbook_lib.config.loading import secret
+from runbook_lib.config.open_points import open_points
 from runbook_lib.config.plan import Plan
 from runbook_lib.config.target import Target
 from runbook_lib.documents import load_plan
@@ -22,7 +23,7 @@ from runbook_lib.drafting.code import Code
 from runbook_lib.drafting.document import text
 from runbook_lib.drafting.migrations import Candidate
 from runbook_lib.drafting.parts import Found, parts
-from runbook_lib.errors import ParametersError, RunbookError, UndecidedError
+from runbook_lib.errors import ParametersError, RunbookError
 from runbook_lib.history.decision import listed
 from runbook_lib.postgres.changes.draft import states_of
 from runbook_lib.postgres.connection import Postgres
@@ -116,7 +117,7 @@ def draft(
     with file.open("x") as opened:
         opened.write(written)
     refused = [f"{each.repository}: {each.report.refused.because}" for each in found if each.report.refused]
-    return Drafted(file, written, _asks(file), refused, notes, derived.made)
+    return Drafted(file, written, list(map(str, open_points(written))), refused, notes, derived.made)
 
 
 def require_new(feature: str, file: Path, folder: Path) -> None:
@@ -192,12 +193,3 @@ def _over_the_standard(found: Found) -> Plan:
         file = own / "plan.yaml"
         file.write_text(yaml.safe_dump(found.as_plan(), sort_keys=False))
         return load_plan(file)
-
-
-def _asks(file: Path) -> list[str]:
-    """What is to be decided in a plan, each with its line. Read-only."""
-    try:
-        load_plan(file)
-    except UndecidedError as error:
-        return error.what.splitlines()
-    return []

@@ -142,7 +142,7 @@ def test_what_may_be_of_several_tools_is_asked_where_no_history_tells(shop: Shop
     ended = shop.drafted()
 
     assert ended.exit_code == 4, ended.text
-    assert "migration.tool is to be decided: which tool applies migrations/002_fees.sql: sqlx, plain?" in ended.text
+    assert "migration.tool: which tool applies migrations/002_fees.sql: sqlx, plain?" in ended.text
     shop.file.write_text(shop.file.read_text().replace("tool: null", "tool: sqlx"))
     assert shop.checked().exit_code == 0
 
@@ -156,7 +156,7 @@ def test_a_migration_that_moves_rows_asks_for_a_dump_from_before(shop: Shop) -> 
     assert ended.exit_code == 4, ended.text
     checked = shop.checked()
     assert checked.exit_code == 2
-    assert "draft.sha256 is to be decided: what did the database hold before?" in " ".join(checked.text.split())
+    assert "draft.sha256: what did the database hold before?" in " ".join(checked.text.split())
     assert not list((shop.bare.root / "backups").glob("SHOP-41*"))
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from runbook_lib.config.loading import UNDECIDED, Model
+from runbook_lib.config.loading import Model
 from runbook_lib.config.plan.steps import Identifier, Inside
 
 REFUSE, KEEP = "refuse", "keep"
@@ -32,7 +32,7 @@ Misfits = Annotated[str, BeforeValidator(_text), AfterValidator(_word_or_sql)]
 def _decided(given: object) -> object:
     if given is None:
         raise PydanticCustomError(
-            UNDECIDED, "how does it come back? {value: SQL}, {rows: QUERY}, {misfits: keep} or {columns, from, match}"
+            "undecided", "how does it come back? {value: SQL}, {rows: QUERY}, {misfits: keep} or {columns, from, match}"
         )
     return given
 
