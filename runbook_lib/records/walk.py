@@ -64,12 +64,11 @@ class Walk(Model):
     choices: dict[str, str] = {}
     """What was chosen."""
 
-    @property
-    def past(self) -> Past:
-        """What it teaches of how long steps take. Pure."""
+    def past(self, option: str) -> Past:
+        """What it teaches of how long steps take; a run of a type without options goes by `option`. Pure."""
         steps = {name: step.seconds for name, step in self.steps.items() if step.seconds is not None}
         rows = max((step.volumes.get("rows", 0) for step in self.steps.values()), default=0)
-        return Past((self.feature, self.type, self.option), steps, rows, self.at.isoformat())
+        return Past((self.feature, self.type, self.option or option), steps, rows, self.at.isoformat())
 
 
 def walked(name: str, plan: Plan | None, state: RunState, events: Sequence[Event]) -> Walk:

@@ -193,7 +193,7 @@ class Run:
         found = []
         for preview in previews:
             spec = plan.steps[preview.step]
-            known = past.measured(self._past, self._key, preview.step, rows, grows=isinstance(spec, DatabaseStep))
+            known = past.measured(self.earlier, self._key, preview.step, rows, grows=isinstance(spec, DatabaseStep))
             if known and preview.estimate == spec.estimate:
                 preview = replace(preview, estimate=ceil(known[0]), measured=known[1])
             found.append(preview)
@@ -204,12 +204,12 @@ class Run:
         return self.context.plan.feature, self.context.type, self.context.option
 
     @cached_property
-    def _past(self) -> list[past.Past]:
+    def earlier(self) -> list[past.Past]:
         """What the runs next to this one teach, and the records of rehearsals that can be read. Read-only."""
         found = past.read(self.folder.path.parent, but=self.folder.id)
         with suppress(AdapterError):  # an estimate is no proof
             kept = records.kept(records.of_target(self.context.target, self.context.adapters.processes))
-            found += [record.walk.past for record in kept.records]
+            found += [record.walk.past(self.context.option) for record in kept.records]
         return found
 
     def require_rehearsed(self) -> None:

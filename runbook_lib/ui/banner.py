@@ -14,7 +14,6 @@ from IPython.display import display as show
 from runbook_lib.errors import RunbookError
 from runbook_lib.journal import Journal
 from runbook_lib.journal.event import Event
-from runbook_lib.journal.past import Past, read
 from runbook_lib.journal.state import RunState, replay
 from runbook_lib.run import Run, recovery
 from runbook_lib.ui import display, estimates, next_notebook, panel
@@ -74,7 +73,7 @@ class Banner:
         """The banner as the journal has it now. Read-only."""
         events = self._journal.events()
         state = self._state = replay(events)
-        self._lines = estimates.lines(self.run.context.plan, state, events, self._runs, datetime.now(UTC))
+        self._lines = estimates.lines(self.run.context.plan, state, events, self.run.earlier, datetime.now(UTC))
         return display.banner(self.run.folder, self.run.context.plan, state, self._lines, self._way_back(state, events))
 
     def _put_in_panel(self) -> None:
@@ -96,10 +95,6 @@ class Banner:
         button = ipywidgets.Button(description=f"Open {next_notebook.RECOVERY}", layout={"width": "max-content"})
         button.on_click(lambda _: next_notebook.open_file(f"{next_notebook.RECOVERY}.ipynb"))
         return button
-
-    @cached_property
-    def _runs(self) -> list[Past]:
-        return read(self.run.folder.path.parent, but=self.run.folder.id)
 
     def _way_back(self, state: RunState, events: list[Event]) -> str:
         if not state.steps:

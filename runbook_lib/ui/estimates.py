@@ -10,7 +10,7 @@ from statistics import median
 from runbook_lib.config.plan import DatabaseStep, Plan, StepSpec
 from runbook_lib.journal.elapsed import seconds, steady, steady_now
 from runbook_lib.journal.event import Event, clock
-from runbook_lib.journal.past import Past, rows_of
+from runbook_lib.journal.past import Past, measured, rows_of
 from runbook_lib.journal.state import RunState
 
 FEWEST = 5  # runs that an estimate rests on
@@ -191,5 +191,14 @@ def _expected(
     grows = {name: isinstance(plan.steps[name], DatabaseStep) for name in left}
     last = next((e for e in reversed(events) if e.kind == "started" and e.data["step"] == acting), None)
     key = (str(state.opened.get("plan", "")), state.type, state.option)
-    found = estimate(runs, key, grows, rows, (seconds(events, last, now) or 0.0) if last else 0.0)
-    return str(found) if found else "expected to remain: no estimate (fewer than five verified runs like this one)"
+    spent = (seconds(events, last, now) or 0.0) if last else 0.0
+    return str(estimate(runs, key, grows, rows, spent) or _by_newest(runs, key, grows, rows, spent))
+
+
+def _by_newest(runs: Sequence[Past], key: tuple[str, str, str], left: Mapping[str, bool], rows: int, spent: float) -> str:
+    """What the steps left took in the newest runs and rehearsals of this size, where that is known of each. Pure."""
+    known = [measured(runs, key, name, rows, grows=grows) for name, grows in left.items()]
+    took = [each[0] for each in known if each]
+    if len(took) < len(left):
+        return "expected to remain: no estimate (fewer than five verified runs like this one)"
+    return f"expected to remain: {max(0.0, sum(took) - spent):.0f} s, as in the last run or rehearsal of this size"
