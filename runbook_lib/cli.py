@@ -158,7 +158,7 @@ def rehearse(
     named = scenario or (own.NONE if plan_file else "all-media-missing")
     with written(junit_file, junit.of_scenario(named)) as write:
         if plan_file:
-            found = own.rehearse(plan_file, stack_name, named, _teller(as_json))
+            found = own.rehearse(plan_file, stack_name, named, rows, _teller(as_json))
         else:
             found = rehearse.rehearse(named, rows, _teller(as_json), stack_name)
         write(junit.of_rehearsed(found))

@@ -19,7 +19,7 @@ from runbook_lib.postgres.changes.objects import Object
 from runbook_lib.rehearsal.repositories import MAIN, build_checkout, git_says, put_back
 from runbook_lib.rehearsal.stack import Stack
 from runbook_lib.results import Status
-from runbook_lib.run import Run, engine, lifecycle, undo
+from runbook_lib.run import Run, cleanup, engine, lifecycle, undo
 from runbook_lib.ui.progress import Report
 
 
@@ -130,6 +130,8 @@ def _deploy(run: Run, up: Stack, release: Release, found: Again, report: Report)
         for name, commit in release.was.commits.items():
             put_back(up.root / name, commit)  # an undo pushes commits of its own, which a person would pull first
         _roll_back(run, up)
+    else:
+        _purge(run)
     report("deploying the release again …")
     services, names = run.context.adapters.services, run.context.plan.services
     services.stop(*names)
@@ -167,9 +169,16 @@ def _roll_back(run: Run, up: Stack) -> None:
             if not other.is_still_approved():
                 other.approve(other.previews()[0], "rehearsal")
             engine.apply(other, name)
+        _purge(other)
         lifecycle.close(other, lifecycle.Outcome("ended", "Rolled back, to deploy over it."))
     finally:
         other.close_adapters()
+
+
+def _purge(run: Run) -> None:
+    """Delete what a rollback keeps for its undo, as columns set aside: a migration of the same names needs them gone."""
+    digest, _ = cleanup.preview(run)
+    cleanup.clean_up(run, digest, digest)
 
 
 def _not_passing(run: Run, release: Release, round_name: str, when: str) -> list[str]:

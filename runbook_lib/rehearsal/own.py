@@ -30,6 +30,7 @@ from runbook_lib.ui.triage_cells import recommended
 
 NONE = "none"
 NOTHING_STARTED = "Nothing was started."
+Misfit = tuple[str, tuple[int | str, ...], str]
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,14 @@ class OwnRehearsed(Rehearsed):
     """What was not as it must be: what triage recommended, the rollback that followed, the undo, the next deployment."""
 
 
-def rehearse(plan_file: Path, stack: str, fault: str, report: Report) -> list[OwnRehearsed]:
+def rehearse(plan_file: Path, stack: str, fault: str, rows: int, report: Report) -> list[OwnRehearsed]:
     """Rehearse a plan on the stack of a file, with one of its faults, none, or each; torn down each time.
 
     Args:
         plan_file: The plan.
         stack: The stack's file, or its name; relative paths in it start from its folder.
         fault: One of its faults, "none", or "all".
+        rows: How many rows the sample's scripts make.
         report: Gets what is done.
 
     Raises:
@@ -68,7 +70,7 @@ def rehearse(plan_file: Path, stack: str, fault: str, report: Report) -> list[Ow
     described.require()
     if "page" in plan.parts:
         require_chromium()
-    return [_one(plan, described, each, report) for each in faults]
+    return [_one(plan, described, each, rows, report) for each in faults]
 
 
 @contextmanager
@@ -101,7 +103,7 @@ def _require_fit(plan: Plan, described: StackFile, fault: Fault) -> None:
         release(described, name)
 
 
-def _misfits(plan: Plan, described: StackFile, fault: Fault) -> Iterator[tuple[str, tuple[int | str, ...], str]]:
+def _misfits(plan: Plan, described: StackFile, fault: Fault) -> Iterator[Misfit]:
     """What does not fit, the keys of the stack's file that it is about, and what to do. Read-only."""
     if not described.target_file.is_file():
         yield f"There is no target {described.target_file}", ("target",), "Name the target of the rehearsal"
@@ -124,21 +126,37 @@ def _misfits(plan: Plan, described: StackFile, fault: Fault) -> Iterator[tuple[s
                 ("expect", "option"),
                 f"Name one of: {known}",
             )
+    yield from _misplaced(plan, described, fault)
     yield from _missing(plan, described, fault)
 
 
-def _missing(plan: Plan, described: StackFile, fault: Fault) -> Iterator[tuple[str, tuple[int | str, ...], str]]:
+def _misplaced(plan: Plan, described: StackFile, fault: Fault) -> Iterator[Misfit]:
+    """What a fault does where it cannot, as `_misfits`. Pure."""
+    known = f"Name one of: {', '.join(described.health)}"
+    for service in fault.environment.keys() - described.health.keys():
+        yield f"The stack has no service {service}", ("faults", fault.name, "environment", service), known
+    for name in fault.patches:
+        keys = ("faults", fault.name, "patches", name)
+        commits = plan.repositories.get(name)
+        if commits is None:
+            yield f"The plan has no repository {name}", keys, f"Name one of: {', '.join(plan.repositories)}"
+        elif commits.commits or commits.range:
+            found = f"The plan lists the feature's commits in {name}, so that it would leave the patch of a fault there"
+            yield found, keys, "Have commits name the feature, or put the fault in by `environment` or `data`"
+
+
+def _missing(plan: Plan, described: StackFile, fault: Fault) -> Iterator[Misfit]:
     """The files that are named and not there, as `_misfits`. Read-only."""
     add = "Add it, or correct its name; a relative path starts from the stack's file"
-    for number, event in enumerate(described.database.fill):
+    lists = (("use",), described.use), (("database", "release"), described.database.release)
+    of_fill = [(("database", "fill", number), event) for number, event in enumerate(described.database.fill)]
+    of_lists = [((*keys, number), event) for keys, events in lists for number, event in enumerate(events)]
+    for keys, event in [*of_fill, *of_lists]:
         match event:
             case Loaded() if not (described.folder / event.dump).is_file():
-                yield f"There is no file {event.dump}", ("database", "fill", number, "dump"), add
+                yield f"There is no file {event.dump}", (*keys, "dump"), add
             case Executed() if not described.has(event.sql):
-                yield f"There is no file {event.sql}", ("database", "fill", number, "sql"), add
-    for number, used in enumerate(described.use):
-        if isinstance(used, Executed) and not described.has(used.sql):
-            yield f"There is no file {used.sql}", ("use", number, "sql"), add
+                yield f"There is no file {event.sql}", (*keys, "sql"), add
     damages = [*(f"{patch}.patch" for patch in fault.patches.values()), *([f"{fault.data}.sql"] if fault.data else [])]
     for name in damages:
         if not described.has("faults", name):
@@ -160,12 +178,12 @@ def _expected(described: StackFile, fault: Fault) -> Expected | None:
     return fault.expect or described.expect
 
 
-def _one(plan: Plan, described: StackFile, fault: Fault, report: Report) -> OwnRehearsed:
+def _one(plan: Plan, described: StackFile, fault: Fault, rows: int, report: Report) -> OwnRehearsed:
     begun, expected = monotonic(), _expected(described, fault)
     assert expected is not None  # `_require_fit` saw to it
     report(f"{fault.name}: {fault.about}")
     report(f"bringing up {described.about} …")
-    with brought_up(described, fault.name) as up, settled_in(up.environment):
+    with brought_up(described, fault.name, rows) as up, settled_in(up.environment):
         _put_draft(plan, described, load_target(described.target_file))
         _use(up, fault, report)
         used = Snapshot.of(up)

@@ -5,7 +5,7 @@ import os
 import secrets
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ from runbook_lib.rehearsal.database import Database, execute, fill, named_databa
 from runbook_lib.rehearsal.managers import filled
 from runbook_lib.rehearsal.postgres import Server, binaries, external_server, initialise, marked_environment
 from runbook_lib.rehearsal.repositories import build, carried_out
-from runbook_lib.rehearsal.stack_file import Commanded, Executed, Fault, HealthByQuery, HealthByUrl, StackFile
+from runbook_lib.rehearsal.stack_file import Commanded, Executed, Fault, HealthByQuery, HealthByUrl, StackFile, Use
 from runbook_lib.rehearsal.supervisor import UNREACHABLE, Supervisor, postgres_program, supervisor
 from runbook_lib.rehearsal.workspace import MARK, StackError, until_healthy, workspace
 from runbook_lib.system.signals import undisturbed
@@ -80,25 +80,25 @@ class Stack:
         carried_out(filled(event.run, self.environment, where), directory, environment, where)
 
     def migrate(self) -> None:
-        """Execute the commands of the database again, as a deployment does. Changes the stack."""
-        for number, event in enumerate(self.described.database.fill):
-            if isinstance(event, Commanded):
-                self.command(event, self.described.line("database", "fill", number, "run"))
+        """Do to the database what the deployment of the release does. Changes it. Raises StackError when that fails."""
+        for error in self._events(self.described.database.release, "database", "release"):
+            raise error
 
-    def use(self) -> list[StackError]:
-        """Have users act, as the stack's file says; returns what failed of it. Changes the stack."""
-        failed = []
+    def use(self) -> Iterator[StackError]:
+        """Have users act, as the stack's file says, and give what failed of it. Changes the stack."""
+        return self._events(self.described.use, "use")
+
+    def _events(self, events: Sequence[Use], *keys: str) -> Iterator[StackError]:
         with psycopg.connect(self.database.conninfo(self.database.application), autocommit=True) as connection:
-            for number, event in enumerate(self.described.use):
+            for number, event in enumerate(events):
                 try:
                     match event:
                         case Executed():
                             execute(self.described, connection, event)
                         case Commanded():
-                            self.command(event, self.described.line("use", number, "run"))
+                            self.command(event, self.described.line(*keys, number, "run"))
                 except StackError as error:
-                    failed.append(error)
-        return failed
+                    yield error
 
 
 @contextmanager
@@ -173,9 +173,10 @@ def _bring_up(described: StackFile, root: Path, rows: int, fault: Fault, ending:
         up.command(event, where)
 
     fill(described, database, rows, root / "backups", command)
+    building.result()
+    up.migrate()
     if fault.data:
         spoil(described, database, fault.data)
-    building.result()
     up.start()
     return up
 

@@ -161,12 +161,14 @@ class DatabaseFill(Model):
     migrations: str = ""
     """The folder of the migrations, where there is any `migrate`."""
     fill: list[Fill]
-    """What happened to it, oldest first. Its commands run again when the release is deployed again."""
+    """What happened to it before the release, oldest first."""
+    release: list[Use] = []
+    """What the deployment of the release did to it: migrations and jobs. That is done again when it is deployed again."""
 
     @model_validator(mode="after")
     def _migrations_are_found(self) -> Self:
         if not self.migrations and any(isinstance(event, Migrated) for event in self.fill):
-            raise ValueError("`migrate` needs `history_table` and `migrations`; else `run` the command that migrates")
+            raise ValueError("`migrate` needs `history_table` and `migrations`; else `run` what migrates")
         return self
 
 
