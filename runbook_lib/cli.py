@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 import click
 import yaml
 
+from runbook_lib import records
 from runbook_lib.config.installed import require_extra
 from runbook_lib.config.loading import ROOT
 from runbook_lib.config.plan import summary
@@ -453,8 +454,8 @@ def status(run: Path | None, target_file: Path | None, as_json: bool) -> None:
 @json_option
 def list_command(folder: Path, target_file: Path | None, as_json: bool) -> None:
     """List runs and rehearsals, newest first: when, type, target, outcome, how long, and how long services were down."""
-    target = load_target(target_file) if target_file else None
-    found = listing.listed(folder, listing.place(folder, target))
+    place = records.of_target(load_target(target_file), folder) if target_file else records.next_to(folder)
+    found = listing.listed(folder, place)
     if as_json:
         click.echo(json.dumps(redact_values(found.as_json())))
         return

@@ -29,7 +29,7 @@ def look(context: Context) -> Found:
         AdapterError: The records, the database or a checkout cannot be read.
         PreconditionError: The code cannot be taken back.
     """
-    kept = records.kept(records.of_target(context.target, context.adapters.processes))
+    kept = records.kept(records.of_target(context.target, context.folder.path.parent, context.adapters.processes))
     found = [each for each in kept.records if each.walk.feature == context.plan.feature]
     lost = f"; {len(kept.unreadable)} records cannot be read: {_listed(kept)}" if kept.unreadable else ""
     if not found:

@@ -428,7 +428,7 @@ class Target(Model):
     cache_purge: CachePurge | None = None
     """How the caches in front of the services are emptied."""
     records: RecordsTarget | None = None
-    """Where the records of green rehearsals are kept; the folder outputs/records if None."""
+    """Where the records of green rehearsals are kept; the folder `records` next to its runs if None."""
     contacts: dict[str, str] = {}
     """Who has each role that the plan names."""
 

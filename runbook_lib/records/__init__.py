@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any, Protocol
 
 from runbook_lib.config.kinds import classes_of, collected
-from runbook_lib.config.loading import ROOT
 from runbook_lib.config.target import RecordsTarget, Target
 from runbook_lib.records.record import Record, read
-from runbook_lib.system.processes import Processes
+from runbook_lib.system.processes import LocalProcesses, Processes
 
-USUAL = ROOT / "outputs" / "records"  # the folder of targets that name no place
+FOLDER = "records"  # next to the folders of runs, where a target names no place
 
 
 class Records(Protocol):
@@ -78,24 +78,29 @@ def kinds() -> dict[str, Any]:
     )
 
 
-def connect(keys: RecordsTarget | None, service: str, processes: Processes) -> Records:
-    """The place that a target describes, else the usual folder; nothing is asked of it yet. Read-only.
+def connect(keys: RecordsTarget, service: str, processes: Processes) -> Records:
+    """The place that some keys describe; nothing is asked of it yet. Read-only.
 
     Args:
-        keys: What the target says of it.
+        keys: What a target says of it.
         service: The libpq service of the target's own database.
         processes: What runs git.
     """
-    from runbook_lib.records.folder import FolderKeys  # a kind, which imports this room
-
-    keys = keys or FolderKeys(kind="folder", path=str(USUAL))
     place: Records = kinds()[keys.kind](keys, service, processes)
     return place
 
 
-def of_target(target: Target, processes: Processes) -> Records:
-    """The place of a target's records. Read-only."""
-    return connect(target.records, target.database.service, processes)
+def next_to(runs: Path) -> Records:
+    """The folder that keeps records where a target names no place: next to the folders of its runs. Read-only."""
+    keys = kinds()["folder"].Keys(kind="folder", path=str(runs / FOLDER))
+    return connect(keys, "", LocalProcesses())
+
+
+def of_target(target: Target, runs: Path, processes: Processes | None = None) -> Records:
+    """The place of a target's records; `runs` is where the folders of its runs are. Read-only."""
+    if target.records is None:
+        return next_to(runs)
+    return connect(target.records, target.database.service, processes or LocalProcesses())
 
 
 def kept(place: Records) -> Kept:

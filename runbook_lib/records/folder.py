@@ -33,7 +33,8 @@ class FolderRecords:
         self.path = ROOT / keys.path
 
     def __str__(self) -> str:
-        return f"the folder {self.path}"
+        near = self.path.is_relative_to(Path.cwd())
+        return f"the folder {self.path.relative_to(Path.cwd()) if near else self.path}"
 
     def add(self, name: str, text: str) -> None:
         """Write a file, whole or not at all; one that is there stays. Changes the folder.

@@ -17,6 +17,7 @@ from runbook_lib.documents import load_plan, load_target
 from runbook_lib.errors import ParametersError
 from runbook_lib.headless import conductor
 from runbook_lib.postgres.changes.draft import states_of
+from runbook_lib.rehearsal import record
 from runbook_lib.rehearsal.again import Again, Snapshot, looked_at, undone_and_deployed
 from runbook_lib.rehearsal.rehearse import MONITOR, Rehearsed
 from runbook_lib.rehearsal.repositories import release
@@ -194,6 +195,8 @@ def _one(plan: Plan, described: StackFile, fault: Fault, rows: int, report: Repo
         )
         outcome, again = _walk(run, up, used, fault, expected, report)
         problems = _unexpected(run, plan, fault, expected) + again.problems
+        if outcome.exit_code == 0 and not problems:
+            record.keep(run, report)
     code = max(outcome.exit_code, 3) if problems else outcome.exit_code
     seconds = round(monotonic() - begun, 1)
     for problem in problems:
@@ -241,7 +244,7 @@ def _walk(run: Run, up: Stack, used: Snapshot, fault: Fault, expected: Expected,
         return problem, Again()
     with _opened(folder) as triaged:
         release = looked_at(triaged, up, used)
-    outcome = conductor.carry_out(folder, lambda opened: opened.previews()[0], {}, report)
+    outcome = conductor.carry_out(folder, record.approved, {}, report)
     if outcome.status != "verified":
         return outcome, Again()
     with _opened(folder) as rolled_back:

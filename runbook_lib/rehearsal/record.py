@@ -8,15 +8,15 @@ from pathlib import Path
 
 from runbook_lib import records
 from runbook_lib.config.loading import read
-from runbook_lib.config.target import Target
 from runbook_lib.documents import digest, load_plan
 from runbook_lib.journal.folder import new_id
 from runbook_lib.journal.state import replay
+from runbook_lib.records import Records
 from runbook_lib.records.record import Record, Subject
 from runbook_lib.records.subject import subject_of, version
 from runbook_lib.records.walk import Walk, walked
+from runbook_lib.rehearsal.workspace import OUTPUTS
 from runbook_lib.run import Run
-from runbook_lib.system.processes import LocalProcesses
 from runbook_lib.ui.progress import Report
 
 MIGRATION = "migration"  # the type of a rehearsal on scratch databases
@@ -42,14 +42,14 @@ def keep(run: Run, report: Report) -> None:
     events = events[:ended]
     subject = next(event.data["subject"] for event in reversed(events) if event.kind == "rehearsal-of")
     walk = walked(run.folder.id, run.context.plan, replay(events), events)
-    target = run.context.target
-    _keep(Record(at=events[-1].time, subject=Subject.model_validate(subject), walk=walk), target, report)
+    made = Record(at=events[-1].time, subject=Subject.model_validate(subject), walk=walk)
+    _keep(made, records.of_target(run.context.target, run.folder.path.parent), report)
 
 
 def keep_migration(
     migrations: Sequence[Path], plan_file: Path | None, option: str, catalog: str, seconds: float, report: Report
 ) -> None:
-    """Keep the record of a migration that was rehearsed alone, in the usual folder. Changes that folder.
+    """Keep the record of a migration that was rehearsed alone, in the folder next to the runs. Changes that folder.
 
     Args:
         migrations: Its scripts.
@@ -89,13 +89,11 @@ def keep_migration(
                 outage="",
             ),
         ),
-        None,
+        records.next_to(OUTPUTS),
         report,
     )
 
 
-def _keep(record: Record, target: Target | None, report: Report) -> None:
-    processes = LocalProcesses()
-    place = records.of_target(target, processes) if target else records.connect(None, "", processes)
+def _keep(record: Record, place: Records, report: Report) -> None:
     place.add(record.name, record.text())
     report(f"Record: {record.name} in {place}")

@@ -208,8 +208,8 @@ class Run:
         """What the runs next to this one teach, and the records of rehearsals that can be read. Read-only."""
         found = past.read(self.folder.path.parent, but=self.folder.id)
         with suppress(AdapterError):  # an estimate is no proof
-            kept = records.kept(records.of_target(self.context.target, self.context.adapters.processes))
-            found += [record.walk.past(self.context.option) for record in kept.records]
+            place = records.of_target(self.context.target, self.folder.path.parent, self.context.adapters.processes)
+            found += [record.walk.past(self.context.option) for record in records.kept(place).records]
         return found
 
     def require_rehearsed(self) -> None:

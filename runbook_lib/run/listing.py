@@ -10,7 +10,6 @@ from typing import Any
 from runbook_lib import records
 from runbook_lib.config.loading import located
 from runbook_lib.config.plan import Plan
-from runbook_lib.config.target import Target
 from runbook_lib.documents import load_plan
 from runbook_lib.errors import ParametersError, RunbookError
 from runbook_lib.journal import Journal
@@ -18,10 +17,8 @@ from runbook_lib.journal.event import clock
 from runbook_lib.journal.folder import RunFolder
 from runbook_lib.journal.state import replay
 from runbook_lib.records import Records
-from runbook_lib.records.folder import FolderKeys, FolderRecords
 from runbook_lib.records.record import read
 from runbook_lib.records.walk import Walk, walked
-from runbook_lib.system.processes import LocalProcesses
 
 HEAD = ["when (UTC)", "what", "type", "target", "outcome", "took", "services down", "name"]
 
@@ -70,20 +67,13 @@ def listed(folder: Path, place: Records) -> Listed:
         )
     plans, found = dict[str, Plan | None](), {each.name: each.walk for each in kept.records}
     unreadable = {f"{name} in {kept.place}": why for name, why in kept.unreadable.items()}
-    for path in sorted(each for each in folder.iterdir() if each.is_dir() and each.name != records.USUAL.name):
+    for path in sorted(each for each in folder.iterdir() if each.is_dir() and each.name != records.FOLDER):
         try:
             found[path.name] = of_run(path, plans)
         except (RunbookError, OSError, KeyError, TypeError, ValueError) as error:
             unreadable[str(path)] = error.what if isinstance(error, RunbookError) else f"{type(error).__name__}: {error}"
     newest = sorted(found.values(), key=lambda each: (each.at, each.name), reverse=True)
     return Listed(newest, frozenset(each.name for each in kept.records), unreadable)
-
-
-def place(folder: Path, target: Target | None) -> Records:
-    """Where the records are that go with a folder of runs: the target's, else those below it. Read-only."""
-    if target:
-        return records.of_target(target, LocalProcesses())
-    return FolderRecords(FolderKeys(kind="folder", path=str(folder.resolve() / records.USUAL.name)), "", LocalProcesses())
 
 
 def of_run(path: Path, plans: dict[str, Plan | None] | None = None) -> Walk:

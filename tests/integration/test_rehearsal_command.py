@@ -10,7 +10,9 @@ import nbformat
 import pytest
 import yaml
 
+from runbook_lib import records
 from runbook_lib.documents import load_plan
+from runbook_lib.rehearsal import record
 from runbook_lib.rehearsal.postgres import Server
 
 from ..support.bare import Ended, runbook
@@ -47,7 +49,8 @@ class Desk:
 
 
 @pytest.fixture
-def desk(servers: Callable[[int], Server], tmp_path: Path) -> Iterator[Desk]:
+def desk(servers: Callable[[int], Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    monkeypatch.setattr(record, "OUTPUTS", tmp_path)
     server = servers(EMBEDDED)
     with server.connect() as connection:
         before = connection.execute("SELECT datname FROM pg_database ORDER BY 1").fetchall()
@@ -60,6 +63,16 @@ def test_a_server_of_ones_own_is_left_as_it_was(desk: Desk) -> None:
     found = desk.said(PLACES, "--use", desk.folder / "use.sql")
 
     assert (found["outcome"], found["lost"]) == ("verified", [{"object": "meters.pulses", "count": 2}])
+
+
+def test_a_green_one_alone_leaves_a_record_of_the_schema_and_the_plan(desk: Desk) -> None:
+    green = desk.said(PLACES, "--option", "B")
+    assert desk.said(MOVED)["outcome"] == "refused"
+
+    (kept,) = records.kept(records.next_to(desk.folder)).records
+    assert (kept.walk.feature, kept.walk.outcome, kept.walk.seconds) == ("0007_meters", "verified", green["seconds"])
+    assert (kept.subject.type, kept.subject.option, kept.subject.catalog) == ("migration", "B", green["catalog"])
+    assert (len(kept.subject.catalog), kept.subject.code) == (64, {})
 
 
 def test_what_a_person_writes_for_it_is_a_plan_once_it_is_filled_in(desk: Desk) -> None:
