@@ -24,32 +24,51 @@ class Team:
     """A team's code; `feature` comes with the second release."""
 
     name: str
+    files: str
     feature: str
     releases: dict[str, list[Commit]]
 
     def repository(self, place: Path) -> Path:
-        """A clone of the team's repository, its remote next to it, before the first release."""
-        remote = f"{place.name}.git"
-        _git(place.parent, "init", "--quiet", "--bare", "--initial-branch=main", "--template=", remote)
-        _git(place.parent, "clone", "--quiet", "--template=", remote, place.name)
-        return place
+        """A clone of the team's repository in `place`, its remote next to it, before the first release."""
+        remote = place / f"{self.name}.git"
+        git(place, "init", "--quiet", "--bare", "--initial-branch=main", "--template=", str(remote))
+        return cloned(remote, place / self.name)
 
     def release(self, clone: Path, tag: str) -> None:
         """Commit a release in a clone and push it."""
         for commit in self.releases[tag]:
-            shutil.copytree(HERE / self.name / commit.folder, clone, dirs_exist_ok=True)
-            _git(clone, "add", "--all")
-            _git(clone, "commit", "--quiet", f"--message={commit.message}", date=commit.date)
-        _git(clone, "tag", tag)
-        _git(clone, "push", "--quiet", "--tags", "origin", "HEAD:main")
+            shutil.copytree(HERE / self.files / commit.folder, clone, dirs_exist_ok=True)
+            git(clone, "add", "--all")
+            git(clone, "commit", "--quiet", f"--message={commit.message}", date=commit.date)
+        git(clone, "tag", tag)
+        push(clone)
 
 
-def _git(folder: Path, *arguments: str, date: str = "") -> None:
+def cloned(remote: Path, place: Path, *options: str) -> Path:
+    """A clean clone."""
+    git(place.parent, "clone", "--quiet", "--template=", *options, str(remote), place.name)
+    return place
+
+
+def push(clone: Path, message: str = "") -> None:
+    """Push the branch of a clone, with a commit of all that is new where that has a message."""
+    if message:
+        git(clone, "add", "--all")
+        git(clone, "commit", "--quiet", f"--message={message}")
+    git(clone, "push", "--quiet", "--tags", "origin", "HEAD")
+
+
+def git(folder: Path, *arguments: str, date: str = "") -> str:
+    """What git prints in a folder."""
     dates = {f"GIT_{who}_DATE": date for who in ("AUTHOR", "COMMITTER")} if date else {}
-    subprocess.run(["git", *arguments], cwd=folder, env=ENVIRONMENT | dates, check=True, capture_output=True)
+    done = subprocess.run(
+        ["git", *arguments], cwd=folder, env=ENVIRONMENT | dates, check=True, capture_output=True, text=True
+    )
+    return done.stdout.strip()
 
 
 SHOP = Team(
+    "shop",
     "alembic_fastapi",
     "SHOP-41",
     {
@@ -65,6 +84,7 @@ SHOP = Team(
     },
 )
 PARCELS = Team(
+    "parcels",
     "prisma_node",
     "PARCEL-7",
     {
