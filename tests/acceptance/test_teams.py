@@ -15,7 +15,7 @@ from runbook_lib.rehearsal.workspace import settled_in
 
 from ..support.ci_shell import GITHUB, GITLAB, Job
 from ..support.teams import PARCELS, SHOP, Team, cloned, git, push
-from ..support.teams.desk import begin
+from ..support.teams.desk import begin, rehearse
 
 pytestmark = pytest.mark.slow
 BIN = Path(sys.executable).parent
@@ -60,6 +60,8 @@ def opened(team: Team, place: Path) -> Path:
     push(desk, "Rehearse rollbacks in CI")
     git(desk, "switch", "--quiet", "--create", "feature")
     team.release(desk, "v1.1.0")
+    rehearse(team, desk)
+    push(desk, "Say what users do with the release")
     return cloned(place / f"{team.name}.git", place / "clone", "--branch=feature")
 
 

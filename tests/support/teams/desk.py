@@ -27,11 +27,9 @@ class Answers:
     """What they wrote after it."""
 
 
-CONTACTS = {
-    f"contacts.{who}": "ada@example.org" for who in ("On-Call Engineer", "Database Admin", "DevOps Lead", "Product Owner")
-}
+ROLES = ("On-Call Engineer", "Database Admin", "DevOps Lead", "Product Owner")
 SAME = {
-    **CONTACTS,
+    **{f"contacts.{role}": "ada@example.org" for role in ROLES},
     "database.service": "rehearsal\n  tools: ${REHEARSAL_PG_BIN}",
     "backups.directory": "${REHEARSAL_ROOT}/backups",
     "backups.pattern": "before_*.dump",
@@ -59,7 +57,8 @@ OF = {
             "health.worker": "{query: SELECT FROM parcels WHERE sent_at IS NOT NULL}",
         },
         {"localhost:3000": "127.0.0.1:${REHEARSAL_API_PORT}", "role: parcels ": "role: ${REHEARSAL_APPLICATION_ROLE} "},
-        "INSERT INTO parcels (address, size) SELECT 'a' || n, (array['S', 'M', 'L'])[1 + n % 3] FROM generate_series(1, 300) n;\n",
+        "INSERT INTO parcels (address, size)"
+        " SELECT 'a' || n, (array['S', 'M', 'L'])[1 + n % 3] FROM generate_series(1, 300) n;\n",
         "INSERT INTO parcels (address, size, weight_grams) VALUES ('late', 'S', 77);\n",
     ),
 }
@@ -76,9 +75,14 @@ def begin(team: Team, clone: Path) -> None:
         (files / f"{name}.yaml").open("a").write(RECORDS)
     _replace(files / "production.yaml", answers.production)
     _replace(files / "stack.yaml", {"    - {backup: before}": "    - {sql: before.sql}\n    - {backup: before}"})
-    (files / "stack.yaml").open("a").write("use: [{sql: after.sql}]\n")
     (files / "before.sql").write_text(answers.before)
-    (files / "after.sql").write_text(answers.after)
+
+
+def rehearse(team: Team, clone: Path) -> None:
+    """Say what users do with the second release. Changes the repository's `parameters`."""
+    files = clone / "parameters"
+    (files / "stack.yaml").open("a").write("use: [{sql: after.sql}]\n")
+    (files / "after.sql").write_text(OF[team.name].after)
 
 
 def _answer(file: Path, given: Mapping[str, str]) -> None:
