@@ -45,7 +45,7 @@ def test_a_release_is_green_in_ci_and_the_next_one_is_refused(team: Team, file: 
         rehearsed = git(deployed, "rev-parse", "HEAD")[:12]
 
         team.release(deployed, "v1.2.0")
-        up.command(up.described.database.fill[-1], "the next release")
+        up.migrate()
         refused, here = planned(team, clone, up), git(deployed, "rev-parse", "HEAD")[:12]
 
     assert refused.returncode == 3, refused.stdout

@@ -1,5 +1,6 @@
 import { setTimeout } from "node:timers/promises";
 import { pool } from "./database.js";
+import { log } from "./log.js";
 import { version } from "./version.js";
 
 // Sends what waits, one parcel at a time.
@@ -8,14 +9,14 @@ const SEND = `
   WHERE id = (SELECT id FROM parcels WHERE sent_at IS NULL ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED)
 `;
 
-console.log(`worker version ${version} started`);
+log("info", `worker version ${version} started`);
 for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => process.exit(0));
 for (;;) {
   try {
     const { rowCount } = await pool.query(SEND);
     if (rowCount) continue;
   } catch (error) {
-    console.error(`nothing sent: ${error.message}`);
+    log("error", `nothing sent: ${error.message}`);
   }
   await setTimeout(500);
 }

@@ -1,5 +1,6 @@
 import express from "express";
 import { pool } from "./database.js";
+import { log } from "./log.js";
 import { version } from "./version.js";
 
 const SHOWN = `id, address, size, sent_at AS "sentAt", weight_grams AS weight`;
@@ -23,7 +24,7 @@ app.post("/parcels", async (request, response) => {
   response.status(201).json(rows[0]);
 });
 
-const server = app.listen(Number(process.env.PORT), "127.0.0.1", () => console.log(`api version ${version} started`));
+const server = app.listen(Number(process.env.PORT), "127.0.0.1", () => log("info", `api version ${version} started`));
 for (const signal of ["SIGINT", "SIGTERM"]) {
   process.once(signal, () => {
     server.close(async () => {
