@@ -48,8 +48,9 @@ def test_a_release_is_green_in_ci_and_the_next_one_is_refused(team: Team, file: 
         up.migrate()
         refused, here = planned(team, clone, up), git(deployed, "rev-parse", "HEAD")[:12]
 
-    assert refused.returncode == 3, refused.stdout
-    assert f"was of something else: the commit of {team.name}: rehearsed {rehearsed}, here {here}" in refused.stdout
+    said = " ".join((refused.stdout + refused.stderr).split())
+    assert (refused.returncode, "was of something else: " in said) == (3, True), said
+    assert f"the commit of {team.name}: rehearsed {rehearsed}, here {here}" in said
 
 
 def opened(team: Team, place: Path) -> Path:

@@ -29,7 +29,7 @@ class Answers:
 
 ROLES = ("On-Call Engineer", "Database Admin", "DevOps Lead", "Product Owner")
 SAME = {
-    **{f"contacts.{role}": "ada@example.org" for role in ROLES},
+    **{f"contacts.{role}": "Ada, +44 20 7946 0123" for role in ROLES},
     "database.service": "rehearsal\n  tools: ${REHEARSAL_PG_BIN}",
     "backups.directory": "${REHEARSAL_ROOT}/backups",
     "backups.pattern": "before_*.dump",
