@@ -55,14 +55,14 @@ def stack(team: Team) -> dict[str, Any]:
         "target": "rehearsal.yaml",
         "ports": [_port(each) for each in team.serving],
         "repositories": {team.name: {"clone": ".."}},
-        "database": _filled(team),
+        "database": _database_of(team),
         "services": _services(team),
         "health": {each.name: _health(team, each) for each in team.services} or Asked("each service, and a {url} of it"),
         "expect": {"type": "full", "option": "D"},
     }
 
 
-def _filled(team: Team) -> dict[str, Any]:
+def _database_of(team: Team) -> dict[str, Any]:
     """The database: the state of before, a backup of that, and the release's migrations. Pure."""
     if not team.migrations:
         return {
