@@ -170,33 +170,34 @@ def rehearse(
 
 @commands.command()
 @click.option("--feature", default="", metavar="ID", help="The feature's id, which names the files; else the plan's.")
-@click.option("--stack", default="", metavar="FILE", help="A stack that is brought up for -o, in place of --target.")
 @click.option("-o", "file", type=click.Path(path_type=Path), help="Draft a whole plan of --target, and write it here.")
 @click.option("--before", type=click.Path(path_type=Path), help="A script or a dump of what was before.")
 @click.option("--migration", "migrations", type=click.Path(path_type=Path), multiple=True, help="A script; repeatable.")
 @click.option("--server", default="", metavar="DSN", help="A server of the target's version, in place of an embedded one.")
 @click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="A plan: what it decides, and its migrations.")
 @click.option("--target", "target_file", type=click.Path(path_type=Path), help="The target whose checkout has their files.")
+@click.option("--stack", default="", metavar="STACK", help="A stack to bring up for a whole plan, in place of a target.")
 @click.option("--repository", type=click.Path(path_type=Path), help="That checkout, in place of a target's.")
 @click.option("--folder", default=".", type=click.Path(path_type=Path), help="Where the changes' files go.")
 @json_option
 def draft(
     feature: str,
-    stack: str,
     file: Path | None,
     before: Path | None,
     migrations: tuple[Path, ...],
     server: str,
     plan_file: Path | None,
     target_file: Path | None,
+    stack: str,
     repository: Path | None,
     folder: Path,
     as_json: bool,
 ) -> None:
     """Derive what a feature's migrations changed, and how each thing is taken back, for a plan.
 
-    Without --migration their SQL is what the tool of the plan has in its files, or prints. Writes ID.changes.yaml, to be
-    read, and ID.states.zip, which holds the rows of BEFORE: keep it as you keep a backup.
+    Without --migration their SQL is what the tool of the plan has in its files, or prints; without --before the
+    state from before is what the target recovers to a point in time. Writes ID.changes.yaml, to be read, and ID.states.zip,
+    which holds the rows of BEFORE: keep it as you keep a backup.
 
     With -o and --target, drafts the whole plan: the commits in each repository, the migrations and their tool, the services,
     and checks of what answers. The target is only read; what a person has to decide is null, and stops the plan. With
@@ -205,21 +206,21 @@ def draft(
     if file:
         if bool(target_file) is bool(stack) or not feature or plan_file or repository:
             raise click.UsageError("-o drafts a whole plan: it takes --feature, and --target or --stack, and no --plan.")
-        if stack and (before or migrations):
-            raise click.UsageError("--stack has its own state of before, and its migrations: leave both out.")
+        if stack and (before or migrations or server):
+            raise click.UsageError("--stack has its own server, state of before and migrations: leave them out.")
         require_extra("rehearsal")
         from runbook_lib.drafting import on_stack, whole
 
-        about = {"server": server, "folder": folder, "report": _teller(as_json)}
+        report = _teller(as_json)
         if target_file:
-            target = load_target(target_file)
-            drafted = whole.draft(target, feature, file, before=before, scripts=migrations, **about)  # type: ignore[arg-type]
+            target, given = load_target(target_file), {"before": before, "scripts": migrations, "server": server}
+            drafted = whole.draft(target, feature, file, **given, folder=folder, report=report)  # type: ignore[arg-type]
         else:
-            drafted = on_stack.draft(stack, feature, file, **about)  # type: ignore[arg-type]
+            drafted = on_stack.draft(stack, feature, file, folder=folder, report=report)
         click.echo(json.dumps(drafted.as_json()) if as_json else redact("\n".join(drafted.lines())))
         sys.exit(drafted.exit_code)
-    if not before:
-        raise click.UsageError("Name what was before by --before; or draft a whole plan by --target and -o.")
+    if stack:
+        raise click.UsageError("--stack is for a whole plan: name its file with -o.")
     place = repository or (load_target(target_file) if target_file else None)
     if not migrations and not (plan_file and place):
         raise click.UsageError(
@@ -234,6 +235,7 @@ def draft(
             migrations = (*drafting.scripts_of(plan, place, own),)
         decide = plan.decide if plan else {}
         named = feature or (plan.feature if plan else "")
+        before = before or drafting.state_before(plan, place)
         made = drafting.make(named, before, migrations, server, folder, _teller(as_json), decide)
     if as_json:
         click.echo(json.dumps({"file": str(made.file), "sha256": made.sha256, **made.draft.model_dump()}))
@@ -437,7 +439,7 @@ def status(run: Path | None, target_file: Path | None, as_json: bool) -> None:
     if target_file:
         name, events = mirror.read(load_target(target_file), run.name if run else "")
         state = replay(events)
-        folder, plan = RunFolder(Path(name)), load_plan(Path(state.opened["plan_file"]))
+        folder, plan = RunFolder(Path(name)), load_plan(lifecycle.recorded(state.opened["plan_file"]))
     elif run:
         folder, plan, state = lifecycle.read(run)
     else:
@@ -617,6 +619,7 @@ def check(run: Path, waive: str, reason: str, junit_file: Path | None, as_json: 
         if waive or reason:
             opened.waive(waive, reason)
         try:
+            by_hand.look(opened)
             found = lifecycle.verify(opened)
             outcome = lifecycle.close(opened)
         finally:
@@ -638,8 +641,8 @@ def sheet(run: Path, file: Path | None, as_json: bool) -> None:
     from runbook_lib.ui import sheet as sheets
 
     opened = lifecycle.open_existing(run)
-    service = opened.context.target.database.service
-    made = sheets.sheet(opened.folder, opened.context.plan, service, opened.state, opened.journal.events())
+    psql = opened.context.adapters.dump_tools.command_of_psql(None)
+    made = sheets.sheet(opened.folder, opened.context.plan, psql, opened.state, opened.journal.events())
     if file:
         sheets.write(made, file)
     if as_json:
@@ -757,11 +760,11 @@ def _rehearsed(asked: Asked, file: Path | None, verbose: bool, as_json: bool, wr
     report = _teller(as_json)
     found = asked.executed(file) if file else asked.rehearsed(report)
     write(of_migration(found))
-    if found.exit_code == 0:
-        record.keep_migration(asked.migrations, asked.plan, asked.option, found.catalog, found.seconds, report)
     click.echo(json.dumps(found.as_json()) if as_json else "\n".join(in_words(found, verbose=verbose)))
     if file and not as_json:
         click.echo(f"The executed notebook: {file}")
+    if found.exit_code == 0:
+        record.keep_migration(asked.migrations, asked.plan, asked.option, found.catalog, found.seconds, report)
     return found.exit_code
 
 

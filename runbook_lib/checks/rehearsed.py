@@ -13,7 +13,8 @@ from runbook_lib.results import Found, Status
 
 REHEARSED = "rehearsed"  # by which it is waived
 TITLE = "The rollback was rehearsed for exactly this, and recently"
-WAIVE = f"rehearse it (`runbook rehearse`), or break the glass for a reason: --waive '{REHEARSED}: REASON'"
+GLASS = f"`runbook run RUN --waive '{REHEARSED}: REASON'`, or `runbook lab RUN` with that"
+WAIVE = f"rehearse it (`runbook rehearse`), or break the glass for a reason: {GLASS}"
 FUTURE = timedelta(minutes=15)  # by which a record may be newer than the clock here
 
 

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from runbook_lib.config.target import PointInTime, Target
+from runbook_lib.config.plan import Migration
+from runbook_lib.config.target import Target
 from runbook_lib.context.adapters import Adapters
-from runbook_lib.context.migration_files import HasFiles, history
+from runbook_lib.context.migration_files import HasFiles, history, of_files
+from runbook_lib.git import Checkout
 from runbook_lib.postgres import Connection
 from runbook_lib.postgres.catalog import added_by
+from runbook_lib.postgres.connection import Postgres
 from runbook_lib.postgres.dump import dump_to
+from runbook_lib.postgres.migration_history import Applied, History
 from runbook_lib.postgres.point_in_time.base_backup import refused
 from runbook_lib.postgres.point_in_time.recovery import carried_out, live_server, look, oldest
 from runbook_lib.postgres.restore.dump_inspector import newest
+from runbook_lib.system.processes import LocalProcesses, Processes
 
+Transactions = Callable[[Connection], list[int]]
 TRIES = 4  # tools record a migration in up to three transactions, each of which leads to the one before
 
 
@@ -41,34 +48,60 @@ def recovered_files(feature: str) -> str:
 
 
 def newest_before(run: HasTarget) -> Before:
-    """The newest backup from before the feature. Changes the target's backups only, and only where it recovers one.
+    """The newest backup from before a run's feature; see `backup_before`. Changes the target's backups only."""
+
+    def transactions(connection: Connection) -> list[int]:
+        plan = run.plan
+        found = _of_history(connection, history(run))
+        if "database" in plan.parts:
+            found += added_by(connection, plan.database, plan.database.columns)
+        return found
+
+    return backup_before(run.target, run.plan.feature, transactions, run.adapters.postgres, run.adapters.processes)
+
+
+def before_migration(target: Target, feature: str, migration: Migration, schema: str, checkout: Checkout) -> Before:
+    """The same for a migration that no run is about yet; `schema` is its history's. Changes the target's backups only."""
+    applied = of_files(Applied.by_version(migration, schema), checkout)
+    postgres = Postgres(target.database.service, "draft")
+    return backup_before(target, feature, lambda it: _of_history(it, History(applied)), postgres, LocalProcesses())
+
+
+def backup_before(
+    target: Target, feature: str, transactions: Transactions, postgres: Postgres, processes: Processes
+) -> Before:
+    """The newest backup from before a feature. Changes the target's backups only, and only where it recovers one.
+
+    Args:
+        target: Where the feature runs.
+        feature: Its id.
+        transactions: Those that wrote what a database shows of the feature's migrations; none where it shows nothing.
+        postgres: The target's database.
+        processes: What runs commands.
 
     Raises:
         PreconditionError: No base backup and WAL lead to the state from before.
         AdapterError: It cannot be recovered or dumped.
     """
-    backups, spec = run.target.backups, run.target.before
-    return _recovered(run, spec) if spec else Before(newest(Path(backups.directory), backups.pattern))
-
-
-def _recovered(run: HasTarget, spec: PointInTime) -> Before:
-    directory, feature, processes = Path(run.target.backups.directory), _plain(run.plan.feature), run.adapters.processes
-    with run.adapters.postgres.connect() as connection:
-        xids, live = _transactions(connection, run), live_server(connection)
+    spec, directory, name = target.before, Path(target.backups.directory), _plain(feature)
+    if spec is None:
+        return Before(newest(directory, target.backups.pattern))
+    with postgres.connect() as connection:
+        xids, live = transactions(connection), live_server(connection)
     of = _plain(spec.at or (str(oldest(xids)) if xids else "*"))
-    if kept := newest(directory, f"before_{feature}_{of}_*.dump"):
+    if kept := newest(directory, f"before_{name}_{of}_*.dump"):
         return Before(kept, "recovered earlier")
     for _ in range(TRIES):
-        way = look(spec, live, xids, run.target.database.tools, processes, directory)
+        way = look(spec, live, xids, target.database.tools, processes, directory)
         with carried_out(way, processes) as server, server.connect() as connection:
-            xids = _transactions(connection, run)
+            xids = transactions(connection)
             if spec.at and xids:
                 raise refused(
                     f"The state at {spec.at} holds the migration, or some of it.",
                     "Name an earlier moment in the target, as before.at, or none: the migration history shows it.",
                 )
             if not xids:
-                path = directory / f"before_{feature}_{of}_{server.moment:%Y%m%dT%H%M%S.%f}Z.dump"
+                path = directory / f"before_{name}_{of}_{server.moment:%Y%m%dT%H%M%S.%f}Z.dump"
                 dump_to(path, processes, str(way.programs / "pg_dump"), server.conninfo, spec.timeout)
                 return Before(path, f"recovered now: {way}")
     raise refused(
@@ -77,13 +110,8 @@ def _recovered(run: HasTarget, spec: PointInTime) -> Before:
     )
 
 
-def _transactions(connection: Connection, run: HasTarget) -> list[int]:
-    """The transactions that wrote what shows that the feature's migrations were applied. Read-only."""
-    plan, rows = run.plan, history(run)
-    found = rows.written_by(connection) if rows and rows.exists(connection) else []
-    if "database" in plan.parts:
-        found += added_by(connection, plan.database, plan.database.columns)
-    return found
+def _of_history(connection: Connection, rows: History | None) -> list[int]:
+    return rows.written_by(connection) if rows and rows.exists(connection) else []
 
 
 def _plain(text: str) -> str:

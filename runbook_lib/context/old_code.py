@@ -355,6 +355,14 @@ def _migration(context: Context, repository: str) -> Migration | None:
     return found if found and found.repository == repository else None
 
 
+def message_of_kept(migration: Migration) -> str:
+    """What the commit says that keeps a migration's files, by which it is known for no work of the feature's. Pure."""
+    return (
+        f"{KEEPS.format(version=', '.join(migration.versions))}\n\n"
+        "Its row in the migration history stays too; the two go together."
+    )
+
+
 def _keep_migration(context: Context, migration: Migration, clone: Checkout, head: str) -> list[str]:
     """Commit the migrations' files again as they are deployed, with those that all migrations share; returns which."""
     changed = differences(clone.git, clone.head(), head)
@@ -364,8 +372,7 @@ def _keep_migration(context: Context, migration: Migration, clone: Checkout, hea
         clone.keep(
             files,
             head,
-            f"{KEEPS.format(version=', '.join(migration.versions))}\n\n"
-            "Its row in the migration history stays too; the two go together.",
+            message_of_kept(migration),
             context.state.author,
             context.state.began,
         )

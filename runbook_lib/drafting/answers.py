@@ -129,8 +129,8 @@ class _Endpoint:
         """The paths at which services report their versions on this endpoint."""
         base = self.target.endpoint(self.name)
         versions = self.target.services.versions.values()
-        told = [each.url for each in versions if isinstance(each, VersionByUrl) and each.url.startswith(f"{base}/")]
-        return [urlsplit(url).path for url in told]
+        told = [each.url for each in versions if isinstance(each, VersionByUrl) and f"{each.url}/".startswith(f"{base}/")]
+        return [urlsplit(url).path or "/" for url in told]
 
     def _described(self) -> list[str]:
         """The paths without parameters that the service describes itself."""

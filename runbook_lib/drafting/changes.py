@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from runbook_lib.config.plan import Migration
+from runbook_lib.config.plan.migration import DEFAULT_SCHEMA
 from runbook_lib.config.target import Target
+from runbook_lib.context.before import before_migration
 from runbook_lib.context.migration_files import forms, read
 from runbook_lib.context.migration_sql import scripts
+from runbook_lib.drafting.migrations import Candidate
 from runbook_lib.errors import ParametersError, RunbookError
 from runbook_lib.git import Checkout
 from runbook_lib.postgres.restore.dump_inspector import newest
@@ -19,8 +22,10 @@ from runbook_lib.rehearsal.draft import Made
 
 LARGEST = 256 * 2**20  # bytes of a backup that is loaded unasked
 _ROWS = re.compile(
-    r"\b(?:update|insert|delete|merge|copy|truncate|do|call|select|execute)\b|\bdrop\s+(?:column|table|schema)\b",
-    re.IGNORECASE,
+    r"""\b(?:update|insert|delete|merge|copy|truncate|do|call|select|execute)\b
+    |\bdrop\b(?!\s+(?:index|constraint|default|not|trigger|view|policy|rule|function|expression|identity)\b)
+    |(?<!create\ )(?<!alter\ )\btype\b""",
+    re.IGNORECASE | re.VERBOSE,
 )
 _NO_STATEMENT = re.compile(r"--[^\n]*|/\*.*?\*/|\bon\s+(?:update|delete)\b|\bdo\s+nothing\b", re.IGNORECASE | re.DOTALL)
 
@@ -38,21 +43,21 @@ class Changes:
 def derive(
     target: Target,
     feature: str,
-    migration: Migration | None,
-    checkout: Checkout | None,
+    of: Candidate | None,
     given: tuple[Path | None, Sequence[Path]],
     server: str,
     folder: Path,
     own: Path,
     report: Callable[[str], None],
 ) -> Changes:
-    """Draft what the migrations changed, and write the files of that. Changes `folder` and `own` alone.
+    """Draft what the migrations changed, and write the files of that. Changes `folder` and `own`.
+
+    A target that recovers a point in time (`before`) gets the dump of that among its backups.
 
     Args:
         target: Whose backups may be the state of before.
         feature: The feature's id, which names the files.
-        migration: The migrations, None where only their scripts are given.
-        checkout: What has their files.
+        of: The migrations; None where only their scripts are given.
         given: The state of before, and the scripts, as far as somebody names them.
         server: A server for it, as `rehearsal.draft.make` takes it.
         folder: Where the files go.
@@ -62,54 +67,58 @@ def derive(
     Raises:
         ParametersError: A file that is given is missing or cannot be loaded.
     """
-    before, own_scripts = given
-
-    def make(state: Path) -> Made:
-        return drafting.make(feature, state, own_scripts, server, folder, report)
-
-    if not own_scripts:
-        assert migration and checkout
+    before, scripts_given = given
+    if not scripts_given:
+        assert of
         try:
-            own_scripts = drafting.written(scripts(migration, checkout), own)
+            scripts_given = drafting.written(scripts(of.migration, of.code.checkout), own)
         except RunbookError as error:
             return Changes(asked=f"{error.what} {error.safe_next}")
     if before:
-        return _of(make(before), f"{before.name}, named with --before")
+        made = drafting.make(feature, before, scripts_given, server, folder, report)
+        return Changes(made, f"{before.name}, named with --before", undecided=drafting.undecided(made.draft))
+    for state, source in _states(target, feature, of, scripts_given, own, report):
+        try:
+            made = drafting.make(feature, state, scripts_given, server, folder, report)
+        except ParametersError as error:
+            report(f"{state.name} cannot be loaded: {error.what}")
+            continue
+        if not made.draft.stopped:
+            return Changes(made, source, undecided=drafting.undecided(made.draft))
+        report(f"{state.name} is not from before the migrations: {made.draft.stopped}")
+        for path in drafting.files(feature, folder):
+            path.unlink(missing_ok=True)
+    return Changes(asked=_ask(target, feature))
+
+
+def _states(
+    target: Target, feature: str, of: Candidate | None, files: Sequence[Path], own: Path, report: Callable[[str], None]
+) -> Iterator[tuple[Path, str]]:
+    """What may be the state of before, best first, each with what it is."""
     backup = newest(Path(target.backups.directory), target.backups.pattern)
     if backup and backup.stat().st_size <= LARGEST:
+        yield backup, f"the newest backup, {backup.name}"
+    if of and of.applied and target.before:
+        schema = of.migration.schema_ or DEFAULT_SCHEMA
         try:
-            made = make(backup)
-            if not made.draft.stopped:
-                return _of(made, f"the newest backup, {backup.name}")
-            report(f"{backup.name} is not from before the migrations: {made.draft.stopped}")
-        except ParametersError as error:
-            report(f"{backup.name} cannot be loaded: {error.what}")
-        _remove(feature, folder)
-    if migration and checkout and not _touch_rows(own_scripts):
-        try:
-            earlier = _earlier(migration, checkout)
-        except RunbookError:
-            earlier = {}
-        if earlier:
-            state = own / "before.sql"
-            state.write_text("\n".join(earlier.values()))
-            made = make(state)
-            if not made.draft.stopped:
-                return _of(made, f"the schema that the {len(earlier)} migrations before make; these write no rows")
-            _remove(feature, folder)
-    return Changes(asked=_ask(target, backup, feature))
+            found = before_migration(target, feature, of.migration, schema, of.code.checkout).path
+        except RunbookError as error:
+            report(f"no point in time before the migrations can be recovered: {error.what}")
+        else:
+            assert found  # what a target recovers is there
+            yield found, "the moment before the migrations, recovered"
+    if of and not _touch_rows(files) and (earlier := _earlier(of.migration, of.code.checkout)):
+        state = own / "before.sql"
+        state.write_text("\n".join(earlier.values()))
+        yield state, "the schema that the earlier migrations make, as these write no rows"
 
 
-def _ask(target: Target, backup: Path | None, feature: str) -> str:
-    newer = f"the newest backup, {backup.name}, is not of before or is large" if backup else "there is no backup"
+def _ask(target: Target, feature: str) -> str:
     return (
-        f"what did the database hold before? {newer} ({target.backups.directory}). Run `runbook draft --feature {feature} "
-        "--before DUMP --migration FILE` with a dump from before, and write here what it prints."
+        f"what did the database hold before? No backup in {target.backups.directory} is of before and small enough to load. "
+        f"Run `runbook draft --feature {feature} --before DUMP --migration FILE` with a dump from before, and write here "
+        "what it prints."
     )
-
-
-def _of(made: Made, source: str) -> Changes:
-    return Changes(made, source, undecided=drafting.undecided(made.draft))
 
 
 def _touch_rows(files: Sequence[Path]) -> bool:
@@ -118,20 +127,18 @@ def _touch_rows(files: Sequence[Path]) -> bool:
 
 
 def _earlier(migration: Migration, checkout: Checkout) -> dict[str, str]:
-    """The SQL of the migrations before the feature's, in order."""
+    """The SQL of the migrations before the feature's, in order; none where it is not to be found."""
     texts = read(migration, checkout)
     own = set(migration.versions)
     shown = [forms(migration, path, text) for path, text in texts.items()]
     others = dict.fromkeys(names[0] for names in shown if names and not own & set(names))
-    whole = scripts(migration.model_copy(update={"versions": [*others, *migration.versions]}), checkout)
+    try:
+        whole = scripts(migration.model_copy(update={"versions": [*others, *migration.versions]}), checkout)
+    except RunbookError:
+        return {}
     found = dict[str, str]()
     for version, script in whole.items():
         if version in own:
             return found
         found[version] = script
     return found
-
-
-def _remove(feature: str, folder: Path) -> None:
-    for path in drafting.files(feature, folder):
-        path.unlink(missing_ok=True)

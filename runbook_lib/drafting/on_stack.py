@@ -13,14 +13,13 @@ from runbook_lib.rehearsal.stack_file import named_or_read
 from runbook_lib.rehearsal.workspace import settled_in
 
 
-def draft(stack: str, feature: str, file: Path, *, server: str = "", folder: Path, report: Callable[[str], None]) -> Drafted:
+def draft(stack: str, feature: str, file: Path, *, folder: Path, report: Callable[[str], None]) -> Drafted:
     """Bring up a stack with its release, write a plan for a feature by what is found there, and bring the stack down.
 
     Args:
         stack: The stack's file, or its name.
         feature: The id that its commits name.
         file: Where the plan goes; it must not be there.
-        server: As `whole.draft` takes it.
         folder: Where the draft of the migrations goes: that of the plan, for a rehearsal to find it.
         report: Gets what is done.
 
@@ -35,5 +34,5 @@ def draft(stack: str, feature: str, file: Path, *, server: str = "", folder: Pat
     with brought_up(described) as up, settled_in(up.environment):
         for refused in up.use():
             raise refused
-        target = load_target(described.target_file)
+        target, server = load_target(described.target_file), up.database.server.conninfo()
         return whole.draft(target, feature, file, server=server, folder=folder, report=report)

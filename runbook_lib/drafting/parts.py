@@ -67,18 +67,17 @@ class Found:
         return {"changes": files(self.feature, Path())[0].name, "sha256": made.sha256 if made else None}
 
 
-def parts(found: Found, standard: Plan, folder: Path) -> list[Part | Entries]:
+def parts(found: Found, standard: Plan) -> list[Part | Entries]:
     """The parts of the plan, in order.
 
     Args:
         found: What was found.
         standard: The plan of that over the standard one, without checks of its own.
-        folder: Where the draft of the migrations is.
     """
     repositories = {each.repository: _of_repository(each) for each in found.code}
     return [
         *_of_feature(found),
-        *_of_migrations(found, folder),
+        *_of_migrations(found),
         Entries("repositories", repositories),
         Part({"services": [*found.services]}, found.running),
         *_of_checks(found, standard),
@@ -93,7 +92,7 @@ def _of_feature(found: Found) -> list[Part | Entries]:
     ]
 
 
-def _of_migrations(found: Found, folder: Path) -> list[Part | Entries]:
+def _of_migrations(found: Found) -> list[Part | Entries]:
     said = list[Part | Entries]()
     if found.of:
         where, keys, tools = where_from(found.of, found.unasked), found.of.as_plan(), found.rivals
@@ -102,7 +101,7 @@ def _of_migrations(found: Found, folder: Path) -> list[Part | Entries]:
             where = f"decide: which tool applies {', '.join(found.of.files)}: {', '.join(tools)}? {where}"
         said.append(Part({"migration": keys}, where))
     if found.draft:
-        said.append(Part({"draft": found.draft}, _of_draft(found, folder)))
+        said.append(Part({"draft": found.draft}, _of_draft(found)))
         if found.target.environment == "rehearsal":
             said.append(Part({"rehearsed_within": WITHIN}, "How old its rehearsal may be where it is used on production."))
     if asked := {name: (None, f"{why.rstrip('.')}. {WAYS}") for name, why in found.derived.undecided.items()}:
@@ -110,21 +109,25 @@ def _of_migrations(found: Found, folder: Path) -> list[Part | Entries]:
     return said
 
 
-def _of_draft(found: Found, folder: Path) -> str:
-    derived = found.derived
-    if derived.made is None:
-        return f"decide: {derived.asked}"
+def _of_draft(found: Found) -> str:
+    made, source = found.derived.made, found.derived.source
+    if made is None:
+        return f"decide: {found.derived.asked}"
     kept = Path(found.target.backups.directory)
-    moved = "" if folder.resolve() == kept.resolve() else f" Put it and its states into {kept}."
+    lies = (
+        "It lies with the backups."
+        if made.file.resolve().parent == kept.resolve()
+        else f"Put it and its states into {kept}."
+    )
     if found.target.environment == "rehearsal":
-        moved = " A rehearsal finds it next to the plan."
-    stopped = f" STOPPED there: {derived.made.draft.stopped}" if derived.made.draft.stopped else ""
-    return f"Made from {derived.source}: {len(derived.made.draft.changes)} changes.{moved}{stopped}"
+        lies = "A rehearsal finds it next to the plan."
+    stopped = f" STOPPED there: {made.draft.stopped}" if made.draft.stopped else ""
+    return f"Made from {source}; its changes: {len(made.draft.changes)}. {lies}{stopped}"
 
 
 def _of_repository(found: Code) -> tuple[Mapping[str, Any], str]:
     own = [commit.id[:12] for commit in found.own]
-    said = [f"{len(own)} commits are its: {listed(own)}."] if own else []
+    said = [f"Its commits: {listed(own)}."] if own else []
     said += [SAYS[found.report.status]] if found.report.status is not Status.READY else []
     said += [found.report.refused.because] if found.report.refused else []
     asked = {

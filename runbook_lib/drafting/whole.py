@@ -112,7 +112,7 @@ def draft(
     proposed, unseen = _proposed(target, found)
     notes += unseen
     whole = Found(target, feature, found, candidates, unasked, derived, services, running, proposed)
-    written = redact(text(_title(target, notes), parts(whole, _over_the_standard(whole), folder)))
+    written = redact(text(_title(target, notes), parts(whole, _over_the_standard(whole))))
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("x") as opened:
         opened.write(written)
@@ -157,9 +157,8 @@ def _derived(
         )
     if not candidates and not scripts:
         return Changes()
-    migration, checkout = (candidates[0].migration, candidates[0].code.checkout) if candidates else (None, None)
     with temporary.directory() as own:
-        return changes.derive(target, feature, migration, checkout, given, server, folder, own, report)
+        return changes.derive(target, feature, next(iter(candidates), None), given, server, folder, own, report)
 
 
 def _services(target: Target, found: Sequence[Code], candidates: Sequence[Candidate]) -> tuple[list[str], str]:

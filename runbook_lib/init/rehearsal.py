@@ -38,7 +38,7 @@ def target(team: Team) -> dict[str, Any]:
         "backups": {"directory": "${REHEARSAL_ROOT}/backups", "pattern": "before_*.dump", "oldest_hours": 1},
         "services": {
             **_manager(team),
-            "timeout": 30,
+            "timeout": 60,
             "versions": production.versions(team, _url),
             "built_from": production.built_from(team),
         },
@@ -137,6 +137,8 @@ def _manager(team: Team) -> dict[str, Any]:
             "directory": "${REHEARSAL_ROOT}/compose",
             "project": "rehearsal",
             "files": ["compose.yaml"],
+            "compose": ["${REHEARSAL_COMPOSE}"],
+            "host": "${REHEARSAL_DOCKER_HOST}",
         }
     return {"manager": "supervisor", "socket": "${REHEARSAL_ROOT}/supervisor.sock", "unmanaged": ["postgres"]}
 

@@ -81,6 +81,12 @@ class RunState:
         return self.handovers[-1]["to"] if self.handovers else str(self.opened["operator"])
 
     @property
+    def said_done(self) -> list[str]:
+        """The steps that were done by hand, by the latest word of a person on each."""
+        latest = {each["step"]: each["result"] for each in self.by_hand}
+        return [name for name, result in latest.items() if result == "done"]
+
+    @property
     def previewed(self) -> str:
         """The digest of the latest preview, "" before the first."""
         return next(reversed([*self.previews]), "")

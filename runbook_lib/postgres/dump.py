@@ -226,8 +226,8 @@ class DumpTools:
         """The command that decodes every byte of a dump. Pure."""
         return [self._path("pg_restore"), "--file=/dev/null", str(path)]
 
-    def command_of_psql(self, database: str, *statements: str) -> list[str]:
-        """The command that executes statements in another database of the server, in one transaction if several. Pure."""
+    def command_of_psql(self, database: str | None, *statements: str) -> list[str]:
+        """The command of psql in a database, or the service's own; it executes statements in one transaction. Pure."""
         options = ["--no-psqlrc", "--no-password", "--set=ON_ERROR_STOP=1"]
         options += ["--single-transaction"] if statements[1:] else []
         into = f"--dbname={self._conninfo(database)}"

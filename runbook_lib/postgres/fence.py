@@ -211,8 +211,12 @@ def _keep_out(connection: Connection, role: str, way: Way, run: str) -> Fence:
     else:
         revoke_connect(connection, paths(connection, role))
         if not one(connection, "SELECT has_database_privilege(session_user, current_database(), 'CONNECT') AS it")["it"]:
-            grant_connect(connection, [(one(connection, "SELECT session_user AS us")["us"], False)])
+            grant_connect(connection, [(_ours(connection), False)])
     return fence
+
+
+def _ours(connection: Connection) -> str:
+    return str(one(connection, "SELECT session_user AS us")["us"])
 
 
 def fence_by_hand(connection: Connection, role: str, run: str) -> str:
@@ -224,6 +228,8 @@ def fence_by_hand(connection: Connection, role: str, run: str) -> str:
     way = way_to_keep_out(connection, role)
     with written_down(connection) as statements:
         _keep_out(connection, role, way, run)
+        if way == "REVOKE CONNECT":  # whatever our role has now may be what is revoked
+            grant_connect(connection, [(_ours(connection), False)])
     end = sql.SQL("SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = {} AND datname = {}")
     ended = end.format(sql.Literal(role), sql.Literal(connection.info.dbname)).as_string(connection)
     return f"{script(statements)}\n{ended};"
@@ -236,11 +242,11 @@ def let_in_by_hand(connection: Connection, role: str) -> str:
     with written_down(connection) as statements:
         if way == "NOLOGIN":
             connection.execute(sql.SQL("ALTER ROLE {} LOGIN").format(sql.Identifier(role)))
-        elif up:
-            grant_connect(connection, [(grantee, onward) for grantee, onward in up.before])
         else:
-            through = paths(connection, role)
-            grant_connect(connection, [grant for grant in to_connect(connection) if grant[0] in through])
+            before = [(grantee, onward) for grantee, onward in up.before] if up else to_connect(connection)
+            grant_connect(connection, before)
+            if (ours := _ours(connection)) not in dict(before):
+                revoke_connect(connection, [ours])
         _forget(connection, role)
     return script(statements)
 

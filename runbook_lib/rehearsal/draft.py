@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from runbook_lib.config.plan import Plan
+from runbook_lib.config.plan import Migration, Plan
 from runbook_lib.config.plan.decide import Decision
 from runbook_lib.config.target import Target
+from runbook_lib.context.before import before_migration
 from runbook_lib.context.migration_sql import scripts
 from runbook_lib.errors import ParametersError
 from runbook_lib.git import Checkout
@@ -135,6 +136,30 @@ def scripts_of(plan: Plan, place: Path | Target, into: Path) -> list[Path]:
         AdapterError: The checkout cannot be read, or the tool's command cannot be started.
         ParametersError: The plan names no migration, no file shows it, or the tool gives no SQL of it.
     """
+    return written(scripts(*_migration(plan, place)), into)
+
+
+def state_before(plan: Plan | None, place: Path | Target | None) -> Path:
+    """The state from before a plan's migrations that the target recovers to a point in time. Changes its backups only.
+
+    Raises:
+        ParametersError: The target recovers none.
+        PreconditionError: No base backup and WAL lead there.
+    """
+    if not (plan and isinstance(place, Target) and place.before):
+        raise ParametersError(
+            "There is no state from before the migrations.",
+            state="Nothing was started.",
+            safe_next="Name a script or a dump of it by --before; or a --plan, and a --target that recovers it (`before`).",
+        )
+    migration, checkout = _migration(plan, place)
+    found = before_migration(place, plan.feature, migration, plan.history_schema, checkout).path
+    assert found  # what a target recovers is there
+    return found
+
+
+def _migration(plan: Plan, place: Path | Target) -> tuple[Migration, Checkout]:
+    """A plan's migrations, and the checkout that has their files. Read-only."""
     if plan.migration is None:
         raise ParametersError(
             "The plan names no migration.",
@@ -156,7 +181,7 @@ def scripts_of(plan: Plan, place: Path | Target, into: Path) -> list[Path]:
             state="Nothing was started.",
             safe_next="Name the checkout of the feature's release: by --repository, or in the target.",
         )
-    return written(scripts(plan.migration, checkout), into)
+    return plan.migration, checkout
 
 
 def written(found: Mapping[str, str], into: Path) -> list[Path]:

@@ -19,6 +19,7 @@ from runbook_lib.run import lifecycle
 if TYPE_CHECKING:
     from junitparser import TestSuite
 
+AGAIN = ("undone", "deployed")  # rounds of checks: after the undo, and after the next deployment
 MIGRATION, MATRIX = "rehearsal.migration", "rehearsal.matrix"
 
 
@@ -33,9 +34,11 @@ def of_rehearsed(found: Iterable[Rehearsed]) -> list[TestSuite]:
 
 
 def _of_rehearsed(found: Rehearsed) -> TestSuite:
-    folder, plan, _ = lifecycle.read(Path(found.run))
+    folder, plan, state = lifecycle.read(Path(found.run))
     name = of_scenario(found.scenario)
     made = junit.of_run(plan, Journal(folder.journal_path).events(), name)
+    for round_name in AGAIN:
+        made.add_testcases(junit.of_round(state, name, round_name))
     problems = found.problems if isinstance(found, OwnRehearsed) else []
     why = "; ".join([f"ended as {found.type or 'nothing'}: {found.status}", *problems])
     ended = junit.by_exit_code(found.exit_code, why)

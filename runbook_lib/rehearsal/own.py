@@ -74,24 +74,6 @@ def rehearse(plan_file: Path, stack: str, fault: str, rows: int, report: Report)
     return [_one(plan, described, each, rows, report) for each in faults]
 
 
-@contextmanager
-def release_up(stack: str, report: Report) -> Iterator[Target]:
-    """Bring up the release of a stack, which no plan is needed for, and give its target; bring it down at the end.
-
-    Raises:
-        ParametersError: The stack or its target does not load, or the release is not there.
-        PreconditionError: A program of the stack is missing.
-        StackError: The stack does not come up.
-    """
-    described = named_or_read(stack)
-    for name in described.repositories:
-        release(described, name)
-    report(f"bringing up {described.about} …")
-    with brought_up(described) as up, settled_in(up.environment):
-        _use(up, described.fault(NONE), report)
-        yield load_target(described.target_file)
-
-
 def _require_fit(plan: Plan, described: StackFile, fault: Fault) -> None:
     """Make sure that plan and stack fit one another, and that all files are there. Read-only.
 

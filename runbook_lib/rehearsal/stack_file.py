@@ -376,7 +376,7 @@ def load_stack(path: Path) -> StackFile:
     """
     keys = _with_extended(path)
     try:
-        described = _model().model_validate(keys)
+        described = stack_model().model_validate(keys)
     except ValidationError as error:
         raise explained(path, problems_of(error), StackFile) from None
     described._file = path.resolve()
@@ -399,5 +399,6 @@ def _with_extended(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
 
 
 @cache
-def _model() -> type[StackFile]:
+def stack_model() -> type[StackFile]:
+    """The model of a stack with the kinds of manager that there are. Read-only."""
     return create_model("StackFile", __base__=StackFile, services=(union(managers.kinds(), by="manager"), ...))

@@ -68,11 +68,11 @@ def of_run(plan: Plan, events: Sequence[Event], name: str, error: RunbookError |
     undone_from = _undone_from(events)
     state = replay(events[:undone_from])
     outcome = (Status.UNKNOWN, str(error)) if error else _outcome(state)
-    cases = [*_steps(plan, state, name), *_checks(plan, state, name, "check"), case(name, "outcome", outcome)]
+    cases = [*_steps(plan, state, name), *_checks(plan, state, name), case(name, "outcome", outcome)]
     if undone_from < len(events):
         last = replay(events)
         cases += [case(f"{name}.undo", each, _undone(last, each), last.step(each).seconds) for each in _begun(state)]
-        cases += _checks(plan, last, name, "check-after-undo") if last.checks.get("after") else []
+        cases += of_round(last, name, "after")
     return suite(name, cases)
 
 
@@ -128,14 +128,22 @@ def _of_step(state: RunState, step: StepState) -> Ending:
     return SKIPPED, "not begun"
 
 
-def _checks(plan: Plan, state: RunState, name: str, group: str) -> list[TestCase]:
+def _checks(plan: Plan, state: RunState, name: str) -> list[TestCase]:
     after, kind = state.checks.get("after", {}), facts.rollback_type(plan, state)
     names = dict.fromkeys([*(kind.checks if kind else []), *after])
-    return [case(f"{name}.{group}", each, _of_check(state, each)) for each in names]
+    return [case(f"{name}.check", each, _of_check(state, each)) for each in names]
 
 
-def _of_check(state: RunState, name: str) -> Ending:
-    found = state.checks.get("after", {}).get(name)
+def of_round(state: RunState, name: str, round_name: str) -> list[TestCase]:
+    """The checks of a round of a run, in a group of that name. Read-only."""
+    return [
+        case(f"{name}.check-{round_name}", each, _of_check(state, each, round_name))
+        for each in state.checks.get(round_name, {})
+    ]
+
+
+def _of_check(state: RunState, name: str, round_name: str = "after") -> Ending:
+    found = state.checks.get(round_name, {}).get(name)
     if found and found["status"] == Status.PASS:
         return DONE
     if reason := state.left_out.get(name):

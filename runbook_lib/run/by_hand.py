@@ -6,10 +6,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from runbook_lib.errors import ParametersError
+from runbook_lib.errors import ParametersError, RunbookError
 from runbook_lib.journal import Journal
 from runbook_lib.journal.state import RunState, replay
-from runbook_lib.run import lifecycle
+from runbook_lib.results import not_passed
+from runbook_lib.run import Run, lifecycle
+from runbook_lib.steps import Effect
 
 NOTHING = "Nothing was put on record."
 CLOCKS = 60  # seconds by which the clocks of two machines may differ
@@ -49,6 +51,27 @@ def record(path: Path, step: str, result: Literal["done", "failed"], note: str, 
     if is_sealed and not folder.held_by():
         lifecycle.archive(folder, plan)
     return replay(journal.events())
+
+
+def look(run: Run) -> None:
+    """Look at the steps that people recorded as done; those whose effect is there, and checks pass, are found done.
+
+    Reads the target; changes the journal only.
+    """
+    state = run.state
+    for name in state.said_done:
+        step = run.steps.get(name)
+        if step is None or state.step(name).is_done:
+            continue
+        try:
+            probe = step.probe()
+            passed = probe.effect is Effect.DONE and not not_passed(run.record(f"step:{name}", step.verify()))
+        except RunbookError as error:
+            run.journal.append("noted", text=f"{step.title}, recorded as done by hand, could not be looked at: {error.what}")
+            continue
+        if passed:
+            run.journal.append("found", step=name, title=step.title, outcome={"found": f"{probe.detail}, done by hand"})
+    run.refresh()
 
 
 def _moment(at: str, state: RunState, path: Path) -> str:

@@ -87,7 +87,7 @@ def read(path: Path) -> tuple[RunFolder, Plan, RunState]:
     """
     folder = RunFolder.open(located(path))
     state = replay(Journal(folder.journal_path).events())
-    return folder, load_plan(Path(state.opened["plan_file"])), state
+    return folder, load_plan(recorded(state.opened["plan_file"])), state
 
 
 def open_existing(path: Path, operator: str = "") -> Run:
@@ -102,7 +102,7 @@ def open_existing(path: Path, operator: str = "") -> Run:
     profiles.sweep()
     folder, plan, state = read(path)
     opened = state.opened
-    plan_file, target_file = Path(opened["plan_file"]), Path(opened["target_file"])
+    plan_file, target_file = recorded(opened["plan_file"]), recorded(opened["target_file"])
     if digest(plan_file) != opened["plan_sha256"]:
         raise PreconditionError(
             "The plan has changed since this run began.",
@@ -114,6 +114,11 @@ def open_existing(path: Path, operator: str = "") -> Run:
     pair(plan, target, target_file)
     by = operator or state.operator
     return Run(folder, Context(plan, target, folder, Adapters(target, folder, by), state, by))
+
+
+def recorded(name: str) -> Path:
+    """The file that a journal names, wherever this process runs: relative names are below the project. Pure."""
+    return ROOT / name
 
 
 def _portable(path: Path) -> str:
@@ -164,7 +169,7 @@ def judge(plan: Plan, state: RunState) -> Outcome:
     if state.escalations and state.escalations[-1]["to"] == state.type and not state.begun_since:
         last = state.escalations[-1]
         return Outcome("escalated", f"{plan.types[last['from']].title} was not enough: {last['because']}")
-    if not state.approved and not state.steps:
+    if not (state.approved or state.steps or state.by_hand):
         return Outcome("declined", "Nothing was approved, and nothing was done.")
     spec = plan.types[state.type]
     steps = plan.steps_of(state.type, state.option)
@@ -174,6 +179,10 @@ def judge(plan: Plan, state: RunState) -> Outcome:
         if not state.step(name).is_done and (name not in state.waivers or state.step(name).status == "started")
     ]
     if undone:
+        if set(undone) <= set(state.said_done):
+            return Outcome(
+                "unknown", f"done by hand, by what people recorded, and not seen by the runbook: {', '.join(undone)}"
+            )
         unknown = [name for name in undone if state.step(name).status == "started"]
         what = f"not done: {', '.join(undone)}"
         if state.served:

@@ -136,9 +136,9 @@ class Revert(StepOnRepository):
                 for commit in old.reverted
                 if commit.id not in old.nothing_left
             ]
-            if old.brought_back:
-                keep = f"Keep {', '.join(old.brought_back)}: their schema stays"
-                commands += [[*git, "checkout", old.head, "--", *old.brought_back], [*git, "commit", "--message", keep]]
+            if old.brought_back and (migration := self.context.plan.migration):
+                kept = ["commit", "--message", old_code.message_of_kept(migration)]
+                commands += [[*git, "checkout", old.head, "--", *old.brought_back], [*git, *kept]]
         return [
             in_shell_at(
                 None,

@@ -22,6 +22,7 @@ from runbook_lib.steps.by_hand import Instruction, in_shell, in_shell_at, in_wor
 from runbook_lib.system.processes import typed, until
 
 POLL = 0.05  # seconds
+CURL = ["curl", "--fail", "--silent", "--retry", "30", "--retry-delay", "1", "--retry-connrefused"]
 IMAGES = "images"  # by which it is waived that they are built beforehand
 
 
@@ -84,7 +85,7 @@ class _ServicesStep(Step):
             at = typed(["git", "-C", target.repositories[target.services.built_from[name]].path, "rev-parse", "HEAD"])
             wanted = f"the commit that `{at}` prints"
         if isinstance(source, VersionByUrl):
-            return in_shell_at(None, ["curl", "--fail", "--silent", source.url], expect=f"{source.field} is {wanted}")
+            return in_shell_at(None, [*CURL, source.url], expect=f"{source.field} is {wanted}")
         where = f"its log, by {source.log}" if isinstance(source, VersionByLog) else "its manager"
         return in_words(f"See which version of {name} runs: {where} tells it.", f"it is {wanted}")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from runbook_lib.journal.state import RunState
 from runbook_lib.report.facts import type_title
 from runbook_lib.report.report import render
 from runbook_lib.steps import kinds
+from runbook_lib.system.processes import typed
 
 TEMPLATE = "sheet.md.j2"
 NAMED = re.compile(r'"\$([A-Za-z_]\w*)"')
@@ -53,7 +53,7 @@ class Sheet:
     previewed_at: str
     approved_by: str  # "" where nobody has approved this preview
     obstacles: Sequence[str]  # why the preview cannot be approved
-    service: str
+    psql: str  # what is typed to run an `sql` block
     secrets: Sequence[str]  # environment variables that the commands name
     steps: Sequence[Part]
     checks: Mapping[str, str]  # of the final list, name -> title
@@ -64,16 +64,16 @@ class Sheet:
 
     def markdown(self) -> str:
         """The same to be read, printed and ticked; its `sql` blocks are for psql, its `sh` blocks for a shell."""
-        return render(TEMPLATE, sheet=self, quoted=shlex.quote, fence=_fence)
+        return render(TEMPLATE, sheet=self, fence=_fence)
 
 
-def sheet(folder: RunFolder, plan: Plan, service: str, state: RunState, events: Sequence[Event]) -> Sheet:
+def sheet(folder: RunFolder, plan: Plan, psql: Sequence[str], state: RunState, events: Sequence[Event]) -> Sheet:
     """Put the sheet of a run together from its approved preview, else from its latest. Pure.
 
     Args:
         folder: The run folder.
         plan: Its plan.
-        service: The libpq service of the target's database.
+        psql: The command of psql on the target's database.
         state: The run's state.
         events: Its journal.
 
@@ -103,7 +103,7 @@ def sheet(folder: RunFolder, plan: Plan, service: str, state: RunState, events: 
         previewed_at=previewed.at,
         approved_by=state.approved_by if state.approved else "",
         obstacles=_obstacles(state, digest),
-        service=service,
+        psql=typed(psql),
         secrets=sorted({name for text in instructions for name in NAMED.findall(text)}),
         steps=[_part(each, plan, state) for each in _in_turn(shown, plan)],
         checks={name: plan.checks[name].title for name in kind.checks},

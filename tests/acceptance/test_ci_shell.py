@@ -1,4 +1,4 @@
-"""The CI files that `runbook init` writes, run from a clean clone of a team's repository; pip alone is left out."""
+"""The workflow that `runbook init` writes, run from a clean clone of a team's repository; pip alone is left out."""
 
 import shutil
 import subprocess
@@ -11,7 +11,7 @@ from junitparser import JUnitXml
 from runbook_lib.config.open_points import open_points
 from runbook_lib.init.writing import init
 
-from ..support.ci_shell import GITHUB, GITLAB, Job
+from ..support.ci_shell import GITHUB, Job
 from ..support.own_release import FILES, Team, team
 
 pytestmark = pytest.mark.slow
@@ -32,11 +32,10 @@ ANSWERS = {
 
 @pytest.fixture(scope="module")
 def remote(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The team's remote: CI and stack on main, and a branch with the release and its plan."""
+    """The team's remote: CI and stack on main, and a branch with the release, of which there is no plan."""
     made = team(tmp_path_factory.mktemp("team") / "shop")
     made.git("branch", "fees")
     made.git("reset", "--quiet", "--hard", "main~1")
-    drafted = made.root / "rehearsal"
     for name, text in FOUND.items():
         (made.root / name).write_text(text)
     init(made.root)
@@ -46,10 +45,6 @@ def remote(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _commit(made, "Rehearse rollbacks", ".github", ".gitlab-ci.yml", "parameters", *FOUND)
     made.git("checkout", "--quiet", "fees")
     made.git("rebase", "--quiet", "main")
-    for name in ("changes.yaml", "states.zip"):
-        shutil.copy(drafted / f"SHOP-41.{name}", made.root / "parameters")
-    shutil.copy(drafted / "plan.yaml", made.root / "parameters" / "SHOP-41.yaml")
-    _commit(made, "Plan the rollback of the fees", "parameters")
     place = made.root.with_name("shop.git")
     made.git("clone", "--quiet", "--bare", ".", str(place))
     return place
@@ -67,16 +62,20 @@ def _commit(made: Team, message: str, *paths: str) -> None:
     made.git("commit", "--quiet", "--message", message)
 
 
-@pytest.mark.parametrize("file", [GITHUB, GITLAB])
-def test_a_release_is_rehearsed_from_a_clean_clone(remote: Path, tmp_path: Path, file: str) -> None:
+def test_a_release_is_drafted_and_rehearsed_from_a_clean_clone(remote: Path, tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     subprocess.run(["git", "clone", "--quiet", "--branch", "fees", str(remote), str(clone)], check=True)
     environment = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "RUNBOOK_PROJECT": str(clone)}
 
-    done = Job(clone, environment).run(file)
+    done = Job(clone, environment).run(GITHUB)
 
     assert done.returncode == 0, done.stdout + done.stderr
     (suite,) = JUnitXml.fromfile(str(clone / "outputs" / "rehearsal.xml"))
     assert (suite.name, suite.failures, suite.errors, suite.tests > 10) == ("rehearsal.none", 0, 0, True)
+    groups = {case.classname.removeprefix("rehearsal.none") for case in suite}
+    assert groups == {".step", ".check", "", ".undo", ".check-undone", ".check-deployed"}
     (run,) = [path.parent for path in clone.glob("outputs/*/journal.jsonl")]
+    assert {"SHOP-41.yaml", "SHOP-41.changes.yaml", "SHOP-41.states.zip"} <= {
+        path.name for path in (clone / "parameters").iterdir()
+    }
     assert {"01-triage.ipynb", "03-full-rollback.ipynb", "report.html"} <= {path.name for path in run.iterdir()}

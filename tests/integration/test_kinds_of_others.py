@@ -1,4 +1,4 @@
-"""Kinds of step, check and service manager that another package brings: installed, planned, applied and undone."""
+"""Kinds of step, check, manager and place of records that another package brings: installed, planned, applied and undone."""
 
 import os
 import subprocess
@@ -29,6 +29,9 @@ noted = "acme_noted"
 
 [project.entry-points."runbook_lib.managers"]
 files = "acme_files"
+
+[project.entry-points."runbook_lib.records"]
+shelf = "acme_shelf"
 
 [tool.hatch.build.targets.wheel]
 include = ["*.py"]
@@ -151,12 +154,34 @@ class Files(CommandServices):
 '''
 
 
+SHELF = '''
+from typing import Literal
+
+from runbook_lib.records.folder import FolderKeys, FolderRecords
+
+
+class ShelfKeys(FolderKeys):
+    """A shelf that keeps records."""
+
+    kind: Literal["shelf"]
+
+
+class Shelf(FolderRecords):
+    """Records on a shelf."""
+
+    Keys = ShelfKeys
+
+    def __str__(self):
+        return f"the shelf {self.path.name}"
+'''
+
+
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package, installed by pip into a folder of its own."""
     source, into = tmp_path_factory.mktemp("acme"), tmp_path_factory.mktemp("site-packages")
     (source / "pyproject.toml").write_text(PROJECT)
-    for name, text in (("note", NOTE), ("noted", NOTED), ("files", FILES)):
+    for name, text in (("note", NOTE), ("noted", NOTED), ("files", FILES), ("shelf", SHELF)):
         (source / f"acme_{name}.py").write_text(text)
     command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "install", "--no-deps"]
     subprocess.run([*command, "--no-build-isolation", "--no-index", "--target", str(into), str(source)], check=True)
@@ -170,6 +195,7 @@ def using(site: Site, installed: Path, **check: Any) -> Site:
     plan["checks"]["noted"] = {"kind": "noted", "title": "A note was left", "text": "noted", **check}
     plan["types"]["frontend"] |= {"steps": ["leave-note", "restart-frontend"], "checks": ["noted"]}
     target["services"]["manager"] = "files"
+    target["records"] = {"kind": "shelf", "path": str(site.root / "rehearsals")}
     site.plan_file.write_text(yaml.safe_dump(plan, sort_keys=False))
     site.target_file.write_text(yaml.safe_dump(target, sort_keys=False))
     site.environment["PYTHONPATH"] = str(installed)
@@ -179,12 +205,14 @@ def using(site: Site, installed: Path, **check: Any) -> Site:
 ROLLBACK = """
 import sys
 from pathlib import Path
+from runbook_lib import records
 from runbook_lib.run import engine, lifecycle
 
 plan, target, outputs = map(Path, sys.argv[1:])
 run = lifecycle.open_new(plan, target, "frontend", operator="Ann", reason="a note is missing", outputs=outputs)
 digest, previews = run.previews()
 print(previews[0].title, previews[0].would)
+print("records on", records.of_target(run.context.target, outputs))
 run.approve(digest, "Ann")
 for step in ("leave-note", "restart-frontend"):
     engine.apply(run, step)
@@ -210,6 +238,7 @@ def test_kinds_of_another_package_are_previewed_applied_logged_and_undone(tmp_pa
     said = rolled_back(site)
 
     assert f"Leave a note ['write {site.root}/note']" in said
+    assert "records on the shelf rehearsals" in said
     assert ("- [x] Note left" in said, "- [x] Verification completed" in said) == (True, True), said
     assert (said.endswith("undone\n"), (site.root / "note").exists()) == (True, False), said
 

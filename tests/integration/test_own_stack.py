@@ -5,16 +5,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import yaml
 
 from runbook_lib.config.kinds import named as kind_of
 from runbook_lib.documents import load_target
+from runbook_lib.rehearsal.database import create_empty_database, dump, fill
+from runbook_lib.rehearsal.postgres import Server
 from runbook_lib.rehearsal.stack_file import Cloned, load_stack
+from runbook_lib.rehearsal.workspace import StackError
 
 from ..support.bare import Ended, runbook
 from ..support.own_release import Team, team
 from ..support.places import ROOT
+from .conftest import EMBEDDED
 
 EXAMPLE = ROOT / "parameters" / "stack.example.yaml"
 
@@ -132,3 +137,35 @@ def test_a_draft_that_is_not_next_to_the_plan_is_missed_beforehand(shop: Team) -
     ended = rehearsed(shop)
 
     assert (ended.exit_code, "there is no" in ended.text, "SHOP-41.states.zip" in ended.text) == (2, True, True), ended.text
+
+
+def test_a_dump_of_pg_dump_is_loaded_without_owners_and_rights(shop: Team, servers: Callable[[int], Server]) -> None:
+    origin = create_empty_database(servers(EMBEDDED), "_origin")
+    with psycopg.connect(origin.conninfo(), autocommit=True) as superuser:
+        superuser.execute(
+            "CREATE TABLE orders (id int); INSERT INTO orders VALUES (1); GRANT SELECT ON orders TO runbook_origin"
+        )
+        superuser.execute("GRANT SELECT ON orders TO social_selling_user_origin")
+    path = dump(origin, shop.stack.parent, "before")
+    origin.drop_all()
+    shop.change(shop.stack, database={"fill": [{"dump": path.name}]})
+
+    copy = create_empty_database(servers(EMBEDDED), "_copy")
+    try:
+        fill(load_stack(shop.stack), copy, 0)
+        with psycopg.connect(copy.conninfo(copy.application)) as application:
+            assert application.execute("SELECT id FROM orders").fetchall() == [(1,)]
+    finally:
+        copy.drop_all()
+
+
+def test_a_dump_that_does_not_load_is_named_with_its_line(shop: Team, servers: Callable[[int], Server]) -> None:
+    (shop.stack.parent / "before.sql").write_text("SELECT 1 FROM nowhere;")
+    copy = create_empty_database(servers(EMBEDDED), "_copy")
+    try:
+        with pytest.raises(StackError, match=r"before\.sql cannot be loaded") as raised:
+            fill(load_stack(shop.stack), copy, 0)
+    finally:
+        copy.drop_all()
+    assert raised.value.where.endswith("database.fill.0.dump")
+    assert 'relation "nowhere" does not exist' in raised.value.what

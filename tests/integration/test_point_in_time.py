@@ -1,27 +1,34 @@
 """The state from before a migration is recovered out of a base backup and the archived WAL, or refused by name."""
 
+import json
 import re
 import shutil
+import signal
+import subprocess
+import sys
 from collections import namedtuple
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
+import psycopg
 import pytest
 import yaml
+from psycopg.rows import dict_row
 
+from runbook_lib.config.target import PointInTime
 from runbook_lib.context.before import newest_before
 from runbook_lib.postgres.connection import one
 from runbook_lib.postgres.dump import DumpTools, rows
 from runbook_lib.postgres.point_in_time import recovery
-from runbook_lib.postgres.point_in_time.recovery import live_server
 from runbook_lib.postgres.restore.dump_inspector import Dump, look
 from runbook_lib.rehearsal.postgres import binaries, debian_programs
 from runbook_lib.run.lifecycle import open_new
-from runbook_lib.system.processes import LocalProcesses
+from runbook_lib.system.processes import LocalProcesses, until
 from runbook_lib.system.temporary import has_ended
 
 from ..support.archived import NOTED, Archived, archived
-from ..support.bare import Bare, bare, words
+from ..support.bare import Bare, bare, runbook, words
 from .conftest import EMBEDDED
 
 NOTING = """
@@ -32,6 +39,19 @@ repositories: {backend: {}}
 services: [backend]
 steps: {stop: {kind: stop, services: [backend]}}
 types: {full: {title: Full, steps: [stop], checks: []}}
+"""
+KILLED = """
+import json, os, signal, sys
+from pathlib import Path
+from runbook_lib.config.target import PointInTime
+from runbook_lib.postgres.point_in_time import recovery
+from runbook_lib.system.processes import LocalProcesses
+
+spec, live, xid = PointInTime.model_validate_json(sys.argv[1]), recovery.Live(**json.loads(sys.argv[2])), int(sys.argv[3])
+way = recovery.look(spec, live, [xid], None, LocalProcesses(), Path("/"))
+with recovery.carried_out(way, LocalProcesses()) as server:
+    print(server.host.parent, (server.host.parent / "d" / "postmaster.pid").read_text().split()[0], flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
 """
 Usage = namedtuple("Usage", "total used free")
 Past = Callable[..., Bare]
@@ -80,6 +100,15 @@ def applied(target: Bare, dump: Dump, table: str = "schema_migrations") -> list[
         return [fields[names.index("version")].decode() for fields in found]
 
 
+def way_to(target: Bare, kept: Archived) -> recovery.Way:
+    """How the state before the sample's migration is reached."""
+    spec = PointInTime.model_validate(target.target["before"])
+    with psycopg.connect(kept.database.conninfo(), autocommit=True, row_factory=dict_row) as connection:
+        live = recovery.live_server(connection)
+    ((xid,),) = target.ask("SELECT xmin::text::int FROM schema_migrations WHERE version = '039'")
+    return recovery.look(spec, live, [xid], None, LocalProcesses(), target.root)
+
+
 def test_the_preview_recovers_the_state_before_and_shows_the_room(past: Past) -> None:
     target = past()
 
@@ -96,20 +125,14 @@ def test_the_preview_recovers_the_state_before_and_shows_the_room(past: Past) ->
     assert recovered(target).path == dump.path
 
 
-def test_the_tar_files_of_a_base_backup_lead_to_the_same(past: Past, kept: Archived) -> None:
-    target = past(base=str(kept.bases / "tar"))
-
-    assert target.planned("C").exit_code == 0
-    assert applied(target, recovered(target)) == ["037", "038"]
-
-
-def test_of_several_base_backups_the_newest_from_before_is_taken(past: Past, kept: Archived) -> None:
+def test_of_several_base_backups_the_newest_from_before_is_taken_as_tar(past: Past, kept: Archived) -> None:
     target = past(base=str(kept.bases))
 
     ended = target.planned("C")
 
     assert ended.exit_code == 0, ended.text
     assert "/tar and the WAL since" in words(ended.text)
+    assert applied(target, recovered(target)) == ["037", "038"]
 
 
 def test_the_targets_command_restores_in_place_of_a_base_backup(past: Past, kept: Archived) -> None:
@@ -126,14 +149,14 @@ def test_the_targets_command_restores_in_place_of_a_base_backup(past: Past, kept
 
 def test_a_moment_that_the_target_names_is_recovered(past: Past, kept: Archived) -> None:
     """The first commit at that moment or later is the migration's, to the microsecond."""
-    first = past()
-    assert first.planned("C").exit_code == 0
-    dump = recovered(first)
-    dump.path.unlink()
+    target = past()
+    way = way_to(target, kept)
+    assert way.commit
+    at = f"{way.commit.time:%Y-%m-%d %H:%M:%S.%f}+00:00"
 
-    at = f"{dump.made:%Y-%m-%d %H:%M:%S.%f}+00:00"
     assert past(at=at).planned("C").exit_code == 0
-    assert recovered(first).made == dump.made
+    assert recovered(target).made == way.commit.time
+    assert applied(target, recovered(target)) == ["037", "038"]
 
 
 def test_a_migration_recorded_in_several_transactions_leads_to_the_first(past: Past, kept: Archived) -> None:
@@ -211,16 +234,7 @@ def test_too_little_room_is_refused_before_anything_is_restored(past: Past, monk
 
 
 def test_the_side_instance_is_private_and_ends_with_its_use(past: Past, kept: Archived) -> None:
-    target = past()
-    context = target.planned("C") and target.opened().context
-    spec = context.target.before
-    assert spec
-    with context.adapters.postgres.connect() as connection:
-        live = live_server(connection)
-    xid = int(target.ask("SELECT xmin FROM schema_migrations WHERE version = '039'")[0][0])
-    way = recovery.look(spec, live, [xid], None, LocalProcesses(), target.root)
-
-    with recovery.carried_out(way, LocalProcesses()) as server:
+    with recovery.carried_out(way_to(past(), kept), LocalProcesses()) as server:
         pid = int((server.host.parent / "d" / "postmaster.pid").read_text().split()[0])
         assert server.host.stat().st_mode & 0o777 == 0o700
         with server.connect() as connection:
@@ -229,3 +243,55 @@ def test_the_side_instance_is_private_and_ends_with_its_use(past: Past, kept: Ar
 
     assert has_ended(pid)
     assert not server.host.parent.exists()
+
+
+@pytest.mark.slow
+def test_the_side_instance_ends_with_an_owner_that_is_killed(past: Past, kept: Archived) -> None:
+    way = way_to(past(), kept)
+    said = subprocess.run(
+        [sys.executable, "-c", KILLED, way.spec.model_dump_json(), json.dumps(asdict(way.live)), str(way.xid)],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    folder, pid = said.stdout.split()
+
+    assert said.returncode == -signal.SIGKILL
+    assert until(lambda: has_ended(int(pid)) and not Path(folder).exists(), 20, 0.1)
+
+
+def test_a_draft_takes_the_state_before_from_the_target(past: Past, kept: Archived) -> None:
+    target = past()
+    keys = {name: target.plan[name] for name in ("feature", "migration", "services")}
+    plan = {**keys, "title": "Replies", "extends": "standard", "repositories": {"backend": {}}}
+    (target.root / "plan.yaml").write_text(yaml.safe_dump(plan))
+    (target.root / "target.yaml").write_text(yaml.safe_dump(target.target))
+    script = target.root / "039.sql"
+    script.write_text("ALTER TABLE messages ADD attachments jsonb")
+    files = ["--plan", target.root / "plan.yaml", "--target", target.root / "target.yaml", "--migration", script]
+
+    made = runbook("draft", *files, "--folder", target.root, "--server", kept.database.server.conninfo())
+
+    assert made.exit_code == 0, made.text
+    (changes,) = target.root.glob("*.changes.yaml")
+    assert [each["object"] for each in yaml.safe_load(changes.read_text())["changes"]] == ["messages.attachments"]
+
+
+@pytest.mark.slow
+def test_option_c_brings_the_recovered_state_live(past: Past) -> None:
+    target = past()
+    target.steps("stop-services", "back-up", "restore-staging", "swap-database", swap_database={"salvage": "nothing"})
+    target.plan["types"]["full"]["checks"] = []
+    was = target.ask("SELECT version FROM schema_migrations ORDER BY 1")
+    planned = target.planned("C")
+    assert planned.exit_code == 0, planned.text
+
+    target.carried_out()  # until the loss is counted, which is approved next
+    target.digest = target.opened().state.previewed
+    ended = target.carried_out()
+
+    assert (ended.exit_code, target.status()) == (0, "verified"), ended.text
+    assert target.ask("SELECT version FROM schema_migrations ORDER BY 1") == [("037",), ("038",)]
+    digest = re.findall(r"--approve (\w{16})", runbook("undo", target.run).text)[-1]
+    runbook("undo", target.run, "--approve", digest)
+    assert target.ask("SELECT version FROM schema_migrations ORDER BY 1") == was

@@ -2,11 +2,14 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from runbook_lib.config.loading import PROJECT
 
 from .browser_seat import LAB, python_path
 from .places import ROOT
@@ -14,7 +17,8 @@ from .places import ROOT
 BLOCK = re.compile(r"^```sh\n(.*?)^```$(?:\n+^```text\n(.*?)^```$)?", re.DOTALL | re.MULTILINE)
 VARIES = [
     (re.compile(r"\d{8}T\d{6}Z"), "TIME"),
-    (re.compile(r"\b\d+(\.\d+)? ?s\b"), "N s"),
+    (re.compile(r"\b\d+(\.\d+)? m?s\b"), "N s"),
+    (re.compile(r"127\.0\.0\.1:\d+"), "ADDRESS"),
     (re.compile(r"\b[0-9a-f]{6,64}\b"), "ID"),
 ]
 LATER = "===="  # before the exit code of a block, in what the shell prints
@@ -42,9 +46,10 @@ class Block:
     shown: str
 
     def is_shown_by(self, printed: str) -> bool:
-        """Whether that output is the shown one: times and ids vary, and a line of "…" alone is any number of lines."""
+        """Whether that output is the shown one: times and ids vary, "…" is the rest of a line, or alone in one any lines."""
         parts = re.split(r"^…\n", _plain(self.shown), flags=re.MULTILINE)
-        return re.fullmatch("(?:.*\n)*?".join(map(re.escape, parts)), _plain(printed)) is not None
+        pattern = "(?:.*\n)*?".join(map(re.escape, parts)).replace("…", ".*")
+        return re.fullmatch(pattern, _plain(printed)) is not None
 
 
 def blocks(page: Path) -> list[Block]:
@@ -63,21 +68,27 @@ def printed(typed: Sequence[Block], folder: Path, seconds: float) -> list[tuple[
         **os.environ,
         **python_path("7.4"),
         "PATH": f"{ROOT / '.venv' / 'bin'}:{os.environ['PATH']}",
+        PROJECT: str(folder),  # as it is for an installed package
         "PYTHON": sys.executable,
         "LAB": str(LAB / "bin" / "runbook"),
         "GIT_CONFIG_GLOBAL": os.devnull,
+        **{f"GIT_{role}_{key}": "ann@shop.example" for role in ("AUTHOR", "COMMITTER") for key in ("NAME", "EMAIL")},
     }
-    done = subprocess.run(
+    shell = subprocess.Popen(
         ["bash", script],
         cwd=folder,
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=seconds,
-        check=False,
+        start_new_session=True,
     )
-    parts = re.split(rf"^{LATER} (\d+)\n", done.stdout, flags=re.MULTILINE)
+    try:
+        text, _ = shell.communicate(timeout=seconds)
+    except BaseException:
+        os.killpg(shell.pid, signal.SIGTERM)
+        raise
+    parts = re.split(rf"^{LATER} (\d+)\n", text, flags=re.MULTILINE)
     return [(text.removesuffix("\n"), int(code)) for text, code in zip(parts[::2], parts[1::2], strict=False)]
 
 

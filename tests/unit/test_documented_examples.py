@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from runbook_lib.config.target import pair
+from runbook_lib.config.target import Target, pair
 from runbook_lib.documents import load_plan, load_target, plan_model
 
 from ..support.places import ROOT
@@ -40,7 +40,8 @@ VERSIONS = {name: {"log": "(v.+)"} for name in NAMES}
 
 def placed(example: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The plan and the target that an example makes, over a small one of each."""
-    if all(isinstance(value, dict) and "kind" in value for value in example.values()):
+    of_kinds = all(isinstance(value, dict) and "kind" in value for value in example.values())
+    if of_kinds and not example.keys() & Target.model_fields.keys():
         example = {"checks": example}
     keys = {field.alias or name for name, field in plan_model().model_fields.items()}
     services = example.pop("services", None)

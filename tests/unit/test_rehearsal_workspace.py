@@ -36,7 +36,11 @@ def test_directory_is_private_and_removed(temporary: Path) -> None:
 
 def test_marked_processes_end_with_the_directory() -> None:
     with workspace() as root:
-        process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env={MARK: str(root)})
+        waiting = [sys.executable, "-c", "print(flush=True); input()"]
+        process = subprocess.Popen(waiting, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={MARK: str(root)})
+        assert process.stdout
+        with process.stdout:
+            process.stdout.readline()
         assert marked(root) == [process.pid]
     assert process.wait(5) == -9
     assert process.stdin

@@ -46,7 +46,7 @@ def test_each_thing_that_differs_is_named_with_both_values(changed: dict[str, An
     status, text = judged([record()], now, MONTH, NOW)
 
     assert differences(SUBJECT, now) == [said]
-    assert (status, said in text, "--waive 'rehearsed: REASON'" in text) == (Status.FAIL, True, True)
+    assert (status, said in text, "runbook run RUN --waive 'rehearsed: REASON'" in text) == (Status.FAIL, True, True)
 
 
 def test_the_same_files_by_another_commit_are_the_same_release() -> None:

@@ -126,3 +126,13 @@ def test_the_clock_names_the_step_the_budget_and_what_remains(plan: Plan) -> Non
     assert f"step 1 of {len(plan.steps_of('full', 'A'))}: {plan.steps[first].title}" in shown[0]
     assert "elapsed 11 min 40 s since the first step, OVER the budget of 10 min" in shown[0]
     assert "no estimate" in shown[2]
+
+
+def test_before_five_runs_the_newest_of_this_size_says_what_remains(plan: Plan) -> None:
+    names = plan.steps_of("full", "A")
+    told = events((5, "started", {"step": names[0], "title": "Freeze"}))
+    last = Past(("F", "full", "A"), dict.fromkeys(names, 2.0))
+
+    shown = estimates.lines(plan, replay(told), told, [last], BEGIN + timedelta(seconds=6))
+
+    assert f"{2 * len(names) - 1} s, as in the last run or rehearsal of this size" in shown[2]

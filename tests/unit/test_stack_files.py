@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from runbook_lib.config.target import pair
 from runbook_lib.documents import load_plan, load_target
@@ -84,6 +85,33 @@ def test_without_root_docker_compose_is_refused_before_anything(monkeypatch: pyt
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(PreconditionError, match="only root may"):
         named("compose").require()
+
+
+def test_variables_of_a_fault_reach_one_service_under_compose() -> None:
+    services = named("compose").services.with_environment({"backend": {"FLAG": "${HOME}"}})
+    assert isinstance(services, compose.UnderCompose)
+    made = yaml.safe_load(services.as_text(named("compose").folder / services.project, {"HOME": "on"}))["services"]
+
+    assert {name: one["environment"].get("FLAG") for name, one in made.items()} == {
+        **dict.fromkeys(made),
+        "backend": "on",
+    }
+    assert made["backend"]["environment"]["PORT"] == "${REHEARSAL_BACKEND_PORT}"
+
+
+@needs_npm
+def test_variables_of_a_fault_reach_one_service_under_pm2(tmp_path: Path) -> None:
+    services = named("node").services.with_environment({"backend": {"FLAG": "${HOME}"}})
+    assert isinstance(services, pm2.UnderPm2)
+    file = tmp_path / "pm2.config.cjs"
+    file.write_text(services.as_text(named("node").folder, {"HOME": "on"}))
+
+    shown = "console.log(JSON.stringify(require(process.argv[1]).apps.map((app) => [app.name, app.env])))"
+    environment = {**os.environ, "REHEARSAL_BACKEND_PORT": "5000"}
+    done = subprocess.run(["node", "-e", shown, file], env=environment, capture_output=True, text=True, check=True)
+    made = dict(json.loads(done.stdout))
+    assert {name: env.get("FLAG") for name, env in made.items()} == {**dict.fromkeys(made), "backend": "on"}
+    assert made["backend"]["PORT"] == "5000"
 
 
 @pytest.mark.parametrize(("name", "installs"), [("node", ".ci/setup node"), ("compose", ".ci/setup compose")])

@@ -37,7 +37,7 @@ def _port(service: Mapping[str, Any]) -> int | None:
     for each in service.get("ports") or ():
         published = str(each.get("published", "")) if isinstance(each, dict) else str(each)
         published = re.sub(r"\$\{\w+:?-(\d+)\}", r"\1", published)
-        if match := re.fullmatch(r"(?:[\d.]+:)?(\d+)(?::\d+)?(?:/tcp)?", published):
+        if match := re.fullmatch(r"(?:(?:\d+\.){3}\d+:)?(\d+)(?::\d+)?(?:/tcp)?", published):
             return int(match[1])
     return None
 

@@ -20,7 +20,7 @@ from runbook_lib.postgres.point_in_time.side_server import BEFORE_BASE, MISSING_
 from runbook_lib.postgres.point_in_time.wal import Archive, Commit, not_before, number, precedes, written_by
 from runbook_lib.postgres.programs import server_programs
 from runbook_lib.system import temporary
-from runbook_lib.system.processes import Processes
+from runbook_lib.system.processes import Processes, shown
 
 EARLIER_BASE = "Name a base backup that was complete before the migration ran."
 SPARE = 1.1  # of the base backup's size
@@ -67,9 +67,7 @@ class Way:
     commit: Commit | None = None  # None where only the server itself will find it
 
     def __str__(self) -> str:
-        from_what = (
-            f"{self.base.path} and the WAL since" if self.base else f"what {shlex.join(self.spec.command or [])} restores"
-        )
+        from_what = f"{self.base.path} and the WAL since" if self.base else f"what {shown(self.spec.command or [])} restores"
         where = f"commit of transaction {self.xid}" if self.xid else f"first commit at {self.spec.at} or later"
         when = f" at {self.commit.time:%Y-%m-%d %H:%M:%S.%f} UTC" if self.commit else ""
         return f"the state just before the {where}{when}, from {from_what}; needs {' and '.join(map(str, self.rooms))}"
@@ -107,6 +105,8 @@ def look(
             "The database does not show which transaction applied the migration.",
             "Name the moment in the target: before.at, just before the first commit then or later.",
         )
+    if not backups.is_dir():
+        raise refused(f"There is no folder {backups}.", "Create it, or correct backups.directory in the target.")
     way = Way(spec, live, programs, _rooms(live, None, backups), xid=oldest(xids) if not spec.at else None)
     if spec.base and spec.wal:
         way = _from_files(way, Path(spec.base), Path(spec.wal), xids, processes, backups)
@@ -258,10 +258,10 @@ def oldest(xids: Collection[int]) -> int:
 
 def _rooms(live: Live, base: int | None, backups: Path) -> list[Room]:
     """What has to be free: for the side instance, and for the dump of its database. Read-only."""
-    needed = {temporary.root(): int((base or live.size) * SPARE) + WAL, backups: live.database_size}
-    devices = {folder: os.stat(folder).st_dev for folder in needed}
-    if len(set(devices.values())) == 1:
-        needed = {temporary.root(): sum(needed.values())}
+    side, dump, scratch = int((base or live.size) * SPARE) + WAL, live.database_size, temporary.root().parent
+    needed = {scratch: side, backups: dump}
+    if os.stat(scratch).st_dev == os.stat(backups).st_dev:
+        needed = {scratch: side + dump}
     return [Room(folder, bytes_, shutil.disk_usage(folder).free) for folder, bytes_ in needed.items()]
 
 

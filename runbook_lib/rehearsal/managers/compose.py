@@ -12,7 +12,6 @@ from typing import Literal, Self
 
 import yaml
 
-from runbook_lib.config.loading import read
 from runbook_lib.config.plan.steps import Name
 from runbook_lib.errors import PreconditionError
 from runbook_lib.rehearsal.managers import ManagerKeys, filled, merged
@@ -79,7 +78,7 @@ class UnderCompose(ManagerKeys):
         folder.mkdir(mode=0o700)
         project = Path(environment["REHEARSAL_FOLDER"]) / filled(self.project, environment, "project")
         (folder / "compose.yaml").touch(mode=0o600)
-        (folder / "compose.yaml").write_text(self._with_more(project, environment))
+        (folder / "compose.yaml").write_text(self.as_text(project, environment))
         variables = {**environment, **login, MARK: str(root)}
         (folder / ".env").touch(mode=0o600)
         (folder / ".env").write_text("".join(f"{name}='{value}'\n" for name, value in variables.items()))
@@ -88,12 +87,12 @@ class UnderCompose(ManagerKeys):
         up = [environment["REHEARSAL_COMPOSE"], "--project-name", "rehearsal", *named, "up", "--detach", "--build"]
         _done(up, environment, folder)
 
-    def _with_more(self, project: Path, environment: Mapping[str, str]) -> str:
-        """The compose file with the further environment of its services: where the target has it, too."""
+    def as_text(self, project: Path, environment: Mapping[str, str]) -> str:
+        """Return the compose file with the further environment of its services: where the target has it, too. Read-only."""
         more = filled(self.environment, environment, "environment")
         if not more:
             return project.read_text()
-        described = read(project)
+        described = yaml.safe_load(project.read_text())
         for name, variables in more.items():
             own = described["services"][name].get("environment") or {}
             listed = dict(line.partition("=")[::2] for line in own) if isinstance(own, list) else own

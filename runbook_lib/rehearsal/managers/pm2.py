@@ -64,7 +64,7 @@ class UnderPm2(ManagerKeys):
         variables |= {**environment, **login, MARK: str(supervised.root), "PM2_HOME": str(home)}
         listed = supervised.root / "pm2.config.cjs"
         listed.touch(mode=0o600)
-        listed.write_text(self._listed(Path(environment["REHEARSAL_FOLDER"]), environment))
+        listed.write_text(self.as_text(Path(environment["REHEARSAL_FOLDER"]), environment))
         command = [_command(), "start", str(listed)]
         done = subprocess.run(command, env=variables, cwd=supervised.root, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -75,8 +75,8 @@ class UnderPm2(ManagerKeys):
                 safe_next="mend what pm2 names and start again",
             )
 
-    def _listed(self, folder: Path, environment: Mapping[str, str]) -> str:
-        """The ecosystem file with the further environment of its services, as JavaScript."""
+    def as_text(self, folder: Path, environment: Mapping[str, str]) -> str:
+        """Return the ecosystem file with the further environment of its services, as JavaScript. Read-only."""
         file = json.dumps(str((folder / filled(self.ecosystem, environment, "ecosystem")).resolve()))
         more = json.dumps(filled(self.environment, environment, "environment"))
         return f"const all = require({file}), more = {more};\nmodule.exports = {WITH_MORE};\n"

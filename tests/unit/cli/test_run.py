@@ -11,6 +11,7 @@ from runbook_lib.errors import UnknownOutcome
 from runbook_lib.headless import conductor
 from runbook_lib.journal import Journal
 from runbook_lib.journal.folder import RunFolder
+from runbook_lib.run import lifecycle
 from runbook_lib.run.lifecycle import Outcome
 
 from ...support.commands import Command, raising
@@ -48,6 +49,16 @@ def test_a_run_whose_plan_has_changed_since_is_not_gone_on_with(
     code, _, err = runbook("run", folder.path)
 
     assert (code, "The plan has changed since this run began" in err) == (3, True)
+
+
+@pytest.mark.usefixtures("stack")
+def test_a_run_keeps_its_own_plan_and_target_in_any_folder(runbook: Command, tmp_path: Path) -> None:
+    run = lifecycle.open_new(PLAN, TARGET, "full", outputs=tmp_path)
+    for file in (PLAN, TARGET):
+        (tmp_path / "parameters").mkdir(exist_ok=True)
+        (tmp_path / "parameters" / file.name).write_text("name: another team's\n")
+
+    assert runbook("service-back", run.folder.path)[0] == 0
 
 
 # --- service back

@@ -36,6 +36,7 @@ SECRET = "DATABASE_URL=postgresql+psycopg://shop:p4ssw0rd@db/shop\nPORT=8000\n"
     ("files", "where", "said"),
     [
         ({"compose.yaml": COMPOSE}, "compose.yaml", {"services": [Service("api", port=8080)], "unmanaged": ["db"]}),
+        ({"compose.yml": COMPOSE.replace("127.0.0.1:", "")}, "compose.yml", {"services": [Service("api", port=8080)]}),
         ({"docker-compose.yml": COMPOSE}, "docker-compose.yml", {"role": "shop", "manager": "docker-compose"}),
         ({"ecosystem.config.cjs": ECOSYSTEM}, "ecosystem.config.cjs", {"services": [API, WORKER]}),
         ({"Procfile": "release: ./migrate\nweb: serve $PORT\n"}, "Procfile", {"services": [Service("web", "serve $PORT")]}),

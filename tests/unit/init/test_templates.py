@@ -100,11 +100,19 @@ def test_a_plan_that_was_written_is_rehearsed_as_it_is(tmp_path: Path, file: str
 
 
 @BOTH
-def test_a_command_that_fails_ends_the_job(tmp_path: Path, file: str) -> None:
+def test_a_draft_that_fails_ends_the_job(tmp_path: Path, file: str) -> None:
     calls = Calls(tmp_path, "Serve fees\n\nSHOP-41")
     done = Job(calls.clone, {**calls.environment, "FAILS": "3"}).run(file)
 
-    assert (done.returncode, len(calls.made())) == (3, 1)
+    assert (done.returncode, len(calls.made())) == (1, 1)
+
+
+@BOTH
+def test_a_draft_that_asks_goes_on_to_where_the_junit_file_says_so(tmp_path: Path, file: str) -> None:
+    calls = Calls(tmp_path, "Serve fees\n\nSHOP-41")
+    done = Job(calls.clone, {**calls.environment, "FAILS": "4"}).run(file)
+
+    assert (done.returncode, [each.split()[1] for each in calls.made()]) == (4, ["draft", "rehearse"])
 
 
 @BOTH

@@ -1,0 +1,1 @@
+UPDATE orders SET fee = -1 WHERE id = 2;
