@@ -3,7 +3,12 @@ import { pool } from "./database.js";
 import { log } from "./log.js";
 import { version } from "./version.js";
 
-const SHOWN = `id, address, size, sent_at AS "sentAt"`;
+const SHOWN = [
+  "id",
+  "address",
+  "size",
+  'sent_at AS "sentAt"',
+].join(", ");
 const app = express();
 app.use(express.json());
 

@@ -3,7 +3,13 @@ import { pool } from "./database.js";
 import { log } from "./log.js";
 import { version } from "./version.js";
 
-const SHOWN = `id, address, size, sent_at AS "sentAt", weight_grams AS weight`;
+const SHOWN = [
+  "id",
+  "address",
+  "size",
+  'sent_at AS "sentAt"',
+  "weight_grams AS weight",
+].join(", ");
 const app = express();
 app.use(express.json());
 

@@ -3,7 +3,14 @@ import { pool } from "./database.js";
 import { log } from "./log.js";
 import { version } from "./version.js";
 
-const SHOWN = `id, address, size, sent_at AS "sentAt", weight_grams AS weight, depot`;
+const SHOWN = [
+  "id",
+  "address",
+  "size",
+  'sent_at AS "sentAt"',
+  "weight_grams AS weight",
+  "depot",
+].join(", ");
 const app = express();
 app.use(express.json());
 
