@@ -25,9 +25,9 @@ def test_the_first_screen_of_the_readme_shows_what_is_printed(tmp_path: Path) ->
     assert "runbook rehearse --before schema.sql --migration V42.sql" in first.typed
     assert README.read_text()[: README.read_text().index(first.shown) + len(first.shown)].count("\n") < SCREEN
 
-    compare([blocks(TUTORIAL)[0], first], tmp_path, 60)
+    compare([blocks(TUTORIAL)[0], first], tmp_path, 120)
 
 
 @pytest.mark.slow
 def test_the_tutorial_is_run_from_top_to_bottom(tmp_path: Path) -> None:
-    compare(blocks(TUTORIAL), tmp_path, 240)
+    compare(blocks(TUTORIAL), tmp_path, 900)
