@@ -641,7 +641,7 @@ def sheet(run: Path, file: Path | None, as_json: bool) -> None:
     from runbook_lib.ui import sheet as sheets
 
     opened = lifecycle.open_existing(run)
-    psql = opened.context.adapters.dump_tools.command_of_psql(None)
+    psql = opened.context.adapters.dump_tools.command_of_psql()
     made = sheets.sheet(opened.folder, opened.context.plan, psql, opened.state, opened.journal.events())
     if file:
         sheets.write(made, file)

@@ -19,12 +19,14 @@ from runbook_lib.logs.patterns import LONGEST, Pattern, matched
 from runbook_lib.logs.records import Record, counted, records
 from runbook_lib.logs.times import written
 from runbook_lib.redaction import Lines, redact
-from runbook_lib.results import Result, Status
+from runbook_lib.results import Found, Result, Status
 from runbook_lib.services import NOTHING, Marks
 
 KEPT = 2000  # lines of errors
 LINES = 50  # of each error
 SHOWN = 20  # errors in a result
+RECENTLY = timedelta(hours=1)
+RECENT = 1000  # lines
 EARLIER = timedelta(days=7)  # how far before the release a log is read
 
 
@@ -86,7 +88,35 @@ class _Log:
         return f"{sum(counts.values())} lines ({', '.join(named)})"
 
 
-@check(LogsKeys)
+def _beforehand(context: Context, name: str) -> Found:
+    """Whether an error could be seen in what the services have logged lately. Read-only."""
+    spec = context.plan.checks[name]
+    assert isinstance(spec, LogsKeys)
+    if blind := _blind(spec, _judged(spec, {service: _lately(context, service) for service in spec.services})):
+        return Status.UNKNOWN, f"{blind}; set errors, or leave the check out by `without`"
+    return Status.PASS, f"an error would be seen in what {', '.join(spec.services)} logged lately"
+
+
+def _lately(context: Context, service: str) -> list[str]:
+    """The lines of the last hour; where they carry no time, the last ones that there are."""
+    services = context.adapters.services
+    try:
+        return services.logs(service, datetime.fromisoformat(context.state.opened_at) - RECENTLY)
+    except AdapterError:
+        return services.logs(service, None)[-RECENT:]
+
+
+def _blind(spec: LogsKeys, found: Mapping[str, _Log]) -> str:
+    """Why no error can be seen in what some services logged, "" where one can. Pure."""
+    logged = {service: log for service, log in found.items() if log.read}
+    blind = [s for s, log in logged.items() if not log.cleared and not any(record.format for record in log.read)]
+    if spec.errors or not blind:
+        return ""
+    example = redact(found[blind[0]].read[-1].text.splitlines()[0][:LONGEST])
+    return f"no line of {', '.join(blind)} is of a known format, so no error can be seen, as “{example}”"
+
+
+@check(LogsKeys, beforehand=_beforehand)
 def no_errors(checked: CheckContext, name: str) -> Result:
     """Whether the logs since the round's start hold something that can be read, and no new kind of error. Read-only."""
     spec = checked.context.plan.checks[name]
@@ -106,11 +136,8 @@ def no_errors(checked: CheckContext, name: str) -> Result:
         (service, example), count = unclear[0], len(unclear)
         summary = f"{count} lines have a level that is not known, as {service}: {_shown(example)[0]}"
         return checked.result(name, Status.UNKNOWN, f"{summary}; name it in errors or not_errors")
-    if not spec.errors and (
-        blind := [s for s, log in found.items() if not log.cleared and not any(r.format for r in log.read)]
-    ):
-        summary = f"no line of {', '.join(blind)} is of a known format, so no error can be seen: {facts} since {first}"
-        return checked.result(name, Status.UNKNOWN, f"{summary}; set errors")
+    if blind := _blind(spec, found):
+        return checked.result(name, Status.UNKNOWN, f"{blind}: {facts} since {first}; set errors")
     return checked.result(name, Status.PASS, f"no error in {facts} since {first}")
 
 

@@ -175,7 +175,7 @@ def filled_in(value: Any, environment: Mapping[str, str], path: Path, key: str) 
         if name not in environment:
             raise ParametersError(
                 f"The environment has no {name}, which {path} takes its value from.",
-                where=f"{path}, key {key}",
+                where=place(path, [int(each) if each.isdigit() else each for each in key.split(".")]),
                 state=NOTHING_TOUCHED,
                 safe_next=f"Set {name}, or write the value into the file.",
             )

@@ -88,7 +88,7 @@ def backup_before(
         return Before(newest(directory, target.backups.pattern))
     with postgres.connect() as connection:
         xids, live = transactions(connection), live_server(connection)
-    of = _plain(spec.at or (str(oldest(xids)) if xids else "*"))
+    of = _plain(spec.at) if spec.at else str(oldest(xids)) if xids else "*"
     if kept := newest(directory, f"before_{name}_{of}_*.dump"):
         return Before(kept, "recovered earlier")
     for _ in range(TRIES):
@@ -115,4 +115,4 @@ def _of_history(connection: Connection, rows: History | None) -> list[int]:
 
 
 def _plain(text: str) -> str:
-    return re.sub(r"[^\w.*-]", "-", text, flags=re.ASCII)
+    return re.sub(r"[^A-Za-z0-9.-]", "-", text)

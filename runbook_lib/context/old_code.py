@@ -173,6 +173,9 @@ def prepare(context: Context, repository: str) -> OldCode:
         if refusal:
             raise _refused(refusal.because, checkout)
     brought_back = _keep_migration(context, migration, clone, head) if found.reverts and migration and keeps else []
+    if found.reverts and (left := look(context, repository, clone).in_effect):
+        names = "; ".join(f"{commit.id[:12]} {commit.subject}" for commit in left[:MOST])
+        raise _refused(f"Commits of the feature still count as in effect once they are taken back: {names}.", checkout)
     complete(checkout, clone, as_built=_is_as_approved(context, checkout))
     made = context.adapters.prepared[key] = OldCode(
         head=head,

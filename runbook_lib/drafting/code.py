@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from runbook_lib.config.target import Target
@@ -36,9 +38,22 @@ class Code:
         return self.report.found.asks
 
     def knew(self, word: str) -> bool:
-        """Whether the code from before the feature has a word. Read-only."""
+        """Whether the code from before the feature has a word that the feature's own lines do not have. Read-only."""
         below = self.report.found.below
-        return not below or not self.checkout.git.attempt("grep", "-qwF", "-e", word, below).exit_code
+        if not below:
+            return True
+        return word not in self.words and not self.checkout.git.attempt("grep", "-qwF", "-e", word, below).exit_code
+
+    @cached_property
+    def words(self) -> frozenset[str]:
+        """The words of the lines that the feature adds, without those of the lines that it replaces. Read-only."""
+        ids = [commit.id for commit in self.own]
+        shown = self.checkout.git("show", "--format=", "--unified=0", "--no-ext-diff", *ids).output if ids else ""
+        added, replaced = (
+            frozenset(re.findall(r"\w+", "\n".join(line for line in shown.splitlines() if line.startswith(sign))))
+            for sign in "+-"
+        )
+        return added - replaced
 
 
 def look(target: Target, feature: str) -> tuple[list[Code], list[str]]:

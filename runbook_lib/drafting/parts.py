@@ -20,6 +20,7 @@ from runbook_lib.rehearsal.draft import files
 
 FULL = "full"  # the standard plan's type that takes all of a feature back
 STAND_IN = {"sha256": "0" * 64}  # of a draft that is not made yet
+WITHIN = "30d"
 WAYS = "Answer {value: SQL}, {rows: QUERY}, {misfits: keep} or {columns: [C], from: TABLE, match: SQL}."
 
 
@@ -101,6 +102,8 @@ def _of_migrations(found: Found) -> list[Part | Entries]:
         said.append(Part({"migration": keys}, where))
     if found.draft:
         said.append(Part({"draft": found.draft}, _of_draft(found)))
+        if found.target.environment == "rehearsal":
+            said.append(Part({"rehearsed_within": WITHIN}, "How old its rehearsal may be where it is used on production."))
     if asked := {name: (None, f"{why.rstrip('.')}. {WAYS}") for name, why in found.derived.undecided.items()}:
         said.append(Entries("decide", asked, asks=True))
     return said

@@ -60,7 +60,12 @@ def _clash(one: tuple[int, int, tuple[str, ...]], other: tuple[int, int, tuple[s
 
 
 def _blocks(old: Sequence[str], new: Sequence[str]) -> list[tuple[int, int, int]]:
-    """What both have in common, as (index in old, index in new, length): patience, then the longest blocks."""
+    """What both have in common, as (index in old, index in new, length): patience, then the longest blocks.
+
+    Of two ways that are as good, one is taken in both directions: so a revert removes the lines that its commit added.
+    """
+    if [*old] > [*new]:
+        return sorted((a, c, size) for c, a, size in _blocks(new, old))
     blocks: list[tuple[int, int, int]] = []
     ahead = [(0, len(old), 0, len(new))]
     while ahead:

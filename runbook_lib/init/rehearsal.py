@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from runbook_lib.init import production
@@ -55,26 +55,28 @@ def stack(team: Team) -> dict[str, Any]:
         "target": "rehearsal.yaml",
         "ports": [_port(each) for each in team.serving],
         "repositories": {team.name: {"clone": ".."}},
-        "database": {"fill": _fill(team)},
+        "database": _database_of(team),
         "services": _services(team),
         "health": {each.name: _health(team, each) for each in team.services} or Asked("each service, and a {url} of it"),
         "expect": {"type": "full", "option": "D"},
     }
 
 
-def _fill(team: Team) -> Sequence[Any] | Asked:
-    """The state of before, a backup of that, and the release's migrations. Pure."""
+def _database_of(team: Team) -> dict[str, Any]:
+    """The database: the state of before, a backup of that, and the release's migrations. Pure."""
     if not team.migrations:
-        return Asked("how the database comes to what it holds: parameters/stack.example.yaml, `fill`")
+        return {
+            "fill": Asked("what was there before the release, as [{dump: before.sql}, {backup: before}]"),
+            "release": Asked("what the release does to it: [{run: [COMMAND], directory: FOLDER}], as in stack.example.yaml"),
+        }
     folder, command = team.migrations.directory, shlex.join(team.migrations.command)
     folder = f"':(glob){folder}/**'" if "*" in folder else folder
     there = {"directory": f"${{REHEARSAL_ROOT}}/{team.name}", "environment": _database(team)}
     before = f"git restore --source=${{{RELEASED}}} -- {folder} && {command} && git restore -- {folder}"
-    return [
-        {"run": ["sh", "-c", before], **there},
-        {"backup": "before"},
-        {"run": [*team.migrations.command], **there},
-    ]
+    return {
+        "fill": [{"run": ["sh", "-c", before], **there}, {"backup": "before"}],
+        "release": [{"run": [*team.migrations.command], **there}],
+    }
 
 
 def _services(team: Team) -> dict[str, Any]:

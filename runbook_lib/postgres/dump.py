@@ -226,16 +226,14 @@ class DumpTools:
         """The command that decodes every byte of a dump. Pure."""
         return [self._path("pg_restore"), "--file=/dev/null", str(path)]
 
-    def command_of_psql(self, database: str | None, *statements: str) -> list[str]:
-        """The command of psql in a database, or the service's own; it executes statements in one transaction. Pure."""
+    def command_of_psql(self, database: str | None = None) -> list[str]:
+        """The command of psql in a database of the server, that of the service where none is named. Pure."""
         options = ["--no-psqlrc", "--no-password", "--set=ON_ERROR_STOP=1"]
-        options += ["--single-transaction"] if statements[1:] else []
-        into = f"--dbname={self._conninfo(database)}"
-        return [self._path("psql"), *options, into, *(f"--command={statement}" for statement in statements)]
+        return [self._path("psql"), *options, f"--dbname={self._conninfo(database)}"]
 
     def command_to_restore(self, path: Path, database: str, *options: str) -> list[str]:
         """The command that restores a dump into another database of the server, stopping at the first error. Pure."""
-        into = ["--exit-on-error", "--no-password", f"--dbname={self._conninfo(database)}"]
+        into = ["--no-password", "--exit-on-error", f"--dbname={self._conninfo(database)}"]
         return [self._path("pg_restore"), *into, *options, str(path)]
 
     def _large_objects(self, path: Path, listing: str) -> str:

@@ -62,7 +62,7 @@ class Walk(Model):
     waivers: dict[str, str] = {}
     """What was waived, and why."""
     choices: dict[str, str] = {}
-    """What was chosen."""
+    """What else was chosen."""
 
     def past(self, option: str) -> Past:
         """What it teaches of how long steps take; a run of a type without options goes by `option`. Pure."""
@@ -89,7 +89,7 @@ def walked(name: str, plan: Plan | None, state: RunState, events: Sequence[Event
         steps={each: _step(each, plan, state) for each in dict.fromkeys([*state.steps, *named])},
         checks={check: str(result["status"]) for check, result in state.checks.get("after", {}).items()},
         waivers={waived: waiver["reason"] for waived, waiver in state.waivers.items()},
-        choices=dict(state.choices),
+        choices={choice: value for choice, value in state.choices.items() if choice not in ("TYPE", "OPTION")},
     )
 
 

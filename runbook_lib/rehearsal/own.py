@@ -66,9 +66,9 @@ def rehearse(plan_file: Path, stack: str, fault: str, rows: int, report: Report)
     plan = load_plan(plan_file)
     names = list(described.faults) if fault == "all" else [described.fault(fault).name]
     faults = [described.faults[name] for name in names]
+    described.require()
     for each in faults:
         _require_fit(plan, described, each)
-    described.require()
     if "page" in plan.parts:
         require_chromium()
     return [_one(plan, described, each, rows, report) for each in faults]
@@ -94,19 +94,19 @@ def _misfits(plan: Plan, described: StackFile, fault: Fault) -> Iterator[Misfit]
         yield f"The plan has a repository {name}, and the stack has none of that name", ("repositories",), f"Add {name}"
     for name in sorted(set(plan.services) - described.health.keys()):
         yield f"Nothing says when the plan's service {name} is up", ("health",), f"Add a url or a query for {name}"
-    expected = _expected(described, fault)
+    expected, keys = _expected(described, fault), ("faults", fault.name, "expect") if fault.expect else ("expect",)
     if not expected:
         yield "Nothing says which rollback must follow", (), "Add `expect: {type: full, option: A}`"
     elif expected.type not in plan.rollbacks:
         known = ", ".join(plan.rollbacks)
-        yield f"The plan has no rollback {expected.type!r}", ("expect", "type"), f"Name one of: {known}"
+        yield f"The plan has no rollback {expected.type!r}", (*keys, "type"), f"Name one of: {known}"
     else:
         options = plan.types[plan.carried_out(expected.type)].options
         if options and expected.option not in options:
             known = ", ".join(options)
             yield (
                 f"The plan's {expected.type} has no option {expected.option!r}",
-                ("expect", "option"),
+                (*keys, "option"),
                 f"Name one of: {known}",
             )
     yield from _misplaced(plan, described, fault)

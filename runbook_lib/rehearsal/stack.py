@@ -148,6 +148,7 @@ def _bring_up(described: StackFile, root: Path, rows: int, fault: Fault, ending:
     server = external_server(conninfo) if conninfo else initialise(root)
     database = named_database(server, f"_{root.name.removeprefix('rb-')}" if conninfo else "")
     environment = _environment(described, root, database)
+    described.require_variables({**os.environ, **environment})
     target = load_target(described.target_file, {**os.environ, **environment})
     if described.plan:
         pair(load_plan(described.plan_file), target, described.target_file)

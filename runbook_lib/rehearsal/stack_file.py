@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -10,7 +11,7 @@ from pydantic import Field, PrivateAttr, Tag, ValidationError, create_model, fie
 
 from runbook_lib.config.installed import packaged
 from runbook_lib.config.kinds import union
-from runbook_lib.config.loading import Model, by_key, explained, place, problems_of, read
+from runbook_lib.config.loading import Model, by_key, explained, filled_in, place, problems_of, read
 from runbook_lib.config.plan.steps import Name
 from runbook_lib.config.target import Command
 from runbook_lib.errors import ParametersError, PreconditionError
@@ -294,6 +295,15 @@ class StackFile(Model):
     def has(self, *parts: str) -> bool:
         """Whether a source has that file. Read-only."""
         return any(self.folder.joinpath(folder, *parts).exists() for folder in self.sources)
+
+    def require_variables(self, environment: Mapping[str, str]) -> None:
+        """Make sure that the environment has each variable that the file names. Read-only.
+
+        Raises:
+            ParametersError: It has not.
+        """
+        for key, value in self.model_dump(include={"database", "use", "services", "health"}).items():
+            filled_in(value, environment, self._file, key)
 
     def source(self, *parts: str) -> Path:
         """The file of the first source that has it. Read-only.

@@ -37,6 +37,11 @@ def in_shell_at(
     return in_shell("\n".join(typed(command, path, env or {}) for command in commands), expect)
 
 
+def fed(command: Sequence[str], statements: Sequence[str]) -> str:
+    """A line for a shell that feeds statements to psql. Pure."""
+    return "\n".join([f"{typed(command)} <<'SQL'", *(f"{statement};" for statement in statements), "SQL"])
+
+
 def in_words(text: str, expect: str = "") -> Instruction:
     """What cannot be written as a script or a command, and why. Pure."""
     return Instruction("words", redact(text), expect)

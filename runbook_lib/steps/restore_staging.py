@@ -31,7 +31,7 @@ from runbook_lib.postgres.restore.rerun import derive
 from runbook_lib.postgres.sessions import cancelled_by
 from runbook_lib.results import Found, Precondition, Result, Status, When
 from runbook_lib.steps import Effect, Facts, Preview, Probe, Step
-from runbook_lib.steps.by_hand import Instruction, in_shell_at, in_words
+from runbook_lib.steps.by_hand import Instruction, fed, in_shell, in_shell_at, in_words
 from runbook_lib.steps.loss import (
     LEDGER,
     approved_checksum,
@@ -206,9 +206,10 @@ class RestoreStaging(Step):
         name = staging_database.staging_name(postgres.database, postgres.run)
         restored = tools.command_to_restore(self.context.dump.path, name, f"--jobs={self.spec.jobs}")
         with postgres.connect(MAINTENANCE) as maintenance:
-            created = tools.command_of_psql(MAINTENANCE, *staging_database.creation(maintenance, name, postgres.database))
+            creation = staging_database.creation(maintenance, name, postgres.database)
         return [
-            in_shell_at(None, created, restored, expect="exit code 0 of each line, and no error"),
+            in_shell(fed(tools.command_of_psql(MAINTENANCE), creation), "psql says CREATE DATABASE, and no error"),
+            in_shell_at(None, restored, expect="exit code 0, and no error"),
             in_words(
                 "The step then compares every table with the live one, row by row, for the loss: no script can do that. "
                 "Count the rows of the tables that matter in both, and decide by that.",

@@ -27,7 +27,7 @@ from runbook_lib.postgres.restore.staging_database import StagingState
 from runbook_lib.postgres.sessions import Session, end, of_database
 from runbook_lib.results import Found, Precondition, Result, Status, When
 from runbook_lib.steps import Effect, Facts, Preview, Probe, Step
-from runbook_lib.steps.by_hand import Instruction, in_shell_at, in_words
+from runbook_lib.steps.by_hand import Instruction, fed, in_shell, in_words
 from runbook_lib.steps.loss import (
     LEDGER,
     applied,
@@ -416,11 +416,9 @@ class SwapDatabase(CheckedExchange):
                 f"the names alone are exchanged; what was written since the backup stays in {old}.",
                 "you know what is lost, and have written down ALTER DATABASE … SET, grants and sequences that matter",
             ),
-            in_shell_at(
-                None,
-                *(tools.command_of_psql(MAINTENANCE, statement) for statement in away),
-                tools.command_of_psql(MAINTENANCE, *exchanged),
-                expect=f"exit code 0 of each line; {postgres.database} is the restored database, {old} the other",
+            in_shell(
+                fed(tools.command_of_psql(MAINTENANCE), [*away, "BEGIN", *exchanged, "COMMIT"]),
+                f"COMMIT; {postgres.database} is the restored database, {old} the other",
             ),
         ]
 

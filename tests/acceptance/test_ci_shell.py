@@ -25,7 +25,8 @@ URL = "${REHEARSAL_DATABASE_URL}"
 MIGRATE = f'{{run: [python, migrate.py], directory: "${{REHEARSAL_ROOT}}/shop", environment: {{DATABASE_URL: "{URL}"}}}}'
 ANSWERS = {
     "services.versions.shop": '{url: "${REHEARSAL_SHOP_URL}/health", field: version}',
-    "database.fill": f"[{{dump: before.sql}}, {{backup: before}}, {MIGRATE}]",
+    "database.fill": "[{dump: before.sql}, {backup: before}]",
+    "database.release": f"[{MIGRATE}]",
     "health.shop": '{url: "${REHEARSAL_SHOP_URL}/health"}',
 }
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from runbook_lib import records
 from runbook_lib.rehearsal import own
 
 from ..support.bare import Ended, runbook
@@ -33,7 +34,7 @@ def found(ended: Ended) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_a_release_that_works_is_rolled_back_as_the_stack_expects(shop: Team) -> None:
+def test_a_release_that_works_is_rolled_back_as_the_stack_expects(shop: Team, outputs: Path) -> None:
     before = shop.git("rev-parse", "HEAD"), shop.git("status", "--porcelain")
 
     ended = rehearsed(shop, "--json")
@@ -43,6 +44,10 @@ def test_a_release_that_works_is_rolled_back_as_the_stack_expects(shop: Team) ->
     assert (one["undone"], one["not_undone"], one["deployed_again"]) == (True, {}, True)
     assert {"01-triage.ipynb", "03-full-rollback.ipynb"} <= {path.name for path in Path(one["run"]).iterdir()}
     assert (shop.git("rev-parse", "HEAD"), shop.git("status", "--porcelain")) == before
+    (kept,) = records.kept(records.next_to(outputs)).records
+    assert kept.walk.outcome == "verified"
+    assert {step.status for step in kept.walk.steps.values()} <= {"done", "found done"}
+    assert {code.commit for code in kept.subject.code.values()} == {before[0]}
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ from runbook_lib.system.processes import LocalProcesses
 from ..support.docker import Docker, compose_plugin, revision
 from ..support.managers import COMMON, TIMEOUT, by_docker, by_pm2, by_socket, start_and_hear
 from ..support.pm2 import Pm2
+from ..support.sheets import in_shell
 from ..support.supervisor import Supervisord
 from ..support.waiting import lives, until
 
@@ -172,6 +173,20 @@ def _of_docker(made: Docker, compose: str, closing: ExitStack) -> Managed:
 
     nobody = f"unix://{made.root}/nobody"
     return Managed(partial(_of_a_run, made, compose), lambda: by_docker(made, host=nobody), deploy, made.pids)
+
+
+def test_what_a_person_types_stops_and_starts_it(managed: Managed, services: Services) -> None:
+    if isinstance(services, MemoryServices):
+        pytest.skip("nothing is typed for services in memory")
+    services.start("web", "worker")
+    restore = services.to_restore(["web", "worker"])
+    for lines, running in (
+        (services.stop_by_hand(["web", "worker"]), set()),
+        (services.start_by_hand(["web"], restore), {"web"}),
+    ):
+        code, said = in_shell("set -e\n" + "\n".join(lines))
+        assert code == 0, said
+        assert services.running_of(["web", "worker"]) == running
 
 
 def test_a_service_that_was_not_started_does_not_run(services: Services) -> None:

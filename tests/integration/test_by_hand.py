@@ -26,7 +26,8 @@ from runbook_lib.steps.remove_columns import RemoveColumns
 
 from ..support.places import TARGET
 from ..support.removing import Journal
-from ..support.sheets import in_psql, state_of
+from ..support.sheets import in_psql, in_shell, state_of
+from ..support.taking_back import migrated
 
 Make = Callable[..., Step]
 _numbers = itertools.count()
@@ -111,6 +112,30 @@ def test_writing_down_writes_nothing(make: Make, database: Database) -> None:
         assert all(step.by_hand(preview) for step, preview in previews)
 
         assert (superuser.execute(objects).fetchall(), state_of(database, "none")) == before
+
+
+def test_a_change_without_values_is_taken_back_by_psql(template: Database, plan: Plan, tmp_path: Path) -> None:
+    table = "CREATE TABLE shops (id int PRIMARY KEY, name text); INSERT INTO shops VALUES (1, 'a');"
+    with migrated(template.server, plan, tmp_path, "_by_hand", table, "CREATE INDEX shops_name ON shops (name);") as found:
+        step = found.step()
+        given = step.by_hand(step.preview())
+        assert [each.kind for each in given] == ["shell", "sql"], given
+        dumped, script = given
+        code, said = in_shell(dumped.text)
+        assert (code, said) == (0, "")
+        in_psql(script.text, template.server.tools, found.database.conninfo(found.database.runbook))
+
+        assert "shops_name" not in state_of(found.database, "none")
+        assert "shops_pkey" in state_of(found.database, "none")
+
+
+def test_values_that_copies_hold_are_said_in_words(template: Database, plan: Plan, tmp_path: Path) -> None:
+    table = "CREATE TABLE shops (id int PRIMARY KEY, name text); INSERT INTO shops VALUES (1, 'a');"
+    with migrated(template.server, plan, tmp_path, "_by_hand", table, "UPDATE shops SET name = 'b';") as found:
+        step = found.step()
+        (said,) = step.by_hand(step.preview())
+
+    assert (said.kind, "which no script can" in said.text) == ("words", True)
 
 
 def test_the_fence_by_hand_keeps_out_and_lets_in_as_before(database: Database, postgres: Postgres) -> None:

@@ -99,6 +99,7 @@ FAULTS = {
     "service": ({"environment": {"web": {"A": "b"}}}, "environment.web", "The stack has no service web"),
     "patched repository": ({"patches": {"web": "a"}}, "patches.web", "The plan has no repository web"),
     "patch": ({"patches": {"shop": "gone"}}, "faults.wrong", "There is no file faults/gone.patch"),
+    "rollback": ({"expect": {"type": "all"}}, "faults.wrong.expect.type", "The plan has no rollback 'all'"),
     "data": ({"data": "gone"}, "faults.wrong", "There is no file faults/gone.sql"),
 }
 

@@ -135,11 +135,16 @@ def test_of_several_base_backups_the_newest_from_before_is_taken_as_tar(past: Pa
     assert applied(target, recovered(target)) == ["037", "038"]
 
 
+def restoring(base: str, kept: Archived, wal: Path) -> list[str]:
+    """A command that leaves a data directory, and a restore_command in its postgresql.auto.conf."""
+    fetch = f"restore_command = 'cp {wal}/%f \"%p\"'"
+    script = f"cp -r {kept.bases}/{base}/. {{folder}} && printf '%s\\n' \"$0\" >> {{folder}}/postgresql.auto.conf"
+    return ["sh", "-c", script, fetch]
+
+
 def test_the_targets_command_restores_in_place_of_a_base_backup(past: Past, kept: Archived) -> None:
-    """As pgBackRest and Barman do: a data directory, and a restore_command in its postgresql.auto.conf."""
-    fetch = f"restore_command = 'cp {kept.wal}/%f \"%p\"'"
-    script = f"cp -r {kept.bases}/plain/. {{folder}} && printf '%s\\n' \"$0\" >> {{folder}}/postgresql.auto.conf"
-    target = past(command=["sh", "-c", script, fetch])
+    """As pgBackRest and Barman do."""
+    target = past(command=restoring("plain", kept, kept.wal))
 
     ended = target.planned("C")
 
@@ -215,6 +220,26 @@ def test_what_leads_to_no_state_from_before_is_refused_by_name(past: Past, kept:
     if lacking:
         changed["wal"] = str(kept.without(tmp_path, lacking))
     target = past(**changed)
+
+    ended = target.planned("C")
+
+    assert ended.exit_code == 3
+    assert said in words(ended.text)
+    assert list((target.root / "backups").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("base", "segments", "said"),
+    [
+        ("plain", 3, "Missing WAL: recovery came to the end of the WAL before the migration's commit"),
+        ("late", None, "T before the base backup: transaction"),
+    ],
+)
+def test_what_a_command_restored_is_refused_by_name_too(
+    past: Past, kept: Archived, tmp_path: Path, base: str, segments: int | None, said: str
+) -> None:
+    wal = kept.without(tmp_path, lambda there: there[segments:] if segments else [])
+    target = past(command=restoring(base, kept, wal))
 
     ended = target.planned("C")
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from runbook_lib.documents import load_plan
+from runbook_lib.documents import load_plan, load_target
+from runbook_lib.drafting import code
 
 from ..support.bare import Bare, Ended, runbook
 
@@ -49,10 +50,13 @@ class Shop:
         self.git("commit", "-q", "--allow-empty", "-m", message)
         return self.git("rev-parse", "HEAD")
 
+    def target(self) -> Path:
+        file = self.bare.root / "target.yaml"
+        file.write_text(yaml.safe_dump(self.bare.target))
+        return file
+
     def drafted(self, *more: object, feature: str = "SHOP-41") -> Ended:
-        target = self.bare.root / "target.yaml"
-        target.write_text(yaml.safe_dump(self.bare.target))
-        words = ["draft", "--target", target, "--feature", feature, "-o", self.file]
+        words = ["draft", "--target", self.target(), "--feature", feature, "-o", self.file]
         words += ["--folder", self.bare.root / "backups", "--server", self.bare.database.server.conninfo()]
         return runbook(*words, *more)
 
@@ -219,3 +223,15 @@ def test_a_database_out_of_reach_is_said_and_the_files_count(shop: Shop) -> None
 
     assert (ended.exit_code, shop.plan()["migration"]["tool"]) == (4, "rails"), ended.text
     assert "the database was not asked: " in shop.file.read_text()
+
+
+def test_fields_are_asked_for_that_only_code_from_before_names(shop: Shop) -> None:
+    shop.commit("Orders are served", **{"api.py": 'FIELDS = "id total"\n', "notes.txt": "no fee yet\n"})
+    shop.commit("SHOP-41 Fees", **{"api.py": 'FIELDS = "id total fee"\n'})
+    (found,), _ = code.look(load_target(shop.target()), "SHOP-41")
+
+    assert {word: found.knew(word) for word in ("total", "fee", "unheard")} == {
+        "total": True,
+        "fee": False,
+        "unheard": False,
+    }

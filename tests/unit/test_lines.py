@@ -1,7 +1,7 @@
 """Comparing and merging line by line."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from runbook_lib.history.provenance import hunks, merged
@@ -18,6 +18,12 @@ def test_the_hunks_turn_one_text_into_the_other(old: list[str], new: list[str]) 
         at = b
 
     assert made + old[at:] == new
+
+
+@given(TEXTS, TEXTS)
+@example([*"fgab"], [*"abfg"])  # a block that was moved: which of the two was, no text says
+def test_a_way_back_has_the_same_hunks(old: list[str], new: list[str]) -> None:
+    assert hunks(new, old) == [(c, d, a, b) for a, b, c, d in hunks(old, new)]
 
 
 @given(TEXTS, TEXTS)

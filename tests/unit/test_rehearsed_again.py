@@ -1,7 +1,12 @@
 """What is not as before a rollback once that is undone."""
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
+
+from runbook_lib.rehearsal import again
 from runbook_lib.rehearsal.again import Snapshot
 
 WAS = Snapshot({}, {"orders": "2 7", "heartbeats": "1 1"}, {"shop": "a" * 40}, {"shop": "b" * 40})
@@ -29,3 +34,19 @@ def test_another_commit_and_other_files_in_the_remote_are_named() -> None:
         f"the checkout of shop is at {'c' * 12}, and was at {'a' * 12}",
         "the remote of shop holds other files",
     ]
+
+
+def test_a_step_that_cannot_be_undone_is_named_and_fails_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = {"push-shop": SimpleNamespace(title="Push shop")}
+    run: Any = SimpleNamespace(context=SimpleNamespace(plan=SimpleNamespace(steps=steps)))
+    refused = {"push-shop": "somebody pushed since"}
+    monkeypatch.setattr(again.undo, "offer", lambda _: SimpleNamespace(refused=refused))
+    monkeypatch.setattr(again, "_deploy", lambda *_: None)
+    monkeypatch.setattr(again.lifecycle, "write_archive", lambda _: None)
+    said: list[str] = []
+    up: Any = None
+
+    found = again.undone_and_deployed(run, up, again.Release(WAS, [], []), said.append)
+
+    assert (found.not_undone, found.undone, found.problems) == ({"Push shop": "somebody pushed since"}, False, [])
+    assert said == ["  cannot be undone: Push shop: somebody pushed since"]

@@ -25,6 +25,13 @@ needs_npm = pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not h
 OF_MANAGERS = ("PM2", "PM2_HOME", "COMPOSE", "DOCKER_HOST")
 
 
+def test_a_variable_that_nobody_sets_is_named_with_its_line() -> None:
+    with pytest.raises(ParametersError, match=r"The environment has no REHEARSAL_\w+, which .*sample.yaml takes") as caught:
+        named("sample").require_variables({})
+
+    assert caught.value.where.startswith(f"{FOLDER / 'sample.yaml'}, line ")
+
+
 @pytest.mark.parametrize("name", names())
 def test_plan_target_and_stack_fit_one_another(name: str) -> None:
     stack = named(name)

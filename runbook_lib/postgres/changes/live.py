@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from psycopg import sql
 from psycopg.types.json import Jsonb
@@ -88,11 +88,12 @@ def take_back(
 
 
 def by_hand(connection: Connection, reversal: Reversal, history: History | None) -> str:
-    """A script that takes back what was tried on a copy, where no rows are computed there; "" where some are. Read-only."""
-    if reversal.staged:
+    """A script that takes back what was tried on a copy, where no statement reads rows from there; else "". Read-only."""
+    if any(table in statement for table in reversal.staged for statement in reversal.statements):
         return ""
     with written_down(connection) as statements:
-        with _as_owner(connection, reversal):
+        make_own_schema(connection)
+        with _as_owner(connection, replace(reversal, staged=[])):
             apply(reversal, connection)
         if history and history.exists(connection):
             history.take(Statements(connection))

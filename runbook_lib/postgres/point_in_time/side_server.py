@@ -55,9 +55,7 @@ OF_CONTROL = {
     "max_prepared_transactions": "max_prepared_xacts setting",
     "max_locks_per_transaction": "max_locks_per_xact setting",
 }
-_STOPPED = re.compile(
-    r"recovery stopping before commit of (?:prepared )?transaction \d+, time (\S+ \S+?)\+00$", re.MULTILINE
-)
+_STOPPED = re.compile(r"recovery stopping before commit of transaction \d+, time (\S+ \S+?)\+00$", re.MULTILINE)
 _SAID = re.compile(r"(?:FATAL|PANIC):  (.*)")
 _RESTORED_BY = re.compile(r"^\s*restore_command\s*=\s*(.+)$", re.MULTILINE)
 

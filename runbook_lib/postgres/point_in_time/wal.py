@@ -19,7 +19,7 @@ _SEGMENT = re.compile(r"[0-9A-F]{24}")
 _HEADER = struct.Struct("<HHIQIIQII")  # of a segment: magic, …, the cluster's identifier, the size of segments
 _COMMIT = re.compile(
     r"tx:\s*(?P<own>\d+), lsn: (?P<lsn>[0-9A-F]+/[0-9A-F]+), .*"
-    r"desc: COMMIT(?:_PREPARED xid (?P<prepared>\d+):)? (?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\S*) UTC"
+    r"desc: COMMIT(?:_PREPARED (?P<prepared>\d+):)? (?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\S*) UTC"
 )
 _SUBTRANSACTIONS = re.compile(r"; subxacts: ([\d ]+)")
 _OLDEST_RUNNING = re.compile(r"desc: CHECKPOINT_\w+ .*oldest running xid (\d+)")

@@ -133,6 +133,18 @@ def test_a_rebased_copy_is_known_by_its_change(repository: Repository, look: Loo
     assert repository.files(found["result"]) == {"pay.js": "refunds"}
 
 
+def test_lines_that_the_feature_moved_are_back_once_it_is_taken_back(repository: Repository, look: Look) -> None:
+    repository.write("imports.js", "", "from app", "from shop", "", "from sql", "from text", "", "run")
+    repository.commit("PAY-7: shop")
+    repository.write("imports.js", "", "from sql", "from text", "", "from app", "from shop", "", "run")
+    repository.commit("SHOP-41: sort imports")
+    repository.git("reset", "--quiet", "--hard", look()["result"])
+
+    found = look()
+
+    assert (found["status"], actions(found)["SHOP-41: sort imports"]) == ("nothing", "already-reverted")
+
+
 def test_an_empty_commit_is_no_obstacle(repository: Repository, look: Look) -> None:
     repository.change("replies.js", "one", "SHOP-41: replies")
     repository.commit("SHOP-41: run the pipeline again")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from runbook_lib import checks
 from runbook_lib.checks import CheckContext
 from runbook_lib.checks.logs import LINES, LogsKeys
 from runbook_lib.documents import load_plan
@@ -223,3 +224,24 @@ def test_logs_count_from_where_they_ended_when_the_service_was_started(
 
     assert check(checked, NAME).status is Status.PASS
     assert {name: mark for name, mark in asked.items() if mark} == ends
+
+
+@pytest.mark.parametrize(
+    ("lines", "errors", "status"),
+    [
+        pytest.param([UP, "ready"], [], "PASS", id="a line of a known format"),
+        pytest.param([], [], "PASS", id="nothing logged, so nothing known"),
+        pytest.param(["ready"], [], "UNKNOWN", id="none of a known format"),
+        pytest.param(["ready"], ["^could not"], "PASS", id="the plan says what an error is"),
+    ],
+)
+def test_a_log_that_no_error_could_be_seen_in_is_known_beforehand(
+    checked: CheckContext, world: Any, lines: list[str], errors: list[str], status: str
+) -> None:
+    looked(checked, world, *lines, errors=errors)
+    look = checks.kind("logs").beforehand
+    assert look
+
+    found, said = look(checked.context, NAME)
+
+    assert (found, "backend is of a known format" in said) == (status, status == "UNKNOWN")

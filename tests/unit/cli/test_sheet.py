@@ -9,7 +9,9 @@ import pytest
 
 from runbook_lib.journal import Journal
 from runbook_lib.journal.folder import RunFolder
+from runbook_lib.postgres.dump import DumpTools
 from runbook_lib.steps.by_hand import in_psql, in_shell_at
+from runbook_lib.system.processes import LocalProcesses
 
 from ...support.commands import Command
 from ...support.sheets import blocks
@@ -78,7 +80,7 @@ def test_it_shows_what_is_done_already_and_what_was_in_the_way(runbook: Command,
     journal.append("checked", round="foreseen:d1", status="FAIL", **look)
     journal.append("started", step="stop-services", title="Stop them")
     journal.append("applied", step="stop-services", seconds=1.0, outcome={})
-    runbook("journal", "add", planned.path, "--step", "freeze", "--done", "--note", "as told", "--operator", "Kim")
+    runbook("journal", "add", planned.path, "--step", "freeze", "--done", "--note", "as it says", "--operator", "Kim")
     out = runbook("sheet", planned.path)[1]
 
     assert "- There is room: FAIL, 3 MB are free" in out
@@ -112,3 +114,16 @@ def test_secrets_are_named_and_never_shown(runbook: Command, planned: RunFolder,
     out = runbook("sheet", planned.path)[1]
     assert blocks(out) == [("sh", known.text)]
     assert "Set first: SHOP_API_TOKEN." in out
+
+
+def test_the_commands_of_the_servers_tools_hold_nothing_back() -> None:
+    tools = DumpTools(LocalProcesses(), "/usr/lib/postgresql/18/bin", "shop")
+    commands = [
+        tools.command_to_dump(Path("/b/now.dump")),
+        tools.command_to_read(Path("/b/now.dump")),
+        tools.command_to_restore(Path("/b/now.dump"), "restored", "--jobs=2"),
+        tools.command_to_take_rows(Path("/b/now.dump"), "public", "orders", Path("/b/orders.sql")),
+        tools.command_of_psql("postgres"),
+    ]
+
+    assert [in_shell_at(None, command, expect="0").kind for command in commands] == ["shell"] * len(commands)

@@ -60,7 +60,7 @@ def test_a_stack_comes_from_before_the_release_to_the_release(repository: Made) 
     init(folder)
     stack = read(folder / "parameters/stack.yaml")
 
-    before, backup, release = stack["database"]["fill"]
+    (before, backup), (release,) = stack["database"]["fill"], stack["database"]["release"]
     assert "git restore --source=${RELEASED} -- migrations/versions" in before["run"][-1]
     assert (list(backup), release["run"]) == (["backup"], ["alembic", "upgrade", "head"])
     web = stack["services"]["run"]["web"]

@@ -1,0 +1,2 @@
+-- AlterTable
+ALTER TABLE "parcels" ADD COLUMN "depot" TEXT;
