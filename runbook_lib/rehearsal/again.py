@@ -94,7 +94,7 @@ def undone_and_deployed(run: Run, up: Stack, release: Release, report: Report) -
     """Undo a rollback, see that all is as before it, and deploy the release again over the rollback. Changes the stack."""
     found = Again()
     try:
-        _undo(run, up, release, found, report)
+        undo_rollback(run, up, release, found, report)
         if not found.problems:
             _deploy(run, up, release, found, report)
     except RunbookError as error:
@@ -104,7 +104,8 @@ def undone_and_deployed(run: Run, up: Stack, release: Release, report: Report) -
     return found
 
 
-def _undo(run: Run, up: Stack, release: Release, found: Again, report: Report) -> None:
+def undo_rollback(run: Run, up: Stack, release: Release, found: Again, report: Report) -> None:
+    """Undo a rollback and see that all is as before it; a step that cannot be undone is named. Changes the stack."""
     offered = undo.offer(run)
     if offered.refused:
         steps = run.context.plan.steps

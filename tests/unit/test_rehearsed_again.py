@@ -41,12 +41,12 @@ def test_a_step_that_cannot_be_undone_is_named_and_fails_nothing(monkeypatch: py
     run: Any = SimpleNamespace(context=SimpleNamespace(plan=SimpleNamespace(steps=steps)))
     refused = {"push-shop": "somebody pushed since"}
     monkeypatch.setattr(again.undo, "offer", lambda _: SimpleNamespace(refused=refused))
-    monkeypatch.setattr(again, "_deploy", lambda *_: None)
-    monkeypatch.setattr(again.lifecycle, "write_archive", lambda _: None)
     said: list[str] = []
     up: Any = None
 
-    found = again.undone_and_deployed(run, up, again.Release(WAS, [], []), said.append)
+    found = again.Again()
+
+    again.undo_rollback(run, up, again.Release(WAS, [], []), found, said.append)
 
     assert (found.not_undone, found.undone, found.problems) == ({"Push shop": "somebody pushed since"}, False, [])
     assert said == ["  cannot be undone: Push shop: somebody pushed since"]
