@@ -79,7 +79,8 @@ def derive(
         return Changes(made, f"{before.name}, named with --before", undecided=drafting.undecided(made.draft))
     for state, source in _states(target, feature, of, scripts_given, own, report):
         try:
-            made = drafting.make(feature, state, scripts_given, server, folder, report)
+            rehearsed = target.environment == "rehearsal"
+            made = drafting.make(feature, state, scripts_given, server, folder, report, rehearsed=rehearsed)
         except ParametersError as error:
             report(f"{state.name} cannot be loaded: {error.what}")
             continue

@@ -121,6 +121,7 @@ def _of_draft(found: Found) -> str:
     )
     if found.target.environment == "rehearsal":
         lies = "A rehearsal finds it next to the plan."
+        lies += " It takes rows back, so production needs one made from its own backup." * bool(made.draft.from_rows)
     stopped = f" STOPPED there: {made.draft.stopped}" if made.draft.stopped else ""
     return f"Made from {source}; its changes: {len(made.draft.changes)}. {lies}{stopped}"
 

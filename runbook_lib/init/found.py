@@ -35,6 +35,7 @@ class Found:
     services: Sequence[Service] = ()
     unmanaged: Sequence[str] = ()  # what the manager runs that the team does not build
     install: Sequence[str] = ()
+    installs_into: str = ""  # where that puts packages, if it is not the checkout, or not so that they can move with it
     build: Sequence[str] = ()
     role: str = ""  # that the services connect with
     port: int | None = None

@@ -15,6 +15,8 @@ HEAD = """\
 # Where a rollback of {name} runs: production, as far as this repository says it. Written by `runbook init`.
 # Each null with `decide:` is asked of you; until it is filled in, every command that reads this file stops and names it.
 # Secrets never stand here: only the name of an environment variable, or of a libpq service.
+# Where a plan says `rehearsed_within`, name the place of records here and in the target of rehearsals alike, as
+# records: {{kind: branch, repository: ., remote: origin}}; CI must be allowed to push then (docs/how-to/keep-records.md).
 # docs/parameters.md has all keys (Target), docs/managers.md those of each manager of services.
 """
 LOGS = "{log: 'version (\\w+) started'}"
@@ -44,7 +46,11 @@ def target(team: Team) -> dict[str, Any]:
             "built_from": built_from(team),
         },
         "repositories": {
-            team.name: {"path": Asked(f"the checkout there that is deployed from, as /srv/{team.name}"), **build(team)}
+            team.name: {
+                "path": Asked(f"the checkout there that is deployed from, as /srv/{team.name}"),
+                **build(team),
+                **_installs_elsewhere(team),
+            }
         },
         "endpoints": endpoints(team),
         "contacts": {role: Asked("who that is, and how to reach them at night") for role in ROLES},
@@ -55,6 +61,13 @@ def build(team: Team) -> dict[str, Any]:
     """How the repository is built. Pure."""
     keys = {"build": team.value("build", 'the command that builds it, as a list; where nothing is built, ["true"]')}
     return {"install": team.value("install", "what installs the packages"), **keys} if team.of("install") else keys
+
+
+def _installs_elsewhere(team: Team) -> Mapping[str, Asked]:
+    """What is asked where packages would not come and go with the build, which is made in a clone and then moved. Pure."""
+    into = team.said("installs_into")
+    question = f"what installs the packages into the checkout so that they can be moved; what was found does into {into}. "
+    return {"install": Asked(f"{question}Or take the line out: then they stay as they are.")} if into else {}
 
 
 def versions(team: Team, address: Callable[[Service], str]) -> Mapping[str, Asked] | Asked:

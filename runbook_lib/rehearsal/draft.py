@@ -53,6 +53,8 @@ def make(
     folder: Path,
     report: Callable[[str], None],
     decide: Mapping[str, Decision] | None = None,
+    *,
+    rehearsed: bool = False,
 ) -> Made:
     """Derive the net change of some migrations and write `ID.changes.yaml` and `ID.states.zip`. Changes that folder.
 
@@ -64,6 +66,7 @@ def make(
         folder: Where the files go; those of an earlier draft are replaced.
         report: Gets what is done.
         decide: What a plan decides.
+        rehearsed: Whether the rows of `before` are those of a rehearsal.
 
     Raises:
         ParametersError: A file is missing or cannot be loaded, or the server cannot be reached.
@@ -109,6 +112,7 @@ def make(
             changing=changing,
             tables=sorted(reversal.concerned.tables) if reversal.concerned else None,
             referred=sorted(reversal.concerned.referred) if reversal.concerned else [],
+            rehearsed=rehearsed,
         )
         return Made(found, changes, draft.write(found, changes))
 

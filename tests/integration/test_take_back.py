@@ -1,14 +1,17 @@
 """A migration of any kind is taken back on a live database by its draft, and brought back by the undo."""
 
+from dataclasses import replace
+
 import pytest
 
 from runbook_lib.config.plan import Decision, Exercise
+from runbook_lib.postgres.changes import draft
 from runbook_lib.results import Status, not_passed
 from runbook_lib.steps import Effect, take_back
-from runbook_lib.steps.take_back import CLEANUP
+from runbook_lib.steps.take_back import CLEANUP, TakeBack
 
 from ..support.removing import Killed
-from ..support.taking_back import Make, approved, summaries
+from ..support.taking_back import Make, Migrated, approved, summaries
 
 BEFORE = """
 CREATE TABLE shops (id uuid PRIMARY KEY, name text NOT NULL);
@@ -296,3 +299,26 @@ def test_a_statement_that_would_fail_afterwards_is_named_by_the_preview(make: Ma
     )
     assert "they name what goes: 2 (" in tried.summary
     assert (found.databases(), found.execute("SELECT count(*) FROM log")) == (set(), [(0,)])
+
+
+def in_production(found: Migrated) -> TakeBack:
+    """The step on a production target, its draft made from the rows of a rehearsal."""
+    sha256 = draft.write(found.made.draft.model_copy(update={"rehearsed": True}), found.made.file)
+    found.made = replace(found.made, sha256=sha256)
+    step = found.step()
+    step.context.target = step.context.target.model_copy(update={"environment": "production"})
+    return step
+
+
+def test_rows_of_a_rehearsal_take_none_of_production_back(make: Make) -> None:
+    _, looks = in_production(make(BEFORE, UP)).previewed(begun=False)
+
+    assert "made from the rows of a rehearsal" in summaries(looks)
+    assert "wrote column shops.name" in summaries(looks)
+
+
+def test_a_draft_of_a_rehearsal_without_rows_is_taken_back_in_production(make: Make) -> None:
+    preview, looks = in_production(make(BEFORE, 'ALTER TABLE "Orders" ADD COLUMN fee numeric')).previewed(begun=False)
+
+    assert not_passed(looks) == []
+    assert [each for each in preview.would if each.startswith("RISK: the draft was made from the rows of a rehearsal")]

@@ -43,6 +43,7 @@ LOSS: dict[What, str] = {
     "deleted": "",
 }
 HOLDING = ("table", "column")  # the kinds that users write into
+FROM_ROWS: frozenset[What] = frozenset({"retyped", "wrote", "inserted", "deleted"})  # what is taken back by rows from before
 
 
 class Changed(Model):
@@ -89,6 +90,13 @@ class Draft(Model):
     """The tables whose rows the states hold; None of an older draft: all of them."""
     referred: list[str] = []
     """Those of them to whose rows others may not refer."""
+    rehearsed: bool = False
+    """Whether the rows of the states are those of a rehearsal, and not of the database that was migrated."""
+
+    @property
+    def from_rows(self) -> list[Changed]:
+        """The changes whose way back takes rows of the states."""
+        return [each for each in self.changes if each.what in FROM_ROWS or (each.what == "dropped" and each.kind in HOLDING)]
 
     @property
     def concerned(self) -> Concerned | None:
