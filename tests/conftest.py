@@ -53,6 +53,13 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # no test computes with matrices, and idle threads wait by spinning
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out on the older versions what they cannot change."""
+    apart = [item for item in items if item.get_closest_marker("newest") and item.get_closest_marker("older")]
+    config.hook.pytest_deselected(items=apart)
+    items[:] = [item for item in items if item not in set(apart)]
+
+
 def pytest_collection_finish() -> None:
     """Exempt what was loaded so far from the search for garbage."""
     gc.collect()

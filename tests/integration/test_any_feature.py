@@ -7,6 +7,8 @@ import pytest
 
 from ..support.bare import Bare, runbook
 
+pytestmark = pytest.mark.newest
+
 
 @dataclass(frozen=True)
 class Feature:

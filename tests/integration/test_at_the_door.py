@@ -2,7 +2,11 @@
 
 import shutil
 
+import pytest
+
 from ..support.bare import Bare, words
+
+pytestmark = pytest.mark.newest
 
 
 def test_a_missing_folder_of_backups_is_one_clear_error(target: Bare) -> None:

@@ -8,6 +8,8 @@ import pytest
 
 from ..support.bare import SERVICES, Bare, words
 
+pytestmark = pytest.mark.newest
+
 
 @pytest.fixture
 def snapshots(target: Bare) -> Path:

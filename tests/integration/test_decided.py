@@ -9,6 +9,8 @@ from runbook_lib.rehearsal.postgres import Server
 
 from ..support.deciding import Deciding, deciding
 
+pytestmark = pytest.mark.newest
+
 BEFORE = """
 CREATE TABLE people (id int PRIMARY KEY, phone text, mail text NOT NULL DEFAULT 'none');
 INSERT INTO people VALUES (1, '11', 'a@x'), (2, NULL, 'b@x'), (3, '33', 'c@x');

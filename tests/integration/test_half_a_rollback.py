@@ -9,6 +9,8 @@ from runbook_lib.rehearsal.database import Database, dump
 
 from ..support.bare import Bare, runbook, words
 
+pytestmark = pytest.mark.newest
+
 AUTHOR = ("-c", "user.name=Test", "-c", "user.email=test@test.test")
 BESIDES = {  # what came with the feature, and what of it the preview names
     "CREATE TABLE audit (id int PRIMARY KEY, what text)": "table public.audit",

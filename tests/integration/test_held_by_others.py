@@ -11,6 +11,8 @@ from runbook_lib.postgres import blockers
 
 from ..support.bare import SERVICES, Bare, words
 
+pytestmark = pytest.mark.newest
+
 SECONDS = 3.0  # for which somebody else holds the table
 HOLDING = """import psycopg, threading, time
 from runbook_lib.postgres import lock_budget

@@ -6,6 +6,8 @@ import pytest
 
 from ..support.bare import Bare, runbook
 
+pytestmark = pytest.mark.newest
+
 CLEARING = "runbook_lib.postgres.backfill_removal"
 LAST, STRIDE = 60, 13  # statements of a step, before some of which it is killed
 ALL = "SELECT to_jsonb(m) - 'updated_at' FROM messages m ORDER BY id"

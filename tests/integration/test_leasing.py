@@ -27,6 +27,8 @@ from runbook_lib.ui import mirror
 
 from ..support.places import PLAN, TARGET
 
+pytestmark = pytest.mark.newest
+
 NAME = "back-up"
 WHY = "Ann's laptop is broken"
 

@@ -4,6 +4,8 @@ import pytest
 
 from ..support.bare import Bare
 
+pytestmark = pytest.mark.newest
+
 ROWS = "SELECT * FROM messages ORDER BY id"
 
 

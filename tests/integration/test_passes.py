@@ -11,6 +11,8 @@ from runbook_lib.postgres.backfill_removal.throttle import AT_ONCE, FEW, PASSES,
 from runbook_lib.postgres.connection import Connection
 from runbook_lib.postgres.page_ranges import PageQueue
 
+pytestmark = pytest.mark.newest
+
 
 @pytest.mark.parametrize(
     ("wanted", "passes"),

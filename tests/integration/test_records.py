@@ -14,6 +14,8 @@ from runbook_lib.system.processes import LocalProcesses
 
 from ..support.repository import Repository
 
+pytestmark = pytest.mark.newest
+
 LOCAL = LocalProcesses()
 
 

@@ -3,6 +3,8 @@
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
+
 from runbook_lib.config.plan import Plan
 from runbook_lib.context import Context
 from runbook_lib.context.adapters import Adapters
@@ -12,6 +14,8 @@ from runbook_lib.journal.state import replay
 from runbook_lib.postgres.connection import Connection, Postgres, one
 from runbook_lib.run import Run
 from runbook_lib.ui import triage_cells
+
+pytestmark = pytest.mark.newest
 
 
 def test_each_option_is_told_in_numbers(plan: Plan, postgres: Postgres, connection: Connection, tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from runbook_lib.documents import resolved
 from ..support.bare import Bare, runbook
 from ..support.places import ROOT
 
+pytestmark = pytest.mark.newest
+
 SMALL, TWO_COLUMNS = (ROOT / "tests" / "support" / "plans" / f"{name}.yaml" for name in ("small", "two-columns"))
 
 

@@ -24,6 +24,8 @@ from runbook_lib.steps.clear_backfill import ClearBackfill
 
 from ..support.places import PLAN, TARGET
 
+pytestmark = pytest.mark.newest
+
 NAME = "clear-backfill"
 
 Told = Callable[[dict[str, Any]], None]

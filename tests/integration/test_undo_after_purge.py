@@ -6,6 +6,8 @@ import pytest
 
 from ..support.bare import Bare, runbook, words
 
+pytestmark = pytest.mark.newest
+
 ALL = "SELECT to_jsonb(m) FROM messages m ORDER BY id"
 
 

@@ -14,6 +14,8 @@ from runbook_lib.drafting import code
 
 from ..support.bare import Bare, Ended, runbook
 
+pytestmark = pytest.mark.newest
+
 FIRST = "CREATE TABLE orders (id bigint PRIMARY KEY, cents bigint);"
 FEES = "ALTER TABLE orders ADD COLUMN fee bigint; CREATE INDEX orders_fee ON orders (fee);"
 MOVES = (

@@ -15,6 +15,8 @@ from runbook_lib.postgres.indexes import Indexes
 
 from ...support.clearing import clearing, rows
 
+pytestmark = pytest.mark.newest
+
 
 def contents(application: psycopg.Connection) -> list[Any]:
     """The rows but for columns that a run puts aside."""

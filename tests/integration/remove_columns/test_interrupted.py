@@ -36,6 +36,8 @@ from ...support.removing import (
     summaries,
 )
 
+pytestmark = pytest.mark.newest
+
 
 def test_a_dump_or_an_open_transaction_is_named_and_readers_hardly_wait(
     step: RemoveColumns, application: Application, database: Database, journal: Journal, monkeypatch: pytest.MonkeyPatch

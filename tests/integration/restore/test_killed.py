@@ -16,6 +16,8 @@ from runbook_lib.steps import Effect, restore_staging, swap_database
 
 from ...support.restoring import ADDED, ASIDE, MINE, ROWS, SWAP, Restoring
 
+pytestmark = pytest.mark.newest
+
 
 def killed(restoring: Restoring, action: Callable[[], object], module: Any, name: str, *, after: bool) -> None:
     """Have a process of its own die, by SIGKILL, before or after it calls a function."""

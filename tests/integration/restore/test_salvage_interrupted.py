@@ -13,6 +13,8 @@ from runbook_lib.postgres.restore.difference_kinds import CARRIED, Kind
 from ...support.salvaging import CHILD, LEGACY, OWN, Crash, carried, salvage_of, written_since
 from ...support.two import Two
 
+pytestmark = pytest.mark.newest
+
 
 def crash_at(part: str) -> Callable[[str], None]:
     def between(done: str) -> None:
