@@ -24,11 +24,12 @@ from runbook_lib.documents import load_plan, load_target, resolved
 from runbook_lib.errors import ParametersError, RunbookError
 from runbook_lib.headless import conductor, dry_run
 from runbook_lib.history import commits
+from runbook_lib.journal import Journal
 from runbook_lib.journal.control import Request
 from runbook_lib.journal.folder import RunFolder
 from runbook_lib.journal.state import RunState, replay
 from runbook_lib.records import comparison
-from runbook_lib.redaction import in_clear, redact, redact_output, redact_values
+from runbook_lib.redaction import in_clear, redact, redact_output, redact_values, register_environment
 from runbook_lib.report.junit import ROLLBACK, Write, of_run, written
 from runbook_lib.run import Run, approval, by_hand, cleanup, lease, lifecycle, listing, recovery, undo
 from runbook_lib.run.approval import named_reason
@@ -640,9 +641,10 @@ def sheet(run: Path, file: Path | None, as_json: bool) -> None:
     """What a person does by hand in place of a planned RUN, as Markdown: commands and SQL; the target is not touched."""
     from runbook_lib.ui import sheet as sheets
 
-    opened = lifecycle.open_existing(run)
-    psql = opened.context.adapters.dump_tools.command_of_psql()
-    made = sheets.sheet(opened.folder, opened.context.plan, psql, opened.state, opened.journal.events())
+    register_environment()
+    folder, plan, state = lifecycle.read(run)
+    lifecycle.require_same_plan(state)
+    made = sheets.sheet(folder, plan, state, Journal(folder.journal_path).events())
     if file:
         sheets.write(made, file)
     if as_json:

@@ -352,11 +352,12 @@ class EvidenceKept(Fact, kind="evidence", timeline="{title} ({file})"):
 
 @dataclass(frozen=True)
 class Previewed(Fact, kind="previewed"):
-    """The steps were previewed: what an approval binds of each, and what was shown of it."""
+    """The steps were previewed: what an approval binds of each, what was shown of it, and how psql reaches the database."""
 
     digest: str
     steps: Mapping[str, Mapping[str, Any]]
     shown: Sequence[Mapping[str, Any]] = ()
+    psql: str = ""
 
     def timeline(self) -> str:
         """What happened, in one line."""

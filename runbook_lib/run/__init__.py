@@ -29,6 +29,7 @@ from runbook_lib.results import Result, Status, not_passed, verdict
 from runbook_lib.run import approval
 from runbook_lib.run.approval import require_reason
 from runbook_lib.steps import Effect, Preview, Step, ddl_dry_run, steps_of
+from runbook_lib.system.processes import typed
 
 LOG_SECONDS = 3600
 TAKEN_OVER = "taken-over"  # the name of the look for what a run taken over has left
@@ -176,7 +177,8 @@ class Run:
         found = self._measured([preview for preview, _ in looked.values()])
         binding = approval.bound(found)
         digest = approval.digest(binding)
-        self.journal.append("previewed", digest=digest, steps=binding, shown=[asdict(p) for p in found])
+        psql = typed(self.context.adapters.dump_tools.command_of_psql())
+        self.journal.append("previewed", digest=digest, steps=binding, shown=[asdict(p) for p in found], psql=psql)
         self.record(f"foreseen:{digest}", (look for _, looks in looked.values() for look in looks))
         before = self.dry_run_of_ddl(digest)
         if not before or not_passed(before):

@@ -101,19 +101,28 @@ def open_existing(path: Path, operator: str = "") -> Run:
     temporary.sweep()
     profiles.sweep()
     folder, plan, state = read(path)
-    opened = state.opened
-    plan_file, target_file = recorded(opened["plan_file"]), recorded(opened["target_file"])
-    if digest(plan_file) != opened["plan_sha256"]:
+    require_same_plan(state)
+    target_file = recorded(state.opened["target_file"])
+    target = load_target(target_file)
+    pair(plan, target, target_file)
+    by = operator or state.operator
+    return Run(folder, Context(plan, target, folder, Adapters(target, folder, by), state, by))
+
+
+def require_same_plan(state: RunState) -> None:
+    """Make sure that a run's plan is as it was when the run began. Read-only.
+
+    Raises:
+        PreconditionError: It has changed.
+    """
+    plan_file = recorded(state.opened["plan_file"])
+    if digest(plan_file) != state.opened["plan_sha256"]:
         raise PreconditionError(
             "The plan has changed since this run began.",
             where=str(plan_file),
             state="Nothing was touched by this process.",
             safe_next="Put the plan back as it was, or begin a new run, which finds what is done already.",
         )
-    target = load_target(target_file)
-    pair(plan, target, target_file)
-    by = operator or state.operator
-    return Run(folder, Context(plan, target, folder, Adapters(target, folder, by), state, by))
 
 
 def recorded(name: str) -> Path:

@@ -16,7 +16,6 @@ from runbook_lib.journal.state import RunState
 from runbook_lib.report.facts import type_title
 from runbook_lib.report.report import render
 from runbook_lib.steps import kinds
-from runbook_lib.system.processes import typed
 
 TEMPLATE = "sheet.md.j2"
 NAMED = re.compile(r'"\$([A-Za-z_]\w*)"')
@@ -67,13 +66,12 @@ class Sheet:
         return render(TEMPLATE, sheet=self, fence=_fence)
 
 
-def sheet(folder: RunFolder, plan: Plan, psql: Sequence[str], state: RunState, events: Sequence[Event]) -> Sheet:
+def sheet(folder: RunFolder, plan: Plan, state: RunState, events: Sequence[Event]) -> Sheet:
     """Put the sheet of a run together from its approved preview, else from its latest. Pure.
 
     Args:
         folder: The run folder.
         plan: Its plan.
-        psql: The command of psql on the target's database.
         state: The run's state.
         events: Its journal.
 
@@ -83,7 +81,7 @@ def sheet(folder: RunFolder, plan: Plan, psql: Sequence[str], state: RunState, e
     digest = state.approved or state.previewed
     previewed = next((e for e in reversed(events) if e.kind == "previewed" and e.data["digest"] == digest), None)
     shown = previewed.data["shown"] if previewed else []
-    if previewed is None or any("by_hand" not in each for each in shown):
+    if previewed is None or not previewed.data.get("psql") or any("by_hand" not in each for each in shown):
         raise ParametersError(
             "This run has no preview from which a sheet can be made.",
             where=str(folder.path),
@@ -103,7 +101,7 @@ def sheet(folder: RunFolder, plan: Plan, psql: Sequence[str], state: RunState, e
         previewed_at=previewed.at,
         approved_by=state.approved_by if state.approved else "",
         obstacles=_obstacles(state, digest),
-        psql=typed(psql),
+        psql=previewed.data["psql"],
         secrets=sorted({name for text in instructions for name in NAMED.findall(text)}),
         steps=[_part(each, plan, state) for each in _in_turn(shown, plan)],
         checks={name: plan.checks[name].title for name in kind.checks},

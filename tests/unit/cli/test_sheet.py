@@ -40,7 +40,7 @@ def planned(opened: Callable[[str], RunFolder]) -> RunFolder:
     steps = [shown("freeze", WORDS), shown("stop-services", SHELL), shown("back-up", goes_first=True)]
     shows = [*steps, shown("clear-backfill", SQL)]
     Journal(folder.journal_path).append(
-        "previewed", digest="d1", steps={str(each["step"]): {} for each in shows}, shown=shows
+        "previewed", digest="d1", steps={str(each["step"]): {} for each in shows}, shown=shows, psql="psql service=test"
     )
     return folder
 
@@ -99,6 +99,16 @@ def test_a_run_without_such_a_preview_is_refused(runbook: Command, opened: Calla
     assert [(code, "no preview from which a sheet" in errors) for code, _, errors in (first, second)] == [(2, True)] * 2
 
 
+def test_it_needs_nothing_of_the_targets_environment(
+    runbook: Command, planned: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("REHEARSAL_ROOT")
+
+    code, out, _ = runbook("sheet", planned.path)
+
+    assert (code, "`psql service=test`" in out) == (0, True)
+
+
 def test_secrets_are_named_and_never_shown(runbook: Command, planned: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHOP_API_TOKEN", "tok-5f2c9b7e1d4a8306")
     runbook("status", planned.path)
@@ -110,7 +120,7 @@ def test_secrets_are_named_and_never_shown(runbook: Command, planned: RunFolder,
     assert (held_back.kind, "hunter2" in held_back.text) == ("words", False)
 
     shows = [shown("freeze", vars(known) | {"kind": "shell"})]
-    Journal(planned.journal_path).append("previewed", digest="d2", steps={"freeze": {}}, shown=shows)
+    Journal(planned.journal_path).append("previewed", digest="d2", steps={"freeze": {}}, shown=shows, psql="psql")
     out = runbook("sheet", planned.path)[1]
     assert blocks(out) == [("sh", known.text)]
     assert "Set first: SHOP_API_TOKEN." in out
