@@ -142,7 +142,7 @@ class TakeBack(Step):
                 *(f"note: {each}" for each in [*reversal.notes, *others, *filter(None, [self._exercised.note])]),
                 *(f"RISK: even undone at once it would be refused: {each.object}: {each.why}" for each in undone),
                 *([f"RISK: the draft's migrations stopped where one failed: {found.stopped}"] if found.stopped else []),
-                *([REHEARSED] if found.rehearsed and self._in_production else []),
+                *([REHEARSED] if found.rehearsed and self.context.target.is_production else []),
                 *recorded,
                 f"by {len(reversal.statements)} statements in one transaction, tried on a copy just now",
             ],
@@ -338,7 +338,7 @@ class TakeBack(Step):
 
     def _draft(self) -> Draft:
         found = draft.read(self.file, self._sha256)
-        if found.rehearsed and self._in_production and found.from_rows:
+        if found.rehearsed and self.context.target.is_production and found.from_rows:
             listed = ", ".join(f"{each.what} {each.kind} {each.object}" for each in found.from_rows)
             raise PreconditionError(
                 f"The draft was made from the rows of a rehearsal, and this would take rows back by them: {listed}.",
@@ -347,10 +347,6 @@ class TakeBack(Step):
                 safe_next="Draft it from a backup of this database from before the migrations: `runbook draft --before`.",
             )
         return found
-
-    @property
-    def _in_production(self) -> bool:
-        return self.context.target.environment == "production"
 
     def _try(self, copies: Copies) -> _Tried:
         found = self._draft()
