@@ -94,6 +94,6 @@ def test_unusual_histories_end_right_or_are_asked_about() -> None:
 
 
 @pytest.mark.slow
-def test_two_thousand_histories_end_right() -> None:
-    look(1500, len(USUAL), MOST_ASKED)
-    look(500, len(USUAL) + len(UNUSUAL), 1.0)
+def test_five_hundred_histories_end_right() -> None:
+    look(400, len(USUAL), MOST_ASKED)
+    look(100, len(USUAL) + len(UNUSUAL), 1.0)
