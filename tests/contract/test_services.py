@@ -175,9 +175,8 @@ def _of_docker(made: Docker, compose: str, closing: ExitStack) -> Managed:
     return Managed(partial(_of_a_run, made, compose), lambda: by_docker(made, host=nobody), deploy, made.pids)
 
 
+@pytest.mark.parametrize("managed", [each for each in MANAGERS if each != "memory"], indirect=True)
 def test_what_a_person_types_stops_and_starts_it(managed: Managed, services: Services) -> None:
-    if isinstance(services, MemoryServices):
-        pytest.skip("nothing is typed for services in memory")
     services.start("web", "worker")
     restore = services.to_restore(["web", "worker"])
     for lines, running in (

@@ -22,7 +22,7 @@ def test_each_option_is_told_in_numbers(plan: Plan, postgres: Postgres, connecti
     folder = RunFolder.create(tmp_path, "", "full")
     opened = Journal(folder.journal_path).append("opened", plan=plan.feature, type="full", option="A", operator="Dana")
     backups = SimpleNamespace(directory=str(tmp_path), pattern="*.dump")
-    target = SimpleNamespace(name="test", backups=backups)
+    target = SimpleNamespace(name="test", backups=backups, before=None)
     adapters = Adapters(target, folder, postgres=postgres)  # type: ignore[arg-type]
     context = Context(plan, target, folder, adapters, replay([opened]), "Dana")  # type: ignore[arg-type]
     affected = context.backfill(connection).count(connection)
