@@ -17,8 +17,8 @@ NPM_CI = "[python, -P, -m, runbook_lib.rehearsal.npm_ci]"  # `npm ci`, once for 
 class Answers:
     """What a team writes into the files of `init`."""
 
-    given: Mapping[str, str]
-    """Key -> the value in place of its null, in whatever file."""
+    given: Mapping[str, str | None]
+    """Key -> the value in place of its null, in whatever file; None takes the line out."""
     production: Mapping[str, str]
     """Text of production's target -> what stands there in its place: production is a stack of the tests."""
     before: str
@@ -41,6 +41,7 @@ OF = {
             "services.manager": "supervisor\n  socket: ${REHEARSAL_ROOT}/supervisor.sock\n  unmanaged: [postgres]",
             "services.versions.web": '{url: "${REHEARSAL_WEB_URL}/health", field: version}',
             "repositories.shop.path": "${REHEARSAL_ROOT}/shop",
+            "repositories.shop.install": None,
         },
         {"localhost:8000": "127.0.0.1:${REHEARSAL_WEB_PORT}", "role: shop ": "role: ${REHEARSAL_APPLICATION_ROLE} "},
         "INSERT INTO orders (customer, total_cents, voucher)"
@@ -85,13 +86,13 @@ def rehearse(team: Team, clone: Path) -> None:
     (files / "after.sql").write_text(OF[team.name].after)
 
 
-def _answer(file: Path, given: Mapping[str, str]) -> None:
+def _answer(file: Path, given: Mapping[str, str | None]) -> None:
     text = file.read_text()
-    lines = text.splitlines()
+    lines: list[str | None] = [*text.splitlines()]
     for point in open_points(text):
-        before = lines[point.line - 1].partition("null  #")[0]
-        lines[point.line - 1] = f"{before}{given[point.key]}"
-    file.write_text("\n".join(lines) + "\n")
+        line, value = text.splitlines()[point.line - 1], given[point.key]
+        lines[point.line - 1] = None if value is None else f"{line.partition('null  #')[0]}{value}"
+    file.write_text("\n".join(line for line in lines if line is not None) + "\n")
 
 
 def _replace(file: Path, replaced: Mapping[str, str]) -> None:
