@@ -86,7 +86,7 @@ class _Endpoint:
         return self._ask("/")[0] is not None
 
     def health(self) -> Iterator[Proposed]:
-        """The first address that tells of the service's health."""
+        """The first address that answers for the service's health."""
         own = [path for path in self._told_version() if not path.endswith("version.json")]
         for path in dict.fromkeys([*own, *HEALTH]):
             answer, keys = self._ask(path)
@@ -95,8 +95,8 @@ class _Endpoint:
             state = _state(answer.json, self._asked_again(path))
             said = f"{path} answers {answer.status}" + ("" if answer.status == 200 else ", which is no sign of health")
             title = f"{self.name} is healthy"
-            told = {"json": state} if state else {}
-            yield Proposed(f"{self.name}-health", {**self._keys(title, path), **keys, **told}, said)
+            seen = {"json": state} if state else {}
+            yield Proposed(f"{self.name}-health", {**self._keys(title, path), **keys, **seen}, said)
             return
 
     def others(self, requested: Sequence[str]) -> Iterator[Proposed]:
@@ -129,8 +129,8 @@ class _Endpoint:
         """The paths at which services report their versions on this endpoint."""
         base = self.target.endpoint(self.name)
         versions = self.target.services.versions.values()
-        told = [each.url for each in versions if isinstance(each, VersionByUrl) and f"{each.url}/".startswith(f"{base}/")]
-        return [urlsplit(url).path or "/" for url in told]
+        urls = [each.url for each in versions if isinstance(each, VersionByUrl) and f"{each.url}/".startswith(f"{base}/")]
+        return [urlsplit(url).path or "/" for url in urls]
 
     def _described(self) -> list[str]:
         """The paths without parameters that the service describes itself."""
