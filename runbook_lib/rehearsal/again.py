@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -21,6 +22,8 @@ from runbook_lib.rehearsal.stack import Stack
 from runbook_lib.results import Status
 from runbook_lib.run import Run, cleanup, engine, lifecycle, undo
 from runbook_lib.ui.progress import Report
+
+UNDONE, DEPLOYED = ROUNDS = "undone", "deployed"  # of checks: after the undo, and after the next deployment
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ class Again:
     undone: bool = False
     deployed: bool = False
     problems: list[str] = field(default_factory=list)
+    checks: dict[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)  # round -> check -> what was found
 
 
 def looked_at(run: Run, up: Stack, earlier: Snapshot) -> Release:
@@ -99,8 +103,7 @@ def undone_and_deployed(run: Run, up: Stack, release: Release, report: Report) -
             _deploy(run, up, release, found, report)
     except RunbookError as error:
         found.problems.append(" ".join(str(error).split()))
-    finally:
-        lifecycle.write_archive(run)
+    found.checks = {name: run.state.checks[name] for name in ROUNDS if name in run.state.checks}
     return found
 
 
@@ -118,7 +121,7 @@ def undo_rollback(run: Run, up: Stack, release: Release, found: Again, report: R
     if outcome and not found.undone:
         found.problems.append(f"the undo: {outcome.summary}")
     found.problems += [f"after the undo, {each}" for each in release.was.unlike(Snapshot.of(up), release.written)]
-    found.problems += _not_passing(run, release, "undone", "after the undo")
+    found.problems += _not_passing(run, release, UNDONE, "after the undo")
     if not found.problems:
         left_out = f"; left out, as services write there by themselves: {', '.join(release.written)}" * bool(release.written)
         report(f"  undone: schema, rows, commits and {len(release.passed)} checks are as before the rollback{left_out}")
@@ -149,7 +152,7 @@ def _deploy(run: Run, up: Stack, release: Release, found: Again, report: Report)
     found.problems += [
         f"deployed again, schema: {each}" for each in differences(release.was.objects, Snapshot.of(up).objects)
     ]
-    found.problems += _not_passing(run, release, "deployed", "deployed again")
+    found.problems += _not_passing(run, release, DEPLOYED, "deployed again")
     found.deployed = not found.problems
     if found.deployed:
         report(f"  deployed: the schema is the release's, and {len(release.passed)} checks pass")

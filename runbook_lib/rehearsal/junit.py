@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,6 @@ from runbook_lib.run import lifecycle
 if TYPE_CHECKING:
     from junitparser import TestSuite
 
-AGAIN = ("undone", "deployed")  # rounds of checks: after the undo, and after the next deployment
 MIGRATION, MATRIX = "rehearsal.migration", "rehearsal.matrix"
 
 
@@ -37,9 +37,9 @@ def _of_rehearsed(found: Rehearsed) -> TestSuite:
     folder, plan, state = lifecycle.read(Path(found.run))
     name = of_scenario(found.scenario)
     made = junit.of_run(plan, Journal(folder.journal_path).events(), name)
-    for round_name in AGAIN:
-        made.add_testcases(junit.of_round(state, name, round_name))
-    problems = found.problems if isinstance(found, OwnRehearsed) else []
+    again, problems = (found.checks, found.problems) if isinstance(found, OwnRehearsed) else ({}, [])
+    for round_name in again:
+        made.add_testcases(junit.of_round(replace(state, checks=again), name, round_name))
     why = "; ".join([f"ended as {found.type or 'nothing'}: {found.status}", *problems])
     ended = junit.by_exit_code(found.exit_code, why)
     made.add_testcase(junit.case(name, "as expected", ended, found.seconds))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 from runbook_lib.browser.chromium import require_chromium
 from runbook_lib.config.plan import Plan
@@ -45,6 +46,8 @@ class OwnRehearsed(Rehearsed):
     deployed_again: bool = False
     problems: list[str] = field(default_factory=list)
     """What was not as it must be: what triage recommended, the rollback that followed, the undo, the next deployment."""
+    checks: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    """Round, as `undone` and `deployed` -> check -> what was found; those of the rollback are in its journal."""
 
 
 def rehearse(plan_file: Path, stack: str, fault: str, rows: int, report: Report) -> list[OwnRehearsed]:
@@ -198,6 +201,7 @@ def _one(plan: Plan, described: StackFile, fault: Fault, rows: int, report: Repo
         again.not_undone,
         again.deployed,
         problems,
+        again.checks,
     )
 
 
@@ -229,8 +233,19 @@ def _walk(run: Run, up: Stack, used: Snapshot, fault: Fault, expected: Expected,
     outcome = conductor.carry_out(folder, record.approved, {}, report)
     if outcome.status != "verified":
         return outcome, Again()
-    with _opened(folder) as rolled_back:
+    with _left_as_verified(folder, up.root), _opened(folder) as rolled_back:
         return outcome, undone_and_deployed(rolled_back, up, release, report)
+
+
+@contextmanager
+def _left_as_verified(folder: Path, meanwhile: Path) -> Iterator[None]:
+    """Leave a run's folder as its rollback did: what the block does in it is no part of what people read of that."""
+    kept = shutil.copytree(folder, meanwhile / "as-verified", symlinks=True)
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder)
+        shutil.copytree(kept, folder, symlinks=True)
 
 
 @contextmanager
