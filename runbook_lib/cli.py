@@ -165,7 +165,7 @@ def rehearse(
             found = rehearse.rehearse(named, rows, _teller(as_json), stack_name)
         write(junit.of_rehearsed(found))
     if as_json:
-        click.echo(json.dumps([vars(one) for one in found]))
+        click.echo(json.dumps([one.as_json() for one in found]))
     sys.exit(max(one.exit_code for one in found))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -14,6 +13,7 @@ from psycopg.rows import dict_row
 from runbook_lib import checks
 from runbook_lib.documents import load_target
 from runbook_lib.errors import RunbookError
+from runbook_lib.journal.event import Event
 from runbook_lib.postgres.changes.kinds import catalog_of
 from runbook_lib.postgres.changes.net_change import differences
 from runbook_lib.postgres.changes.objects import Object
@@ -82,7 +82,7 @@ class Again:
     undone: bool = False
     deployed: bool = False
     problems: list[str] = field(default_factory=list)
-    checks: dict[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)  # round -> check -> what was found
+    events: Sequence[Event] = ()  # the run's journal, with all of that in it
 
 
 def looked_at(run: Run, up: Stack, earlier: Snapshot) -> Release:
@@ -103,7 +103,7 @@ def undone_and_deployed(run: Run, up: Stack, release: Release, report: Report) -
             _deploy(run, up, release, found, report)
     except RunbookError as error:
         found.problems.append(" ".join(str(error).split()))
-    found.checks = {name: run.state.checks[name] for name in ROUNDS if name in run.state.checks}
+    found.events = run.journal.events()
     return found
 
 

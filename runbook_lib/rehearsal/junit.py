@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runbook_lib.config.plan import Plan
 from runbook_lib.journal import Journal
+from runbook_lib.journal.state import replay
 from runbook_lib.rehearsal import rehearse
+from runbook_lib.rehearsal.again import ROUNDS
 from runbook_lib.rehearsal.migration import Rehearsal, in_words
 from runbook_lib.rehearsal.own import OwnRehearsed
 from runbook_lib.rehearsal.rehearse import Line, Rehearsed
@@ -34,12 +35,13 @@ def of_rehearsed(found: Iterable[Rehearsed]) -> list[TestSuite]:
 
 
 def _of_rehearsed(found: Rehearsed) -> TestSuite:
-    folder, plan, state = lifecycle.read(Path(found.run))
+    folder, plan, _ = lifecycle.read(Path(found.run))
     name = of_scenario(found.scenario)
-    made = junit.of_run(plan, Journal(folder.journal_path).events(), name)
-    again, problems = (found.checks, found.problems) if isinstance(found, OwnRehearsed) else ({}, [])
-    for round_name in again:
-        made.add_testcases(junit.of_round(replace(state, checks=again), name, round_name))
+    again, problems = (found.events, found.problems) if isinstance(found, OwnRehearsed) else ((), [])
+    events = again or Journal(folder.journal_path).events()
+    made, state = junit.of_run(plan, events, name), replay(events)
+    for round_name in ROUNDS:
+        made.add_testcases(junit.of_round(state, name, round_name))
     why = "; ".join([f"ended as {found.type or 'nothing'}: {found.status}", *problems])
     ended = junit.by_exit_code(found.exit_code, why)
     made.add_testcase(junit.case(name, "as expected", ended, found.seconds))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ from runbook_lib.config.target import Target
 from runbook_lib.documents import load_plan, load_target
 from runbook_lib.errors import ParametersError
 from runbook_lib.headless import conductor
+from runbook_lib.journal.event import Event
 from runbook_lib.postgres.changes.draft import states_of
 from runbook_lib.rehearsal import record
 from runbook_lib.rehearsal.again import Again, Snapshot, looked_at, undone_and_deployed
@@ -46,8 +47,12 @@ class OwnRehearsed(Rehearsed):
     deployed_again: bool = False
     problems: list[str] = field(default_factory=list)
     """What was not as it must be: what triage recommended, the rollback that followed, the undo, the next deployment."""
-    checks: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
-    """Round, as `undone` and `deployed` -> check -> what was found; those of the rollback are in its journal."""
+    events: Sequence[Event] = field(default=(), repr=False)
+    """The run's journal with undo and next deployment; its folder has what came before them."""
+
+    def as_json(self) -> dict[str, Any]:
+        """How it ended, as plain values."""
+        return {name: value for name, value in super().as_json().items() if name != "events"}
 
 
 def rehearse(plan_file: Path, stack: str, fault: str, rows: int, report: Report) -> list[OwnRehearsed]:
@@ -201,7 +206,7 @@ def _one(plan: Plan, described: StackFile, fault: Fault, rows: int, report: Repo
         again.not_undone,
         again.deployed,
         problems,
-        again.checks,
+        again.events,
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 from runbook_lib.browser.chromium import require_chromium
 from runbook_lib.config.plan import Plan
@@ -40,6 +41,10 @@ class Rehearsed:
     status: str
     exit_code: int
     seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        """How it ended, as plain values."""
+        return dict(vars(self))
 
 
 def rehearse(scenario: str, rows: int, report: Report, stack_name: str = SAMPLE) -> list[Rehearsed]:

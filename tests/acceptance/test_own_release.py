@@ -44,10 +44,6 @@ def test_a_release_that_works_is_rolled_back_as_the_stack_expects(shop: Team, ou
     assert (one["undone"], one["not_undone"], one["deployed_again"]) == (True, {}, True)
     assert {"01-triage.ipynb", "03-full-rollback.ipynb"} <= {path.name for path in Path(one["run"]).iterdir()}
     assert "VERIFIED" in (Path(one["run"]) / "rollback-log.md").read_text()
-    assert {name: {look["status"] for look in looks.values()} for name, looks in one["checks"].items()} == {
-        "undone": {"PASS"},
-        "deployed": {"PASS"},
-    }
     assert runbook("verify", one["run"]).exit_code == 0
     assert (shop.git("rev-parse", "HEAD"), shop.git("status", "--porcelain")) == before
     (kept,) = records.kept(records.next_to(outputs)).records
