@@ -95,6 +95,17 @@ def queried(connection: Connection, text: str, seconds: float) -> Rows:
             return Rows([each.name for each in cursor.description or ()], cursor.fetchmany(MOST))
 
 
+def records(connection: Connection, text: str, seconds: float) -> list[dict[str, Any]]:
+    """Every row of a query by its columns' names, in a transaction that may only read. Read-only.
+
+    Raises:
+        psycopg.Error: It failed, would have written, or took longer.
+    """
+    with connection.transaction(force_rollback=True):
+        _limit(connection, seconds)
+        return connection.execute(sql.SQL(_plain(text))).fetchall()
+
+
 def _limit(connection: Connection, seconds: float) -> None:
     connection.execute("SET TRANSACTION READ ONLY")
     connection.execute("SELECT set_config('statement_timeout', %s, true)", [f"{max(1, round(seconds * 1000))}ms"])

@@ -1,0 +1,229 @@
+"""A fleet's run: a parent folder with one ordinary run per target, its journal, and the state that both add up to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from runbook_lib.config.fleet import Fleet, load_fleet
+from runbook_lib.config.loading import ROOT, located
+from runbook_lib.documents import load_plan, load_target
+from runbook_lib.errors import ParametersError
+from runbook_lib.fleet import events as _events  # noqa: F401 - declares what the journal keeps
+from runbook_lib.fleet.members import targets, written
+from runbook_lib.fleet.standing import Standing, standing_of
+from runbook_lib.fleet.waves import waves
+from runbook_lib.journal import Journal, elapsed
+from runbook_lib.journal.event import Event
+from runbook_lib.journal.folder import RunFolder, new_id
+from runbook_lib.redaction import register_environment
+from runbook_lib.run import lifecycle
+
+JOURNAL = "fleet.jsonl"
+
+
+@dataclass(frozen=True)
+class FleetState:
+    """All that the fleet's own journal says, by the latest word on each thing; pure."""
+
+    opened: Mapping[str, Any]
+    opened_at: datetime
+    previews: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # digest of digests -> target -> digest
+    held_back: Mapping[str, str] = field(default_factory=dict)  # of the latest preview: target -> why
+    approved: str = ""
+    approved_by: str = ""
+    undo: str = ""
+    undone_by: Mapping[str, str] = field(default_factory=dict)  # target -> the digest of its undo, approved last
+    request: str = "resume"  # what was asked for last: pause, resume or abort
+    soaked: Mapping[int, Mapping[str, str]] = field(default_factory=dict)  # wave -> target -> what did not pass
+    lost: Mapping[str, int] = field(default_factory=dict)  # target -> how often whoever acted on it was lost
+    outcome: Mapping[str, Any] | None = None
+
+    @property
+    def targets(self) -> Mapping[str, Mapping[str, Any]]:
+        """Each target's run, server and labels, in order."""
+        known: Mapping[str, Mapping[str, Any]] = self.opened["targets"]
+        return known
+
+    @property
+    def waves(self) -> Sequence[Sequence[str]]:
+        """The targets in waves."""
+        known: Sequence[Sequence[str]] = self.opened["waves"]
+        return known
+
+    @property
+    def previewed(self) -> str:
+        """The digest of the latest preview of all, "" before the first."""
+        return next(reversed([*self.previews]), "")
+
+    @property
+    def ready(self) -> Mapping[str, str]:
+        """The targets that the approved preview covers, each with its digest; none before an approval."""
+        return self.previews.get(self.approved, {})
+
+
+def replay(journal: Sequence[Event]) -> FleetState:
+    """The state of a fleet's run after these events. Pure."""
+    opened = journal[0]
+    state = FleetState(opened.data, opened.time)
+    for event in journal[1:]:
+        data = event.data
+        match event.kind:
+            case "fleet-previewed":
+                later = {each: found for each, found in state.previews.items() if each != data["digest"]}
+                previews = later | {data["digest"]: data["digests"]}
+                state = replace(state, previews=previews, held_back=data["held_back"])
+            case "fleet-approved":
+                state = replace(state, approved=data["digest"], approved_by=data["by"])
+            case "fleet-undo-approved":
+                state = replace(state, undo=data["digest"], undone_by=data["digests"])
+            case "fleet-requested":
+                state = replace(state, request=data["request"])
+            case "soaked":
+                state = replace(state, soaked={**state.soaked, data["number"]: data["failed"]})
+            case "fleet-walking":
+                state = replace(state, outcome=None)
+            case "fleet-lost":
+                state = replace(state, lost={**state.lost, data["target"]: state.lost.get(data["target"], 0) + 1})
+            case "fleet-outcome":
+                state = replace(state, outcome=data)
+    return state
+
+
+def digest_of(digests: Mapping[str, str]) -> str:
+    """A short name for exactly these previews of exactly these targets: 16 hex digits of a SHA-256. Pure."""
+    return hashlib.sha256(json.dumps(dict(digests), sort_keys=True).encode()).hexdigest()[:16]
+
+
+class FleetRun:
+    """A fleet's run that has been opened. What is true of a target is in the target's own journal."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.folder = RunFolder(path)
+        self.journal = Journal(path / JOURNAL)
+        self._standings: dict[str, tuple[tuple[int, int], Standing]] = {}
+
+    @property
+    def state(self) -> FleetState:
+        """What the fleet's journal says now. Read-only."""
+        return replay(self.journal.events())
+
+    @cached_property
+    def fleet(self) -> Fleet:
+        """The fleet file as it was when the run began. Read-only."""
+        return load_fleet(self.path / "fleet.yaml")
+
+    def child(self, target: str) -> Path:
+        """The run folder of a target. Read-only."""
+        return self.path / str(self.state.targets[target]["run"])
+
+    def standings(self) -> dict[str, Standing]:
+        """How each target's run stands, by its own journal; a journal that did not change is not read again. Read-only."""
+        return {name: self._standing(name, self.path / about["run"]) for name, about in self.state.targets.items()}
+
+    def _standing(self, name: str, folder: Path) -> Standing:
+        about = os.stat(folder / "journal.jsonl")
+        known = self._standings.get(name)
+        if not known or known[0] != (about.st_size, about.st_mtime_ns):
+            known = (about.st_size, about.st_mtime_ns), standing_of(name, Journal(folder / "journal.jsonl").events())
+            self._standings[name] = known
+        return known[1]
+
+    def ready(self) -> dict[str, str]:
+        """The digest of each target whose latest preview can be approved, in the order of the fleet. Read-only."""
+        return {name: each.digest for name, each in self.standings().items() if each.word == "previewed"}
+
+    def request(self, request: str, by: str) -> None:
+        """Have the fleet pause, resume or abort; the targets that are acted on pass it on to their steps."""
+        self.journal.append("fleet-requested", request=request, by=by)
+
+
+def open_new(
+    file: Path, *, operator: str = "", reason: str = "", incident: str = "", outputs: Path = ROOT / "outputs"
+) -> FleetRun:
+    """Begin a fleet's run: read the fleet file, the plan and every target, and make a folder with a run for each target.
+
+    Reads a directory database where the file names one.
+
+    Raises:
+        ParametersError: Anything about the fleet, the plan, a target or the parameters is wrong; no folder was made.
+        AdapterError: The directory database cannot be asked.
+    """
+    register_environment()
+    fleet = load_fleet(file)
+    found = targets(fleet, file)
+    plan = load_plan(Path(fleet.plan))
+    path = outputs / new_id(incident or "no-incident", f"fleet-{fleet.name}")
+    part = path.with_name(f".{path.name}.part")
+    folder = RunFolder(part)
+    try:
+        folder.write_text("fleet.yaml", located(file).read_text(encoding="utf-8"))
+        files = {each.name: written(each, folder.write_text) for each in found}
+        production = any([load_target(part / target).is_production for target, _ in files.values()])
+        part.rename(path)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    run = FleetRun(path)
+    children = {}
+    for each in found:
+        target, own = files[each.name]
+        child = lifecycle.open_new(
+            path / own if own else Path(fleet.plan),
+            path / target,
+            fleet.type,
+            option=fleet.option,
+            operator=operator,
+            reason=reason,
+            incident=incident,
+            outputs=path / "runs" / each.name,
+        )
+        child.close_adapters()
+        children[each.name] = {
+            "run": str(child.folder.path.relative_to(path)),
+            "server": each.server,
+            "labels": dict(each.labels),
+        }
+    run.journal.append(
+        "fleet-opened",
+        fleet=fleet.name,
+        file=str(file),
+        plan=plan.feature,
+        type=fleet.type,
+        option=fleet.option,
+        count=len(found),
+        production=production,
+        operator=operator,
+        reason=reason,
+        incident=incident,
+        targets=children,
+        waves=waves([each.name for each in found], fleet.canaries, fleet.waves),
+        clock=elapsed.here(),
+    )
+    return run
+
+
+def open_existing(path: Path) -> FleetRun:
+    """Take up a fleet's run in its folder, where it was left. Read-only.
+
+    Raises:
+        ParametersError: The folder holds no fleet's run.
+    """
+    register_environment()
+    path = located(path)
+    if not (path / JOURNAL).is_file():
+        raise ParametersError(
+            f"{path} is no fleet's folder: it holds no {JOURNAL}.",
+            state="Nothing was touched.",
+            safe_next="Name a folder that `runbook fleet plan` made.",
+        )
+    return FleetRun(path)

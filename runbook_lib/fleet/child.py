@@ -1,0 +1,104 @@
+"""Brings one target of a fleet to its next state, in whatever process an engine calls this.
+
+Nothing is handed back: the target's lock, lease, probe and journal decide, and whoever wants to know reads the journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from runbook_lib.errors import PreconditionError, RunbookError
+from runbook_lib.headless import dry_run
+from runbook_lib.journal.folder import RunFolder
+from runbook_lib.run import Run, approval, cleanup, engine, lifecycle, undo
+from runbook_lib.run.lifecycle import Outcome
+
+Action = Literal["preview", "apply", "undo", "check"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be done with one target: plain values, so that it travels to any process."""
+
+    target: str  # its name in the fleet
+    folder: str  # of its run
+    action: Action
+    digest: str = ""  # what was approved
+    by: str = ""
+
+
+def bring(task: Task) -> None:
+    """Preview a target, roll it back, undo that, or check it again; errors of the runbook are journaled, not raised.
+
+    Changes the target by what was approved, and by nothing else. Whoever is called for a target on which another process
+    acts leaves it alone.
+    """
+    with ExitStack() as held:
+        try:
+            held.enter_context(RunFolder(Path(task.folder).parent).lock())
+        except PreconditionError:
+            return
+        run = lifecycle.open_existing(Path(task.folder), task.by)
+        held.callback(run.close_adapters)
+        ACTIONS[task.action](run, task)
+
+
+def _preview(run: Run, task: Task) -> None:
+    if run.state.steps:
+        return
+    with _journaled(run, task):
+        found = dry_run.dry_run(run)
+        if found.obstacles:
+            raise approval.refusal(found.digest, found.obstacles, str(run.folder.path))
+
+
+def _apply(run: Run, task: Task) -> None:
+    if run.state.outcome and run.state.outcome["status"] in ("verified", "waived", "undone", "ended"):
+        return
+    with _journaled(run, task, closes=True):
+        run.require_open()
+        cleanup.clean_up_due(run)
+        if not run.state.begun_since:
+            run.prerequisites()
+            run.look_before()
+        run.approve(task.digest, task.by)
+        for name in run.steps:
+            run.expect_looks_after(name)
+            engine.apply(run, name)
+        lifecycle.verify(run)
+        lifecycle.close(run)
+    lifecycle.write_archive(run)
+
+
+def _undo(run: Run, task: Task) -> None:
+    if not run.state.steps or run.state.is_undone:
+        return
+    with _journaled(run, task, closes=True):
+        undo.walk(run, undo.offer(run, approved=task.digest), task.digest)
+    lifecycle.write_archive(run)
+
+
+def _check(run: Run, task: Task) -> None:
+    with _journaled(run, task):
+        lifecycle.verify(run)
+        lifecycle.close(run)
+    lifecycle.write_archive(run)
+
+
+ACTIONS = {"preview": _preview, "apply": _apply, "undo": _undo, "check": _check}
+
+
+@contextmanager
+def _journaled(run: Run, task: Task, *, closes: bool = False) -> Iterator[None]:
+    """Journal what stopped an action; one that changes the target then ends the run for now, and keeps its lease."""
+    try:
+        yield
+    except RunbookError as error:
+        run.journal.append("stopped", cell=f"fleet {task.action}", exit_code=error.exit_code, error=str(error))
+        if closes:
+            status = {1: "declined", 4: "unknown"}.get(error.exit_code, "failed")
+            lifecycle.close(run, Outcome(status, error.what))

@@ -1,0 +1,122 @@
+"""What the journal of a fleet keeps, besides the journals of its targets' runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from runbook_lib.journal.event import Fact
+
+
+@dataclass(frozen=True)
+class FleetOpened(Fact, kind="fleet-opened", timeline="{fleet}: {plan} on {count} targets, type {type}, by {operator}"):
+    """A fleet's run was begun: its targets in order, each with its run's folder below this one, its server and labels."""
+
+    fleet: str
+    file: str
+    plan: str
+    type: str
+    option: str
+    count: int
+    production: bool
+    operator: str
+    reason: str
+    incident: str
+    targets: Mapping[str, Mapping[str, Any]]
+    waves: Sequence[Sequence[str]]
+    clock: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class FleetPreviewed(
+    Fact, kind="fleet-previewed", timeline="{digest}: {ready} targets ready, {held} held back", milestone="preview {digest}"
+):
+    """The previews of all targets were taken: the digest of each that is ready, and why each other is held back."""
+
+    digest: str
+    ready: int
+    held: int
+    digests: Mapping[str, str]
+    held_back: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class FleetApproved(Fact, kind="fleet-approved", timeline="{digest}, by {by}", milestone="APPROVED {digest} by {by}"):
+    """Somebody approved what the previews showed, of the targets that were ready."""
+
+    digest: str
+    by: str
+
+
+@dataclass(frozen=True)
+class WaveStarted(Fact, kind="wave-started", timeline="wave {number}: {count} targets", milestone="wave {number}"):
+    """A wave begins."""
+
+    number: int
+    count: int
+
+
+@dataclass(frozen=True)
+class WaveEnded(Fact, kind="wave-ended", timeline="wave {number}: {failed} of {count} targets failed in {seconds} s"):
+    """A wave has ended."""
+
+    number: int
+    count: int
+    failed: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Soaked(Fact, kind="soaked", timeline="after wave {number}: {seconds} s, failed: {failed}"):
+    """The wait after a wave has ended, and the targets whose checks did not pass then, with what was seen."""
+
+    number: int
+    seconds: float
+    failed: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Requested(Fact, kind="fleet-requested", timeline="{request}, by {by}", milestone="{request} requested by {by}"):
+    """Somebody asked the fleet to pause, resume or abort."""
+
+    request: str
+    by: str
+
+
+@dataclass(frozen=True)
+class Walking(Fact, kind="fleet-walking", timeline="{action} with {engine}, process {pid}"):
+    """A process begins to bring the targets on; `action` is preview, apply or undo."""
+
+    action: str
+    engine: str
+    pid: int
+
+
+@dataclass(frozen=True)
+class Lost(
+    Fact, kind="fleet-lost", timeline="{target}: {why}", milestone="{target}: its worker was lost"
+):
+    """Whoever acted on a target ended without a word; its journal and a probe decide how it goes on."""
+
+    target: str
+    why: str
+
+
+@dataclass(frozen=True)
+class UndoApproved(Fact, kind="fleet-undo-approved", timeline="{digest}, by {by}: {count} targets"):
+    """Somebody approved the undo of targets: the digest of each."""
+
+    digest: str
+    by: str
+    count: int
+    digests: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class FleetOutcome(Fact, kind="fleet-outcome", timeline="{status}: {summary}", milestone="{status}: {summary}"):
+    """What the targets add up to."""
+
+    status: str
+    summary: str
+    exit_code: int

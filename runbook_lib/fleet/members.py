@@ -1,0 +1,139 @@
+"""The targets of a fleet: listed, found as files, or asked of a directory database; each with a plan and a target file."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from runbook_lib.config.fleet import Fleet, Member
+from runbook_lib.config.loading import NOTHING_TOUCHED, ROOT, located, read
+from runbook_lib.errors import ParametersError
+from runbook_lib.postgres import plan_query
+from runbook_lib.postgres.connection import Postgres
+
+DIRECTORY_SECONDS = 30.0  # that the directory database may take to answer
+PLACEHOLDER = re.compile(r"\{target\.(\w+)\}")  # as {target.name}; others are the target file's own
+
+
+@dataclass(frozen=True)
+class Target:
+    """One target of a fleet, as it is before any run: its labels, its server, and the contents of its two files."""
+
+    name: str
+    server: str
+    labels: Mapping[str, str]
+    target: Mapping[str, Any]
+    plan: Mapping[str, Any] | None  # None where it is the fleet's own
+
+
+def targets(fleet: Fleet, file: Path) -> list[Target]:
+    """Every target that a fleet file names, in its order. Reads a directory database where the file names one. Read-only.
+
+    Raises:
+        ParametersError: None is found, two have one name, a label or a canary is missing, or a name cannot be a folder's.
+        AdapterError: The directory database cannot be asked.
+    """
+    found = list(_from_files(fleet, file) if fleet.targets.glob else _from_template(fleet, file))
+    if not found:
+        raise _wrong(file, "no target was found", "Correct `targets`: at least one must be found.")
+    if twice := [name for name, count in Counter(each.name for each in found).items() if count > 1]:
+        raise _wrong(file, f"two targets are called {twice[0]}", "Give each target of the fleet a name of its own.")
+    if strange := [name for name in fleet.canaries if name not in {each.name for each in found}]:
+        raise _wrong(file, f"no target is called {strange[0]}, which `canaries` names", "Name targets of this fleet.")
+    return found
+
+
+def _from_template(fleet: Fleet, file: Path) -> Iterator[Target]:
+    template, plan = read(Path(str(fleet.template))), read(Path(fleet.plan)) if fleet.per_target else None
+    for member in _members(fleet, file):
+        labels = {"name": member.name, **member.labels}
+        target = _filled(template, labels, str(fleet.template))
+        over = _filled(fleet.per_target, labels, f"{file}, key per_target")
+        yield Target(member.name, _server(fleet, file, target, labels), labels, target, _over(plan, over) if plan else None)
+
+
+def _from_files(fleet: Fleet, file: Path) -> Iterator[Target]:
+    pattern = Path(str(fleet.targets.glob))
+    base = Path(pattern.anchor) if pattern.is_absolute() else ROOT
+    for path in sorted(base.glob(str(pattern.relative_to(pattern.anchor)))):
+        target = read(path)
+        member = _member(path, {"name": target.get("name", path.stem)})
+        yield Target(member.name, _server(fleet, file, target, {"name": member.name}), {"name": member.name}, target, None)
+
+
+def _members(fleet: Fleet, file: Path) -> Iterator[Member]:
+    for listed in fleet.targets.list_ or ():
+        yield listed if isinstance(listed, Member) else _member(file, {"name": listed})
+    if query := fleet.targets.query:
+        if why := plan_query.problem(query.sql):
+            raise _wrong(file, f"the query of the targets is refused: {why}", "Write one query that only reads.")
+        with Postgres(query.service, "fleet").connect() as connection:
+            rows = plan_query.records(connection, query.sql, DIRECTORY_SECONDS)
+        for row in rows:
+            if "name" not in row:
+                raise _wrong(file, "the query of the targets has no column `name`", "Select the targets' names AS name.")
+            yield _member(file, row)
+
+
+def _member(file: Path, row: Mapping[str, Any]) -> Member:
+    labels = {key: str(value) for key, value in row.items() if key != "name" and value is not None}
+    try:
+        return Member(name=str(row["name"]), labels=labels)
+    except ValueError as error:
+        said = str(error).splitlines()[2].partition(" [")[0].removeprefix("  Value error, ")
+        raise _wrong(file, f"{row['name']!r} cannot name a target: {said}", "Give that target another name.") from None
+
+
+def _server(fleet: Fleet, file: Path, target: Mapping[str, Any], labels: Mapping[str, str]) -> str:
+    if fleet.server:
+        return str(_filled(fleet.server, labels, f"{file}, key server"))
+    database = target.get("database")
+    return str(database.get("service", "")) if isinstance(database, dict) else ""
+
+
+def _filled(value: Any, labels: Mapping[str, str], where: str) -> Any:
+    """A value with each {target.LABEL} in its texts filled in."""
+    if isinstance(value, dict):
+        return {_filled(key, labels, where): _filled(each, labels, where) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_filled(each, labels, where) for each in value]
+    if not isinstance(value, str):
+        return value
+
+    def label(match: re.Match[str]) -> str:
+        if match[1] not in labels:
+            raise ParametersError(
+                f"{labels['name']} has no label {match[1]!r}, which {where} fills in.",
+                state=NOTHING_TOUCHED,
+                safe_next=f"Give it one, or use one of: {', '.join(labels)}.",
+            )
+        return labels[match[1]]
+
+    return PLACEHOLDER.sub(label, value)
+
+
+def _over(under: Any, over: Any) -> Any:
+    """Mappings key by key; all else as `over` has it."""
+    if not isinstance(under, dict) or not isinstance(over, dict):
+        return over
+    return under | {key: _over(under[key], value) if key in under else value for key, value in over.items()}
+
+
+def written(target: Target, write: Callable[[str, str], object]) -> tuple[str, str | None]:
+    """Write a target's two files below the fleet's folder; returns their names there, None for the fleet's own plan."""
+    name = f"targets/{target.name}.yaml"
+    write(name, yaml.safe_dump(dict(target.target), sort_keys=False, allow_unicode=True))
+    if target.plan is None:
+        return name, None
+    write(plan := f"plans/{target.name}.yaml", yaml.safe_dump(dict(target.plan), sort_keys=False, allow_unicode=True))
+    return name, plan
+
+
+def _wrong(file: Path, what: str, remedy: str) -> ParametersError:
+    return ParametersError(f"In {located(file)}, {what}.", state=NOTHING_TOUCHED, safe_next=remedy)

@@ -1,0 +1,93 @@
+"""How one target of a fleet stands, by the journal of its run alone. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from runbook_lib.errors import cause
+from runbook_lib.journal.event import Event
+from runbook_lib.journal.state import RunState, replay
+
+Word = Literal[
+    "pending", "previewed", "held back", "begun", "verified", "waived", "failed", "unknown", "declined", "undone", "ended"
+]
+DONE: tuple[Word, ...] = ("verified", "waived")  # rolled back as far as was approved
+FAILED: tuple[Word, ...] = ("failed", "unknown")
+SETTLED: tuple[Word, ...] = (*DONE, "undone", "ended")  # nothing is left to do there
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One target: a word for how it stands, how far it came, and why it stopped where it did."""
+
+    target: str
+    word: Word
+    step: str = ""  # the title of the step that was begun last
+    done: int = 0  # steps
+    of: int = 0
+    reason: str = ""
+    digest: str = ""  # of its latest preview
+    loses: tuple[str, ...] = ()  # what the latest preview says users lose, a line each
+    rows: int = 0  # that the latest preview would change
+    estimate: int = 0  # seconds, by the latest preview
+    began: datetime | None = None  # the first step
+    ended: datetime | None = None
+    pending: int = 0  # items of cleanup
+    touched: bool = False  # whether a step has an effect there
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took from the first step to the end; None before the end."""
+        return (self.ended - self.began).total_seconds() if self.began and self.ended else None
+
+
+def standing_of(target: str, events: Sequence[Event]) -> Standing:
+    """How a target stands after these events of its run's journal. Pure."""
+    state = replay(events)
+    shown = [event for event in events if event.kind == "previewed"]
+    latest = shown[-1].data["shown"] if shown else []
+    began = next((event.time for event in events if event.kind == "started"), None)
+    outcome = next((event for event in reversed(events) if event.kind == "outcome"), None)
+    word = _word(state, events)
+    return Standing(
+        target,
+        word,
+        step=next((each.title for each in reversed([*state.steps.values()])), ""),
+        done=sum(each.is_done for each in state.steps.values()),
+        of=len(state.previews[state.previewed]) if state.previewed else 0,
+        reason=_reason(word, state, events),
+        digest=state.previewed,
+        loses=tuple(line for preview in latest for line in preview["loses"]),
+        rows=max((int(preview["volumes"].get("rows", 0)) for preview in latest), default=0),
+        estimate=sum(int(preview["estimate"]) for preview in latest),
+        began=began,
+        ended=outcome.time if outcome and state.outcome else None,
+        pending=len(state.pending),
+        touched=any(each.begun_here for each in state.steps.values()),
+    )
+
+
+def _word(state: RunState, events: Sequence[Event]) -> Word:
+    if state.outcome:
+        status = str(state.outcome["status"])
+        found: dict[str, Word] = {"service-back": "unknown", "escalated": "unknown"}
+        return found.get(status, status)  # type: ignore[arg-type]  # the others are called as the outcome is
+    if state.steps:
+        return "begun"
+    last = next((event.kind for event in reversed(events) if event.kind in ("previewed", "stopped")), "")
+    words: dict[str, Word] = {"previewed": "previewed", "stopped": "held back", "": "pending"}
+    return words[last]
+
+
+def _reason(word: Word, state: RunState, events: Sequence[Event]) -> str:
+    """Why it stands so, in a line."""
+    if word == "held back" or (word in FAILED and not state.steps):
+        stops = [event.data["error"] for event in events if event.kind == "stopped"]
+        return cause(str(stops[-1])) if stops else str(state.outcome["summary"]) if state.outcome else ""
+    if state.outcome:
+        return str(state.outcome["summary"])
+    failed = [each.error for each in state.steps.values() if each.error]
+    return cause(failed[-1]) if failed else ""
