@@ -149,8 +149,9 @@ def _found(context: Context, backup: Dump, taken: Collection[str]) -> tuple[dict
 
 def _compared(context: Context, backup: Dump, taken: Collection[str]) -> tuple[dict[str, str], str]:
     target = context.target.database
-    there = Postgres(target.clone_service or target.service, context.folder.short)
-    tools = DumpTools(context.adapters.processes, target.tools, there.service)
+    name = None if target.clone_service else target.dbname
+    there = Postgres(target.clone_service or target.service, context.folder.short, dbname=name)
+    tools = DumpTools(context.adapters.processes, target.tools, there.service, dbname=name)
     two = read_both(context.adapters.postgres, there, context.adapters.dump_tools, tools, context.adapters.scratch, backup)
     unmanaged = set(context.plan.database.unmanaged)
     found = object_differences(without(two.backup, taken), without(two.live, taken))

@@ -64,6 +64,8 @@ class DatabaseTarget(Model):
 
     service: Name
     """The libpq service to connect by; its password is in libpq's own files."""
+    dbname: Name | None = None
+    """The database there, where it is not the one that the service names."""
     application_role: Name
     """The role that the services connect with."""
     tools: str | None = None
@@ -446,6 +448,13 @@ class Target(Model):
     @classmethod
     def _one_pooler_is_a_list_of_one(cls, value: Any) -> Any:
         return [value] if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _records_name_their_database(self) -> Self:
+        if self.database.dbname and self.records and getattr(self.records, "service", "") is None:
+            said = "records.service is missing: with database.dbname, records in a database need a service of their own"
+            raise Misplaced(said, "records")
+        return self
 
     @model_validator(mode="after")
     def _poolers_are_no_part_of_the_way(self) -> Self:

@@ -98,8 +98,9 @@ class Adapters:
         """The target's database."""
 
         def made() -> Postgres:
+            database = self.target.database
             asked, paused = guard(lambda: self.lease), lambda: self.pausing()
-            return Postgres(self.target.database.service, self.folder.short, asked, paused)
+            return Postgres(database.service, self.folder.short, asked, paused, dbname=database.dbname)
 
         return self._once("postgres", made)
 
@@ -126,7 +127,8 @@ class Adapters:
         """The tools that back the database up."""
 
         def made() -> DumpTools:
-            return DumpTools(self.processes, self.target.database.tools, self.target.database.service)
+            database = self.target.database
+            return DumpTools(self.processes, database.tools, database.service, dbname=database.dbname)
 
         return self._once("dump_tools", made)
 

@@ -63,7 +63,7 @@ def newest_before(run: HasTarget) -> Before:
 def before_migration(target: Target, feature: str, migration: Migration, schema: str, checkout: Checkout) -> Before:
     """The same for a migration that no run is about yet; `schema` is its history's. Changes the target's backups only."""
     applied = of_files(Applied.by_version(migration, schema), checkout)
-    postgres = Postgres(target.database.service, "draft")
+    postgres = Postgres(target.database.service, "draft", dbname=target.database.dbname)
     return backup_before(target, feature, lambda it: _of_history(it, History(applied)), postgres, LocalProcesses())
 
 

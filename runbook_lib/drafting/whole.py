@@ -104,7 +104,7 @@ def draft(
     found, notes = code.look(target, feature)
     code.require(found, target, feature, notes)
     report("looking for its migrations …")
-    candidates, unasked = migrations.look(found, Postgres(target.database.service, "draft"))
+    candidates, unasked = migrations.look(found, Postgres(target.database.service, "draft", dbname=target.database.dbname))
     notes += migrations.left(candidates)
     derived = _derived(target, feature, candidates, (before, scripts), server, folder, report)
     report("looking at what answers …")

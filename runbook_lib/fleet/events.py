@@ -94,9 +94,7 @@ class Walking(Fact, kind="fleet-walking", timeline="{action} with {engine}, proc
 
 
 @dataclass(frozen=True)
-class Lost(
-    Fact, kind="fleet-lost", timeline="{target}: {why}", milestone="{target}: its worker was lost"
-):
+class Lost(Fact, kind="fleet-lost", timeline="{target}: {why}", milestone="{target}: its worker was lost"):
     """Whoever acted on a target ended without a word; its journal and a probe decide how it goes on."""
 
     target: str

@@ -114,13 +114,14 @@ class Postgres:
     run: str
     guard: Callable[[Connection], None] | None = None
     pausing: Callable[[], AbstractContextManager[None]] = nullcontext
+    dbname: str | None = field(default=None, kw_only=True)  # in place of the service's own
     keeps_triggers_out: bool = field(default=False, kw_only=True)  # of all rows that its sessions write
     sessions: Sessions = field(default_factory=Sessions, kw_only=True, compare=False, repr=False)
 
     @cached_property
     def database(self) -> str:
         """The name of the database that the service leads to; the server is not asked. Read-only."""
-        connection = psycopg.pq.PGconn.connect_start(make_conninfo(service=self.service).encode())
+        connection = psycopg.pq.PGconn.connect_start(make_conninfo(service=self.service, dbname=self.dbname).encode())
         try:
             return connection.db.decode()
         finally:
@@ -157,7 +158,7 @@ class Postgres:
     def _opened(self, database: str | None) -> _Guarded:
         try:
             return _Guarded.connect(
-                make_conninfo(service=self.service, dbname=database),
+                make_conninfo(service=self.service, dbname=database or self.dbname),
                 application_name=self.application_name,
                 options=" ".join(f"-c {name}={value}" for name, value in self._settings.items()),
                 connect_timeout=5,

@@ -90,6 +90,7 @@ class DumpTools:
     directory: str | None
     service: str
     hold: Hold | None = None
+    dbname: str | None = None  # in place of the service's own
 
     def version(self, tool: str) -> int:
         """The major version of a tool. Read-only."""
@@ -249,7 +250,7 @@ class DumpTools:
         return self.processes.run(command, timeout=120).require().output
 
     def _conninfo(self, database: str | None = None) -> str:
-        return make_conninfo(service=self.service, dbname=database)
+        return make_conninfo(service=self.service, dbname=database or self.dbname)
 
     def _path(self, tool: str) -> str:
         return str(Path(self.directory) / tool) if self.directory else tool

@@ -41,8 +41,9 @@ def dry_run_of_ddl(
     on rows `t` of the plan's table that `work` needs.
     """
     target, begun = context.target.database, monotonic()
-    there = Postgres(target.clone_service or target.service, context.folder.short)
-    tools = DumpTools(context.adapters.processes, target.tools, there.service)
+    name = None if target.clone_service else target.dbname
+    there = Postgres(target.clone_service or target.service, context.folder.short, dbname=name)
+    tools = DumpTools(context.adapters.processes, target.tools, there.service, dbname=name)
     status, said = Status.UNKNOWN, "nothing was tried"
     written = {*database.columns, *(each.name for each in context.plan.backfills)}
     written |= {each.touch_column for each in context.plan.backfills if each.touch_column}

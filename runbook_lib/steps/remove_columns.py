@@ -8,6 +8,7 @@ from typing import Literal
 from runbook_lib.checks.schema import AS_IN_BACKUP, left_over
 from runbook_lib.config import compatibility
 from runbook_lib.config.plan.steps import DATABASE, About, DatabaseStep, Touches
+from runbook_lib.config.target import DatabaseTarget
 from runbook_lib.context import Context
 from runbook_lib.context.migration_files import history
 from runbook_lib.postgres.catalog import Catalog, catalog, filled, has_column
@@ -101,7 +102,7 @@ class RemovalChecks:
             migration.validation,
             cwd=self.context.checkout(migration.repository).path,
             timeout=VALIDATION_TIMEOUT,
-            env={"PGSERVICE": self.context.target.database.service},
+            env=_of_libpq(self.context.target.database),
         )
         last = ((done.errors or done.output).strip().splitlines() or ["nothing"])[-1]
         said = f"{shown(done.command)} ended with {done.exit_code} and said: {redact(last)}"
@@ -413,3 +414,8 @@ def _probed(state: State, gone: bool) -> Probe:
     if gone:
         return Probe(Effect.DONE, "the columns are not there any more")
     return Probe(Effect.NOT_DONE, f"there are still: {', '.join(state.there) or 'indexes, constraints or the history row'}")
+
+
+def _of_libpq(database: DatabaseTarget) -> dict[str, str]:
+    """The variables by which libpq finds the target's database. Pure."""
+    return {"PGSERVICE": database.service} | ({"PGDATABASE": database.dbname} if database.dbname else {})

@@ -128,7 +128,7 @@ def read(target: Target, run: str = "") -> tuple[str, Sequence[Event]]:
         JournalError: A line was changed, taken out or put in.
         AdapterError: The server cannot be reached.
     """
-    with Postgres(target.database.service, "status").connect() as connection:
+    with Postgres(target.database.service, "status", dbname=target.database.dbname).connect() as connection:
         name, lines = received(connection, target, run)
     with temporary.directory() as directory:
         return name, written(directory, lines).events()
@@ -197,7 +197,7 @@ def take_up(target_file: Path, run: str, to: str, outputs: Path = ROOT / "output
         raise ParametersError(
             "Nobody is named who carries the run on.", state="Nothing was changed.", safe_next="Give the name with --to."
         )
-    with Postgres(target.database.service, "status").connect() as connection:
+    with Postgres(target.database.service, "status", dbname=target.database.dbname).connect() as connection:
         name, lines = received(connection, target, run)
         files = mirror.received_files(connection, name)
     path = outputs / PurePosixPath(name).name
