@@ -1,6 +1,9 @@
 """What comes with the package: its files, and the extras that a command may need."""
 
+import hashlib
+import json
 import re
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.resources import files
 from pathlib import Path
@@ -23,6 +26,24 @@ def own_version() -> str:
         return "source"
 
 
+def lock_digest() -> str:
+    """A short name for exactly the versions of this library and of all that it needs for a fleet, here. Read-only."""
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    found, pending = dict[str, str](), [(DISTRIBUTION, "fleet")]
+    while pending:
+        name, extra = pending.pop()
+        if name in found:
+            continue
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+            for each in map(Requirement, requires(name) or []):
+                if each.marker is None or each.marker.evaluate({"extra": extra}):
+                    pending.append((canonicalize_name(each.name), ""))
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def require_extra(extra: str) -> None:
     """Make sure that the packages of an extra are installed. Read-only.
 
@@ -42,7 +63,7 @@ def require_extra(extra: str) -> None:
         )
 
 
-MAKES = {"rehearsal": "rehearse", "lab": "lab"}  # the command of a checkout for each extra
+MAKES = {"rehearsal": "rehearse", "lab": "lab", "fleet": "rehearse-fleet"}  # the command of a checkout for each extra
 
 
 def _needed(extra: str, requirements: list[str]) -> list[str]:

@@ -5,12 +5,14 @@ Nothing is handed back: the target's lock, lease, probe and journal decide, and 
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from runbook_lib.config.installed import lock_digest, own_version
 from runbook_lib.errors import PreconditionError, RunbookError
 from runbook_lib.headless import dry_run
 from runbook_lib.journal.folder import RunFolder
@@ -29,6 +31,12 @@ class Task:
     action: Action
     digest: str = ""  # what was approved
     by: str = ""
+    library: str = ""  # the versions by which the fleet was walked; "" where the same process acts
+
+
+def identity() -> str:
+    """The version of this library here, and a digest of all that it needs. Read-only."""
+    return f"{own_version()}, packages {lock_digest()}"
 
 
 def bring(task: Task) -> None:
@@ -36,7 +44,17 @@ def bring(task: Task) -> None:
 
     Changes the target by what was approved, and by nothing else. Whoever is called for a target on which another process
     acts leaves it alone.
+
+    Raises:
+        PreconditionError: The versions here are not those by which the fleet is walked; nothing was touched.
     """
+    if task.library and task.library != (own := identity()):
+        raise PreconditionError(
+            f"This worker has other versions than the fleet is walked by: {own}, not {task.library}.",
+            where=socket.gethostname(),
+            state="Nothing was touched.",
+            safe_next="Install the same lock file there, restart the worker, then run the same command again.",
+        )
     with ExitStack() as held:
         try:
             held.enter_context(RunFolder(Path(task.folder).parent).lock())

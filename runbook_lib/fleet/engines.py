@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from time import sleep
 from typing import Any, Protocol
 
 from runbook_lib.fleet.child import Task, bring
@@ -52,6 +53,9 @@ class Pool:
 
     def ended(self, seconds: float) -> list[Ended]:
         """The tasks that have ended since they were asked for last; waits at most so long for the first."""
+        if not self._tasks:
+            sleep(seconds)
+            return []
         done, _ = wait(self._tasks, seconds, FIRST_COMPLETED)
         return [Ended(self._tasks.pop(each), _error(each)) for each in done]
 
