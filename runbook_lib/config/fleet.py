@@ -74,12 +74,12 @@ class Targets(Model):
 
 
 class Soak(Model):
-    """What happens between two waves: a wait, then checks of the targets of the wave that just ended."""
+    """What happens between two waves: a wait, then a look at the targets of the wave that just ended."""
 
-    seconds: Annotated[int, Field(ge=0)] = 0
+    seconds: Annotated[int, Field(ge=0)]
     """Seconds to wait after a wave."""
     checks: list[Name] = []
-    """Checks of the plan that each target of the wave must pass again after the wait."""
+    """Checks of the plan that each target of the wave must pass after the wait; without any, the wait is all."""
 
 
 class Shared(Model):
@@ -89,6 +89,8 @@ class Shared(Model):
     """The target file of the shared parts."""
     type: Name
     """The rollback type, whose steps leave the targets' databases alone."""
+    option: str = "A"
+    """Its option."""
     when: Literal["before", "after"]
     """Before the first wave or after the last; the plan's compatibility table must allow what runs in between."""
 

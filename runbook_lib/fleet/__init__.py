@@ -15,13 +15,16 @@ from typing import Any
 
 from runbook_lib.config.fleet import Fleet, load_fleet
 from runbook_lib.config.loading import ROOT, located
+from runbook_lib.config.plan import Plan
 from runbook_lib.documents import load_plan, load_target
 from runbook_lib.errors import ParametersError
 from runbook_lib.fleet import events as _events  # noqa: F401 - declares what the journal keeps
+from runbook_lib.fleet import shared
 from runbook_lib.fleet.members import targets, written
 from runbook_lib.fleet.standing import Standing, standing_of
 from runbook_lib.fleet.waves import waves
 from runbook_lib.journal import Journal, elapsed
+from runbook_lib.journal.control import Request
 from runbook_lib.journal.event import Event
 from runbook_lib.journal.folder import RunFolder, new_id
 from runbook_lib.redaction import register_environment
@@ -35,17 +38,18 @@ class FleetState:
     """All that the fleet's own journal says, by the latest word on each thing; pure."""
 
     opened: Mapping[str, Any]
-    opened_at: datetime
+    began: datetime  # when the targets were begun to be rolled back; before that, when the run was opened
     previews: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # digest of digests -> target -> digest
     held_back: Mapping[str, str] = field(default_factory=dict)  # of the latest preview: target -> why
     approved: str = ""
     approved_by: str = ""
     undo: str = ""
     undone_by: Mapping[str, str] = field(default_factory=dict)  # target -> the digest of its undo, approved last
-    request: str = "resume"  # what was asked for last: pause, resume or abort
+    request: Request = "resume"  # what was asked for last: pause, resume or abort
     soaked: Mapping[int, Mapping[str, str]] = field(default_factory=dict)  # wave -> target -> what did not pass
     lost: Mapping[str, int] = field(default_factory=dict)  # target -> how often whoever acted on it was lost
     outcome: Mapping[str, Any] | None = None
+    walked: bool = False  # whether the targets were begun to be rolled back
 
     @property
     def targets(self) -> Mapping[str, Mapping[str, Any]]:
@@ -90,7 +94,8 @@ def replay(journal: Sequence[Event]) -> FleetState:
             case "soaked":
                 state = replace(state, soaked={**state.soaked, data["number"]: data["failed"]})
             case "fleet-walking":
-                state = replace(state, outcome=None)
+                began = state.began if data["action"] != "apply" or state.walked else event.time
+                state = replace(state, outcome=None, began=began, walked=state.walked or data["action"] == "apply")
             case "fleet-lost":
                 state = replace(state, lost={**state.lost, data["target"]: state.lost.get(data["target"], 0) + 1})
             case "fleet-outcome":
@@ -110,12 +115,16 @@ class FleetRun:
         self.path = path
         self.folder = RunFolder(path)
         self.journal = Journal(path / JOURNAL)
+        self._known: tuple[tuple[int, int], FleetState] | None = None
         self._standings: dict[str, tuple[tuple[int, int], Standing]] = {}
 
     @property
     def state(self) -> FleetState:
         """What the fleet's journal says now. Read-only."""
-        return replay(self.journal.events())
+        about = os.stat(self.path / JOURNAL)
+        if self._known is None or self._known[0] != (about.st_size, about.st_mtime_ns):
+            self._known = (about.st_size, about.st_mtime_ns), replay(self.journal.events())
+        return self._known[1]
 
     @cached_property
     def fleet(self) -> Fleet:
@@ -142,7 +151,7 @@ class FleetRun:
         """The digest of each target whose latest preview can be approved, in the order of the fleet. Read-only."""
         return {name: each.digest for name, each in self.standings().items() if each.word == "previewed"}
 
-    def request(self, request: str, by: str) -> None:
+    def request(self, request: Request, by: str) -> None:
         """Have the fleet pause, resume or abort; the targets that are acted on pass it on to their steps."""
         self.journal.append("fleet-requested", request=request, by=by)
 
@@ -162,6 +171,7 @@ def open_new(
     fleet = load_fleet(file)
     found = targets(fleet, file)
     plan = load_plan(Path(fleet.plan))
+    _require_shared(fleet, plan, file, [each.name for each in found])
     path = outputs / new_id(incident or "no-incident", f"fleet-{fleet.name}")
     part = path.with_name(f".{path.name}.part")
     folder = RunFolder(part)
@@ -173,26 +183,25 @@ def open_new(
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
-    run = FleetRun(path)
-    children = {}
+    run, own_plan = FleetRun(path), Path(fleet.plan)
+    about = {"operator": operator, "reason": reason, "incident": incident}
+
+    def child(name: str, plan_file: Path, target_file: Path, type_name: str, option: str) -> str:
+        outputs = path / "runs" / name
+        made = lifecycle.open_new(plan_file, target_file, type_name, option=option, outputs=outputs, **about)
+        made.close_adapters()
+        return str(made.folder.path.relative_to(path))
+
+    children: dict[str, dict[str, Any]] = {}
     for each in found:
         target, own = files[each.name]
-        child = lifecycle.open_new(
-            path / own if own else Path(fleet.plan),
-            path / target,
-            fleet.type,
-            option=fleet.option,
-            operator=operator,
-            reason=reason,
-            incident=incident,
-            outputs=path / "runs" / each.name,
-        )
-        child.close_adapters()
-        children[each.name] = {
-            "run": str(child.folder.path.relative_to(path)),
-            "server": each.server,
-            "labels": dict(each.labels),
-        }
+        folder_of = child(each.name, path / own if own else own_plan, path / target, fleet.type, fleet.option)
+        children[each.name] = {"run": folder_of, "server": each.server, "labels": dict(each.labels)}
+    in_waves = waves([*children], fleet.canaries, fleet.waves)
+    if parts := fleet.shared:
+        folder_of = child(shared.NAME, own_plan, Path(parts.target), parts.type, parts.option)
+        children[shared.NAME] = {"run": folder_of, "server": "", "labels": {}}
+        in_waves = [[shared.NAME], *in_waves] if parts.when == "before" else [*in_waves, [shared.NAME]]
     run.journal.append(
         "fleet-opened",
         fleet=fleet.name,
@@ -200,13 +209,11 @@ def open_new(
         plan=plan.feature,
         type=fleet.type,
         option=fleet.option,
-        count=len(found),
+        count=len(children),
         production=production,
-        operator=operator,
-        reason=reason,
-        incident=incident,
+        **about,
         targets=children,
-        waves=waves([each.name for each in found], fleet.canaries, fleet.waves),
+        waves=in_waves,
         clock=elapsed.here(),
     )
     return run
@@ -227,3 +234,20 @@ def open_existing(path: Path) -> FleetRun:
             safe_next="Name a folder that `runbook fleet plan` made.",
         )
     return FleetRun(path)
+
+
+def _require_shared(fleet: Fleet, plan: Plan, file: Path, names: Sequence[str]) -> None:
+    """See that what all targets share can be rolled back when the file says, and that no target takes its name.
+
+    Raises:
+        ParametersError: It cannot.
+    """
+    if shared.NAME in names:
+        why = f"a target is called {shared.NAME}, which names what all targets share"
+    elif fleet.shared is None or not (why := shared.problem(plan, fleet.shared, load_target(Path(fleet.shared.target)))):
+        return
+    raise ParametersError(
+        f"In {located(file)}, {why}.",
+        state="Nothing was touched.",
+        safe_next="Correct the fleet file; the combinations are in the plan's `compatibility`.",
+    )

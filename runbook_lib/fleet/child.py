@@ -19,6 +19,7 @@ from runbook_lib.journal.folder import RunFolder
 from runbook_lib.run import Run, approval, cleanup, engine, lifecycle, undo
 from runbook_lib.run.lifecycle import Outcome
 
+SOAK = "soak"  # the round of the checks between waves
 Action = Literal["preview", "apply", "undo", "check"]
 
 
@@ -31,6 +32,7 @@ class Task:
     action: Action
     digest: str = ""  # what was approved
     by: str = ""
+    checks: tuple[str, ...] = ()  # to be made, where the action is to check
     library: str = ""  # the versions by which the fleet was walked; "" where the same process acts
 
 
@@ -101,10 +103,8 @@ def _undo(run: Run, task: Task) -> None:
 
 
 def _check(run: Run, task: Task) -> None:
-    with _journaled(run, task):
-        lifecycle.verify(run)
-        lifecycle.close(run)
-    lifecycle.write_archive(run)
+    with _journaled(run, task, closes=True):
+        run.require(run.observe(SOAK, task.checks))
 
 
 ACTIONS = {"preview": _preview, "apply": _apply, "undo": _undo, "check": _check}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Mapping
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import replace
 from math import ceil
@@ -15,7 +16,6 @@ from queue import Empty, SimpleQueue
 
 from dask import config
 from distributed import Client, Future, LocalCluster, Security
-from distributed.client import CancelledError
 from distributed.scheduler import KilledWorker
 
 from runbook_lib.errors import AdapterError, PreconditionError
@@ -40,8 +40,9 @@ class Dask:
 
     def __init__(self, client: Client, cluster: LocalCluster | None = None) -> None:
         self._client, self._cluster = client, cluster
-        self._tasks: dict[Future, Task] = {}
-        self._done = SimpleQueue[Future]()
+        self._tasks: dict[Future[None], Task] = {}
+        self._address = str(client.scheduler_info()["address"])
+        self._done = SimpleQueue[Future[None]]()
         self._numbers = itertools.count()
         self.dashboard = str(client.dashboard_link) if client.status == "running" else ""
 
@@ -109,7 +110,7 @@ class Dask:
             done = [*self._tasks]
         return [self._ended(each) for each in dict.fromkeys(done) if each in self._tasks]
 
-    def _ended(self, future: Future) -> Ended:
+    def _ended(self, future: Future[None]) -> Ended:
         task = self._tasks.pop(future)
         match future.status:
             case "finished":
@@ -127,7 +128,7 @@ class Dask:
     def _gone(self) -> AdapterError:
         return AdapterError(
             "The scheduler is gone, and with it the engine.",
-            where=self._client.scheduler.address if self._client.scheduler else "the scheduler",
+            where=self._address,
             state="Each target is as its own journal says; targets under way may still be acted on by their workers.",
             safe_next="Start it again, then run the same command: it looks at each target before it goes on.",
         )

@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
-from time import monotonic
+from contextlib import suppress
+from datetime import UTC, datetime
+from time import monotonic, sleep
 
-from runbook_lib.errors import Declined
-from runbook_lib.fleet import FleetRun, digest_of, outcome
+from runbook_lib.errors import Declined, PreconditionError
+from runbook_lib.fleet import FleetRun, digest_of, outcome, shared
 from runbook_lib.fleet.child import Action, Task
 from runbook_lib.fleet.engines import Ended, Engine
 from runbook_lib.fleet.outcome import Outcome
 from runbook_lib.fleet.standing import DONE, FAILED, SETTLED
+from runbook_lib.journal import Journal
+from runbook_lib.journal.control import request_control
+from runbook_lib.journal.folder import RunFolder
 
 TRIES = 3  # how often a target whose worker was lost is looked at again
 LOOK = 0.5  # seconds between two looks at what was requested
@@ -85,14 +89,14 @@ def apply(run: FleetRun, engine: Engine, *, only: Collection[str] = (), watch: W
         stopped = ""
         for number, wave in enumerate(state.waves, 1):
             names = [name for name in wave if name in state.ready and (not only or name in only)]
-            if not [name for name in names if run.standings()[name].word not in SETTLED]:
-                continue
-            run.journal.append("wave-started", number=number, count=len(names))
-            begun = monotonic()
-            stopped = _Round(run, engine, "apply", state.ready, watch).walk(names)
-            failed = [name for name in names if run.standings()[name].word in FAILED]
-            seconds = round(monotonic() - begun, 3)
-            run.journal.append("wave-ended", number=number, count=len(names), failed=len(failed), seconds=seconds)
+            if [name for name in names if run.standings()[name].word not in SETTLED]:
+                run.journal.append("wave-started", number=number, count=len(names))
+                begun = monotonic()
+                stopped = _Round(run, engine, "apply", state.ready, watch).walk(names)
+                failed = [name for name in names if run.standings()[name].word in FAILED]
+                seconds = round(monotonic() - begun, 3)
+                run.journal.append("wave-ended", number=number, count=len(names), failed=len(failed), seconds=seconds)
+                stopped = stopped or (_soaked(run, engine, number, names, watch) if number < len(state.waves) else "")
             if stopped:
                 break
         return _ended(run, stopped)
@@ -112,80 +116,124 @@ def undo(run: FleetRun, engine: Engine, digests: Mapping[str, str], watch: Watch
         return _ended(run, stopped)
 
 
+def _soaked(run: FleetRun, engine: Engine, number: int, names: Sequence[str], watch: Watch) -> str:
+    """Wait after a wave, then check its targets again; returns why no other wave is begun, "" where one may be."""
+    soak = run.fleet.soak
+    if soak is None:
+        return ""
+    round_, begun = _Round(run, engine, "check", {}, watch), monotonic()
+    while monotonic() - begun < soak.seconds:
+        if stopped := round_.must_stop():
+            return stopped
+        sleep(min(LOOK, soak.seconds))
+        watch()
+    done = [name for name in names if run.standings()[name].word in DONE]
+    if soak.checks:
+        round_.walk(done)
+    failed = {name: each.reason for name, each in run.standings().items() if name in done and each.word not in DONE}
+    run.journal.append("soaked", number=number, seconds=round(monotonic() - begun, 3), failed=failed)
+    return round_.must_stop()
+
+
 def _ended(run: FleetRun, stopped: str) -> Outcome:
     found = outcome.of(run.state, run.standings(), stopped)
     run.journal.append("fleet-outcome", status=found.status, summary=found.summary, exit_code=found.exit_code)
     return found
 
 
-@dataclass
 class _Round:
     """One action on some targets: as many of each server at once as the fleet allows."""
 
-    run: FleetRun
-    engine: Engine
-    action: Action
-    digests: Mapping[str, str]
-    watch: Watch
+    def __init__(
+        self, run: FleetRun, engine: Engine, action: Action, digests: Mapping[str, str], watch: Watch = lambda: None
+    ) -> None:
+        self.run, self.engine, self.action, self.digests, self.watch = run, engine, action, digests, watch
+        self._under_way: dict[str, Task] = {}
+        self._tries = Counter[str]()
+        self._passed_on = run.state.request
 
     def walk(self, names: Sequence[str]) -> str:
         """Bring each target on; returns why it stopped before the last, "" where it did not."""
-        pending, under_way = [name for name in names if self._is_open(name)], dict[str, Task]()
-        tries, stopped = Counter[str](), ""
-        while pending or under_way:
-            stopped = stopped or self._must_stop()
-            if not stopped and self.run.state.request != "pause":
-                self._begin(pending, under_way)
-            if stopped and not under_way:
+        pending, stopped = [name for name in names if self._is_open(name)], ""
+        while pending or self._under_way:
+            stopped = stopped or self.must_stop()
+            if not stopped and (self.run.state.request != "pause" or self.action == "preview"):
+                self._begin(pending)
+            if stopped and not self._under_way:
                 return stopped
             for ended in self.engine.ended(LOOK):
-                name = ended.task.target
-                del under_way[name]
-                if self._is_open(name) and not self._is_answered(name, ended):
-                    tries[name] += 1
-                    self.run.journal.append("fleet-lost", target=name, why=ended.error or "it ended without a word")
-                    if tries[name] < TRIES:
-                        pending.append(name)
-            self._pass_on(under_way)
+                del self._under_way[ended.task.target]
+                if self._must_look_again(ended):
+                    pending.append(ended.task.target)
+            self._pass_on()
             self.watch()
         return stopped
 
-    def _begin(self, pending: list[str], under_way: dict[str, Task]) -> None:
+    def must_stop(self) -> str:
+        """Why no other target is begun, "" where one may be."""
+        state, fleet = self.run.state, self.run.fleet
+        if self.action == "preview":
+            return ""
+        if state.request == "abort":
+            return "it was aborted on request"
+        if self.action == "undo":
+            return ""
+        if fleet.deadline and (datetime.now(UTC) - state.began).total_seconds() > fleet.deadline:
+            return f"its deadline of {fleet.deadline} s has passed"
+        failed = [name for name, each in self.run.standings().items() if each.word in FAILED]
+        if shared.NAME in failed:
+            return "what all targets share could not be rolled back"
+        if len(failed) > fleet.max_failures:
+            return f"{len(failed)} targets failed, and max_failures is {fleet.max_failures}"
+        return ""
+
+    def _begin(self, pending: list[str]) -> None:
         """Hand in as many targets as their servers have room for."""
         state, at_once = self.run.state, self.run.fleet.at_once
-        busy = Counter(state.targets[name]["server"] for name in under_way)
+        busy = Counter(state.targets[name]["server"] for name in self._under_way)
         for name in [*pending]:
             server = state.targets[name]["server"]
             if busy[server] < at_once:
                 busy[server] += 1
                 pending.remove(name)
-                by = state.approved_by or str(state.opened["operator"])
-                under_way[name] = Task(name, str(self.run.child(name)), self.action, self.digests.get(name, ""), by)
-                self.engine.submit(under_way[name])
+                self._under_way[name] = self._task(name)
+                self.engine.submit(self._under_way[name])
+
+    def _task(self, name: str) -> Task:
+        state, soak = self.run.state, self.run.fleet.soak
+        by = state.approved_by or str(state.opened["operator"])
+        checks = tuple(soak.checks) if soak and self.action == "check" else ()
+        return Task(name, str(self.run.child(name)), self.action, self.digests.get(name, ""), by, checks)
 
     def _is_open(self, name: str) -> bool:
-        """Whether there is anything left to do with a target."""
+        """Whether there is anything to do with a target."""
         word = self.run.standings()[name].word
-        return word != "undone" if self.action == "undo" else word not in SETTLED
+        match self.action:
+            case "undo":
+                return word != "undone"
+            case "check":
+                return word in DONE
+            case _:
+                return word not in SETTLED
 
-    def _is_answered(self, name: str, ended: Ended) -> bool:
-        """Whether the target's journal says how the action ended, so that it need not be looked at again."""
+    def _must_look_again(self, ended: Ended) -> bool:
+        """Whether a target is to be handed in again: nothing says how the action ended, and it was not tried too often."""
+        name = ended.task.target
         word = self.run.standings()[name].word
-        if self.action == "preview":
-            return word in ("previewed", "held back")
-        return not ended.lost and word in (*DONE, *FAILED, "declined")
+        answers = {"preview": ("previewed", "held back"), "check": (*DONE, *FAILED)}
+        answered = word in answers.get(self.action, (*SETTLED, *FAILED, "declined"))
+        if not (ended.lost or ended.error) and answered:
+            return False
+        self._tries[name] += 1
+        self.run.journal.append("fleet-lost", target=name, why=ended.error or "it ended without a word")
+        return self._tries[name] < TRIES and self._is_open(name)
 
-    def _must_stop(self) -> str:
-        """Why no other target is begun, "" where one may be."""
-        if self.action == "preview":
-            return ""
-        if self.run.state.request == "abort":
-            return "it was aborted on request"
-        if self.action == "apply":
-            failed = [name for name, each in self.run.standings().items() if each.word in FAILED]
-            if len(failed) > self.run.fleet.max_failures:
-                return f"{len(failed)} targets failed, and max_failures is {self.run.fleet.max_failures}"
-        return ""
-
-    def _pass_on(self, under_way: Mapping[str, Task]) -> None:
+    def _pass_on(self) -> None:
         """Have the steps under way pause, resume or abort with the fleet."""
+        request = self.run.state.request
+        if request != self._passed_on:
+            for name in self._under_way:
+                child = RunFolder(self.run.child(name))
+                with suppress(PreconditionError):  # nothing acts there now, or not in batches
+                    request_control(child, Journal(child.journal_path), request, self.run.state.approved_by)
+            self._passed_on = request

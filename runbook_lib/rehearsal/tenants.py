@@ -99,7 +99,7 @@ def tenants(server: Server, root: Path, count: int, rows: int = 2_000, suffix: s
     names = [f"t{number:03}" for number in range(1, count + 1)]
     try:
         with template.server.connect(**template.parameters(template.application)) as connection:
-            connection.execute(MADE.format(rows=rows))  # type: ignore[arg-type]
+            connection.execute(MADE.format(rows=rows))
             _back_up(template, root, names)
             connection.execute(RELEASED)
             connection.execute("ANALYZE orders")
