@@ -9,6 +9,7 @@ from ..support.places import ROOT
 
 DOCS = ROOT / "docs"
 INDEX = DOCS / "README.md"
+GLOSSARY = DOCS / "glossary.md"
 PAGES = sorted(path for path in DOCS.rglob("*.md") if path.parent.name != "decisions" and path != INDEX)
 KINDS = {"how-to": "How-to", "explanation": "Explanation"}  # of a folder's pages
 CODE = re.compile(r"`[^`\n]+`")
@@ -42,3 +43,17 @@ def test_each_link_leads_somewhere(page: Path) -> None:
         target = (page.parent / path).resolve() if path else page
         assert target.exists(), path
         assert not anchor or anchor in anchors(target), f"{path}#{anchor}"
+
+
+def test_the_glossary_is_short_and_of_words_that_readers_meet() -> None:
+    words = re.findall(r"^\| \*\*(.+?)\*\* \|", GLOSSARY.read_text(), flags=re.MULTILINE)
+    texts = [path for path in (ROOT / "README.md", *PAGES) if path != GLOSSARY]
+    library = (ROOT / "runbook_lib").rglob("*.py")
+    read = "\n".join(path.read_text() for path in (*texts, *library)).lower()
+
+    assert 0 < len(words) <= 25
+    assert [word for word in words if not re.search(rf"\b{re.escape(word)}s?\b", read)] == []
+
+
+def test_the_readme_is_short() -> None:
+    assert (ROOT / "README.md").read_text().count("\n") <= 120
