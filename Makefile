@@ -69,7 +69,7 @@ check:
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
 
-BENCHMARKS = overhead.py database.py seat.py draft.py take_back.py pooler.py
+BENCHMARKS = overhead.py database.py interface.py draft.py take_back.py pooler.py
 
 bench:
 	@.ci/setup
