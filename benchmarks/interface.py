@@ -1,6 +1,6 @@
-"""Measures the engineer's seat: how soon it is usable, how soon a click is seen, and what the banner costs.
+"""Measure the user interface in JupyterLab: time until usable, time until a click is visible, and cost of the banner.
 
-JupyterLab runs in a headless Chromium on the embedded stack, as in the browser tests, whose page it drives.
+JupyterLab runs in a headless Chromium on the embedded stack, as in the browser tests.
 """
 
 import argparse
@@ -24,9 +24,9 @@ from tests.support.browser_seat import STEP, Seat, seated, served  # noqa: E402
 
 OPERATOR = "rehearsal"
 CLICKS = 10
-LASTS = 20  # how long the step lasts beside which the banner's share is taken
+LASTS = 20  # seconds of the step during which the banner is measured
 
-# In the page: click, and tell after how many milliseconds the text is seen; it is looked for at every frame.
+# In the page: click, and return the milliseconds until the text is visible, looking at every frame.
 CLICKED = """([box, text, shown]) => new Promise(done => {
     const output = box.closest('.jp-OutputArea');
     const begun = performance.now();
@@ -37,7 +37,7 @@ CLICKED = """([box, text, shown]) => new Promise(done => {
     requestAnimationFrame(seen);
 })"""
 
-# In the kernel: a step that works as long as asked and tells of its progress ten times a second, beside the banner.
+# In the kernel: a step that works for a given time and reports progress ten times a second, with the banner updated.
 LONG_STEP = """\
 import json, time
 from runbook_lib.ui import banner, step_runner
@@ -81,8 +81,8 @@ class Bar:
     limit: float
     unit: str
 
-    def told(self, values: list[float]) -> bool:
-        """Print the median of the values against the bar; returns whether it is kept."""
+    def report(self, values: list[float]) -> bool:
+        """Print the median of the values and the bar; return whether it is kept."""
         kept = median(values) <= self.limit
         few = f"({min(values):.2f} to {max(values):.2f}, {len(values)} values)"
         print(f"  {self.name:58} {median(values):8.2f} {self.unit:2} {few}", flush=True)
@@ -97,7 +97,7 @@ SHARE = Bar("the banner's share of a long step, in CPU time", 1, "%")
 
 @contextmanager
 def opened(browser: Browser, rows: int, took: list[float]) -> Iterator[Seat]:
-    """A game day, open in the page; adds the seconds from the command until the first cell of the triage can be run."""
+    """Yield a game day, open in the page; add the seconds from the command until the first cell of the triage is usable."""
     begun = monotonic()
     with served("--rehearsal", "--rows", str(rows)) as lab:
         link = monotonic() - begun
@@ -109,7 +109,7 @@ def opened(browser: Browser, rows: int, took: list[float]) -> Iterator[Seat]:
 
 
 def clicks(seat: Seat) -> list[float]:
-    """Milliseconds from a tick of a symptom, while another cell waits, until it is seen to be taken in."""
+    """Return the milliseconds from ticking a symptom, while another cell waits, until the page shows its effect."""
     seat.run_all()
     expect(seat.waiting("TYPE:")).to_be_visible(timeout=STEP)
     took = []
@@ -126,20 +126,20 @@ def clicks(seat: Seat) -> list[float]:
 
 
 def share(seat: Seat) -> list[float]:
-    """The CPU time of the banner's updates during a long step, in percent of the time that the step takes."""
+    """Return the CPU time of the banner's updates during a long step, in percent of the time that the step takes."""
     seat.notebook.get_by_role("button", name="Click to add a cell.").click()
     seat.page.keyboard.press("Enter")
     seat.page.keyboard.insert_text(LONG_STEP.format(seconds=LASTS))
     seat.page.keyboard.press("Shift+Enter")
-    told = seat.notebook.get_by_text(re.compile(r"SHARE \["))
-    expect(told).to_be_visible(timeout=(LASTS + 30) * 1000)
-    spent, took, updates = json.loads((told.text_content() or "").partition("SHARE ")[2])
+    share = seat.notebook.get_by_text(re.compile(r"SHARE \["))
+    expect(share).to_be_visible(timeout=(LASTS + 30) * 1000)
+    spent, took, updates = json.loads((share.text_content() or "").partition("SHARE ")[2])
     print(f"  the banner was looked at {updates} times in {took:.1f} s, {1000 * spent / updates:.1f} ms each", flush=True)
     return [100 * spent / took]
 
 
 def main() -> int:
-    """Measure each figure; 1 where one misses its bar."""
+    """Measure each figure; return 1 if one misses its bar."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=20_000, help="rows in the table (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="how often JupyterLab is opened (default: %(default)s)")
@@ -155,8 +155,8 @@ def main() -> int:
                     clicked += clicks(seat)
                     shares += share(seat)
         browser.close()
-    print("the engineer's seat: median (min to max)")
-    kept = [OPENED.told(ready), CLICK.told(clicked), SHARE.told(shares)]
+    print("user interface: median (min to max)")
+    kept = [OPENED.report(ready), CLICK.report(clicked), SHARE.report(shares)]
     return 0 if all(kept) else 1
 
 
