@@ -1,7 +1,7 @@
-# The commands of the README. Each sets up what is missing first; a second run installs nothing.
+# Each command first installs what is missing; a second run installs nothing. docs/how-to/run-the-sample.md explains them.
 .PHONY: rehearse matrix chaos lab corpus test test-older test-slow check bench
 
-# Hundreds of short processes are started: each would compile all that it imports again.
+# Each of hundreds of short processes would compile again all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
 SCENARIO ?= all-media-missing
@@ -23,8 +23,8 @@ matrix:
 	@$(SET_UP_STACK)
 	@.venv/bin/runbook rehearse --matrix --stack $(STACK) --rows $(ROWS)
 
-# Kills rollbacks at every event of their journals, and gives the same command again. A seed decides the order of the cases;
-# without CASES all that follow FROM are tried, which takes hours; TRIALS names some of the rollbacks.
+# Kills rollbacks at every event of their journals, and repeats the command. A seed decides the order of the cases. Without
+# CASES it tries all that follow FROM, which takes hours; TRIALS names some of the rollbacks.
 SEED ?= 1
 FROM ?= 1
 TRIALS ?=
@@ -42,7 +42,7 @@ else
 	@.venv-lab/bin/runbook lab --rehearsal --scenario $(SCENARIO) --rows $(ROWS)
 endif
 
-# Rolls the corpus of small migrations back; CASES names some, as "09 22".
+# Takes back the corpus of small migrations; CASES names some, as "09 22".
 CASES ?=
 
 corpus:
@@ -53,12 +53,12 @@ test: check
 	@.ci/setup test
 	@.venv/bin/python -m pytest --numprocesses 2 --dist loadfile -m "not older and not slow"
 
-# The same on what is older and promised too: PostgreSQL 15, ipykernel 7.3 and docker-compose 1.
+# The same on the oldest supported versions: PostgreSQL 15, ipykernel 7.3 and docker-compose 1.
 test-older:
 	@.ci/setup test
 	@.venv/bin/python -m pytest --numprocesses 2 --dist loadfile -m "older and not slow"
 
-# What takes longer than 10 seconds a test: whole rollbacks, sessions in the browser, properties, kills at every moment.
+# Tests that take longer than 10 seconds each: whole rollbacks, sessions in the browser, properties, kills at every moment.
 test-slow:
 	@.ci/setup test
 	@.venv/bin/python -m pytest --numprocesses 2 --dist loadfile -m slow --durations 10
@@ -69,7 +69,7 @@ check:
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
 
-BENCHMARKS = overhead.py database.py seat.py draft.py take_back.py pooler.py
+BENCHMARKS = overhead.py database.py interface.py draft.py take_back.py pooler.py
 
 bench:
 	@.ci/setup

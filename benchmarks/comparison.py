@@ -1,4 +1,4 @@
-"""Measures the comparison of two databases by ratios in one run: to a plain hash of the table in both, and to reladiff."""
+"""Measure the comparison of two databases as ratios within one run: to a plain hash of both tables, and to reladiff."""
 
 import json
 import subprocess
@@ -37,7 +37,7 @@ print(len({key for _, (key, *_) in diff_tables(*tables)}))
 
 @dataclass(frozen=True)
 class Compared:
-    """The seconds of a round with one row in `share` differing."""
+    """The seconds of one round in which one row of `share` differs."""
 
     share: int
     blocks: float
@@ -47,7 +47,7 @@ class Compared:
 
 
 def rounds_of(bench: Bench, rounds: int, plan: DatabasePlan) -> Iterator[Compared]:
-    """The medians of some rounds for each share of differing rows, each measured beside the others."""
+    """Return the medians of some rounds for each share of differing rows; the rivals take turns."""
     with tempfile.TemporaryDirectory(prefix="reladiff-") as directory:
         rival = _reladiff(Path(directory))
         for share in SHARES:
@@ -101,7 +101,7 @@ def _streamed(postgres: Postgres, side: Database, plan: DatabasePlan, wanted: in
 
 
 def plain(database: Database) -> float:
-    """The seconds of a plain hash of each row of the table, on one core. Read-only."""
+    """Return the seconds of a plain hash of each row of the table, on one core. Read-only."""
     with psycopg.connect(database.conninfo(database.application)) as connection:
         connection.execute("SET max_parallel_workers_per_gather = 0; SET jit = off")
         begun = time.monotonic()
@@ -122,7 +122,7 @@ def _theirs(rival: Path, live: Database, side: Database, wanted: int) -> float:
 
 
 def _reladiff(directory: Path) -> Path | None:
-    """The Python of an environment that has it, None where it cannot be had."""
+    """Return the Python of an environment that has it, or None if it cannot be installed."""
     python = directory / "bin" / "python"
     steps = ([sys.executable, "-m", "venv", directory], [python, "-m", "pip", "install", "--quiet", RELADIFF])
     for step in steps:

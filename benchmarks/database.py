@@ -1,4 +1,4 @@
-"""Measures the rollback of the database against the plan's own SQL, each on a fresh copy of the same large table."""
+"""Measure the rollback of the database against the plan's own SQL, each on a fresh copy of the same large table."""
 
 import argparse
 import resource
@@ -47,7 +47,7 @@ COMMIT;
 
 @dataclass(frozen=True)
 class Line:
-    """One figure: ours beside the rival's, and the bar that it is held to."""
+    """One figure: ours, the rival's, and the bar."""
 
     name: str
     ours: float
@@ -88,7 +88,7 @@ def timed(into: list[float]) -> Iterator[None]:
 
 
 def wal(database: Database) -> float:
-    """How far the server's log has come, in bytes."""
+    """Return the position of the server's write-ahead log in bytes. Read-only."""
     with database.server.connect() as connection:
         row = connection.execute("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn").fetchone()
     assert row is not None
@@ -96,7 +96,7 @@ def wal(database: Database) -> float:
 
 
 def untouched() -> DatabasePlan:
-    """The plan's database part without touching the time of change, which a swap cannot do."""
+    """Return the plan's database part without `touch_column`, which a swap cannot set."""
     return PLAN.model_copy(update={"backfill": PLAN.backfill.model_copy(update={"touch_column": None})})
 
 
@@ -115,7 +115,7 @@ def cleared(postgres: Postgres, database: DatabasePlan, strategy: str, *, stoppe
 
 
 def option_a(bench: Bench, rounds: int) -> Iterator[Line]:
-    """Option A on an idle server."""
+    """Measure option A on an idle server."""
     walls: dict[str, list[float]] = {name: [] for name in ("plan", "swap", "swap with proof", "batched")}
     logs: dict[str, list[float]] = {name: [] for name in walls}
     work: dict[str, Callable[[Database, Postgres], None]] = {
@@ -140,7 +140,7 @@ def option_a(bench: Bench, rounds: int) -> Iterator[Line]:
 
 
 def stalls(bench: Bench, rounds: int) -> Iterator[Line]:
-    """The longest wait of an application at work meanwhile."""
+    """Measure the longest wait of an application that works meanwhile."""
     longest: dict[str, list[float]] = {}
 
     def during(name: str, does: Callable[[Database, Postgres], object]) -> None:
@@ -180,7 +180,7 @@ def stalls(bench: Bench, rounds: int) -> Iterator[Line]:
 
 
 def in_the_way(does: Callable[[Database, Postgres], object]) -> Callable[[Database, Postgres], None]:
-    """The same, begun while a transaction that has read the table is idle."""
+    """Measure the same, begun while a transaction that has read the table is idle."""
 
     def with_reader(database: Database, postgres: Postgres) -> None:
         with psycopg.connect(database.conninfo(database.application)) as reader:
@@ -194,7 +194,7 @@ def in_the_way(does: Callable[[Database, Postgres], object]) -> Callable[[Databa
 
 
 def option_c(bench: Bench, rounds: int) -> Iterator[Line]:
-    """Option C: the comparison with the database before the backfill, and the exchange of the two."""
+    """Measure option C: the comparison with the database before the backfill, and the exchange of the two."""
     compared: list[float] = []
     closed: list[float] = []
     fenced: list[float] = []
@@ -231,7 +231,7 @@ def option_c(bench: Bench, rounds: int) -> Iterator[Line]:
 
 
 def comparison(bench: Bench, rounds: int) -> Iterator[Line]:
-    """The comparison of two databases, by ratios alone: to a plain hash of both, to reladiff, to streaming every row."""
+    """Measure the comparison of two databases as ratios: to a plain hash of both, to reladiff, to streaming every row."""
     for found in rounds_of(bench, rounds, PLAN):
         name = f"C comparison, one row in {found.share} differing"
         few = found.share >= 1_000
@@ -245,7 +245,7 @@ def comparison(bench: Bench, rounds: int) -> Iterator[Line]:
 
 
 def _restored(bench: Bench) -> float:
-    """The wall of the plan's own restore into the database in use, which nobody can use meanwhile."""
+    """Return the seconds of the plan's own restore into the live database, which nobody can use meanwhile."""
     seconds: list[float] = []
     with bench.copy() as (database, _):
         parameters = database.parameters(database.application)
@@ -262,7 +262,7 @@ def _restored(bench: Bench) -> float:
 
 
 def proof(bench: Bench, rounds: int) -> Iterator[Line]:
-    """The proof of untouched data alone, by a plain hash of the table, both on one core."""
+    """Measure the proof of untouched data as a ratio to a plain hash of the table, both on one core."""
     seconds: list[float] = []
     by_hash: list[float] = []
     with bench.copy() as (database, postgres):
@@ -280,7 +280,7 @@ def proof(bench: Bench, rounds: int) -> Iterator[Line]:
 
 
 def scalar(bench: Bench, rounds: int) -> Iterator[Line]:
-    """A backfill of a plain column taken back by the backup's values, which are loaded; the rival is one UPDATE … FROM."""
+    """Measure the removal of a plain column's backfill with loaded values of a backup; the rival is one UPDATE … FROM."""
     bars = {"swap": 0.55, "batched": 0.85}
     for mix, name, ours, rival in medians(bench, rounds):
         yield Line(f"A scalar {name}, proof included, {mix}", ours, rival, "s ", ours / rival, bars[name])
@@ -290,7 +290,7 @@ MEASURES = (option_c, comparison, proof, option_a, stalls, scalar)
 
 
 def main() -> int:
-    """Measure every figure; 1 where one misses its bar."""
+    """Measure every figure; return 1 if one misses its bar."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=2_000_000, help="rows in the table (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each measurement (default: %(default)s)")

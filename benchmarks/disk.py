@@ -1,4 +1,4 @@
-"""A disk that is no quicker than it is said to be, as a cloud's volumes are: the limit of a control group."""
+"""Limit the speed of a disk, as a cloud's volumes are limited, by a control group."""
 
 import os
 import uuid
@@ -11,7 +11,7 @@ GROUPS = Path("/sys/fs/cgroup")
 
 @contextmanager
 def limited(pid: int, directory: Path, megabytes: float) -> Iterator[None]:
-    """Have a process, and what it starts from now on, write to the disk of `directory` at no more than so many MB/s.
+    """Limit a process, and its later children, to write to the disk of `directory` at no more than so many MB/s.
 
     What is flushed to the disk is limited, as a database's log is; pages that the system writes later by itself are not,
     where control groups are of the first version.

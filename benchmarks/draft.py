@@ -1,6 +1,6 @@
-"""How long `runbook draft` takes on a schema of 150 tables, next to `pg_dump --schema-only` of the same database.
+"""Measure how long `runbook draft` takes on a schema of 150 tables, next to `pg_dump --schema-only` of the same database.
 
-draft.py [--tables 150] [--rounds 3]     exit status 1 where it takes more than the bar
+draft.py [--tables 150] [--rounds 3]     exit status 1 if it takes more than the bar
 """
 
 import argparse
@@ -57,7 +57,7 @@ def prepare(server: Server, root: Path, tables: int) -> None:
 
 
 def dumped(server: Server, root: Path, option: str) -> float:
-    """Seconds that pg_dump takes."""
+    """Return the seconds that pg_dump takes."""
     parameters = {**server.parameters, "dbname": "app"}
     environment = {**clean_environment(), "PGPASSWORD": parameters.pop("password")}
     begun = perf_counter()
@@ -67,7 +67,7 @@ def dumped(server: Server, root: Path, option: str) -> float:
 
 
 def drafted(server: Server, root: Path) -> float:
-    """Seconds that a draft takes."""
+    """Return the seconds that a draft takes."""
     begun = perf_counter()
     draft.make("X-1", root / "--no-owner.dump", [root / "up.sql"], server.conninfo(), root / "out", lambda _: None)
     return perf_counter() - begun

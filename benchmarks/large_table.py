@@ -1,4 +1,4 @@
-"""A PostgreSQL server with one large table as the backfill leaves it, copied anew for each measurement."""
+"""A PostgreSQL server with one large table as the backfill leaves it, with a fresh copy for each measurement."""
 
 import os
 import tempfile
@@ -39,7 +39,7 @@ class Bench:
 
     @contextmanager
     def copy(self, name: str = "bench") -> Iterator[tuple[Database, Postgres]]:
-        """A fresh copy of the original, and how the runbook reaches it; dropped afterwards."""
+        """Yield a fresh copy of the original, and how the runbook reaches it; drop it afterwards."""
         copied = self.original.clone(name)
         lines = (f"{key}={value}" for key, value in copied.parameters(copied.runbook).items())
         self.services.write_text("\n".join([f"[{name}]", *lines, ""]))
@@ -49,14 +49,14 @@ class Bench:
             yield copied, Postgres(name, "bench")
         finally:
             with copied.server.connect() as connection:
-                beside = connection.execute("SELECT datname FROM pg_database WHERE datname LIKE %s", [f"{name}%"]).fetchall()
-                for (each,) in beside:
+                found = connection.execute("SELECT datname FROM pg_database WHERE datname LIKE %s", [f"{name}%"]).fetchall()
+                for (each,) in found:
                     connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(each)))
 
 
 @contextmanager
 def large_table(rows: int, *, holes: bool, disk: float = 0) -> Iterator[Bench]:
-    """A server with `rows` rows, a third of them backfilled, one in 20, among the newest, with an entry of the user's own.
+    """Yield a server with `rows` rows, a third of them backfilled, one in 20 with the user's own entry, among the newest.
 
     The table is dense; with `holes` the backfill was one UPDATE and has been vacuumed, so that a quarter of it is free. Once
     the rows are there, the server writes to a disk of no more than `disk` MB/s, where that is given.

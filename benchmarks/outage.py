@@ -1,4 +1,4 @@
-"""What users see of a rollback: the page and the API are asked ten times a second, and the time without them is taken."""
+"""Measure what users see of a rollback: request the page and the API ten times a second, and take the time without them."""
 
 import threading
 import time
@@ -15,13 +15,13 @@ _opener = build_opener(ProxyHandler({}))
 
 @dataclass
 class Seen:
-    """When page and API were asked, in seconds, and whether both answered well."""
+    """The times of the requests, in seconds, and whether page and API both answered well."""
 
     looks: list[tuple[float, bool]] = field(default_factory=list)
 
     @property
     def outage(self) -> float:
-        """The seconds from the last good answer before the first bad one to the first good answer after the last. Pure."""
+        """Return the seconds from the last good answer before the first bad one to the first good one after the last."""
         bad = [at for at, well in self.looks if not well]
         if not bad:
             return 0.0
@@ -31,7 +31,7 @@ class Seen:
 
 
 def answers(url: str, token: str = "") -> bool:
-    """Whether a GET is answered with 200 and something. Read-only."""
+    """Return whether a GET is answered with 200 and a body. Read-only."""
     try:
         with _opener.open(Request(url, headers={"Authorization": f"Bearer {token}"}), timeout=PATIENCE) as response:  # noqa: S310  # of our own stack
             return response.status == 200 and bool(response.read())
@@ -41,7 +41,7 @@ def answers(url: str, token: str = "") -> bool:
 
 @contextmanager
 def watched(urls: Sequence[str], token: str = "") -> Iterator[Seen]:
-    """Ask all of `urls`, ten times a second, while the block runs; they answer well at its begin and at its end."""
+    """Request all `urls` ten times a second while the block runs; fail if they do not answer well before and after it."""
     seen, ended = Seen(), threading.Event()
 
     def look() -> bool:

@@ -1,4 +1,4 @@
-"""Measures what the runbook costs over a plain shell script of the same commands, each on an embedded stack of its own."""
+"""Measure what the runbook costs over a plain shell script of the same commands, each on an embedded stack of its own."""
 
 import argparse
 import json
@@ -63,7 +63,7 @@ take_back() {  # REPOSITORY: reverts the feature's commits, newest first, merges
 }
 """
 
-UNDER = {  # stack -> how its services are told to stop and start, and how a repository is built
+UNDER = {  # stack -> how its services stop and start, and how a repository is built
     SAMPLE: """
 control() { "$BIN/supervisorctl" -s "unix://$REHEARSAL_ROOT/supervisor.sock" "$@"; }
 build() { "$REHEARSAL_PYTHON" build.py; }
@@ -112,7 +112,7 @@ answers "$REHEARSAL_BACKEND_URL/api/messaging/conversations/1/messages" mediaUrl
 
 @dataclass(frozen=True)
 class Case:
-    """A rollback type, the fault it is for, its shell script, and what the runbook may take over it.
+    """A rollback type, the fault it is for, its shell script, and how much longer the runbook may take.
 
     `wall` is in executions of an empty notebook by papermill, in the same run; `outage` is in outages of the script.
     """
@@ -133,7 +133,7 @@ CASES = (
 
 
 def timed(command: Sequence[str | Path], directory: Path, environment: dict[str, str]) -> tuple[float, str]:
-    """Run a command; returns its wall seconds and its output, and ends the benchmark where the command fails."""
+    """Run a command and return its seconds and output; end the benchmark if it fails."""
     begun = monotonic()
     ended = subprocess.run(
         command, cwd=directory, env=environment, capture_output=True, text=True, timeout=TIMEOUT, check=False
@@ -147,13 +147,13 @@ def timed(command: Sequence[str | Path], directory: Path, environment: dict[str,
 
 
 def ours(up: Stack, case: Case, directory: Path) -> dict[str, float]:
-    """Plan, approve and run a rollback as its users do without a person at the keyboard."""
+    """Plan, approve and run a rollback without a person at the keyboard."""
     environment = {**os.environ, **up.environment}
     plan: list[str | Path] = [BIN / "runbook", "plan", "--plan", PLAN, "--target", up.described.target_file]
     plan += ["--type", case.type, "--json"]
     planning, output = timed(plan, directory, environment)
-    told = json.loads(output)
-    command = [BIN / "runbook", "run", told["run"], "--approve", told["digest"], "--json"]
+    planned = json.loads(output)
+    command = [BIN / "runbook", "run", planned["run"], "--approve", planned["digest"], "--json"]
     with watched(*asked(up)) as seen:
         running, output = timed(command, directory, environment)
     assert json.loads(output)["outcome"]["status"] == "verified"
@@ -164,7 +164,7 @@ def script(up: Stack, case: Case, directory: Path) -> dict[str, float]:
     """Run the same commands from a shell script."""
     feature = next(line.split()[-1] for line in PLAN.read_text().splitlines() if line.startswith("feature:"))
     file = directory / "rollback.sh"
-    installing = directory / "installing"  # where the script writes when it began to install packages and when it had
+    installing = directory / "installing"  # where the script writes when installing packages began and ended
     names = f"BIN={shlex.quote(str(BIN))} FEATURE={feature} INSTALLING={shlex.quote(str(installing))}"
     file.write_text(f"{names}\n{FUNCTIONS}{UNDER[case.stack]}{case.script}")
     environment = {**os.environ, **up.environment, "PGSERVICE": "rehearsal"}
@@ -178,13 +178,13 @@ def script(up: Stack, case: Case, directory: Path) -> dict[str, float]:
 
 
 def asked(up: Stack) -> tuple[list[str], str]:
-    """What users ask for: the page and the API; and the API's token."""
+    """Return the addresses that users request, page and API, and the API's token."""
     page, api = up.environment["REHEARSAL_FRONTEND_URL"], up.environment["REHEARSAL_BACKEND_URL"]
     return [f"{page}/", f"{api}/api/messaging/conversations/1/messages"], up.environment["REHEARSAL_API_TOKEN"]
 
 
 def floor(up: Stack, case: Case, directory: Path) -> dict[str, float]:
-    """Execute an empty notebook with papermill as it comes."""
+    """Execute an empty notebook with plain papermill."""
     python = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     empty = {"cells": [], "metadata": python, "nbformat": 4, "nbformat_minor": 5}
     (directory / "empty.ipynb").write_text(json.dumps(empty))
@@ -193,7 +193,7 @@ def floor(up: Stack, case: Case, directory: Path) -> dict[str, float]:
 
 
 def measure(case: Case, rows: int, rounds: int) -> dict[str, list[float]]:
-    """Measure one case on two equal stacks a round, taking turns at being first; returns the walls by what was measured."""
+    """Measure one case on two equal stacks per round, which take turns at being first; return the seconds by name."""
     walls: dict[str, list[float]] = {}
     for number in range(rounds):
         with (
@@ -208,8 +208,8 @@ def measure(case: Case, rows: int, rounds: int) -> dict[str, list[float]]:
     return walls
 
 
-def told(case: Case, walls: dict[str, list[float]]) -> bool:
-    """Print the figures of one case; returns whether the runbook stays within the bar."""
+def report(case: Case, walls: dict[str, list[float]]) -> bool:
+    """Print the figures of one case; return whether the runbook stays within the bar."""
     print(f"{case.type} ({case.fault}) on the stack {case.stack}, seconds: median (min to max)")
     for name in filter(walls.get, NAMES):
         print(f"  {name:26} {median(walls[name]):6.2f} ({min(walls[name]):.2f} to {max(walls[name]):.2f})")
@@ -226,22 +226,22 @@ def told(case: Case, walls: dict[str, list[float]]) -> bool:
     return all(within)
 
 
-def _held(told: str, measured: float, bar: float | None) -> bool:
-    """Print what was measured and whether it keeps the bar, where it has one."""
+def _held(what: str, measured: float, bar: float | None) -> bool:
+    """Print a figure and whether it keeps its bar, if it has one; return the latter."""
     kept = bar is None or measured <= bar
-    print(f"  {told}{'' if bar is None else f', bar {bar:g}: ' + ('PASS' if kept else 'over')}")
+    print(f"  {what}{'' if bar is None else f', bar {bar:g}: ' + ('PASS' if kept else 'over')}")
     return kept
 
 
 def main() -> int:
-    """Measure every case; 1 where one is over its bar."""
+    """Measure every case; return 1 if one is over its bar."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=20_000, help="rows in the table (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each case (default: %(default)s)")
     parser.add_argument("--stack", choices=list(UNDER), default=SAMPLE, help="what is rolled back (default: %(default)s)")
     options = parser.parse_args()
     cases = [case for case in CASES if case.stack == options.stack]
-    within = [told(case, measure(case, options.rows, options.rounds)) for case in cases]
+    within = [report(case, measure(case, options.rows, options.rounds)) for case in cases]
     return 0 if all(within) else 1
 
 

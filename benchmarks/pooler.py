@@ -1,6 +1,6 @@
-"""How long clients of PgBouncer wait for a query while steps of a rollback hold strong locks, with PAUSE and without.
+"""Measure how long clients of PgBouncer wait for a query while steps hold strong locks, with PAUSE and without.
 
-pooler.py [--rows 20000] [--rounds 2]     exit status 1 where a client sees an error, or its worst wait is over the bar
+pooler.py [--rows 20000] [--rounds 2]     exit status 1 if a client gets an error, or waits longer than the bar
 """
 
 import argparse
@@ -50,7 +50,7 @@ class Seen:
 
 @contextmanager
 def traffic(bouncer: PgBouncer, rows: int) -> Iterator[Seen]:
-    """150 transactions a second through the pooler while the block runs; what failed is tried again, and counts on."""
+    """Run 150 transactions a second through the pooler while the block runs; retry failures, whose wait continues."""
     seen, numbers, lock, ended = Seen(), itertools.count(), threading.Lock(), threading.Event()
     begun = time.monotonic()
 
@@ -96,7 +96,7 @@ def traffic(bouncer: PgBouncer, rows: int) -> Iterator[Seen]:
 
 
 def measured(template: Database, rows: int, what: str, number: int, *, pause: bool) -> Seen:
-    """What clients see of one step on a database of its own."""
+    """Return what clients see of one step on a database of its own."""
     database = template.clone(f"bench_{number}")
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         root, services = Path(directory) / "target", Path(directory) / "services"
@@ -119,7 +119,7 @@ def measured(template: Database, rows: int, what: str, number: int, *, pause: bo
 
 
 def main() -> int:
-    """Measure each step both ways, print the worst of both, and say whether the bar is kept."""
+    """Measure each step both ways, print the worst of both and whether the bar is kept."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=2)

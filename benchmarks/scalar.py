@@ -1,4 +1,4 @@
-"""Measures a backfill of a plain column taken back by the values of a backup, next to one UPDATE … FROM the same values."""
+"""Measure the removal of a plain column's backfill with a backup's values, next to one UPDATE … FROM the same values."""
 
 import time
 from collections.abc import Iterator
@@ -44,7 +44,7 @@ GRANT ALL ON orders, orders_before TO PUBLIC"""
 
 @contextmanager
 def filled(bench: Bench, every: int) -> Iterator[None]:
-    """The table as the job left it, in the database that is copied."""
+    """Make the table as the job left it, in the database to copy."""
     database = bench.original
     with database.server.connect(**database.parameters(database.application)) as connection:
         made = sql.SQL(MADE).format(every=sql.Literal(every), rows=sql.Literal(bench.rows)).as_string(connection)
@@ -57,7 +57,7 @@ def filled(bench: Bench, every: int) -> Iterator[None]:
 
 
 def terms(postgres: Postgres) -> ScalarTerms:
-    """The backfill, whose earlier values are loaded."""
+    """Return the backfill, with its earlier values loaded."""
     with postgres.connect() as connection:
         plain = backfill_terms(connection, SPEC, None, "bench")
         assert isinstance(plain, ScalarTerms)
@@ -66,7 +66,7 @@ def terms(postgres: Postgres) -> ScalarTerms:
 
 
 def taken_back(postgres: Postgres, backfill: ScalarTerms, strategy: str) -> None:
-    """Take the backfill back as the step does, with the proof of the whole table."""
+    """Remove the backfill as the step does, with the proof of the whole table."""
     work = BackfillRemoval(postgres.connect, backfill, strategy, stopped=True)
     with postgres.connect() as connection:
         work.proof.record(connection)
@@ -77,7 +77,7 @@ def taken_back(postgres: Postgres, backfill: ScalarTerms, strategy: str) -> None
 
 
 def seconds(bench: Bench, strategy: str) -> float:
-    """How long one strategy takes, or the rival's UPDATE, on a fresh copy."""
+    """Return the seconds of one strategy, or of the rival's UPDATE, on a fresh copy."""
     with bench.copy() as (database, postgres):
         known = terms(postgres)
         with database.server.connect() as connection:
@@ -96,7 +96,7 @@ def _update(database: Database) -> None:
 
 
 def medians(bench: Bench, rounds: int) -> Iterator[tuple[str, str, float, float]]:
-    """Of each mix of earlier values and each strategy: our median, and that of one UPDATE … FROM."""
+    """Return, by mix of earlier values and strategy, our median and that of one UPDATE … FROM."""
     for mix, every in MIXES.items():
         with filled(bench, every):
             walls: dict[str, list[float]] = {"plan": [], "swap": [], "batched": []}

@@ -1,6 +1,6 @@
-"""How long strong locks are held while a migration of 200 objects is taken back, and how long a reader of its tables waits.
+"""Measure how long taking back a migration of 200 objects holds strong locks, and how long a reader waits.
 
-take_back.py [--objects 200] [--rounds 3]     exit status 1 where either is longer than one try may wait
+take_back.py [--objects 200] [--rounds 3]     exit status 1 if either is longer than one try may wait
 """
 
 import argparse
@@ -46,7 +46,7 @@ MADE = (
 
 
 def main() -> int:
-    """Measure, print the median, and say whether it is within the bar."""
+    """Measure; print the median and whether it is within the bar."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--objects", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=3)
@@ -65,7 +65,7 @@ def main() -> int:
 
 
 def measured(database: Database, root: Path) -> tuple[float, float]:
-    """Take the migration back on a database of its own: the milliseconds of the transaction, and a reader's longest wait."""
+    """Take the migration back on its own database; return the milliseconds of the transaction and of a reader's wait."""
     server, parameters = database.server, database.parameters(database.runbook)
     (root / "services").write_text("\n".join(["[bench]", *(f"{k}={v}" for k, v in parameters.items()), ""]))
     with server.connect(**database.parameters(database.application)) as connection:
@@ -101,7 +101,7 @@ def measured(database: Database, root: Path) -> tuple[float, float]:
 
 @contextmanager
 def reading(database: Database) -> Iterator[list[float]]:
-    """Somebody who reads all tables from before, one after another, until the block ends; the milliseconds of each look."""
+    """Read all old tables one after another until the block ends; yield the milliseconds of each read."""
     ended, waits = threading.Event(), list[float]()
 
     def read() -> None:

@@ -1,4 +1,4 @@
-"""An application at work on the table, by pgbench, and how long it stood still."""
+"""Run an application on the table, by pgbench, and measure its longest stall."""
 
 import subprocess
 import tempfile
@@ -22,7 +22,7 @@ INSERT INTO messages (conversation_id, sender_id, content) VALUES (1, 1, 'Thank 
 
 @dataclass
 class Stalls:
-    """The latencies that the application saw, in milliseconds; filled in when the traffic has ended."""
+    """The latencies that the application saw, in milliseconds; set when the traffic has ended."""
 
     latencies: list[float] = field(default_factory=list)
 
@@ -34,7 +34,7 @@ class Stalls:
 
 @contextmanager
 def traffic(database: Database, rows: int) -> Iterator[Stalls]:
-    """150 transactions a second on the database while the block runs; waiting in the queue counts."""
+    """Run 150 transactions a second on the database while the block runs; waiting in the queue counts."""
     seen = Stalls()
     parameters = database.parameters(database.application)
     environment = {**clean_environment(), "PGPASSWORD": parameters["password"]}

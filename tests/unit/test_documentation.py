@@ -1,4 +1,4 @@
-"""The pages of the documentation are found by their kind, and lead to one another."""
+"""The pages of the documentation are listed by their kind, link to each other, and are short."""
 
 import re
 from pathlib import Path
@@ -9,9 +9,14 @@ from ..support.places import ROOT
 
 DOCS = ROOT / "docs"
 INDEX = DOCS / "README.md"
+GLOSSARY = DOCS / "glossary.md"
+GENERATED = DOCS / "reference.md"
+CHANGELOG = ROOT / "CHANGELOG.md"
 PAGES = sorted(path for path in DOCS.rglob("*.md") if path.parent.name != "decisions" and path != INDEX)
 KINDS = {"how-to": "How-to", "explanation": "Explanation"}  # of a folder's pages
 CODE = re.compile(r"`[^`\n]+`")
+FENCED = re.compile(r"^ *```.*?^ *```$", re.DOTALL | re.MULTILINE)
+WIDTH = 125  # characters of a line, except in tables and code
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)]+))?\)")
 
 
@@ -42,3 +47,26 @@ def test_each_link_leads_somewhere(page: Path) -> None:
         target = (page.parent / path).resolve() if path else page
         assert target.exists(), path
         assert not anchor or anchor in anchors(target), f"{path}#{anchor}"
+
+
+def test_the_glossary_is_short_and_of_words_that_readers_meet() -> None:
+    words = re.findall(r"^\| \*\*(.+?)\*\* \|", GLOSSARY.read_text(), flags=re.MULTILINE)
+    texts = [path for path in (ROOT / "README.md", *PAGES) if path != GLOSSARY]
+    library = (ROOT / "runbook_lib").rglob("*.py")
+    read = "\n".join(path.read_text() for path in (*texts, *library)).lower()
+
+    assert 0 < len(words) <= 25
+    assert [word for word in words if not re.search(rf"\b{re.escape(word)}s?\b", read)] == []
+
+
+def test_the_readme_is_short() -> None:
+    assert (ROOT / "README.md").read_text().count("\n") <= 120
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", CHANGELOG, INDEX, *PAGES], ids=lambda page: str(page.relative_to(ROOT))
+)
+def test_prose_fits_the_width(page: Path) -> None:
+    prose = FENCED.sub("", page.read_text()).splitlines() if page != GENERATED else []
+
+    assert [line for line in prose if len(line) > WIDTH and not line.startswith("|")] == []
