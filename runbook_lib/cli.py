@@ -22,6 +22,7 @@ from runbook_lib.config.plan import summary
 from runbook_lib.config.target import pair
 from runbook_lib.documents import load_plan, load_target, resolved
 from runbook_lib.errors import ParametersError, RunbookError
+from runbook_lib.fleet.commands import fleet
 from runbook_lib.headless import conductor, dry_run
 from runbook_lib.history import commits
 from runbook_lib.journal import Journal
@@ -53,6 +54,9 @@ run_argument = click.argument("run", type=click.Path(path_type=Path))
 def commands() -> None:
     """Roll a release back: rehearse, plan, run, and verify what was done."""
     redact_output()
+
+
+commands.add_command(fleet)
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from runbook_lib.journal.state import RunState, replay
 Word = Literal[
     "pending", "previewed", "held back", "begun", "verified", "waived", "failed", "unknown", "declined", "undone", "ended"
 ]
+LOOKED = ("previewed", "stopped", "outcome")  # the last of these decides where nothing was begun
 DONE: tuple[Word, ...] = ("verified", "waived")  # rolled back as far as was approved
 FAILED: tuple[Word, ...] = ("failed", "unknown")
 SETTLED: tuple[Word, ...] = (*DONE, "undone", "ended")  # nothing is left to do there
@@ -71,20 +72,21 @@ def standing_of(target: str, events: Sequence[Event]) -> Standing:
 
 
 def _word(state: RunState, events: Sequence[Event]) -> Word:
-    if state.outcome:
-        status = str(state.outcome["status"])
-        found: dict[str, Word] = {"service-back": "unknown", "escalated": "unknown"}
-        return found.get(status, status)  # type: ignore[arg-type]  # the others are called as the outcome is
-    if state.steps:
+    if not state.steps:
+        kinds = [event.kind for event in events if event.kind in LOOKED]
+        return "held back" if kinds and kinds[-1] != "previewed" else "previewed" if kinds else "pending"
+    if state.outcome is None:
         return "begun"
-    last = next((event.kind for event in reversed(events) if event.kind in ("previewed", "stopped")), "")
-    words: dict[str, Word] = {"previewed": "previewed", "stopped": "held back", "": "pending"}
-    return words[last]
+    status = str(state.outcome["status"])
+    found: dict[str, Word] = {"service-back": "unknown", "escalated": "unknown"}
+    return found.get(status, status)  # type: ignore[arg-type]  # the others are called as the outcome is
 
 
 def _reason(word: Word, state: RunState, events: Sequence[Event]) -> str:
     """Why it stands so, in a line."""
-    if word == "held back" or (word in FAILED and not state.steps):
+    if word == "previewed":
+        return ""
+    if word == "held back":
         stops = [event.data["error"] for event in events if event.kind == "stopped"]
         return cause(str(stops[-1])) if stops else str(state.outcome["summary"]) if state.outcome else ""
     if state.outcome:

@@ -86,17 +86,17 @@ def apply(run: FleetRun, engine: Engine, *, only: Collection[str] = (), watch: W
                 safe_next="Take a preview with `runbook fleet plan`, read it, and approve its digest.",
             )
         run.journal.append("fleet-walking", action="apply", engine=engine.name, pid=os.getpid())
-        stopped = ""
+        stopped, ended = "", set[str]()
         for number, wave in enumerate(state.waves, 1):
             names = [name for name in wave if name in state.ready and (not only or name in only)]
             if [name for name in names if run.standings()[name].word not in SETTLED]:
                 run.journal.append("wave-started", number=number, count=len(names))
                 begun = monotonic()
-                stopped = _Round(run, engine, "apply", state.ready, watch).walk(names)
+                stopped = _Round(run, engine, "apply", state.ready, watch, ended).walk(names)
                 failed = [name for name in names if run.standings()[name].word in FAILED]
                 seconds = round(monotonic() - begun, 3)
                 run.journal.append("wave-ended", number=number, count=len(names), failed=len(failed), seconds=seconds)
-                stopped = stopped or (_soaked(run, engine, number, names, watch) if number < len(state.waves) else "")
+                stopped = stopped or (_soaked(run, engine, number, names, watch, ended) if number < len(state.waves) else "")
             if stopped:
                 break
         return _ended(run, stopped)
@@ -116,12 +116,12 @@ def undo(run: FleetRun, engine: Engine, digests: Mapping[str, str], watch: Watch
         return _ended(run, stopped)
 
 
-def _soaked(run: FleetRun, engine: Engine, number: int, names: Sequence[str], watch: Watch) -> str:
+def _soaked(run: FleetRun, engine: Engine, number: int, names: Sequence[str], watch: Watch, ended: set[str]) -> str:
     """Wait after a wave, then check its targets again; returns why no other wave is begun, "" where one may be."""
     soak = run.fleet.soak
     if soak is None:
         return ""
-    round_, begun = _Round(run, engine, "check", {}, watch), monotonic()
+    round_, begun = _Round(run, engine, "check", {}, watch, ended), monotonic()
     while monotonic() - begun < soak.seconds:
         if stopped := round_.must_stop():
             return stopped
@@ -145,9 +145,17 @@ class _Round:
     """One action on some targets: as many of each server at once as the fleet allows."""
 
     def __init__(
-        self, run: FleetRun, engine: Engine, action: Action, digests: Mapping[str, str], watch: Watch = lambda: None
+        self,
+        run: FleetRun,
+        engine: Engine,
+        action: Action,
+        digests: Mapping[str, str],
+        watch: Watch,
+        ended: set[str] | None = None,
     ) -> None:
+        """`ended`: the targets that ended since this process began to walk, of which failures are counted."""
         self.run, self.engine, self.action, self.digests, self.watch = run, engine, action, digests, watch
+        self._ended = set[str]() if ended is None else ended
         self._under_way: dict[str, Task] = {}
         self._tries = Counter[str]()
         self._passed_on = run.state.request
@@ -163,6 +171,7 @@ class _Round:
                 return stopped
             for ended in self.engine.ended(LOOK):
                 del self._under_way[ended.task.target]
+                self._ended.add(ended.task.target)
                 if self._must_look_again(ended):
                     pending.append(ended.task.target)
             self._pass_on()
@@ -180,7 +189,7 @@ class _Round:
             return ""
         if fleet.deadline and (datetime.now(UTC) - state.began).total_seconds() > fleet.deadline:
             return f"its deadline of {fleet.deadline} s has passed"
-        failed = [name for name, each in self.run.standings().items() if each.word in FAILED]
+        failed = [name for name, each in self.run.standings().items() if each.word in FAILED and name in self._ended]
         if shared.NAME in failed:
             return "what all targets share could not be rolled back"
         if len(failed) > fleet.max_failures:
@@ -221,7 +230,7 @@ class _Round:
         name = ended.task.target
         word = self.run.standings()[name].word
         answers = {"preview": ("previewed", "held back"), "check": (*DONE, *FAILED)}
-        answered = word in answers.get(self.action, (*SETTLED, *FAILED, "declined"))
+        answered = word in answers.get(self.action, (*SETTLED, *FAILED, "declined", "held back"))
         if not (ended.lost or ended.error) and answered:
             return False
         self._tries[name] += 1

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import copyfile
-from typing import Any
+from typing import Any, LiteralString
 
 import yaml
 
@@ -85,6 +85,12 @@ class Tenants:
     def database(self, name: str) -> Database:
         """The database of a tenant."""
         return Database(self.server, database_of(name), self.template.application, self.template.runbook)
+
+    def execute(self, name: str, statement: LiteralString) -> None:
+        """Execute a statement on a tenant's database as the application. Changes that database."""
+        database = self.database(name)
+        with database.server.connect(**database.parameters(database.application)) as connection:
+            connection.execute(statement)
 
 
 def database_of(name: str) -> str:
