@@ -16,37 +16,37 @@ from runbook_lib.postgres.changes.work import Work, is_value
 def settle_labels(work: Work) -> None:
     """Do as decided with rows that hold a label of an enum that goes, or refuse; note the types that are made again."""
     for goal in list(work.goal.values()):
-        there = work.live.get(goal.key) if goal else None
-        if goal is None or there is None or goal.kind != "type" or goal.definition["kind"] != "e":
+        actual = work.live.get(goal.key) if goal else None
+        if goal is None or actual is None or goal.kind != "type" or goal.definition["kind"] != "e":
             continue
-        before, now = goal.definition["labels"] or [], there.definition["labels"] or []
+        before, now = goal.definition["labels"] or [], actual.definition["labels"] or []
         going = [label for label in now if label not in before]
-        kept = _settled(work, there, going) if going else set()
-        wanted = goal
+        kept = _settled(work, actual, going) if going else set()
+        expected = goal
         if kept:
             left = [label for label in now if label in before or label in kept]
-            wanted = replace(goal, definition={**goal.definition, "labels": left})
-        work.goal[goal.key] = wanted
-        if wanted.like(there):
+            expected = replace(goal, definition={**goal.definition, "labels": left})
+        work.goal[goal.key] = expected
+        if expected.like(actual):
             del work.goal[goal.key]
-        elif KINDS["type"].alter(there, wanted, work.live) is None or _are_written(work, set(before) - set(now)):
-            work.remade.append(there)
+        elif KINDS["type"].alter(actual, expected, work.live) is None or _are_written(work, set(before) - set(now)):
+            work.remade.append(actual)
 
 
 def refuse_filled_fields(work: Work) -> None:
     """Refuse where rows hold something in a field of a composite type that goes."""
     for goal in list(work.goal.values()):
-        there = work.live.get(goal.key) if goal else None
-        if goal is None or there is None or goal.kind != "type" or goal.definition["kind"] != "c":
+        actual = work.live.get(goal.key) if goal else None
+        if goal is None or actual is None or goal.kind != "type" or goal.definition["kind"] != "c":
             continue
         left = [name for name, _ in goal.definition["fields"] or []]
-        for name in (name for name, _ in there.definition["fields"] or [] if name not in left):
-            for column in _columns_of(work, there):
+        for name in (name for name, _ in actual.definition["fields"] or [] if name not in left):
+            for column in _columns_of(work, actual):
                 value, table = f"t.{quote(column.name)}", work.live[column.parent]
                 is_list = column.definition["type"].endswith("[]")
                 held = f"{value} IS NOT NULL" if is_list else f"({value}).{quote(name)} IS NOT NULL"
                 if rows := work.keys_where(table, held):
-                    why = f"{column.address} holds it, and {there.address} did not have it"
+                    why = f"{column.address} holds it, and {actual.address} did not have it"
                     work.reversal.refuse(name, why, rows)
 
 

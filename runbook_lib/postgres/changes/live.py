@@ -151,9 +151,9 @@ def undo(open_: Open, copies: Copies, history: History | None, waiting: Waiting)
             return _unlike(undone, live, others)
 
 
-def _unlike(wanted: Connection, live: Connection, others: Mapping[str, str]) -> list[str]:
+def _unlike(expected: Connection, live: Connection, others: Mapping[str, str]) -> list[str]:
     left_out = untouched.addresses(live, others).values()
-    found = unlike(wanted, live, frozenset(left_out)) + untouched.changed(live, others)
+    found = unlike(expected, live, frozenset(left_out)) + untouched.changed(live, others)
     return [each for each in found if not each.removeprefix("extra ").startswith(NOT_COPIED)]
 
 

@@ -114,42 +114,42 @@ def merge(changes: list[Change], live: Catalog) -> Merge:
     goal: dict[str, Object | None] = {}
     refusals, since, left = list[Refusal](), list[str](), list[str]()
     for change in changes:
-        there = live.get(change.key)
+        actual = live.get(change.key)
         if change.key.startswith("other "):
             refusals.append(
                 Refusal(change.key.removeprefix("other "), f"it was {change.what}, and its kind is not known here")
             )
         elif change.before is None:
-            if there is not None:
+            if actual is not None:
                 goal[change.key] = None
-                if change.after and not there.like(change.after) and there.kind not in ("rights", "comment"):
+                if change.after and not actual.like(change.after) and actual.kind not in ("rights", "comment"):
                     since.append(f"{change.key} was changed since")
         elif change.after is None:
-            if there is None and change.before.definition.get("valid") is False:
+            if actual is None and change.before.definition.get("valid") is False:
                 left.append(f"{change.key} was INVALID, and is not built again")
-            elif there is None:
+            elif actual is None:
                 goal[change.key] = change.before
-            elif not there.like(change.before):
+            elif not actual.like(change.before):
                 refusals.append(Refusal(change.before.name, f"{change.key} was dropped, and somebody made another since"))
-        elif there is None:
+        elif actual is None:
             parent = change.before.parent
             if parent and live.get(parent) is None:
                 continue
             refusals.append(Refusal(change.before.name, f"{change.key} was changed, and somebody dropped it since"))
         else:
-            merged, conflicts = _merged(change.before, change.after, there)
+            merged, conflicts = _merged(change.before, change.after, actual)
             if conflicts:
                 why = f"{change.key} was changed, and {', '.join(sorted(conflicts))} again by others since"
                 refusals.append(Refusal(change.before.name or change.key, why))
-            elif not merged.like(there):
+            elif not merged.like(actual):
                 goal[change.key] = merged
     return Merge(goal, refusals, since, left)
 
 
-def _merged(before: Object, after: Object, there: Object) -> tuple[Object, set[str]]:
-    definition, conflicts = dict(there.definition), set[str]()
+def _merged(before: Object, after: Object, actual: Object) -> tuple[Object, set[str]]:
+    definition, conflicts = dict(actual.definition), set[str]()
     for name in changed(before, after):
-        was, made, now = (each.definition.get(name) for each in (before, after, there))
+        was, made, now = (each.definition.get(name) for each in (before, after, actual))
         if now == made:
             if name in before.definition:
                 definition[name] = was
@@ -157,37 +157,37 @@ def _merged(before: Object, after: Object, there: Object) -> tuple[Object, set[s
                 definition.pop(name, None)
         elif now != was:
             conflicts.add(name)
-    keeps = before.keeps if definition == before.definition else there.keeps
-    return replace(there, definition=definition, keeps={**keeps}), conflicts
+    keeps = before.keeps if definition == before.definition else actual.keeps
+    return replace(actual, definition=definition, keeps={**keeps}), conflicts
 
 
 def in_turn(named: Iterable[tuple[Rename, Object]]) -> list[str]:
     """The statements that give objects their names from before; where some swap names, by way of others. Pure."""
     pairs = [
-        (rename, there, replace(there, name=rename.before.name, schema=rename.before.schema)) for rename, there in named
+        (rename, actual, replace(actual, name=rename.before.name, schema=rename.before.schema)) for rename, actual in named
     ]
-    taken = {(there.kind, there.parent, there.schema, there.name) for _, there, _ in pairs}
+    taken = {(actual.kind, actual.parent, actual.schema, actual.name) for _, actual, _ in pairs}
     first, then = list[str](), list[str]()
-    for place, (rename, there, goal) in enumerate(pairs):
-        rename_ = KINDS[there.kind].rename
+    for place, (rename, actual, goal) in enumerate(pairs):
+        rename_ = KINDS[actual.kind].rename
         if (goal.kind, goal.parent, goal.schema, goal.name) in taken and rename.is_moved:
-            meanwhile = replace(there, name=f"runbook_renamed_{place}")
-            first += rename_(there, meanwhile)
+            meanwhile = replace(actual, name=f"runbook_renamed_{place}")
+            first += rename_(actual, meanwhile)
             then += rename_(meanwhile, goal)
         elif rename.is_moved:
-            then += rename_(there, goal)
+            then += rename_(actual, goal)
         then += [
             f"ALTER TYPE {goal.quoted} RENAME VALUE {literal(new)} TO {literal(old)}" for new, old in rename.labels.items()
         ]
     return first + then
 
 
-def differences(wanted: Mapping[str, Object], there: Mapping[str, Object]) -> list[str]:
+def differences(expected: Mapping[str, Object], actual: Mapping[str, Object]) -> list[str]:
     """What of a catalog is missing, extra or different. Pure."""
     found = []
-    for key in {**wanted, **there}:
-        if key not in there or key not in wanted:
-            found.append(f"{'missing' if key not in there else 'extra'} {key}")
-        elif not wanted[key].like(there[key]):
+    for key in {**expected, **actual}:
+        if key not in actual or key not in expected:
+            found.append(f"{'missing' if key not in actual else 'extra'} {key}")
+        elif not expected[key].like(actual[key]):
             found.append(f"changed {key}")
     return found

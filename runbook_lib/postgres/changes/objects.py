@@ -75,23 +75,23 @@ class Kind:
     name: LiteralString
     query: str  # id, address, parent, schema, name, definition, keeps
 
-    def create(self, wanted: Object, catalog: Catalog) -> list[str]:
+    def create(self, expected: Object, catalog: Catalog) -> list[str]:
         """The statements that make it."""
         raise NotImplementedError
 
-    def drop(self, there: Object) -> list[str]:
+    def drop(self, actual: Object) -> list[str]:
         """The statements that drop it, never what depends on it."""
         raise NotImplementedError
 
-    def alter(self, there: Object, wanted: Object, catalog: Catalog) -> list[str] | None:
+    def alter(self, actual: Object, expected: Object, catalog: Catalog) -> list[str] | None:
         """The statements that turn one definition into another in place, None where it has to be dropped and made again."""
         return None
 
-    def rename(self, there: Object, wanted: Object) -> list[str]:
+    def rename(self, actual: Object, expected: Object) -> list[str]:
         """The statements that give it another name, and another schema."""
         raise NotImplementedError
 
-    def owned(self, there: Object) -> str:
+    def owned(self, actual: Object) -> str:
         """What ALTER calls it, where it has an owner."""
         raise NotImplementedError
 
@@ -167,10 +167,10 @@ def literal(text: str) -> str:
     return " E'" + escaped.replace("\\", "\\\\") + "'" if "\\" in escaped else f"'{escaped}'"
 
 
-def changed(there: Object, wanted: Object) -> set[str]:
+def changed(actual: Object, expected: Object) -> set[str]:
     """The attributes in which two definitions differ. Pure."""
-    names = {*there.definition, *wanted.definition}
-    return {name for name in names if there.definition.get(name) != wanted.definition.get(name)}
+    names = {*actual.definition, *expected.definition}
+    return {name for name in names if actual.definition.get(name) != expected.definition.get(name)}
 
 
 def short(address: str) -> str:

@@ -1,4 +1,4 @@
-"""Brings a scratch copy of a database to a wanted catalog, and notes the statements that did it.
+"""Brings a scratch copy of a database to the expected catalog, and notes the statements that did it.
 
 Nothing is dropped by CASCADE: what PostgreSQL will not drop or change yet waits for the next round, and what depends on it
 is dropped meanwhile and made again. So the order comes from the server itself, and it has been tried.
@@ -106,20 +106,20 @@ class Reconciler:
             self._catalog = catalog_of(self.connection)
         return self._catalog
 
-    def reach(self, wanted: Mapping[str, Object], *, whole: bool) -> None:
-        """Go as far as possible to a wanted catalog, in at most `ROUNDS` rounds. Changes the scratch database.
+    def reach(self, expected: Mapping[str, Object], *, whole: bool) -> None:
+        """Go as far as possible to the expected catalog, in at most `ROUNDS` rounds. Changes the scratch database.
 
         Args:
-            wanted: All that is to be there, by key.
+            expected: All that is to be there, by key.
             whole: Whether what was dropped meanwhile comes back.
         """
         for _ in range(ROUNDS):
-            there, self.failures = self.catalog(), {}
-            steps = list(_steps(there, Catalog({k: v for k, v in wanted.items() if k not in self._away})))
+            actual, self.failures = self.catalog(), {}
+            steps = list(_steps(actual, Catalog({k: v for k, v in expected.items() if k not in self._away})))
             progress = [self._tried(key, statements) for key, statements in steps]
             if any(progress):
                 continue
-            if new := self._in_the_way(there, wanted):
+            if new := self._in_the_way(actual, expected):
                 self._away |= new
             elif whole and self._away:
                 self._back |= self._away
@@ -135,10 +135,10 @@ class Reconciler:
             return False
         return True
 
-    def _in_the_way(self, there: Catalog, wanted: Mapping[str, Object]) -> set[str]:
-        stuck = [there[key] for key in self.failures if key in there.objects]
+    def _in_the_way(self, actual: Catalog, expected: Mapping[str, Object]) -> set[str]:
+        stuck = [actual[key] for key in self.failures if key in actual.objects]
         hanging = {key for each in stuck for key in dependents(self.connection, each)}
-        may = {key for key in hanging if key in there.objects and key in wanted and key.partition(" ")[0] not in STAYING}
+        may = {key for key in hanging if key in actual.objects and key in expected and key.partition(" ")[0] not in STAYING}
         return may - self._away - self._back
 
 
@@ -159,27 +159,27 @@ def dependents(connection: Connection, each: Object) -> set[str]:
     return {row["key"] for row in rows} - {each.key}
 
 
-def _steps(there: Catalog, wanted: Catalog) -> Iterator[tuple[str, list[str]]]:
+def _steps(actual: Catalog, expected: Catalog) -> Iterator[tuple[str, list[str]]]:
     """What has to be done, drops first; what goes or comes with another is left out."""
-    going = [each for key, each in there.objects.items() if key not in wanted.objects]
+    going = [each for key, each in actual.objects.items() if key not in expected.objects]
     for each in sorted(going, key=lambda each: -RANK[each.kind]):
-        if not (each.parent in there.objects and each.parent not in wanted.objects):
+        if not (each.parent in actual.objects and each.parent not in expected.objects):
             yield each.key, KINDS[each.kind].drop(each)
-    for key, goal in sorted(wanted.objects.items(), key=lambda item: RANK[item[1].kind]):
-        found, kind = there.get(key), KINDS[goal.kind]
+    for key, goal in sorted(expected.objects.items(), key=lambda item: RANK[item[1].kind]):
+        found, kind = actual.get(key), KINDS[goal.kind]
         if found is None:
-            if not goal.parent or goal.parent in there.objects or goal.parent not in wanted.objects:
-                yield key, kind.create(goal, wanted)
+            if not goal.parent or goal.parent in actual.objects or goal.parent not in expected.objects:
+                yield key, kind.create(goal, expected)
         elif not found.like(goal):
             if changed(found, goal) == {"owner"}:
                 yield key, [f"ALTER {kind.owned(found)} OWNER TO {quote(goal.definition['owner'])}"]
                 continue
-            altered = kind.alter(_owned_alike(found, goal), goal, wanted)
+            altered = kind.alter(_owned_alike(found, goal), goal, expected)
             yield key, kind.drop(found) if altered is None else altered
 
 
-def _owned_alike(there: Object, wanted: Object) -> Object:
-    """An object as if it had the wanted owner, who is set in a round of his own."""
-    if "owner" not in wanted.definition:
-        return there
-    return replace(there, definition={**there.definition, "owner": wanted.definition["owner"]})
+def _owned_alike(actual: Object, expected: Object) -> Object:
+    """An object as if it had the expected owner, who is set in a round of his own."""
+    if "owner" not in expected.definition:
+        return actual
+    return replace(actual, definition={**actual.definition, "owner": expected.definition["owner"]})

@@ -22,19 +22,19 @@ class Comments(Kind):
           AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = d.classoid AND e.objid = d.objoid AND e.deptype = 'e')
         ORDER BY 1"""  # OIDs below 16384 are PostgreSQL's own
 
-    def create(self, wanted: Object, catalog: Catalog) -> list[str]:
+    def create(self, expected: Object, catalog: Catalog) -> list[str]:
         """Write it."""
-        return [f"COMMENT ON {_commented(wanted)} IS {literal(wanted.definition['text'])}"]
+        return [f"COMMENT ON {_commented(expected)} IS {literal(expected.definition['text'])}"]
 
-    def drop(self, there: Object) -> list[str]:
+    def drop(self, actual: Object) -> list[str]:
         """Take it away."""
-        return [f"COMMENT ON {_commented(there)} IS NULL"]
+        return [f"COMMENT ON {_commented(actual)} IS NULL"]
 
-    def alter(self, there: Object, wanted: Object, catalog: Catalog) -> list[str] | None:
+    def alter(self, actual: Object, expected: Object, catalog: Catalog) -> list[str] | None:
         """Write another."""
-        return self.create(wanted, catalog)
+        return self.create(expected, catalog)
 
-    def rename(self, there: Object, wanted: Object) -> list[str]:
+    def rename(self, actual: Object, expected: Object) -> list[str]:
         """A comment goes with what it is on."""
         return []
 
@@ -83,19 +83,19 @@ class Rights(Kind):
         GROUP BY 1, 2, 3, 4, 5, 7
         ORDER BY 1"""
 
-    def create(self, wanted: Object, catalog: Catalog) -> list[str]:
+    def create(self, expected: Object, catalog: Catalog) -> list[str]:
         """Grant all of them."""
-        return _difference(wanted, {}, wanted.definition)
+        return _difference(expected, {}, expected.definition)
 
-    def drop(self, there: Object) -> list[str]:
+    def drop(self, actual: Object) -> list[str]:
         """Revoke all of them."""
-        return _difference(there, there.definition, {})
+        return _difference(actual, actual.definition, {})
 
-    def alter(self, there: Object, wanted: Object, catalog: Catalog) -> list[str] | None:
+    def alter(self, actual: Object, expected: Object, catalog: Catalog) -> list[str] | None:
         """Grant and revoke what differs."""
-        return _difference(there, there.definition, wanted.definition)
+        return _difference(actual, actual.definition, expected.definition)
 
-    def rename(self, there: Object, wanted: Object) -> list[str]:
+    def rename(self, actual: Object, expected: Object) -> list[str]:
         """Rights go with what they are on."""
         return []
 

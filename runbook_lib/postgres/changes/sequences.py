@@ -28,39 +28,39 @@ class Sequences(Kind):
               SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'i')
         ORDER BY c.oid"""
 
-    def create(self, wanted: Object, catalog: Catalog) -> list[str]:
+    def create(self, expected: Object, catalog: Catalog) -> list[str]:
         """Make it, owned by nothing yet: the column may come later."""
-        of = wanted.definition
-        made = [f"CREATE SEQUENCE {wanted.quoted} AS {of['type']} {_settings(wanted)} START WITH {of['start']}"]
-        if wanted.keeps["last"] is not None:
-            made.append(f"SELECT setval('{wanted.quoted.replace(chr(39), chr(39) * 2)}', {wanted.keeps['last']})")
+        of = expected.definition
+        made = [f"CREATE SEQUENCE {expected.quoted} AS {of['type']} {_settings(expected)} START WITH {of['start']}"]
+        if expected.keeps["last"] is not None:
+            made.append(f"SELECT setval('{expected.quoted.replace(chr(39), chr(39) * 2)}', {expected.keeps['last']})")
         return made
 
-    def drop(self, there: Object) -> list[str]:
+    def drop(self, actual: Object) -> list[str]:
         """Drop it."""
-        return [f"DROP SEQUENCE {there.quoted}"]
+        return [f"DROP SEQUENCE {actual.quoted}"]
 
-    def alter(self, there: Object, wanted: Object, catalog: Catalog) -> list[str] | None:
+    def alter(self, actual: Object, expected: Object, catalog: Catalog) -> list[str] | None:
         """Change its settings."""
-        differ, of, made = changed(there, wanted), wanted.definition, list[str]()
+        differ, of, made = changed(actual, expected), expected.definition, list[str]()
         if differ - {"owned by"}:
             typed = f"AS {of['type']} " if "type" in differ else ""
-            made.append(f"ALTER SEQUENCE {there.quoted} {typed}{_settings(wanted)} START WITH {of['start']}")
+            made.append(f"ALTER SEQUENCE {actual.quoted} {typed}{_settings(expected)} START WITH {of['start']}")
         if "owned by" in differ:
-            made.append(f"ALTER SEQUENCE {there.quoted} OWNED BY {of['owned by'] or 'NONE'}")
+            made.append(f"ALTER SEQUENCE {actual.quoted} OWNED BY {of['owned by'] or 'NONE'}")
         return made
 
-    def owned(self, there: Object) -> str:
+    def owned(self, actual: Object) -> str:
         """What ALTER calls it."""
-        return f"SEQUENCE {there.quoted}"
+        return f"SEQUENCE {actual.quoted}"
 
-    def rename(self, there: Object, wanted: Object) -> list[str]:
+    def rename(self, actual: Object, expected: Object) -> list[str]:
         """Give it its name and schema."""
-        return moved("SEQUENCE", there, wanted)
+        return moved("SEQUENCE", actual, expected)
 
 
-def _settings(wanted: Object) -> str:
-    of = wanted.definition
+def _settings(expected: Object) -> str:
+    of = expected.definition
     return (
         f"INCREMENT BY {of['increment']} MINVALUE {of['min']} MAXVALUE {of['max']} CACHE {of['cache']} "
         f"{'CYCLE' if of['cycle'] else 'NO CYCLE'}"

@@ -117,14 +117,14 @@ def drop_staged(live: Connection) -> None:
         execute(live, f"DROP TABLE {SCRATCH}.{row['relname']}")
 
 
-def unlike(wanted: Connection, live: Connection, left_out: frozenset[str]) -> list[str]:
+def unlike(expected: Connection, live: Connection, left_out: frozenset[str]) -> list[str]:
     """What of catalog and rows differs from a database as it should be, in which the rows of some tables were left out.
 
     Changes that one's own schema.
     """
-    catalog, there = catalogs_of(wanted, live)
-    gone = {each.address for each in catalog.of("table") if there.get(each.key) is None}
-    return differences(catalog.objects, there.objects) + row_differences(wanted, live, catalog, gone | left_out)
+    catalog, actual = catalogs_of(expected, live)
+    gone = {each.address for each in catalog.of("table") if actual.get(each.key) is None}
+    return differences(catalog.objects, actual.objects) + row_differences(expected, live, catalog, gone | left_out)
 
 
 def refuse_unstable(reversal: Reversal, columns: Sequence[str]) -> None:
@@ -147,18 +147,18 @@ def _applied_again(states: States, reversal: Reversal, files: Sequence[Path]) ->
         execute(again, f"DROP SCHEMA {KEPT} CASCADE")
     stopped = states.run("again", files)
     with states.connected("again") as again, states.connected("first") as first, states.connected("after") as made:
-        catalog, now, there = catalogs_of(again, first, made)
-        created = [each for of in reversal.changes if of.before is None and (each := there.get(_now(of.key, reversal)))]
+        catalog, now, actual = catalogs_of(again, first, made)
+        created = [each for of in reversal.changes if of.before is None and (each := actual.get(_now(of.key, reversal)))]
         same = all((found := catalog.get(each.key)) is not None and found.like(each) for each in created)
         held = [each for each in created if each.kind in ("table", "column")]
         for table, column, key in reversal.repeatable:
-            rows = not_repeated(again, first, there[f"table {table}"], column, key)
+            rows = not_repeated(again, first, actual[f"table {table}"], column, key)
             if rows or stopped:
                 why = (
                     f"the migration changed {short(table)}.{column} in place, and would change what was written since again"
                 )
                 reversal.refuse(column, why, rows)
-        catalogs = (now, there, Catalog({}) if stopped else catalog)
+        catalogs = (now, actual, Catalog({}) if stopped else catalog)
         return same, lost(again, first, made, held, catalogs, reversal.key_copies)
 
 

@@ -44,7 +44,7 @@ def sample(
     named = {each for statement in statements for each in statement.tables}
     with connection.transaction(force_rollback=True):
         pin(connection, local=True, search_path=search_path, statement_timeout=TIMEOUT)
-        wanted = _tables_of(connection, named)
+        named_tables = _tables_of(connection, named)
         pin(connection, local=True, search_path="")
         known = {
             id: table for id, table in tables(connection).items() if not (table.foreign or table.extension or id in left_out)
@@ -52,7 +52,7 @@ def sample(
         keys = foreign_keys(connection)
         sequences = connection.execute(_SEQUENCES).fetchall()
         found: _Rows = {}
-        added = {id: _rows(connection, known[id], sql.SQL("LIMIT {}").format(ROWS)) for id in wanted if id in known}
+        added = {id: _rows(connection, known[id], sql.SQL("LIMIT {}").format(ROWS)) for id in named_tables if id in known}
         for id, condition in (conditions or {}).items():
             which = sql.SQL("WHERE {} LIMIT {}").format(condition, ROWS)
             added[id] = [*added.get(id, []), *_rows(connection, known[id], which)]

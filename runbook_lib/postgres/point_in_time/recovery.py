@@ -16,7 +16,7 @@ from runbook_lib.errors import PreconditionError
 from runbook_lib.postgres import Connection
 from runbook_lib.postgres.connection import one
 from runbook_lib.postgres.point_in_time.base_backup import BaseBackup, base_backups, control, refused, tablespaces
-from runbook_lib.postgres.point_in_time.side_server import BEFORE_BASE, MISSING_WAL, SideServer, Wanted, place, recovered
+from runbook_lib.postgres.point_in_time.side_server import BEFORE_BASE, MISSING_WAL, Expected, SideServer, place, recovered
 from runbook_lib.postgres.point_in_time.wal import Archive, Commit, not_before, number, precedes, written_by
 from runbook_lib.postgres.programs import server_programs
 from runbook_lib.system import temporary
@@ -134,8 +134,8 @@ def carried_out(way: Way, processes: Processes) -> Iterator[SideServer]:
         _require_fitting(way, data, processes)
         target = ("recovery_target_xid", str(way.xid)) if way.xid else ("recovery_target_time", str(way.spec.at))
         fetch = f"cp {shlex.quote(way.spec.wal).replace('%', '%%')}/%f %p" if way.spec.wal else ""
-        wanted = Wanted(way.live.major, way.live.superuser, way.live.database, target, fetch)
-        with recovered(root, data, wanted, way.programs, processes, way.spec.timeout) as server:
+        expected = Expected(way.live.major, way.live.superuser, way.live.database, target, fetch)
+        with recovered(root, data, expected, way.programs, processes, way.spec.timeout) as server:
             yield server
 
 

@@ -82,7 +82,7 @@ class SideServer:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Expected:
     """Which server is to hold what: the live one's superuser and database, and where its recovery stops."""
 
     major: int
@@ -94,7 +94,7 @@ class Wanted:
 
 @contextmanager
 def recovered(
-    root: Path, data: Path, wanted: Wanted, programs: Path, processes: Processes, timeout: float
+    root: Path, data: Path, expected: Expected, programs: Path, processes: Processes, timeout: float
 ) -> Iterator[SideServer]:
     """Recover a restored data directory and run its server until the block ends. Changes only what is below `root`.
 
@@ -111,14 +111,14 @@ def recovered(
             safe_next="Set TMPDIR to a shorter directory.",
         )
     socket.mkdir(mode=0o700)
-    _configure(data, wanted, control(data, programs, processes))
+    _configure(data, expected, control(data, programs, processes))
     command = [*user_namespace(), str(programs / "postgres"), "-D", str(data), "-k", str(socket)]
     environment = clean_environment()
     with log.open("wb") as output:  # by which it is found, and ended, once its owner is gone
         process = subprocess.Popen(
             with_default_signals(command, env=environment), env=environment, stdout=output, stderr=subprocess.STDOUT
         )
-    reached = SideServer(socket, wanted.user, wanted.database, datetime.now(UTC))
+    reached = SideServer(socket, expected.user, expected.database, datetime.now(UTC))
     try:
         if not until(lambda: process.poll() is not None or _answers(reached), timeout, LOOK):
             raise AdapterError(
@@ -129,7 +129,7 @@ def recovered(
             )
         if process.poll() is not None:
             raise _why(log.read_text(errors="replace"))
-        yield SideServer(socket, wanted.user, wanted.database, _moment(log.read_text(errors="replace")))
+        yield SideServer(socket, expected.user, expected.database, _moment(log.read_text(errors="replace")))
     finally:
         process.send_signal(signal.SIGINT)
         try:
@@ -148,20 +148,20 @@ def place() -> Iterator[tuple[Path, Path]]:
         yield root, data
 
 
-def _configure(data: Path, wanted: Wanted, known: dict[str, str]) -> None:
+def _configure(data: Path, expected: Expected, known: dict[str, str]) -> None:
     left = "".join((data / name).read_text() for name in OWN[:2] if (data / name).is_file())
     commands = _RESTORED_BY.findall(left)
     for name in OWN:
         (data / name).unlink(missing_ok=True)
     for slot in (data / "pg_replslot").glob("*"):
         shutil.rmtree(slot)
-    since = [settings for first, settings in SETTINGS_SINCE.items() if wanted.major >= first]
+    since = [settings for first, settings in SETTINGS_SINCE.items() if expected.major >= first]
     settings = {name: value for each in (SETTINGS, *since) for name, value in each.items()}
     settings |= {name: known[key] for name, key in OF_CONTROL.items() if key in known}
-    settings |= dict([wanted.target]) | {"recovery_target_timeline": "current"}
+    settings |= dict([expected.target]) | {"recovery_target_timeline": "current"}
     lines = [f"{name} = {_quoted(value)}" for name, value in settings.items()]
-    if wanted.restore_command:
-        lines.append(f"restore_command = {_quoted(wanted.restore_command)}")
+    if expected.restore_command:
+        lines.append(f"restore_command = {_quoted(expected.restore_command)}")
     elif commands:
         lines.append(f"restore_command = {commands[-1]}")
     else:
