@@ -109,7 +109,7 @@ def test_a_statement_that_names_what_goes_is_the_features_own(tried: Tried, way:
     found = tried(way, UPDATE, "UPDATE messages m SET attachments = $1 WHERE m.id = $2")[EXERCISE]
 
     assert found.status is Status.PASS
-    assert "they name what goes: 1 (`UPDATE messages m SET attachments" in found.summary
+    assert "they name what is removed: 1 (`UPDATE messages m SET attachments" in found.summary
 
 
 def test_a_trigger_that_uses_what_goes_fails(tried: Tried, application: psycopg.Connection) -> None:
@@ -249,7 +249,7 @@ def test_where_none_of_the_most_frequent_ones_runs_the_preview_says_so(
 
     assert list(found) == [NAME]
     assert (
-        "no statement of the application was tried: not counted, since they fail before it already: 1" in found[NAME].summary
+        "no statement of the application was tried: not counted, since they already fail before it: 1" in found[NAME].summary
     )
 
 
