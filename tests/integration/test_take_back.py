@@ -240,7 +240,7 @@ def test_another_draft_than_the_plan_names_is_refused(make: Make) -> None:
 
     _, looks = found.step().previewed(begun=False)
 
-    assert "another one than the plan names" in summaries(looks)
+    assert "is not the one that the plan names" in summaries(looks)
 
 
 def test_a_draft_without_its_states_is_refused(make: Make) -> None:

@@ -3,13 +3,13 @@
 from runbook_lib.postgres.changes.objects import USERS, Catalog, Kind, Object, changed, literal, of_no_extension, quote
 from runbook_lib.postgres.changes.tables import identity_of, inline
 
-SET_ASIDE = "runbook"  # the schema of a type that is being replaced
+REPLACED = "runbook"  # the schema of a type that is being replaced
 STORAGE = {"p": "PLAIN", "e": "EXTERNAL", "m": "MAIN", "x": "EXTENDED"}
 COMPRESSION = {"p": "pglz", "l": "lz4"}
 
 
 class Columns(Kind):
-    """Columns; their place among the others is no part of their definition."""
+    """Columns; their position is not part of their definition."""
 
     name = "column"
     query = f"""
@@ -41,7 +41,7 @@ class Columns(Kind):
         ORDER BY a.attrelid, a.attnum"""
 
     def create(self, expected: Object, catalog: Catalog) -> list[str]:
-        """Add it, empty where it needs to be filled before it can be NOT NULL."""
+        """Add it; it stays empty if it must be filled before it can be NOT NULL."""
         table = expected.keeps["table"]
         made = [f"ALTER TABLE {table} ADD COLUMN {inline(expected)}"]
         return made + _details(table, expected)
@@ -51,7 +51,7 @@ class Columns(Kind):
         return [f"ALTER TABLE {actual.keeps['table']} DROP COLUMN {quote(actual.name)}"]
 
     def alter(self, actual: Object, expected: Object, catalog: Catalog) -> list[str] | None:
-        """Change it in place; what generates it does not change."""
+        """Change it in place; a generation expression cannot change."""
         differ = changed(actual, expected)
         if {"generated", "virtual"} & differ:
             return None
@@ -82,13 +82,13 @@ class Columns(Kind):
         return made + (_details(actual.keeps["table"], expected, actual) if details else [])
 
     def rename(self, actual: Object, expected: Object) -> list[str]:
-        """Give it its name; `actual` names its table as it is called now."""
+        """Rename it; `actual` names its table as it is called now."""
         return [f"ALTER TABLE {actual.keeps['table']} RENAME COLUMN {quote(actual.name)} TO {quote(expected.name)}"]
 
 
 def through_text(actual: Object) -> str:
-    """The cast to text that a value needs on its way to another type of the same name. Pure."""
-    if not actual.definition["type"].startswith(f"{SET_ASIDE}."):
+    """Return the cast to text that a value needs before its cast to another type of the same name. Pure."""
+    if not actual.definition["type"].startswith(f"{REPLACED}."):
         return ""
     return "::text[]" if actual.definition["type"].endswith("[]") else "::text"
 

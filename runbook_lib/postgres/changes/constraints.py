@@ -4,7 +4,7 @@ from runbook_lib.postgres.changes.objects import USERS, Catalog, Kind, Object, o
 
 
 class Constraints(Kind):
-    """Primary and foreign keys, unique, check and exclusion constraints; NOT NULL is a column's."""
+    """Primary and foreign keys, unique, check and exclusion constraints; NOT NULL belongs to columns."""
 
     name = "constraint"
     query = f"""
@@ -26,7 +26,7 @@ class Constraints(Kind):
         ORDER BY k.contype = 'f', k.oid"""
 
     def create(self, expected: Object, catalog: Catalog) -> list[str]:
-        """Add it, which looks at every row."""
+        """Add it, which checks every row."""
         text = expected.definition["text"]
         return [f"ALTER TABLE {expected.keeps['table']} ADD CONSTRAINT {quote(expected.name)} {text}"]
 
@@ -35,5 +35,5 @@ class Constraints(Kind):
         return [f"ALTER TABLE {actual.keeps['table']} DROP CONSTRAINT {quote(actual.name)}"]
 
     def rename(self, actual: Object, expected: Object) -> list[str]:
-        """Give it its name."""
+        """Rename it."""
         return [f"ALTER TABLE {actual.keeps['table']} RENAME CONSTRAINT {quote(actual.name)} TO {quote(expected.name)}"]

@@ -28,15 +28,15 @@ class Functions(Kind):
         return [f"DROP {_what(actual)} {_signature(actual, actual.quoted)}"]
 
     def alter(self, actual: Object, expected: Object, catalog: Catalog) -> list[str] | None:
-        """Replace it where its arguments and its result stay."""
+        """Replace it if its arguments and its result stay the same."""
         return None if {"result", "arguments"} & changed(actual, expected) else [expected.keeps["text"]]
 
     def owned(self, actual: Object) -> str:
-        """What ALTER calls it."""
+        """Return its name for ALTER."""
         return f"{_what(actual)} {_signature(actual, actual.quoted)}"
 
     def rename(self, actual: Object, expected: Object) -> list[str]:
-        """Give it its name and schema."""
+        """Rename it and move it to its schema."""
         made, now = list[str](), actual.quoted
         if actual.schema != expected.schema:
             made.append(f"ALTER {_what(actual)} {_signature(actual, now)} SET SCHEMA {quote(expected.schema)}")

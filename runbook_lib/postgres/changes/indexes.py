@@ -5,7 +5,7 @@ from runbook_lib.postgres.changes.tables import moved
 
 
 class Indexes(Kind):
-    """Indexes; those of partitions go with the index of the whole table."""
+    """Indexes; those of partitions belong to the index of the partitioned table."""
 
     name = "index"
     query = f"""
@@ -34,5 +34,5 @@ class Indexes(Kind):
         return [f"DROP INDEX {actual.quoted}"]
 
     def rename(self, actual: Object, expected: Object) -> list[str]:
-        """Give it its name; its schema is its table's."""
+        """Rename it; its schema is its table's."""
         return [each for each in moved("INDEX", actual, expected) if "SET SCHEMA" not in each]

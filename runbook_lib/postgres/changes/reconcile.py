@@ -1,7 +1,7 @@
-"""Brings a scratch copy of a database to the expected catalog, and notes the statements that did it.
+"""Brings a scratch copy of a database to the expected catalog, and records the statements that did it.
 
-Nothing is dropped by CASCADE: what PostgreSQL will not drop or change yet waits for the next round, and what depends on it
-is dropped meanwhile and made again. So the order comes from the server itself, and it has been tried.
+Nothing is dropped by CASCADE. What PostgreSQL refuses to drop or change waits for the next round; its dependents are dropped
+meanwhile and recreated. So the server itself decides the order, and every statement has been tried.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ STAYING = (
     "extension",
     "type",
     "sequence",
-)  # kinds that hold something, never dropped meanwhile
+)  # kinds that hold data, never dropped temporarily
 WRITING = (
     "INSERT ",
     "UPDATE ",
     "DELETE ",
     "SELECT set_config(",
     "SELECT setval(",
-)  # how statements begin that write rows alone
+)  # the start of statements that only write rows
 
 _DEPENDENTS = f"""
     SELECT DISTINCT {KEY.format("i")} AS key
@@ -59,25 +59,25 @@ _CLASSES = {
 
 
 class Reconciler:
-    """Statements that were tried on a scratch database, in order; `failures` says what the last try could not do.
+    """Runs statements on a scratch database, and keeps them in order; `failures` lists what the last round could not do.
 
-    It is given the catalog as it is, and reads it again after statements that may have changed it.
+    It starts from the given catalog, and reads it again after statements that may have changed it.
     """
 
     def __init__(self, connection: Connection, catalog: Catalog) -> None:
         self.connection = connection
         self.statements: list[str] = []
-        self.seconds = 0.0  # that they took
+        self.seconds = 0.0  # total duration
         self.failures: dict[str, psycopg.Error] = {}
-        self._away: set[str] = set()  # dropped meanwhile
-        self._back: set[str] = set()  # was dropped meanwhile, and is not again
-        self._catalog: Catalog | None = catalog  # as it is now, None where a statement may have changed it
+        self._away: set[str] = set()  # dropped temporarily
+        self._back: set[str] = set()  # was dropped temporarily, and must not be again
+        self._catalog: Catalog | None = catalog  # as it is now; None if a statement may have changed it
 
     def run(self, *statements: str) -> None:
-        """Execute statements, all or none, and note them. Changes the scratch database.
+        """Execute statements, all or none, and record them. Changes the scratch database.
 
         Raises:
-            psycopg.Error: One failed; none was done.
+            psycopg.Error: One failed; none took effect.
         """
         begun = monotonic()
         with self.connection.transaction():
@@ -89,7 +89,7 @@ class Reconciler:
             self._catalog = None
 
     def locks(self, before: Catalog) -> list[str]:
-        """The statements that take the strong locks of the present transaction at once, by earlier names. Read-only."""
+        """Build statements that take the transaction's strong locks at once, by earlier table names. Read-only."""
         asked = """SELECT relation::text AS id, bool_or(mode = 'AccessExclusiveLock') AS whole FROM pg_locks
             WHERE pid = pg_backend_pid() AND granted
               AND mode IN ('AccessExclusiveLock', 'ShareRowExclusiveLock', 'ShareLock')
@@ -101,7 +101,7 @@ class Reconciler:
         return [f"LOCK TABLE ONLY {', ONLY '.join(names)} IN {mode} MODE" for mode, names in sorted(locked.items())]
 
     def catalog(self) -> Catalog:
-        """What is there now. Read-only."""
+        """Read the present catalog. Read-only."""
         if self._catalog is None:
             self._catalog = catalog_of(self.connection)
         return self._catalog
@@ -110,8 +110,8 @@ class Reconciler:
         """Go as far as possible to the expected catalog, in at most `ROUNDS` rounds. Changes the scratch database.
 
         Args:
-            expected: All that is to be there, by key.
-            whole: Whether what was dropped meanwhile comes back.
+            expected: All expected objects, by key.
+            whole: Whether to recreate what was dropped temporarily.
         """
         for _ in range(ROUNDS):
             actual, self.failures = self.catalog(), {}
@@ -143,7 +143,7 @@ class Reconciler:
 
 
 def dependents(connection: Connection, each: Object) -> set[str]:
-    """The keys of what depends on an object. Read-only."""
+    """Return the keys of an object's dependents. Read-only."""
     if each.kind not in _CLASSES:
         return set()
     oid, _, sub = each.id.partition(":")
@@ -160,7 +160,7 @@ def dependents(connection: Connection, each: Object) -> set[str]:
 
 
 def _steps(actual: Catalog, expected: Catalog) -> Iterator[tuple[str, list[str]]]:
-    """What has to be done, drops first; what goes or comes with another is left out."""
+    """Yield the necessary statements, drops first, except for objects dropped or created with others."""
     going = [each for key, each in actual.objects.items() if key not in expected.objects]
     for each in sorted(going, key=lambda each: -RANK[each.kind]):
         if not (each.parent in actual.objects and each.parent not in expected.objects):
@@ -179,7 +179,7 @@ def _steps(actual: Catalog, expected: Catalog) -> Iterator[tuple[str, list[str]]
 
 
 def _owned_alike(actual: Object, expected: Object) -> Object:
-    """An object as if it had the expected owner, who is set in a round of his own."""
+    """Return an object with the expected owner; a separate round sets the owner."""
     if "owner" not in expected.definition:
         return actual
     return replace(actual, definition={**actual.definition, "owner": expected.definition["owner"]})

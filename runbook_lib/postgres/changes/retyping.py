@@ -1,4 +1,4 @@
-"""Columns that get another type back: what turns their values back, and what is done with those that do not fit."""
+"""Restores columns' earlier types: converts their values, and handles those that do not fit."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from runbook_lib.postgres.changes.objects import Object, literal, short
 from runbook_lib.postgres.changes.rows import SCRATCH, execute
 from runbook_lib.postgres.changes.work import Work, is_value
 
-OF_TYPE = ("type", "collation", "storage", "compression", "sequence")  # what of a column goes with its type
+OF_TYPE = ("type", "collation", "storage", "compression", "sequence")  # a column's attributes that depend on its type
 CHARACTERS = ("character varying", "character")
 _LENGTHS = re.compile(r"\((\d+)(?:,(\d+))?\)")
 
 
 def find_conversions(work: Work) -> None:
-    """Find, for each column that gets its type from before, what turns its values back; refuse where values do not fit."""
+    """Find the conversion of each column that gets its earlier type; refuse if values do not fit."""
     for key, goal in list(work.goal.items()):
         actual = work.live.get(key)
         if goal is None or actual is None or goal.kind != "column" or goal.definition["type"] == actual.definition["type"]:
@@ -36,7 +36,7 @@ def find_conversions(work: Work) -> None:
 
 
 def _back(work: Work, goal: Object, actual: Object) -> Back:
-    """How a column's values come back. Changes the scratch copy's own schema."""
+    """Find how to convert a column's values. Changes the scratch copy's own schema."""
     old, new, zone = goal.definition["type"], actual.definition["type"], work.script.zones.get(actual.name)
     through = "::text" if f"type {new.removesuffix('[]')}" in work.live.objects else ""
     through += "[]" if through and old.endswith("[]") else ""
@@ -58,7 +58,7 @@ def _back(work: Work, goal: Object, actual: Object) -> Back:
 
 
 def _is_label(work: Work, old: str) -> str:
-    """The condition that a value is one of an enum that is made again."""
+    """Build the condition that a value is a label of a recreated enum."""
     enum = work.goal.get(f"type {old.removesuffix('[]')}")
     if enum is None or enum.definition["kind"] != "e":
         return "true"
@@ -69,10 +69,10 @@ def _is_label(work: Work, old: str) -> str:
 
 
 def _converted(work: Work, goal: Object, back: Back) -> Object:
-    """The column with what turns its values back, or with the type that it keeps, as decided; refuse where undecided."""
+    """Return the column with its conversion, or with its present type if so decided; refuse if undecided."""
     actual, table = back.column, work.live[back.column.parent]
     if table.definition["bound"]:
-        return goal  # it follows the whole table's
+        return goal  # it follows the partitioned table's
     using = replace(goal, keeps={**goal.keeps, "using": of(back.cast, back.name)})
     if rule := work.rule(table.address, actual.name):
         fitting.write_known(work, actual)
@@ -84,10 +84,10 @@ def _converted(work: Work, goal: Object, back: Back) -> Object:
     if not count and not fitting.is_unfit(work, back):
         return using
     if back.made and back.column.definition["type"].removesuffix("[]") in [each.address for each in work.remade]:
-        rows = rows or fitting.unfit_rows(work, back)  # whether a value fits is not known once its type is made again
+        rows = rows or fitting.unfit_rows(work, back)  # fit is unknown once the type is recreated
     elif not count:
         if fitting.write_known(work, actual):
-            values = back.values if is_proven else f"NULL::{back.old}"  # there may be no cast at all
+            values = back.values if is_proven else f"NULL::{back.old}"  # a cast may not exist
             return replace(goal, keeps={**goal.keeps, "using": values})
         rows = fitting.unfit_rows(work, back)
     elif decided == KEEP:
@@ -104,7 +104,7 @@ def _converted(work: Work, goal: Object, back: Back) -> Object:
 
 
 def _kept(work: Work, goal: Object, back: Back, found: tuple[int, list[str]], *, is_proven: bool) -> Object:
-    """The column with the type that it has by now, where that holds all that it held; refused where it does not."""
+    """Return the column with its present type, if that holds all earlier values; refuse otherwise."""
     actual, new = back.column, back.column.definition["type"]
     count, rows = found
     why = f"values do not fit {back.old}"
@@ -120,7 +120,7 @@ def _kept(work: Work, goal: Object, back: Back, found: tuple[int, list[str]], *,
 
 
 def _is_wider(work: Work, old: str, new: str) -> bool:
-    """Whether a type takes all values of another as they are: one that is longer, or that the server casts to unasked."""
+    """Report whether a type holds all values of another: it is longer, or the server casts to it implicitly."""
     if old.endswith("[]") != new.endswith("[]"):
         return False
     names = [_LENGTHS.sub("", each.removesuffix("[]")) for each in (old, new)]

@@ -1,4 +1,4 @@
-"""Comments on objects and rights to them."""
+"""Comments and rights on objects."""
 
 from runbook_lib.postgres.changes.objects import KEY, Catalog, Kind, Object, literal
 
@@ -8,7 +8,7 @@ _OWN = "('pg_catalog', 'information_schema', 'pg_toast', 'runbook')"
 
 
 class Comments(Kind):
-    """Comments on whatever users made."""
+    """Comments on any object that users made."""
 
     name = "comment"
     query = f"""
@@ -27,7 +27,7 @@ class Comments(Kind):
         return [f"COMMENT ON {_commented(expected)} IS {literal(expected.definition['text'])}"]
 
     def drop(self, actual: Object) -> list[str]:
-        """Take it away."""
+        """Remove it."""
         return [f"COMMENT ON {_commented(actual)} IS NULL"]
 
     def alter(self, actual: Object, expected: Object, catalog: Catalog) -> list[str] | None:
@@ -35,12 +35,12 @@ class Comments(Kind):
         return self.create(expected, catalog)
 
     def rename(self, actual: Object, expected: Object) -> list[str]:
-        """A comment goes with what it is on."""
+        """Return nothing: a comment moves with its object."""
         return []
 
 
 class Rights(Kind):
-    """What is granted, to each role a list of privileges; what the owner has by itself is left out."""
+    """Granted privileges, a list for each role, except the owner's own."""
 
     name = "rights"
     query = f"""
@@ -96,7 +96,7 @@ class Rights(Kind):
         return _difference(actual, actual.definition, expected.definition)
 
     def rename(self, actual: Object, expected: Object) -> list[str]:
-        """Rights go with what they are on."""
+        """Return nothing: rights move with their object."""
         return []
 
 

@@ -18,15 +18,15 @@ class Schemas(Kind):
         return [f"CREATE SCHEMA {quote(expected.name)}"]
 
     def drop(self, actual: Object) -> list[str]:
-        """Drop it, once it is empty."""
+        """Drop it once it is empty."""
         return [f"DROP SCHEMA {quote(actual.name)}"]
 
     def owned(self, actual: Object) -> str:
-        """What ALTER calls it."""
+        """Return its name for ALTER."""
         return f"SCHEMA {quote(actual.name)}"
 
     def rename(self, actual: Object, expected: Object) -> list[str]:
-        """Give it its name."""
+        """Rename it."""
         return [f"ALTER SCHEMA {quote(actual.name)} RENAME TO {quote(expected.name)}"]
 
 
@@ -40,12 +40,12 @@ class Extensions(Kind):
         FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname <> 'plpgsql' ORDER BY e.oid"""
 
     def create(self, expected: Object, catalog: Catalog) -> list[str]:
-        """Make it, in the version that it had."""
+        """Create it in the version that it had."""
         of = expected.definition
         return [f"CREATE EXTENSION {quote(expected.name)} SCHEMA {quote(of['schema'])} VERSION {quote(of['version'])}"]
 
     def drop(self, actual: Object) -> list[str]:
-        """Drop it, once nothing uses it."""
+        """Drop it once nothing uses it."""
         return [f"DROP EXTENSION {quote(actual.name)}"]
 
     def alter(self, actual: Object, expected: Object, catalog: Catalog) -> list[str] | None:
@@ -58,7 +58,7 @@ class Extensions(Kind):
         return made
 
     def rename(self, actual: Object, expected: Object) -> list[str]:
-        """An extension keeps its name."""
+        """Return nothing: an extension keeps its name."""
         return []
 
 
@@ -89,7 +89,7 @@ class Statistics(Kind):
         return self._target(expected) if changed(actual, expected) == {"target"} else None
 
     def rename(self, actual: Object, expected: Object) -> list[str]:
-        """Give it its name and schema."""
+        """Rename it and move it to its schema."""
         return moved("STATISTICS", actual, expected)
 
     def _target(self, expected: Object) -> list[str]:

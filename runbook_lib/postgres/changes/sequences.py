@@ -1,11 +1,11 @@
-"""Sequences, but for those of identity columns."""
+"""Sequences, except those of identity columns."""
 
 from runbook_lib.postgres.changes.objects import USERS, Catalog, Kind, Object, changed, of_no_extension
 from runbook_lib.postgres.changes.tables import moved
 
 
 class Sequences(Kind):
-    """Sequences by their settings; how far they are is a value, never put back."""
+    """Sequences by their settings; their position is a value, and is never set back."""
 
     name = "sequence"
     query = f"""
@@ -29,7 +29,7 @@ class Sequences(Kind):
         ORDER BY c.oid"""
 
     def create(self, expected: Object, catalog: Catalog) -> list[str]:
-        """Make it, owned by nothing yet: the column may come later."""
+        """Create it, owned by no column yet: the column may come later."""
         of = expected.definition
         made = [f"CREATE SEQUENCE {expected.quoted} AS {of['type']} {_settings(expected)} START WITH {of['start']}"]
         if expected.keeps["last"] is not None:
@@ -51,11 +51,11 @@ class Sequences(Kind):
         return made
 
     def owned(self, actual: Object) -> str:
-        """What ALTER calls it."""
+        """Return its name for ALTER."""
         return f"SEQUENCE {actual.quoted}"
 
     def rename(self, actual: Object, expected: Object) -> list[str]:
-        """Give it its name and schema."""
+        """Rename it and move it to its schema."""
         return moved("SEQUENCE", actual, expected)
 
 

@@ -6,7 +6,7 @@ _REPLICA = {"d": "DEFAULT", "n": "NOTHING", "f": "FULL"}
 
 
 class Tables(Kind):
-    """Tables; columns, constraints and the rest are objects of their own."""
+    """Tables; columns, constraints and the rest are separate objects."""
 
     name = "table"
     query = f"""
@@ -29,7 +29,7 @@ class Tables(Kind):
         ORDER BY c.oid"""
 
     def create(self, expected: Object, catalog: Catalog) -> list[str]:
-        """Make it with its columns, without defaults; a partition is attached."""
+        """Create it with its columns, without defaults; attach a partition."""
         of = expected.definition
         unlogged = "UNLOGGED " if of["persistence"] == "u" else ""
         inherits = [] if of["bound"] else of["inherits"] or []
@@ -55,7 +55,7 @@ class Tables(Kind):
         return [f"DROP TABLE {actual.quoted}"]
 
     def alter(self, actual: Object, expected: Object, catalog: Catalog) -> list[str] | None:
-        """Change settings in place; a plain table does not become a partitioned one."""
+        """Change settings in place; a plain table cannot become a partitioned one."""
         differ = changed(actual, expected)
         if differ - {"persistence", "options", "row security", "forced", "replica identity", "bound", "inherits"}:
             return None
@@ -88,16 +88,16 @@ class Tables(Kind):
         return made
 
     def owned(self, actual: Object) -> str:
-        """What ALTER calls it."""
+        """Return its name for ALTER."""
         return f"TABLE {actual.quoted}"
 
     def rename(self, actual: Object, expected: Object) -> list[str]:
-        """Give it its name and schema."""
+        """Rename it and move it to its schema."""
         return moved("TABLE", actual, expected)
 
 
 def moved(what: str, actual: Object, expected: Object) -> list[str]:
-    """The statements that give an object its name and schema. Pure."""
+    """Build the statements that rename an object and move it to its schema. Pure."""
     made, now = list[str](), actual.quoted
     if actual.schema != expected.schema:
         made.append(f"ALTER {what} {now} SET SCHEMA {quote(expected.schema)}")
@@ -108,7 +108,7 @@ def moved(what: str, actual: Object, expected: Object) -> list[str]:
 
 
 def inline(column: Object) -> str:
-    """A column as CREATE TABLE and ADD COLUMN have it, without its default. Pure."""
+    """Return a column's SQL for CREATE TABLE and ADD COLUMN, without its default. Pure."""
     of = column.definition
     words = [quote(column.name), of["type"]]
     if of["collation"]:
@@ -123,7 +123,7 @@ def inline(column: Object) -> str:
 
 
 def identity_of(of: object) -> str:
-    """The identity of a column, as SQL has it. Pure."""
+    """Return the SQL of a column's identity. Pure."""
     assert isinstance(of, dict)
     when = {"a": "ALWAYS", "d": "BY DEFAULT"}[of["identity"]]
     options = " ".join(f"{name} {value}" for name, value in (of["sequence"] or {}).items() if value is not None)

@@ -1,4 +1,4 @@
-"""Triggers, row security policies and rules: what a table does by itself."""
+"""Triggers, row security policies and rules."""
 
 from runbook_lib.postgres.changes.objects import USERS, Catalog, Kind, Object, changed, of_no_extension, quote
 
@@ -7,7 +7,7 @@ _COMMANDS = {"*": "ALL", "r": "SELECT", "a": "INSERT", "w": "UPDATE", "d": "DELE
 
 
 class Triggers(Kind):
-    """Triggers; a partition's go with those of the whole table."""
+    """Triggers; a partition's belong to those of the partitioned table."""
 
     name = "trigger"
     query = f"""
@@ -35,7 +35,7 @@ class Triggers(Kind):
         return _enabled(expected) if changed(actual, expected) == {"enabled"} else None
 
     def rename(self, actual: Object, expected: Object) -> list[str]:
-        """Give it its name."""
+        """Rename it."""
         return [f"ALTER TRIGGER {quote(actual.name)} ON {actual.keeps['table']} RENAME TO {quote(expected.name)}"]
 
 
@@ -71,12 +71,12 @@ class Policies(Kind):
         return [f"DROP POLICY {quote(actual.name)} ON {actual.keeps['table']}"]
 
     def rename(self, actual: Object, expected: Object) -> list[str]:
-        """Give it its name."""
+        """Rename it."""
         return [f"ALTER POLICY {quote(actual.name)} ON {actual.keeps['table']} RENAME TO {quote(expected.name)}"]
 
 
 class Rules(Kind):
-    """Rewrite rules, but for those that views are made of."""
+    """Rewrite rules, except those that implement views."""
 
     name = "rule"
     query = f"""
@@ -99,7 +99,7 @@ class Rules(Kind):
         return [f"DROP RULE {quote(actual.name)} ON {actual.keeps['table']}"]
 
     def rename(self, actual: Object, expected: Object) -> list[str]:
-        """Give it its name."""
+        """Rename it."""
         return [f"ALTER RULE {quote(actual.name)} ON {actual.keeps['table']} RENAME TO {quote(expected.name)}"]
 
 

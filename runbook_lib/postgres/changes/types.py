@@ -5,7 +5,7 @@ from runbook_lib.postgres.changes.tables import moved
 
 
 class Types(Kind):
-    """Types by what they consist of."""
+    """Types by their parts."""
 
     name = "type"
     query = f"""
@@ -56,7 +56,7 @@ class Types(Kind):
         return [f"DROP {_what(actual)} {actual.quoted}"]
 
     def alter(self, actual: Object, expected: Object, catalog: Catalog) -> list[str] | None:
-        """Change it in place; a label of an enum and a field's type do not go."""
+        """Change it in place; enum labels cannot be removed, nor field types changed."""
         differ, of, made = changed(actual, expected), expected.definition, list[str]()
         if differ == {"labels"}:
             return _labels(actual, expected)
@@ -75,16 +75,16 @@ class Types(Kind):
         return made
 
     def owned(self, actual: Object) -> str:
-        """What ALTER calls it."""
+        """Return its name for ALTER."""
         return f"{_what(actual)} {actual.quoted}"
 
     def rename(self, actual: Object, expected: Object) -> list[str]:
-        """Give it its name and schema."""
+        """Rename it and move it to its schema."""
         return moved(_what(actual), actual, expected)
 
 
 def relabelled(before: Object, after: Object) -> dict[str, str]:
-    """The labels of an enum that a change renamed: new -> old. Pure."""
+    """Return an enum's labels that a change renamed: new -> old. Pure."""
     was, now = before.keeps.get("label ids") or {}, after.keeps.get("label ids") or {}
     return {now[oid]: was[oid] for oid in was if oid in now and now[oid] != was[oid]}
 

@@ -5,7 +5,7 @@ from runbook_lib.postgres.changes.tables import moved
 
 
 class Views(Kind):
-    """Views by their text; what a materialized view holds is computed again."""
+    """Views by their text; a materialized view's rows are computed again."""
 
     name = "view"
     query = f"""
@@ -36,7 +36,7 @@ class Views(Kind):
         return [f"DROP {_what(actual)} {actual.quoted}"]
 
     def alter(self, actual: Object, expected: Object, catalog: Catalog) -> list[str] | None:
-        """Replace a view whose columns stay; any other is dropped and made again."""
+        """Replace a view whose columns stay the same; any other must be recreated."""
         if changed(actual, expected) != {"text"} or expected.definition["kind"] == "m":
             return None
         if actual.keeps["columns"] != expected.keeps["columns"]:
@@ -44,11 +44,11 @@ class Views(Kind):
         return [each.replace("CREATE VIEW", "CREATE OR REPLACE VIEW", 1) for each in self.create(expected, catalog)]
 
     def owned(self, actual: Object) -> str:
-        """What ALTER calls it."""
+        """Return its name for ALTER."""
         return f"{_what(actual)} {actual.quoted}"
 
     def rename(self, actual: Object, expected: Object) -> list[str]:
-        """Give it its name and schema."""
+        """Rename it and move it to its schema."""
         return moved(_what(actual), actual, expected)
 
 
