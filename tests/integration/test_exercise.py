@@ -100,7 +100,7 @@ def test_what_fails_before_already_is_named_and_not_counted(tried: Tried) -> Non
     found = tried("swap", UPDATE, "UPDATE messages SET sender_id = -1", "SELECT nothing FROM messages")[EXERCISE]
 
     assert found.status is Status.PASS
-    assert "fail before it already: 2 (`UPDATE messages SET sender_id" in found.summary
+    assert "already fail before it: 2 (`UPDATE messages SET sender_id" in found.summary
     assert "violates foreign key" in found.summary
 
 
@@ -199,7 +199,7 @@ def test_it_runs_in_the_applications_role(tried: Tried, database: Database) -> N
     found = tried("swap", "INSERT INTO kept (it) VALUES ($1)", "DELETE FROM kept WHERE it = $1")[EXERCISE]
 
     assert found.status is Status.PASS
-    assert "fail before it already: 1 (`DELETE FROM kept" in found.summary
+    assert "already fail before it: 1 (`DELETE FROM kept" in found.summary
     assert "permission denied" in found.summary
 
 

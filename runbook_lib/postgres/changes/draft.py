@@ -58,7 +58,7 @@ class Changed(Model):
 
 
 class Renamed(Model):
-    """An object that migrations renamed, by its key in the catalog; of an enum, its labels too, new -> old."""
+    """An object that migrations renamed, by its catalog key; for an enum, its renamed labels too, new -> old."""
 
     before: str
     after: str
@@ -87,11 +87,11 @@ class Draft(Model):
     renamed: list[Renamed]
     changing: list[str]
     tables: list[str] | None = None
-    """The tables whose rows the states hold; None of an older draft: all of them."""
+    """The tables whose rows the states hold; None in an older draft, which holds all."""
     referred: list[str] = []
-    """Those of them whose rows no other table may refer to."""
+    """The tables among them whose rows no other table may refer to."""
     rehearsed: bool = False
-    """Whether the rows of the states are those of a rehearsal, and not of the database that was migrated."""
+    """Whether the states' rows come from a rehearsal instead of the migrated database."""
 
     @property
     def from_rows(self) -> list[Changed]:

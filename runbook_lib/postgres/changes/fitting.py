@@ -26,7 +26,7 @@ class Back:
     sides: Sides | None  # if the rows have a key
     given: str  # the cast of a decided value
     accepts: str = "true"  # the condition that a decided value must fulfil
-    is_there: bool = True  # whether the type from before exists on the copy by now
+    exists: bool = True  # whether the type from before exists on the copy by now
     is_exact: bool = True  # whether values from before can show that the cast is right
     made: tuple[str, ...] = ()  # statements that create the function that `fits` calls
     dropped: tuple[str, ...] = ()  # statements that drop it
@@ -89,7 +89,7 @@ def is_rewritten(work: Work, back: Back) -> bool:
     if back.sides is None:
         return False
     pairs = f"{back.sides.of('made')} m JOIN {back.sides.of('was')} w ON {back.sides.on('m', 'w')}"
-    same = f"(w.{back.name}::{back.old}::{back.column.definition['type']})::text" if back.is_there else f"w.{back.name}"
+    same = f"(w.{back.name}::{back.old}::{back.column.definition['type']})::text" if back.exists else f"w.{back.name}"
     return bool(work.count(f"SELECT count(*) AS n FROM {pairs} WHERE m.{back.name} IS DISTINCT FROM {same}"))
 
 
@@ -172,7 +172,7 @@ def _is_castable(work: Work, back: Back, value: str, condition: str) -> bool:
         require_expression(value)
         with work.copy.transaction():
             unfit = work.count(f"SELECT count(*) AS n {rows} AND NOT coalesce({accepts}, true)")
-            if back.is_there:
+            if back.exists:
                 work.count(f"SELECT count({of(back.given, value)}) AS n {rows}")
     except (psycopg.Error, ValueError) as error:
         unfit, why = 1, str(error).strip().splitlines()[0]

@@ -159,7 +159,7 @@ def _unlike(expected: Connection, live: Connection, others: Mapping[str, str]) -
 
 @contextmanager
 def _as_owner(live: Connection, reversal: Reversal) -> Iterator[None]:
-    """Act as the database's owner, who may use the runbook's own schema meanwhile."""
+    """Act as the database's owner, who may use the runbook's own schema during the block."""
     query = "SELECT pg_get_userbyid(datdba) AS it, current_user AS us FROM pg_database WHERE datname = current_database()"
     owner = one(live, query)
     own, role = sql.Identifier(OWN_SCHEMA), sql.Identifier(owner["it"])

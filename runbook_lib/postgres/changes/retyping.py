@@ -44,7 +44,7 @@ def _back(work: Work, goal: Object, actual: Object) -> Back:
     cast = f"{{0}} AT TIME ZONE {literal(zone)}" if zone else given
     if not work.count(f"SELECT (to_regtype({literal(old)}) IS NOT NULL)::int AS n"):
         known = _is_label(work, old)
-        return Back(actual, old, cast, known, sides, given, accepts=known, is_there=False, is_exact=False)
+        return Back(actual, old, cast, known, sides, given, accepts=known, exists=False, is_exact=False)
     same = f"RETURN (({of(cast, 'v')})::{new})::text IS NOT DISTINCT FROM v::text;"
     body = f"PERFORM {of(cast, 'v')}; RETURN true;" if zone else same
     name = f"{SCRATCH}.fits_{actual.id.replace(':', '_')}"
@@ -110,7 +110,7 @@ def _kept(work: Work, goal: Object, back: Back, found: tuple[int, list[str]], *,
     why = f"values do not fit {back.old}"
     if not is_proven or fitting.is_rewritten(work, back):
         problem = "the migration changed its values too"
-    elif not back.is_there or not _is_wider(work, back.old, new):
+    elif not back.exists or not _is_wider(work, back.old, new):
         problem = f"old code cannot use {new} as it does {back.old}"
     else:
         work.reversal.keep_misfits(f"{short(actual.address)} keeps its type {new}", why, count, rows)

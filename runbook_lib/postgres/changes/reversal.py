@@ -46,7 +46,7 @@ def reverse(
 
     Args:
         before: The state before.
-        after: The state after, a scratch copy; objects get their earlier names in it meanwhile.
+        after: The state after, a scratch copy; its objects get their earlier names during the work.
         copy: A copy of the live database, outside of a transaction.
         scripts: The migrations' SQL, which shows whether values moved.
         renamed: Finds the renames; by OIDs if `after` is a copy of `before`.
@@ -197,7 +197,7 @@ def _loosened(work: Work) -> dict[str, Object]:
         elif each.kind in LOOSE:
             continue
         elif goal is None:
-            found[key] = _alone(each) if each.kind == "table" else work.meanwhile.get(key, each)
+            found[key] = _as_plain_table(each) if each.kind == "table" else work.meanwhile.get(key, each)
         elif each.kind == "column":
             found[key] = _bare(goal, each)
         else:
@@ -210,7 +210,7 @@ def _loosened(work: Work) -> dict[str, Object]:
             without = replace(goal, definition={**goal.definition, "default": None})
             found[key] = _bare(goal, None) if in_place else without
         elif goal.kind == "table" and not writing.is_replaced(work, goal.definition["inherits"] or []):
-            found[key] = _alone(goal)
+            found[key] = _as_plain_table(goal)
         elif goal.kind == "sequence":
             found[key] = replace(goal, definition={**goal.definition, "owned by": None})
         else:
@@ -218,7 +218,7 @@ def _loosened(work: Work) -> dict[str, Object]:
     return found
 
 
-def _alone(table: Object) -> Object:
+def _as_plain_table(table: Object) -> Object:
     """Return a partition as a plain table; any other table as it is."""
     if not table.definition["bound"]:
         return table

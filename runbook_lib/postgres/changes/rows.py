@@ -100,7 +100,7 @@ def _list(value: object) -> list[object]:
 
 @dataclass(frozen=True)
 class Source:
-    """A table in one of the states: a connection to it, its name there, and its columns by their names from before."""
+    """A table in one of the states: a connection, its name in that state, and its columns by their names from before."""
 
     connection: Connection
     table: str

@@ -38,7 +38,7 @@ def precedes(first: int, second: int) -> bool:
 
 @dataclass(frozen=True)
 class Commit:
-    """The record by which a transaction committed."""
+    """The WAL record of a transaction's commit."""
 
     xid: int
     lsn: str
@@ -86,20 +86,20 @@ class Archive:
         )
 
     def holds(self, lsn: str) -> bool:
-        """Whether the segment of an LSN is there. Read-only."""
+        """Report whether the segment of an LSN exists. Read-only."""
         return number(lsn) // self.segment_size in self.segments
 
     def missing_since(self, lsn: str) -> list[str]:
-        """The segments that lack, from that of an LSN to the last that is there. Read-only."""
+        """List the missing segments, from that of an LSN to the last existing one. Read-only."""
         first = number(lsn) // self.segment_size
         last = max(self.segments, default=first)
         return [self._name(each) for each in range(first, max(first, last) + 1) if each not in self.segments]
 
     def oldest_running(self, checkpoint: str) -> int:
-        """The oldest transaction that ran at a checkpoint; older ones had ended. Read-only.
+        """Return the oldest transaction that ran at a checkpoint; older ones had ended. Read-only.
 
         Raises:
-            AdapterError: The record cannot be read.
+            AdapterError: The checkpoint's record cannot be read.
         """
         for line in self._dump(f"--start={checkpoint}", "--limit=1"):
             if found := _OLDEST_RUNNING.search(line):
