@@ -244,7 +244,7 @@ def test_what_others_change_each_time_is_refused_and_left_as_it_is(
         application.execute("INSERT INTO seen VALUES (1)")
         statements.write("DELETE FROM seen")
 
-    with pytest.raises(PreconditionError, match="others changed what was looked at"):
+    with pytest.raises(PreconditionError, match="others changed what the step had read"):
         with_short_lock_in_one_message(postgres.connect, work, silent, budget=EXCHANGING)
 
     assert application.execute("SELECT count(*) FROM seen").fetchall() == [(8,)]

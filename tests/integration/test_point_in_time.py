@@ -231,7 +231,7 @@ def test_what_leads_to_no_state_from_before_is_refused_by_name(past: Past, kept:
 @pytest.mark.parametrize(
     ("base", "segments", "said"),
     [
-        ("plain", 3, "Missing WAL: recovery came to the end of the WAL before the migration's commit"),
+        ("plain", 3, "Missing WAL: recovery came to the end of the WAL before it reached the migration's commit"),
         ("late", None, "T before the base backup: transaction"),
     ],
 )

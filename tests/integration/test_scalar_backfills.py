@@ -85,7 +85,7 @@ def test_several_backfills_are_taken_back_and_undone_each_by_its_step(orders: Ba
 @pytest.mark.parametrize(
     ("statement", "keys", "said"),
     [
-        ("", {"column": "shop.Orders.Free"}, "shop.Orders.Free cannot be taken back: there is no such column"),
+        ("", {"column": "shop.Orders.Free"}, "shop.Orders.Free cannot be removed: there is no such column"),
         ("", {"column": "shop.orders.Fee"}, "shop.orders"),
         ("", {"where": "stat = 'open'"}, "Orders has no column stat"),
         ("", {"where": "state = 'open' AND"}, "is no expression on the columns of one row"),
@@ -94,11 +94,11 @@ def test_several_backfills_are_taken_back_and_undone_each_by_its_step(orders: Ba
         ("", {"where": '"Fee" > 0'}, "names Fee itself, which changes"),
         ("", {"written": "much"}, "the server refuses the plan's values or SQL"),
         ("", {"touch_column": "at"}, "Orders has no column at"),
-        ('ALTER TABLE shop."Orders" DROP CONSTRAINT "Orders_pkey"', {}, "no single column names each row of the table"),
+        ('ALTER TABLE shop."Orders" DROP CONSTRAINT "Orders_pkey"', {}, "the table has no key of a single column"),
         (
             'ALTER TABLE shop."Orders" DROP CONSTRAINT "Orders_pkey", ADD PRIMARY KEY (id, number)',
             {},
-            "its key is (id, number); a key of several is not supported here",
+            "its key is (id, number); keys of several columns are not supported here",
         ),
         (
             'UPDATE shop."Orders" SET "Fee" = 3 WHERE "Fee" IS NULL; ALTER TABLE shop."Orders" ALTER "Fee" SET NOT NULL',

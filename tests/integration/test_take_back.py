@@ -240,7 +240,7 @@ def test_another_draft_than_the_plan_names_is_refused(make: Make) -> None:
 
     _, looks = found.step().previewed(begun=False)
 
-    assert "another one than the plan names" in summaries(looks)
+    assert "is not the one that the plan names" in summaries(looks)
 
 
 def test_a_draft_without_its_states_is_refused(make: Make) -> None:
@@ -297,7 +297,7 @@ def test_a_statement_that_would_fail_afterwards_is_named_by_the_preview(make: Ma
         '`UPDATE "Orders" SET total = $1 WHERE id = $2` fails after taking it back: record "new" has no field'
         in tried.summary
     )
-    assert "they name what goes: 2 (" in tried.summary
+    assert "they name what is removed: 2 (" in tried.summary
     assert (found.databases(), found.execute("SELECT count(*) FROM log")) == (set(), [(0,)])
 
 
