@@ -93,7 +93,7 @@ def test_the_row_goes_that_the_journal_names_and_comes_back(reverting: Bare) -> 
     target.steps("stop-services", "back-up", "revert-backend", "remove-columns")
 
     planned = words(target.planned("B").text)
-    assert "take migration 0001_fat_hulk out of __drizzle_migrations" in planned
+    assert "delete migration 0001_fat_hulk from __drizzle_migrations" in planned
     assert f"{JOURNAL} goes with the migration's file" in planned
     ended = target.carried_out()
 
@@ -136,7 +136,7 @@ def test_a_revision_that_rests_on_the_features_stops_b_by_name_and_not_a(reverti
     planned = target.planned("B")
 
     assert planned.exit_code == 3
-    said = "which says c0ffee000001, and c0ffee000001 rests on the feature's: take that back first"
+    said = "which says c0ffee000001, and c0ffee000001 depends on the feature's: roll that back first"
     assert said in words(planned.text), planned.text
     assert target.planned("A").exit_code == 0
     ended = target.carried_out()

@@ -142,7 +142,7 @@ def test_only_the_plans_row_goes_or_holds_the_version_before_and_returns(
     ("statements", "keys", "said"),
     [
         (ALEMBIC, OF_ALEMBIC, "no file in alembic/versions shows ab12cd34ef56); name it as migration.previous"),
-        (ALEMBIC, {**OF_ALEMBIC, "rows": "each"}, "alembic_version would be left empty"),
+        (ALEMBIC, {**OF_ALEMBIC, "rows": "each"}, "alembic_version would become empty"),
         (ALEMBIC, {**OF_ALEMBIC, "versions": ["0011aabb"], "previous": "x"}, "0011aabb in alembic_version, which says ab12"),
         (GO_MIGRATE, OF_GO, "name it as migration.previous in the plan"),
         (DJANGO, {**OF_DJANGO, "named_by": []}, "2 rows of django_migrations have name = 0002_attachments"),
@@ -206,10 +206,10 @@ def test_rows_between_and_after_stay_and_what_stopped_midway_is_named(target: Ba
 
     planned = words(target.planned("B").text)
 
-    assert "take migrations 38, 40 out of flyway_schema_history" in planned
+    assert "delete migrations 38, 40 from flyway_schema_history" in planned
     assert "`flyway validate` is not run afterwards; `validate: true` in the plan has it run" in planned
     assert "LATER MIGRATIONS stay applied, with their rows: 39, 41" in planned
-    assert "to apply these below them again needs flyway.outOfOrder=true" in planned
+    assert "applying these below them again needs flyway.outOfOrder=true" in planned
     assert "HALF-APPLIED: flyway_schema_history says that migration 40 stopped midway (success = false)" in planned
 
     everything = "SELECT h::text FROM flyway_schema_history h ORDER BY installed_rank"
@@ -230,7 +230,7 @@ def test_rows_of_other_tables_go_with_the_migrations_and_return(target: Bare, pl
     before, removal = target.ask(whole), Removal(postgres, plan.database, "r1", recorded(plan, **OF_SQITCH))
 
     planned = words(target.planned("B").text)
-    assert "take migration fees out of changes" in planned
+    assert "delete migration fees from changes" in planned
     assert "✔ PASS | Option B: remove the feature's columns | The DDL runs on a schema-only clone" in planned
 
     drop_columns.set_aside(removal, {}, silent)

@@ -138,7 +138,7 @@ def test_a_waiver_goes_on_without(behind: Behind) -> None:
     assert behind.journaled("poolers-resumed") == []
 
 
-TOO_LONG = "Transactions in progress went on for longer than PAUSE of PgBouncer may wait"
+TOO_LONG = "Running transactions took longer than PAUSE of PgBouncer may wait"
 
 
 @pytest.mark.parametrize("what", ["quarantine", "exchange", "fence"])

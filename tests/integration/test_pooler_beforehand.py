@@ -58,7 +58,7 @@ def too_old(behind: Behind, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("spoil", "exit_code", "said"),
     [
-        pytest.param(as_stats, 3, "its user is none of admin_users", id="a user who may only look"),
+        pytest.param(as_stats, 3, "its user is not in admin_users", id="a user who may only look"),
         pytest.param(stopped, 4, "The admin console of PgBouncer cannot be reached", id="unreachable"),
         pytest.param(of_another_name, 3, "has no database shop", id="no such database"),
         pytest.param(paused, 3, "it is paused, and not by this run", id="paused by somebody else"),

@@ -94,7 +94,7 @@ def test_a_condition_cannot_write(thread: Connection, plan: Plan) -> None:
 
 @pytest.mark.parametrize("where", ["true) OR (true", "id IN (SELECT 1)", "true; DELETE FROM messages", "messages.id = 1"])
 def test_a_condition_that_is_no_expression_on_a_row_is_refused(thread: Connection, plan: Plan, where: str) -> None:
-    with pytest.raises(ParametersError, match=r"of rows\.where is no expression"):
+    with pytest.raises(ParametersError, match=r"of rows\.where is not an expression"):
         refused(thread, TABLE, plan.api.sample, Rows(where=where), [])
 
 
@@ -106,7 +106,7 @@ def test_a_condition_that_is_no_expression_on_a_row_is_refused(thread: Connectio
     [
         ("page", {"rows": {"where": "deleted_at IS NULL"}}, "page.rows: column t.deleted_at does not exist"),
         ("api", {"rows": {"order": "place", "limit": 5}}, "api.rows: column t.place does not exist"),
-        ("page", {"rows": {"where": "id IN (SELECT 1)"}}, "it holds a query"),
+        ("page", {"rows": {"where": "id IN (SELECT 1)"}}, "it contains a query"),
         ("page", {"texts": [{"column": "body"}]}, "page.texts: column t.body does not exist"),
     ],
 )

@@ -120,7 +120,7 @@ def test_what_another_process_ended_between_batches_is_gone_on_with(run: Run) ->
     whole = left(run)
     listening(run, told)
 
-    with pytest.raises(StepFailed, match="ended between two batches, as was asked for"):
+    with pytest.raises(StepFailed, match="aborted between two batches, as requested"):
         engine.apply(run, NAME)
 
     assert 0 < left(run) < whole

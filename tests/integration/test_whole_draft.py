@@ -104,7 +104,7 @@ def test_a_draft_of_an_applied_migration_loads_as_it_is(shop: Shop) -> None:
     assert (plan["repositories"], plan["services"], plan["title"]) == ({"billing": {}}, ["billing"], "SHOP-41 Fees")
     assert plan["draft"]["sha256"] == json.loads(ended.text.splitlines()[-1])["draft"]["sha256"]
     text = shop.file.read_text()
-    assert "schema_migrations says that they are applied" in text
+    assert "schema_migrations lists them as applied" in text
     assert "the schema that the earlier migrations make" in text
     assert len(text.splitlines()) <= 60
     assert shop.checked().exit_code == 0
@@ -118,7 +118,7 @@ def test_a_migration_that_is_applied_nowhere_is_drafted_too(shop: Shop) -> None:
     ended = shop.drafted()
 
     assert (ended.exit_code, shop.checked().exit_code) == (0, 0), ended.text
-    assert "schema_migrations has no row of them: applied nowhere yet" in shop.file.read_text()
+    assert "schema_migrations has no row for them: not applied yet" in shop.file.read_text()
 
 
 def test_scripts_that_are_given_are_drafted_from_the_state_that_is(shop: Shop) -> None:
@@ -207,7 +207,7 @@ def test_a_draft_overwrites_nothing(shop: Shop) -> None:
     ended = shop.drafted()
 
     assert (ended.exit_code, shop.file.read_text()) == (2, "mine\n")
-    assert f"{shop.file} is there already, and a draft overwrites nothing" in ended.text
+    assert f"{shop.file} exists already, and a draft overwrites nothing" in ended.text
 
 
 def test_a_feature_that_no_commit_names_is_refused(shop: Shop) -> None:

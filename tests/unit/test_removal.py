@@ -94,7 +94,7 @@ def test_an_index_is_built_concurrently(definition: str, statement: str) -> None
             None,
             ["the column attachments is still there", "the constraint fk_messages_replied_to_message is still there"],
         ),
-        (GONE, record(ASIDES), ["the column attachments, set aside as a1, is not there"]),
+        (GONE, record(ASIDES), ["the column attachments, quarantined as a1, does not exist"]),
         (GONE, record(ASIDES, Stage.PURGED), []),
         (SET_ASIDE, record(ASIDES, Stage.PURGED), ["the index idx_messages_replied_to is still there"]),
         (SET_ASIDE, record({}), ["the constraint fk_messages_replied_to_message is still there"]),

@@ -150,19 +150,19 @@ def test_the_ledger_is_the_same_after_a_time_as_json() -> None:
     assert again.digest == LEDGER.digest
 
 
-def test_what_is_left_after_a_salvage_is_foretold() -> None:
+def test_the_rest_after_a_salvage_is_predicted() -> None:
     after = LEDGER.after({"public.a": {Kind.NEW: 3, Kind.CHANGED: 1}})
 
     assert after.table("public.a").counts == {Kind.CHANGED: 1, Kind.BACKFILLED: 4}
 
 
-def test_what_came_about_is_held_against_what_was_foretold() -> None:
+def test_a_result_is_compared_with_the_prediction() -> None:
     other = Ledger.from_json(LEDGER.as_json() | {"tables_only_in_live": {}})
     more = LEDGER.after({"public.a": {Kind.CHANGED: -1, Kind.BACKFILLED: 4}})
 
     assert compare(LEDGER, LEDGER) == []
-    assert compare(LEDGER, more) == ["public.a: 3 changed, foretold 2", "public.a: 0 backfilled, foretold 4"]
-    assert compare(LEDGER, more, CARRIED) == ["public.a: 3 changed, foretold 2"]
+    assert compare(LEDGER, more) == ["public.a: 3 changed, predicted 2", "public.a: 0 backfilled, predicted 4"]
+    assert compare(LEDGER, more, CARRIED) == ["public.a: 3 changed, predicted 2"]
     assert len(compare(LEDGER, other)) == 1
 
 

@@ -69,7 +69,7 @@ def test_a_clearing_waits_or_ends_between_batches_as_asked(
     work, said = clearing(postgres, backfill, strategy), list[str]()
     told = Progress(cleared=lambda _, why: said.append(why))
 
-    with pytest.raises(Declined, match="ended between two batches"):
+    with pytest.raises(Declined, match="aborted between two batches"):
         replace(work, progress=told, requested=lambda: "abort" if "paused" in said else request_).apply()
 
     assert ("paused" in said) is (request_ == "pause")

@@ -143,7 +143,7 @@ def test_a_reset_is_not_put_back_over_what_somebody_pushed_since(resettable: Run
 @pytest.mark.parametrize(
     ("spoil", "status", "told"),
     [
-        pytest.param(["remote", "remove", "origin"], Status.FAIL, "follows no branch of a remote", id="no remote"),
+        pytest.param(["remote", "remove", "origin"], Status.FAIL, "has no upstream branch", id="no remote"),
         pytest.param(["remote", "set-url", "origin", "/nowhere"], Status.UNKNOWN, "does not answer", id="remote away"),
     ],
 )
@@ -172,7 +172,7 @@ def test_a_waiver_by_its_name_leaves_the_push_for_later(run: Run, monkeypatch: p
     recorded = run_module.Run(context.folder, context)
     digest, _ = recorded.previews()
 
-    with pytest.raises(PreconditionError, match="follows no branch of a remote"):
+    with pytest.raises(PreconditionError, match="has no upstream branch"):
         recorded.approve(digest, "Dana")
     recorded.waive(PUSH, "the remote moves house tonight")
     recorded.approve(digest, "Dana")

@@ -179,7 +179,7 @@ def test_what_is_in_the_way_fails_the_prerequisite_with_its_way_on(run: Run, spo
     result = looked(run.context, "checkouts")
 
     assert result.status is Status.FAIL
-    assert result.summary.endswith(("git switch -c NAME`.", "it is the checkout that is deployed from."))
+    assert result.summary.endswith(("git switch -c NAME`.", "it must be the checkout that you deploy from."))
 
 
 def test_a_revert_is_undone_by_moving_back(run: Run) -> None:

@@ -45,7 +45,7 @@ def test_a_look_touches_nothing_and_a_branch_adds_just_that(repository: Reposito
     [
         (["--at", "nowhere"], "There is no commit nowhere"),
         (["--branch", "main"], "The branch main exists already"),
-        (["--branch", "a..b"], "is not a valid name of a branch"),
+        (["--branch", "a..b"], "is not a valid branch name"),
         (["--include", "0123abc"], "There is no commit 0123abc"),
         (["--include", "HEAD", "--exclude", "HEAD"], "is both included and excluded"),
         (["--feature", " "], "The feature's id is empty"),

@@ -161,7 +161,7 @@ def test_a_row_written_past_the_trigger_stops_the_drop(
 
     journal.on = write
 
-    with pytest.raises(StepFailed, match="does not hold what the columns hold"):
+    with pytest.raises(StepFailed, match="copy differs from the columns"):
         in_mode(step, "drop").apply()
 
     in_mode(step, "drop").undo()

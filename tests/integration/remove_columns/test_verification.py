@@ -47,7 +47,7 @@ def test_columns_that_a_migration_on_boot_made_again_are_not_removed(
 
     assert in_mode(step, mode).probe().effect is Effect.UNKNOWN
     assert "the column attachments is still there" in summaries(not_passed(in_mode(step, mode).verify()))
-    with pytest.raises(PreconditionError, match="columns of these names again: attachments"):
+    with pytest.raises(PreconditionError, match="olumns of these names exist again: attachments"):
         in_mode(step, mode).undo()
 
 

@@ -186,7 +186,7 @@ def test_a_table_that_was_brought_back_is_dropped_only_if_unchanged(parts: Sourc
     part.take()
     application.execute("UPDATE messages SET content = 'mine' WHERE id = 3")
 
-    with pytest.raises(PreconditionError, match="were written since it was brought back"):
+    with pytest.raises(PreconditionError, match="were written since it was restored"):
         part.give_back()
     application.execute("DELETE FROM messages")
     part.take()
@@ -256,7 +256,7 @@ def test_a_value_that_a_trigger_changed_is_found(parts: Source, application: psy
             "no column media_url in public.massages",
         ),
         (lambda parts: RowsPart(parts, ("public", "massages")).take(), "no table public.massages"),
-        (lambda parts: TablePart(parts, MESSAGES).take(), "is there already"),
+        (lambda parts: TablePart(parts, MESSAGES).take(), "exists already"),
         (lambda parts: TablePart(parts, ("public", "massages")).take(), "does not hold the table"),
     ],
 )
@@ -359,7 +359,7 @@ def test_foreign_keys_of_other_tables_to_a_dropped_one_are_made_again(
     assert foretold == part.take()
 
     assert set(foretold.keys) == {"Odd marks_message_fkey of public.Odd marks", "marks_message_fkey of public.marks"}
-    assert foretold.without == ("lost_message_fkey of public.lost: the table public.lost is not there",)
+    assert foretold.without == ("lost_message_fkey of public.lost: the table public.lost does not exist",)
     assert asked(application, POINTING) == [row for row in before if row[0] != "lost"]
     assert part.give_back() == (600, 0)
     assert asked(application, "SELECT to_regclass('messages')") == [(None,)]

@@ -117,7 +117,7 @@ def test_a_row_that_is_gone_since_the_restore_is_listed(two: Two, tmp_path: Path
     exported(two, tmp_path / "export")
     two.backup.execute("DELETE FROM child WHERE id IN (1, 2)")
 
-    assert told(again(two, tmp_path / "export")) == {"public.child 1": "the row is not there"}
+    assert told(again(two, tmp_path / "export")) == {"public.child 1": "the row does not exist"}
 
 
 def test_only_what_was_not_carried_is_exported(two: Two, tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_table_the_backup_lacks_or_without_a_key_is_exported_whole(two: Two, t
     rows = [gzip.decompress(path.read_bytes()) for path in made.files if path.name.startswith("public.l")]
     assert rows == [b"7\n", b"1\n1\n"]
     assert outcome.conflicts == {"public.later": 1, "public.loose": 1}
-    assert "2 rows lie in public.loose" in told(outcome)["public.loose "]
+    assert "2 rows are in public.loose" in told(outcome)["public.loose "]
     assert two.restored("SELECT count(*) FROM loose") == [(0,)]
 
 
@@ -214,7 +214,7 @@ def test_an_export_that_is_not_whole_is_refused_before_anything_is_touched(two: 
     before = two.restored("SELECT relname FROM pg_class ORDER BY 1")
 
     next((tmp_path / "export").glob("*.gz")).write_bytes(gzip.compress(b"other\n"))
-    with pytest.raises(PreconditionError, match="not as they were written"):
+    with pytest.raises(PreconditionError, match="changed since they were written"):
         again(two, tmp_path / "export")
     next((tmp_path / "export").glob("*.gz")).unlink()
     with pytest.raises(PreconditionError, match="cannot be read"):
