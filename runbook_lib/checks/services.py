@@ -33,7 +33,7 @@ def _state(checked: CheckContext, service: str, is_up: bool) -> tuple[Status, st
     if not is_up:
         restarted = checked.context.adapters.services.is_running(service)
         return Status.FAIL, "is being restarted again and again, or only part of it runs" if restarted else "does not run"
-    wanted = builds.wanted(checked.context, service)
+    wanted = builds.expected(checked.context, service)
     try:
         version = builds.running(checked.context, service)
     except AdapterError as error:

@@ -200,7 +200,7 @@ def running(context: Context, service: str) -> str:
     return str(version)
 
 
-def wanted(context: Context, service: str) -> str:
+def expected(context: Context, service: str) -> str:
     """What a service must run: its pinned image or release, else the commit that its repository holds now. Read-only."""
     if service in context.target.services.pinned:
         return context.target.services.pinned[service]

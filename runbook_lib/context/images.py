@@ -115,7 +115,7 @@ def keep_former(context: Context, names: Collection[str]) -> None:
     images = of_manager(context)
     for name in built(context, names):
         assert images
-        wanted = builds.wanted(context, name)
+        wanted = builds.expected(context, name)
         former, running = tag(context, name, wanted, former=True), images.running(name)
         if running and not images.id(former) and builds.same(_version(context, name), wanted):
             images.tag(running, former)
@@ -134,7 +134,7 @@ def to_start(context: Context, names: Collection[str], *, back: bool) -> dict[st
     found = {}
     for name in names:
         if images and name in target.built_from and name not in target.pinned:
-            wanted = builds.wanted(context, name)
+            wanted = builds.expected(context, name)
             ids = (images.id(tag(context, name, wanted, former=former)) for former in (back, not back))
             found[name] = next(filter(None, ids), "")
     return {name: id for name, id in found.items() if id}

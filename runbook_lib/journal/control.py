@@ -195,7 +195,7 @@ class Control:
         requested = self.requested()
         if requested == "abort":
             raise Declined(
-                "The step was ended, as was asked for.",
+                "The step was aborted on request.",
                 where=self.step,
                 state="The parts done so far stand; what it was at was rolled back.",
                 safe_next="Run the step again to go on, or undo it.",

@@ -72,7 +72,7 @@ def test_a_migration_whose_file_no_name_shows_is_unknown_and_no_pass(removing: B
     ended = removing.planned("B")
 
     assert (ended.exit_code, removing.running()) == (4, set(SERVICES)), ended.text
-    assert "no file in migrations is known by its name to be that migration's" in words(ended.text)
+    assert "no file in migrations is recognised as that migration's by its name" in words(ended.text)
 
 
 def test_a_row_that_is_gone_while_its_file_stays_is_found_for_option_a_too(removing: Bare) -> None:

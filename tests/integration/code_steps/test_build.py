@@ -46,7 +46,7 @@ def test_npm_installs_and_builds_with_the_cache_cleared(make: Callable[..., Run]
     said = (run.context.folder.path / left["output"]).read_text()
     assert said.index("$ npm ci") < said.index("$ npm run build") < said.index("compiled it")
     assert run.told
-    assert "remove .next, where it is there" in run.step(BUILD).preview().would
+    assert "remove .next if present" in run.step(BUILD).preview().would
 
 
 def test_a_build_that_changes_a_tracked_file_does_not_stop_the_rest(make: Callable[..., Run]) -> None:

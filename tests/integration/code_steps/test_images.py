@@ -85,7 +85,7 @@ def site(make: Callable[..., Run], services: Composed, monkeypatch: pytest.Monke
         run = make(**{"build": ["true"], "artifact": None, **target})
         run.commit("Ignore it", **{".gitignore": ".env\n"})
         run.context.adapters = Adapters(run.context.target, run.context.folder, services=services)
-        monkeypatch.setattr(builds, "running", lambda context, name: builds.wanted(context, name))
+        monkeypatch.setattr(builds, "running", lambda context, name: builds.expected(context, name))
         return run
 
     return made

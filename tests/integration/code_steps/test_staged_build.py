@@ -231,7 +231,7 @@ def test_where_that_cannot_be_such_a_build_is_made_in_place(site: Callable[..., 
     roll_back(run)
 
     assert "names the folder that it was built in (out/config.json)" in would[1]
-    assert "misses some for about" in would[2]
+    assert "lacks some for about" in would[2]
     assert (run.path() / "out" / "config.json").read_text() == str(run.path())
     assert (builds(tmp_path), run.debts) == (2, {})
     undo(run, BUILD)

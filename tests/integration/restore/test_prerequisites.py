@@ -91,7 +91,7 @@ def test_a_disk_that_cannot_be_seen_is_unknown_and_stops_unless_waived(
         (
             "ALTER DATABASE {} SET log_statement = 'ddl'",
             "ALTER DATABASE {} RESET log_statement",
-            "log_statement is not ours",
+            "our role may not set the database's log_statement",
         ),
         ("CREATE TABLE theirs ()", "DROP TABLE theirs", "no member of the owner of theirs"),
     ],
