@@ -28,7 +28,7 @@ def test_a_backup_without_a_table_that_holds_rows_is_refused(restoring: Restorin
     restoring.change("INSERT INTO worker_heartbeats VALUES ('w', '1', now())")
     restoring.replace_backup(partial)
 
-    with pytest.raises(PreconditionError, match=r"lacks the table public\.worker_heartbeats, which holds 1 rows now"):
+    with pytest.raises(PreconditionError, match=r"lacks the table public\.worker_heartbeats, which has 1 rows now"):
         restoring.aside()
 
 

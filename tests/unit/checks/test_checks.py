@@ -24,9 +24,9 @@ from ...support.checking import SINCE, Known, check, given
     [
         pytest.param(lambda w: None, "PASS", "runs 5eed", id="all run what is wanted"),
         pytest.param(lambda w: w.services.stop("worker"), "FAIL", "worker: does not run", id="one is stopped"),
-        pytest.param(lambda w: w.versions.update(backend="0ld" * 10), "FAIL", "wanted 5eed5eed5eed", id="wrong version"),
-        pytest.param(lambda w: w.versions.update(backend="5eed"), "FAIL", "runs 5eed, wanted", id="too short to tell"),
-        pytest.param(lambda w: w.versions.update(backend=""), "UNKNOWN", "version is not known", id="no version told"),
+        pytest.param(lambda w: w.versions.update(backend="0ld" * 10), "FAIL", "expected 5eed5eed5eed", id="wrong version"),
+        pytest.param(lambda w: w.versions.update(backend="5eed"), "FAIL", "runs 5eed, expected", id="too short to tell"),
+        pytest.param(lambda w: w.versions.update(backend=""), "UNKNOWN", "version is unknown", id="no version told"),
         pytest.param(lambda w: w.services.lines["worker"].clear(), "UNKNOWN", "worker: runs, but", id="none in the log"),
         pytest.param(lambda w: setattr(w.services, "reachable", False), "UNKNOWN", "did not answer", id="no manager"),
     ],
