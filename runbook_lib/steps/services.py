@@ -377,7 +377,7 @@ class Start(_ServicesStep):
                 kept = f"the images of the old version and the previous ones are kept as {images.of_run(self.context)}"
                 self.reporter.open_cleanup(images.ITEM, kept)
             self._images()
-            images.keep_former(self.context, self.services)
+            images.keep_previous(self.context, self.services)
 
     def purge_preview(self, item: str) -> Preview:
         """Show that the run's tags would be removed. Read-only."""

@@ -244,7 +244,7 @@ def test_a_service_in_another_version_is_stopped_before_it_is_started(start: Sta
 
 @pytest.mark.parametrize(
     ("version", "said"),
-    [(OLD, f"it runs {OLD}, not 5eed5eed5eed"), ("", "does not say which version")],
+    [(OLD, f"it runs {OLD}, not 5eed5eed5eed"), ("", "does not report its version")],
     ids=["the old one", "none told"],
 )
 def test_a_service_that_never_comes_up_in_the_wanted_version_fails(
