@@ -252,7 +252,7 @@ def check(
 
 @cache
 def kinds() -> dict[str, Check]:
-    """The kinds of check that are installed, by the name that plans give them. Read-only.
+    """Return the kinds of check that are installed, by the name that plans give them. Read-only.
 
     Raises:
         TypeError: Two have one name.
@@ -265,7 +265,7 @@ def kinds() -> dict[str, Check]:
 
 
 def kind(name: str) -> Check:
-    """A kind of check. Read-only."""
+    """Return a kind of check. Read-only."""
     return kinds()[name]
 
 

@@ -37,7 +37,7 @@ class ApiPresentKeys(CheckSpec):
 
 @check(ApiPresentKeys)
 def present(checked: CheckContext, name: str) -> Result:
-    """Whether every item of every sample has the field, filled at least once. Read-only."""
+    """Check whether every item of every sample has the field, filled at least once. Read-only."""
     api = checked.context.plan.api
     if (early := unusable(checked, name)) is not None:
         return early
@@ -81,7 +81,7 @@ class ApiAbsentKeys(CheckSpec):
 
 @check(ApiAbsentKeys)
 def absent_or_empty(checked: CheckContext, name: str) -> Result:
-    """Whether no item of any sample has anything in the feature's field. Read-only."""
+    """Check whether no item of any sample has anything in the feature's field. Read-only."""
     api = checked.context.plan.api
     if (early := unusable(checked, name)) is not None:
         return early
@@ -139,7 +139,7 @@ class LatencyKeys(CheckSpec):
 
 @check(LatencyKeys)
 def within_limit(checked: CheckContext, name: str) -> Result:
-    """Whether the 95th percentile over the plan's number of requests keeps the plan's limit; plotted. Read-only.
+    """Check whether the 95th percentile over the plan's number of requests keeps the plan's limit; plotted. Read-only.
 
     It stops as soon as too many requests were slow to keep the limit.
     """

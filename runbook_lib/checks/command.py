@@ -30,12 +30,12 @@ class CommandKeys(CheckSpec):
     requires = ()
 
     def of_target(self) -> tuple[str, ...]:
-        """The command. Pure."""
+        """Return the command. Pure."""
         return (f"commands.{self.command}",)
 
 
 def _beforehand(context: Context, name: str) -> Found:
-    """Whether the program is here, and the folder that it is run in. Read-only."""
+    """Check whether the program is here, and the folder that it is run in. Read-only."""
     spec = context.plan.checks[name]
     assert isinstance(spec, CommandKeys)
     target = context.target.commands[spec.command]

@@ -26,7 +26,7 @@ class IntegrityKeys(CheckSpec):
 
 @check(IntegrityKeys)
 def intact(checked: CheckContext, name: str) -> Result:
-    """Whether the backfilled column holds lists of objects, each backfilled one with its source. Read-only."""
+    """Check whether the backfilled column holds lists of objects, each backfilled one with its source. Read-only."""
     context = checked.context
     with context.adapters.postgres.connect() as connection:
         removes = any(spec.about.on_table == "schema" for spec in context.specs.values())
@@ -96,7 +96,7 @@ class SlowQueriesKeys(CheckSpec):
 
 @check(SlowQueriesKeys, does_not_apply=does_not_apply)
 def none_slow(checked: CheckContext, name: str) -> Result:
-    """Whether every statement that the application ran during this round kept the plan's mean time. Read-only."""
+    """Check whether every statement that the application ran during this round kept the plan's mean time. Read-only."""
     spec = checked.context.plan.checks[name]
     assert isinstance(spec, SlowQueriesKeys)
     before = checked.statements
@@ -167,7 +167,7 @@ class SessionsKeys(CheckSpec):
 
 @check(SessionsKeys)
 def nobody_connected(checked: CheckContext, name: str) -> Result:
-    """Whether nobody but the running services is connected to the database. Read-only."""
+    """Check whether nobody but the running services is connected to the database. Read-only."""
     context = checked.context
     with context.adapters.postgres.connect() as connection:
         found = of_others(connection)

@@ -67,7 +67,7 @@ class LogsKeys(CheckSpec):
         return self
 
     def of_services(self) -> tuple[str, ...]:
-        """The services whose logs are read. Pure."""
+        """Return the services whose logs are read. Pure."""
         return (*self.services,)
 
 

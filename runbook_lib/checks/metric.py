@@ -48,7 +48,7 @@ class MetricKeys(CheckSpec):
         return self
 
     def of_target(self) -> tuple[str, ...]:
-        """The queried server. Pure."""
+        """Return the queried server. Pure."""
         return ("metrics",)
 
 

@@ -120,7 +120,7 @@ def _too_large(repository: str, command: Sequence[str], held: int) -> AdapterErr
 
 
 def built_version(context: Context, repository: str, path: Path, commit: str) -> bool | None:
-    """Whether the build at `path` is of `commit`; None if the target names no artifact that shows it. Read-only."""
+    """Check whether the build at `path` is of `commit`; None if the target names no artifact that shows it. Read-only."""
     artifact = context.target.repositories[repository].artifact
     if artifact is None:
         return None

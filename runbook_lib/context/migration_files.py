@@ -38,7 +38,7 @@ class HasFiles(Protocol):
     folder: RunFolder
 
     def checkout(self, repository: str) -> Checkout:
-        """The checkout that a repository is deployed from."""
+        """Return the checkout that a repository is deployed from."""
 
 
 def history(context: HasFiles) -> History | None:

@@ -86,9 +86,7 @@ def _part(migration: Migration, version: str, path: str, text: str) -> str:
 def _printed(migration: Migration, checkout: Checkout, version: str, before: Sequence[str]) -> str:
     """Return the output of the tool's own command."""
     if len(before) > 1:
-        _refuse(
-            f"{version} depends on several versions, {', '.join(before)}; {migration.title} cannot print its SQL alone."
-        )
+        _refuse(f"{version} depends on several versions, {', '.join(before)}; {migration.title} cannot print its SQL alone.")
     command = _filled(migration, migration.sql.printed_by, version, next(iter(before), BASE))
     done = checkout.processes.run(command, cwd=checkout.path, timeout=TIMEOUT)
     if done.exit_code:

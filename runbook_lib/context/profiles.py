@@ -20,7 +20,7 @@ FINAL = ("verified", "waived", "undone", "ended")  # outcomes after which no vis
 
 
 def made(folder: Path) -> Path:
-    """A new, empty profile of the run in `folder`, in place of an earlier one."""
+    """Return a new, empty profile of the run in `folder`, in place of an earlier one."""
     remove(folder)
     directory = Path(tempfile.mkdtemp(prefix=PREFIX, dir=tempfile.gettempdir()))  # outlives this process
     (directory / OWNER).write_text(str(folder.resolve()), encoding="utf-8")
@@ -30,7 +30,7 @@ def made(folder: Path) -> Path:
 
 
 def of(folder: Path) -> Path | None:
-    """The profile of the run in `folder`, if there is one. Read-only."""
+    """Return the profile of the run in `folder`, if there is one. Read-only."""
     return next((owner.parent / "profile" for owner in _owners() if _run(owner) == folder.resolve()), None)
 
 

@@ -58,7 +58,7 @@ class StagedBuild:
     checkout: Path
 
     def manifest(self) -> Mapping[str, Any]:
-        """The record from when it was made; empty if there is none. Read-only."""
+        """Return the record from when it was made; empty if there is none. Read-only."""
         try:
             found: Mapping[str, Any] = json.loads((self.directory / MANIFEST).read_text(encoding="utf-8"))
         except FileNotFoundError:

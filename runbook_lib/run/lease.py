@@ -226,7 +226,7 @@ def _require_newest(run: Run) -> None:
 
 
 def _acted(run: Run) -> bool:
-    """Whether a step of this run has an effect, done or half done. Read-only."""
+    """Check whether a step of this run has an effect, done or half done. Read-only."""
     return any(step.begun_here for step in run.state.steps.values())
 
 

@@ -32,7 +32,7 @@ class Listed:
     unreadable: Mapping[str, str] = field(default_factory=dict)
 
     def rows(self) -> list[list[str]]:
-        """The table's rows, with the cells of `HEAD`. Pure."""
+        """Return the table's rows, with the cells of `HEAD`. Pure."""
         return [
             [
                 f"{each.at:%Y-%m-%d %H:%M}",
@@ -48,7 +48,7 @@ class Listed:
         ]
 
     def as_json(self) -> dict[str, Any]:
-        """The listing as plain values."""
+        """Return the listing as plain values."""
         walks = [{**each.model_dump(mode="json"), "recorded": each.name in self.recorded} for each in self.walks]
         return {"runs": walks, "unreadable": dict(self.unreadable)}
 

@@ -352,7 +352,7 @@ def test_a_query_that_the_metrics_server_refuses_is_known_beforehand(real: Check
         ({"kind": "http"}, "it must have either an endpoint or a url"),
         ({"kind": "http", "endpoint": "shop", "url": "http://a.test"}, "it must have either an endpoint or a url"),
         ({"kind": "http", "url": "http://a.test/x", "path": "/y"}, "a url has its own path"),
-        ({"kind": "http", "url": "http://u:p@a.test/x"}, "it holds a user or a password"),
+        ({"kind": "http", "url": "http://u:p@a.test/x"}, "it has a user or a password"),
         ({"kind": "http", "url": "ftp://a.test"}, "url"),
         ({"kind": "http", "endpoint": "shop", "path": "health"}, "path"),
         ({"kind": "http", "endpoint": "shop", "status": 700}, "status"),
