@@ -61,7 +61,7 @@ def test_one_untouched_cell_corrupted_meanwhile_stops_the_run(
     ("spoiled", "told"),
     [
         pytest.param(False, "in this run's backup and not in the table: 7, 11\\n", id="named"),
-        pytest.param(True, "which rows are gone could not be read out of before_rollback_", id="the backup cannot be read"),
+        pytest.param(True, "the missing rows could not be read from before_rollback_", id="the backup cannot be read"),
     ],
 )
 def test_rows_that_go_meanwhile_stop_the_run_and_its_backup_names_them(

@@ -63,8 +63,8 @@ def test_plan_and_run_refuse_an_impossible_strategy_before_downtime(stack: Stack
     assert planned["exit_code"] == 3
     assert [(o["name"], o["status"]) for o in planned["obstacles"]] == [("clear-backfill: strategy", "FAIL")]
     assert (text.returncode, "To carry it out" in text.stdout) == (3, False)
-    assert text.stdout.rstrip().splitlines()[-1].strip() == "Safe next: Fix the cause; then take a new preview."
-    assert "every changed row's time of change is to be touched" in text.stdout
+    assert text.stdout.rstrip().splitlines()[-1].strip() == "Safe next: Fix the cause; then preview again."
+    assert "every changed row's time of change must be set" in text.stdout
     assert (carried_out.returncode, "The strategy is possible here" in carried_out.stderr) == (3, True)
     run = lifecycle.open_existing(Path(planned["run"]))
     assert (run.state.steps, run.state.approved) == ({}, "")

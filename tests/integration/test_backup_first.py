@@ -102,6 +102,6 @@ def test_the_preview_says_how_long_users_wait_or_that_it_is_not_known(target: Ba
 
     second = words(target.planned().text)
 
-    assert "how long is not known: no earlier run here shows a rate" in first
+    assert "the time is unknown: no earlier run here shows a rate" in first
     assert "MB/s as in run" in second
     assert "users wait about 1 s for it" in second

@@ -301,7 +301,7 @@ def test_the_fence_stays_up_where_a_later_step_let_the_role_in_again(run: Run) -
     engine.apply(run, KEEP)
     engine.apply(run, LET)
 
-    with pytest.raises(Declined, match="later steps stand"):
+    with pytest.raises(Declined, match="later steps depend"):
         engine.undo(run, KEEP)
 
 
@@ -344,7 +344,7 @@ def test_a_role_that_somebody_else_keeps_out_is_not_let_in_by_us(run: Run, super
 
 def test_who_cannot_be_kept_out_stops_the_step_unless_waived(run: Run, database: Database, superuser: Superuser) -> None:
     superuser("ALTER ROLE {app} SUPERUSER")
-    assert "cannot be kept out, as it is a superuser" in run.steps[KEEP].preview().would[0]
+    assert "cannot be kept out, because it is a superuser" in run.steps[KEEP].preview().would[0]
     approve(run)
 
     with pytest.raises(PreconditionError, match="can be kept out \\(fence-application\\): FAIL"):

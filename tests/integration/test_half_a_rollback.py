@@ -93,7 +93,7 @@ def test_what_is_named_as_somebody_elses_stays_and_the_run_is_verified(target: B
 def test_without_an_older_backup_it_says_that_nothing_was_compared(target: Bare) -> None:
     said = planned(target)
 
-    assert "no backup from before the feature is there" in said
+    assert "no backup from before the feature exists" in said
     assert "To carry it out" in said
 
 
@@ -119,7 +119,7 @@ def test_what_a_copy_cannot_show_is_compared_by_the_text_of_the_dumps(target: Ba
         target.as_superuser("ALTER ROLE runbook CREATEDB")
 
     assert [name for name in BESIDES.values() if name not in said] == []
-    assert "by the text of dumps, as no copy of the schema could be made: " in said
+    assert "by text of dumps, as no copy of the schema could be made: " in said
 
 
 @pytest.mark.usefixtures("before")

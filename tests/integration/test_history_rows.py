@@ -207,7 +207,7 @@ def test_rows_between_and_after_stay_and_what_stopped_midway_is_named(target: Ba
     planned = words(target.planned("B").text)
 
     assert "delete migrations 38, 40 from flyway_schema_history" in planned
-    assert "`flyway validate` is not run afterwards; `validate: true` in the plan has it run" in planned
+    assert "`flyway validate` is not run afterwards; set `validate: true` in the plan to run it" in planned
     assert "LATER MIGRATIONS stay applied, with their rows: 39, 41" in planned
     assert "applying these below them again needs flyway.outOfOrder=true" in planned
     assert "HALF-APPLIED: flyway_schema_history says that migration 40 stopped midway (success = false)" in planned

@@ -202,7 +202,7 @@ def test_a_takeover_needs_a_reason_that_says_something(begin: Begin, connection:
     ann, bo = begin("Ann"), begin("Bo")
     engine.apply(ann, NAME)
 
-    with pytest.raises(ParametersError, match="says too little"):
+    with pytest.raises(ParametersError, match="is too short"):
         lease.take_over(bo, "because")
 
     assert owner(connection) == "Ann"

@@ -80,5 +80,5 @@ def test_what_a_restore_would_lose_is_told(target: Bare, type_: str) -> None:
     assert planned.exit_code == 0, planned.text
     ended = target.carried_out()
 
-    loss = "7: public.messages: rows that differ in the feature's own columns alone, by what the backfill wrote"
+    loss = "7: public.messages: rows that differ only in the feature's own columns, in values by the backfill"
     assert loss in words(ended.text), ended.text

@@ -188,7 +188,7 @@ def test_what_is_lost_is_said_with_what_is_done_instead(managed: Bare) -> None:
     assert shown.status == "PASS"
     assert "make event triggers: only superusers may; copies that are only read are made without them" in shown.summary
     assert "end sessions of roles" not in shown.summary
-    assert "What our role may not do on this server is known" in said
+    assert "The missing rights of our role on this server are known" in said
 
 
 def test_a_superuser_loses_nothing(database: Database) -> None:

@@ -204,7 +204,7 @@ def test_a_waiver_frees_a_run_whose_console_is_gone_for_good(behind: Behind, mon
     run = behind.begun("quarantine")
     killed(lambda: engine.apply(run, last(run)), lock_budget, "limit")
     behind.bouncer.stop()
-    with pytest.raises(AdapterError, match="could not be let go on") as refused:
+    with pytest.raises(AdapterError, match="RESUME failed") as refused:
         cleanup.clean_up_due(run)
 
     run.waive("pooler", "its machine is lost")
@@ -267,7 +267,7 @@ def test_a_resume_that_fails_stays_pending_and_says_how_to_do_it(behind: Behind,
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(lock_budget, "limit", gone)
-        with pytest.raises(StepFailed, match="could not be let go on") as failed:
+        with pytest.raises(StepFailed, match="RESUME failed") as failed:
             engine.apply(run, last(run))
 
     assert "psql service=console -c 'RESUME" in failed.value.safe_next

@@ -83,7 +83,7 @@ def test_what_could_not_be_paused_is_known_beforehand(
 @pytest.mark.parametrize(
     ("entry", "exit_code", "said"),
     [
-        pytest.param("host=/nowhere port=5432 dbname={name}", 4, "no server can be reached from here", id="not to be told"),
+        pytest.param("host=/nowhere port=5432 dbname={name}", 4, "cannot be reached from here", id="not to be told"),
         pytest.param("host={host} port={port} dbname=postgres", 3, "leads to the database postgres", id="another database"),
     ],
 )
@@ -126,7 +126,7 @@ def test_another_name_of_the_database_in_use_is_known_beforehand(target: Bare, d
 
     assert (unused.exit_code, used.exit_code) == (0, 3), unused.text
     assert "shop of console: it leads to the same database and has no client now" in words(unused.text)
-    assert "shop of console: its 1 clients are led to the same database and would not wait" in words(used.text)
+    assert "shop of console: its 1 clients use the same database and would not wait" in words(used.text)
 
 
 def test_the_preview_of_a_fence_says_that_it_is_not_paused_for_all_of_it(behind: Behind) -> None:
@@ -135,7 +135,7 @@ def test_the_preview_of_a_fence_says_that_it_is_not_paused_for_all_of_it(behind:
     said = words(behind.planned("fence").text)
 
     assert "clients of PgBouncer get an error while the fence is up" in said
-    assert "it is paused only until the sessions there are have ended" in said
+    assert "it is paused only until the existing sessions have ended" in said
 
 
 def test_a_console_by_host_and_user_has_its_password_by_reference(behind: Behind, monkeypatch: pytest.MonkeyPatch) -> None:

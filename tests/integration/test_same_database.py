@@ -56,7 +56,7 @@ def test_a_dump_of_another_database_is_unknown_before_the_approval(
 
     said = planned(target, step)
 
-    assert "of 600 rows of public.messages in it the live database has 600 keys, 0 with the same values" in said
+    assert "of 600 sampled rows of public.messages the live database has 600 keys, 0 with the same values" in said
     assert "To carry it out" not in said
     assert "same-database: REASON" in said
 

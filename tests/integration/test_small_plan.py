@@ -71,7 +71,7 @@ def test_an_own_notebook_that_walks_other_steps_is_refused_beforehand(small: Bar
 
     ended = small.planned()
 
-    said = "01-triage does not walk freeze, stop-services,"
+    said = "01-triage lacks freeze, stop-services,"
     assert (ended.exit_code, said in ended.text) == (3, True)
     assert small.running() == {"billing"}
 

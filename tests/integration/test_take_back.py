@@ -269,7 +269,7 @@ def test_a_database_that_is_too_large_is_not_copied_at_all(make: Make, monkeypat
 
     preview, looks = found.step().previewed(begun=False)
 
-    assert "every row is compared" in summaries(looks) and "public.shops" in summaries(looks)
+    assert "compares every row of the changed tables" in summaries(looks) and "public.shops" in summaries(looks)
     assert [line for line in preview.would if "No copy was made" in line or "cannot be tried" in line]
     assert found.databases() == set()
 
@@ -302,7 +302,7 @@ def test_a_statement_that_would_fail_afterwards_is_named_by_the_preview(make: Ma
 
 
 def in_production(found: Migrated) -> TakeBack:
-    """The step on a production target, its draft made from the rows of a rehearsal."""
+    """The step on a production target, its draft made from rows of a rehearsal."""
     sha256 = draft.write(found.made.draft.model_copy(update={"rehearsed": True}), found.made.file)
     found.made = replace(found.made, sha256=sha256)
     step = found.step()
@@ -313,7 +313,7 @@ def in_production(found: Migrated) -> TakeBack:
 def test_rows_of_a_rehearsal_take_none_of_production_back(make: Make) -> None:
     _, looks = in_production(make(BEFORE, UP)).previewed(begun=False)
 
-    assert "made from the rows of a rehearsal" in summaries(looks)
+    assert "made from rows of a rehearsal" in summaries(looks)
     assert "wrote column shops.name" in summaries(looks)
 
 
@@ -321,4 +321,4 @@ def test_a_draft_of_a_rehearsal_without_rows_is_taken_back_in_production(make: M
     preview, looks = in_production(make(BEFORE, 'ALTER TABLE "Orders" ADD COLUMN fee numeric')).previewed(begun=False)
 
     assert not_passed(looks) == []
-    assert [each for each in preview.would if each.startswith("RISK: the draft was made from the rows of a rehearsal")]
+    assert [each for each in preview.would if each.startswith("RISK: the draft was made from rows of a rehearsal")]

@@ -72,4 +72,4 @@ def test_another_machine_is_no_change_of_the_clock(tmp_path: Path, monkeypatch: 
 
     changed = journal.events()[1]
     assert (changed.kind, changed.data["seconds"]) == ("clock-changed", None)
-    assert changed.text == "the run goes on where another clock counts"
+    assert changed.text == "the run continues on another clock"

@@ -36,7 +36,7 @@ def test_services_in_the_version_without_the_feature_stand_in_nobodys_way(contex
     ("version", "status", "said"),
     [
         ("0ddba11" * 5, Status.FAIL, "worker runs 0ddba110ddba110ddba110ddba110ddba11, not 5eed5eed5eed"),
-        ("", Status.UNKNOWN, "worker runs, in a version that is not known"),
+        ("", Status.UNKNOWN, "worker runs, in an unknown version"),
     ],
     ids=["the feature's", "none told"],
 )
@@ -62,4 +62,4 @@ def test_a_service_is_of_the_feature_while_its_repository_holds_it(
 
     assert found is Status.FAIL
     assert "worker runs 5eed5eed" in summary
-    assert summary.count("still holds the feature") == 2
+    assert summary.count("still has the feature") == 2

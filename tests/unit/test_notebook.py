@@ -81,7 +81,7 @@ def test_another_type_than_recommended_is_chosen_with_a_recorded_reason(triaged:
 
 @pytest.mark.parametrize("reason", ["", "because", "  so   what "])
 def test_without_a_reason_another_type_is_not_chosen(triaged: Run, reason: str) -> None:
-    with pytest.raises(ParametersError, match="says too little"):
+    with pytest.raises(ParametersError, match="is too short"):
         asyncio.run(notebook.choose(triaged, "TYPE", "frontend", reason))
 
     assert (triaged.state.overrides, triaged.state.choices) == ((), {})

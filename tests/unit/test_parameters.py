@@ -65,7 +65,7 @@ def target_error(tmp_path: Path, old: str, new: str, environment: dict[str, str]
         ),
         ("steps: [freeze-for-frontend,", "steps: [revert-frontned, freeze-for-frontend,", "'revert-frontned'"),
         ("contacts: [On-Call Engineer,", "contacts: [[On-Call Engineer],", "contacts.0: Input should be a valid string"),
-        ("table: messages", "table: messages\n  table: messages", "stands twice"),
+        ("table: messages", "table: messages\n  table: messages", "is there twice"),
         ("feature: FEAT", "feature: [FEAT", "cannot be read as YAML"),
     ],
 )

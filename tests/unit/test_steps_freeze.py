@@ -210,7 +210,7 @@ def test_a_target_without_anything_to_freeze_goes_through(frozen_run: Run) -> No
 
     how = [engine.apply(frozen_run, name).how for name in (FREEZE, RELEASE)]
 
-    assert how == ["already done: the target names nothing to freeze", "already done: this run holds nothing"]
+    assert how == ["already done: the target names nothing to freeze", "already done: this run has frozen nothing"]
 
 
 @pytest.mark.parametrize(("place", "hosts"), [("marker", ["a"]), ("{host}", [])], ids=["never filled in", "no hosts"])

@@ -147,7 +147,7 @@ def test_a_forgotten_worker_is_in_the_preview_and_stops_the_step(stop: Stop, wor
 
     (result,) = stop.preconditions()
 
-    assert (result.status, result.summary) == (Status.FAIL, "named by neither plan nor target: mailer")
+    assert (result.status, result.summary) == (Status.FAIL, "not named in plan or target: mailer")
     assert any("mailer" in line for line in stop.preview().would)
 
 
@@ -218,7 +218,7 @@ def test_a_service_in_the_right_version_that_keeps_restarting_is_not_done(start:
     watched.up = lambda names: set(names) - {"worker"}  # type: ignore[method-assign]
 
     assert start.probe().effect is Effect.HALF_DONE
-    assert [r.summary for r in not_passed(start.verify())] == ["not in the wanted version: worker"]
+    assert [r.summary for r in not_passed(start.verify())] == ["not in the expected version: worker"]
 
 
 def test_start_starts_in_the_order_of_the_plan(start: Start, world: World) -> None:
@@ -244,7 +244,7 @@ def test_a_service_in_another_version_is_stopped_before_it_is_started(start: Sta
 
 @pytest.mark.parametrize(
     ("version", "said"),
-    [(OLD, f"it runs {OLD}, not 5eed5eed5eed"), ("", "does not say which version")],
+    [(OLD, f"it runs {OLD}, not 5eed5eed5eed"), ("", "does not report its version")],
     ids=["the old one", "none told"],
 )
 def test_a_service_that_never_comes_up_in_the_wanted_version_fails(
@@ -252,7 +252,7 @@ def test_a_service_that_never_comes_up_in_the_wanted_version_fails(
 ) -> None:
     world.versions["backend"] = version
 
-    with pytest.raises(StepFailed, match="backend did not come up in the wanted version") as error:
+    with pytest.raises(StepFailed, match="backend did not start in the expected version") as error:
         start.apply()
 
     assert said in error.value.what
@@ -284,7 +284,7 @@ def test_start_is_not_verified(start: Start, world: World, change: Callable[[Wor
 
     (result,) = start.verify()
 
-    assert (result.status, result.summary) == (Status.FAIL, f"not in the wanted version: {wrong}")
+    assert (result.status, result.summary) == (Status.FAIL, f"not in the expected version: {wrong}")
 
 
 def test_undo_of_start_stops(start: Start, world: World) -> None:

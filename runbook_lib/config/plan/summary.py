@@ -6,13 +6,13 @@ from runbook_lib.config.plan import Plan, RollbackType
 
 
 def lines(plan: Plan) -> list[str]:
-    """What the plan has, then each type with its steps and checks by their titles. Pure."""
+    """Return what the plan has, then each type with its steps and checks by their titles. Pure."""
     parts = ", ".join(sorted(plan.parts)) or "none"
     return [f"{plan.feature}: {plan.title} (parts: {parts})", *(f"{n}: {_of(plan, kind)}" for n, kind in plan.types.items())]
 
 
 def as_json(plan: Plan) -> dict[str, Any]:
-    """The same as plain values, with the names of steps and checks. Pure."""
+    """Return the same as plain values, with the names of steps and checks. Pure."""
     return {
         "feature": plan.feature,
         "title": plan.title,

@@ -12,10 +12,10 @@ from ...support.code_steps import REVERT, Run
 def test_a_reset_that_would_lose_later_work_is_refused_by_its_name(run: Run) -> None:
     run.now(choices={"CODE": "reset"})
 
-    with pytest.raises(PreconditionError, match=r"would lose what is not the feature's \(1 commits\): .*[Tt]itle") as caught:
+    with pytest.raises(PreconditionError, match=r"would lose work of others \(1 commits\): .*[Tt]itle") as caught:
         run.step(REVERT).preview()
 
-    assert caught.value.safe_next == "Choose CODE=revert, which keeps it."
+    assert caught.value.safe_next == "Choose CODE=revert, which keeps that."
 
 
 def test_a_reset_is_refused_on_a_dirty_tree(resettable: Run) -> None:

@@ -62,7 +62,7 @@ def test_a_commit_that_the_plan_lists_from_another_branch_is_shown_as_such(make:
     run.git("switch", "--quiet", "main")
     run.context.plan = run.context.plan.model_copy(update={"repositories": {"frontend": Repository(commits=[side])}})
 
-    row = [side[:12], "Elsewhere", "included", "keep: it is not in the branch checked out"]
+    row = [side[:12], "Elsewhere", "included", "keep: it is not in the checked-out branch"]
     assert row in run.step(REVERT).preview().table
 
 
@@ -103,7 +103,7 @@ def test_a_preview_with_an_undecided_commit_cannot_be_approved(
     monkeypatch.setattr(run_module, "steps_of", lambda context: {REVERT: step_named(context, REVERT)})
     recorded = run_module.Run(context.folder, context)
 
-    with pytest.raises(UnknownOutcome, match="Not decided yet whether these commits are the feature's"):
+    with pytest.raises(UnknownOutcome, match="It is undecided whether these commits are the feature's"):
         recorded.approve(recorded.previews()[0], "Dana")
 
     recorded.choose(f"COMMIT_{mention[:12]}", "keep", "operator")

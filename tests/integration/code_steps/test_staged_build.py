@@ -230,8 +230,8 @@ def test_where_that_cannot_be_such_a_build_is_made_in_place(site: Callable[..., 
     would = run.step(BUILD).preview().would
     roll_back(run)
 
-    assert "names the folder that it was built in (out/config.json)" in would[1]
-    assert "misses some for about" in would[2]
+    assert "contain the path of the build folder (out/config.json)" in would[1]
+    assert "lacks some for about" in would[2]
     assert (run.path() / "out" / "config.json").read_text() == str(run.path())
     assert (builds(tmp_path), run.debts) == (2, {})
     undo(run, BUILD)
@@ -252,7 +252,7 @@ def test_a_link_that_leads_elsewhere_is_not_moved_aside(site: Callable[..., Run]
     (run.path() / "out").rename(tmp_path / "shared")
     (run.path() / "out").symlink_to(tmp_path / "shared")
 
-    assert "out is a link, which leads elsewhere" in run.step(BUILD).preview().would[1]
+    assert "out is a link to another place" in run.step(BUILD).preview().would[1]
     roll_back(run)
 
     assert (tmp_path / "shared" / "pages" / "index.html").read_text() == "old None"
@@ -348,7 +348,7 @@ def test_a_build_that_holds_more_memory_than_it_may_stops_the_preview(site: Call
 
     status, said = needs(run.step(BUILD))["builds"]
 
-    assert (status, "was ended: it held" in said, "build_limits.memory" in said) == (Status.FAIL, True, True)
+    assert (status, "was ended: it used" in said, "build_limits.memory" in said) == (Status.FAIL, True, True)
 
 
 def test_memory_that_is_not_free_stops_the_preview_before_the_build(site: Callable[..., Run], tmp_path: Path) -> None:

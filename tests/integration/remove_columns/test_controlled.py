@@ -44,7 +44,7 @@ def test_a_copy_that_is_ended_between_two_parts_is_gone_on_with(
     step, heard = in_mode(step, "drop"), list[bool]()
     at_the_first_part(step, lambda text: heard.append(channel(step).request("abort")))
 
-    with pytest.raises(Declined, match="ended, as was asked for"):
+    with pytest.raises(Declined, match="aborted on request"):
         step.apply()
 
     assert heard == [True]

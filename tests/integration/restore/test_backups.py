@@ -58,7 +58,7 @@ def test_a_backup_from_after_the_migration_restores_its_columns(
 
     assert restoring.run.context.schema_stays
     assert schema_check(restoring, ["migrations/039_x.sql"], monkeypatch).status == "PASS"
-    assert "is not there" in schema_check(restoring, [], monkeypatch).summary
+    assert "is missing" in schema_check(restoring, [], monkeypatch).summary
 
 
 def test_a_backup_from_before_the_migration_takes_the_columns_away(

@@ -146,7 +146,7 @@ def test_a_loss_that_grew_after_a_killed_salvage_is_approved_to_resume(restoring
     killed(restoring, lambda: engine.apply(restoring.run, SWAP), swap_database, "applied", after=True)
     restoring.change("""UPDATE messages SET attachments = '[{"source": "upload"}]' WHERE id = 12""")
 
-    with pytest.raises(StepFailed, match=r"loss is not the one that was approved.*by what users put there: 1"):
+    with pytest.raises(StepFailed, match=r"loss differs from the approved one.*in values by users: 1"):
         engine.apply(restoring.run, SWAP)
 
     restoring.approve()

@@ -30,7 +30,7 @@ def test_without_a_restored_database_there_is_no_swap(restoring: Restoring) -> N
     restoring.approve()
     restoring.run.steps[ASIDE].undo()
 
-    with pytest.raises(PreconditionError, match="no side database is the whole of the backup"):
+    with pytest.raises(PreconditionError, match="no complete staging database exists"):
         engine.apply(restoring.run, SWAP)
 
 
@@ -52,8 +52,8 @@ def test_rows_after_the_backup_are_counted_and_approved_by_their_numbers(restori
         "public.messages: rows written since the backup": 1,
         "public.messages: rows deleted since the backup, which come back": 1,
         "public.messages: rows changed since the backup, which become what they were": 3,
-        "public.messages: rows that differ in the feature's own columns alone, by what users put there": 1,
-        "public.messages: rows that differ in the time of their last change alone": 1,
+        "public.messages: rows that differ only in the feature's own columns, in values by users": 1,
+        "public.messages: rows that differ only in the time of their last change": 1,
     }
     assert len(preview.loses) == 5
 
@@ -129,11 +129,11 @@ def test_a_function_that_was_redefined_since_is_lost_and_approved(restoring: Res
     restoring.approve()
     restoring.change("CREATE OR REPLACE FUNCTION answer() RETURNS int LANGUAGE sql AS 'SELECT 2'")
 
-    with pytest.raises(StepFailed, match=r"function public.answer\(\): defined otherwise in the backup"):
+    with pytest.raises(StepFailed, match=r"function public.answer\(\): defined differently in the backup"):
         engine.apply(restoring.run, SWAP)
 
     preview = restoring.run.steps[SWAP].preview()
-    assert "function public.answer(): as the backup has it, which is not as it is now" in preview.loses
+    assert "function public.answer(): as in the backup, which differs from now" in preview.loses
     restoring.approve()
     engine.apply(restoring.run, SWAP)
     assert restoring.ask("SELECT answer()") == [(1,)]
@@ -167,5 +167,5 @@ def test_a_corrupt_table_is_restored_by_choice_with_an_unknown_loss(restoring: R
     engine.apply(restoring.run, SWAP)
 
     assert preview.facts["not known"] == ["public.messages"]
-    assert any(line.startswith("NOT KNOWN: public.messages: invalid page") for line in preview.loses)
+    assert any(line.startswith("UNKNOWN: public.messages: invalid page") for line in preview.loses)
     assert restoring.ask("SELECT count(*) FROM messages") == [(600,)]

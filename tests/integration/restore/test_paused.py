@@ -45,7 +45,7 @@ def test_a_restore_that_is_ended_leaves_nobody_at_work_and_is_gone_on_with(resto
     restoring.approve()
     told(lambda text: text.startswith("restoring") and restoring.run.request("abort"))
 
-    with pytest.raises(StepFailed, match="The restore was ended, as was asked for"):
+    with pytest.raises(StepFailed, match="The restore was aborted on request"):
         engine.apply(restoring.run, ASIDE)
 
     assert restoring.effect(ASIDE) is Effect.HALF_DONE
@@ -89,7 +89,7 @@ def test_an_ended_salvage_lets_writers_in_and_carries_what_they_write(restoring:
     restoring.aside()
     restoring.approve()
     told(lambda text: text == part and restoring.run.request("abort"))
-    with pytest.raises(StepFailed, match="ended, as was asked for"):
+    with pytest.raises(StepFailed, match="aborted on request"):
         engine.apply(restoring.run, SWAP)
     assert set(restoring.databases) == {"live", "restored"}
     restoring.change(ADDED)
@@ -107,7 +107,7 @@ def test_an_export_that_is_ended_is_gone_on_with(restoring: Restoring, told: Tol
     restoring.aside()
     restoring.approve()
     told(lambda text: text.startswith("for the export") and restoring.run.request("abort"))
-    with pytest.raises(StepFailed, match="ended, as was asked for"):
+    with pytest.raises(StepFailed, match="aborted on request"):
         engine.apply(restoring.run, SWAP)
     assert restoring.effect(SWAP) is Effect.HALF_DONE
     told(lambda text: None)
@@ -122,7 +122,7 @@ def test_counting_ends_between_two_tables_and_nothing_is_restored_again(
 ) -> None:
     restoring.approve()
     told(lambda text: text.startswith("compared") and restoring.run.request("abort"))
-    with pytest.raises(StepFailed, match="ended, as was asked for"):
+    with pytest.raises(StepFailed, match="aborted on request"):
         engine.apply(restoring.run, ASIDE)
     assert restoring.run.steps[ASIDE].probe().detail.endswith("the loss is not counted yet")
 

@@ -28,7 +28,7 @@ def test_a_backup_without_a_table_that_holds_rows_is_refused(restoring: Restorin
     restoring.change("INSERT INTO worker_heartbeats VALUES ('w', '1', now())")
     restoring.replace_backup(partial)
 
-    with pytest.raises(PreconditionError, match=r"lacks the table public\.worker_heartbeats, which holds 1 rows now"):
+    with pytest.raises(PreconditionError, match=r"lacks the table public\.worker_heartbeats, which has 1 rows now"):
         restoring.aside()
 
 
@@ -91,7 +91,7 @@ def test_a_disk_that_cannot_be_seen_is_unknown_and_stops_unless_waived(
         (
             "ALTER DATABASE {} SET log_statement = 'ddl'",
             "ALTER DATABASE {} RESET log_statement",
-            "log_statement is not ours",
+            "our role may not set the database's log_statement",
         ),
         ("CREATE TABLE theirs ()", "DROP TABLE theirs", "no member of the owner of theirs"),
     ],

@@ -95,7 +95,7 @@ def test_a_column_that_is_gone_comes_back_and_undo_drops_it_again(ask: Ask, begi
 def test_where_nothing_is_missing_nothing_is_done(ask: Ask, begin: Begin) -> None:
     run = begin()
 
-    assert engine.apply(run, NAME).how == "already done: 0 rows are to be written"
+    assert engine.apply(run, NAME).how == "already done: 0 rows must be written"
     assert run.state.pending == {}
 
 
@@ -163,7 +163,7 @@ def test_a_step_that_is_ended_between_two_batches_is_gone_on_with(
     run = begin()
     monkeypatch.setattr("runbook_lib.postgres.restore.part_kinds.BATCH", 50)
     report = run.context.reporter.append
-    with monkeypatch.context() as patched, pytest.raises(StepFailed, match="ended, as was asked for"):
+    with monkeypatch.context() as patched, pytest.raises(StepFailed, match="aborted on request"):
         patched.setattr(
             run.context,
             "reporter",
@@ -224,7 +224,7 @@ def test_rows_whose_return_is_ended_are_rolled_back_and_return_next_time(
     gone, run, make_undo = ask(ALL), begin(""), part_kinds.make_undo
     ask("CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(60); RETURN NEW; END'")
     ask("CREATE TRIGGER slow BEFORE INSERT ON messages FOR EACH ROW EXECUTE FUNCTION slow()")
-    with monkeypatch.context() as patched, pytest.raises(StepFailed, match="ended, as was asked for"):
+    with monkeypatch.context() as patched, pytest.raises(StepFailed, match="aborted on request"):
         patched.setattr(part_kinds, "make_undo", lambda *args: (make_undo(*args), run.request("abort")))
         engine.apply(run, NAME)
     assert ask(ALL) == gone
@@ -243,7 +243,7 @@ def test_a_table_whose_return_is_ended_leaves_no_database_behind(
     ask("DROP TABLE messages")
     run, create_alike = begin(""), fetch.create_alike
     monkeypatch.setattr(processes, "LOOK", 0.01)
-    with monkeypatch.context() as patched, pytest.raises(StepFailed, match="ended, as was asked for"):
+    with monkeypatch.context() as patched, pytest.raises(StepFailed, match="aborted on request"):
         patched.setattr(fetch, "create_alike", lambda *args: (create_alike(*args), run.request("abort")))
         engine.apply(run, NAME)
     assert ask("SELECT datname FROM pg_database WHERE datname LIKE current_database() || '_part%'") == []

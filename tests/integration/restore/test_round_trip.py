@@ -83,7 +83,7 @@ def test_the_old_database_is_dropped_for_good_only_by_paying_the_debt(restoring:
     assert set(restoring.databases) == {"live"}
     assert restoring.run.state.pending == {}
     assert restoring.effect(SWAP) is Effect.DONE
-    with pytest.raises(StepFailed, match="old database is not there any more"):
+    with pytest.raises(StepFailed, match="old database no longer exists"):
         engine.undo(restoring.run, SWAP)
 
 
@@ -128,7 +128,7 @@ def test_every_kind_of_object_comes_back_and_is_compared(restoring: Restoring) -
         'Other schema."Odd ""Table": rows deleted since the backup, which come back': 1,
         "public.parted: rows written since the backup": 1,
         "public.parted: rows deleted since the backup, which come back": 1,
-        "public.keyless: rows more or fewer (it has no key to tell which)": 1,
+        "public.keyless: rows more or fewer (it has no key to identify them)": 1,
         "public.users: rows written since the backup": 1,
     }
     lost = [line for line in restoring.run.steps[ASIDE].preview().loses if line.startswith("not in the backup")]

@@ -122,13 +122,13 @@ def page(**changed: Any) -> Callable[[str], Visit]:
     [
         ("frontend-displays-media", {}, "PASS", "all 1 media are shown"),
         ("frontend-displays-media", {"media": []}, "FAIL", "1 of 1 media are not shown, such as /media/1.png"),
-        ("frontend-displays-media", {"text": "Content unavailable"}, "FAIL", "“Content unavailable” stands on it 1 times"),
+        ("frontend-displays-media", {"text": "Content unavailable"}, "FAIL", "it has “Content unavailable” 1 times"),
         ("no-console-errors", {}, "PASS", "no error"),
         ("no-console-errors", {"errors": [ConsoleError("HTTP 404", f"{SITE}/x.js")]}, "FAIL", f"HTTP 404 ({SITE}/x.js)"),
         ("thread-loads", {}, "PASS", "2 items shown"),
         ("thread-loads", {"ready_state": ""}, "PASS", "2 items shown"),
         ("thread-loads", {"items": 1}, "FAIL", "1 items of 2"),
-        ("thread-loads", {"ready_state": None}, "FAIL", "did not get ready (no sign of it)"),
+        ("thread-loads", {"ready_state": None}, "FAIL", "did not get ready (no sign of readiness)"),
         ("thread-loads", {"ready_state": "error"}, "FAIL", "did not get ready (error)"),
         ("media-renders", {}, "PASS", "1 of 1 rendered"),
         (

@@ -146,7 +146,7 @@ def test_of_what_the_api_serves_a_column_tells_nothing(texts: CheckContext) -> N
 
     status, said = shows(texts, [{"column": "content"}], "one", rows="served")
 
-    assert (status, "name a field" in said) == ("UNKNOWN", True)
+    assert (status, "name one of their fields" in said) == ("UNKNOWN", True)
 
 
 def test_a_plan_that_names_no_text_is_unknown(texts: CheckContext) -> None:

@@ -196,7 +196,7 @@ def test_a_run_that_was_undone_whole_is_planned_again_and_not_run_again(
 
     code, _, err = runbook("run", folder.path, "--approve", "d1")
 
-    assert (code, "This run was undone as a whole" in err) == (3, True)
+    assert (code, "This run was undone completely" in err) == (3, True)
     assert err.strip().splitlines()[-1] == (
         f"runbook plan --plan {PLAN} --target {TARGET} --type full --option A --choose STRATEGY=keyed --operator Dana "
         "--reason 'no pictures' --incident INC-1"

@@ -77,7 +77,7 @@ def test_an_interrupt_that_the_kernel_only_notes_reaches_a_step(approved: Run, s
 def test_a_step_whose_verification_does_not_pass_stops_the_run(approved: Run, step: Tiny, status: Status) -> None:
     step.found = status
 
-    with pytest.raises(StepFailed, match=f"its verification says: It is there: {status}"):
+    with pytest.raises(StepFailed, match=f"its verification found: It is there: {status}"):
         engine.apply(approved, FIRST)
 
     assert (told(approved), approved.state.step(FIRST).is_done) == (["started", "applied", "failed"], False)

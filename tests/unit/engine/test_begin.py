@@ -89,7 +89,7 @@ def test_what_has_drifted_since_the_preview_is_not_approved(run: Run, step: Tiny
     digest, _ = run.previews()
     step.facts = {"database": "another"}
 
-    with pytest.raises(Declined, match="has drifted: database was 'd', is 'another'"):
+    with pytest.raises(Declined, match="has drifted since its preview: database was 'd', is 'another'"):
         run.approve(digest, "Dana")
 
     assert run.state.approved == ""
@@ -105,7 +105,7 @@ def test_only_the_digest_of_a_preview_can_be_approved(run: Run, step: Tiny) -> N
 def test_what_has_drifted_since_the_approval_is_not_applied(approved: Run, step: Tiny) -> None:
     step.facts = {"database": "another"}
 
-    with pytest.raises(PreconditionError, match="has drifted: database was 'd', is 'another'"):
+    with pytest.raises(PreconditionError, match="has drifted since its approval: database was 'd', is 'another'"):
         engine.apply(approved, FIRST)
 
     assert (step.calls, told(approved)) == (["probe"], [])

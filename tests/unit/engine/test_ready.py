@@ -39,7 +39,7 @@ def test_a_later_step_makes_ready_before_the_first_is_begun_and_once(second: Rea
 def test_what_has_drifted_by_then_stops_before_the_first_step(second: Ready, approved: Run) -> None:
     second.facts = {"database": "another"}
 
-    with pytest.raises(PreconditionError, match=f"“{second.title}” has drifted: database was 'd', is 'another'"):
+    with pytest.raises(PreconditionError, match=f"“{second.title}” has drifted since its approval: database"):
         engine.apply(approved, FIRST)
 
     assert (second.calls, told(approved)) == ([], [])

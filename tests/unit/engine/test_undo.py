@@ -76,7 +76,7 @@ def test_what_a_later_step_stands_on_is_not_undone_before_that(
         engine.apply(approved, SECOND)
     steps[SECOND].effect = effect
 
-    with pytest.raises(Declined, match="cannot be undone while later steps stand") as declined:
+    with pytest.raises(Declined, match="cannot be undone while later steps depend") as declined:
         engine.undo(approved, FIRST)
 
     assert f"({SECOND})" in declined.value.safe_next
