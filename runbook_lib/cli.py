@@ -35,7 +35,7 @@ from runbook_lib.run import Run, approval, by_hand, cleanup, lease, lifecycle, l
 from runbook_lib.run.approval import named_reason
 from runbook_lib.system import temporary
 from runbook_lib.system.signals import settle
-from runbook_lib.ui import display, mirror
+from runbook_lib.ui import display, mirror, plan_summary, run_summary, terminal
 from runbook_lib.ui.progress import Report, to_console
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 junit_option = click.option(
     "--junit", "junit_file", type=click.Path(path_type=Path), help="Write each step and check to this JUnit XML file."
 )
+verbose_option = click.option("--verbose", is_flag=True, help="Print all details, too: each preview, check and lock.")
 WIDTH = 120  # of YAML that is printed
 run_argument = click.argument("run", type=click.Path(path_type=Path))
 
@@ -67,7 +68,7 @@ def main() -> None:
         if "--json" in sys.argv:
             click.echo(json.dumps({"error": redact(str(error)), "exit_code": error.exit_code}))
         else:
-            click.echo(redact(str(error)), err=True)
+            click.echo(terminal.wrapped(str(error)), err=True)
         sys.exit(error.exit_code)
     except click.ClickException as error:
         if "--json" in sys.argv:
@@ -218,7 +219,7 @@ def draft(
             drafted = whole.draft(target, feature, file, **given, folder=folder, report=report)  # type: ignore[arg-type]
         else:
             drafted = on_stack.draft(stack, feature, file, folder=folder, report=report)
-        click.echo(json.dumps(drafted.as_json()) if as_json else redact("\n".join(drafted.lines())))
+        click.echo(json.dumps(drafted.as_json()) if as_json else terminal.wrapped("\n".join(drafted.lines())))
         sys.exit(drafted.exit_code)
     if stack:
         raise click.UsageError("--stack is for a whole plan: name its file with -o.")
@@ -241,7 +242,7 @@ def draft(
     if as_json:
         click.echo(json.dumps({"file": str(made.file), "sha256": made.sha256, **made.draft.model_dump()}))
     else:
-        click.echo("\n".join(drafting.in_words(made)))
+        click.echo(terminal.wrapped("\n".join(drafting.in_words(made))))
     sys.exit(made.exit_code)
 
 
@@ -253,7 +254,7 @@ def init(folder: Path, as_json: bool) -> None:
     from runbook_lib.init import writing
 
     made = writing.init(folder)
-    click.echo(json.dumps(made.as_json()) if as_json else redact("\n".join(made.lines())))
+    click.echo(json.dumps(made.as_json()) if as_json else terminal.wrapped("\n".join(made.lines())))
 
 
 @commands.command()
@@ -321,8 +322,11 @@ def lab(
 @click.option("--operator", default="", help="Who is at the keyboard.")
 @click.option("--reason", default="", help="Why, for the log.")
 @click.option("--incident", default="", help="The incident's number.")
+@verbose_option
 @json_option
-def plan(plan_file: Path, target_file: Path, type_name: str, chosen: str, as_json: bool, **about: str) -> None:
+def plan(
+    plan_file: Path, target_file: Path, type_name: str, chosen: str, verbose: bool, as_json: bool, **about: str
+) -> None:
     """Preview every step of a rollback; nothing is written to the target, and that is shown."""
     approval.read(chosen)  # what it says wrongly makes no run
     run = lifecycle.open_new(plan_file, target_file, type_name, **about)  # type: ignore[arg-type]
@@ -336,9 +340,12 @@ def plan(plan_file: Path, target_file: Path, type_name: str, chosen: str, as_jso
         error = {"error": redact(str(refusal)), "exit_code": refusal.exit_code} if refusal else {}
         click.echo(json.dumps({"run": str(run.folder.path), **found.as_json(), **error}))
     else:
-        click.echo(redact(found.shown.text))
-        execute = f"To carry it out: runbook run {run.folder.path} --approve {found.digest}"
-        click.echo(redact(f"\n{refusal or execute}"))
+        click.echo(f"{terminal.shown(found.banner)}\n\n{found.summary}")
+        if verbose:
+            click.echo(f"\n{terminal.shown(found.details)}")
+        execute = f"Digest {found.digest}; nothing was changed. To execute it:"
+        execute += f"\nrunbook run {run.folder.path} --approve {found.digest}"
+        click.echo("\n" + terminal.wrapped(str(refusal or execute)))
     sys.exit(refusal.exit_code if refusal else 0)
 
 
@@ -357,7 +364,7 @@ def check_plan(plan_file: Path, target_file: Path | None, whole: bool, as_json: 
     elif whole:
         click.echo(yaml.safe_dump(resolved(plan_file), sort_keys=False, allow_unicode=True, width=WIDTH), nl=False)
     else:
-        click.echo("\n".join(summary.lines(plan)))
+        click.echo(terminal.wrapped("\n".join(summary.lines(plan))))
 
 
 @commands.command()
@@ -394,7 +401,7 @@ def notebook(
 def commits_command(repository: Path, feature: str, as_json: bool, **about: Any) -> None:
     """The commits of a feature, what is done with each, and the code without them; the checkout is only read."""
     found = commits.report(repository, feature, **about)
-    click.echo(json.dumps(found.as_json()) if as_json else redact("\n".join(found.lines())))
+    click.echo(json.dumps(found.as_json()) if as_json else terminal.wrapped("\n".join(found.lines())))
     sys.exit(found.exit_code)
 
 
@@ -404,21 +411,35 @@ def commits_command(repository: Path, feature: str, as_json: bool, **about: Any)
 @click.option("--waive", default="", help="NAME: REASON of a check or step that may fail.")
 @click.option("--take-over", default="", metavar="REASON", help="Take the target from a run that was left behind.")
 @click.option("--choose", "chosen", default="", help="What is chosen now: NAME=value, NAME=value.")
+@verbose_option
 @junit_option
 @json_option
 def run_command(
-    run: Path, approved: tuple[str, ...], waive: str, take_over: str, chosen: str, junit_file: Path | None, as_json: bool
+    run: Path,
+    approved: tuple[str, ...],
+    waive: str,
+    take_over: str,
+    chosen: str,
+    verbose: bool,
+    junit_file: Path | None,
+    as_json: bool,
 ) -> None:
     """Execute a planned run, or resume one that was cut short, in its folder."""
-    approval, error, outcome = _Approval(approved), None, None
+    approval, error, outcome = _Approval(approved, verbose), None, None
     with written(junit_file, ROLLBACK) as write:
         opened = _with_a_type(run)
         _choose(opened, chosen)
         _waived(opened, waive)
         if take_over:
             lease.take_over(opened, take_over)
+        said, print_line = list[str](), _teller(as_json)
+
+        def report(line: str) -> None:
+            said.append(line)
+            print_line(line)
+
         try:
-            outcome = conductor.carry_out(run, approval, {"WAIVE": waive}, _teller(as_json))
+            outcome = conductor.carry_out(run, approval, {"WAIVE": waive}, report)
         except RunbookError as raised:
             error = raised
         try:
@@ -428,6 +449,9 @@ def run_command(
         write([of_run(opened.context.plan, opened.journal.events(), ROLLBACK, error)])
     if approval.pending and not (ended and ended.down):
         ended = None  # the command that approves it comes next
+    ended_as = run_summary.outcome(opened.state)
+    if not as_json and ended_as and ended_as not in said:
+        click.echo(terminal.wrapped(ended_as))
     _end(opened, (error or outcome).exit_code, as_json, ended, approval.pending)  # type: ignore[union-attr]
 
 
@@ -448,7 +472,7 @@ def status(run: Path | None, target_file: Path | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(_as_json(folder, state), default=vars))
     else:
-        click.echo(redact(display.status(folder, plan, state).text))
+        click.echo(terminal.shown(display.status(folder, plan, state)))
 
 
 @commands.command(name="list")
@@ -462,9 +486,9 @@ def list_command(folder: Path, target_file: Path | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(redact_values(found.as_json())))
         return
-    click.echo(redact(display.table(str(folder), listing.HEAD, found.rows()).text))
+    click.echo(terminal.table(str(folder), listing.HEAD, found.rows()))
     for path, why in found.unreadable.items():
-        click.echo(redact(f"Cannot be read: {path}: {why}"), err=True)
+        click.echo(terminal.wrapped(f"Cannot be read: {path}: {why}"), err=True)
 
 
 @commands.command(name="diff")
@@ -477,8 +501,8 @@ def diff_command(first: Path, second: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(redact_values(found.as_json())))
         return
-    shown = display.table(f"{found.first} → {found.second}", comparison.HEAD, found.rows())
-    click.echo(redact("\n".join([shown.text, *found.differs])))
+    click.echo(terminal.table(f"{found.first} → {found.second}", comparison.HEAD, found.rows()))
+    click.echo(terminal.wrapped("\n".join(found.differs)), nl=bool(found.differs))
 
 
 @commands.command()
@@ -526,13 +550,13 @@ def service_back_command(run: Path, approve: str, as_json: bool) -> None:
         facts = {"run": str(run), "digest": offered.digest, "moves": moves, "done": [d.step for d in done]}
         click.echo(json.dumps({**facts, "outcome": opened.state.outcome}))
         return
-    click.echo(redact(display.recovery(offered.way, opened.context.plan, opened.state).text))
+    click.echo(terminal.shown(display.recovery(offered.way, opened.context.plan, opened.state)))
     if offered.previews:
-        click.echo(redact(display.previews(offered.previewed, offered.previews).text))
+        click.echo(terminal.shown(display.previews(offered.previewed, offered.previews)))
     if ended:
-        click.echo(redact(display.outcome(ended, opened.state).text))
+        click.echo(terminal.shown(display.outcome(ended, opened.state)))
     elif offered.way.moves:
-        click.echo(f"\nTo take it: runbook service-back {run} --approve {offered.digest}")
+        click.echo(terminal.wrapped(f"\nTo take it:\nrunbook service-back {run} --approve {offered.digest}"))
 
 
 @commands.command(name="undo")
@@ -545,7 +569,7 @@ def undo_command(run: Path, step: str, approve: str, as_json: bool) -> None:
     opened = _with_a_type(run)
     try:
         offered = undo.offer(opened, step, approve)
-        approved = approve if as_json or approve else _asked(opened, display.undo(offered), offered.digest, offered.refused)
+        approved = approve if as_json or approve else _asked(opened, offered)
         done, ended = undo.walk(opened, offered, approved) if approved else ([], None)
         if approved:
             lifecycle.write_archive(opened)
@@ -557,12 +581,11 @@ def undo_command(run: Path, step: str, approve: str, as_json: bool) -> None:
         undone = [{"step": one.step, **one.outcome} for one in done]
         click.echo(json.dumps({**found, "undone": undone, "outcome": opened.state.outcome}, default=vars))
     elif approved:
-        click.echo(redact("\n".join(display.done(one).text for one in done)))
-        click.echo(redact(display.outcome(ended, opened.state).text) if ended else "Undone. The rest of the run stays.")
+        click.echo("\n".join(terminal.shown(display.done(one)) for one in done))
+        click.echo(terminal.shown(display.outcome(ended, opened.state)) if ended else "Undone. The rest of the run stays.")
     else:
-        click.echo(
-            f"\nNothing was changed. To undo: runbook undo {run}{f' --step {step}' * bool(step)} --approve {offered.digest}"
-        )
+        command = f"runbook undo {run}{f' --step {step}' * bool(step)} --approve {offered.digest}"
+        click.echo(terminal.wrapped(f"\nDigest {offered.digest}; nothing was changed. To undo:\n{command}"))
     sys.exit(ended.exit_code if ended else 3 if offered.refused and not approved else 0)
 
 
@@ -579,7 +602,9 @@ def end(run: Path, reason: str, as_json: bool) -> None:
     finally:
         opened.close_adapters()
     lifecycle.write_archive(opened)
-    click.echo(json.dumps(_as_json(opened.folder, opened.state), default=vars) if as_json else redact(ended.summary))
+    click.echo(
+        json.dumps(_as_json(opened.folder, opened.state), default=vars) if as_json else terminal.wrapped(ended.summary)
+    )
 
 
 @commands.command()
@@ -599,10 +624,9 @@ def purge(run: Path, debt: str, approve: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"digest": digest, "previews": [vars(p) for p in previews], "paid": bool(approve)}))
     elif previews:
-        click.echo(redact(display.previews(digest, previews).text))
-        click.echo(
-            "Cleaned up." if approve else f"\nThis cannot be undone. To clean up: runbook purge {run} --approve {digest}"
-        )
+        click.echo(terminal.shown(display.previews(digest, previews)))
+        ask = f"\nThis cannot be undone. To clean up:\nrunbook purge {run} --approve {digest}"
+        click.echo("Cleaned up." if approve else terminal.wrapped(ask))
     else:
         click.echo("This run has no pending cleanup.")
 
@@ -628,8 +652,8 @@ def check(run: Path, waive: str, reason: str, junit_file: Path | None, as_json: 
         lifecycle.write_archive(opened)
         write([of_run(opened.context.plan, opened.journal.events(), ROLLBACK)])
     if not as_json:
-        click.echo(redact(display.results(found, "Verification", opened.state.waivers).text))
-        click.echo(redact(display.outcome(outcome, opened.state).text))
+        click.echo(terminal.shown(display.results(found, "Verification", opened.state.waivers)))
+        click.echo(terminal.shown(display.outcome(outcome, opened.state)))
     _end(opened, outcome.exit_code, as_json)
 
 
@@ -674,7 +698,7 @@ def add(run: Path, step: str, result: Literal["done", "failed"] | None, as_json:
     state = by_hand.record(run, step, result, about["note"], about["operator"], about["at"])
     kept = state.by_hand[-1]
     said = f"On record: {kept['title']}: {kept['result']} by hand, by {kept['by']}. What is there, `runbook check` finds."
-    click.echo(json.dumps({"run": str(run), "by_hand": kept}) if as_json else redact(said))
+    click.echo(json.dumps({"run": str(run), "by_hand": kept}) if as_json else terminal.wrapped(said))
 
 
 @commands.command()
@@ -712,7 +736,9 @@ def verify(run: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"run": str(run), "intact": not problems, "problems": problems}))
     else:
-        click.echo("\n".join(problems) or f"{run}: every file is as it was sealed. The seal is not signed.")
+        click.echo(
+            terminal.wrapped("\n".join(problems) or f"{run}: every file is as it was sealed. The seal is not signed.")
+        )
     sys.exit(3 if problems else 0)
 
 
@@ -762,7 +788,7 @@ def _rehearsed(asked: Asked, file: Path | None, verbose: bool, as_json: bool, wr
     report = _teller(as_json)
     found = asked.executed(file) if file else asked.rehearsed(report)
     write(of_migration(found))
-    click.echo(json.dumps(found.as_json()) if as_json else "\n".join(in_words(found, verbose=verbose)))
+    click.echo(json.dumps(found.as_json()) if as_json else terminal.wrapped("\n".join(in_words(found, verbose=verbose))))
     if file and not as_json:
         click.echo(f"The executed notebook: {file}")
     if found.exit_code == 0:
@@ -781,7 +807,7 @@ def _matrix(rows: int, stack_name: str, as_json: bool, write: Write) -> int:
     if as_json:
         click.echo(json.dumps({"lines": [vars(line) for line in lines], "problems": wrong}, default=dict))
     else:
-        click.echo("\n".join([rehearse.shown(plan, lines).text, *wrong]))
+        click.echo("\n".join([terminal.shown(rehearse.shown(plan, lines)), *wrong]))
     return 3 if wrong else 0
 
 
@@ -807,8 +833,9 @@ def _teller(as_json: bool) -> Report:
 class _Approval:
     """Asks for the approval on a terminal; elsewhere only a digest named beforehand counts."""
 
-    def __init__(self, approved: tuple[str, ...]) -> None:
+    def __init__(self, approved: tuple[str, ...], verbose: bool) -> None:
         self.approved = approved
+        self.verbose = verbose
         self.pending: dict[str, Any] = {}  # the preview that nobody has approved, and the command that does
         self._given: set[str] = set()  # asked again after one of these, it no longer covers what is there
 
@@ -818,12 +845,14 @@ class _Approval:
         if named and (named[-1] != state.approved or run.is_still_approved()):
             self._given.add(named[-1])
             return named[-1]
-        run.prerequisites()
+        prerequisites = run.prerequisites()
         digest, found = run.previews()
         if digest in self.approved:
             return digest
-        shown = display.previews(digest, found, run.dry_run_of_ddl(digest), run.foreseen(digest), run.state.waivers)
-        click.echo(redact(shown.text), err=True)
+        tried, foreseen, waived = run.dry_run_of_ddl(digest), run.foreseen(digest), run.state.waivers
+        click.echo(plan_summary.text(run.context.plan, found, prerequisites, foreseen, tried, waived), err=True)
+        if self.verbose:
+            click.echo(terminal.shown(display.previews(digest, found, tried, foreseen, waived)), err=True)
         run.require_approvable(digest)
         if self.approved or not sys.stdin.isatty():
             self.pending = {
@@ -838,14 +867,14 @@ class _Approval:
         return digest if typed.strip() == answer else ""
 
 
-def _asked(run: Run, shown: display.Shown, digest: str, refused: Mapping[str, str]) -> str:
-    """Show a preview; on a terminal, ask whether to go ahead: the digest where the target's name is typed, else ""."""
-    click.echo(redact(shown.text))
-    if refused or not sys.stdin.isatty():
+def _asked(run: Run, offered: undo.Offer) -> str:
+    """Show an undo; on a terminal, ask whether to go ahead: its digest where the target's name is typed, else ""."""
+    click.echo(plan_summary.undo_text(offered))
+    if offered.refused or not sys.stdin.isatty():
         return ""
     answer = run.context.target.name
     typed = click.prompt(f"Type {answer} to go ahead, anything else to leave", default="", show_default=False)
-    return digest if typed.strip() == answer else ""
+    return offered.digest if typed.strip() == answer else ""
 
 
 def _end(
@@ -855,12 +884,19 @@ def _end(
         more = {**({"approval": pending} if pending else {}), **(ended.as_json() if ended else {}), "exit_code": code}
         click.echo(json.dumps({**_as_json(run.folder, run.state), **more}, default=vars))
         sys.exit(code)
-    click.echo(f"Report: {run.folder.path / 'report.html'}")
+    click.echo(terminal.wrapped("\n".join(run_summary.lines(run))))
     if pending:
-        click.echo(f"Not approved: preview {pending['digest']} above. To approve it: {pending['command']}", err=True)
+        text = f"Not approved: preview {pending['digest']} above. Nothing was changed. To approve and execute it:"
+        click.echo(terminal.wrapped(f"{text}\n{pending['command']}"), err=True)
     if ended:
-        click.echo(f"\n{ended.text}", err=True)
+        services = [terminal.shown(ended.recovery)] if ended.recovery else [terminal.wrapped(ended.services)]
+        click.echo("\n".join(["", terminal.wrapped(ended.reason), *filter(None, services), *_next(ended.next)]), err=True)
     sys.exit(code)
+
+
+def _next(command: str) -> list[str]:
+    """A command, or what a person must do, as the last line; nothing where there is neither."""
+    return [terminal.wrapped(command)] if command else []
 
 
 def _as_json(folder: RunFolder, state: RunState) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from runbook_lib.run import Run, cleanup, lifecycle, recovery
 from runbook_lib.run.lifecycle import Outcome, open_existing
 from runbook_lib.system import temporary
 from runbook_lib.ui import display
+from runbook_lib.ui.display import Shown
 from runbook_lib.ui.progress import Report, followed
 
 if TYPE_CHECKING:
@@ -173,11 +174,7 @@ class Ending:
     services: str = ""  # how they are, and the recovery path where some are down; "" where the run changed nothing
     next: str = ""  # the command that comes next, or what a person must do where none is left
     down: bool = False  # whether some services are down, or may be
-
-    @property
-    def text(self) -> str:
-        """All of it, what comes next on the last line."""
-        return "\n".join(filter(None, [self.reason, self.services, self.next]))
+    recovery: Shown | None = None  # the same as `services`, to be shown as a table
 
     def as_json(self) -> dict[str, Any]:
         """The same as plain values."""
@@ -207,11 +204,11 @@ def ending(run: Run, outcome: Outcome | None, error: RunbookError | None) -> End
     finally:
         if len(run.journal.events()) > len(events):
             lifecycle.write_archive(run)
-    services = redact(display.recovery(offered.way, run.context.plan, state).text)
+    shown = display.recovery(offered.way, run.context.plan, state)
     approved = offered.digest if offered.way.moves else state.approved
     command = ["runbook", "service-back" if offered.way.moves else "run", str(run.folder.path)]
     next_command = shlex.join([*command, *(["--approve", approved] if approved else [])])
-    return Ending(reason, services, next_command, down=bool(offered.way.moves))
+    return Ending(reason, redact(shown.text), next_command, down=bool(offered.way.moves), recovery=shown)
 
 
 def _stopped(events: list[Event]) -> str:

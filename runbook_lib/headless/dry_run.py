@@ -15,7 +15,7 @@ from runbook_lib.postgres.catalog import catalog, has_column
 from runbook_lib.results import Result
 from runbook_lib.run import Run
 from runbook_lib.steps import Preview
-from runbook_lib.ui import display
+from runbook_lib.ui import display, plan_summary
 from runbook_lib.ui.display import Shown
 
 
@@ -29,7 +29,9 @@ class DryRun:
     foreseen: list[Result]
     obstacles: list[Result]  # why it cannot be approved; none where it can
     untouched: dict[str, str]
-    shown: Shown
+    banner: Shown
+    summary: str  # what must be known before an approval
+    details: Shown  # all that was found
 
     def as_json(self) -> dict[str, Any]:
         """The same as plain values."""
@@ -64,13 +66,15 @@ def dry_run(run: Run) -> DryRun:
             state="The runbook's previews do not write; somebody else may be at work.",
             safe_next="Find out who; then plan again.",
         )
-    shown = display.side_by_side(
-        display.banner(run.folder, run.context.plan, run.state),
+    plan, state, tried, foreseen = run.context.plan, run.state, run.dry_run_of_ddl(digest), run.foreseen(digest)
+    banner = display.banner(run.folder, plan, state)
+    summary = plan_summary.text(plan, previews, prerequisites, foreseen, tried, state.waivers)
+    details = display.side_by_side(
         display.results(prerequisites, "Prerequisites"),
-        display.previews(digest, previews, run.dry_run_of_ddl(digest), run.foreseen(digest), run.state.waivers),
+        display.previews(digest, previews, tried, foreseen, state.waivers),
         display.table("The same before and after this dry run", ["what", "fingerprint"], [list(p) for p in after.items()]),
     )
-    return DryRun(digest, previews, run.dry_run_of_ddl(digest), run.foreseen(digest), run.obstacles(digest), after, shown)
+    return DryRun(digest, previews, tried, foreseen, run.obstacles(digest), after, banner, summary, details)
 
 
 def fingerprint(context: Context, with_database: bool) -> dict[str, str]:

@@ -1,0 +1,85 @@
+"""Lay out text and tables for a terminal or a log, in at most 100 columns."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import sys
+import textwrap
+from collections.abc import Sequence
+from io import StringIO
+
+from runbook_lib.redaction import redact
+from runbook_lib.ui.display import Shown, Table
+
+WIDTH = 100  # columns of a log, and the most of a terminal
+NARROWEST = 40
+COMMAND = re.compile(r"\s*runbook \S")
+
+
+def width() -> int:
+    """The columns to print in: the terminal's, at most 100; 100 where the output is no terminal."""
+    columns = shutil.get_terminal_size((WIDTH, 24)).columns if sys.stdout.isatty() else WIDTH
+    return max(NARROWEST, min(WIDTH, columns))
+
+
+def shown(what: Shown) -> str:
+    """What `what` reads as, its tables with aligned columns, secrets redacted before a line is broken."""
+    return "\n".join(
+        table(part.title, part.head, part.rows) if isinstance(part, Table) else wrapped(part)
+        for part in what.parts or [what.text]
+    )
+
+
+def wrapped(text: str, indent: str = "  ") -> str:
+    """The text with long lines broken between words; what continues a line is indented further.
+
+    A line that is a command is broken so that a shell still reads it as one.
+    """
+    return "\n".join(_wrapped(line, indent) for line in redact(text).splitlines())
+
+
+def _wrapped(line: str, indent: str) -> str:
+    columns = width()
+    if len(line) <= columns:
+        return line
+    start = " " * (len(line) - len(line.lstrip()))
+    options = {"break_long_words": False, "break_on_hyphens": False, "initial_indent": start}
+    if COMMAND.match(line):
+        return f" \\\n{start}  ".join(_pieces(line.strip(), columns, start))
+    return textwrap.fill(line.strip(), columns, subsequent_indent=start + indent, **options)  # type: ignore[arg-type]
+
+
+def _pieces(command: str, columns: int, start: str) -> list[str]:
+    """A command broken before each option, or between all its words where that is still too wide."""
+    pieces = [start + "runbook"]
+    for word in map(shlex.quote, shlex.split(command)[1:]):
+        longer = f"{pieces[-1]} {word}"
+        if word.startswith("--") or len(start + longer) + 4 > columns:
+            pieces.append(word)
+        else:
+            pieces[-1] = longer
+    return pieces
+
+
+def cut(text: str, columns: int) -> str:
+    """The text in so many columns, its end replaced by "…" where it is longer."""
+    return text if len(text) <= columns else f"{text[: columns - 1].rstrip()}…"
+
+
+def table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]], whole: Sequence[str] = ()) -> str:
+    """A table as psql prints it, the text of wide cells broken; columns named in `whole` are never broken."""
+    from rich import box  # here, since it is slow to load
+    from rich.console import Console
+    from rich.table import Table as Columns
+    from rich.text import Text
+
+    columns = Columns(box=box.ASCII, show_edge=False, pad_edge=False, header_style="")
+    for name in head:
+        columns.add_column(Text(name), overflow="fold", no_wrap=name in whole)
+    for row in rows:
+        columns.add_row(*(Text(redact(str(cell))) for cell in row))
+    out = StringIO()
+    Console(file=out, width=width() - 2, color_system=None, force_terminal=False).print(columns)
+    return "\n".join([wrapped(title), *(f"  {line}".rstrip() for line in out.getvalue().splitlines())])
