@@ -590,7 +590,7 @@ def service_back_command(run: Path, approve: str, as_json: bool) -> None:
         return
     click.echo(terminal.shown(display.recovery(offered.way, opened.context.plan, opened.state)))
     if offered.previews:
-        click.echo(terminal.shown(display.previews(offered.previewed, offered.previews)))
+        click.echo(f"\nPreview {offered.previewed}; nothing was changed.\n{plan_summary.steps_text(offered.previews)}")
     if ended:
         click.echo(terminal.shown(display.outcome(ended, opened.state)))
     elif offered.way.moves:
@@ -662,7 +662,7 @@ def purge(run: Path, debt: str, approve: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"digest": digest, "previews": [vars(p) for p in previews], "paid": bool(approve)}))
     elif previews:
-        click.echo(terminal.shown(display.previews(digest, previews)))
+        click.echo(plan_summary.cleanup_text(digest, previews))
         ask = f"\nThis cannot be undone. To clean up:\nrunbook purge {run} --approve {digest}"
         click.echo("Cleaned up." if approve else terminal.wrapped(ask))
     else:
@@ -929,7 +929,7 @@ def _end(
         sys.exit(code)
     click.echo(terminal.wrapped("\n".join(run_summary.lines(run))))
     if pending:
-        text = f"Not approved: preview {pending['digest']} above. Nothing was changed. To approve and execute it:"
+        text = f"Not approved: preview {pending['digest']} above; nothing of it was executed. To approve and execute it:"
         click.echo(terminal.wrapped(f"{text}\n{pending['command']}"), err=True)
     if ended:
         services = [terminal.shown(ended.recovery)] if ended.recovery else [terminal.wrapped(ended.services)]

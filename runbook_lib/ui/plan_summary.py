@@ -35,22 +35,33 @@ def text(
     looks = {"prerequisites": prerequisites, "preconditions of steps": foreseen, "trials on a clone": tried}
     counted = [f"{len(found) - len(not_passed(found))} of {len(found)} {name}" for name, found in looks.items() if found]
     skipped = [r for found in looks.values() for r in not_passed(found) if {r.name, r.evidence.get("step")} & {*waived}]
+    return "\n".join(
+        [
+            terminal.wrapped(f"Expected outage: {outage(plan, previews)}"),
+            steps_text(previews),
+            *map(terminal.wrapped, [*map(_waived, skipped), f"Passed: {', '.join(counted)}"]),
+        ]
+    )
+
+
+def steps_text(previews: Sequence[Preview]) -> str:
+    """What previewed steps lose, which cannot be undone, a line each, and their risks, as text for a terminal."""
     lines = [
-        f"Expected outage: {outage(plan, previews)}",
         *_list("Users lose", [f"{each} ({p.step})" for p in previews for each in p.loses]),
         *_list("Cannot be undone", [f"{p.step}: {p.undone_by}" for p in previews if p.irreversible]),
     ]
     columns = max(LEAST, terminal.width() - AROUND - max((len(p.step) for p in previews), default=0))
     rows = [[p.step, terminal.cut(_first(p), columns), f"{p.estimate} s", _undo(p)] for p in previews]
     heading = f"\nSteps: {len(previews)}, {roughly(sum(p.estimate for p in previews))} in all"
-    return "\n".join(
-        [
-            *map(terminal.wrapped, lines),
-            terminal.table(heading, HEAD, rows, whole=HEAD[2:]),
-            *map(terminal.wrapped, ["", *_risks(previews), *map(_waived, skipped)]),
-            terminal.wrapped(f"Passed: {', '.join(counted)}"),
-        ]
-    )
+    shown = terminal.table(heading, HEAD, rows, whole=HEAD[2:])
+    return "\n".join([*map(terminal.wrapped, lines), shown, *map(terminal.wrapped, ["", *_risks(previews)])])
+
+
+def cleanup_text(digest: str, previews: Sequence[Preview]) -> str:
+    """What a cleanup deletes for good, and what is lost with it, as text for a terminal."""
+    heading = f"Cleanup {digest}: {len(previews)} items, each deleted for good"
+    items = [f"  - {p.facts.get('debt', p.step)} ({p.title}): {'; '.join([*p.would, *_lost(p)])}" for p in previews]
+    return terminal.wrapped("\n".join([heading, *items]), "    ")
 
 
 def undo_text(offered: Offer) -> str:
@@ -112,6 +123,10 @@ def _risks(previews: Sequence[Preview]) -> Iterator[str]:
         yield from (f"{line} ({preview.step})" for line in preview.would if line.startswith(RISK))
         _, *risks = preview.undone_by.split(RISK)
         yield from (f"{RISK}{risk.strip().rstrip('.')} ({preview.step}, undo)" for risk in risks)
+
+
+def _lost(preview: Preview) -> list[str]:
+    return [f"loses {loss}" for loss in preview.loses]
 
 
 def _waived(result: Result) -> str:

@@ -46,7 +46,7 @@ def _wrapped(line: str, indent: str) -> str:
         return line
     start = " " * (len(line) - len(line.lstrip()))
     options = {"break_long_words": False, "break_on_hyphens": False, "initial_indent": start}
-    if COMMAND.match(line):
+    if COMMAND.match(line) and line.count("'") % 2 == 0:
         return f" \\\n{start}  ".join(_pieces(line.strip(), columns, start))
     return textwrap.fill(line.strip(), columns, subsequent_indent=start + indent, **options)  # type: ignore[arg-type]
 
