@@ -46,17 +46,21 @@ def _wrapped(line: str, indent: str) -> str:
         return line
     start = " " * (len(line) - len(line.lstrip()))
     options = {"break_long_words": False, "break_on_hyphens": False, "initial_indent": start}
-    if COMMAND.match(line) and line.count("'") % 2 == 0:
-        return f" \\\n{start}  ".join(_pieces(line.strip(), columns, start))
+    if COMMAND.match(line) and (pieces := _pieces(line.strip(), columns - len(start))):
+        return start + f" \\\n{start}  ".join(pieces)
     return textwrap.fill(line.strip(), columns, subsequent_indent=start + indent, **options)  # type: ignore[arg-type]
 
 
-def _pieces(command: str, columns: int, start: str) -> list[str]:
-    """A command broken before each option, or between all its words where that is still too wide."""
-    pieces = [start + "runbook"]
-    for word in map(shlex.quote, shlex.split(command)[1:]):
+def _pieces(command: str, columns: int) -> list[str]:
+    """A command broken before each option, or between all its words where that is still too wide; nothing if it is none."""
+    try:
+        _, *words = shlex.split(command)
+    except ValueError:  # prose with an apostrophe
+        return []
+    pieces = ["runbook"]
+    for word in map(shlex.quote, words):
         longer = f"{pieces[-1]} {word}"
-        if word.startswith("--") or len(start + longer) + 4 > columns:
+        if word.startswith("--") or len(longer) + len("   \\") > columns:
             pieces.append(word)
         else:
             pieces[-1] = longer
