@@ -174,9 +174,9 @@ def rehearse(
     named = scenario or (own.NONE if plan_file else "all-media-missing")
     with written(junit_file, junit.of_scenario(named)) as write:
         if plan_file:
-            found = own.rehearse(plan_file, stack_name, named, rows, _teller(as_json))
+            found = own.rehearse(plan_file, stack_name, named, rows, _reporter(as_json))
         else:
-            found = rehearse.rehearse(named, rows, _teller(as_json), stack_name)
+            found = rehearse.rehearse(named, rows, _reporter(as_json), stack_name)
         write(junit.of_rehearsed(found))
     if as_json:
         click.echo(json.dumps([one.as_json() for one in found]))
@@ -240,7 +240,7 @@ def draft(
         require_extra("rehearsal")
         from runbook_lib.drafting import on_stack, whole
 
-        report = _teller(as_json)
+        report = _reporter(as_json)
         if target_file:
             target, given = load_target(target_file), {"before": before, "scripts": migrations, "server": server}
             drafted = whole.draft(target, feature, file, **given, folder=folder, report=report)  # type: ignore[arg-type]
@@ -265,7 +265,7 @@ def draft(
         decide = plan.decide if plan else {}
         named = feature or (plan.feature if plan else "")
         before = before or drafting.state_before(plan, place)
-        made = drafting.make(named, before, migrations, server, folder, _teller(as_json), decide)
+        made = drafting.make(named, before, migrations, server, folder, _reporter(as_json), decide)
     if as_json:
         click.echo(json.dumps({"file": str(made.file), "sha256": made.sha256, **made.draft.model_dump()}))
     else:
@@ -371,7 +371,7 @@ def plan(
     else:
         click.echo(f"{terminal.shown(found.banner)}\n\n{found.summary}")
         if verbose:
-            click.echo(f"\n{terminal.shown(found.details)}")
+            click.echo(f"\n{terminal.details(found.details)}")
         execute = f"Digest {found.digest}; nothing was changed. To execute it:"
         execute += f"\nrunbook run {run.folder.path} --approve {found.digest}"
         click.echo("\n" + terminal.wrapped(str(refusal or execute)))
@@ -463,7 +463,7 @@ def run_command(
         _waived(opened, waive)
         if take_over:
             lease.take_over(opened, take_over)
-        said, print_line = list[str](), _teller(as_json)
+        said, print_line = list[str](), _reporter(as_json)
 
         def report(line: str) -> None:
             said.append(line)
@@ -690,7 +690,7 @@ def check(run: Path, waive: str, reason: str, junit_file: Path | None, as_json: 
         lifecycle.write_archive(opened)
         write([of_run(opened.context.plan, opened.journal.events(), ROLLBACK)])
     if not as_json:
-        click.echo(terminal.shown(display.results(found, "Verification", opened.state.waivers)))
+        click.echo(terminal.details(display.results(found, "Verification", opened.state.waivers)))
         click.echo(terminal.shown(display.outcome(outcome, opened.state)))
     _end(opened, outcome.exit_code, as_json)
 
@@ -815,11 +815,11 @@ def _choose(run: Run, chosen: str) -> None:
     Raises:
         ParametersError: There is no such choice, or no such value of it; nothing was recorded.
     """
-    wanted, known = approval.read(chosen), run.details() if chosen else {}
-    approval.require_known(wanted, known)
-    for name, value in wanted.items():
+    choices, known = approval.read(chosen), run.details() if chosen else {}
+    approval.require_known(choices, known)
+    for name, value in choices.items():
         approval.require_known([value], known[name][0], f"a value of {name}")
-    for name, value in wanted.items():
+    for name, value in choices.items():
         run.choose(name, value, "parameter")
 
 
@@ -828,7 +828,7 @@ def _rehearsed(asked: Asked, file: Path | None, verbose: bool, as_json: bool, wr
     from runbook_lib.rehearsal.junit import of_migration
     from runbook_lib.rehearsal.migration import in_words
 
-    report = _teller(as_json)
+    report = _reporter(as_json)
     found = asked.executed(file) if file else asked.rehearsed(report)
     write(of_migration(found))
     click.echo(json.dumps(found.as_json()) if as_json else terminal.wrapped("\n".join(in_words(found, verbose=verbose))))
@@ -844,7 +844,7 @@ def _matrix(rows: int, stack_name: str, as_json: bool, write: Write) -> int:
     from runbook_lib.rehearsal.stack_file import named
 
     plan = load_plan(named(stack_name).plan_file)
-    lines = rehearse.matrix(rows, _teller(as_json), stack_name)
+    lines = rehearse.matrix(rows, _reporter(as_json), stack_name)
     wrong = rehearse.problems(plan, lines)
     write(junit.of_matrix(plan, lines))
     if as_json:
@@ -865,7 +865,7 @@ def _request(run: Path, request: Request, said: str, as_json: bool) -> None:
     )
 
 
-def _teller(as_json: bool) -> Report:
+def _reporter(as_json: bool) -> Report:
     if as_json:
         return lambda _: None
     from rich.console import Console  # here, since it is slow to load
@@ -895,7 +895,7 @@ class _Approval:
         tried, foreseen, waived = run.dry_run_of_ddl(digest), run.foreseen(digest), run.state.waivers
         click.echo(plan_summary.text(run.context.plan, found, prerequisites, foreseen, tried, waived), err=True)
         if self.verbose:
-            click.echo(terminal.shown(display.previews(digest, found, tried, foreseen, waived)), err=True)
+            click.echo(terminal.details(display.previews(digest, found, tried, foreseen, waived)), err=True)
         run.require_approvable(digest)
         if self.approved or not sys.stdin.isatty():
             self.pending = {

@@ -7,11 +7,11 @@ import shlex
 import shutil
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import StringIO
 
 from runbook_lib.redaction import redact
-from runbook_lib.ui.display import Shown, Table
+from runbook_lib.ui.display import Shown
 
 WIDTH = 100  # columns of a log, and the most of a terminal
 NARROWEST = 40
@@ -26,10 +26,22 @@ def width() -> int:
 
 def shown(what: Shown) -> str:
     """What `what` reads as, its tables with aligned columns, secrets redacted before a line is broken."""
-    return "\n".join(
-        table(part.title, part.head, part.rows) if isinstance(part, Table) else wrapped(part)
-        for part in what.parts or [what.text]
-    )
+    return _in_parts(what, table)
+
+
+def details(what: Shown) -> str:
+    """The same with a paragraph for each row, since the cells of details are long."""
+    return _in_parts(what, _paragraphs)
+
+
+def _in_parts(what: Shown, tabular: Callable[[str, Sequence[str], Sequence[Sequence[str]]], str]) -> str:
+    parts = what.parts or (what.text,)
+    return "\n".join(wrapped(p) if isinstance(p, str) else tabular(p.title, p.head, p.rows) for p in parts)
+
+
+def _paragraphs(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [" | ".join(str(cell).replace("\n", "; ") for cell in row) for row in [head, *rows]]
+    return "\n".join([wrapped(title), *(wrapped(f"  {line}") for line in lines)])
 
 
 def wrapped(text: str, indent: str = "  ") -> str:
