@@ -319,10 +319,6 @@ class Checked(Fact, kind="checked", timeline="{status}: {title}. {summary} [{rou
     summary: str = ""
     evidence: Mapping[str, Any] = field(default_factory=dict)
 
-    def milestone(self) -> str:
-        """Return the line that reports a run in progress."""
-        return f"{self.status:7} {self.title}: {self.summary}" if self.status != "PASS" or self.round == "after" else ""
-
 
 @dataclass(frozen=True)
 class LeftOut(Fact, kind="left-out", timeline="{name}: {reason}", milestone="LEFT OUT {name}: {reason}"):
@@ -402,7 +398,7 @@ class Escalated(
 
 
 @dataclass(frozen=True)
-class Started(Fact, kind="started", timeline="{title}", milestone="{title} …"):
+class Started(Fact, kind="started", timeline="{title}"):
     """A step acts from now on; its outcome is unknown until another event says it."""
 
     step: str
@@ -422,13 +418,9 @@ class Found(Fact, kind="found"):
         """Return what happened, in one line."""
         return f"{self.title}: already done; {in_words(self.outcome)}"
 
-    def milestone(self) -> str:
-        """Return the line that reports a run in progress."""
-        return f"{self.title}: {self.outcome['found']}"
-
 
 @dataclass(frozen=True)
-class Applied(Fact, kind="applied", milestone="  applied in {seconds:.1f} s"):
+class Applied(Fact, kind="applied"):
     """A step was applied, and what it left."""
 
     step: str
@@ -441,12 +433,12 @@ class Applied(Fact, kind="applied", milestone="  applied in {seconds:.1f} s"):
 
 
 @dataclass(frozen=True)
-class Undone(Applied, kind="undone", milestone="  undone in {seconds:.1f} s"):
+class Undone(Applied, kind="undone"):
     """A step was undone, and what that left."""
 
 
 @dataclass(frozen=True)
-class Failed(Fact, kind="failed", timeline="{step}: {error}", milestone="  FAILED: {error}"):
+class Failed(Fact, kind="failed", timeline="{step}: {error}"):
     """A step did not end as it should; `on_request` where a person ended it."""
 
     step: str

@@ -20,7 +20,7 @@ from runbook_lib.records import Records
 from runbook_lib.records.record import read
 from runbook_lib.records.walk import Walk, walked
 
-HEAD = ["when (UTC)", "what", "type", "target", "outcome", "took", "services down", "name"]
+HEAD = ["name, when (UTC), what", "type", "target", "outcome", "took", "down"]
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,13 @@ class Listed:
         """Return the table's rows, with the cells of `HEAD`. Pure."""
         return [
             [
-                f"{each.at:%Y-%m-%d %H:%M}",
-                ("rehearsal" if each.environment == "rehearsal" else "run") + ", on record" * (each.name in self.recorded),
+                f"{each.name}\n{each.at:%Y-%m-%d %H:%M}, {'rehearsal' if each.environment == 'rehearsal' else 'run'}"
+                + ", on record" * (each.name in self.recorded),
                 f"{each.type or 'none yet'} {each.option}".strip(),
                 each.target,
                 each.outcome,
                 "" if each.seconds is None else clock(each.seconds),
                 each.outage,
-                each.name,
             ]
             for each in self.walks
         ]

@@ -38,11 +38,21 @@ CELL = "padding:3px 6px;border-bottom:1px solid #d0d7de;text-align:left;vertical
 
 
 @dataclass(frozen=True)
+class Table:
+    """A title, the names of the columns, and the rows."""
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
 class Shown:
-    """Something to look at, as HTML and as text."""
+    """Something to look at, as HTML, as text, and in parts for a terminal; without parts the text is all."""
 
     html: str
     text: str
+    parts: tuple[str | Table, ...] = ()
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         return {"text/html": self.html, "text/plain": self.text}
@@ -53,7 +63,8 @@ class Shown:
 
 def side_by_side(*parts: Shown) -> Shown:
     """Several things below one another."""
-    return Shown("".join(part.html for part in parts), "\n".join(part.text for part in parts))
+    every = tuple(each for part in parts for each in part.parts or (part.text,))
+    return Shown("".join(part.html for part in parts), "\n".join(part.text for part in parts), every)
 
 
 def banner(folder: RunFolder, plan: Plan, state: RunState, clock: Sequence[str] = (), way_back: str = "") -> Shown:
@@ -70,7 +81,7 @@ def banner(folder: RunFolder, plan: Plan, state: RunState, clock: Sequence[str] 
         f"Run {folder.id} · {progress(plan, state)}",
         *clock,
         *([way_back] if way_back else []),
-        *_pending(state),
+        *pending(state),
         *(f"HANDED OVER by {h['from'] or 'nobody named'} to {h['to']}" for h in state.handovers),
         *(f"TAKEN OVER by {t['by'] or 'nobody named'} from {t['before']}: {t['reason']}" for t in state.takeovers),
         *(f"WAIVED by {w['by'] or 'nobody named'}: {name}: {w['reason']}" for name, w in state.waivers.items()),
@@ -115,7 +126,7 @@ def steps(plan: Plan, state: RunState) -> Shown:
         word = "begun" if known.status == "started" else known.status
         took = f", {known.seconds:.1f} s" if known.is_done and known.seconds is not None else ""
         lines.append(f"{MARKS[known.status]} {plan.steps[name].title} ({word}{took})")
-    lines += _pending(state)
+    lines += pending(state)
     html = "".join(f'<div style="padding-left:1.2em;text-indent:-1.2em">{escape(text)}</div>' for text in lines)
     heading = f"Steps: {sum(state.step(name).is_done for name in names)} of {len(names)} done" if names else "No step yet"
     return Shown(f'<div style="line-height:1.5"><b>{escape(heading)}</b>{html}</div>', "\n".join([heading, *lines]))
@@ -308,7 +319,7 @@ def outcome(ended: Outcome, state: RunState) -> Shown:
     """How the run ended."""
     colour = {"verified": COLOURS["PASS"], "failed": COLOURS["FAIL"]}.get(ended.status, COLOURS["UNKNOWN"])
     line = f"{ended.status.upper()}: {ended.summary}"
-    first = [*(f"Waived: {name}: {waiver['reason']}" for name, waiver in state.waivers.items()), *_pending(state)]
+    first = [*(f"Waived: {name}: {waiver['reason']}" for name, waiver in state.waivers.items()), *pending(state)]
     html = "<br>".join(map(escape, [*first, line]))
     return Shown(f'<p style="font-size:1.2em;font-weight:bold;color:{colour}">{html}</p>', "\n".join([*first, line]))
 
@@ -389,7 +400,7 @@ def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], colour
         f"<tr>{''.join(cell(name, ';font-weight:bold', 'th') for name in head)}</tr>{body}</table>"
     )
     text = [title, *("  " + " | ".join(str(value).replace("\n", "; ") for value in row) for row in [head, *rows])]
-    return Shown(html, "\n".join(text))
+    return Shown(html, "\n".join(text), (Table(title, head, rows),))
 
 
 def _breakable(text: str) -> str:
@@ -406,7 +417,8 @@ def _has_before(name: str, names: Sequence[str]) -> bool:
     return "after" in name and name.replace("after", "before") in names
 
 
-def _pending(state: RunState) -> list[str]:
+def pending(state: RunState) -> list[str]:
+    """What a cleanup would remove, a line each. Pure."""
     return [f"PENDING CLEANUP: {name}: {item['text']}" for name, item in state.pending.items()]
 
 

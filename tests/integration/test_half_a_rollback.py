@@ -67,7 +67,7 @@ def test_what_the_plan_does_not_name_is_listed_and_prevents_approval(target: Bar
 
     assert f"this rollback leaves {len(BESIDES)} more differences from backup_before" in said
     assert [name for name in BESIDES.values() if name not in said] == []
-    assert "To carry it out" not in said
+    assert "To execute it:" not in said
 
 
 @pytest.mark.usefixtures("before")
@@ -94,7 +94,7 @@ def test_without_an_older_backup_it_says_that_nothing_was_compared(target: Bare)
     said = planned(target)
 
     assert "no backup from before the feature exists" in said
-    assert "To carry it out" in said
+    assert "To execute it:" in said
 
 
 @pytest.mark.usefixtures("before")

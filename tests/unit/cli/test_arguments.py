@@ -12,7 +12,7 @@ from runbook_lib.errors import Declined, JournalError, ParametersError, RunbookE
 from runbook_lib.journal.folder import RunFolder
 from runbook_lib.rehearsal.rehearse import Line
 
-from ...support.commands import Command, raising
+from ...support.commands import Command, raising, words
 from ...support.places import PLAN, TARGET
 
 PLANNED = ["plan", "--plan", str(PLAN), "--target", str(TARGET)]
@@ -125,7 +125,7 @@ def test_an_interrupt_exits_with_4_and_says_how_to_go_on(runbook: Command, monke
 
     code, _, err = runbook("status", "x")
 
-    assert (code, "the same command goes on" in err) == (4, True)
+    assert (code, "Repeat the command to resume." in err) == (4, True)
 
 
 def test_a_secret_in_an_error_is_not_printed(runbook: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +165,7 @@ def test_a_rehearsal_of_a_migration_needs_before_and_migration(runbook: Command,
     code, _, error = runbook("rehearse", *options)
 
     assert code == 2
-    assert "--before and --migration go together" in error
+    assert "Name both --before and --migration" in words(error)
 
 
 def test_a_rehearsal_of_a_migration_needs_files_that_are_there(runbook: Command) -> None:

@@ -57,7 +57,7 @@ def test_the_time_may_be_another_and_is_kept_in_utc(runbook: Command, folder: Ru
     ("given", "said"),
     [
         (("--step", "build-moon", "--done", *ADD), "no step 'build-moon'"),
-        (("--step", "build-frontend", *ADD), "Say --done or --failed"),
+        (("--step", "build-frontend", *ADD), "Name --done or --failed"),
         (("--step", "build-frontend", "--done", "--note", " ", "--operator", "Kim"), "--note is empty"),
         (("--step", "build-frontend", "--done", *ADD, "--at", "at noon"), "is not a time"),
         (("--step", "build-frontend", "--done", *ADD, "--at", "2026-05-01T03:20:00"), "without its offset"),

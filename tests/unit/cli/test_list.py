@@ -9,7 +9,7 @@ import pytest
 from runbook_lib.journal import Journal
 from runbook_lib.journal.folder import RunFolder
 
-from ...support.commands import Command
+from ...support.commands import Command, words
 from ...support.rehearsals import NOW, record
 
 
@@ -106,4 +106,4 @@ def test_a_file_that_is_no_record_is_refused(runbook: Command, tmp_path: Path, f
 
     code, _, errors = runbook("diff", tmp_path / "notes.json", folder.path)
 
-    assert (code, "cannot be read as a rehearsal record" in errors) == (2, True)
+    assert (code, "cannot be read as a rehearsal record" in words(errors)) == (2, True)
