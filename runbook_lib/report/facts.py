@@ -1,4 +1,4 @@
-"""What the journal says of a run as a whole: its verdict, its times, its steps and its checks."""
+"""A run as a whole, by its journal: verdict, times, steps and checks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from runbook_lib.journal.state import RunState, StepState
 
 _WORDS = {
     "verified": ("✔", "VERIFIED"),
-    "waived": ("?", "VERIFIED IN PART"),
+    "waived": ("?", "COMPLETED, NOT VERIFIED"),
     "service-back": ("↺", "SERVICE BACK, NOT FINISHED"),
     "undone": ("↶", "UNDONE"),
     "ended": ("■", "ENDED UNFINISHED"),
@@ -36,7 +36,7 @@ _AGAIN = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a run stands, in a symbol, a word and a sentence."""
+    """The state of a run, in a symbol, a word and a sentence."""
 
     status: str
     symbol: str
@@ -60,16 +60,16 @@ class Duration:
 
 
 def verdict(plan: Plan, state: RunState, events: Sequence[Event]) -> Verdict:
-    """The outcome on record, unless the record contradicts it or the run went on after it. Read-only."""
+    """The outcome on record, unless the record contradicts it or the run continued after it. Read-only."""
     last = max((event.seq for event in events if event.kind == "outcome"), default=0)
-    went_on = any(event.seq > last and event.kind in _AGAIN for event in events)
-    if state.outcome is None or went_on:
-        return Verdict("open", "…", "STILL OPEN", "The journal holds no outcome yet; nothing is said of success.", None)
+    continued = any(event.seq > last and event.kind in _AGAIN for event in events)
+    if state.outcome is None or continued:
+        return Verdict("open", "…", "STILL OPEN", "The journal holds no outcome yet.", None)
     ended = next(event.time for event in events if event.seq == last)
     status, summary = state.outcome["status"], state.outcome.get("summary", "")
     doubts = _doubts(plan, state) if status in ("verified", "waived") else []
     if doubts:
-        summary = f"Recorded as verified, which the journal does not bear out: {'; '.join(doubts)}."
+        summary = f"Recorded as verified, but the journal contradicts that: {'; '.join(doubts)}."
         return Verdict("unknown", *_WORDS["unknown"], summary, ended)
     symbol, word = _WORDS.get(status, ("?", status.upper()))
     return Verdict(status, symbol, word, summary, ended)
@@ -138,9 +138,9 @@ def outage(plan: Plan, events: Sequence[Event]) -> str:
         return ""
     up = next((e for e in reversed(of_services) if e.kind == "applied" and kinds[id(e)].starts and e.seq > down.seq), None)
     if up is None:
-        return "the services are not started again, by the journal"
+        return "not over (the journal records no later start of services)"
     seconds = elapsed.seconds(elapsed.steady(events), down, up)
-    return "not known: the clock was set meanwhile" if seconds is None else f"{seconds:.1f} s"
+    return "not known (the clock was changed meanwhile)" if seconds is None else f"{seconds:.1f} s"
 
 
 def steps(plan: Plan, state: RunState) -> list[StepState]:

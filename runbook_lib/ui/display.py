@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
+import shlex
 from base64 import b64encode
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from runbook_lib.config.plan import Plan
-from runbook_lib.journal.event import in_words
+from runbook_lib.journal.event import Event, in_words
 from runbook_lib.journal.folder import RunFolder
 from runbook_lib.journal.state import RunState
+from runbook_lib.redaction import redact
+from runbook_lib.report import facts
+from runbook_lib.report.answers import Answer, answers
 from runbook_lib.results import Result, not_passed
 from runbook_lib.steps import Preview
 from runbook_lib.triage.decision_matrix import Diagnosis, Recommendation, Verdict
@@ -28,11 +33,17 @@ if TYPE_CHECKING:
     from runbook_lib.triage.decision_matrix import Watch
 
 SYMBOLS = {"PASS": "✔", "FAIL": "✘", "UNKNOWN": "?"}
-COLOURS = {"PASS": "#1a7f37", "FAIL": "#cf222e", "UNKNOWN": "#9a6700"}
+COLOURS = {  # each with its own background, so that a dark theme and an archive that drops variables keep the contrast
+    "PASS": "color:#116329;background:#dafbe1",
+    "FAIL": "color:#82071e;background:#ffebe9",
+    "UNKNOWN": "color:#633c01;background:#fff8c5",
+}
+CALM = "background:var(--jp-layout-color2,#f6f8fa);color:var(--jp-ui-font-color1,#1f2328)"  # of JupyterLab's theme
 ENVIRONMENTS = {"production": "#cf222e", "staging": "#9a6700", "rehearsal": "#0969da"}
 CHANGED = "≠ "  # stands before a value that differs from the one before
 DOLLAR = '<code style="font:inherit;background:none;padding:0">$</code>'  # between two bare ones a notebook sees a formula
 ALL_RUN = "All services run in an allowed combination."
+WIDTH = 100  # columns of a terminal
 WATCHED_SHOWN = 10  # rounds of a watch
 CELL = "padding:3px 6px;border-bottom:1px solid #d0d7de;text-align:left;vertical-align:top;white-space:normal"
 
@@ -57,29 +68,42 @@ def side_by_side(*parts: Shown) -> Shown:
 
 
 def banner(folder: RunFolder, plan: Plan, state: RunState, clock: Sequence[str] = (), way_back: str = "") -> Shown:
-    """Who does what, where, why, and how far it has come; production in white on red, and in words."""
+    """The state of a run, what is waived and pending, and who acts where and why; production in white on red."""
     opened = state.opened
     production = opened["environment"] == "production"
     kind = plan.types[state.type].title if state.type else "not chosen yet"
     lines = [
         *(["PRODUCTION: WHAT IS DONE HERE REACHES CUSTOMERS"] if production else []),
-        f"{plan.feature} · {plan.title}",
         f"Target {opened['target']} ({opened['environment'].upper()}) · rollback {kind}",
-        f"Incident {opened['incident'] or 'none named'} · by {state.operator or 'nobody named'} · "
-        f"{opened['reason'] or 'no reason given'}",
-        f"Run {folder.id} · {progress(plan, state)}",
+        progress(plan, state),
+        *_exceptions(state),
         *clock,
         *([way_back] if way_back else []),
         *_pending(state),
         *(f"HANDED OVER by {h['from'] or 'nobody named'} to {h['to']}" for h in state.handovers),
         *(f"TAKEN OVER by {t['by'] or 'nobody named'} from {t['before']}: {t['reason']}" for t in state.takeovers),
-        *(f"WAIVED by {w['by'] or 'nobody named'}: {name}: {w['reason']}" for name, w in state.waivers.items()),
-        *(f"BY HAND, by {h['by']}: {h['title']}: {h['result']} ({h['note']})" for h in state.by_hand),
+        f"{plan.feature} · {plan.title}",
+        f"Incident {opened['incident'] or 'none named'} · by {state.operator or 'nobody named'} · "
+        f"{opened['reason'] or 'no reason given'}",
+        f"Run {folder.id}",
     ]
     html = "<br>".join(
         f"<b>{escape(text)}</b>" if place < 2 + production else escape(text) for place, text in enumerate(lines)
     )
     return Shown(_coloured(opened["environment"], html), "\n".join(lines))
+
+
+def _exceptions(state: RunState) -> list[str]:
+    """The waivers, overrides and work by hand of a run, a line each."""
+    return [
+        *(f"WAIVED by {w['by'] or 'nobody named'}: {name}: {w['reason']}" for name, w in state.waivers.items()),
+        *(
+            f"OVERRIDDEN by {o.get('by') or 'nobody named'}: {o['chosen']} instead of {o['recommended'] or 'nothing'}: "
+            f"{o['reason']}"
+            for o in state.overrides
+        ),
+        *(f"BY HAND, by {h['by']}: {h['title']}: {h['result']} ({h['note']})" for h in state.by_hand),
+    ]
 
 
 def headline(plan: Plan, state: RunState, clock: Sequence[str] = ()) -> Shown:
@@ -99,7 +123,7 @@ def headline(plan: Plan, state: RunState, clock: Sequence[str] = ()) -> Shown:
 
 def _coloured(environment: str, html: str) -> str:
     colour = ENVIRONMENTS[environment]
-    ground = f"background:{colour};color:#ffffff" if environment == "production" else "background:#f6f8fa;color:#1f2328"
+    ground = f"background:{colour};color:#ffffff" if environment == "production" else CALM
     return f'<div style="border-left:8px solid {colour};padding:8px 14px;line-height:1.4;{ground}">{html}</div>'
 
 
@@ -131,20 +155,66 @@ def progress(plan: Plan, state: RunState) -> str:
     return f"{done} of {len(names)} steps done" + (f", outcome unknown: {', '.join(open_ended)}" if open_ended else "")
 
 
-def status(folder: RunFolder, plan: Plan, state: RunState) -> Shown:
-    """The banner, the steps and the outcome, as the journal tells them."""
-    names = dict.fromkeys([*(plan.steps_of(state.type, state.option) if state.type else []), *state.steps])
+def status(folder: RunFolder, plan: Plan, state: RunState, events: Sequence[Event], *, verbose: bool = False) -> Shown:
+    """The four answers on a run, from its journal; with `verbose`, the banner and the steps too."""
+    ended = facts.verdict(plan, state, events)
+    held_by = folder.held_by() if ended.status == "open" else None
+    about = [
+        facts.type_title(plan, state),
+        f"by {state.operator or 'nobody named'}",
+        f"incident {state.opened['incident'] or 'not given'}",
+    ]
+    head = [f"{ended.symbol} {ended.word}", *_exceptions(state)]
+    html = "".join(f"<div><b>{_breakable(text)}</b></div>" for text in head) + f"<div>{escape(' · '.join(about))}</div>"
+    shown = [Shown(html, "\n".join(_wrapped(text, "") for text in [*head, " · ".join(about)]))]
+    shown += [_answer(each) for each in answers(folder.path, plan, state, events, held_by)]
+    if not verbose:
+        return side_by_side(*shown)
     rows = []
-    for name in names:
-        step = state.step(name)
+    for step in facts.steps(plan, state):
         known = "outcome unknown" if step.status == "started" else step.status
-        rows.append([known, plan.steps[name].title, "" if step.seconds is None else f"{step.seconds:.1f} s", step.error])
-    ended = state.outcome or {"status": "still open", "summary": "no outcome is on record"}
-    return side_by_side(
-        banner(folder, plan, state),
-        table("Steps", ["state", "step", "took", "error"], rows),
-        line(f"Outcome: {ended['status']}, {ended['summary']}"),
-        *([line(f"What cleaning up would remove: runbook purge {folder.path}")] if state.pending else []),
+        rows.append(
+            [known, facts.title(plan, step.name), "" if step.seconds is None else f"{step.seconds:.1f} s", step.error]
+        )
+    return side_by_side(*shown, banner(folder, plan, state), table("Steps", ["state", "step", "took", "error"], rows))
+
+
+def _answer(answer: Answer) -> Shown:
+    """One answer; its text fits the width of a terminal, and is redacted before a line is broken."""
+    last = [answer.last] if answer.last else []
+    html = "".join(
+        [
+            f'<p style="margin:8px 0 2px"><b>{escape(answer.question)}</b></p>',
+            *(f"<div>{_breakable(text)}</div>" for text in answer.sentences),
+            *([f"<ul>{''.join(f'<li>{_breakable(item)}</li>' for item in answer.items)}</ul>"] if answer.items else []),
+            *(f"<div>{_breakable(text)}</div>" for text in last),
+            *(f"<div><code>{_breakable(text)}</code></div>" for text in answer.commands),
+        ]
+    )
+    text = [
+        answer.question,
+        *(_wrapped(text, "  ") for text in answer.sentences),
+        *(_wrapped(text, "  - ") for text in answer.items),
+        *(_wrapped(text, "  ") for text in last),
+        *map(_typed, answer.commands),
+    ]
+    return Shown(html, "\n".join(text))
+
+
+def _typed(command: str) -> str:
+    """A command as a shell takes it, over several lines where one is too short."""
+    lines = [["  $"]]
+    for word in map(shlex.quote, shlex.split(command)):
+        if len(" ".join([*lines[-1], word])) > WIDTH - 2:
+            lines.append(["   "])
+        lines[-1].append(word)
+    return " \\\n".join(" ".join(words) for words in lines)
+
+
+def _wrapped(text: str, before: str) -> str:
+    after = " " * len(before)
+    return fill(
+        redact(text), WIDTH, initial_indent=before, subsequent_indent=after, break_long_words=False, break_on_hyphens=False
     )
 
 
@@ -182,7 +252,7 @@ def previews(
     head = ["step", "would", "loses", "locks", "undone by", "estimate"]
     shown = table(f"Preview {digest} (nothing was changed)", head, rows)
     tables = [table(p.title, p.table[0], p.table[1:]) for p in steps if p.table]
-    looks = {"Looked at beforehand": foreseen, "Tried on a clone": tried}
+    looks = {"Checked before approval": foreseen, "Tried on a clone": tried}
     titles = {p.step: p.title for p in steps}
     return side_by_side(shown, *tables, *(results(of, heading, waived, titles) for heading, of in looks.items() if of))
 
@@ -229,8 +299,8 @@ def recovery(found: RecoveryPath, plan: Plan, state: RunState) -> Shown:
 
 def done(what: Done) -> Shown:
     """What became of a step."""
-    facts = in_words(what.outcome)
-    line = f"{what.title}: {what.how} ({what.seconds:.1f} s, planned {what.estimate} s){': ' + facts if facts else ''}"
+    left = in_words(what.outcome)
+    line = f"{what.title}: {what.how} ({what.seconds:.1f} s, planned {what.estimate} s){': ' + left if left else ''}"
     shown = Shown(f'<p style="overflow-wrap:anywhere"><b>{escape(line)}</b></p>', line)
     return side_by_side(shown, results(what.results, "Verified")) if what.results else shown
 
@@ -310,7 +380,9 @@ def outcome(ended: Outcome, state: RunState) -> Shown:
     line = f"{ended.status.upper()}: {ended.summary}"
     first = [*(f"Waived: {name}: {waiver['reason']}" for name, waiver in state.waivers.items()), *_pending(state)]
     html = "<br>".join(map(escape, [*first, line]))
-    return Shown(f'<p style="font-size:1.2em;font-weight:bold;color:{colour}">{html}</p>', "\n".join([*first, line]))
+    return Shown(
+        f'<p style="font-size:1.2em;font-weight:bold;padding:4px 8px;{colour}">{html}</p>', "\n".join([*first, line])
+    )
 
 
 def before_and_after(folder: RunFolder, state: RunState) -> Shown:
@@ -379,7 +451,7 @@ def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], colour
 
     body = "".join(
         "<tr>"
-        + cell(row[0], f";font-weight:bold;white-space:nowrap;color:{colours[n]}" if colours and colours[n] else "")
+        + cell(row[0], f";font-weight:bold;white-space:nowrap;{colours[n]}" if colours and colours[n] else "")
         + "".join(cell(value) for value in row[1:])
         + "</tr>"
         for n, row in enumerate(rows)

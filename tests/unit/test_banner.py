@@ -29,5 +29,5 @@ def test_the_banner_says_in_every_state_how_the_services_are_brought_back(run: R
 def test_the_banner_names_the_run_and_no_path_of_the_machine(run: Run) -> None:
     text = live.Banner(run).now().text
 
-    assert f"Run {run.folder.id} · " in text
+    assert f"Run {run.folder.id}" in text
     assert str(run.folder.path.parent) not in text
