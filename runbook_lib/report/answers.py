@@ -1,5 +1,6 @@
 """Answer what a reader of a run asks first: what happened, is it over, what was lost, what is pending."""
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -131,15 +132,16 @@ def _is_over(
         return no("Triage has not chosen a rollback type.", *idle, commands=[_command("lab", folder)])
     if not left and rollback_type(plan, state):
         missing = not_passed(plan, state)
-        return no(
-            f"{len(missing)} final checks have not passed. Fix their causes, then check again.", *idle, commands=[check]
-        )
+        number = "1 final check has" if len(missing) == 1 else f"{len(missing)} final checks have"
+        return no(f"{number} not passed. Fix the cause, then check again.", *idle, commands=[check])
     back = [_command("service-back", folder)] if state.steps and not state.served else []
-    remaining = (
-        f"{len(left)} steps are not done; the next is “{left[0]}”." if left else "People carry out this rollback type."
-    )
+    remaining = f"{_steps(len(left))} not done; the next is “{left[0]}”." if left else "People carry out this rollback type."
     hint = ["The first command resumes the run. The second shows the quickest way to running services."] if back else []
     return no(remaining, *idle, *hint, commands=[_resume(folder, state), *back])
+
+
+def _steps(number: int) -> str:
+    return "1 step is" if number == 1 else f"{number} steps are"
 
 
 def _resume(folder: str, state: RunState) -> str:
@@ -261,10 +263,15 @@ def _measured(state: RunState, step: StepState, listed: list[str]) -> list[str]:
 
 
 def _what_is_pending(folder: str, plan: Plan, state: RunState) -> Answer:
-    items = [f"{name}: {item['text']} ({title(plan, item['step'])})" for name, item in state.pending.items()]
+    items = [f"{name}: {_named_shortly(item['text'])} ({title(plan, item['step'])})" for name, item in state.pending.items()]
     people = f" {len(plan.follow_ups)} follow-ups for people: see report.html." if plan.follow_ups else ""
     if not items:
         return Answer("What is pending?", [f"No cleanup is pending.{people}"])
     number = f"{len(items)} {'item' if len(items) == 1 else 'items'}"
     first = f"Pending cleanup: {number}. The command previews each; it deletes nothing without approval.{people}"
     return Answer("What is pending?", [first], items, commands=[_command("purge", folder)])
+
+
+def _named_shortly(text: str) -> str:
+    """A text with each long path by its last part; the timeline has the whole."""
+    return re.sub(r"(?<!\S)/(?:[^\s/]+/){3,}([^\s/]+)", r"…/\1", text)

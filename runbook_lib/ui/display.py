@@ -375,14 +375,15 @@ def chart(svg: str, alt: str) -> Shown:
 
 
 def outcome(ended: Outcome, state: RunState) -> Shown:
-    """How the run ended."""
+    """The outcome of a run, after what was waived and before pending cleanup."""
     colour = {"verified": COLOURS["PASS"], "failed": COLOURS["FAIL"]}.get(ended.status, COLOURS["UNKNOWN"])
-    line = f"{ended.status.upper()}: {ended.summary}"
-    first = [*(f"Waived: {name}: {waiver['reason']}" for name, waiver in state.waivers.items()), *_pending(state)]
-    html = "<br>".join(map(escape, [*first, line]))
-    return Shown(
-        f'<p style="font-size:1.2em;font-weight:bold;padding:4px 8px;{colour}">{html}</p>', "\n".join([*first, line])
-    )
+    first = [
+        *(f"Waived: {name}: {waiver['reason']}" for name, waiver in state.waivers.items()),
+        f"{ended.status.upper()}: {ended.summary}",
+    ]
+    html = f'<p style="font-size:1.2em;font-weight:bold;padding:4px 8px;{colour}">{"<br>".join(map(escape, first))}</p>'
+    html += "".join(f"<div>{_breakable(text)}</div>" for text in _pending(state))
+    return Shown(html, "\n".join([*first, *_pending(state)]))
 
 
 def before_and_after(folder: RunFolder, state: RunState) -> Shown:

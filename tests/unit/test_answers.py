@@ -20,6 +20,8 @@ LOSS = ["3 rows: notes that users wrote"]
 WAIVED: Happened = ("waived", {"name": "latency-normal", "reason": "no load at night", "by": "Dana"})
 OWED: Happened = ("owed", {"debt": "old-column", "step": "clear-backfill", "text": "column x is kept"})
 
+DEEP: Happened = ("owed", {"debt": "dist", "step": "build-backend", "text": "/srv/shop/.git/builds/dist-1 is kept"})
+
 
 @pytest.fixture(scope="module")
 def plan() -> Plan:
@@ -76,7 +78,7 @@ def outcomes(plan: Plan) -> dict[str, tuple[list[Happened], str]]:
         "failed": ([*failed, ended("failed")], "runbook service-back"),
         "checks failed": (
             [*approved(plan), *done(plan), *checked(plan, latency_normal="FAIL"), ended("failed")],
-            "No. 1 final checks have not passed. Fix their causes, then check again. runbook check",
+            "No. 1 final check has not passed. Fix the cause, then check again. runbook check",
         ),
         "unknown": ([*half, *begun("back-up"), ended("unknown")], "runbook service-back"),
         "ended": ([*half, ("ended", {"reason": "gave up", "by": "Dana"}), ended("ended")], "runbook plan --plan"),
@@ -236,6 +238,8 @@ def test_pending_cleanup_has_its_command(folder: RunFolder, plan: Plan) -> None:
     assert "Pending cleanup: 1 item." in found
     assert f"old-column: column x is kept ({plan.steps['clear-backfill'].title})" in found
     assert f"runbook purge {folder.path}" in found
+    assert "…/dist-1 is kept" in answered(report(folder, plan, DEEP))["What is pending?"]
+    assert "/srv/shop/.git/builds/dist-1 is kept" in report(folder, plan, DEEP)  # in the timeline
     assert "No cleanup is pending." in answered(report(folder, plan))["What is pending?"]
 
 

@@ -235,7 +235,7 @@ def test_status_shows_the_error_of_a_failed_step(run: Run) -> None:
     assert "failed | Stop the services |  | the manager is gone" in status(run).text
 
 
-def test_an_outcome_tells_its_waivers_and_debts_first(run: Run) -> None:
+def test_an_outcome_is_between_its_waivers_and_pending_cleanup(run: Run) -> None:
     run.waive("disk", "there is room enough")
     run.journal.append("owed", debt="fence", step="fence-application", text="let it in again")
 
@@ -243,8 +243,8 @@ def test_an_outcome_tells_its_waivers_and_debts_first(run: Run) -> None:
 
     assert shown.text.splitlines() == [
         "Waived: disk: there is room enough",
-        "PENDING CLEANUP: fence: let it in again",
         "VERIFIED: all done",
+        "PENDING CLEANUP: fence: let it in again",
     ]
 
 
