@@ -3,7 +3,7 @@
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +38,21 @@ def answers(folder: Path, plan: Plan, state: RunState, events: Sequence[Event], 
         held_by: The process that acts in the run now, "" for none on this machine, None where nobody looked.
     """
     ended = verdict(plan, state, events)
-    return [
-        _what_happened(plan, state, events, ended),
-        _is_over(_named(folder), plan, state, events, ended, held_by),
-        _what_was_lost(plan, state, events),
-        _what_is_pending(_named(folder), plan, state),
-    ]
+    over, pending = _is_over(_named(folder), plan, state, ended, held_by), _what_is_pending(_named(folder), plan, state)
+    if not folder.exists():  # the events are the target's copy
+        over, pending = _elsewhere(over, _named(folder), state), replace(pending, commands=[])
+    return [_what_happened(plan, state, events, ended), over, _what_was_lost(plan, state, events), pending]
+
+
+def _elsewhere(answer: Answer, folder: str, state: RunState) -> Answer:
+    """The answer where the run's folder is on another machine: take the run up first."""
+    if not answer.commands:
+        return answer
+    target = str(state.opened.get("target_file", "TARGET"))
+    sentences = [*answer.sentences[:1], "The run's folder is on another machine. Take the run up first."]
+    return Answer(
+        answer.question, sentences, commands=[_command("handover", folder, "--to", "NAME", "--from-target", target)]
+    )
 
 
 def _named(folder: Path) -> str:
@@ -101,51 +110,64 @@ def _short(text: str) -> str:
 # --- is it over
 
 
-def _is_over(
-    folder: str, plan: Plan, state: RunState, events: Sequence[Event], ended: Verdict, held_by: str | None
-) -> Answer:
-    def no(*sentences: str, commands: Sequence[str] = ()) -> Answer:
-        return Answer("Is it over?", [f"No. {sentences[0]}", *sentences[1:]], commands=[*commands])
+def _is_over(folder: str, plan: Plan, state: RunState, ended: Verdict, held_by: str | None) -> Answer:
+    question, check = "Is it over?", _command("check", folder)
 
-    opened = {"plan": "plan_file", "target": "target_file"}
-    named = [word for option, key in opened.items() for word in (f"--{option}", str(state.opened.get(key, "FILE")))]
-    new_run = shlex.join(["runbook", "plan", *named, "--type", state.type or "TYPE"])
-    check = _command("check", folder)
+    def no(*sentences: str, commands: Sequence[str] = ()) -> Answer:
+        return Answer(question, [f"No. {sentences[0]}", *sentences[1:]], commands=[*commands])
+
     match ended.status:
         case "verified":
-            return Answer("Is it over?", ["Yes. The whole rollback is verified."])
+            return Answer(question, ["Yes. The whole rollback is verified."])
         case "undone":
-            return Answer("Is it over?", ["Yes. Every step of this run was undone; the rollback is not in effect."])
+            return Answer(question, ["Yes. Every step of this run was undone; the rollback is not in effect."])
         case "waived":
             return no("Waived steps and checks are not verified. Fix their causes, then check again.", commands=[check])
         case "ended":
-            return no("The run was ended unfinished and cannot be resumed. Plan a new run.", commands=[new_run])
+            return no("The run was ended unfinished and cannot be resumed. Plan a new run.", commands=[_new_run(state)])
         case "declined" if not state.steps:
-            return no("The rollback has not begun: nobody approved it.", commands=[_resume(folder, state)])
+            return no("The rollback has not begun: nobody approved it.", commands=[_command("run", folder)])
         case "escalated":
-            return no(f"The run continues as {type_title(plan, state)}.", commands=[_resume(folder, state)])
+            return no(f"The run continues as {type_title(plan, state)}.", commands=[_command("run", folder)])
     if held_by:
         return no(f"A process acts in this run now ({held_by}). Wait for it.")
-    idle = ["No process on this machine acts in this run now."] if held_by == "" and ended.status == "open" else []
-    left = [step.title for step in steps(plan, state) if not step.is_done]
+    why, commands = _what_is_left(folder, plan, state, check)
+    idle = ["No process on this machine acts in this run now."] if held_by == "" else []
+    hint = "The first command resumes the run. The second shows the quickest way to running services."
+    return no(why, *idle, *([hint] if len(commands) > 1 else []), commands=commands)
+
+
+def _what_is_left(folder: str, plan: Plan, state: RunState, check: str) -> tuple[str, list[str]]:
+    """What an unfinished run still needs, and the commands that do it. Pure."""
     if not state.type:
-        return no("Triage has not chosen a rollback type.", *idle, commands=[_command("lab", folder)])
-    if not left and rollback_type(plan, state):
-        missing = not_passed(plan, state)
-        number = "1 final check has" if len(missing) == 1 else f"{len(missing)} final checks have"
-        return no(f"{number} not passed. Fix the cause, then check again.", *idle, commands=[check])
-    back = [_command("service-back", folder)] if state.steps and not state.served else []
-    remaining = f"{_steps(len(left))} not done; the next is “{left[0]}”." if left else "People carry out this rollback type."
-    hint = ["The first command resumes the run. The second shows the quickest way to running services."] if back else []
-    return no(remaining, *idle, *hint, commands=[_resume(folder, state), *back])
+        return "Triage has not chosen a rollback type.", [_command("lab", folder)]
+    if state.undo or state.is_undone:
+        undo = _command("undo", folder, "--approve", state.undo or state.undo_ended)
+        return "The undo is not confirmed. The same command resumes it.", [undo]
+    if not rollback_type(plan, state):
+        return "People execute this rollback type. Check its result.", [check]
+    left = [step.title for step in steps(plan, state) if not step.is_done]
+    if left:
+        resume = _command("run", folder, *(["--approve", state.approved] if state.approved else []))
+        back = [_command("service-back", folder)] if state.steps and not state.served else []
+        return f"{_steps(len(left))} not done; the next is “{left[0]}”.", [resume, *back]
+    if not state.checks.get("after"):
+        return "All steps are done, and the final checks are not made.", [check]
+    missing = not_passed(plan, state)
+    if not missing:
+        return "All checks passed, and no outcome is recorded. Check again to record it.", [check]
+    number = "1 final check has" if len(missing) == 1 else f"{len(missing)} final checks have"
+    return f"{number} not passed. Fix the cause, then check again.", [check]
+
+
+def _new_run(state: RunState) -> str:
+    files = {"--plan": "plan_file", "--target": "target_file"}
+    named = [word for option, key in files.items() for word in (option, str(state.opened.get(key, "FILE")))]
+    return shlex.join(["runbook", "plan", *named, "--type", state.type or "TYPE"])
 
 
 def _steps(number: int) -> str:
     return "1 step is" if number == 1 else f"{number} steps are"
-
-
-def _resume(folder: str, state: RunState) -> str:
-    return _command("run", folder, *(["--approve", state.approved] if state.approved else []))
 
 
 # --- what was lost

@@ -86,6 +86,12 @@ def outcomes(plan: Plan) -> dict[str, tuple[list[Happened], str]]:
             [("escalated", {"from": "frontend", "to": "full", "because": "not enough"}), ended("escalated")],
             "No. The run continues as Full: database, backend and frontend. runbook run",
         ),
+        "checks to make": ([*approved(plan), *done(plan)], "No. All steps are done, and the final checks are not made."),
+        "killed at the end": ([*approved(plan), *done(plan), *checked(plan)], "no outcome is recorded. Check again"),
+        "undo": (
+            [*half, ("undo-approved", {"digest": "u1", "steps": ["stop-services"], "by": "Dana", "whole": True})],
+            "No. The undo is not confirmed. The same command resumes it. runbook undo",
+        ),
         "undone": ([*half, ended("undone")], "Yes. Every step of this run was undone; the rollback is not in effect."),
         "open": (half, "--approve d1 runbook service-back"),
         "killed": ([*half, *begun("back-up")], "--approve d1 runbook service-back"),
@@ -137,6 +143,15 @@ def test_the_rest_of_a_status_is_there_on_request(folder: RunFolder, plan: Plan)
     text = display.status(folder, plan, replay(history), history, verbose=True).text
 
     assert text.index("What is pending?") < text.index(f"Run {folder.id}") < text.index("done | Stop the services")
+
+
+def test_a_run_of_another_machine_is_to_be_taken_up_first(folder: RunFolder, plan: Plan) -> None:
+    history = events(*outcomes(plan)["killed"][0], OWED)
+
+    text = display.status(RunFolder(folder.path / "elsewhere"), plan, replay(history), history).text
+
+    assert "runbook handover" in text
+    assert not re.search("runbook (run|purge|service-back)", text)
 
 
 def test_status_says_that_no_process_acts_in_an_open_run(folder: RunFolder, plan: Plan) -> None:
