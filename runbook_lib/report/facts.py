@@ -60,7 +60,7 @@ class Duration:
 
 
 def verdict(plan: Plan, state: RunState, events: Sequence[Event]) -> Verdict:
-    """The outcome on record, unless the record contradicts it or the run continued after it. Read-only."""
+    """Return the outcome on record, unless the record contradicts it or the run continued after it. Read-only."""
     last = max((event.seq for event in events if event.kind == "outcome"), default=0)
     continued = any(event.seq > last and event.kind in _AGAIN for event in events)
     if state.outcome is None or continued:
@@ -85,7 +85,7 @@ def _doubts(plan: Plan, state: RunState) -> list[str]:
 
 
 def not_passed(plan: Plan, state: RunState) -> dict[str, str]:
-    """The final checks that are not PASS, each with its status or "not made". Read-only."""
+    """Return the final checks that are not PASS, each with its status or "not made". Read-only."""
     after = state.checks.get("after", {})
     kind = rollback_type(plan, state)
     names = dict.fromkeys([*(state.due(kind.checks) if kind else []), *after])
@@ -94,7 +94,7 @@ def not_passed(plan: Plan, state: RunState) -> dict[str, str]:
 
 
 def rollback_type(plan: Plan, state: RunState) -> RollbackType | None:
-    """The type whose steps are walked, or nothing where a person carries it out. Read-only."""
+    """Return the type whose steps are executed, or None where people execute it. Read-only."""
     try:
         return plan.types[plan.carried_out(state.type)]
     except ParametersError:
@@ -102,20 +102,20 @@ def rollback_type(plan: Plan, state: RunState) -> RollbackType | None:
 
 
 def steps_of_type(plan: Plan, state: RunState) -> list[str]:
-    """The steps that are walked, by type and option; none where a person carries it out. Read-only."""
+    """Return the steps to execute, by type and option; none where people execute it. Read-only."""
     return plan.steps_of(plan.carried_out(state.type), state.option) if rollback_type(plan, state) else []
 
 
 def type_title(plan: Plan, state: RunState) -> str:
-    """The chosen type's title, with what is carried out in its place. Read-only."""
+    """Return the chosen type's title, and the type executed in its place if there is one. Read-only."""
     chosen, carried_out = plan.types.get(state.type), rollback_type(plan, state)
     if chosen is None:
         return state.type or "not chosen"
-    return chosen.title if carried_out in (None, chosen) else f"{chosen.title}, carried out as {carried_out.title}"
+    return chosen.title if carried_out in (None, chosen) else f"{chosen.title}, executed as {carried_out.title}"
 
 
 def duration(plan: Plan, state: RunState, events: Sequence[Event], ended: datetime | None) -> Duration | None:
-    """The time from the first step to the outcome, or to the last event of an open run. Read-only."""
+    """Return the time from the first step to the outcome, or to the last event of an open run. Read-only."""
     began = next((event for event in events if event.kind in ("started", "found")), None)
     if began is None:
         return None
@@ -126,9 +126,9 @@ def duration(plan: Plan, state: RunState, events: Sequence[Event], ended: dateti
 
 
 def outage(plan: Plan, events: Sequence[Event]) -> str:
-    """How long users waited, by the journal: from the begin of the first stop of services to the end of the last start.
+    """Return how long users waited, by the journal: from the first stop of services to the end of the last start.
 
-    "" where the run stopped none. A start ends when its services answer in the wanted version. Read-only.
+    "" where the run stopped none. A start ends when its services answer in the expected version. Read-only.
     """
     of_services = [e for e in events if e.kind in ("started", "applied") and e.data.get("step") in plan.steps]
     kinds = {id(event): plan.steps[event.data["step"]].about for event in of_services}
@@ -144,12 +144,12 @@ def outage(plan: Plan, events: Sequence[Event]) -> str:
 
 
 def steps(plan: Plan, state: RunState) -> list[StepState]:
-    """The steps on record and those of the type that are still to come, in order. Read-only."""
+    """Return the steps on record and the remaining steps of the type, in order. Read-only."""
     names = dict.fromkeys([*state.steps, *steps_of_type(plan, state)])
     return [state.steps.get(name, StepState(name, title(plan, name))) for name in names]
 
 
 def title(plan: Plan, name: str) -> str:
-    """What the plan calls a check or a step. Read-only."""
+    """Return the plan's title of a check or a step. Read-only."""
     known = plan.checks.get(name) or plan.steps.get(name)
     return known.title if known else name

@@ -28,7 +28,7 @@ REPORT, LOG = "report.html.j2", "rollback-log.md.j2"
 
 
 def render(template: str, **values: Any) -> str:
-    """The text of a template with `values` filled in, escaped where it is HTML. Read-only."""
+    """Render a template with `values`, escaped where it is HTML. Read-only."""
     return _compiled(template).render(**values)
 
 
@@ -89,12 +89,12 @@ class Exhibit:
 
 
 def exhibits(root: Path, evidence: Iterable[Mapping[str, str]]) -> list[Exhibit]:
-    """The evidence on record, ready to show; a file that cannot be shown is named with the reason. Read-only."""
+    """Return the evidence on record, ready to show; a file that cannot be shown is named with the reason. Read-only."""
     return [_exhibit(root, entry) for entry in evidence]
 
 
 def side_by_side(kept: Iterable[Exhibit]) -> list[tuple[Exhibit, Exhibit]]:
-    """The pictures of the same thing before and after, in pairs. Pure."""
+    """Pair the pictures of the same thing before and after. Pure."""
     images = {exhibit.file: exhibit for exhibit in kept if exhibit.image}
     names = [(f"{file.removesuffix('-after.png')}-before.png", file) for file in images if file.endswith("-after.png")]
     return [(images[before], images[after]) for before, after in names if before in images]
@@ -118,7 +118,7 @@ def _exhibit(root: Path, entry: Mapping[str, str]) -> Exhibit:
 
 
 def _table(title: str, file: str, split: dict[str, Any]) -> Exhibit:
-    """A table that pandas wrote with `orient="split"`; a plain numbering is no column of it."""
+    """Read a table that pandas wrote with `orient="split"`; a plain numbering becomes no column."""
     columns, rows, index = [str(column) for column in split["columns"]], split["data"], split["index"]
     if index != list(range(len(rows))):
         columns, rows = ["", *columns], [[label, *row] for label, row in zip(index, rows, strict=True)]
@@ -144,7 +144,7 @@ _OF_PREVIEWS = {"foreseen:": "Checked before approval", "clone:": "Tried on a sc
 
 
 def write_report(folder: RunFolder, plan: Plan, state: RunState, events: Sequence[Event]) -> Path:
-    """Write `report.html` into the run's folder; it can be written at any moment of a run."""
+    """Write `report.html` into the run's folder, at any moment of a run."""
     verdict_ = verdict(plan, state, events)
     of_run, missing = steps(plan, state), not_passed(plan, state)
     due = {
@@ -203,7 +203,7 @@ def _because(plan: Plan, state: RunState) -> str:
 
 
 def _rounds(plan: Plan, state: RunState) -> Iterator[tuple[str, list[Mapping[str, Any]]]]:
-    """Each round's title and results; the final one names the checks that are still to be made, too."""
+    """Yield each round's title and results; the final round includes the checks not made yet."""
     kind = rollback_type(plan, state)
     of_steps = {name: _of_step(plan, name) for name in state.checks if name.startswith(("before:", "step:"))}
     of_previews = [name for name in state.checks if name.startswith(tuple(_OF_PREVIEWS))]
@@ -251,7 +251,7 @@ def _of_step(plan: Plan, name: str) -> str:
 
 
 def _notebooks(root: Path, events: Sequence[Event]) -> Iterator[dict[str, str]]:
-    """The executed notebooks with their last status, and the file where it is in the folder."""
+    """Yield the executed notebooks with their last status, and their file if it is in the folder."""
     runs: dict[str, dict[str, str]] = {}
     for event in events:
         if event.kind in ("notebook-started", "notebook-ended"):
@@ -285,7 +285,7 @@ def write_log(folder: RunFolder, plan: Plan, state: RunState, events: Sequence[E
 
 
 def _actions(plan: Plan, state: RunState) -> list[tuple[bool, str]]:
-    """Each action of the template: whether it was done, and its line."""
+    """Return each action of the template: whether it was done, and its line."""
     lines: dict[str, list[str]] = {}
     for name, spec in plan.steps.items():
         repository = spec.repository.capitalize() if isinstance(spec, RepositoryStep) else ""
@@ -296,7 +296,7 @@ def _actions(plan: Plan, state: RunState) -> list[tuple[bool, str]]:
 
 
 def _action(label: str, names: Iterable[str], plan: Plan, state: RunState) -> tuple[bool, str]:
-    """Done when every step behind it that belongs to this run is done; otherwise the line says what each of them is."""
+    """Tick an action when all its steps of this run are done; otherwise name the state of each step."""
     concerned = [step for step in steps(plan, state) if step.name in names]
     if not concerned:
         return False, f"{label} (not part of this rollback type)"
@@ -315,7 +315,7 @@ def _verified(plan: Plan, state: RunState) -> tuple[bool, str]:
 
 
 def _area(plan: Plan, state: RunState, area: Area) -> str:
-    """OK only where every check of the area was made and passed."""
+    """Return OK only where every check of the area was made and passed."""
     after = state.checks.get("after", {})
     kind = rollback_type(plan, state)
     expected = dict.fromkeys([*(state.due(kind.checks) if kind else []), *after])

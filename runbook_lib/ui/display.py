@@ -1,4 +1,4 @@
-"""How plan, preview, state and checks look: inline-styled HTML that survives an untrusted archive, and plain text."""
+"""Render plan, preview, state and checks as plain text and as inline-styled HTML that survives an untrusted archive."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ COLOURS = {  # each with its own background, so that a dark theme and an archive
 }
 CALM = "background:var(--jp-layout-color2,#f6f8fa);color:var(--jp-ui-font-color1,#1f2328)"  # of JupyterLab's theme
 ENVIRONMENTS = {"production": "#cf222e", "staging": "#9a6700", "rehearsal": "#0969da"}
-CHANGED = "≠ "  # stands before a value that differs from the one before
+CHANGED = "≠ "  # marks a value that differs from the one before
 DOLLAR = '<code style="font:inherit;background:none;padding:0">$</code>'  # between two bare ones a notebook sees a formula
 ALL_RUN = "All services run in an allowed combination."
 WIDTH = 100  # columns of a terminal
@@ -50,7 +50,7 @@ CELL = "padding:3px 6px;border-bottom:1px solid #d0d7de;text-align:left;vertical
 
 @dataclass(frozen=True)
 class Shown:
-    """Something to look at, as HTML and as text."""
+    """One thing to show, as HTML and as text."""
 
     html: str
     text: str
@@ -63,17 +63,17 @@ class Shown:
 
 
 def side_by_side(*parts: Shown) -> Shown:
-    """Several things below one another."""
+    """Put several things below one another."""
     return Shown("".join(part.html for part in parts), "\n".join(part.text for part in parts))
 
 
 def banner(folder: RunFolder, plan: Plan, state: RunState, clock: Sequence[str] = (), way_back: str = "") -> Shown:
-    """The state of a run, what is waived and pending, and who acts where and why; production in white on red."""
+    """Show a run's state, what is waived and pending, and who acts where and why; production in white on red."""
     opened = state.opened
     production = opened["environment"] == "production"
     kind = plan.types[state.type].title if state.type else "not chosen yet"
     lines = [
-        *(["PRODUCTION: WHAT IS DONE HERE REACHES CUSTOMERS"] if production else []),
+        *(["PRODUCTION: EVERY CHANGE HERE REACHES CUSTOMERS"] if production else []),
         f"Target {opened['target']} ({opened['environment'].upper()}) · rollback {kind}",
         progress(plan, state),
         *_exceptions(state),
@@ -107,7 +107,7 @@ def _exceptions(state: RunState) -> list[str]:
 
 
 def headline(plan: Plan, state: RunState, clock: Sequence[str] = ()) -> Shown:
-    """The banner in short: where, what, how long; production in white on red, and in words."""
+    """Show the banner in short: where, what, how long; production in white on red, and in words."""
     opened = state.opened
     production = opened["environment"] == "production"
     kind = plan.types[state.type].title if state.type else "not chosen yet"
@@ -131,7 +131,7 @@ MARKS = {"started": "►", "done": "✔", "found done": "✔", "failed": "✘", 
 
 
 def steps(plan: Plan, state: RunState) -> Shown:
-    """The steps of the run in short, each with its state in shape and word, and pending cleanup. Pure."""
+    """List the steps of a run, each with a symbol and a word for its state, and pending cleanup. Pure."""
     lines = []
     names = plan.steps_of(state.type, state.option) if state.type else []
     for name in names:
@@ -146,7 +146,7 @@ def steps(plan: Plan, state: RunState) -> Shown:
 
 
 def progress(plan: Plan, state: RunState) -> str:
-    """How many steps of the type are done, and what has no known outcome."""
+    """Count the steps that are done, and name those whose outcome is unknown."""
     if not state.type:
         return "no step yet"
     names = plan.steps_of(state.type, state.option)
@@ -156,7 +156,7 @@ def progress(plan: Plan, state: RunState) -> str:
 
 
 def status(folder: RunFolder, plan: Plan, state: RunState, events: Sequence[Event], *, verbose: bool = False) -> Shown:
-    """The four answers on a run, from its journal; with `verbose`, the banner and the steps too."""
+    """Answer the four questions on a run from its journal; with `verbose`, add the banner and the steps."""
     ended = facts.verdict(plan, state, events)
     held_by = folder.held_by() if ended.status == "open" else None
     about = [
@@ -221,15 +221,15 @@ def _wrapped(text: str, before: str) -> str:
 def results(
     found: Sequence[Result], heading: str, waived: Collection[str] = (), steps: Mapping[str, str] | None = None
 ) -> Shown:
-    """A checklist, the worst result in the heading; what is waived is said to be, and never counts as passed.
+    """Show a checklist. A waived result is marked, and never counts as passed.
 
-    Where the titles of `steps` are given, each result is shown with the step that it belongs to.
+    With the titles of `steps`, each result names its step.
     """
     bad = not_passed(found)
     verdict = f"{len(found) - len(bad)} of {len(found)} PASS"
     said = [f"WAIVED ({r.status})" if r in bad and r.name in waived else r.status for r in found]
     rows = [[f"{SYMBOLS[r.status]} {word}", r.title, r.summary] for word, r in zip(said, found, strict=True)]
-    head = ["result", "check", "what was seen"]
+    head = ["result", "check", "what was found"]
     if steps is not None:
         head.insert(1, "step")
         for row, r in zip(rows, found, strict=True):
@@ -244,7 +244,7 @@ def previews(
     foreseen: Sequence[Result] = (),
     waived: Collection[str] = (),
 ) -> Shown:
-    """What each step would change and lose, what was found beforehand, and the digest that an approval names."""
+    """Show what each step would change and lose, the checks before approval, and the digest to approve."""
     steps = list(found)
     rows = [
         [p.title, "\n".join(p.would), "\n".join(p.loses) or "nothing", p.locks, _undone_by(p), _estimate(p)] for p in steps
@@ -262,7 +262,7 @@ def _estimate(preview: Preview) -> str:
 
 
 def undo(offered: Offer) -> Shown:
-    """What an undo would do, newest step first, what it leaves as it is, and what cannot be undone."""
+    """Show what an undo would do, newest step first, what it leaves unchanged, and what cannot be undone."""
     rows = [
         [p.title, "\n".join(p.would), "\n".join(p.loses) or "nothing", offered.refused.get(p.step, ""), f"{p.estimate} s"]
         for p in offered.previews
@@ -276,7 +276,7 @@ def _undone_by(preview: Preview) -> str:
 
 
 def recovery_in_short(found: RecoveryPath, plan: Plan) -> str:
-    """The recovery path in one line."""
+    """Show the recovery path in one line."""
     if found.blocked:
         return f"NO RECOVERY PATH: {found.blocked}"
     if not found.moves:
@@ -286,7 +286,7 @@ def recovery_in_short(found: RecoveryPath, plan: Plan) -> str:
 
 
 def recovery(found: RecoveryPath, plan: Plan, state: RunState) -> Shown:
-    """The recovery path: its moves, and how long each and all should take."""
+    """Show the moves of the recovery path, with the estimate of each and of all."""
     if found.blocked:
         return line(f"No recovery path is left: {found.blocked}")
     if not found.moves:
@@ -298,7 +298,7 @@ def recovery(found: RecoveryPath, plan: Plan, state: RunState) -> Shown:
 
 
 def done(what: Done) -> Shown:
-    """What became of a step."""
+    """Show the result of a step."""
     left = in_words(what.outcome)
     line = f"{what.title}: {what.how} ({what.seconds:.1f} s, planned {what.estimate} s){': ' + left if left else ''}"
     shown = Shown(f'<p style="overflow-wrap:anywhere"><b>{escape(line)}</b></p>', line)
@@ -306,7 +306,7 @@ def done(what: Done) -> Shown:
 
 
 def recommendation(found: Recommendation, plan: Plan) -> Shown:
-    """The decision matrix with its rows scored, each type with the one that is carried out in its place."""
+    """Show the scored decision matrix; a type that is executed as another names both."""
     marks = {"yes": "► yes", "no": "no", "unknown": "? unknown"}
     rows = [
         [marks[r.matches], r.row.symptom, r.row.severity, r.row.asks, _type(plan, r.row.type), r.because] for r in found.rows
@@ -320,19 +320,19 @@ def recommendation(found: Recommendation, plan: Plan) -> Shown:
 
 
 def ticks(found: Recommendation) -> Shown:
-    """The symptoms, ticked where they are there; those that a person decided against the probes name that person."""
+    """Show the symptoms, ticked where present; one that a person decided against the probes names that person."""
     ticked = {"yes": "☑", "no": "☐", "unknown": "?"}
     said = [f"{ticked[r.matches]} {r.row.symptom}{f' (by {r.by})' if r.by else ''}" for r in found.rows]
-    return line("Symptoms, by the probes unless somebody is named: " + " · ".join(said))
+    return line("Symptoms, by the probes unless a person is named: " + " · ".join(said))
 
 
 def _type(plan: Plan, name: str) -> str:
     kind = plan.types[name]
-    return f"{name}, carried out as {plan.carried_out(name)}" if kind.carried_out_as else name
+    return f"{name}, executed as {plan.carried_out(name)}" if kind.carried_out_as else name
 
 
 def diagnoses(plan: Plan, found: Iterable[Diagnosis]) -> Shown:
-    """The plan's troubles: whether each is there, what was seen, and what would mend it."""
+    """Show the plan's known troubles: whether each is present, what the checks found, and the fix."""
     marks = {"yes": "► yes", "no": "no", "unknown": "? unknown"}
     rows = [
         [
@@ -345,22 +345,22 @@ def diagnoses(plan: Plan, found: Iterable[Diagnosis]) -> Shown:
         for d in found
     ]
     colours = [COLOURS["FAIL"] if row[0] == marks["yes"] else "" for row in rows]
-    return table("Troubleshooting", ["there", "trouble", "what was seen", "usual cause", "what mends it"], rows, colours)
+    return table("Troubleshooting", ["present", "trouble", "what the checks found", "usual cause", "fix"], rows, colours)
 
 
 def advice(found: Verdict) -> Shown:
-    """What looking longer at a symptom came to."""
+    """Show the recommendation after monitoring or investigation."""
     text = f"Recommended: {found.type or 'nothing'}. {found.reason}"
     return Shown(f"<p><b>{escape(text)}</b></p>", text)
 
 
 def watch(state: Watch) -> Shown:
-    """A watch as it stands: the plot, and its latest rounds."""
+    """Show a symptom's monitoring so far: the plot and the latest rounds."""
     rows = [
         [f"{SYMBOLS[s.status]} {s.status}", f"{s.at:.0f} s", s.summary] for s in reversed(state.samples[-WATCHED_SHOWN:])
     ]
     heading = f"“{state.row.symptom}”, round {len(state.samples)}; every {state.monitor.every} s for {state.monitor.lasts} s"
-    parts = [table(heading, ["result", "after", "what was seen"], rows)]
+    parts = [table(heading, ["result", "after", "what was found"], rows)]
     if svg := state.plot():
         parts.insert(0, chart(svg, heading))
     if state.verdict is not None:
@@ -369,13 +369,13 @@ def watch(state: Watch) -> Shown:
 
 
 def chart(svg: str, alt: str) -> Shown:
-    """A chart as a picture, in which nothing can run; `alt` says in words what it shows."""
+    """Show a chart as a picture, in which nothing can run; `alt` describes it in words."""
     html = f'<img alt="{escape(alt)}" src="data:image/svg+xml;base64,{b64encode(svg.encode()).decode()}">'
     return Shown(html, f"chart: {alt}")
 
 
 def outcome(ended: Outcome, state: RunState) -> Shown:
-    """The outcome of a run, after what was waived and before pending cleanup."""
+    """Show the outcome of a run, after its waivers and before its pending cleanup."""
     colour = {"verified": COLOURS["PASS"], "failed": COLOURS["FAIL"]}.get(ended.status, COLOURS["UNKNOWN"])
     first = [
         *(f"Waived: {name}: {waiver['reason']}" for name, waiver in state.waivers.items()),
@@ -387,7 +387,7 @@ def outcome(ended: Outcome, state: RunState) -> Shown:
 
 
 def before_and_after(folder: RunFolder, state: RunState) -> Shown:
-    """The screenshots of the same pages before and after, side by side; those without a counterpart alone."""
+    """Show screenshots of the same pages before and after, side by side."""
     files = [e["file"] for e in state.evidence if e["kind"] == "image"]
     pairs = [(f"{f.removesuffix('-after.png')}-before.png", f) for f in files if f.endswith("-after.png")]
     rows = [[f for f in pair if f in files and (folder.path / f).exists()] for pair in pairs]
@@ -396,7 +396,7 @@ def before_and_after(folder: RunFolder, state: RunState) -> Shown:
 
 
 def pictures(folder: RunFolder, state: RunState, round_name: str) -> Shown:
-    """The screenshots of a round, as small pictures."""
+    """Show the screenshots of a round of checks as small pictures."""
     files = [e["file"] for e in state.evidence if e["kind"] == "image" and e["file"].endswith(f"-{round_name}.png")]
     html = "".join(_figure(folder, file) for file in files)
     return Shown(html, "\n".join(f"screenshot {file}" for file in files))
@@ -412,28 +412,28 @@ def _figure(folder: RunFolder, file: str) -> str:
 
 
 def line(text: str) -> Shown:
-    """One static line, as a choice leaves behind."""
+    """Show one static line, such as a choice made."""
     return Shown(f'<p style="overflow-wrap:anywhere"><code>{escape(text)}</code></p>', text)
 
 
 def link(text: str, file: str) -> Shown:
-    """A line that ends in a link to a file next to the notebook."""
+    """Show a line that ends in a link to a file next to the notebook."""
     return Shown(f'<p>{escape(text)}<a href="{escape(quote(file))}">{escape(file)}</a></p>', f"{text}{file}")
 
 
 def text(text: str) -> Shown:
-    """A paragraph."""
+    """Show a paragraph."""
     return Shown(f"<p>{escape(text)}</p>", text)
 
 
 def block(text: str) -> Shown:
-    """Text of several lines, to be copied."""
+    """Show text of several lines, ready to copy."""
     style = "padding:8px 14px;border:1px solid #d0d7de;white-space:pre-wrap;word-break:normal;overflow-wrap:anywhere"
     return Shown(f'<pre style="{style}">{escape(text)}</pre>', text)
 
 
 def frame(title: str, data: pd.DataFrame) -> Shown:
-    """A pandas table; what is missing in it stays empty, and what differs from the column before it is marked."""
+    """Show a pandas table; missing values stay empty, and a value that differs from its column before is marked."""
     names = [str(name) for name in data.columns]
     pairs = {names.index(name): names.index(name.replace("after", "before")) for name in names if _has_before(name, names)}
     rows = []
@@ -444,7 +444,7 @@ def frame(title: str, data: pd.DataFrame) -> Shown:
 
 
 def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], colours: Sequence[str] = ()) -> Shown:
-    """A table; `colours` are for the first cell of each row, whose words say the same."""
+    """Show a table; `colours` are CSS for the first cell of each row, whose words say the same."""
 
     def cell(value: str, style: str = "", tag: str = "td") -> str:
         style += ";background:#fff8c5;color:#1f2328" if str(value).startswith(CHANGED) else ""
@@ -466,7 +466,7 @@ def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], colour
 
 
 def _breakable(text: str) -> str:
-    """A text as HTML in which a long word, such as a path, may go on in the next line, after a mark in it if it can."""
+    """Return a text as HTML whose long words, such as paths, may break, preferably after a mark."""
     html = re.sub(r"\S{20,}", lambda word: re.sub(r"([/_-])(?=[^/_-])", r"\1<wbr>", word[0]), escape(text))
     html = re.sub(r"\S{10,}", lambda word: LONG.format(word[0]), html)
     return html.replace("$", DOLLAR)

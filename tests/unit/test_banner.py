@@ -11,7 +11,7 @@ def test_production_is_told_in_words_and_fills_the_banner_with_its_colour(run: R
 
     shown = display.banner(run.folder, run.context.plan, state)
 
-    assert shown.text.startswith("PRODUCTION: WHAT IS DONE HERE REACHES CUSTOMERS")
+    assert shown.text.startswith("PRODUCTION: EVERY CHANGE HERE REACHES CUSTOMERS")
     assert f"background:{display.ENVIRONMENTS['production']};color:#ffffff" in shown.html
 
 
