@@ -273,8 +273,8 @@ def follow_ups(run: Run) -> Shown:
 
 
 def status(run: Run) -> Shown:
-    """Show what happened, whether it is over, what was lost and what is pending, from the journal. Read-only."""
-    return display.status(run.folder, run.context.plan, run.state, run.journal.events())
+    """Show what happened, is it over, what was lost, what is pending, and every step, from the journal. Read-only."""
+    return display.status(run.folder, run.context.plan, run.state, run.journal.events(), verbose=True)
 
 
 @journaled

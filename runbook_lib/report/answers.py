@@ -285,7 +285,7 @@ def _measured(state: RunState, step: StepState, listed: list[str]) -> list[str]:
 
 
 def _what_is_pending(folder: str, plan: Plan, state: RunState) -> Answer:
-    items = [f"{name}: {_named_shortly(item['text'])} ({title(plan, item['step'])})" for name, item in state.pending.items()]
+    items = [f"{name}: {short_paths(item['text'])} ({title(plan, item['step'])})" for name, item in state.pending.items()]
     people = f" {len(plan.follow_ups)} follow-ups for people: see report.html." if plan.follow_ups else ""
     if not items:
         return Answer("What is pending?", [f"No cleanup is pending.{people}"])
@@ -294,6 +294,6 @@ def _what_is_pending(folder: str, plan: Plan, state: RunState) -> Answer:
     return Answer("What is pending?", [first], items, commands=[_command("purge", folder)])
 
 
-def _named_shortly(text: str) -> str:
-    """A text with each long path by its last part; the timeline has the whole."""
+def short_paths(text: str) -> str:
+    """Return a text with each long path cut to its last part; the timeline has the whole. Pure."""
     return re.sub(r"(?<!\S)/(?:[^\s/]+/){3,}([^\s/]+)", r"…/\1", text)

@@ -18,7 +18,7 @@ from runbook_lib.journal.folder import RunFolder
 from runbook_lib.journal.state import RunState
 from runbook_lib.redaction import redact
 from runbook_lib.report import facts
-from runbook_lib.report.answers import Answer, answers
+from runbook_lib.report.answers import Answer, answers, short_paths
 from runbook_lib.results import Result, not_passed
 from runbook_lib.steps import Preview
 from runbook_lib.triage.decision_matrix import Diagnosis, Recommendation, Verdict
@@ -72,10 +72,11 @@ def banner(folder: RunFolder, plan: Plan, state: RunState, clock: Sequence[str] 
     opened = state.opened
     production = opened["environment"] == "production"
     kind = plan.types[state.type].title if state.type else "not chosen yet"
+    unknown = any(step.status == "started" for step in state.steps.values())
     lines = [
         *(["PRODUCTION: EVERY CHANGE HERE REACHES CUSTOMERS"] if production else []),
         f"Target {opened['target']} ({opened['environment'].upper()}) · rollback {kind}",
-        progress(plan, state),
+        *([progress(plan, state)] if unknown or not clock else []),  # else the clock says it
         *_exceptions(state),
         *clock,
         *([way_back] if way_back else []),
@@ -88,7 +89,7 @@ def banner(folder: RunFolder, plan: Plan, state: RunState, clock: Sequence[str] 
         f"Run {folder.id}",
     ]
     html = "<br>".join(
-        f"<b>{escape(text)}</b>" if place < 2 + production else escape(text) for place, text in enumerate(lines)
+        f"<b>{escape(text)}</b>" if place < 1 + production else escape(text) for place, text in enumerate(lines)
     )
     return Shown(_coloured(opened["environment"], html), "\n".join(lines))
 
@@ -444,15 +445,21 @@ def frame(title: str, data: pd.DataFrame) -> Shown:
 
 
 def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], colours: Sequence[str] = ()) -> Shown:
-    """Show a table; `colours` are CSS for the first cell of each row, whose words say the same."""
+    """Show a table; `colours` are CSS for the words in the first cell of each row, which say the same."""
 
-    def cell(value: str, style: str = "", tag: str = "td") -> str:
+    def cell(value: str, style: str = "", tag: str = "td", colour: str = "") -> str:
         style += ";background:#fff8c5;color:#1f2328" if str(value).startswith(CHANGED) else ""
-        return f'<{tag} style="{CELL}{style}">{_breakable(str(value)).replace(chr(10), "<br>")}</{tag}>'
+        html = _breakable(str(value)).replace(chr(10), "<br>")
+        html = f'<span style="padding:1px 6px;border-radius:4px;{colour}">{html}</span>' if colour else html
+        return f'<{tag} style="{CELL}{style}">{html}</{tag}>'
 
     body = "".join(
         "<tr>"
-        + cell(row[0], f";font-weight:bold;white-space:nowrap;{colours[n]}" if colours and colours[n] else "")
+        + (
+            cell(row[0], ";font-weight:bold;white-space:nowrap", colour=colours[n])
+            if colours and colours[n]
+            else cell(row[0])
+        )
         + "".join(cell(value) for value in row[1:])
         + "</tr>"
         for n, row in enumerate(rows)
@@ -480,7 +487,7 @@ def _has_before(name: str, names: Sequence[str]) -> bool:
 
 
 def _pending(state: RunState) -> list[str]:
-    return [f"PENDING CLEANUP: {name}: {item['text']}" for name, item in state.pending.items()]
+    return [f"PENDING CLEANUP: {name}: {short_paths(item['text'])}" for name, item in state.pending.items()]
 
 
 def _fact(value: Any) -> str:

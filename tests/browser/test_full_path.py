@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, expect
 
 from runbook_lib import report
 
-from ..support.browser_seat import PICTURES, STEP, Seat, Served, seated, served
+from ..support.browser_seat import STEP, Seat, Served, seated, served
 
 SHOWN = ["await open_run", "await check_prerequisites", "await preview", "await compare", "await verify", "await close(run)"]
 TOO_WIDE = """outputs => outputs
@@ -93,14 +93,13 @@ def test_what_is_shown_is_legible_in_both_themes(walked: tuple[Served, Seat], sc
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_report_is_legible_and_needs_no_sideways_scrolling(walked: tuple[Served, Seat], scheme: str) -> None:
-    lab, seat = walked
-    page = seat.page.context.new_page()
-    page.set_viewport_size({"width": 1280, "height": 800})
-    page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+def test_the_report_is_legible_and_needs_no_sideways_scrolling(
+    browser: Browser, walked: tuple[Served, Seat], scheme: str
+) -> None:
+    lab, _ = walked
+    page = browser.new_page(viewport={"width": 1280, "height": 800}, color_scheme=scheme)  # type: ignore[arg-type]
     page.goto((lab.folder / "report.html").as_uri())
     expect(page.get_by_text("What is pending?")).to_be_in_viewport()
-    page.screenshot(path=PICTURES / f"report-{scheme}.png")
     page.locator("details").evaluate_all("all => all.forEach(one => { one.open = true })")
 
     assert page.evaluate("document.documentElement.scrollWidth") <= 1280
