@@ -262,6 +262,8 @@ def _count(
     elif preview is None:
         if of_data:
             unknown.append(f"{step.title}: no approved preview is on record")
+    elif step.name in plan.steps and plan.steps[step.name].kind == "remove_columns" and not preview.get("volumes"):
+        unknown.append(f"{step.title}: row security hid rows from its preview, which counted none")
     else:
         for line in _measured(state, step, listed):
             if line.startswith(NOT_KNOWN):

@@ -241,6 +241,22 @@ def test_a_part_that_could_not_be_counted_is_not_known(folder: RunFolder, plan: 
     assert f"Not known: public.t: it is corrupt ({plan.steps['clear-backfill'].title})" in found
 
 
+@pytest.mark.parametrize(("volumes", "said"), [({}, "Not known."), ({"values of a": 0}, "Nothing: the approved preview")])
+def test_columns_whose_values_a_policy_hid_are_not_counted(
+    folder: RunFolder, plan: Plan, volumes: dict[str, int], said: str
+) -> None:
+    step = next(name for name, spec in plan.steps.items() if spec.kind == "remove_columns")
+    shown = [{"step": step, "loses": [], "volumes": volumes}]
+    previewed: list[Happened] = [
+        ("previewed", {"digest": "d1", "steps": {}, "shown": shown}),
+        ("approved", {"digest": "d1", "by": "Dana"}),
+    ]
+
+    found = lost(folder, plan, *previewed, *begun(step, applied={"seconds": 1.0, "outcome": {}}))
+
+    assert found.startswith(said)
+
+
 def test_work_by_hand_is_not_called_counted(folder: RunFolder, plan: Plan) -> None:
     by_hand = {"step": "back-up", "title": "Back up", "result": "done", "note": "", "by": "Kim", "when": "2025-11-03T12:00"}
 
