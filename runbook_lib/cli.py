@@ -494,21 +494,23 @@ def run_command(
     type=click.Path(path_type=Path),
     help="Read the journal's copy in this target's database.",
 )
+@click.option("--verbose", is_flag=True, help="Print the banner and every step, too.")
 @json_option
-def status(run: Path | None, target_file: Path | None, as_json: bool) -> None:
-    """Show a run's state from its journal; changes nothing."""
+def status(run: Path | None, target_file: Path | None, verbose: bool, as_json: bool) -> None:
+    """Show what happened, whether it is over, what was lost and what is pending, from the journal alone."""
     if target_file:
         name, events = mirror.read(load_target(target_file), run.name if run else "")
         state = replay(events)
         folder, plan = RunFolder(Path(name)), load_plan(lifecycle.recorded(state.opened["plan_file"]))
     elif run:
         folder, plan, state = lifecycle.read(run)
+        events = Journal(folder.journal_path).events()
     else:
         raise click.UsageError("Name a run folder, or a target with --from-target.")
     if as_json:
         click.echo(json.dumps(_as_json(folder, state), default=vars))
     else:
-        click.echo(terminal.shown(display.status(folder, plan, state)))
+        click.echo(terminal.shown(display.status(folder, plan, state, events, verbose=verbose)))
 
 
 @commands.command(name="list", epilog=_with_example("runbook list outputs"))

@@ -273,8 +273,8 @@ def follow_ups(run: Run) -> Shown:
 
 
 def status(run: Run) -> Shown:
-    """The banner, the steps and the outcome, as the journal tells them now. Read-only."""
-    return display.status(run.folder, run.context.plan, run.state)
+    """Show what happened, is it over, what was lost, what is pending, and every step, from the journal. Read-only."""
+    return display.status(run.folder, run.context.plan, run.state, run.journal.events(), verbose=True)
 
 
 @journaled

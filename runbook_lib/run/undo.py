@@ -57,7 +57,7 @@ def offer(run: Run, step: str = "", approved: str = "") -> Offer:
             f"{what} was not done by this run, so there is nothing to undo.",
             where=str(run.folder.path),
             state="Nothing was changed.",
-            safe_next=f"This run did: {', '.join(reversed(done)) or 'no step'}. `runbook status` shows each.",
+            safe_next=f"This run did: {', '.join(reversed(done)) or 'no step'}. `runbook status --verbose` shows each.",
         )
     previews = [_preview(run, name) for name in names]
     return Offer(approval.digest(approval.bound(previews)), previews, _refused(run, names, done), not step)

@@ -55,7 +55,7 @@ def carried_out(target: Bare) -> str:
     target.plan["types"]["full"]["checks"] = ["schema-expected"]
     _without_its_file(target)
     said = planned(target, "stop-services", "back-up", "remove-columns")
-    return said[said.find("Looked at beforehand") :] + words(target.carried_out().text)
+    return said[said.find("Checked before approval") :] + words(target.carried_out().text)
 
 
 @pytest.mark.usefixtures("before")

@@ -32,6 +32,10 @@ def words(html: str) -> str:
     return " ".join(unescape(re.sub(r"<[^>]+>", " ", html)).split())
 
 
+def status(run: Run) -> Shown:
+    return display.status(run.folder, run.context.plan, run.state, run.journal.events(), verbose=True)
+
+
 ROW = MatrixRow(
     symptom="Performance issues",
     severity="medium",
@@ -52,8 +56,8 @@ SHOWN: list[Any] = [
         id="banner",
     ),
     pytest.param(
-        lambda run: display.status(run.folder, run.context.plan, run.state),
-        ["pending", "Stop the services", "still open"],
+        status,
+        ["pending", "Stop the services", "STILL OPEN", "What happened?", "runbook run"],
         id="status",
     ),
     pytest.param(
@@ -221,19 +225,17 @@ def test_progress(run: Run, events: list[str], said: str) -> None:
 def test_status_says_that_an_outcome_is_unknown(run: Run) -> None:
     run.journal.append("started", step="stop-services", title="Stop")
 
-    assert "outcome unknown | Stop the services" in display.status(run.folder, run.context.plan, run.state).text
+    assert "outcome unknown | Stop the services" in status(run).text
 
 
 def test_status_shows_the_error_of_a_failed_step(run: Run) -> None:
     run.journal.append("started", step="stop-services", title="Stop")
     run.journal.append("failed", step="stop-services", error="the manager is gone")
 
-    assert (
-        "failed | Stop the services |  | the manager is gone" in display.status(run.folder, run.context.plan, run.state).text
-    )
+    assert "failed | Stop the services |  | the manager is gone" in status(run).text
 
 
-def test_an_outcome_tells_its_waivers_and_debts_first(run: Run) -> None:
+def test_an_outcome_is_between_its_waivers_and_pending_cleanup(run: Run) -> None:
     run.waive("disk", "there is room enough")
     run.journal.append("owed", debt="fence", step="fence-application", text="let it in again")
 
@@ -241,8 +243,8 @@ def test_an_outcome_tells_its_waivers_and_debts_first(run: Run) -> None:
 
     assert shown.text.splitlines() == [
         "Waived: disk: there is room enough",
-        "PENDING CLEANUP: fence: let it in again",
         "VERIFIED: all done",
+        "PENDING CLEANUP: fence: let it in again",
     ]
 
 
@@ -265,7 +267,7 @@ def test_a_type_is_shown_with_the_one_that_replaces_it_and_why(run: Run) -> None
 
     shown = display.recommendation(recommend(plan, failing), plan)
 
-    assert f"backend-and-database, carried out as full: {plan.types['backend-and-database'].because}" in shown.text
+    assert f"backend-and-database, executed as full: {plan.types['backend-and-database'].because}" in shown.text
 
 
 def test_a_statement_with_parameters_is_not_taken_for_a_formula() -> None:

@@ -168,7 +168,7 @@ def test_notebook_and_report_show_the_step_of_what_was_looked_at(run: Run, step:
 
     title = run.context.plan.steps[step.name].title
     assert [line.count(title) for line in shown.splitlines() if "There is room" in line] == [1]
-    assert (f"Looked at beforehand: preview {digest}" in page, f"{title}: There is room" in page) == (True, True)
+    assert (f"Checked before approval: preview {digest}" in page, f"{title}: There is room" in page) == (True, True)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_what_does_not_hold_is_shown_and_cannot_be_approved(
     assert "waive" not in refused.value.safe_next
     assert run.state.approved == ""
     shown = display.previews(digest, previews, foreseen=run.foreseen(digest))
-    assert all("Looked at beforehand: 1 of 2 PASS" in text for text in (shown.text, shown.html))
+    assert all("Checked before approval: 1 of 2 PASS" in text for text in (shown.text, shown.html))
 
 
 def test_a_preview_that_cannot_be_made_is_shown_and_cannot_be_approved(run: Run, step: Foreseen) -> None:
