@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 SYMBOLS = {"PASS": "✔", "FAIL": "✘", "UNKNOWN": "?"}
 COLOURS = {"PASS": "#1a7f37", "FAIL": "#cf222e", "UNKNOWN": "#9a6700"}
 ENVIRONMENTS = {"production": "#cf222e", "staging": "#9a6700", "rehearsal": "#0969da"}
-CHANGED = "≠ "  # stands before a value that differs from the one before
+CHANGED = "≠ "  # precedes a value that differs from the one before
 DOLLAR = '<code style="font:inherit;background:none;padding:0">$</code>'  # between two bare ones a notebook sees a formula
 ALL_RUN = "All services run in an allowed combination."
 WATCHED_SHOWN = 10  # rounds of a watch
@@ -39,7 +39,7 @@ CELL = "padding:3px 6px;border-bottom:1px solid #d0d7de;text-align:left;vertical
 
 @dataclass(frozen=True)
 class Shown:
-    """Something to look at, as HTML and as text."""
+    """An output, as HTML and as text."""
 
     html: str
     text: str
@@ -52,7 +52,7 @@ class Shown:
 
 
 def side_by_side(*parts: Shown) -> Shown:
-    """Several things below one another."""
+    """Several outputs, one below the other."""
     return Shown("".join(part.html for part in parts), "\n".join(part.text for part in parts))
 
 
@@ -151,9 +151,9 @@ def status(folder: RunFolder, plan: Plan, state: RunState) -> Shown:
 def results(
     found: Sequence[Result], heading: str, waived: Collection[str] = (), steps: Mapping[str, str] | None = None
 ) -> Shown:
-    """A checklist, the worst result in the heading; what is waived is said to be, and never counts as passed.
+    """A checklist with the number that passed in its heading; a waived result is marked and never counts as passed.
 
-    Where the titles of `steps` are given, each result is shown with the step that it belongs to.
+    With the titles of `steps`, each result names its step.
     """
     bad = not_passed(found)
     verdict = f"{len(found) - len(bad)} of {len(found)} PASS"
@@ -174,7 +174,7 @@ def previews(
     foreseen: Sequence[Result] = (),
     waived: Collection[str] = (),
 ) -> Shown:
-    """What each step would change and lose, what was found beforehand, and the digest that an approval names."""
+    """What each step would change and lose, the checks made beforehand, and the digest to approve."""
     steps = list(found)
     rows = [
         [p.title, "\n".join(p.would), "\n".join(p.loses) or "nothing", p.locks, _undone_by(p), _estimate(p)] for p in steps
@@ -192,13 +192,13 @@ def _estimate(preview: Preview) -> str:
 
 
 def undo(offered: Offer) -> Shown:
-    """What an undo would do, newest step first, what it leaves as it is, and what cannot be undone."""
+    """What an undo would do, newest step first, what it leaves unchanged, and what cannot be undone."""
     rows = [
         [p.title, "\n".join(p.would), "\n".join(p.loses) or "nothing", offered.refused.get(p.step, ""), f"{p.estimate} s"]
         for p in offered.previews
     ]
     heading = f"Undo {offered.digest} (nothing was changed)"
-    return table(heading, ["step", "would", "leaves as it is", "cannot, because", "estimate"], rows)
+    return table(heading, ["step", "would", "leaves unchanged", "cannot, because", "estimate"], rows)
 
 
 def _undone_by(preview: Preview) -> str:
@@ -216,7 +216,7 @@ def recovery_in_short(found: RecoveryPath, plan: Plan) -> str:
 
 
 def recovery(found: RecoveryPath, plan: Plan, state: RunState) -> Shown:
-    """The recovery path: its moves, and how long each and all should take."""
+    """The recovery path: its moves, with the estimate of each and of all."""
     if found.blocked:
         return line(f"No recovery path is left: {found.blocked}")
     if not found.moves:
@@ -228,7 +228,7 @@ def recovery(found: RecoveryPath, plan: Plan, state: RunState) -> Shown:
 
 
 def done(what: Done) -> Shown:
-    """What became of a step."""
+    """The result of a step."""
     facts = in_words(what.outcome)
     line = f"{what.title}: {what.how} ({what.seconds:.1f} s, planned {what.estimate} s){': ' + facts if facts else ''}"
     shown = Shown(f'<p style="overflow-wrap:anywhere"><b>{escape(line)}</b></p>', line)
@@ -236,7 +236,7 @@ def done(what: Done) -> Shown:
 
 
 def recommendation(found: Recommendation, plan: Plan) -> Shown:
-    """The decision matrix with its rows scored, each type with the one that is carried out in its place."""
+    """The decision matrix with its rows scored, each type with the one that is executed in its place."""
     marks = {"yes": "► yes", "no": "no", "unknown": "? unknown"}
     rows = [
         [marks[r.matches], r.row.symptom, r.row.severity, r.row.asks, _type(plan, r.row.type), r.because] for r in found.rows
@@ -250,19 +250,19 @@ def recommendation(found: Recommendation, plan: Plan) -> Shown:
 
 
 def ticks(found: Recommendation) -> Shown:
-    """The symptoms, ticked where they are there; those that a person decided against the probes name that person."""
+    """The symptoms, ticked if present; a symptom that a person decided names that person."""
     ticked = {"yes": "☑", "no": "☐", "unknown": "?"}
     said = [f"{ticked[r.matches]} {r.row.symptom}{f' (by {r.by})' if r.by else ''}" for r in found.rows]
-    return line("Symptoms, by the probes unless somebody is named: " + " · ".join(said))
+    return line("Symptoms, by the probes unless a person is named: " + " · ".join(said))
 
 
 def _type(plan: Plan, name: str) -> str:
     kind = plan.types[name]
-    return f"{name}, carried out as {plan.carried_out(name)}" if kind.carried_out_as else name
+    return f"{name}, executed as {plan.carried_out(name)}" if kind.carried_out_as else name
 
 
 def diagnoses(plan: Plan, found: Iterable[Diagnosis]) -> Shown:
-    """The plan's troubles: whether each is there, what was seen, and what would mend it."""
+    """The plan's troubles: whether each is present, what was seen, and what fixes it."""
     marks = {"yes": "► yes", "no": "no", "unknown": "? unknown"}
     rows = [
         [
@@ -275,17 +275,17 @@ def diagnoses(plan: Plan, found: Iterable[Diagnosis]) -> Shown:
         for d in found
     ]
     colours = [COLOURS["FAIL"] if row[0] == marks["yes"] else "" for row in rows]
-    return table("Troubleshooting", ["there", "trouble", "what was seen", "usual cause", "what mends it"], rows, colours)
+    return table("Troubleshooting", ["present", "trouble", "what was seen", "usual cause", "fix"], rows, colours)
 
 
 def advice(found: Verdict) -> Shown:
-    """What looking longer at a symptom came to."""
+    """The result of an investigation or of monitoring."""
     text = f"Recommended: {found.type or 'nothing'}. {found.reason}"
     return Shown(f"<p><b>{escape(text)}</b></p>", text)
 
 
 def watch(state: Watch) -> Shown:
-    """A watch as it stands: the plot, and its latest rounds."""
+    """A watch in progress: the chart and its latest rounds."""
     rows = [
         [f"{SYMBOLS[s.status]} {s.status}", f"{s.at:.0f} s", s.summary] for s in reversed(state.samples[-WATCHED_SHOWN:])
     ]
@@ -299,7 +299,7 @@ def watch(state: Watch) -> Shown:
 
 
 def chart(svg: str, alt: str) -> Shown:
-    """A chart as a picture, in which nothing can run; `alt` says in words what it shows."""
+    """A chart as a picture without scripts; `alt` describes it in words."""
     html = f'<img alt="{escape(alt)}" src="data:image/svg+xml;base64,{b64encode(svg.encode()).decode()}">'
     return Shown(html, f"chart: {alt}")
 
@@ -339,7 +339,7 @@ def _figure(folder: RunFolder, file: str) -> str:
 
 
 def line(text: str) -> Shown:
-    """One static line, as a choice leaves behind."""
+    """One static line, such as the result of a choice."""
     return Shown(f'<p style="overflow-wrap:anywhere"><code>{escape(text)}</code></p>', text)
 
 
@@ -360,7 +360,7 @@ def block(text: str) -> Shown:
 
 
 def frame(title: str, data: pd.DataFrame) -> Shown:
-    """A pandas table; what is missing in it stays empty, and what differs from the column before it is marked."""
+    """A pandas table; missing values stay empty, and a value that differs from the one before is marked."""
     names = [str(name) for name in data.columns]
     pairs = {names.index(name): names.index(name.replace("after", "before")) for name in names if _has_before(name, names)}
     rows = []
@@ -393,7 +393,7 @@ def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], colour
 
 
 def _breakable(text: str) -> str:
-    """A text as HTML in which a long word, such as a path, may go on in the next line, after a mark in it if it can."""
+    """A text as HTML in which a long word, such as a path, may wrap, if possible after a separator."""
     html = re.sub(r"\S{20,}", lambda word: re.sub(r"([/_-])(?=[^/_-])", r"\1<wbr>", word[0]), escape(text))
     html = re.sub(r"\S{10,}", lambda word: LONG.format(word[0]), html)
     return html.replace("$", DOLLAR)

@@ -1,4 +1,4 @@
-"""Follows a run's journal from outside and reports each milestone, as one line."""
+"""Follows a run's journal and reports each milestone as one line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Report = Callable[[str], None]
 
 @contextmanager
 def followed(journal: Path, report: Report) -> Iterator[None]:
-    """Report every milestone that is added to a journal while the block runs. Read-only."""
+    """Report every milestone added to a journal while the block runs. Read-only."""
     ended = threading.Event()
     with open(journal, encoding="utf-8") as file:
         file.seek(0, 2)
@@ -35,7 +35,7 @@ def followed(journal: Path, report: Report) -> Iterator[None]:
 
 
 def to_console(console: Console) -> Report:
-    """Report milestones to a terminal with colour, or elsewhere as plain lines."""
+    """Report milestones to a terminal in colour, or elsewhere as plain lines."""
 
     def report(line: str) -> None:
         style = {"PASS": "green", "FAIL": "red", "UNKNOWN": "yellow", "VERIFIED": "bold green"}.get(

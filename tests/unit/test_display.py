@@ -265,7 +265,7 @@ def test_a_type_is_shown_with_the_one_that_replaces_it_and_why(run: Run) -> None
 
     shown = display.recommendation(recommend(plan, failing), plan)
 
-    assert f"backend-and-database, carried out as full: {plan.types['backend-and-database'].because}" in shown.text
+    assert f"backend-and-database, executed as full: {plan.types['backend-and-database'].because}" in shown.text
 
 
 def test_a_statement_with_parameters_is_not_taken_for_a_formula() -> None:

@@ -96,7 +96,7 @@ def test_a_panel_tells_rows_rate_rest_and_who_is_in_the_way() -> None:
     text = step_runner.under_way("Clear", events, BEGIN + timedelta(seconds=12)).text
 
     assert "200 of 1,000 rows, 20 a second, 40 s remain" in text
-    assert "in the way: pid 42 (app" in text
+    assert "blocked by: pid 42 (app" in text
 
 
 def test_a_panel_shows_the_count_and_no_rest_where_the_total_is_unknown() -> None:
@@ -265,7 +265,7 @@ def test_a_persons_choice_stays_when_the_cell_is_run_again(
 
     assert confirming.chosen_before(run, "OPTION", {"A": "", "B": ""}, again) == stands
     assert [str(line) for line in screen.shown] == (
-        ["OPTION = B (operator, as chosen before; to choose again, add again=True)"] if stands else []
+        ["OPTION = B (operator, as chosen before; to choose again, add again=True to the call)"] if stands else []
     )
 
 
@@ -370,14 +370,14 @@ def test_what_is_mended_is_confirmed_step_by_step_on_production(
 
     asyncio.run(triage_cells.fix(run))
 
-    assert asked == [f"Carry out “{step.title}” on {run.context.target.name}?" for step in run.steps.values()]
+    assert asked == [f"Execute “{step.title}” on {run.context.target.name}?" for step in run.steps.values()]
 
 
 def test_alone_long_work_is_done_in_the_cell_itself(run: Run) -> None:
     assert asyncio.run(step_runner.in_background(run, "Verification", threading.get_ident)) == threading.get_ident()
 
 
-def test_a_way_back_tells_which_of_its_steps_acts(screen: Screen, run: Run) -> None:
+def test_a_recovery_path_shows_its_current_step(screen: Screen, run: Run) -> None:
     def walk() -> str:
         run.journal.append("started", step="stop-services", title="Stop the services")
         return "walked"
