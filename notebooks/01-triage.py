@@ -55,7 +55,7 @@ run = await open_run(PLAN, TARGET, run=RUN, operator=OPERATOR, reason=REASON, in
 # - **Expect**, in about 10 s: the checks, the symptoms with ticks, and the matrix. `► yes` marks the matching row.
 # - **If a check says UNKNOWN**: it could not be made, and nothing was touched. Fix what it names, then run the cell again.
 #
-# ![Healthy result, excerpt: the decision matrix with one row marked yes, and the recommendation](attachment:triage.png)
+# ![Healthy result, an example: one row of the matrix is marked yes, and the recommendation](attachment:triage.png)
 
 # %%
 await symptoms(run, SYMPTOMS)

@@ -87,7 +87,7 @@ option = await choose(run, "OPTION", OPTION)
 # - **Expect**, at once: one line for each choice. To choose again: `await choose_details(run, CHOICES, again=True)`.
 
 # %%
-await choose_details(run, CHOICES)
+choices = await choose_details(run, CHOICES)
 
 # %% [markdown]
 # ## Before the first change
@@ -133,10 +133,10 @@ await notify(run, "start")
 #
 # **After this approval, the steps below change the target and stop services.**
 #
-# - **Expect**, in about 1 s after your answer: one line APPROVED, like the last line here.
+# - **Expect**, in about 1 s after your answer: one line APPROVED, as in the example.
 # - **If not**: nothing was touched, and no step below acts. Run `await preview(run)` again, then this cell.
 #
-# ![Healthy result: the question with the digest, then the line APPROVED](attachment:approved.png)
+# ![Healthy result, an example: the question with the digest, then the line APPROVED](attachment:approved.png)
 
 # %%
 await approve(run, APPROVE)
@@ -459,7 +459,7 @@ timeline(run)
 # - **If not**: the rollback is not verified. Fix what the error names, run *Verify* again, then this cell.
 # - **Next**: the notebook 05-close-out. `runbook purge RUN` previews the pending cleanup.
 #
-# ![Healthy result, excerpt: PASS in every row, and the outcome VERIFIED](attachment:verified.png)
+# ![Healthy result, an example: PASS in every row, and the outcome VERIFIED](attachment:verified.png)
 
 # %%
 await close(run)

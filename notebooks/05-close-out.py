@@ -88,7 +88,7 @@ await notify(run, "end")
 # - **Expect**, in about 1 s: VERIFIED.
 # - **If not**: the rollback is not verified. The error names what is missing; run 04-verification, then this cell again.
 #
-# ![Healthy result, excerpt: PASS in every row, and the outcome VERIFIED](attachment:verified.png)
+# ![Healthy result, an example: PASS in every row, and the outcome VERIFIED](attachment:verified.png)
 
 # %%
 await close(run)

@@ -164,10 +164,12 @@ LOOK = (
 )
 NOTIFY = ("- **Expect**, at once: the text, and its recipients. Send it yourself; the runbook sends nothing.",)
 APPROVE = (
-    "- **Expect**, in about 1 s after your answer: one line APPROVED, like the last line here.",
+    "- **Expect**, in about 1 s after your answer: one line APPROVED, as in the example.",
     "- **If not**: nothing was touched, and no step below acts. Run `await preview(run)` again, then this cell.",
 )
-APPROVED_PICTURE = "![Healthy result: the question with the digest, then the line APPROVED](attachment:approved.png)"
+APPROVED_PICTURE = (
+    "![Healthy result, an example: the question with the digest, then the line APPROVED](attachment:approved.png)"
+)
 LOSS = (
     "**The loss is counted only now.** Read the new preview and approve it. Headless, run again with its digest.",
     "- **Expect**: one line APPROVED. If nothing has drifted, the first approval holds and nothing is asked.",
@@ -188,7 +190,7 @@ CLOSE = (
     "- **If not**: the rollback is not verified. Fix what the error names, run *Verify* again, then this cell.",
     "- **Next**: the notebook 05-close-out. `runbook purge RUN` previews the pending cleanup.",
 )
-VERIFIED_PICTURE = "![Healthy result, excerpt: PASS in every row, and the outcome VERIFIED](attachment:verified.png)"
+VERIFIED_PICTURE = "![Healthy result, an example: PASS in every row, and the outcome VERIFIED](attachment:verified.png)"
 
 
 def _about(plan: Plan, name: str, options: Sequence[str]) -> Iterator[str]:
@@ -248,7 +250,7 @@ def _opening(kind: RollbackType, options: Sequence[str], steps: Mapping[str, Ste
         yield "code", 'option = await choose(run, "OPTION", OPTION)'
     if any(isinstance(step, DatabaseStep) for step in steps.values()):
         yield "prose", _prose("### Other choices", *CHOICES)
-        yield "code", "await choose_details(run, CHOICES)"
+        yield "code", "choices = await choose_details(run, CHOICES)"
 
 
 def _before(plan: Plan, name: str, options: Sequence[str]) -> Iterator[Cell]:

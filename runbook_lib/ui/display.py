@@ -230,8 +230,10 @@ def recovery(found: RecoveryPath, plan: Plan, state: RunState) -> Shown:
 def done(what: Done) -> Shown:
     """The result of a step."""
     facts = in_words(what.outcome)
-    line = f"{what.title}: {what.how} ({what.seconds:.1f} s, planned {what.estimate} s){': ' + facts if facts else ''}"
-    shown = Shown(f'<p style="overflow-wrap:anywhere"><b>{escape(line)}</b></p>', line)
+    line = f"{what.title}: {what.how} ({what.seconds:.1f} s, planned {what.estimate} s)"
+    rest = f": {facts}" if facts else ""
+    html = f'<p style="overflow-wrap:anywhere"><b>{escape(line)}</b>{escape(rest)}</p>'
+    shown = Shown(html, line + rest)
     return side_by_side(shown, results(what.results, "Verified")) if what.results else shown
 
 

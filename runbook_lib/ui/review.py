@@ -25,7 +25,7 @@ def compared(run: Run) -> Shown:
         run.journal.append("evidence", title=title, file=file, kind="table")
         parts.append(display.frame(title, data))
         if {"before", "after"} <= set(data.columns):
-            labels = data.drop(columns=["before", "after"]).astype(str).agg(", ".join, axis=1)
+            labels = data.select_dtypes(exclude="number").astype(str).agg(", ".join, axis=1)
             counts = [(n, float(b), float(a)) for n, b, a in zip(labels, data["before"], data["after"], strict=True)]
             parts.append(_kept(run, "rows", "Rows before (outlined) and after (filled)", charts.pairs(counts)))
     return display.side_by_side(*parts)
