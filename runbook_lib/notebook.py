@@ -1,6 +1,7 @@
 """The functions that a notebook's cells call: each does one action and shows its result, attended or headless.
 
-In the examples, PLAN and TARGET are the parameters of the notebook. A test runs them in the order of a rollback.
+In the examples, PLAN and TARGET are the parameters of the notebook. A test runs them in the order of a
+rollback; “…” replaces what differs between runs.
 """
 
 from __future__ import annotations
@@ -66,12 +67,9 @@ async def open_run(
 
     Example:
         >>> run = await open_run(PLAN, TARGET, operator="Dana", reason="No pictures", incident="INC-7")
-        FEAT-...
-        Target rehearsal (REHEARSAL) · rollback not chosen yet
-        Incident INC-7 · by Dana · No pictures
-        Run ... · no step yet
-        ...
-        This run has changed nothing yet.
+        … rehearsal (REHEARSAL) …
+        … INC-7 …
+        …
     """
     if run:
         opened = lifecycle.open_existing(Path(run), operator)
@@ -94,11 +92,9 @@ async def resume(run: str, operator: str = "") -> Run:
 
     Example:
         >>> run = await resume(run.folder.label, operator="Kim")
-        FEAT-...
-        Run ... · 13 of 13 steps done
-        ...
-        nothing is left to do
-        ...
+        … rehearsal (REHEARSAL) …
+        … Kim …
+        …
     """
     if not run:
         raise ParametersError(
@@ -119,7 +115,7 @@ async def check_prerequisites(run: Run) -> Shown:
         >>> await check_prerequisites(run)
         Prerequisites: 14 of 14 PASS
           result | check | what was seen
-          ✔ PASS | The checkouts are clean and writable | ...
+          ✔ PASS | …
     """
     await in_background(run, "Urgent cleanup", lambda: cleanup.clean_up_due(run))
     return display.results(await in_background(run, "Prerequisites", run.prerequisites), "Prerequisites")
@@ -133,9 +129,9 @@ async def look_before(run: Run) -> Shown:
         >>> await look_before(run)
         Before the first change: 3 of 5 PASS
           result | check | what was seen
-          ✘ FAIL | ...
-        screenshot evidence/...-before.png
-        ...
+          ✘ FAIL | …
+        screenshot evidence/…-before.png
+        …
     """
     await in_background(run, "Looking at the page", run.look_before)
     found = display.results(run.recorded("before"), "Before the first change")
@@ -148,23 +144,23 @@ async def preview(run: Run) -> Shown:
 
     Example:
         >>> await preview(run)
-        Preview ... (nothing was changed)
+        Preview … (nothing was changed)
           step | would | loses | locks | undone by | estimate
-          Freeze deploys, autoscalers and consumers | freeze deploys | nothing | none | releasing what it froze | ...
+          Freeze deploys, autoscalers and consumers | freeze deploys | nothing | none | …
     """
     return await _previewed(run)
 
 
 @journaled
 async def approve(run: Run, value: str) -> Shown:
-    """Approve the latest preview, or an earlier one that has not drifted. Read-only.
+    """Approve the latest preview, or an earlier one that has not drifted.
 
     Headless, `value` is the digest. A person types the digest, or on production the target's name.
 
     Example:
         >>> await approve(run, run.state.previewed)
-        Execute preview ... on rehearsal? ... (parameter)
-        APPROVED ...
+        Execute preview … on rehearsal? … (parameter)
+        APPROVED …
     """
     state, target = run.state, run.context.target
     digest = value if value in state.previews else state.previewed
@@ -181,11 +177,11 @@ async def approve(run: Run, value: str) -> Shown:
 
 @journaled
 async def approve_again(run: Run, value: str) -> Shown:
-    """Ask for a new approval if the approved preview has drifted, for example once the loss is counted. Read-only.
+    """Ask for a new approval if the approved preview has drifted, for example once the loss is counted.
 
     Example:
         >>> await approve_again(run, run.state.previewed)
-        APPROVED ..., as before: nothing has drifted
+        APPROVED …, as before: nothing has drifted
     """
     if await in_background(run, "Checking for drift", run.is_still_approved):
         return display.line(f"APPROVED {run.state.approved}, as before: nothing has drifted")
@@ -199,10 +195,10 @@ async def apply(run: Run, step: str) -> Shown:
 
     Example:
         >>> await apply(run, "freeze")
-        Freeze deploys, autoscalers and consumers: done (... s, planned 10 s): frozen: deploys
+        Freeze deploys, autoscalers and consumers: done (… s, planned 10 s): frozen: deploys
         Verified: 1 of 1 PASS
           result | check | what was seen
-          ✔ PASS | Nothing interferes | deploys
+          ✔ PASS | … | deploys
     """
     spec, option = run.context.plan.steps.get(step), run.context.option
     if spec is None:
@@ -221,7 +217,7 @@ async def undo(run: Run, step: str) -> Shown:
 
     Example:
         >>> await undo(run, "freeze")
-        Freeze deploys, autoscalers and consumers: undone (... s, planned 10 s): released: deploys
+        Freeze deploys, autoscalers and consumers: undone (… s, planned 10 s): released: deploys
     """
     await confirming.confirmed(run, step, undo=True)
     return display.done(await step_runner.run_step(run, step, engine.undo))
@@ -234,9 +230,9 @@ async def undo_preview(run: Run, step: str = "") -> Shown:
     Example:
         >>> preview_of_undo = await undo_preview(run, "release")
         >>> print(preview_of_undo)
-        Undo ... (nothing was changed)
+        Undo … (nothing was changed)
           step | would | leaves unchanged | cannot, because | estimate
-          Release what was frozen | undo it by freezing it again | nothing |  | 10 s
+          Release what was frozen | … | nothing |  | 10 s
     """
     return display.undo(await in_background(run, "Preview of the undo", lambda: undoing_run.offer(run, step)))
 
@@ -250,8 +246,8 @@ async def undo_run(run: Run, value: str, step: str = "") -> Shown:
     Example:
         >>> digest = str(preview_of_undo).split()[1]
         >>> await undo_run(run, digest, "release")
-        Undo ... on rehearsal? ... (parameter)
-        Release what was frozen: undone (... s, planned 10 s): frozen: deploys
+        Undo … on rehearsal? … (parameter)
+        Release what was frozen: undone (… s, planned 10 s): frozen: deploys
     """
     offered = await in_background(run, "Preview of the undo", lambda: undoing_run.offer(run, step))
     target = run.context.target
@@ -272,8 +268,8 @@ async def end_run(run: Run, reason: str) -> Shown:
 
     Example:
         >>> await end_run(run, "The release was fixed by hand")
-        PENDING CLEANUP: ...
-        ENDED: ended by Dana: The release was fixed by hand...
+        …
+        ENDED: ended by Dana: The release was fixed by hand…
     """
     return display.outcome(lifecycle.end(run, reason), run.state)
 
@@ -286,7 +282,7 @@ async def take_over(run: Run, reason: str) -> Shown:
 
     Example:
         >>> await take_over(run, "Kim has left the shift")
-        Kim on ..., run ..., since ... UTC
+        Kim on …, run …, since … UTC
     """
     lease.take_over(run, reason)
     return display.line(run.state.takeovers[-1]["before"] if run.state.takeovers else "No other run has the target.")
@@ -300,7 +296,7 @@ async def handover(run: Run, to: str) -> Shown:
 
     Example:
         >>> await handover(run, "Kim")
-        HANDED OVER by Dana to Kim: ...
+        HANDED OVER by Dana to Kim: …
     """
     before = mirror.hand_over(run, to)
     return display.line(f"HANDED OVER by {before or 'nobody named'} to {run.context.operator}: {run.folder.label}")
@@ -316,9 +312,9 @@ async def verify(run: Run) -> Shown:
         >>> await verify(run)
         Verification: 14 of 14 PASS
           result | check | what was seen
-          ✔ PASS | All services run, in the wanted version | ...
-        screenshots evidence/...-before.png | evidence/...-after.png
-        ...
+          ✔ PASS | …
+        screenshots evidence/…-before.png | evidence/…-after.png
+        …
     """
     found = await in_background(run, "Verification", lambda: lifecycle.verify(run))
     results = display.results(found, "Verification", run.state.waivers)
@@ -335,7 +331,7 @@ async def next_notebook(run: Run) -> Shown:
 
     Example:
         >>> await next_notebook(run)
-        Next: open 03-full-rollback, RUN = ...
+        Next: open 03-full-rollback, RUN = …
     """
     if following.is_served() and not run.state.steps and len(run.context.plan.types[run.context.type].options) > 1:
         await choose(run, "OPTION", run.context.option)
@@ -365,11 +361,11 @@ async def compare(run: Run) -> Shown:
 
     Example:
         >>> await compare(run)
-        Rows of ...
+        Rows of …
           kind | before | after | change | shown by old code
-        ...
+        …
         chart: Rows before (outlined) and after (filled)
-        ...
+        …
     """
     return review.compared(run)
 
@@ -381,8 +377,8 @@ def timeline(run: Run) -> Shown:
         >>> timeline(run)
         Steps and their budgets (outlined)
            | step | began after | took | budget |
-          1 | Freeze deploys, autoscalers and consumers | 0.0 s | ... | 10 s | within
-        ...
+          1 | Freeze deploys, autoscalers and consumers | 0.0 s | … | 10 s | within
+        …
         chart: Steps and their budgets (outlined)
     """
     return review.timeline(run)
@@ -394,10 +390,10 @@ async def notify(run: Run, moment: str) -> Shown:
 
     Example:
         >>> await notify(run, "start")
-        To send now, to On-Call Engineer: ...:
-        ROLLBACK STARTS: ... on rehearsal (rehearsal)
+        To send now, to On-Call Engineer: …:
+        ROLLBACK STARTS: … on rehearsal (rehearsal)
         Incident: INC-7. Reason: No pictures.
-        ...
+        …
     """
     return messages.message(run, moment)
 
@@ -420,10 +416,8 @@ def rollback_log(run: Run) -> Shown:
 
     Example:
         >>> rollback_log(run)
-        > **Pending cleanup**: ...
-        ## Rollback Execution Log
-        ...
-        # Postmortem (draft): ...
+        …
+        # Postmortem (draft): …
     """
     events, state, plan = run.journal.events(), run.state, run.context.plan
     log = report.write_log(run.folder, plan, state, events)
@@ -438,7 +432,7 @@ def follow_ups(run: Run) -> Shown:
         >>> follow_ups(run)
         What follows
           to do
-          ☐ clean up with `runbook purge`: ...
+          ☐ clean up with `runbook purge`: …
     """
     pending = [f"clean up with `runbook purge`: {item['text']}" for item in run.state.pending.values()]
     return display.table("What follows", ["to do"], [[f"☐ {text}"] for text in [*pending, *run.context.plan.follow_ups]])
@@ -449,12 +443,9 @@ def status(run: Run) -> Shown:
 
     Example:
         >>> status(run)
-        FEAT-...
-        Steps
-          state | step | took | error
-          done | Freeze deploys, autoscalers and consumers | ... s |
-        ...
-        Outcome: verified, ...
+        …
+          done | Freeze deploys, autoscalers and consumers | …
+        … verified…
     """
     return display.status(run.folder, run.context.plan, run.state)
 
@@ -468,7 +459,7 @@ async def close(run: Run) -> Shown:
 
     Example:
         >>> await close(run)
-        PENDING CLEANUP: ...
+        …
         VERIFIED: all 13 steps done, all 14 checks passed
     """
     ended = lifecycle.close(run)
