@@ -16,8 +16,8 @@
 # %% [markdown]
 # # Troubleshooting
 #
-# For a rollback that did not help, or that is blocked. It looks for each of the plan's known troubles, shows what it found,
-# and fixes the one that you choose, step by step.
+# For a rollback that did not help, or that is blocked. It looks for the plan's known troubles, shows what it found, and
+# fixes the one that you choose.
 #
 # - **How to use it**: Shift+Enter runs a cell and goes to the next; *Run All* waits at each question.
 # - **If a cell fails**, the cells below do not run. Fix what the error names, then run the same cell again. A finished

@@ -16,8 +16,8 @@
 # %% [markdown]
 # # Service back now
 #
-# For a rollback that stopped halfway. It finds the shortest path to running services, in a combination of code, schema and
-# data that the plan's compatibility table allows. The path may finish the rollback or undo its steps.
+# For a rollback that stopped halfway. It finds the shortest path to services that run in an allowed combination of code,
+# schema and data. The path may finish the rollback or undo its steps.
 #
 # - **How to use it**: Shift+Enter runs a cell and goes to the next; *Run All* waits at each question.
 # - **If a cell fails**, the cells below do not run. Fix what the error names, then run the same cell again. A finished

@@ -176,8 +176,8 @@ async def reason(name: str, question: str, value: str) -> str:
 class _Answer:
     """An answer that a click gives to a waiting cell; one click, one answer.
 
-    Until that cell ends, a front end sends every click but only the first new state of a widget, since ipykernel 7.4
-    reports no idle state. So each choice is its own button, and a wrong text ends the cell.
+    Until the cell ends, a front end sends every click, but only the first new state of a widget: since ipykernel 7.4
+    there is no idle state. So each choice is its own button, and a wrong text ends the cell.
     """
 
     def __init__(self) -> None:

@@ -151,7 +151,7 @@ def test_retry_does_the_failed_step_again_in_the_same_cell(execute: Execute, tmp
     cell.click(cell.button("retry"))
     cell.until(lambda: cell.idle)
 
-    assert [text for text in ("The tool broke.", "Half of it is there.", "Mend it.") if not cell.says(text)] == []
+    assert [text for text in ("The tool broke.", "Half of it is there.", "Fix it.") if not cell.says(text)] == []
     assert kinds(tmp_path) == ["started", "failed", "chosen-after-failure", "started", "applied"]
 
 

@@ -52,7 +52,7 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
     return made
 
 
-def told(*events: tuple[float, str, dict[str, Any]]) -> list[Event]:
+def journal(*events: tuple[float, str, dict[str, Any]]) -> list[Event]:
     return [
         Event(n, (BEGIN + timedelta(seconds=at)).isoformat(), kind, data, "", "")
         for n, (at, kind, data) in enumerate(events, 1)
@@ -87,7 +87,7 @@ def acts(monkeypatch: pytest.MonkeyPatch, *outcomes: Any) -> list[Callable[..., 
 
 
 def test_a_panel_tells_rows_rate_rest_and_who_is_in_the_way() -> None:
-    events = told(
+    events = journal(
         (0, "started", {}),
         (10, "progress", {"done": 200, "total": 1000, "text": ""}),
         (11, "waiting", {"blockers": ["pid 42 (app, 3.0 s): SELECT"]}),
@@ -100,7 +100,7 @@ def test_a_panel_tells_rows_rate_rest_and_who_is_in_the_way() -> None:
 
 
 def test_a_panel_shows_the_count_and_no_rest_where_the_total_is_unknown() -> None:
-    events = told((0, "started", {}), (10, "progress", {"done": 3, "total": 0, "text": "compared: a", "unit": "tables"}))
+    events = journal((0, "started", {}), (10, "progress", {"done": 3, "total": 0, "text": "compared: a", "unit": "tables"}))
 
     text = step_runner.under_way("Restore", events, BEGIN + timedelta(seconds=12)).text
 
@@ -108,7 +108,7 @@ def test_a_panel_shows_the_count_and_no_rest_where_the_total_is_unknown() -> Non
 
 
 def test_a_panel_forgets_what_an_earlier_try_told() -> None:
-    events = told((0, "started", {}), (1, "progress", {"done": 5, "total": 9}), (2, "failed", {}), (3, "started", {}))
+    events = journal((0, "started", {}), (1, "progress", {"done": 5, "total": 9}), (2, "failed", {}), (3, "started", {}))
 
     assert step_runner.under_way("Clear", events, BEGIN + timedelta(seconds=4)).text == "Clear: 1 s"
 
@@ -141,7 +141,7 @@ def test_without_a_person_a_step_is_carried_out_in_the_cell_itself(run: Run) -> 
 # --- a failure
 
 
-FAILED = StepFailed("It broke.", where="there", state="Half done.", safe_next="Mend it.")
+FAILED = StepFailed("It broke.", where="there", state="Half done.", safe_next="Fix it.")
 
 
 def test_without_a_person_a_failure_ends_the_cell(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -333,14 +333,14 @@ def test_an_interrupt_ends_long_work_and_the_cell_with_it(
     ended: list[str] = []
     begun = threading.Event()
 
-    def noted() -> None:
+    def interruptible() -> None:
         try:
             work(begun)
         finally:
             ended.append("let go")
 
     async def interrupted() -> None:
-        task = asyncio.ensure_future(step_runner.in_background(run, "Verification", noted))
+        task = asyncio.ensure_future(step_runner.in_background(run, "Verification", interruptible))
         while not begun.is_set():
             await asyncio.sleep(0.005)
         task.cancel()  # as a kernel does with its cell
