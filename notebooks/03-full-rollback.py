@@ -70,11 +70,14 @@ status(run)
 # %% [markdown]
 # ### What happens to the data
 #
+# - **Expect**, in a few seconds: what each option changes and loses, and a question; then one line with your choice.
+# - **To choose again**: `await choose(run, "OPTION", OPTION, again=True)`. Cells of other options do nothing.
+#
+# The options:
+#
 # - A: Clear the backfilled entries, keep the columns.
 # - B: Remove the columns that the feature added.
 # - C: Restore the database from the backup.
-# - **Expect**, in a few seconds: what each option changes and loses, and a question; then one line with your choice.
-# - **To choose again**: `await choose(run, "OPTION", OPTION, again=True)`. Cells of other options do nothing.
 
 # %%
 option = await choose(run, "OPTION", OPTION)

@@ -246,7 +246,7 @@ def _opening(kind: RollbackType, options: Sequence[str], steps: Mapping[str, Ste
     yield "code", "status(run)"
     if len(options) > 1:
         described = [f"- {option}: {kind.options[option]}." for option in options]
-        yield "prose", _prose("### What happens to the data", *described, *OPTION)
+        yield "prose", _prose("### What happens to the data", *OPTION, "The options:", *described)
         yield "code", 'option = await choose(run, "OPTION", OPTION)'
     if any(isinstance(step, DatabaseStep) for step in steps.values()):
         yield "prose", _prose("### Other choices", *CHOICES)
