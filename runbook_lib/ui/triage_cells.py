@@ -335,7 +335,7 @@ def _counted(step: Step) -> tuple[str, str] | None:
 async def choose(run: Run, name: str, value: str, override: str = "", *, again: bool = False) -> str:
     """Choose the rollback TYPE or the OPTION, and leave one line that names the choice and who made it.
 
-    Without a `value`, the TYPE that triage recommends is suggested; headless it is taken.
+    Without a `value`, the TYPE that triage recommends is suggested, even if it changes meanwhile; headless it is taken.
     Another type needs a reason: typed, or headless as `override`. Read-only.
 
     Example:
