@@ -23,10 +23,10 @@ class EndSessionsKeys(StepSpec):
     about = About(
         title="End the sessions that are in the way",
         estimate=15,
-        does="Ends the sessions that were approved, each by its own pid.",
+        does="Ends the approved sessions, each by its pid.",
         expect="Nobody else is connected to the database.",
-        if_not="Stop the client that connects again, and preview again.",
-        preserves="Nothing: what those sessions had not committed is gone.",
+        if_not="Stop the client that reconnects, then preview again.",
+        preserves="Nothing is kept: uncommitted work of those sessions is lost.",
         reversible=False,
         log_line="",
         starts=False,

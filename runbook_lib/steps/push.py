@@ -162,10 +162,10 @@ class PushKeys(RepositoryStep):
     about = About(
         title="Push the code",
         estimate=15,
-        does="Pushes the code without the feature to the branch that is deployed, or to a branch for a pull request.",
+        does="Pushes the code without the feature to the deployed branch, or to a branch for a pull request.",
         expect="The remote branch holds this run's commit.",
-        if_not="Where the remote refuses, choose PUSH=branch and open the pull request that is named.",
-        preserves="The remote's commit from before is recorded.",
+        if_not="If the remote refuses, choose PUSH=branch and open the pull request that the step names.",
+        preserves="The remote's previous commit is recorded.",
         reversible=True,
         log_line="",
         starts=False,

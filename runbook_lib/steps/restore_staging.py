@@ -101,9 +101,9 @@ class RestoreStagingKeys(RestoringStep):
     about = About(
         title="Restore the backup into a staging database",
         estimate=180,
-        does="Restores the newest backup next to the live database and compares the two row by row.",
+        does="Restores the newest backup to a staging database and compares it with the live one row by row.",
         expect="A complete staging database, and the number of rows that going back would lose.",
-        if_not="Read what pg_restore reports; make room or fix the right that is named, and apply again.",
+        if_not="Read what pg_restore reports. Free disk space or grant the right it names, then apply the step again.",
         preserves="The live database is not touched.",
         reversible=True,
         log_line="",

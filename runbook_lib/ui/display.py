@@ -280,7 +280,7 @@ def undo(offered: Offer) -> Shown:
         for p in offered.previews
     ]
     heading = f"Undo {offered.digest} (nothing was changed)"
-    return table(heading, ["step", "would", "leaves as it is", "cannot, because", "estimate"], rows)
+    return table(heading, ["step", "would", "leaves unchanged", "cannot, because", "estimate"], rows)
 
 
 def _undone_by(preview: Preview) -> str:
@@ -311,9 +311,11 @@ def recovery(found: RecoveryPath, plan: Plan, state: RunState) -> Shown:
 
 def done(what: Done) -> Shown:
     """Show the result of a step."""
-    left = in_words(what.outcome)
-    line = f"{what.title}: {what.how} ({what.seconds:.1f} s, planned {what.estimate} s){': ' + left if left else ''}"
-    shown = Shown(f'<p style="overflow-wrap:anywhere"><b>{escape(line)}</b></p>', line)
+    facts = in_words(what.outcome)
+    line = f"{what.title}: {what.how} ({what.seconds:.1f} s, planned {what.estimate} s)"
+    rest = f": {facts}" if facts else ""
+    html = f'<p style="overflow-wrap:anywhere"><b>{escape(line)}</b>{escape(rest)}</p>'
+    shown = Shown(html, line + rest)
     return side_by_side(shown, results(what.results, "Verified")) if what.results else shown
 
 

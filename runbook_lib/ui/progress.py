@@ -39,7 +39,7 @@ def followed(journal: Path, report: Report) -> Iterator[None]:
 
 
 def to_console(console: Console) -> Report:
-    """Report milestones to a terminal with colour, or elsewhere as plain lines."""
+    """Report milestones to a terminal in colour, or elsewhere as plain lines."""
 
     def report(line: str) -> None:
         style = STYLES.get(line.split(":")[0].split()[0])

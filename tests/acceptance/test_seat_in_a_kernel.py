@@ -83,7 +83,7 @@ def test_abort_clicked_before_the_step_is_at_work_is_told_to_it_once_it_is(execu
 
     cell = execute(APPLY)
     cell.click(cell.button("Abort"))
-    cell.until(lambda: cell.says("asked for: abort, which it gets as soon as it can"))
+    cell.until(lambda: cell.says("requested: abort; it takes effect as soon as possible"))
     assert kinds(tmp_path) == []
     held_by.unlink()
     cell.click(cell.button("stop"))
@@ -151,7 +151,7 @@ def test_retry_does_the_failed_step_again_in_the_same_cell(execute: Execute, tmp
     cell.click(cell.button("retry"))
     cell.until(lambda: cell.idle)
 
-    assert [text for text in ("The tool broke.", "Half of it is there.", "Mend it.") if not cell.says(text)] == []
+    assert [text for text in ("The tool broke.", "Half of it is there.", "Fix it.") if not cell.says(text)] == []
     assert kinds(tmp_path) == ["started", "failed", "chosen-after-failure", "started", "applied"]
 
 

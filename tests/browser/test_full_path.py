@@ -52,7 +52,7 @@ def walked(kernel: str, browser: Browser) -> Iterator[tuple[Served, Seat]]:
         seat.until_at("03-full-rollback-option-A")
         seat.run_all()
         seat.choose_details()
-        seat.show(seat.waiting("Carry out preview"))
+        seat.show(seat.waiting("Execute preview"))
         seat.picture("approval")
         seat.approve()
         expect(seat.output("await close(run)")).to_contain_text(re.compile("VERIFIED|Error"), timeout=2 * STEP)

@@ -11,7 +11,7 @@ from ..support.browser_seat import STEP, Seat, Served, seated
 
 STOP = 'apply(run, "stop-services")'
 APPROVE = "await approve(run, APPROVE)"
-APPROVAL = "Carry out preview"
+APPROVAL = "Execute preview"
 
 
 @pytest.fixture(scope="module")

@@ -280,9 +280,9 @@ class Seat:
 
     def approve(self) -> None:
         """Type what the approval asks for, and confirm."""
-        box = self.waiting("Carry out preview")
-        expect(box).to_contain_text("to go on")
-        asked = re.search(r"Type (\S+) to go on", box.text_content() or "")
+        box = self.waiting("Execute preview")
+        expect(box).to_contain_text("to continue")
+        asked = re.search(r"Type (\S+) to continue", box.text_content() or "")
         assert asked
         box.get_by_role("textbox").fill(asked[1])
         box.get_by_role("button", name="Confirm").click()

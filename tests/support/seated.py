@@ -72,7 +72,7 @@ class Batches(Step):
                 raise Declined("Ended between two batches.", state="Half of it is there.")
         if self.fails:
             self.fails -= 1
-            raise AdapterError("The tool broke.", state="Half of it is there.", safe_next="Mend it.")
+            raise AdapterError("The tool broke.", state="Half of it is there.", safe_next="Fix it.")
         self.effect = Effect.DONE
         return {"rows": 3}
 

@@ -162,7 +162,7 @@ def test_the_notebook_of_each_type_walks_all_its_steps(run: Run, type_name: str)
     assert looked(run.context, "notebook").status is Status.PASS
 
 
-# --- the way back
+# --- the recovery path
 
 
 def shown_by(run: Run, error: RunbookError, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -180,7 +180,7 @@ def shown_by(run: Run, error: RunbookError, monkeypatch: pytest.MonkeyPatch) -> 
     return "\n".join(shown)
 
 
-def test_a_step_that_failed_offers_the_way_back_with_its_estimate(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_step_offers_the_recovery_path_with_its_estimate(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = shown_by(run, StepFailed("No space left."), monkeypatch)
 
     assert "Service back in 20 s of the 600 s that the plan allows" in shown

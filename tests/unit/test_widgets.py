@@ -10,7 +10,7 @@ from runbook_lib.errors import Declined, ParametersError
 from runbook_lib.ui import widgets
 
 OPTIONS = {"A": "keep the columns", "B": "drop the columns"}
-QUESTION = "Carry out preview d on production?"
+QUESTION = "Execute preview d on production?"
 
 
 class Screen:
