@@ -265,8 +265,8 @@ class CheckedExchange(Exchange):
         if not found.kept:
             return [self.result("loss", "The loss is as predicted", Status.UNKNOWN, "no old database exists")]
         with self.context.adapters.postgres.connect(MAINTENANCE) as maintenance:
-            expected, is_now = (cutover.attributes(maintenance, name) for name in (found.kept, found.live))
-        unlike = cutover.differing_settings(expected, is_now)
+            of_old, is_now = (cutover.attributes(maintenance, name) for name in (found.kept, found.live))
+        unlike = cutover.differing_settings(of_old, is_now)
         with self.context.adapters.postgres.connect(found.kept) as old, self.context.adapters.postgres.connect() as new:
             values = self.context.folder.read_json(ISSUED)
             behind = catalog.behind(catalog.issued(old) if values is None else values, new)
