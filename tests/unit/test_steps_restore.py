@@ -102,4 +102,4 @@ def test_a_version_that_is_no_commit_is_unknown_beforehand(start: Start, world: 
 
     (found,) = not_passed(start.preconditions(When.BEFOREHAND))
 
-    assert (found.status, "backend reports 1.4.0, which is no commit" in found.summary) == (Status.UNKNOWN, True)
+    assert (found.status, "backend reports 1.4.0, which is not a commit" in found.summary) == (Status.UNKNOWN, True)

@@ -51,7 +51,7 @@ def test_commits_that_the_plan_lists_or_spans_are_taken_back_too(make: Callable[
 def test_a_commit_that_the_plan_lists_and_nobody_knows_is_named(make: Callable[..., Run]) -> None:
     run = make(Repository(commits=["0123abc"]))
 
-    with pytest.raises(PreconditionError, match=r"lists 0123abc under repositories.frontend.commits, which is no commit"):
+    with pytest.raises(PreconditionError, match=r"lists 0123abc under repositories.frontend.commits, which is not a commit"):
         run.step(REVERT).preview()
 
 

@@ -292,7 +292,7 @@ def test_a_named_file_that_is_not_there_is_one_clear_error_beforehand(site: Call
     status, said = needs(site(build_files=[".env", ".npmrc"]).step(BUILD))["preview"]
 
     assert status is Status.FAIL
-    assert ".env, .npmrc is no file" in said
+    assert ".env, .npmrc is not a file" in said
 
 
 def test_a_build_that_fails_for_want_of_a_file_says_which_the_clone_lacks(site: Callable[..., Run]) -> None:

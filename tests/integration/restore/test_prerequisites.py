@@ -93,7 +93,7 @@ def test_a_disk_that_cannot_be_seen_is_unknown_and_stops_unless_waived(
             "ALTER DATABASE {} RESET log_statement",
             "our role may not set the database's log_statement",
         ),
-        ("CREATE TABLE theirs ()", "DROP TABLE theirs", "no member of the owner of theirs"),
+        ("CREATE TABLE theirs ()", "DROP TABLE theirs", "not a member of the owner of theirs"),
     ],
     ids=["createdb", "signal", "setting", "owner"],
 )
