@@ -77,6 +77,7 @@ def left(run: Run, database: Connection) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.newest
 def test_the_abort_button_in_mid_batch_keeps_what_is_done_and_stops(
     browser: Browser, lab: Served, run: Run, database: Connection, channel: ControlFile
 ) -> None:
