@@ -197,6 +197,7 @@ def test_a_column_is_restored_with_any_names(postgres: Postgres, named: Named, d
     assert part.give_back() == (30, 0)
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("name", ["kind", 'The "media"'])
 @pytest.mark.parametrize(("step", "option"), [("clear-backfill", "A"), ("restore-media-url", "R")])
 def test_a_run_works_where_the_source_has_such_a_name(target: Bare, name: str, step: str, option: str) -> None:
@@ -238,6 +239,7 @@ def test_rows_and_a_table_are_restored_with_any_names(
 AWKWARD = 'The "Data".v2 100% 消'
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize(
     ("step", "option", "choose"),
     [

@@ -11,6 +11,8 @@ from runbook_lib.documents import resolved
 from ..support.bare import Bare, runbook, words
 from ..support.places import PLAN
 
+pytestmark = pytest.mark.newest
+
 PLANNED = resolved(PLAN)
 FEATURE = PLANNED["feature"]
 

@@ -30,6 +30,7 @@ def refused(target: Bare, text: str, option: str = "A") -> None:
     assert "may not read" not in ended.text
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize(
     ("path", "value", "text"),
     [
@@ -59,6 +60,7 @@ def test_a_wrong_name_is_found_before_anything_is_stopped(target: Bare, path: st
     refused(target, text)
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize(
     ("keys", "text"),
     [

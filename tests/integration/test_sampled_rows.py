@@ -101,6 +101,7 @@ def test_a_condition_that_is_no_expression_on_a_row_is_refused(thread: Connectio
 # --- beforehand
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize(
     ("part", "keys", "text"),
     [
