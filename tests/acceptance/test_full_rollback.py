@@ -174,7 +174,7 @@ def test_an_older_server_can_take_the_embedded_ones_place(
     assert left == []
 
 
-def test_a_conflict_is_told_again_when_the_preview_is_taken_again(broken_frontend: Stack, begin: Begin) -> None:
+def test_a_conflict_is_shown_again_when_the_preview_is_repeated(broken_frontend: Stack, begin: Begin) -> None:
     checkout = broken_frontend.root / "frontend"
     (checkout / "src" / "app.js").write_text("something else altogether\n")
     command = ["git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "--all", "--message=Rewrite"]

@@ -28,7 +28,7 @@ def diagnosed(run: Run) -> str:
     return problem.status
 
 
-def test_a_frontend_built_from_a_stale_cache_is_found_and_built_anew(broken_frontend: Stack, begin: Begin) -> None:
+def test_a_frontend_built_from_a_stale_cache_is_found_and_rebuilt(broken_frontend: Stack, begin: Begin) -> None:
     built = broken_frontend.root / "frontend" / "dist"
     shutil.copytree(built, broken_frontend.root / "feature")
     rollback = begin("frontend")

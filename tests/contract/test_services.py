@@ -352,7 +352,7 @@ def test_a_service_started_again_runs_the_version_that_lies_there_now(managed: M
     assert managed.version(services, "web") == after
 
 
-def test_a_stopped_service_tells_no_version(services: Services) -> None:
+def test_a_stopped_service_has_no_version(services: Services) -> None:
     with pytest.raises(AdapterError, match="which version of web runs"):
         services.version("web")
 

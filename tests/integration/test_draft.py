@@ -37,7 +37,7 @@ def drafted(before: Path, migration: str, *more: str, feature: str = "SHOP-7") -
     return ended.exit_code, ended.text
 
 
-def test_a_draft_names_each_change_with_its_way_back_and_loss(before: Path) -> None:
+def test_a_draft_names_each_change_with_its_undo_and_loss(before: Path) -> None:
     exit_code, text = drafted(before, UP)
 
     assert exit_code == 0, text

@@ -313,7 +313,7 @@ def test_undo_stops_where_another_migration_ran_since(target: Bare, plan: Plan, 
 
 
 @pytest.mark.newest
-def test_a_row_put_back_twice_stands_once(target: Bare, plan: Plan, postgres: Postgres) -> None:
+def test_a_row_restored_twice_exists_once(target: Bare, plan: Plan, postgres: Postgres) -> None:
     for statement in ALEMBIC:
         target.ask(statement)
     history = recorded(plan, **OF_ALEMBIC, previous="9f8e7d6c5b4a")

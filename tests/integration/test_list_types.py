@@ -66,7 +66,7 @@ def test_option_a_and_its_undo(target: Bare, type_: str) -> None:
 
 
 @pytest.mark.parametrize("type_", USING)
-def test_what_a_restore_would_lose_is_told(target: Bare, type_: str) -> None:
+def test_the_loss_of_a_restore_is_shown(target: Bare, type_: str) -> None:
     retyped(target, type_)
     element = """'{"type": "image", "url": "/x", "source": "legacy_migration"}'"""
     list_ = {"json": f"('[' || {element} || ']')::json", "text": f"'[' || {element} || ']'"}

@@ -255,7 +255,7 @@ def test_an_index_that_somebody_scans_meanwhile_is_kept(
     assert not [data for kind, data in told if kind == "owed" and data["debt"].startswith("index-")]
 
 
-def test_only_a_count_that_stands_still_makes_an_index_unused(
+def test_only_an_unchanged_count_makes_an_index_unused(
     connection: Connection, application: psycopg.Connection, plan: Plan
 ) -> None:
     indexes = Indexes(Backfill(plan.database, "test"))

@@ -214,7 +214,7 @@ def test_round_trips_under_the_lock_do_not_grow_with_the_work(relayed: Relayed, 
     assert application.execute("SELECT count(*) FROM schema_migrations WHERE version LIKE 'far-%'").fetchall() == [(30,)]
 
 
-def test_what_changes_between_the_look_and_the_lock_is_looked_at_again(
+def test_a_change_between_the_check_and_the_lock_is_checked_again(
     postgres: Postgres, application: psycopg.Connection
 ) -> None:
     application.execute("CREATE TABLE seen (it int)")

@@ -197,7 +197,7 @@ def test_a_superuser_loses_nothing(database: Database) -> None:
         assert lost(superuser, database.application.name) == []
 
 
-def test_every_ability_is_looked_at(connection: Connection) -> None:
+def test_every_ability_is_checked(connection: Connection) -> None:
     as_role = {each.what for each in lost(connection, "nobody")}
 
     assert as_role <= {each.what for each in ABILITIES.values()}

@@ -129,7 +129,7 @@ def test_the_preview_says_for_how_long_clients_wait(behind: Behind) -> None:
 
 
 @pytest.mark.newest
-def test_a_waiver_goes_on_without(behind: Behind) -> None:
+def test_a_waiver_continues_without_the_pause(behind: Behind) -> None:
     behind.name()
     run = behind.begun("quarantine")
     behind.bouncer.stop()
@@ -146,7 +146,7 @@ TOO_LONG = "Transactions in progress went on for longer than PAUSE of PgBouncer 
 
 @pytest.mark.newest
 @pytest.mark.parametrize("what", ["quarantine", "exchange", "fence"])
-def test_a_transaction_that_goes_on_stops_the_step_with_nothing_changed(behind: Behind, what: str) -> None:
+def test_a_transaction_that_does_not_end_stops_the_step_without_a_change(behind: Behind, what: str) -> None:
     behind.name(limit_ms=100)
     run = behind.begun(what)
     with behind.bouncer.connect() as client, pytest.MonkeyPatch.context() as patched:
@@ -177,7 +177,7 @@ def test_a_transaction_that_goes_on_stops_the_step_with_nothing_changed(behind: 
         pytest.param("fence", fence, "end_sessions", id="fence"),
     ],
 )
-def test_clients_of_a_killed_process_go_on_at_once(behind: Behind, what: str, module: Any, name: str) -> None:
+def test_clients_of_a_killed_process_continue_at_once(behind: Behind, what: str, module: Any, name: str) -> None:
     behind.name()
     run = behind.begun(what)
     killed(lambda: engine.apply(run, last(run)), module, name)
@@ -190,7 +190,7 @@ def test_clients_of_a_killed_process_go_on_at_once(behind: Behind, what: str, mo
 
 
 @pytest.mark.newest
-def test_without_its_guard_they_go_on_with_the_next_command(behind: Behind) -> None:
+def test_without_its_guard_they_continue_with_the_next_command(behind: Behind) -> None:
     behind.name()
     run = behind.begun("quarantine")
     with pytest.MonkeyPatch.context() as patched:
@@ -232,7 +232,7 @@ def test_a_waiver_frees_a_run_whose_console_is_gone_for_good(behind: Behind, mon
 
 @pytest.mark.newest
 @pytest.mark.slow
-def test_the_same_command_lets_them_go_on_first_of_all(behind: Behind) -> None:
+def test_the_same_command_resumes_them_first(behind: Behind) -> None:
     behind.name()
     assert behind.planned("quarantine").exit_code == 0
     assert behind.target.crashed("runbook_lib.steps.pausing:Pausing.resume") == -signal.SIGKILL

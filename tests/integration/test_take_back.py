@@ -193,7 +193,7 @@ def test_purging_the_copies_leaves_nothing_and_nothing_to_undo(make: Make) -> No
 
 
 @pytest.mark.newest
-def test_a_step_that_dies_before_it_commits_changed_nothing_and_goes_on(make: Make) -> None:
+def test_a_step_killed_before_its_commit_changed_nothing_and_resumes(make: Make) -> None:
     found = make(BEFORE, UP, USE)
     before = found.execute(ALL)
     step = approved(found)
@@ -214,7 +214,7 @@ def test_a_step_that_dies_before_it_commits_changed_nothing_and_goes_on(make: Ma
 
 
 @pytest.mark.newest
-def test_an_undo_that_dies_before_it_commits_changed_nothing_and_goes_on(make: Make) -> None:
+def test_an_undo_killed_before_its_commit_changed_nothing_and_resumes(make: Make) -> None:
     found = make(BEFORE, UP, USE)
     before = found.execute(ALL)
     approved(found).apply()

@@ -147,7 +147,7 @@ def test_alembic_is_known_by_its_files_and_its_history(shop: Shop) -> None:
     assert shop.plan()["migration"] == named
 
 
-def test_what_may_be_of_several_tools_is_asked_where_no_history_tells(shop: Shop) -> None:
+def test_several_possible_tools_are_asked_about_where_no_history_decides(shop: Shop) -> None:
     shop.commit("SHOP-41 Fees", **{"migrations__002_fees.sql": FEES})
 
     ended = shop.drafted()

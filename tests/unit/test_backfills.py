@@ -47,7 +47,7 @@ def test_an_entry_with_a_marker_is_a_list_and_one_without_is_scalar(tmp_path: Pa
     ]
 
 
-def test_a_name_that_holds_a_dot_stands_in_quotes(tmp_path: Path) -> None:
+def test_a_name_that_holds_a_dot_is_quoted(tmp_path: Path) -> None:
     plan = read(tmp_path, backfills=[{**FEE, "column": 'shop."the ""orders"".old"."a.b"'}])
 
     place = plan.backfills[0].place

@@ -17,7 +17,7 @@ def taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(old_code, "live_commits", lambda context, repository: [])
 
 
-def test_services_that_are_stopped_stand_in_nobodys_way(context: Context) -> None:
+def test_stopped_services_block_nobody(context: Context) -> None:
     found, summary = no_feature_service(context)
 
     assert (found, summary) == (
@@ -26,7 +26,7 @@ def test_services_that_are_stopped_stand_in_nobodys_way(context: Context) -> Non
     )
 
 
-def test_services_in_the_version_without_the_feature_stand_in_nobodys_way(context: Context, world: World) -> None:
+def test_services_in_the_version_without_the_feature_block_nobody(context: Context, world: World) -> None:
     world.start_all()
 
     assert no_feature_service(context)[0] is Status.PASS

@@ -18,7 +18,7 @@ def lines(plan: Plan) -> list[Line]:
     ]
 
 
-def test_faults_that_are_told_apart_are_no_problem(plan: Plan, lines: list[Line]) -> None:
+def test_faults_that_are_distinguished_are_no_problem(plan: Plan, lines: list[Line]) -> None:
     assert len(lines) == 6
     assert problems(plan, lines) == []
 

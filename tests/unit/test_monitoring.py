@@ -97,7 +97,7 @@ def watching(run: Run, monitor: Monitor, time: Time) -> list[Watch]:
     return asyncio.run(go())
 
 
-def test_a_watch_goes_on_at_its_interval_until_its_time_is_over(run: Run, seen: list[Status]) -> None:
+def test_a_watch_repeats_at_its_interval_until_its_time_is_over(run: Run, seen: list[Status]) -> None:
     seen[:] = [F, P]
     time = Time()
 
@@ -150,7 +150,7 @@ def test_a_slow_round_shortens_the_next_pause_but_causes_no_rush(
 @pytest.mark.parametrize(
     "changed", [{"EVERY": "0"}, {"EVERY": "1.5"}, {"EVERY": "-1"}, {"OFTEN": "1"}, {"LASTS": "an hour"}]
 )
-def test_what_cannot_be_a_watch_is_told_before_it_begins(plan: Plan, changed: dict[str, str]) -> None:
+def test_an_invalid_watch_is_refused_before_it_begins(plan: Plan, changed: dict[str, str]) -> None:
     with pytest.raises(ParametersError, match="MONITOR"):
         decision_matrix.planned(row(plan, "monitor"), changed)
 

@@ -52,7 +52,7 @@ def test_milestones(kind: str, data: dict[str, Any], line: str) -> None:
     assert fact.milestone() == line
 
 
-def test_a_follower_tells_what_is_added_and_nothing_older(tmp_path: Path) -> None:
+def test_a_follower_reports_added_lines_and_no_older_ones(tmp_path: Path) -> None:
     journal, told = Journal(tmp_path / "journal.jsonl"), list[str]()
     journal.append("started", step="before", title="Before")
 
@@ -64,7 +64,7 @@ def test_a_follower_tells_what_is_added_and_nothing_older(tmp_path: Path) -> Non
     assert told == ["Stop …", "  applied in 1.0 s"]
 
 
-def test_half_a_line_is_told_once_it_is_whole(tmp_path: Path) -> None:
+def test_half_a_line_is_reported_once_it_is_complete(tmp_path: Path) -> None:
     path, told = tmp_path / "journal.jsonl", list[str]()
     path.touch()
     line = json.dumps({"kind": "started", "data": STARTED}) + "\n"

@@ -25,7 +25,7 @@ def contents(application: psycopg.Connection) -> list[Any]:
     ).fetchall()
 
 
-def test_clearing_goes_on_where_it_stopped(
+def test_clearing_resumes_where_it_stopped(
     postgres: Postgres, connection: Connection, application: psycopg.Connection, backfill: Backfill, strategy: str
 ) -> None:
     affected = backfill.count(connection)

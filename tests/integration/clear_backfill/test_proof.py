@@ -75,7 +75,7 @@ def test_the_proof_fails_where_this_run_wrote_another_value_than_computed(
     assert found[0].endswith("no row (this run wrote another value than it should)")
 
 
-def test_the_proof_holds_over_a_clearing_that_was_killed_and_gone_on_with(
+def test_the_proof_holds_over_a_clearing_that_was_killed_and_resumed(
     postgres: Postgres, connection: Connection, backfill: Backfill, strategy: str
 ) -> None:
     work = clearing(postgres, backfill, strategy)
@@ -111,7 +111,7 @@ def test_the_proof_fails_when_a_row_comes_and_names_it(
     assert f"the fingerprints differ; written since: {key}" in (proof.differences(connection) or [])
 
 
-def test_the_proof_fails_when_rows_go_and_tells_how_many(
+def test_the_proof_fails_when_rows_disappear_and_counts_them(
     postgres: Postgres, connection: Connection, application: psycopg.Connection, backfill: Backfill
 ) -> None:
     keys = [insert(application, [OWN]), insert(application, [LEGACY])]

@@ -20,7 +20,7 @@ from runbook_lib.steps import Effect, step_named
 from ...support.code_steps import REVERT, Run
 
 
-def test_every_commit_of_the_feature_is_shown_with_what_becomes_of_it(run: Run) -> None:
+def test_every_commit_of_the_feature_is_shown_with_its_result(run: Run) -> None:
     preview = run.step("revert-backend").preview()
 
     head, *rows = preview.table

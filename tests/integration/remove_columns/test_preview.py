@@ -73,7 +73,7 @@ def test_a_trigger_that_undo_would_fire_is_named(step: RemoveColumns, applicatio
     assert "fires the triggers note" in in_mode(step, "drop").preview().undone_by
 
 
-def test_functions_and_publications_that_may_break_are_told_as_risks(
+def test_functions_and_publications_that_may_break_are_shown_as_risks(
     step: RemoveColumns, application: Application, database: Database
 ) -> None:
     application.execute("CREATE FUNCTION latest() RETURNS jsonb LANGUAGE sql AS 'SELECT attachments FROM messages LIMIT 1'")

@@ -116,7 +116,7 @@ def test_an_error_stops_the_restore_and_leaves_the_live_database_alone(restoring
     assert set(restoring.databases) == {"live"}
 
 
-def test_a_backup_that_is_cut_short_is_found_out_aside(restoring: Restoring) -> None:
+def test_a_truncated_backup_is_found_in_the_staging_database(restoring: Restoring) -> None:
     (path,) = restoring.backups.iterdir()
     content = path.read_bytes()
     path.unlink()

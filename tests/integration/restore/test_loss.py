@@ -82,7 +82,7 @@ def test_rows_written_after_the_approval_stop_the_swap_until_approved(restoring:
     assert engine.apply(restoring.run, SWAP).outcome["lost"] == {"public.messages: rows written since the backup": 2}
 
 
-def test_a_loss_that_is_not_the_one_foretold_is_told(restoring: Restoring) -> None:
+def test_a_loss_that_differs_from_the_prediction_is_reported(restoring: Restoring) -> None:
     restoring.swap()
     restoring.change("DELETE FROM messages WHERE id = 7")
 

@@ -101,7 +101,7 @@ def test_undo_drops_a_column_that_was_added(parts: Source, application: psycopg.
     assert asked(application, ALL) == before
 
 
-def test_a_column_that_was_cut_short_is_gone_on_with(
+def test_an_interrupted_column_is_resumed(
     parts: Source, application: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = asked(application, MEDIA)
@@ -260,7 +260,7 @@ def test_a_value_that_a_trigger_changed_is_found(parts: Source, application: psy
         (lambda parts: TablePart(parts, ("public", "massages")).take(), "does not hold the table"),
     ],
 )
-def test_what_is_not_there_is_told_before_anything_is_touched(parts: Source, what: Any, told: str) -> None:
+def test_a_missing_object_is_named_before_anything_is_changed(parts: Source, what: Any, told: str) -> None:
     with pytest.raises(PreconditionError, match=told):
         what(parts)
 

@@ -40,7 +40,7 @@ def told(restoring: Restoring, monkeypatch: pytest.MonkeyPatch) -> Told:
     return tell
 
 
-def test_a_restore_that_is_ended_leaves_nobody_at_work_and_is_gone_on_with(restoring: Restoring, told: Told) -> None:
+def test_an_ended_restore_leaves_no_process_and_is_resumed(restoring: Restoring, told: Told) -> None:
     before = restoring.ask(ROWS)
     restoring.approve()
     told(lambda text: text.startswith("restoring") and restoring.run.request("abort"))
@@ -55,7 +55,7 @@ def test_a_restore_that_is_ended_leaves_nobody_at_work_and_is_gone_on_with(resto
     assert restoring.ask(ROWS, restoring.databases["restored"]) == before
 
 
-def test_a_restore_that_is_paused_stands_still_until_it_is_to_go_on(restoring: Restoring, told: Told) -> None:
+def test_a_paused_restore_does_nothing_until_it_is_resumed(restoring: Restoring, told: Told) -> None:
     before = restoring.ask(ROWS)
     restoring.approve()
     said: list[str] = []
@@ -102,7 +102,7 @@ def test_an_ended_salvage_lets_writers_in_and_carries_what_they_write(restoring:
     assert restoring.ask(ROWS) == now
 
 
-def test_an_export_that_is_ended_is_gone_on_with(restoring: Restoring, told: Told) -> None:
+def test_an_ended_export_is_resumed(restoring: Restoring, told: Told) -> None:
     restoring.change("DELETE FROM messages WHERE id = 7", ADDED)
     restoring.aside()
     restoring.approve()

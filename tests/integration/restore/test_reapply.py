@@ -180,7 +180,7 @@ def test_into_a_database_without_the_table_its_rows_are_conflicts(two: Two, tmp_
     assert outcome.carried == {"public.messages": {Kind.NEW: 1}}
 
 
-def test_a_second_time_nothing_is_done_and_the_same_is_told(two: Two, tmp_path: Path) -> None:
+def test_a_second_time_changes_nothing_and_reports_the_same(two: Two, tmp_path: Path) -> None:
     prepare(two)
     exported(two, tmp_path / "export")
     first = again(two, tmp_path / "export")
@@ -191,7 +191,7 @@ def test_a_second_time_nothing_is_done_and_the_same_is_told(two: Two, tmp_path: 
 
 
 @pytest.mark.parametrize("part", ["loaded public.child", "1 new public.messages"])
-def test_after_a_crash_it_goes_on_where_it_stopped(two: Two, tmp_path: Path, part: str) -> None:
+def test_after_a_crash_it_resumes_where_it_stopped(two: Two, tmp_path: Path, part: str) -> None:
     prepare(two)
     exported(two, tmp_path / "export")
 

@@ -231,7 +231,7 @@ def test_sequences_are_raised_to_the_further_of_both(two: Two) -> None:
     assert following == {name: value for name, (*_, value) in SEQUENCES.items()}
 
 
-def test_sequences_that_go_on_meanwhile_are_raised_again(two: Two) -> None:
+def test_sequences_that_advance_meanwhile_are_raised_again(two: Two) -> None:
     for _ in range(2):
         two.live.execute("SELECT nextval('users_id_seq')")
         salvage_of(two).raise_sequences()

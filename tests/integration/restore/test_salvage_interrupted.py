@@ -74,7 +74,7 @@ def test_a_failure_within_a_part_leaves_nothing_of_it(two: Two, monkeypatch: pyt
     assert two.restored("SELECT count(*) FROM child WHERE id = 2") == [(1,)]
 
 
-def test_laying_aside_that_is_ended_within_a_table_leaves_nothing_of_it(two: Two) -> None:
+def test_staging_that_ended_within_a_table_leaves_nothing_of_it(two: Two) -> None:
     prepare(two)
 
     def heed() -> None:

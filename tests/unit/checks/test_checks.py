@@ -196,7 +196,7 @@ class Gone:
         raise AdapterError("The database cannot be reached.")
 
 
-def test_what_cannot_be_looked_at_is_never_passed(context: Context, plan: Plan) -> None:
+def test_a_check_that_cannot_run_never_passes(context: Context, plan: Plan) -> None:
     def refused(*_: object) -> Any:
         raise ConnectionRefusedError("refused")
 

@@ -79,7 +79,7 @@ def test_without_a_visit_from_before_it_is_unknown(site: Site) -> None:
     assert site.looked_at("after").status is Status.UNKNOWN
 
 
-def test_a_page_without_scripts_tells_nothing(site: Site) -> None:
+def test_a_page_without_scripts_shows_nothing(site: Site) -> None:
     site.bundle = {}
     site.looked_at("before")
 

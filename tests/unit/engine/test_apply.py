@@ -26,7 +26,7 @@ def test_the_start_is_on_record_before_the_step_is_applied(approved: Run, step: 
 
 
 @pytest.mark.parametrize("error", [BROKEN, OSError("disk full")], ids=["of the runbook", "of the system"])
-def test_an_error_is_on_record_and_told_with_state_and_remedy(approved: Run, step: Tiny, error: Exception) -> None:
+def test_an_error_is_recorded_and_shown_with_state_and_remedy(approved: Run, step: Tiny, error: Exception) -> None:
     step.action = raising(error)
 
     with pytest.raises(StepFailed) as failed:
@@ -46,7 +46,7 @@ def test_the_state_and_remedy_of_the_error_itself_are_kept(approved: Run, step: 
     assert (told_so.where, told_so.state, told_so.safe_next) == ("the tool", "Half of it is there.", "Mend it.")
 
 
-def test_an_interrupt_is_on_record_and_goes_on(approved: Run, step: Tiny) -> None:
+def test_an_interrupt_is_recorded_and_propagates(approved: Run, step: Tiny) -> None:
     step.action = raising(KeyboardInterrupt())
 
     with pytest.raises(KeyboardInterrupt):
@@ -141,7 +141,7 @@ def test_a_failed_step_is_tried_again_though_a_later_one_was_begun(approved: Run
 # --- waivers
 
 
-def test_a_waived_step_that_fails_lets_the_run_go_on_and_is_not_done(approved: Run, step: Tiny) -> None:
+def test_a_waived_step_that_fails_lets_the_run_continue_and_is_not_done(approved: Run, step: Tiny) -> None:
     approved.waive(FIRST, "the frontend host is gone")
     step.action = raising(BROKEN)
 

@@ -26,7 +26,7 @@ def test_what_is_found_done_needs_no_approval(run: Run, step: Tiny) -> None:
     assert engine.apply(run, FIRST).how == "already done: looked"
 
 
-def test_a_step_that_cannot_be_told_is_not_begun(approved: Run, step: Tiny) -> None:
+def test_a_step_whose_state_is_unknown_is_not_begun(approved: Run, step: Tiny) -> None:
     step.effect = Effect.UNKNOWN
 
     with pytest.raises(UnknownOutcome, match="is unknown: looked"):
@@ -63,7 +63,7 @@ def test_a_step_begun_without_an_outcome_is_probed_first(
     assert (step.calls, approved.state.step(FIRST).status) == (calls, status)
 
 
-def test_a_step_begun_without_an_outcome_that_cannot_be_told_stays_unknown(approved: Run, step: Tiny) -> None:
+def test_a_begun_step_whose_outcome_cannot_be_determined_stays_unknown(approved: Run, step: Tiny) -> None:
     approved.journal.append("started", step=FIRST, title=step.title)
     step.effect = Effect.UNKNOWN
 
@@ -111,7 +111,7 @@ def test_what_has_drifted_since_the_approval_is_not_applied(approved: Run, step:
     assert (step.calls, told(approved)) == (["probe"], [])
 
 
-def test_a_half_done_step_goes_on_though_its_own_work_shows_in_the_preview(approved: Run, step: Tiny) -> None:
+def test_a_half_done_step_resumes_though_the_preview_shows_its_own_work(approved: Run, step: Tiny) -> None:
     step.effect, step.facts = Effect.HALF_DONE, {"database": "another"}
 
     assert engine.apply(approved, FIRST).how == "resumed and completed"
@@ -129,7 +129,7 @@ def test_a_precondition_that_is_not_positively_verified_stops(
     assert (step.calls, told(approved)) == (["probe"], ["refused"])
 
 
-def test_what_was_looked_at_before_a_step_is_no_proof_of_what_it_did(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_from_before_a_step_does_not_prove_the_step(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     step = Tiny("clear-backfill", run)
     step.wanted, step.action = [result(Status.PASS)], raising(BROKEN)
     monkeypatch.setattr(run_module, "steps_of", lambda context: {step.name: step})

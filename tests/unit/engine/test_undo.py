@@ -67,7 +67,7 @@ def test_what_this_run_did_can_be_undone_though_verified_only_later(approved: Ru
 
 
 @pytest.mark.parametrize("effect", [Effect.DONE, Effect.HALF_DONE, Effect.UNKNOWN])
-def test_what_a_later_step_stands_on_is_not_undone_before_that(
+def test_a_step_that_a_later_one_needs_is_not_undone_before_that(
     approved: Run, step: Tiny, steps: dict[str, Tiny], effect: Effect
 ) -> None:
     engine.apply(approved, FIRST)
