@@ -57,7 +57,7 @@ def test_option_a_and_its_undo(target: Bare, type_: str) -> None:
 
     planned = target.planned()
     assert planned.exit_code == 0, planned.text
-    ended = target.carried_out()
+    ended = target.executed()
 
     assert (ended.exit_code, target.status()) == (0, "verified"), ended.text
     assert [listed(row) for (row,) in target.ask(ROWS)] == [cleared(row) for (row,) in before]
@@ -78,7 +78,7 @@ def test_the_loss_of_a_restore_is_shown(target: Bare, type_: str) -> None:
 
     planned = target.planned("C")
     assert planned.exit_code == 0, planned.text
-    ended = target.carried_out()
+    ended = target.executed()
 
     loss = "7: public.messages: rows that differ in the feature's own columns alone, by what the backfill wrote"
     assert loss in words(ended.text), ended.text

@@ -87,12 +87,12 @@ def many_short_statements(connection: Connection) -> None:
         connection.execute("SELECT pg_sleep(0.05)")
 
 
-def a_client_that_stands_still(connection: Connection) -> None:
+def an_idle_client(connection: Connection) -> None:
     time.sleep(0.6)
     connection.execute("SELECT 1")
 
 
-@pytest.mark.parametrize("slow", [one_long_statement, many_short_statements, a_client_that_stands_still])
+@pytest.mark.parametrize("slow", [one_long_statement, many_short_statements, an_idle_client])
 def test_what_takes_too_long_under_a_lock_is_ended_and_tried_again(
     postgres: Postgres, database: Database, slow: Callable[[Connection], None]
 ) -> None:

@@ -64,7 +64,7 @@ def planned(target: Bare, what: str) -> Ended:
     return target.planned(option, choice)
 
 
-def carried_out(target: Bare) -> Run:
+def executed(target: Bare) -> Run:
     run = target.opened()
     run.approve(target.digest, "tester")
     for name in run.steps:
@@ -88,7 +88,7 @@ def test_each_option_works_to_its_proof_and_back(managed: Bare, what: str, owner
     assert said.exit_code == 0, said.text
     before = managed.ask(ALL)
 
-    run = carried_out(managed)
+    run = executed(managed)
     for name in reversed([*run.steps][1:]):
         engine.undo(run, name)
 

@@ -238,7 +238,7 @@ def test_the_same_command_resumes_them_first(behind: Behind) -> None:
     assert behind.target.crashed("runbook_lib.steps.pausing:Pausing.resume") == -signal.SIGKILL
     until(lambda: not behind.bouncer.is_paused(), "its guard resumes")
 
-    ended = behind.target.carried_out()
+    ended = behind.target.executed()
 
     assert (ended.exit_code, behind.target.status()) == (0, "verified"), ended.text
     assert not behind.bouncer.is_paused()

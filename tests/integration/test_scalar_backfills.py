@@ -61,7 +61,7 @@ def test_several_backfills_are_taken_back_and_undone_each_by_its_step(orders: Ba
     rows, lists = orders.ask(ROWS), orders.ask(LISTS)
 
     planned = orders.planned(choose=f"STRATEGY={strategy}")
-    ended = orders.carried_out()
+    ended = orders.executed()
 
     assert (planned.exit_code, ended.exit_code, orders.status()) == (0, 0, "verified"), planned.text + ended.text
     assert "2 rows hold another value than the backfill wrote, by users since: kept as they are" in words(planned.text)
@@ -153,10 +153,10 @@ def test_a_killed_step_is_resumed_by_the_same_command(orders: Bare, strategy: st
     rows = orders.ask(ROWS)
     assert orders.planned(choose=f"STRATEGY={strategy}").exit_code == 0
     orders.dying_in("fees", statement)
-    orders.carried_out()
+    orders.executed()
     orders.dying("")
 
-    ended = orders.carried_out()
+    ended = orders.executed()
 
     assert (ended.exit_code, orders.status()) == (0, "verified"), ended.text
     assert orders.ask(CLEARED) == [as_before(number) for number in range(1, 302)]
@@ -170,7 +170,7 @@ def test_a_killed_step_is_resumed_by_the_same_command(orders: Bare, strategy: st
 def test_what_is_purged_is_gone_and_leaves_nothing_to_clear(orders: Bare, strategy: str) -> None:
     orders.plan["backfills"][0]["touch_column"] = None
     assert orders.planned(choose=f"STRATEGY={strategy}").exit_code == 0
-    assert orders.carried_out().exit_code == 0
+    assert orders.executed().exit_code == 0
     after = orders.ask(ROWS)
     purge = re.findall(r"--approve (\w{16})", runbook("purge", orders.run).text)[-1]
 

@@ -47,7 +47,7 @@ def test_what_a_trigger_writes_is_allowed_by_name(target: Bare, strategy: str) -
     target.ask(AUDIT.format(of=""))
 
     assert target.planned(choose=f"STRATEGY={strategy}").exit_code == 0
-    ended = target.carried_out()
+    ended = target.executed()
 
     assert (ended.exit_code, target.status()) == (0, "verified"), ended.text
     assert target.ask("SELECT count(*) > 0 FROM audit") == [(True,)]
@@ -58,7 +58,7 @@ def test_a_trigger_that_touches_what_the_plan_touches_is_no_obstacle(target: Bar
     target.ask(TOUCH)
 
     assert target.planned(choose="STRATEGY=batched").exit_code == 0
-    assert target.carried_out().exit_code == 0
+    assert target.executed().exit_code == 0
 
 
 @pytest.mark.newest
@@ -105,7 +105,7 @@ def test_what_is_kept_out_fires_neither_for_a_step_nor_for_its_undo(target: Bare
     planned = target.planned(choose=f"STRATEGY={strategy}, TRIGGERS=keep_out")
     assert planned.exit_code == 0, planned.text
     assert "these triggers are kept out of" in words(planned.text)
-    ended = target.carried_out()
+    ended = target.executed()
 
     assert (ended.exit_code, target.status()) == (0, "verified"), ended.text
     assert target.ask(elsewhere) == [(0,)]
@@ -161,7 +161,7 @@ def test_a_part_is_restored_past_a_trigger_that_is_kept_out(target: Bare) -> Non
 
     planned = target.planned("R", choose="TRIGGERS=keep_out")
     assert planned.exit_code == 0, planned.text
-    ended = target.carried_out()
+    ended = target.executed()
 
     assert ended.exit_code == 0, ended.text
     assert "these triggers are kept out of 100 rows, and of an undo: note" in words(planned.text)

@@ -62,7 +62,7 @@ class Shop:
         words += ["--folder", self.bare.root / "backups", "--server", self.bare.database.server.conninfo()]
         return runbook(*words, *more)
 
-    def looked_at(self) -> tuple[object, ...]:
+    def inspected(self) -> tuple[object, ...]:
         """What a draft must leave as it is."""
         catalog = self.bare.ask("SELECT relname, relfilenode FROM pg_class WHERE relkind IN ('r', 'i', 'S') ORDER BY oid")
         return catalog, self.git("status", "--porcelain", "--ignored"), self.git("for-each-ref"), self.bare.running()
@@ -94,7 +94,7 @@ def shop(target: Bare) -> Shop:
 def test_a_draft_of_an_applied_migration_loads_as_it_is(shop: Shop) -> None:
     shop.bare.ask(f"{HISTORY}; INSERT INTO schema_migrations VALUES ('001'), ('002'); {FIRST} {FEES}")
     shop.commit("SHOP-41 Fees", **{"migrations__002_fees.sql": FEES, "fees.py": "FEES = True\n"})
-    before = shop.looked_at()
+    before = shop.inspected()
 
     ended = shop.drafted("--json")
 
@@ -108,7 +108,7 @@ def test_a_draft_of_an_applied_migration_loads_as_it_is(shop: Shop) -> None:
     assert "the schema that the earlier migrations make" in text
     assert len(text.splitlines()) <= 60
     assert shop.checked().exit_code == 0
-    assert shop.looked_at() == before
+    assert shop.inspected() == before
 
 
 def test_a_migration_that_is_applied_nowhere_is_drafted_too(shop: Shop) -> None:

@@ -39,7 +39,7 @@ def in_shell(text: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def carried_out(markdown: str, tools: str | Path, service: str) -> list[tuple[str, int, str]]:
+def executed(markdown: str, tools: str | Path, service: str) -> list[tuple[str, int, str]]:
     """Paste each block where it belongs; the first line, the exit code and the output of each."""
     said = []
     for language, text in blocks(markdown):

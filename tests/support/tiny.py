@@ -60,7 +60,7 @@ class Tiny(Step):
         return {"put back": left.get("rows")}
 
 
-def told(run: Run, name: str = FIRST) -> list[str]:
+def kinds_of(run: Run, name: str = FIRST) -> list[str]:
     """What the journal says of a step."""
     return [event.kind for event in run.journal.events() if event.data.get("step") == name]
 

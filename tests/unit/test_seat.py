@@ -52,7 +52,7 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
     return made
 
 
-def told(*events: tuple[float, str, dict[str, Any]]) -> list[Event]:
+def journaled(*events: tuple[float, str, dict[str, Any]]) -> list[Event]:
     return [
         Event(n, (BEGIN + timedelta(seconds=at)).isoformat(), kind, data, "", "")
         for n, (at, kind, data) in enumerate(events, 1)
@@ -87,7 +87,7 @@ def acts(monkeypatch: pytest.MonkeyPatch, *outcomes: Any) -> list[Callable[..., 
 
 
 def test_a_panel_shows_rows_rate_remaining_time_and_blockers() -> None:
-    events = told(
+    events = journaled(
         (0, "started", {}),
         (10, "progress", {"done": 200, "total": 1000, "text": ""}),
         (11, "waiting", {"blockers": ["pid 42 (app, 3.0 s): SELECT"]}),
@@ -100,7 +100,9 @@ def test_a_panel_shows_rows_rate_remaining_time_and_blockers() -> None:
 
 
 def test_a_panel_shows_the_count_and_no_rest_where_the_total_is_unknown() -> None:
-    events = told((0, "started", {}), (10, "progress", {"done": 3, "total": 0, "text": "compared: a", "unit": "tables"}))
+    events = journaled(
+        (0, "started", {}), (10, "progress", {"done": 3, "total": 0, "text": "compared: a", "unit": "tables"})
+    )
 
     text = step_runner.under_way("Restore", events, BEGIN + timedelta(seconds=12)).text
 
@@ -108,7 +110,7 @@ def test_a_panel_shows_the_count_and_no_rest_where_the_total_is_unknown() -> Non
 
 
 def test_a_panel_forgets_what_an_earlier_try_reported() -> None:
-    events = told((0, "started", {}), (1, "progress", {"done": 5, "total": 9}), (2, "failed", {}), (3, "started", {}))
+    events = journaled((0, "started", {}), (1, "progress", {"done": 5, "total": 9}), (2, "failed", {}), (3, "started", {}))
 
     assert step_runner.under_way("Clear", events, BEGIN + timedelta(seconds=4)).text == "Clear: 1 s"
 

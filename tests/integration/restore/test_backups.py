@@ -108,7 +108,7 @@ def test_an_error_stops_the_restore_and_leaves_the_live_database_alone(restoring
     restoring.replace_backup(orphaned)
 
     with pytest.raises(StepFailed, match="messages_sender_id_fkey"):
-        restoring.aside()
+        restoring.restore_staging()
 
     assert restoring.ask(ROWS) == before
     assert restoring.effect(ASIDE) is Effect.HALF_DONE
@@ -123,7 +123,7 @@ def test_a_truncated_backup_is_found_in_the_staging_database(restoring: Restorin
     path.write_bytes(content[: len(content) * 2 // 3])
 
     with pytest.raises(StepFailed, match="pg_restore"):
-        restoring.aside()
+        restoring.restore_staging()
 
 
 def test_a_backup_that_was_exchanged_after_the_approval_is_not_restored(restoring: Restoring) -> None:

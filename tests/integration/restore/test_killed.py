@@ -83,7 +83,7 @@ def test_a_killed_swap_is_resumed(restoring: Restoring, module: Any, name: str, 
     before = restoring.ask(ROWS)
     restoring.change("DELETE FROM messages WHERE id = 7", ADDED)
     old = restoring.ask(ROWS)
-    restoring.aside()
+    restoring.restore_staging()
     restoring.approve()
     killed(restoring, lambda: engine.apply(restoring.run, SWAP), module, name, after=True)
     restoring.run.refresh()
@@ -105,7 +105,7 @@ def test_a_swap_that_was_killed_while_it_carried_rows_over_is_resumed(
 ) -> None:
     restoring.run.choose("SALVAGE", "carry", "tester")
     restoring.change("DELETE FROM messages WHERE id = 7", ADDED, "UPDATE messages SET content = 'mine' WHERE id = 8")
-    restoring.aside()
+    restoring.restore_staging()
     restoring.approve()
     killed(restoring, lambda: engine.apply(restoring.run, SWAP), module, name, after=True)
     restoring.run.refresh()
@@ -120,7 +120,7 @@ def test_a_swap_that_was_killed_while_it_carried_rows_over_is_resumed(
 def test_rows_written_after_a_salvage_was_killed_are_carried_over_too(restoring: Restoring) -> None:
     restoring.run.choose("SALVAGE", "carry", "tester")
     restoring.change("DELETE FROM messages WHERE id = 7", ADDED, "UPDATE messages SET content = 'mine' WHERE id = 8")
-    restoring.aside()
+    restoring.restore_staging()
     restoring.approve()
     killed(restoring, lambda: engine.apply(restoring.run, SWAP), swap_database, "applied", after=True)
     restoring.change(ADDED, "DELETE FROM messages WHERE id = 601", "DELETE FROM messages WHERE id = 29")
@@ -139,7 +139,7 @@ def test_rows_written_after_a_salvage_was_killed_are_carried_over_too(restoring:
 def test_a_loss_that_grew_after_a_killed_salvage_is_approved_to_resume(restoring: Restoring) -> None:
     restoring.run.choose("SALVAGE", "carry", "tester")
     restoring.change(ADDED)
-    restoring.aside()
+    restoring.restore_staging()
     restoring.approve()
     killed(restoring, lambda: engine.apply(restoring.run, SWAP), swap_database, "applied", after=True)
     restoring.change("""UPDATE messages SET attachments = '[{"source": "upload"}]' WHERE id = 12""")

@@ -191,7 +191,7 @@ def test_the_steps_carry_over_nothing_of_the_draft(restoring: Restoring) -> None
     was = restoring.ask(before)
     restoring.change((folder / "up.sql").read_text(), "UPDATE messages SET content = 'mine' WHERE id = 3", ADDED)  # type: ignore[arg-type]
 
-    restoring.aside()
+    restoring.restore_staging()
     restoring.approve()
     shown = restoring.run.steps[SWAP].preview()
     engine.apply(restoring.run, SWAP)

@@ -31,7 +31,7 @@ def again(two: Two, folder: Path) -> Outcome:
     return reapply(two.there.connect, folder)
 
 
-def told(outcome: Outcome) -> dict[str, str]:
+def reasons_of(outcome: Outcome) -> dict[str, str]:
     return {f"{conflict.table} {conflict.key}": conflict.reason for conflict in outcome.samples}
 
 
@@ -102,7 +102,7 @@ def test_what_was_written_since_the_restore_is_listed_and_not_overwritten(two: T
 
     outcome = again(two, tmp_path / "export")
 
-    assert told(outcome) == {
+    assert reasons_of(outcome) == {
         "public.child 1": "the row was changed since",
         "public.child 2": "the row was changed since",
         "public.child 9": "another row has its id",
@@ -117,7 +117,7 @@ def test_a_row_that_is_gone_since_the_restore_is_listed(two: Two, tmp_path: Path
     exported(two, tmp_path / "export")
     two.backup.execute("DELETE FROM child WHERE id IN (1, 2)")
 
-    assert told(again(two, tmp_path / "export")) == {"public.child 1": "the row is not there"}
+    assert reasons_of(again(two, tmp_path / "export")) == {"public.child 1": "the row is not there"}
 
 
 def test_only_what_was_not_carried_is_exported(two: Two, tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_only_what_was_not_carried_is_exported(two: Two, tmp_path: Path) -> None
 
     assert made.rows == {"public.child": {"deleted": 2, "new": 2}}
     two.backup.execute("UPDATE child SET name = 'let go' WHERE id = 99")
-    assert told(again(two, tmp_path / "export")) == {"public.child 99": "the row was changed since"}
+    assert reasons_of(again(two, tmp_path / "export")) == {"public.child 99": "the row was changed since"}
     assert two.counts("public.child") == {"deleted": 1}
 
 
@@ -165,7 +165,7 @@ def test_a_table_the_backup_lacks_or_without_a_key_is_exported_whole(two: Two, t
     rows = [gzip.decompress(path.read_bytes()) for path in made.files if path.name.startswith("public.l")]
     assert rows == [b"7\n", b"1\n1\n"]
     assert outcome.conflicts == {"public.later": 1, "public.loose": 1}
-    assert "2 rows lie in public.loose" in told(outcome)["public.loose "]
+    assert "2 rows lie in public.loose" in reasons_of(outcome)["public.loose "]
     assert two.restored("SELECT count(*) FROM loose") == [(0,)]
 
 

@@ -52,7 +52,7 @@ def test_undo_swaps_back_and_a_second_swap_is_possible(restoring: Restoring) -> 
 
 @pytest.mark.usefixtures("really_restored")
 def test_undo_of_the_restore_staging_leaves_nothing_behind(restoring: Restoring) -> None:
-    restoring.aside()
+    restoring.restore_staging()
 
     engine.undo(restoring.run, ASIDE)
 

@@ -7,7 +7,7 @@ from runbook_lib.results import Status
 from runbook_lib.run import Run, engine
 from runbook_lib.steps import Effect
 
-from ...support.tiny import BROKEN, FIRST, SECOND, Tiny, raising, told
+from ...support.tiny import BROKEN, FIRST, SECOND, Tiny, kinds_of, raising
 
 
 def test_undo_puts_back_what_the_step_left(approved: Run, step: Tiny) -> None:
@@ -16,7 +16,7 @@ def test_undo_puts_back_what_the_step_left(approved: Run, step: Tiny) -> None:
     done = engine.undo(approved, FIRST)
 
     assert (done.how, done.outcome, step.effect) == ("undone", {"put back": 3}, Effect.NOT_DONE)
-    assert (told(approved), approved.state.step(FIRST).status) == (["started", "applied", "started", "undone"], "undone")
+    assert (kinds_of(approved), approved.state.step(FIRST).status) == (["started", "applied", "started", "undone"], "undone")
 
 
 def test_what_was_undone_can_be_applied_again(approved: Run) -> None:
