@@ -1,4 +1,4 @@
-"""The plan's three troubles on real parts: each is found by the notebook, and mended through the step loop."""
+"""The plan's three troubles on real parts: the notebook finds each, and the step loop fixes it."""
 
 import shutil
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""In the middle of a step: the page closed, the kernel interrupted, then restarted; the run goes on from its journal."""
+"""In the middle of a step: the page closed, the kernel interrupted, then restarted; the run resumes from its journal."""
 
 from collections.abc import Callable, Iterator
 from time import monotonic, sleep
@@ -129,7 +129,9 @@ def test_a_closed_page_interrupt_or_restart_in_mid_batch_loses_nothing(
         until(lambda: lab.begun("clear-backfill") == begun + 1)
         seat.restart()
         seat.run_all()
-        expect(seat.waiting("Carry out preview")).to_be_visible(timeout=STEP)  # the choices stay; acting is asked for anew
+        expect(seat.waiting("Carry out preview")).to_be_visible(
+            timeout=STEP
+        )  # the choices stay; the approval is requested again
         assert lab.acted == before
 
         seat.approve()

@@ -262,7 +262,7 @@ __import__("time").sleep(60)
 
 def test_a_stopped_command_ends_with_the_process_that_stopped_it(tmp_path: Path) -> None:
     runner, pids = running(tmp_path, WITH_A_CHILD, hold='Path("pids").exists')
-    until(lambda: stopped(pids), "the command stands still")
+    until(lambda: stopped(pids), "the command is stopped")
     runner.kill()
     runner.wait()
     until(lambda: not any(map(lives, pids)), "the command and its child are gone")

@@ -36,7 +36,7 @@ class Managed:
 
     connect: Callable[..., Services]  # with `timeout` and `steady` in seconds
     without_manager: Callable[[], Services]
-    deploy: Callable[[str], str]  # puts new code there; returns the version that a service started from then on tells
+    deploy: Callable[[str], str]  # puts new code there; returns the version that a service started afterwards reports
     pids: Callable[[str], list[int]]
     tells_by_log: bool = False
     cannot_tell_restarts: bool = False  # a command line says that it runs, and no more

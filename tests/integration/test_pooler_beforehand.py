@@ -86,7 +86,7 @@ def test_what_could_not_be_paused_is_known_beforehand(
 @pytest.mark.parametrize(
     ("entry", "exit_code", "said"),
     [
-        pytest.param("host=/nowhere port=5432 dbname={name}", 4, "no server can be reached from here", id="not to be told"),
+        pytest.param("host=/nowhere port=5432 dbname={name}", 4, "no server can be reached from here", id="unreachable"),
         pytest.param("host={host} port={port} dbname=postgres", 3, "leads to the database postgres", id="another database"),
     ],
 )

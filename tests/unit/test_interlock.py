@@ -38,7 +38,7 @@ def test_services_in_the_version_without_the_feature_block_nobody(context: Conte
         ("0ddba11" * 5, Status.FAIL, "worker runs 0ddba110ddba110ddba110ddba110ddba11, not 5eed5eed5eed"),
         ("", Status.UNKNOWN, "worker runs, in a version that is not known"),
     ],
-    ids=["the feature's", "none told"],
+    ids=["the feature's", "none reported"],
 )
 def test_a_service_in_another_version_is_named(
     context: Context, world: World, version: str, status: Status, said: str

@@ -1,4 +1,4 @@
-"""The table of faults against checks says where a fault is not told apart; `make matrix` makes it on real parts."""
+"""The table of faults against checks names each fault that no check distinguishes; `make matrix` fills it on real parts."""
 
 from dataclasses import replace
 

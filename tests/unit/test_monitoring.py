@@ -25,7 +25,7 @@ def row(plan: Plan, action: str) -> MatrixRow:
     ("statuses", "over", "comes_to"),
     [
         pytest.param([F], False, None, id="one failure is not enough"),
-        pytest.param([F, F, P, F, F], False, None, id="a pass in between begins anew"),
+        pytest.param([F, F, P, F, F], False, None, id="a pass in between restarts the count"),
         pytest.param([P, F, F, F], False, "database", id="enough failures in a row end it"),
         pytest.param([P, P, P], False, None, id="passes do not end it early"),
         pytest.param([F, P, P, P], True, "", id="it recovered"),

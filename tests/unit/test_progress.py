@@ -1,4 +1,4 @@
-"""What is told of a run while it goes on."""
+"""The progress that a run reports while it works."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What earlier runs say of the time that is left, and where a run stands in time."""
+"""The remaining time by earlier runs, and the progress of a run in time."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

@@ -245,7 +245,7 @@ def test_a_service_in_another_version_is_stopped_before_it_is_started(start: Sta
 @pytest.mark.parametrize(
     ("version", "said"),
     [(OLD, f"it runs {OLD}, not 5eed5eed5eed"), ("", "does not say which version")],
-    ids=["the old one", "none told"],
+    ids=["the old one", "none reported"],
 )
 def test_a_service_that_never_comes_up_in_the_expected_version_fails(
     start: Start, world: World, version: str, said: str
@@ -276,7 +276,7 @@ def test_a_service_that_does_not_start_is_an_error(start: Start, world: World, m
         (lambda w: w.versions.update(backend=""), "backend"),
         (lambda w: w.services.stop("worker"), "worker"),
     ],
-    ids=["the old version is back", "no version told", "one is stopped"],
+    ids=["the old version is back", "no version reported", "one is stopped"],
 )
 def test_start_is_not_verified(start: Start, world: World, change: Callable[[World], None], wrong: str) -> None:
     world.start_all()
@@ -298,7 +298,7 @@ def test_undo_of_start_stops(start: Start, world: World) -> None:
 @pytest.mark.parametrize(
     ("running", "effect"),
     [("sha256:0ld", Effect.DONE), ("sha256:0", Effect.NOT_DONE), ("sha256:new", Effect.NOT_DONE), ("", Effect.NOT_DONE)],
-    ids=["the pinned image", "a part of its name", "another one", "none told"],
+    ids=["the pinned image", "a part of its name", "another one", "none reported"],
 )
 def test_a_pinned_service_must_run_its_image_and_not_what_is_checked_out(
     start: Start, world: World, running: str, effect: Effect

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.newest
 
 
 def contents(application: psycopg.Connection) -> list[Any]:
-    """The rows but for columns that a run puts aside."""
+    """The rows but for columns that a run sets apart."""
     return application.execute(
         "SELECT id, content, media_url, attachments, replied_to_message_id, updated_at FROM messages ORDER BY id"
     ).fetchall()

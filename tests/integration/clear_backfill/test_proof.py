@@ -143,7 +143,7 @@ def test_a_changed_row_with_another_value_than_computed_is_found(
 
     found = work.unexpected(connection)
 
-    # What someone writes after a swap is theirs; the proof tells of it where nobody should have written.
+    # What someone writes after a swap is theirs; the proof reports it where nobody should have written.
     assert str(found) == ("" if strategy == "swap" else "3")
 
 
@@ -175,7 +175,7 @@ def test_malformed_values_are_counted(
     [
         pytest.param(1000, [1000, 1001, 2147484647], [999, 3, 2147484648, 4294967295], id="early in the round"),
         pytest.param(
-            4294967290, [4294967290, 4294967295, 3, 2147483641], [4294967289, 2147483642], id="just before it begins anew"
+            4294967290, [4294967290, 4294967295, 3, 2147483641], [4294967289, 2147483642], id="just before it wraps around"
         ),
     ],
 )

@@ -25,7 +25,7 @@ def channel(step: RemoveColumns) -> ControlFile:
 
 
 def at_the_first_part(step: RemoveColumns, act: Callable[[str], object]) -> None:
-    """Have something done once, when the step tells of a part, and each time that it tells that it is paused."""
+    """Have something done once, when the step reports a part, and each time that it reports a pause."""
     reporter, told = step.context.reporter, list[str]()
 
     def seen(kind: str, **data: Any) -> None:

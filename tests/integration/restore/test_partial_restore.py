@@ -327,7 +327,7 @@ def test_the_preview_locks_access_share_at_most_and_leaves_nothing(parts: Source
     objects: LiteralString = "SELECT oid::text, relname FROM pg_class ORDER BY oid"
     before = asked(application, objects)
     with application.transaction():
-        application.execute("LOCK TABLE messages IN EXCLUSIVE MODE")  # beside which nothing but ACCESS SHARE is granted
+        application.execute("LOCK TABLE messages IN EXCLUSIVE MODE")  # next to it only ACCESS SHARE is granted
         ColumnPart(parts, MESSAGES, "media_url").count()
         RowsPart(parts, MESSAGES).count()
 

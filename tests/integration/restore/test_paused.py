@@ -22,7 +22,7 @@ AtProgress = Callable[[Callable[[str], object]], None]
 
 @pytest.fixture
 def at_progress(restoring: Restoring, monkeypatch: pytest.MonkeyPatch) -> AtProgress:
-    """Has something done at each progress that the step tells of, by its text; it is looked for without delay."""
+    """Have something done at each progress that the step reports, by its text, and report progress without delay."""
     monkeypatch.setattr(processes, "LOOK", 0.01)
     monkeypatch.setattr(restoring_, "EVERY", 0.0)
     monkeypatch.setattr(control, "BETWEEN_LOOKS", 0.01)

@@ -26,7 +26,7 @@ from ...support.checking import SINCE, Known, check, given
         pytest.param(lambda w: w.services.stop("worker"), "FAIL", "worker: does not run", id="one is stopped"),
         pytest.param(lambda w: w.versions.update(backend="0ld" * 10), "FAIL", "wanted 5eed5eed5eed", id="wrong version"),
         pytest.param(lambda w: w.versions.update(backend="5eed"), "FAIL", "runs 5eed, wanted", id="too short to tell"),
-        pytest.param(lambda w: w.versions.update(backend=""), "UNKNOWN", "version is not known", id="no version told"),
+        pytest.param(lambda w: w.versions.update(backend=""), "UNKNOWN", "version is not known", id="no version reported"),
         pytest.param(lambda w: w.services.lines["worker"].clear(), "UNKNOWN", "worker: runs, but", id="none in the log"),
         pytest.param(lambda w: setattr(w.services, "reachable", False), "UNKNOWN", "did not answer", id="no manager"),
     ],
@@ -101,7 +101,7 @@ def proven(*statuses: Status) -> dict[str, list[Result]]:
         pytest.param({}, "UNKNOWN", id="no proof in this run"),
         pytest.param({"stop-services": proven(Status.PASS)["clear-backfill"]}, "UNKNOWN", id="another step's"),
         pytest.param(proven(Status.PASS, Status.PASS), "PASS", id="proven"),
-        pytest.param(proven(Status.PASS, Status.UNKNOWN), "UNKNOWN", id="not told"),
+        pytest.param(proven(Status.PASS, Status.UNKNOWN), "UNKNOWN", id="not known"),
         pytest.param(proven(Status.UNKNOWN, Status.FAIL), "FAIL", id="disproven"),
     ],
 )
@@ -165,7 +165,7 @@ def test_statements_that_nobody_measures_are_unknown(context: Context) -> None:
     [
         pytest.param(None, False, id="nobody measures"),
         pytest.param({}, True, id="somebody does"),
-        pytest.param(AdapterError("Our role does not see them."), True, id="it cannot be told"),
+        pytest.param(AdapterError("Our role does not see them."), True, id="it cannot be determined"),
     ],
 )
 def test_only_unmeasured_statements_are_left_out_of_the_final_list(

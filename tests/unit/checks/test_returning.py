@@ -27,7 +27,7 @@ class Sampled(CheckContext):
 
 
 class Site:
-    """A page whose bundle the test changes, in a browser that keeps what it was told to."""
+    """A page whose bundle the test changes, in a browser that caches as instructed."""
 
     def __init__(self, context: Context) -> None:
         self.context = context

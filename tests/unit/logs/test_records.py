@@ -1,4 +1,4 @@
-"""A stack trace is one error with its lines; errors of one kind are told by what they say."""
+"""A stack trace is one error with its lines; errors of one kind are recognised by their message."""
 
 from textwrap import dedent
 
