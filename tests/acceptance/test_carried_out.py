@@ -1,4 +1,4 @@
-"""Rollbacks carried out to their end without a person, each once, by what it leaves; and the same with a person."""
+"""Rollbacks executed to their end without a person, each once, by what it leaves; and the same with a person."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -26,7 +26,7 @@ QUICK, FULL = ("frontend-errors", "frontend", "02-quick-rollback"), ("all-media-
 
 @dataclass(frozen=True)
 class Executed:
-    """A run that nobody attended, and what was looked at before and after it."""
+    """A run that nobody attended, and the values read before and after it."""
 
     run: Run
     outcome: lifecycle.Outcome
@@ -110,7 +110,7 @@ def with_a_person(begin: Begin, fault: str, type_name: str, notebook: str) -> Ru
 
 
 def execute(client: BlockingKernelClient, code: str) -> None:
-    """Execute a cell as a person does: what is recommended is clicked, what is to be typed is typed and confirmed."""
+    """Execute a cell as a person does: click the recommendation, type the requested text and confirm it."""
     cell, answered = Cell(client, code), set[str]()
 
     def settled() -> bool:

@@ -42,7 +42,7 @@ def pause_as_it_begins(channel: ControlFile) -> None:
 
 
 def pause_in_mid_batch(run: Run, database: Connection, channel: ControlFile) -> None:
-    """Let a clearing that is paused before its first transaction go on, and pause it behind that.
+    """Resume a clearing that is paused before its first transaction, and pause it after that.
 
     The rows that it wants are held until then.
     """

@@ -104,7 +104,7 @@ def test_what_a_command_leaves_running_holds_nobody_up(tmp_path: Path) -> None:
 
 
 def not_before_it_is_ready(directory: Path) -> Callable[[], bool]:
-    """Has a command get as far as its file of pids, however slowly, before its timeout is looked at again."""
+    """Let a command write its file of pids, however slowly, before its timeout is checked again."""
 
     def hold() -> bool:
         until((directory / "pids").exists, "the command is ready")

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.newest
 
 @dataclass(frozen=True)
 class Feature:
-    """A feature in SQL: what was there, its migrations, its use, and what a right rollback leaves."""
+    """A feature in SQL: the schema before it, its migrations, its use, and the result of a right rollback."""
 
     before: str
     migrations: tuple[str, ...]

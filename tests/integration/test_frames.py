@@ -120,7 +120,7 @@ def of_library(codes: list[CodeType]) -> list[Frame]:
 
 @pytest.fixture(params=STEPS)
 def name(request: pytest.FixtureRequest) -> str:
-    """The step that is carried out."""
+    """The step that is executed."""
     return str(request.param)
 
 

@@ -15,7 +15,7 @@ OWN = "SELECT tgname FROM pg_trigger WHERE tgname ~ '^runbook_'"
 
 
 def killed_and_run_again(target: Bare) -> list[object]:
-    """Run it until it is killed, as was asked for; then to its end, and undo it. Gives what was wrong."""
+    """Run it until it is killed as requested, then to its end, and undo it. Returns the faults found."""
     before = target.ask(ALL)
     killed = target.executed()
     target.dying("")

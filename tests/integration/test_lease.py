@@ -1,4 +1,4 @@
-"""One run per target: two engineers at once, a lost network, a takeover, a pooler, and what is left of a dead process."""
+"""One run per target: two engineers at once, a lost network, a takeover, a pooler, and the remains of a dead process."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Strong locks are short: limits on waiting for them, and on what is done under them, hold; a lost COMMIT is looked up."""
+"""Strong locks are short: limits on the wait for them and on the work under them hold; a lost COMMIT is looked up."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence

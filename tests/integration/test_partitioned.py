@@ -1,4 +1,4 @@
-"""A partitioned table: its backup is that of its leaves, and what cannot handle it says so before anything is stopped."""
+"""A partitioned table: its backup is that of its leaves; an unsuitable option says so before anything is stopped."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""PgBouncer in front of the database: looked at beforehand, paused for each strong lock, and let go on whatever happens."""
+"""PgBouncer in front of the database: checked beforehand, paused for each strong lock, and resumed whatever happens."""
 
 import signal
 import threading

@@ -33,7 +33,7 @@ CLEARED = """SELECT number, "Fee"::text, tax FROM shop."Orders" ORDER BY number"
 
 
 def as_before(number: int) -> tuple[int, str | None, int]:
-    """What a row is to hold in the end: its backup's, but for what a user edited, and what came since."""
+    """The values expected in a row: its backup's, except where a user edited it or it came since."""
     fees = {7: "-1.00", 9: "-1.00", 301: "2.00"}
     return number, fees.get(number, f"{number}.00" if number % 10 == 0 else None), 0
 

@@ -1,4 +1,4 @@
-"""A clearing in batches that another process pauses, has go on, and ends; and what an undo with conflicts still owes."""
+"""A clearing in batches that another process pauses, resumes and ends; and the pending cleanup of an undo with conflicts."""
 
 import json
 import subprocess

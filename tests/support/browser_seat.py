@@ -296,7 +296,7 @@ class Seat:
         expect(what).to_be_in_viewport()
 
     def picture(self, name: str) -> Path:
-        """Keep what is seen now."""
+        """Save a picture of the screen."""
         PICTURES.mkdir(parents=True, exist_ok=True)
         file = PICTURES / f"{name}.png"
         self.page.screenshot(path=file)

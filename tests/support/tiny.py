@@ -14,7 +14,7 @@ BROKEN = AdapterError("The tool broke.", where="the tool", state="Half of it is 
 
 
 class Tiny(Step):
-    """A step that writes down what is asked of it."""
+    """A step that records the calls it receives."""
 
     def __init__(self, name: str, run: Run) -> None:
         super().__init__(name, run.context)

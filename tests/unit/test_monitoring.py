@@ -77,7 +77,7 @@ class Time:
 
 @pytest.fixture
 def seen(run: Run, monkeypatch: pytest.MonkeyPatch) -> list[Status]:
-    """What the watched check says, round by round; the last one goes on."""
+    """The results of the watched check, round by round; the last one repeats."""
     statuses: list[Status] = []
 
     def observe(round_name: str, names: Sequence[str]) -> list[Result]:

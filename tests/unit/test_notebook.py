@@ -16,7 +16,7 @@ from runbook_lib.ui import cells
 
 @pytest.fixture
 def asked(run: Run, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """A production run with one preview; what was asked for and approved is noted, an answer that differs declines."""
+    """A production run with one preview; requests and approvals are recorded, a different answer declines."""
     noted: dict[str, Any] = {}
 
     async def confirmation(question: str, answer: str, value: str) -> str:

@@ -1,4 +1,4 @@
-"""Which preconditions of a step are looked at when; a preview with one that does not hold cannot be approved."""
+"""Which preconditions of a step are checked when; a preview with one that does not hold cannot be approved."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -100,7 +100,7 @@ def test_what_only_stopped_services_make_true_is_not_asked_for_beforehand() -> N
 
 
 class Foreseen(Step):
-    """A step of which one precondition can be looked at beforehand."""
+    """A step with one precondition that can be checked beforehand."""
 
     found: Callable[[], Found] = staticmethod(lambda: (Status.PASS, "seen"))
     effect = Effect.NOT_DONE

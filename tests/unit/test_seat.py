@@ -69,7 +69,7 @@ def chooses(monkeypatch: pytest.MonkeyPatch, *answers: str) -> None:
 
 
 def acts(monkeypatch: pytest.MonkeyPatch, *outcomes: Any) -> list[Callable[..., Any]]:
-    """What is carried out, each time with the next outcome."""
+    """The executed steps, each time with the next outcome."""
     asked: list[Callable[..., Any]] = []
     given = iter(outcomes)
 

@@ -40,7 +40,7 @@ def restart(context: Context) -> Restart:
 
 
 class Watched(MemoryServices):
-    """Services that write down what is asked of them, and of which some never stop."""
+    """Services that record the calls they receive; some never stop."""
 
     def __init__(self, world: World, stubborn: set[str] = frozenset()) -> None:  # type: ignore[assignment]
         super().__init__(world.services.lines, world.services.launch)

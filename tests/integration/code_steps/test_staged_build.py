@@ -1,4 +1,4 @@
-"""The build that was proven is the build that is put in place, by renames, and what was there before comes back."""
+"""Renames put the proven build in place; an undo restores the previous one."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Option C there and back on a real server: the backup restored, the names exchanged, and the undo."""
+"""A round trip of option C on a real server: the backup restored, the names exchanged, and the undo."""
 
 import re
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Each kind of check of services, speed and databases, made against what is in memory."""
+"""Each kind of check of services, speed and databases, made against fakes in memory."""
 
 from collections.abc import Callable
 from typing import Any

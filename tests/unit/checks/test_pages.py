@@ -1,4 +1,4 @@
-"""The checks of an API and of the pages that show it, made against what is in memory."""
+"""The checks of an API and of the pages that show it, made against fakes in memory."""
 
 import json
 from collections.abc import Callable
