@@ -87,7 +87,7 @@ def test_rows_that_go_meanwhile_stop_the_run_and_its_backup_names_them(
 
 
 @pytest.mark.slow
-def test_a_step_killed_in_the_middle_is_picked_up_in_the_same_folder(broken: Stack, begin: Begin) -> None:
+def test_a_step_killed_in_the_middle_is_resumed_in_the_same_folder(broken: Stack, begin: Begin) -> None:
     run = begin("full")
     digest = as_previewed(run)
     run.close_adapters()

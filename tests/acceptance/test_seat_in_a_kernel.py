@@ -63,7 +63,7 @@ def test_the_page_has_a_widget_before_the_first_question(execute: Execute) -> No
     assert opened.of("ButtonModel")
 
 
-def test_abort_is_heard_while_the_step_runs_and_leaves_it_to_be_taken_up(execute: Execute, tmp_path: Path) -> None:
+def test_abort_ends_a_running_step_which_can_be_resumed(execute: Execute, tmp_path: Path) -> None:
     done(execute, "run = seated(endless=True)")
 
     cell = execute(APPLY)

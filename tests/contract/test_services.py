@@ -343,7 +343,7 @@ def test_the_version_reported_is_the_one_that_runs_not_the_one_on_disk(managed: 
     assert managed.version(services, "web") == before
 
 
-def test_a_service_started_again_runs_the_version_that_lies_there_now(managed: Managed, services: Services) -> None:
+def test_a_restarted_service_runs_the_version_on_disk(managed: Managed, services: Services) -> None:
     managed.deploy("1")
     start_and_hear(services, "web")
     after = managed.deploy("2")
@@ -357,7 +357,7 @@ def test_a_stopped_service_has_no_version(services: Services) -> None:
         services.version("web")
 
 
-def test_the_log_holds_what_was_said_since_the_moment_and_nothing_before(services: Services) -> None:
+def test_the_log_holds_the_lines_since_the_moment_and_none_before(services: Services) -> None:
     start_and_hear(services, "web")
     services.stop("web")
     moment = datetime.now(UTC)

@@ -357,7 +357,7 @@ def test_who_cannot_be_kept_out_stops_the_step_unless_waived(run: Run, database:
     assert run.steps[LET].probe().effect is Effect.DONE
 
 
-def test_a_debt_of_a_fence_can_be_paid_by_itself(run: Run, database: Database) -> None:
+def test_the_pending_cleanup_of_a_fence_can_be_done_by_itself(run: Run, database: Database) -> None:
     engine.apply(run, KEEP)
 
     assert "connect again" in run.steps[KEEP].purge_preview("fence").would[0]

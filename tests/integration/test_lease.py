@@ -314,7 +314,7 @@ def test_the_next_step_is_not_blocked_by_the_session_of_the_last_one(relayed: Re
     assert lease.in_the_way() == ""
 
 
-def test_a_connection_names_its_run_and_bears_its_limits(postgres: Postgres, connection: Connection) -> None:
+def test_a_connection_has_the_name_of_its_run_and_its_limits(postgres: Postgres, connection: Connection) -> None:
     settings = connection.execute(
         """SELECT current_setting('application_name') AS name, current_setting('lock_timeout') AS lock,
                   current_setting('statement_timeout') AS statement,

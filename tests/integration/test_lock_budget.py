@@ -321,7 +321,7 @@ def test_a_swap_and_its_undo_lock_within_a_quarter_of_a_second(
     assert application.execute("SELECT DISTINCT wait, whole FROM seen WHERE locked = 1").fetchall() == [("100ms", "250ms")]
 
 
-def test_an_exchange_that_takes_too_long_lets_go_and_is_made_the_next_time(
+def test_a_cut_over_that_takes_too_long_releases_its_lock_and_is_retried(
     postgres: Postgres, database: Database, connection: Connection, application: psycopg.Connection, backfill: Backfill
 ) -> None:
     application.execute("CREATE SEQUENCE tries")
@@ -352,7 +352,7 @@ def cut_at_the_exchange(relay: Relay, monkeypatch: pytest.MonkeyPatch, **cut: by
     monkeypatch.setattr(Swap, "cut_over", cutting)
 
 
-def test_an_exchange_whose_commit_is_not_answered_is_found_done(
+def test_a_cut_over_whose_commit_is_not_answered_is_found_done(
     relayed: Relayed, connection: Connection, backfill: Backfill, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     through, relay = relayed()

@@ -181,7 +181,7 @@ def test_a_quick_rollback_works_with_such_a_role(
     assert (code, run.state.outcome and run.state.outcome["status"]) == (0, "verified"), said
 
 
-def test_what_is_lost_is_said_with_what_is_done_instead(managed: Bare) -> None:
+def test_each_lost_ability_is_shown_with_its_substitute(managed: Bare) -> None:
     said = words(planned(managed, "quarantine").text)
     shown = looked(managed.opened().context, "server-role")
 

@@ -217,7 +217,7 @@ def test_a_feature_that_no_commit_names_is_refused(shop: Shop) -> None:
     assert "No repository of the target bare holds a commit that names SHOP-99" in ended.text
 
 
-def test_a_database_out_of_reach_is_said_and_the_files_count(shop: Shop) -> None:
+def test_an_unreachable_database_is_reported_and_the_files_count(shop: Shop) -> None:
     shop.bare.target["database"]["service"] = "nowhere"
     shop.commit("SHOP-41 Fees", **{"db__migrate__002_fees.rb": "class Fees\n"})
 

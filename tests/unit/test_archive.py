@@ -187,7 +187,7 @@ def test_completed_cleanup_is_only_in_the_timeline(folder: RunFolder, plan: Plan
     assert "leanup" not in log(folder, plan, OWED, PAID)
 
 
-def test_the_log_begins_with_open_debts_and_asks_to_pay_them(folder: RunFolder, plan: Plan) -> None:
+def test_the_log_begins_with_pending_cleanup_and_its_command(folder: RunFolder, plan: Plan) -> None:
     lines = log(folder, plan, *done(plan), OWED, *checked(plan), VERIFIED).splitlines()
 
     assert lines[0] == "> **Pending cleanup**: old-column (column x is kept)"
@@ -312,7 +312,7 @@ def test_an_area_names_its_failing_checks(folder: RunFolder, plan: Plan) -> None
 @pytest.mark.parametrize(
     ("check", "area"), [("api_media_url", "API"), ("no_slow_queries", "Database"), ("services_running", "Services")]
 )
-def test_each_area_hears_of_its_own_checks(folder: RunFolder, plan: Plan, check: str, area: str) -> None:
+def test_each_area_has_its_own_checks(folder: RunFolder, plan: Plan, check: str, area: str) -> None:
     assert f"- {area} Status: Issues: " in log(folder, plan, *checked(plan, **{check: "FAIL"}))
 
 

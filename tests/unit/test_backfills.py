@@ -118,7 +118,7 @@ def test_where_the_old_code_does_not_run_on_the_schema_it_goes_with_that(tmp_pat
         ({"backfills": [FEE], "steps": {"more": {"kind": "clear_backfill", "backfill": "orders.fees"}}}, "'orders.fees'"),
     ],
 )
-def test_what_is_wrong_is_said_when_the_plan_is_read(tmp_path: Path, keys: dict[str, Any], said: str) -> None:
+def test_a_fault_is_reported_when_the_plan_is_read(tmp_path: Path, keys: dict[str, Any], said: str) -> None:
     with pytest.raises(ParametersError) as caught:
         read(tmp_path, **keys)
 

@@ -37,7 +37,7 @@ NOW = {"version": "2.22.0", "directory": Path("/srv/shop"), "files": ["docker-co
         ({}, {}, [], {}, False, Status.FAIL, "a setting other than environment"),
     ],
 )
-def test_what_is_said_of_a_container_of_another_hash(
+def test_the_report_on_a_container_of_another_hash(
     made: dict[str, str],
     now: dict[str, object],
     keys: list[str],

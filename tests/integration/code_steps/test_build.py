@@ -71,7 +71,7 @@ def test_the_output_of_a_failed_npm_is_kept_and_shown(make: Callable[..., Run]) 
     assert "[exit code 3 after" in said
 
 
-def test_what_a_build_that_does_not_end_has_said_is_kept(make: Callable[..., Run]) -> None:
+def test_the_output_of_a_build_that_does_not_end_is_kept(make: Callable[..., Run]) -> None:
     command = [sys.executable, "-uc", "import time; print('compiling'); time.sleep(1000)"]
     run = make(build=command, timeout=1)
 

@@ -148,7 +148,7 @@ def test_a_feature_that_a_merged_pull_request_reverted_stays_reverted(run: Run) 
     assert {r.status for r in run.step(REVERT).verify()} == {Status.PASS}
 
 
-def test_the_check_looks_at_files_and_not_at_messages(run: Run) -> None:
+def test_the_check_reads_files_and_not_messages(run: Run) -> None:
     before = run.git("rev-parse", "HEAD")
     run.approve(REVERT)
     run.apply(REVERT)

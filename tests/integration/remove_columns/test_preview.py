@@ -22,9 +22,7 @@ WITH_MORE_THAN_THE_BACKFILL = """
 """
 
 
-def test_what_only_users_gave_is_counted_and_said_plainly_before_it_goes(
-    step: RemoveColumns, application: Application
-) -> None:
+def test_values_that_only_users_gave_are_counted_before_their_removal(step: RemoveColumns, application: Application) -> None:
     ((replies,),) = ask(application, "SELECT count(replied_to_message_id) FROM messages")
     ((own,),) = ask(application, WITH_MORE_THAN_THE_BACKFILL)
 

@@ -42,7 +42,7 @@ def test_a_view_on_a_quarantined_column_stops_the_purge(step: RemoveColumns, app
         step.purge(SET_ASIDE)
 
 
-def test_a_debt_of_another_way_of_removing_destroys_nothing(step: RemoveColumns) -> None:
+def test_pending_cleanup_of_another_removal_mode_destroys_nothing(step: RemoveColumns) -> None:
     step.apply()
 
     assert step.purge(COPY) == {"destroyed": {}}

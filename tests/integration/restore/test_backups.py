@@ -126,7 +126,7 @@ def test_a_truncated_backup_is_found_in_the_staging_database(restoring: Restorin
         restoring.restore_staging()
 
 
-def test_a_backup_that_was_exchanged_after_the_approval_is_not_restored(restoring: Restoring) -> None:
+def test_a_backup_that_was_replaced_after_the_approval_is_not_restored(restoring: Restoring) -> None:
     restoring.approve()
     other = without_feature(restoring)(restoring.backups)
     (approved,) = [path for path in restoring.backups.iterdir() if path != other]

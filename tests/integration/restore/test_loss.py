@@ -95,7 +95,7 @@ def test_a_loss_that_differs_from_the_prediction_is_reported(restoring: Restorin
 # --- what becomes of the rows written since
 
 
-def test_what_was_written_since_is_carried_by_choice_and_is_no_loss(restoring: Restoring) -> None:
+def test_rows_written_since_are_carried_over_by_choice_and_are_no_loss(restoring: Restoring) -> None:
     restoring.run.choose("SALVAGE", "carry", "tester")
     restoring.change(
         ADDED,
@@ -139,7 +139,7 @@ def test_a_function_that_was_redefined_since_is_lost_and_approved(restoring: Res
     assert restoring.ask("SELECT answer()") == [(1,)]
 
 
-def test_what_is_not_carried_is_exported_with_a_command_to_put_it_back(restoring: Restoring) -> None:
+def test_rows_not_carried_over_are_exported_with_a_command_to_reapply(restoring: Restoring) -> None:
     restoring.change(ADDED, "UPDATE messages SET content = 'mine' WHERE id = 8")
     done = restoring.swap()
     assert restoring.ask(MINE) == []

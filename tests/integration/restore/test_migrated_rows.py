@@ -99,7 +99,7 @@ def three(servers: Callable[[int], Server], version: int, plan: Plan) -> Iterato
         yield made
 
 
-def test_what_only_the_migrations_wrote_is_neither_lost_nor_carried(three: Make) -> None:
+def test_rows_of_the_migrations_alone_are_neither_lost_nor_carried_over(three: Make) -> None:
     found = three(BEFORE, UP)
     before = found.rows(ITEMS), found.rows(SETTINGS)
 
@@ -111,7 +111,7 @@ def test_what_only_the_migrations_wrote_is_neither_lost_nor_carried(three: Make)
     assert (found.rows(ITEMS), found.rows(SETTINGS)) == before
 
 
-def test_what_users_wrote_is_carried_without_the_migrations_part(three: Make) -> None:
+def test_users_values_are_carried_over_without_the_migrations_part(three: Make) -> None:
     use = """
     UPDATE "Our shop"."Items" SET name = 'renamed' WHERE id = 3;
     UPDATE "Our shop"."Items" SET name = 'other' WHERE id = 15;

@@ -307,7 +307,7 @@ def test_rows_of_a_table_with_a_key_of_several_columns_come_back(
     assert asked(application, PAIRED) == left
 
 
-def test_what_is_foretold_is_read_out_of_the_dump_and_no_database_is_made(
+def test_the_prediction_is_read_from_the_dump_without_a_database(
     parts: Source, database: Database, application: psycopg.Connection
 ) -> None:
     application.execute("UPDATE messages SET media_url = NULL WHERE id <= 30")

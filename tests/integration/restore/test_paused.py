@@ -83,7 +83,7 @@ def at_work(restoring: Restoring) -> int:
 
 
 @pytest.mark.parametrize("part", ["compared: public.messages", "carried: 1 deleted public.messages"])
-def test_an_ended_salvage_lets_writers_in_and_carries_what_they_write(
+def test_an_ended_salvage_admits_writers_and_carries_over_their_rows(
     restoring: Restoring, at_progress: AtProgress, part: str
 ) -> None:
     restoring.run.choose("SALVAGE", "carry", "tester")

@@ -49,7 +49,7 @@ def prepare(two: Two) -> None:
     )
 
 
-def test_what_was_not_carried_can_be_put_back_later(two: Two, tmp_path: Path) -> None:
+def test_rows_not_carried_over_can_be_reapplied_later(two: Two, tmp_path: Path) -> None:
     prepare(two)
     ledger = two.diff()
     made = exported(two, tmp_path / "export")
@@ -120,7 +120,7 @@ def test_a_row_that_is_gone_since_the_restore_is_listed(two: Two, tmp_path: Path
     assert reasons_of(again(two, tmp_path / "export")) == {"public.child 1": "the row is not there"}
 
 
-def test_only_what_was_not_carried_is_exported(two: Two, tmp_path: Path) -> None:
+def test_only_rows_not_carried_over_are_exported(two: Two, tmp_path: Path) -> None:
     prepare(two)
     two.backup.execute("INSERT INTO child VALUES (99, NULL, 'h')")
 
@@ -132,7 +132,7 @@ def test_only_what_was_not_carried_is_exported(two: Two, tmp_path: Path) -> None
     assert two.counts("public.child") == {"deleted": 1}
 
 
-def test_where_all_is_carried_the_export_is_empty(two: Two, tmp_path: Path) -> None:
+def test_where_all_is_carried_over_the_export_is_empty(two: Two, tmp_path: Path) -> None:
     prepare(two)
     made = exported(two, tmp_path / "export", carry=True)
 
@@ -223,7 +223,7 @@ def test_an_export_that_is_not_whole_is_refused_before_anything_is_touched(two: 
     assert two.restored("SELECT relname FROM pg_class ORDER BY 1") == before
 
 
-def test_what_is_left_is_not_exported_while_rows_are_still_carried(two: Two, tmp_path: Path) -> None:
+def test_the_rest_is_not_exported_while_rows_are_still_carried_over(two: Two, tmp_path: Path) -> None:
     prepare(two)
     salvage = salvage_of(two)
     salvage.stage()

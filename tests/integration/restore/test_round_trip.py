@@ -70,7 +70,7 @@ def test_the_preview_writes_nothing(restoring: Restoring) -> None:
     assert set(restoring.databases) == {"live"}
 
 
-def test_the_old_database_is_dropped_for_good_only_by_paying_the_debt(restoring: Restoring) -> None:
+def test_only_the_cleanup_drops_the_old_database_for_good(restoring: Restoring) -> None:
     restoring.swap()
     kept, step = restoring.databases["kept"], restoring.run.steps[SWAP]
 

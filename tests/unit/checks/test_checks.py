@@ -219,7 +219,7 @@ def test_a_silent_database_is_waited_for_once_by_all_checks(context: Context, pl
     assert (len(found) > 1, {result.status for result in found}, database.asked) == (True, {Status.UNKNOWN}, 1)
 
 
-def test_a_result_bears_the_name_and_the_title_of_the_plan(checked: CheckContext, plan: Plan) -> None:
+def test_a_result_has_the_name_and_the_title_of_the_plan(checked: CheckContext, plan: Plan) -> None:
     found = check(checked, "services-running")
 
     assert (found.name, found.title) == ("services-running", plan.checks["services-running"].title)

@@ -142,7 +142,7 @@ def test_a_waived_check_is_on_the_first_screen_and_never_called_passed(runbook: 
 @pytest.mark.parametrize(
     "waive", [["--waive", "thread-loads"], ["--waive", "nonsense", *WAIVE[2:]], ["--reason", "no name is given here"]]
 )
-def test_a_waiver_without_name_or_reason_is_refused_before_any_look(
+def test_a_waiver_without_name_or_reason_is_refused_before_any_check(
     runbook: Command, rolled_back: RunFolder, waive: list[str]
 ) -> None:
     before = rolled_back.journal_path.read_bytes()
