@@ -59,14 +59,14 @@ def test_plan_and_run_refuse_an_impossible_strategy_before_downtime(stack: Stack
     planned = json.loads(plan("--choose", "STRATEGY=swap", "--json").stdout)
     text = plan("--choose", "STRATEGY=swap")
 
-    carried_out = runbook("run", planned["run"], "--approve", planned["digest"])
+    executed = runbook("run", planned["run"], "--approve", planned["digest"])
 
     assert planned["exit_code"] == 3
     assert [(o["name"], o["status"]) for o in planned["obstacles"]] == [("clear-backfill: strategy", "FAIL")]
     assert (text.returncode, "To execute it:" in text.stdout) == (3, False)
     assert text.stdout.rstrip().splitlines()[-1].strip() == "Safe next: Fix the cause; then preview again."
     assert "every changed row's time of change must be set" in words(text.stdout)
-    assert (carried_out.returncode, "The strategy is possible here" in words(carried_out.stderr)) == (3, True)
+    assert (executed.returncode, "The strategy is possible here" in words(executed.stderr)) == (3, True)
     run = lifecycle.open_existing(Path(planned["run"]))
     assert (run.state.steps, run.state.approved) == ({}, "")
     assert all(run.context.adapters.services.is_running(name) for name in run.context.plan.services)

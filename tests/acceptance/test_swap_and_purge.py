@@ -1,4 +1,4 @@
-"""Option A by a swap, by the notebook on real parts; what is owed afterwards is purged by the command line."""
+"""Option A by a swap, by the notebook on real parts; the command line purges the pending cleanup."""
 
 import json
 from pathlib import Path

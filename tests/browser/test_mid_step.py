@@ -1,4 +1,4 @@
-"""In the middle of a step: the page closed, the kernel interrupted, then restarted; the run goes on from its journal."""
+"""In the middle of a step: the page closed, the kernel interrupted, then restarted; the run resumes from its journal."""
 
 from collections.abc import Callable, Iterator
 from time import monotonic, sleep
@@ -42,7 +42,7 @@ def pause_as_it_begins(channel: ControlFile) -> None:
 
 
 def pause_in_mid_batch(run: Run, database: Connection, channel: ControlFile) -> None:
-    """Let a clearing that is paused before its first transaction go on, and pause it behind that.
+    """Resume a clearing that is paused before its first transaction, and pause it after that.
 
     The rows that it wants are held until then.
     """
@@ -77,6 +77,7 @@ def left(run: Run, database: Connection) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.newest
 def test_the_abort_button_in_mid_batch_keeps_what_is_done_and_stops(
     browser: Browser, lab: Served, run: Run, database: Connection, channel: ControlFile
 ) -> None:

@@ -19,10 +19,10 @@ def test_a_missing_folder_of_backups_is_one_clear_error(target: Bare) -> None:
     assert "Traceback" not in planned.text
 
 
-def test_a_target_left_by_another_run_names_the_command_to_take_it_over(target: Bare) -> None:
+def test_a_target_left_by_another_run_names_the_takeover_command(target: Bare) -> None:
     assert target.planned(choose="STRATEGY=batched").exit_code == 0
     target.dying("runbook_lib.postgres.backfill_removal.batches:_patiently")
-    target.carried_out()
+    target.executed()
 
     said = target.planned()
 

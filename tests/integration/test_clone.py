@@ -50,7 +50,7 @@ def contents(postgres: Postgres, application: psycopg.Connection) -> tuple[Any, 
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_the_ddl_is_tried_there_and_back_and_the_clone_is_gone(
+def test_the_ddl_makes_a_round_trip_on_the_clone_which_is_then_dropped(
     context: Context, postgres: Postgres, database: Database, application: psycopg.Connection, way: str
 ) -> None:
     before = contents(postgres, application)

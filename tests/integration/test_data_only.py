@@ -1,4 +1,4 @@
-"""A rollback of data alone: what the migration wrote goes back, its schema stays; what cannot be so is refused by name."""
+"""A rollback of data alone: the values return, the schema stays; an impossible one is refused by name."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field

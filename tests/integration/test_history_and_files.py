@@ -9,6 +9,8 @@ from runbook_lib.documents import resolved
 
 from ..support.bare import PLAN, SERVICES, Bare, words
 
+pytestmark = pytest.mark.newest
+
 FEATURE = resolved(PLAN)["feature"]
 
 

@@ -138,6 +138,7 @@ def test_only_the_plans_row_goes_or_holds_the_version_before_and_returns(
     assert rows() == before
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize(
     ("statements", "keys", "said"),
     [
@@ -186,6 +187,7 @@ def test_a_history_that_would_be_harmed_stops_before_downtime(
     assert "waive ddl-on-clone" not in planned.text
 
 
+@pytest.mark.newest
 def test_the_preview_shows_which_version_the_one_row_is_set_to(target: Bare) -> None:
     for statement in ALEMBIC:
         target.ask(statement)
@@ -198,6 +200,7 @@ def test_the_preview_shows_which_version_the_one_row_is_set_to(target: Bare) -> 
     assert "✔ PASS Option B: remove the feature's columns The DDL runs on a schema-only clone" in planned
 
 
+@pytest.mark.newest
 def test_rows_between_and_after_stay_and_what_stopped_midway_is_named(target: Bare, plan: Plan, postgres: Postgres) -> None:
     for statement in FLYWAY:
         target.ask(statement)
@@ -220,6 +223,7 @@ def test_rows_between_and_after_stay_and_what_stopped_midway_is_named(target: Ba
     assert target.ask(everything) == before
 
 
+@pytest.mark.newest
 def test_rows_of_other_tables_go_with_the_migrations_and_return(target: Bare, plan: Plan, postgres: Postgres) -> None:
     for statement in SQITCH:
         target.ask(statement)
@@ -241,6 +245,7 @@ def test_rows_of_other_tables_go_with_the_migrations_and_return(target: Bare, pl
     assert target.ask(whole) == before
 
 
+@pytest.mark.newest
 def test_undo_stops_where_another_migration_has_a_rows_place(target: Bare, plan: Plan, postgres: Postgres) -> None:
     for statement in FLYWAY:
         target.ask(statement)
@@ -252,6 +257,7 @@ def test_undo_stops_where_another_migration_has_a_rows_place(target: Bare, plan:
         restore_columns.restore(removal, silent, silent)
 
 
+@pytest.mark.newest
 def test_a_try_that_was_given_up_stays_in_prismas_history(target: Bare, plan: Plan, postgres: Postgres) -> None:
     for statement in PRISMA:
         target.ask(statement)
@@ -265,6 +271,7 @@ def test_a_try_that_was_given_up_stays_in_prismas_history(target: Bare, plan: Pl
     assert target.ask("SELECT id FROM _prisma_migrations ORDER BY 1") == [("1",), ("2",), ("4",), ("5",)]
 
 
+@pytest.mark.newest
 def test_undo_stops_where_one_of_several_was_applied_again(target: Bare, plan: Plan, postgres: Postgres) -> None:
     for statement in FLYWAY:
         target.ask(statement)
@@ -289,6 +296,7 @@ def test_the_history_is_never_carried_to_before_the_migration(two: Two) -> None:
     assert two.restored("SELECT version FROM schema_migrations ORDER BY 1") == [("037",), ("038",)]
 
 
+@pytest.mark.newest
 def test_undo_stops_where_another_migration_ran_since(target: Bare, plan: Plan, postgres: Postgres) -> None:
     for statement in ALEMBIC:
         target.ask(statement)
@@ -304,7 +312,8 @@ def test_undo_stops_where_another_migration_ran_since(target: Bare, plan: Plan, 
     assert ("attachments",) not in columns
 
 
-def test_a_row_put_back_twice_stands_once(target: Bare, plan: Plan, postgres: Postgres) -> None:
+@pytest.mark.newest
+def test_a_row_restored_twice_exists_once(target: Bare, plan: Plan, postgres: Postgres) -> None:
     for statement in ALEMBIC:
         target.ask(statement)
     history = recorded(plan, **OF_ALEMBIC, previous="9f8e7d6c5b4a")

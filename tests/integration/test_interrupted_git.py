@@ -115,7 +115,7 @@ def checkout(tmp_path: Path) -> Checkout:
     [("", True), ("const ", True), ("const wanted = ", False), ("m", False), (None, True)],
     ids=["nothing of it", "a first part", "something else", "a short text of somebody's", "not yet"],
 )
-def test_a_file_that_git_was_writing_is_told_from_one_that_somebody_wrote(
+def test_a_file_half_written_by_git_is_distinguished_from_a_persons(
     checkout: Checkout, text: str | None, half_moved: bool
 ) -> None:
     file = checkout.path / "app.js"

@@ -1,4 +1,4 @@
-"""One run per target: two engineers at once, a lost network, a takeover, a pooler, and what is left of a dead process."""
+"""One run per target: two engineers at once, a lost network, a takeover, a pooler, and the remains of a dead process."""
 
 import subprocess
 import sys
@@ -69,7 +69,7 @@ def took(lease: Lease) -> list[tuple[Holder, int]]:
 # --- two engineers at once
 
 
-def test_two_engineers_at_once_the_second_is_told_who_acts(ann: Lease, bo: Lease) -> None:
+def test_of_two_engineers_the_second_is_shown_who_acts(ann: Lease, bo: Lease) -> None:
     with ann.held(acted=False), pytest.raises(PreconditionError) as refused:
         held(bo)
 
@@ -130,7 +130,7 @@ def test_what_was_let_go_is_free(ann: Lease, bo: Lease, connection: Connection) 
 # --- takeover, epoch, lost network
 
 
-def test_a_takeover_is_told_whose_it_was_and_raises_the_epoch(ann: Lease, bo: Lease, connection: Connection) -> None:
+def test_a_takeover_names_the_previous_owner_and_raises_the_epoch(ann: Lease, bo: Lease, connection: Connection) -> None:
     held(ann)
 
     ((before, epoch),) = took(bo)
@@ -246,7 +246,7 @@ def test_the_lock_outlasts_the_renaming_of_the_target(ann: Lease, bo: Lease, dat
         superuser.execute(f"ALTER DATABASE aside RENAME TO {database.name}")  # type: ignore[arg-type]
 
 
-def test_a_run_that_closed_its_target_may_go_on_and_no_other(ann: Lease, bo: Lease, database: Database) -> None:
+def test_only_the_run_that_closed_its_target_may_continue(ann: Lease, bo: Lease, database: Database) -> None:
     held(ann)
     with database.server.connect() as superuser:
         superuser.execute(f"ALTER DATABASE {database.name} ALLOW_CONNECTIONS false")  # type: ignore[arg-type]
@@ -288,7 +288,7 @@ def test_a_pooler_is_refused(relayed: Relayed) -> None:
     assert "set host and port to those of PostgreSQL itself" in refused.value.safe_next
 
 
-def test_a_pooler_that_refuses_our_settings_is_told_for_what_it_is(relayed: Relayed) -> None:
+def test_a_pooler_that_refuses_our_settings_is_named_as_a_pooler(relayed: Relayed) -> None:
     through, _ = relayed(Strict)
 
     with pytest.raises(AdapterError, match="unsupported startup parameter") as refused:
@@ -314,7 +314,7 @@ def test_the_next_step_is_not_blocked_by_the_session_of_the_last_one(relayed: Re
     assert lease.in_the_way() == ""
 
 
-def test_a_connection_names_its_run_and_bears_its_limits(postgres: Postgres, connection: Connection) -> None:
+def test_a_connection_has_the_name_of_its_run_and_its_limits(postgres: Postgres, connection: Connection) -> None:
     settings = connection.execute(
         """SELECT current_setting('application_name') AS name, current_setting('lock_timeout') AS lock,
                   current_setting('statement_timeout') AS statement,
@@ -326,7 +326,7 @@ def test_a_connection_names_its_run_and_bears_its_limits(postgres: Postgres, con
     assert [given[f"keepalives_{name}"] for name in ("idle", "interval", "count")] == ["10", "5", "3"]
 
 
-def test_what_is_in_the_way_is_told_without_touching_anything(ann: Lease, bo: Lease, connection: Connection) -> None:
+def test_the_blocker_is_named_and_nothing_is_changed(ann: Lease, bo: Lease, connection: Connection) -> None:
     assert bo.in_the_way() == ""
     with ann.held(acted=False):
         assert bo.in_the_way().startswith("acting now: Ann on ")

@@ -1,4 +1,4 @@
-"""Values that do not fit what comes back are replaced or kept as a plan decides, and nothing else differs; else refused."""
+"""Values that do not fit the restored schema are replaced or kept as a plan decides, or refused; nothing else differs."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -311,9 +311,9 @@ def test_option_c_brings_the_recovered_state_live(past: Past) -> None:
     planned = target.planned("C")
     assert planned.exit_code == 0, planned.text
 
-    target.carried_out()  # until the loss is counted, which is approved next
+    target.executed()  # until the loss is counted, which is approved next
     target.digest = target.opened().state.previewed
-    ended = target.carried_out()
+    ended = target.executed()
 
     assert (ended.exit_code, target.status()) == (0, "verified"), ended.text
     assert target.ask("SELECT version FROM schema_migrations ORDER BY 1") == [("037",), ("038",)]

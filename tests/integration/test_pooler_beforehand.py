@@ -14,7 +14,10 @@ from ..support.bare import Bare, words
 from ..support.behind import Behind, last
 from ..support.pgbouncer import ADMIN, STATS, pgbouncer, program
 
-pytestmark = pytest.mark.skipif(program() is None, reason="PgBouncer is not installed; `.ci/setup test` installs it")
+pytestmark = [
+    pytest.mark.newest,
+    pytest.mark.skipif(program() is None, reason="PgBouncer is not installed; `.ci/setup test` installs it"),
+]
 
 
 def as_stats(behind: Behind, _: pytest.MonkeyPatch) -> None:

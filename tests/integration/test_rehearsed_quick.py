@@ -55,7 +55,7 @@ def prerequisite(planned: Planned) -> Mapping[str, object]:
     return planned.state.checks["prerequisites"]["rehearsed"]
 
 
-def test_a_plan_goes_on_with_a_rehearsal_of_exactly_this_alone(site: Site) -> None:
+def test_a_plan_continues_only_with_a_rehearsal_of_exactly_this(site: Site) -> None:
     first = site.plan()
     none = refused(first)
     rehearse(first, days=34)

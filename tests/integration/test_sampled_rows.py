@@ -50,7 +50,7 @@ def test_the_rows_are_those_of_the_condition_and_the_limit(
     assert (found.count, numbers(found), found.is_certain) == (count, pictures, True)
 
 
-def test_rows_that_the_order_does_not_tell_apart_make_the_limit_uncertain(thread: Connection, plan: Plan) -> None:
+def test_rows_with_equal_sort_keys_make_the_limit_uncertain(thread: Connection, plan: Plan) -> None:
     found = rows_of(thread, TABLE, plan.api.sample, Rows(order="sender_id", limit=5), "media_url", ["1", "2", "9"])
 
     assert {sample: each.is_certain for sample, each in found.items()} == {"1": False, "2": True, "9": True}
@@ -101,6 +101,7 @@ def test_a_condition_that_is_no_expression_on_a_row_is_refused(thread: Connectio
 # --- beforehand
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize(
     ("part", "keys", "text"),
     [

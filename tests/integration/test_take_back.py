@@ -192,7 +192,8 @@ def test_purging_the_copies_leaves_nothing_and_nothing_to_undo(make: Make) -> No
     assert "purged" in found.step().cannot_undo()
 
 
-def test_a_step_that_dies_before_it_commits_changed_nothing_and_goes_on(make: Make) -> None:
+@pytest.mark.newest
+def test_a_step_killed_before_its_commit_changed_nothing_and_resumes(make: Make) -> None:
     found = make(BEFORE, UP, USE)
     before = found.execute(ALL)
     step = approved(found)
@@ -212,7 +213,8 @@ def test_a_step_that_dies_before_it_commits_changed_nothing_and_goes_on(make: Ma
     assert found.execute(NAMES) == [("Northern",), ("South",)]
 
 
-def test_an_undo_that_dies_before_it_commits_changed_nothing_and_goes_on(make: Make) -> None:
+@pytest.mark.newest
+def test_an_undo_killed_before_its_commit_changed_nothing_and_resumes(make: Make) -> None:
     found = make(BEFORE, UP, USE)
     before = found.execute(ALL)
     approved(found).apply()
@@ -234,6 +236,7 @@ def dies_when_it_waits(kind: str, _: dict[str, object]) -> None:
         raise Killed
 
 
+@pytest.mark.newest
 def test_another_draft_than_the_plan_names_is_refused(make: Make) -> None:
     found = make(BEFORE, UP)
     found.made.file.write_text(found.made.file.read_text() + "# edited\n")
@@ -243,6 +246,7 @@ def test_another_draft_than_the_plan_names_is_refused(make: Make) -> None:
     assert "is not the one that the plan names" in summaries(looks)
 
 
+@pytest.mark.newest
 def test_a_draft_without_its_states_is_refused(make: Make) -> None:
     found = make(BEFORE, UP)
     found.made.file.with_name("SHOP-1.states.zip").write_bytes(b"other")

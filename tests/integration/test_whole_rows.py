@@ -44,6 +44,7 @@ def test_what_uses_whole_rows_keeps_a_swap_out(target: Bare, statement: str) -> 
     assert f"swap is refused: {USES[statement]}" in words(by_itself.text) or "strategy keyed" in by_itself.text
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("statement", USES)
 def test_it_is_a_named_risk_of_a_removal(target: Bare, statement: str) -> None:
     target.ask(statement)

@@ -119,7 +119,7 @@ class Bare:
         self.digest = next(reversed(previews), "")
         return ended
 
-    def carried_out(self, *more: str) -> Ended:
+    def executed(self, *more: str) -> Ended:
         """`runbook run` with the digest of the preview."""
         return runbook("run", self.run, "--approve", self.digest, *more)
 

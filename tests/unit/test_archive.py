@@ -36,7 +36,7 @@ def test_a_report_can_be_written_right_after_the_opening(folder: RunFolder, plan
     ("status", "expected"),
     [("failed", "✘ FAILED"), ("unknown", "? UNKNOWN"), ("declined", "⊘ DECLINED"), ("escalated", "▲ ESCALATED")],
 )
-def test_an_outcome_is_told_in_a_word_and_a_symbol(folder: RunFolder, plan: Plan, status: str, expected: str) -> None:
+def test_an_outcome_is_shown_by_a_word_and_a_symbol(folder: RunFolder, plan: Plan, status: str, expected: str) -> None:
     assert headline(report(folder, plan, ("outcome", {"status": status, "exit_code": 3, "summary": "so"}))) == expected
 
 
@@ -66,7 +66,7 @@ def test_a_run_that_went_on_after_its_outcome_is_open_again(folder: RunFolder, p
 # What the report shows
 
 
-def test_a_waiver_stands_before_everything_but_the_verdict(folder: RunFolder, plan: Plan) -> None:
+def test_a_waiver_comes_right_after_the_verdict(folder: RunFolder, plan: Plan) -> None:
     waived = ("waived", {"name": "latency-normal", "reason": "no load at night", "by": "Dana"})
     page = words(report(folder, plan, waived, *done(plan), *checked(plan, latency_normal="UNKNOWN"), VERIFIED))
     assert page.index("VERIFIED, with 1 waiver") < page.index("no load at night") < page.index("INC-1")
@@ -100,18 +100,18 @@ OWED: Happened = ("owed", {"debt": "old-column", "step": "clear-backfill", "text
 PAID: Happened = ("paid", {"debt": "old-column", "step": "clear-backfill"})
 
 
-def test_an_open_debt_stands_on_the_reports_first_screen(folder: RunFolder, plan: Plan) -> None:
+def test_pending_cleanup_is_on_the_reports_first_screen(folder: RunFolder, plan: Plan) -> None:
     page = words(report(folder, plan, *done(plan), OWED, *checked(plan), VERIFIED))
 
     assert page.index("Pending cleanup: 1 item") < page.index("old-column: column x is kept") < page.index("Steps")
 
 
-def test_a_debt_that_is_paid_is_told_in_the_timeline_alone(folder: RunFolder, plan: Plan) -> None:
+def test_completed_cleanup_is_only_in_the_timeline(folder: RunFolder, plan: Plan) -> None:
     assert "Pending cleanup" not in words(report(folder, plan, *done(plan), OWED, PAID, *checked(plan), VERIFIED))
     assert "leanup" not in log(folder, plan, OWED, PAID)
 
 
-def test_the_log_begins_with_open_debts_and_asks_to_pay_them(folder: RunFolder, plan: Plan) -> None:
+def test_the_log_begins_with_pending_cleanup_and_its_command(folder: RunFolder, plan: Plan) -> None:
     lines = log(folder, plan, *done(plan), OWED, *checked(plan), VERIFIED).splitlines()
 
     assert lines[0] == "> **Pending cleanup**: old-column (column x is kept)"
@@ -178,11 +178,11 @@ def test_a_file_outside_the_run_is_not_shown(folder: RunFolder, plan: Plan) -> N
     assert "not of this run" not in page
 
 
-def test_an_unknown_kind_of_event_stands_in_the_timeline(folder: RunFolder, plan: Plan) -> None:
+def test_an_unknown_kind_of_event_is_in_the_timeline(folder: RunFolder, plan: Plan) -> None:
     assert 'something-new {"x": [1, 2]}' in words(report(folder, plan, ("something-new", {"x": [1, 2]})))
 
 
-def test_an_event_with_other_facts_than_usual_stands_in_the_timeline(folder: RunFolder, plan: Plan) -> None:
+def test_an_event_with_unusual_facts_is_in_the_timeline(folder: RunFolder, plan: Plan) -> None:
     assert 'recommended {"words": "other"}' in words(report(folder, plan, ("recommended", {"words": "other"})))
 
 
@@ -236,11 +236,11 @@ def test_an_area_names_its_failing_checks(folder: RunFolder, plan: Plan) -> None
 @pytest.mark.parametrize(
     ("check", "area"), [("api_media_url", "API"), ("no_slow_queries", "Database"), ("services_running", "Services")]
 )
-def test_each_area_hears_of_its_own_checks(folder: RunFolder, plan: Plan, check: str, area: str) -> None:
+def test_each_area_has_its_own_checks(folder: RunFolder, plan: Plan, check: str, area: str) -> None:
     assert f"- {area} Status: Issues: " in log(folder, plan, *checked(plan, **{check: "FAIL"}))
 
 
-def test_an_area_that_was_not_looked_at_is_not_ok(folder: RunFolder, plan: Plan) -> None:
+def test_an_area_that_was_not_checked_is_not_ok(folder: RunFolder, plan: Plan) -> None:
     assert "OK" not in log(folder, plan, *done(plan))
 
 
@@ -253,7 +253,7 @@ def test_the_log_ends_with_the_plans_follow_ups(folder: RunFolder, plan: Plan) -
     assert log(folder, plan).splitlines()[-len(plan.follow_ups) :] == [f"- [ ] {step}" for step in plan.follow_ups]
 
 
-def test_the_same_page_before_and_after_stands_side_by_side_and_only_there(folder: RunFolder, plan: Plan) -> None:
+def test_the_same_page_before_and_after_is_shown_side_by_side_only(folder: RunFolder, plan: Plan) -> None:
     files = ["evidence/page-7-before.png", "evidence/page-7-after.png", "evidence/page-8-after.png"]
     for file in files:
         folder.write_image(file, PIXEL)

@@ -5,7 +5,7 @@ from runbook_lib.ui import banner as live
 from runbook_lib.ui import display
 
 
-def test_production_is_told_in_words_and_fills_the_banner_with_its_colour(run: Run) -> None:
+def test_production_is_named_and_fills_the_banner_with_its_colour(run: Run) -> None:
     state = run.state
     state.opened["environment"] = "production"
 

@@ -142,7 +142,7 @@ def test_what_comes_from_outside_is_escaped(run: Run, make: Callable[[Run], Show
     assert ("<img" in shown.html, EVIL in words(shown.html), EVIL in shown.text) == (False, True, True)
 
 
-def test_a_banner_escapes_what_people_typed_and_tells_waivers(run: Run) -> None:
+def test_a_banner_escapes_what_people_typed_and_shows_waivers(run: Run) -> None:
     run.waive("disk", f"there is room {EVIL}")
 
     shown = display.banner(run.folder, run.context.plan, run.state)
@@ -187,7 +187,7 @@ def test_what_is_missing_in_a_frame_stays_empty(nothing: Any) -> None:
     assert re.search(r"<td[^>]*></td>", shown.html)
 
 
-def test_numbers_beside_missing_ones_stay_whole() -> None:
+def test_numbers_next_to_missing_ones_stay_whole() -> None:
     shown = display.frame("Rows", pd.DataFrame({"reply": pd.array([41, None], dtype="Int64")}))
 
     assert shown.text.splitlines()[2:] == ["  41", "  "]
@@ -235,7 +235,7 @@ def test_status_shows_the_error_of_a_failed_step(run: Run) -> None:
     assert "failed | Stop the services |  | the manager is gone" in status(run).text
 
 
-def test_an_outcome_is_between_its_waivers_and_pending_cleanup(run: Run) -> None:
+def test_an_outcome_lists_its_waivers_and_pending_cleanup_first(run: Run) -> None:
     run.waive("disk", "there is room enough")
     run.journal.append("owed", debt="fence", step="fence-application", text="let it in again")
 
@@ -248,7 +248,7 @@ def test_an_outcome_is_between_its_waivers_and_pending_cleanup(run: Run) -> None
     ]
 
 
-def test_pictures_of_a_round_stand_in_the_html_itself(run: Run) -> None:
+def test_pictures_of_a_round_are_in_the_html_itself(run: Run) -> None:
     for file in ("evidence/page-7-after.png", "evidence/page-7-before.png"):
         run.folder.write_image(file, b"png")
         run.journal.append("evidence", title="Page", file=file, kind="image")

@@ -169,7 +169,7 @@ def test_a_type_that_separates_code_and_data_is_replaced_by_a_larger_one() -> No
 
 
 @pytest.mark.parametrize(("type_name", "told"), [("data", "Ask the administrator"), ("nonsense", "has no rollback type")])
-def test_a_type_that_cannot_be_carried_out(type_name: str, told: str) -> None:
+def test_a_type_that_cannot_be_executed(type_name: str, told: str) -> None:
     plan = load_plan(ROOT / "parameters" / "feat-2025-20251103111429.yaml")
     by_hand = RollbackType(title="Data", by_hand="Ask the administrator.")
 

@@ -63,7 +63,7 @@ def test_before_a_type_is_chosen_any_rehearsal_of_the_release_counts() -> None:
     assert differences(SUBJECT, now)
 
 
-def test_a_rehearsal_of_the_migration_alone_stands_for_no_type() -> None:
+def test_a_rehearsal_of_the_migration_alone_counts_for_no_type() -> None:
     alone = SUBJECT.model_copy(update={"type": "migration", "code": {}})
 
     assert judged([record(subject=alone)], SUBJECT, MONTH, NOW)[0] is Status.FAIL

@@ -97,7 +97,7 @@ def test_merging_pages_of_any_size_finds_what_comparing_whole_tables_finds(seed:
     assert rows == [len(live), len(backup)]
 
 
-def test_what_is_made_ahead_comes_in_order_and_its_failure_is_told() -> None:
+def test_results_made_ahead_come_in_order_and_failures_are_raised() -> None:
     def items() -> Iterator[int]:
         yield from range(10)
         raise ValueError("at the end")
@@ -108,7 +108,7 @@ def test_what_is_made_ahead_comes_in_order_and_its_failure_is_told() -> None:
         next(made)
 
 
-def test_no_more_is_made_ahead_than_is_wanted() -> None:
+def test_no_more_is_made_ahead_than_requested() -> None:
     made = []
 
     def items() -> Iterator[int]:
@@ -156,7 +156,7 @@ def test_the_rest_after_a_salvage_is_predicted() -> None:
     assert after.table("public.a").counts == {Kind.CHANGED: 1, Kind.BACKFILLED: 4}
 
 
-def test_a_result_is_compared_with_the_prediction() -> None:
+def test_the_result_is_compared_with_the_prediction() -> None:
     other = Ledger.from_json(LEDGER.as_json() | {"tables_only_in_live": {}})
     more = LEDGER.after({"public.a": {Kind.CHANGED: -1, Kind.BACKFILLED: 4}})
 

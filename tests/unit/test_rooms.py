@@ -36,7 +36,7 @@ def test_a_module_is_one_concept_so_there_are_not_many() -> None:
     assert len(paths()) <= MOST_MODULES
 
 
-def test_outside_the_rooms_stand_few_modules() -> None:
+def test_few_modules_are_outside_the_rooms() -> None:
     outside = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
 
     assert outside == TOP

@@ -69,7 +69,7 @@ def chooses(monkeypatch: pytest.MonkeyPatch, *answers: str) -> None:
 
 
 def acts(monkeypatch: pytest.MonkeyPatch, *outcomes: Any) -> list[Callable[..., Any]]:
-    """What is carried out, each time with the next outcome."""
+    """The executed steps, each time with the next outcome."""
     asked: list[Callable[..., Any]] = []
     given = iter(outcomes)
 
@@ -113,7 +113,7 @@ def test_a_panel_forgets_what_an_earlier_try_told() -> None:
     assert step_runner.under_way("Clear", events, BEGIN + timedelta(seconds=4)).text == "Clear: 1 s"
 
 
-def test_a_step_that_tells_much_costs_few_updates(screen: Screen, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_that_reports_much_costs_few_updates(screen: Screen, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     looks = 0
     wait = asyncio.wait
 
@@ -134,7 +134,7 @@ def test_a_step_that_tells_much_costs_few_updates(screen: Screen, run: Run, monk
     assert step_runner.PERIOD >= 0.5
 
 
-def test_without_a_person_a_step_is_carried_out_in_the_cell_itself(run: Run) -> None:
+def test_without_a_person_a_step_is_executed_in_the_cell_itself(run: Run) -> None:
     assert asyncio.run(step_runner.run_step(run, STEP, lambda run, name: DONE)) is DONE
 
 
@@ -163,7 +163,7 @@ def test_after_undo_the_cell_ends_with_an_error_so_that_run_all_stops(
     assert [act.__name__ for act in asked] == ["apply", "undo"]
 
 
-def test_escalation_goes_on_as_the_next_rung_with_the_contacts(
+def test_escalation_continues_at_the_next_level_with_the_contacts(
     screen: Screen, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     acts(monkeypatch, FAILED)
@@ -185,7 +185,7 @@ def test_the_last_rung_is_a_person(run: Run) -> None:
     assert run.state.type == "restore"
 
 
-def test_a_choice_that_a_failure_offers_comes_first_and_is_gone_on_with(
+def test_a_choice_that_a_failure_offers_comes_first_and_resumes_the_run(
     screen: Screen, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refused = StepFailed("It is protected.", offers="PUSH=branch")
@@ -305,7 +305,7 @@ def test_a_question_can_be_called_up_below_the_banner_and_answered_there(screen:
 # --- other long work
 
 
-def test_long_work_is_done_beside_the_cell_and_tells_its_time(screen: Screen, run: Run) -> None:
+def test_long_work_runs_in_the_background_and_shows_its_time(screen: Screen, run: Run) -> None:
     thread = asyncio.run(step_runner.in_background(run, "Verification", threading.get_ident))
 
     assert thread != threading.get_ident()
@@ -354,9 +354,7 @@ def test_an_interrupt_ends_long_work_and_the_cell_with_it(
     assert ended == ["let go"]
 
 
-def test_what_is_mended_is_confirmed_step_by_step_on_production(
-    screen: Screen, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_fix_is_confirmed_step_by_step_on_production(screen: Screen, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
     async def confirmation(question: str, answer: str, value: str) -> str:
@@ -377,7 +375,7 @@ def test_alone_long_work_is_done_in_the_cell_itself(run: Run) -> None:
     assert asyncio.run(step_runner.in_background(run, "Verification", threading.get_ident)) == threading.get_ident()
 
 
-def test_a_recovery_path_shows_its_current_step(screen: Screen, run: Run) -> None:
+def test_a_recovery_shows_which_of_its_steps_acts(screen: Screen, run: Run) -> None:
     def walk() -> str:
         run.journal.append("started", step="stop-services", title="Stop the services")
         return "walked"

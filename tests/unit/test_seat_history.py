@@ -1,4 +1,4 @@
-"""What earlier runs say of the time that is left, and where a run stands in time."""
+"""The remaining time by earlier runs, and the progress of a run in time."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -61,7 +61,7 @@ def test_the_time_of_the_present_step_is_subtracted_and_never_below_zero() -> No
     assert [getattr(estimate(known, KEY, {"clear": True}, 100, spent), "median", None) for spent in (1.5, 9)] == [0.5, 0]
 
 
-def test_the_errors_of_the_estimate_are_told_once_it_could_be_tested() -> None:
+def test_the_errors_of_the_estimate_are_shown_once_it_could_be_tested() -> None:
     found = estimate(runs(10, 10, 10, 10, 10, 20), KEY, {"clear": True}, 100)
 
     assert found is not None

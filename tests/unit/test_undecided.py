@@ -1,4 +1,4 @@
-"""What a plan leaves open is null: it stops the plan, with its line and what is asked."""
+"""An open point of a plan is null: it stops the plan, with its line and its question."""
 
 import re
 from pathlib import Path

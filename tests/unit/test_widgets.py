@@ -279,6 +279,6 @@ def test_a_person_types_the_reason(screen: Screen) -> None:
 
 
 @pytest.mark.usefixtures("person")
-def test_a_person_who_types_too_little_is_told(screen: Screen) -> None:
+def test_a_person_who_types_too_little_is_warned(screen: Screen) -> None:
     with pytest.raises(ParametersError, match="OVERRIDE"):
         answered(reasoning(), lambda: screen.button.click())

@@ -19,13 +19,13 @@ pytestmark = pytest.mark.newest
 
 
 def contents(application: psycopg.Connection) -> list[Any]:
-    """The rows but for columns that a run puts aside."""
+    """The rows but for columns that a run sets apart."""
     return application.execute(
         "SELECT id, content, media_url, attachments, replied_to_message_id, updated_at FROM messages ORDER BY id"
     ).fetchall()
 
 
-def test_clearing_goes_on_where_it_stopped(
+def test_clearing_resumes_where_it_stopped(
     postgres: Postgres, connection: Connection, application: psycopg.Connection, backfill: Backfill, strategy: str
 ) -> None:
     affected = backfill.count(connection)

@@ -32,7 +32,7 @@ def test_undo_gives_every_row_back_as_it_was(
     assert catalog(connection) == shape
 
 
-def test_undo_can_be_ended_between_two_batches_and_goes_on(
+def test_an_undo_can_be_ended_between_two_batches_and_resumed(
     postgres: Postgres,
     connection: Connection,
     application: psycopg.Connection,

@@ -59,7 +59,7 @@ def test_a_build_that_changes_a_tracked_file_does_not_stop_the_rest(make: Callab
     assert old_code.prepare(run.context, "frontend").commit == run.context.state.approved_facts(REVERT)["commit"]
 
 
-def test_what_npm_said_before_it_failed_is_kept_and_told(make: Callable[..., Run]) -> None:
+def test_the_output_of_a_failed_npm_is_kept_and_shown(make: Callable[..., Run]) -> None:
     run = make(**NPM)
     npm_package(run, "echo cannot find the module && exit 3")
 
@@ -71,7 +71,7 @@ def test_what_npm_said_before_it_failed_is_kept_and_told(make: Callable[..., Run
     assert "[exit code 3 after" in said
 
 
-def test_what_a_build_that_does_not_end_has_said_is_kept(make: Callable[..., Run]) -> None:
+def test_the_output_of_a_build_that_does_not_end_is_kept(make: Callable[..., Run]) -> None:
     command = [sys.executable, "-uc", "import time; print('compiling'); time.sleep(1000)"]
     run = make(build=command, timeout=1)
 

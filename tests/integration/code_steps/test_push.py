@@ -147,9 +147,7 @@ def test_a_reset_is_not_put_back_over_what_somebody_pushed_since(resettable: Run
         pytest.param(["remote", "set-url", "origin", "/nowhere"], Status.UNKNOWN, "does not answer", id="remote away"),
     ],
 )
-def test_without_a_remote_the_step_says_so_and_only_a_waiver_of_it_goes_on(
-    run: Run, spoil: list[str], status: Status, told: str
-) -> None:
+def test_without_a_remote_the_step_stops_unless_waived(run: Run, spoil: list[str], status: Status, told: str) -> None:
     run.git(*spoil)
     run.approve(REVERT, PUSH)
     run.apply(REVERT)

@@ -20,7 +20,7 @@ from runbook_lib.steps import Effect, step_named
 from ...support.code_steps import REVERT, Run
 
 
-def test_every_commit_of_the_feature_is_shown_with_what_becomes_of_it(run: Run) -> None:
+def test_every_commit_of_the_feature_is_shown_with_its_result(run: Run) -> None:
     preview = run.step("revert-backend").preview()
 
     head, *rows = preview.table
@@ -148,7 +148,7 @@ def test_a_feature_that_a_merged_pull_request_reverted_stays_reverted(run: Run) 
     assert {r.status for r in run.step(REVERT).verify()} == {Status.PASS}
 
 
-def test_the_check_looks_at_files_and_not_at_messages(run: Run) -> None:
+def test_the_check_reads_files_and_not_messages(run: Run) -> None:
     before = run.git("rev-parse", "HEAD")
     run.approve(REVERT)
     run.apply(REVERT)

@@ -1,4 +1,4 @@
-"""The build that was proven is the build that is put in place, by renames, and what was there before comes back."""
+"""Renames put the proven build in place; an undo restores the previous one."""
 
 import json
 import os
@@ -247,7 +247,7 @@ def test_without_such_names_it_is_moved_there_too(site: Callable[..., Run], tmp_
     assert (page(run), builds(tmp_path)) == ("old None", 1)
 
 
-def test_a_link_that_leads_elsewhere_is_not_moved_aside(site: Callable[..., Run], tmp_path: Path) -> None:
+def test_a_link_that_leads_elsewhere_is_not_moved_away(site: Callable[..., Run], tmp_path: Path) -> None:
     run = site()
     (run.path() / "out").rename(tmp_path / "shared")
     (run.path() / "out").symlink_to(tmp_path / "shared")

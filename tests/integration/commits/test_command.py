@@ -24,7 +24,7 @@ def test_it_prints_every_commit_with_what_is_done_and_the_id_of_the_result(repos
     assert look()["result"] == found["result"]  # the same each time
 
 
-def test_a_look_touches_nothing_and_a_branch_adds_just_that(repository: Repository, look: Look) -> None:
+def test_a_preview_changes_nothing_and_a_branch_adds_only_itself(repository: Repository, look: Look) -> None:
     repository.change("replies.js", "one", "SHOP-41: replies")
     (repository.path / "shared.js").write_text("not committed\n")  # a look needs no clean checkout
     files = {p: p.read_bytes() for p in repository.path.rglob("*") if p.is_file()}

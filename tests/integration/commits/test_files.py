@@ -1,4 +1,4 @@
-"""Files of every kind taken back, and what is refused by its name."""
+"""Files of every kind are taken back, or refused by name."""
 
 from dataclasses import replace
 from datetime import UTC, datetime

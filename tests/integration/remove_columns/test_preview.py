@@ -22,9 +22,7 @@ WITH_MORE_THAN_THE_BACKFILL = """
 """
 
 
-def test_what_only_users_gave_is_counted_and_said_plainly_before_it_goes(
-    step: RemoveColumns, application: Application
-) -> None:
+def test_values_that_only_users_gave_are_counted_before_their_removal(step: RemoveColumns, application: Application) -> None:
     ((replies,),) = ask(application, "SELECT count(replied_to_message_id) FROM messages")
     ((own,),) = ask(application, WITH_MORE_THAN_THE_BACKFILL)
 
@@ -73,7 +71,7 @@ def test_a_trigger_that_undo_would_fire_is_named(step: RemoveColumns, applicatio
     assert "fires the triggers note" in in_mode(step, "drop").preview().undone_by
 
 
-def test_functions_and_publications_that_may_break_are_told_as_risks(
+def test_functions_and_publications_that_may_break_are_shown_as_risks(
     step: RemoveColumns, application: Application, database: Database
 ) -> None:
     application.execute("CREATE FUNCTION latest() RETURNS jsonb LANGUAGE sql AS 'SELECT attachments FROM messages LIMIT 1'")

@@ -1,4 +1,4 @@
-"""Option B there and back, by both ways of removing."""
+"""A round trip of option B, by both removals."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The differences of two databases in what is not a row, and what cannot be known."""
+"""The differences of two databases in objects other than rows, and differences that cannot be known."""
 
 import pytest
 

@@ -133,7 +133,7 @@ def test_what_was_chosen_to_be_left_out_is_shown_and_the_rest_restored(roles: Re
     roles.run.choose("NOT_HERE", "leave_out", "tester")
 
     preview = roles.run.steps[ASIDE].preview()
-    roles.aside()
+    roles.restore_staging()
 
     lost = [line.removeprefix("not restored, as chosen: ") for line in preview.loses if line.startswith("not restored")]
     assert {"grants on TABLE messages", "policy worker_heartbeats mine", "event trigger watch", "subscription far"} <= set(

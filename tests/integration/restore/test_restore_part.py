@@ -119,7 +119,7 @@ def test_blanked_rows_get_their_value_back_and_undo_blanks_them_again(ask: Ask, 
     assert (ask(REST), ask(MEDIA)) == (rest, media)
 
 
-def test_what_somebody_wrote_since_is_a_conflict_that_is_owed(ask: Ask, begin: Begin) -> None:
+def test_a_value_written_since_is_a_conflict_with_pending_cleanup(ask: Ask, begin: Begin) -> None:
     ask("UPDATE messages SET media_url = NULL WHERE id IN (3, 6)")
     run = begin()
     engine.apply(run, NAME)
@@ -135,7 +135,7 @@ def test_what_somebody_wrote_since_is_a_conflict_that_is_owed(ask: Ask, begin: B
     assert ask("SELECT media_url FROM messages WHERE id = 3") == kept
 
 
-def test_a_step_that_was_killed_is_gone_on_with(ask: Ask, begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_step_is_resumed(ask: Ask, begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
     media = ask(MEDIA)
     ask("UPDATE messages SET media_url = NULL")
     run = begin()
@@ -155,9 +155,7 @@ def test_a_step_that_was_killed_is_gone_on_with(ask: Ask, begin: Begin, monkeypa
     assert ask(MEDIA) == media
 
 
-def test_a_step_that_is_ended_between_two_batches_is_gone_on_with(
-    ask: Ask, begin: Begin, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_step_that_ended_between_two_batches_is_resumed(ask: Ask, begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
     media = ask(MEDIA)
     ask("UPDATE messages SET media_url = NULL")
     run = begin()
@@ -192,7 +190,7 @@ def test_a_backup_that_is_not_the_approved_one_is_not_restored(ask: Ask, begin: 
     assert ask("SELECT media_url FROM messages WHERE id = 3") == [(None,)]
 
 
-def test_a_backup_without_the_column_is_told_before_anything_is_touched(ask: Ask, begin: Begin) -> None:
+def test_a_backup_without_the_column_is_named_before_any_change(ask: Ask, begin: Begin) -> None:
     before = ask(ALL)
 
     with pytest.raises(PreconditionError, match="has no column medium in"):

@@ -1,4 +1,4 @@
-"""The check of logs: what fails it, what cannot be told, and what was logged before the release too."""
+"""The check of logs: lines that fail it, UNKNOWN results, and lines logged before the release too."""
 
 from dataclasses import replace
 from datetime import UTC, datetime

@@ -129,7 +129,7 @@ def test_one_of_several_rows_with_the_same_picture_is_not_taken_for_all() -> Non
     assert found([ONE, ONE], shown(SITE + ONE, SITE + ONE), None) == "PASS"
 
 
-def test_a_rule_that_makes_two_pictures_one_tells_nothing() -> None:
+def test_a_rule_that_makes_two_pictures_one_shows_nothing() -> None:
     of = rules({"kind": "replace", "pattern": r"\d+", "by": "1"})
 
     assert found([ONE, TWO], shown(SITE + ONE, SITE + ONE), of) == "UNKNOWN"

@@ -230,7 +230,7 @@ def test_pages_are_followed_by_the_header_link() -> None:
         pytest.param(True, "not lead to a further page", id="true is no cursor"),
     ],
 )
-def test_pages_that_cannot_be_followed_are_said_to_be_unread(following: object, why: str) -> None:
+def test_pages_that_cannot_be_followed_are_reported_as_unread(following: object, why: str) -> None:
     served = paged({"http://api/m?a=1": {"messages": BOTH, "next": following}}, NextPage(at="next"))
 
     assert (len(served.items), why in served.more) == (2, True)

@@ -82,9 +82,7 @@ def test_a_choice_that_the_plan_does_not_offer_makes_no_run(
 
 
 @pytest.mark.usefixtures("stack")
-def test_a_run_whose_type_was_never_chosen_cannot_be_carried_out(
-    runbook: Command, opened: Callable[[str], RunFolder]
-) -> None:
+def test_a_run_whose_type_was_never_chosen_cannot_be_executed(runbook: Command, opened: Callable[[str], RunFolder]) -> None:
     code, _, err = runbook("run", opened("").path)
 
     assert (code, "Safe next:" in err) == (2, True)
@@ -120,7 +118,7 @@ def test_a_usage_error_is_json_where_json_was_asked_for(runbook: Command) -> Non
     assert (code, json.loads(out or "{}").get("exit_code")) == (2, 2)
 
 
-def test_an_interrupt_exits_with_4_and_says_how_to_go_on(runbook: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_exits_with_4_and_says_how_to_resume(runbook: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("runbook_lib.run.lifecycle.read", raising(KeyboardInterrupt()))
 
     code, _, err = runbook("status", "x")
@@ -138,7 +136,7 @@ def test_a_secret_in_an_error_is_not_printed(runbook: Command, monkeypatch: pyte
 # --- the matrix
 
 
-def test_the_matrix_fails_where_a_fault_is_not_told_by_its_own_check_alone(
+def test_the_matrix_fails_where_a_fault_does_not_fail_its_own_check_alone(
     runbook: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = load_plan(PLAN)

@@ -15,7 +15,7 @@ from ...support.rehearsals import NOW, record
 
 @pytest.fixture
 def outputs(folder: RunFolder) -> Path:
-    """A run that goes on, and the record of an older rehearsal."""
+    """A run in progress, and the record of an older rehearsal."""
     kept = folder.path.parent / "records"
     kept.mkdir()
     (kept / "older.json").write_text(record(NOW, name="older", at=NOW - timedelta(days=400)).text())

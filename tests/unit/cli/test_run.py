@@ -40,7 +40,7 @@ def test_a_run_exits_by_its_outcome(
 
 
 @pytest.mark.usefixtures("stack")
-def test_a_run_whose_plan_has_changed_since_is_not_gone_on_with(
+def test_a_run_whose_plan_has_changed_since_is_not_resumed(
     runbook: Command, opened: Callable[..., RunFolder], tmp_path: Path
 ) -> None:
     plan = Path(shutil.copy(PLAN, tmp_path))

@@ -76,7 +76,7 @@ def test_verify_of_a_folder_that_is_not_there_is_an_error_and_no_verdict(runbook
     assert "nowhere is no folder" in " ".join(said.split())
 
 
-def test_verify_tells_a_sealed_run_from_a_changed_one(runbook: Command, folder: RunFolder) -> None:
+def test_verify_distinguishes_a_sealed_run_from_a_changed_one(runbook: Command, folder: RunFolder) -> None:
     archive.seal(folder)
     assert runbook("verify", folder.path)[0] == 0
 
@@ -122,7 +122,9 @@ WAIVE = ["--waive", "thread-loads", "--reason", "the probe itself is broken"]
         pytest.param(["--waive", "media-renders", *WAIVE[2:]], 3, "failed", id="a waiver of another check is none"),
     ],
 )
-def test_check_judges_a_run_anew(runbook: Command, rolled_back: RunFolder, waive: list[str], code: int, status: str) -> None:
+def test_check_judges_a_run_again(
+    runbook: Command, rolled_back: RunFolder, waive: list[str], code: int, status: str
+) -> None:
     said = runbook("check", rolled_back.path, *waive, "--json")
 
     assert (said[0], json.loads(said[1])["outcome"]["status"]) == (code, status)
@@ -142,7 +144,7 @@ def test_a_waived_check_is_on_the_first_screen_and_never_called_passed(runbook: 
 @pytest.mark.parametrize(
     "waive", [["--waive", "thread-loads"], ["--waive", "nonsense", *WAIVE[2:]], ["--reason", "no name is given here"]]
 )
-def test_a_waiver_without_name_or_reason_is_refused_before_any_look(
+def test_a_waiver_without_name_or_reason_is_refused_before_any_check(
     runbook: Command, rolled_back: RunFolder, waive: list[str]
 ) -> None:
     before = rolled_back.journal_path.read_bytes()
